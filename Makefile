@@ -1,0 +1,109 @@
+# `make help` lists the targets. PYTHON=... chooses the interpreter, PYTEST_ARGS=... and
+# BENCHMARK=... are passed on.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Every set of extras is installed into the same environment.
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+PYTEST_ARGS ?=
+BENCHMARK ?= *
+
+# By environment and not `-c`, so that it also holds where pip builds the package in isolation
+# (newer pips read the second name there). Relative, since pip splits the value at blanks.
+CONSTRAINED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+PIP := $(BIN)/python -m pip
+
+# A stamp per set of extras: made again only where what it was made from has changed.
+BASE := $(VENV)/.stamp-install
+DEV := $(VENV)/.stamp-dev
+DOCS := $(VENV)/.stamp-docs
+
+# Runs the candidates rather than looking them up: a version manager's shim may exist and yet not run.
+define FIND_PYTHON
+at_least() { "$$1" -c "import sys; sys.exit(sys.version_info < $$2)" 2>/dev/null; }; \
+below() { "$$1" -c "import sys; sys.exit(sys.version_info >= $$2)" 2>/dev/null; }; \
+python=""; \
+for candidate in $(or $(PYTHON),python3.11 python3 python); do \
+	at_least "$$candidate" "(3, 11)" || continue; \
+	test -n "$(PYTHON)" || below "$$candidate" "(3, 12)" || continue; \
+	python="$$candidate"; break; \
+done; \
+if test -z "$$python"; then \
+	echo "Python 3.11 was not found (tried: $(or $(PYTHON),python3.11 python3 python))." >&2; \
+	echo "Install it (on Debian 12: apt-get install python3.11 python3.11-venv)," >&2; \
+	echo "or name an interpreter that is 3.11 or newer: make install PYTHON=/path/to/python." >&2; \
+	exit 1; \
+fi
+endef
+
+.PHONY: help install demo test test-slow lint format docs benchmark lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
+
+install: $(BASE) ## create .venv with the command .venv/bin/impindiff
+
+demo: $(BASE) ## learn an unknown velocity field from one snapshot, forecast, draw the report
+	@$(BIN)/impindiff run advection-diffusion-steady --preset quick
+
+test: $(BASE) ## run the tests, or some: make test PYTEST_ARGS="-k grid -x"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(BASE) ## run the slow tests, which `make test` leaves out
+	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(DEV) ## check style, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+format: $(DEV) ## bring the code into the form `make lint` asks for
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(DOCS) ## build the pages of docs/ into site/; a broken link fails
+	@$(BIN)/zensical build --strict --clean
+
+benchmark: $(BASE) ## run benchmarks/*.py, or one of them: make benchmark BENCHMARK=name
+	@for script in benchmarks/$(BENCHMARK).py; do \
+		test -f "$$script" || { echo "no benchmark $$script" >&2; exit 2; }; \
+		$(BIN)/python "$$script" || exit; \
+	done
+
+lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows
+	@set -e; $(FIND_PYTHON); \
+	folder="$$(mktemp -d)"; trap 'rm -rf "$$folder"' EXIT; \
+	echo "Resolving into a fresh environment ..."; \
+	"$$python" -m venv "$$folder"; \
+	$(PIP_QUIET) "$$folder/bin/python" -m pip install -qq ".[test,dev,docs]" hatchling editables; \
+	{ \
+		echo "# Every version of a working installation, test, dev and docs extras and build included."; \
+		echo "# Written by \`make lock\` ($$("$$python" -c 'import platform as p; print("Python", p.python_version(), "on", p.system(), p.machine())'))."; \
+		"$$folder/bin/python" -m pip freeze --exclude impindiff; \
+	} > "$$folder/constraints.txt"; \
+	cp "$$folder/constraints.txt" constraints.txt
+
+clean: ## remove .venv, caches and built pages; runs/ stays
+	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache build dist site
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BASE): EXTRAS := test
+$(DEV): EXTRAS := test,dev
+$(DOCS): EXTRAS := test,docs
+$(BASE) $(DEV) $(DOCS): pyproject.toml constraints.txt
+	@$(BIN)/python -c "import pip, sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { \
+		$(FIND_PYTHON); "$$python" -m venv --clear $(VENV); \
+	}
+	@echo "Installing impindiff [$(EXTRAS)] into $(VENV): a minute or two the first time."
+	@$(CONSTRAINED) $(PIP_QUIET) $(PIP) install -qq -e ".[$(EXTRAS)]" || { \
+		echo "The installation failed; to see all that pip says:" >&2; \
+		echo '$(CONSTRAINED) $(PIP) install -e ".[$(EXTRAS)]"' >&2; \
+		exit 1; \
+	}
+	@touch $@

@@ -1,0 +1,103 @@
+"""Learn the unknown part of a spatiotemporal process, and forecast the whole of it.
+
+Neural networks inside a finite-volume PDE solver, time advanced by implicit layers, trained end to
+end with exact adjoint gradients. What is most used is named here; the rest lies in the packages,
+one for each idea.
+
+Names are imported on first use: `impindiff --help` and a config error need no JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from impindiff._errors import InputError, NumericsError
+    from impindiff.cases import CASES
+    from impindiff.data import grid_of, open_dataset, save_dataset
+    from impindiff.forecast import evaluate, predict
+    from impindiff.grid import Axis, Grid
+    from impindiff.implicit import AdjointOutcome, Affine, BiCGStab, Jacobi, Outcome, root
+    from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
+    from impindiff.latent import Parameter, SineField
+    from impindiff.report import write_report
+    from impindiff.rollout import TimeGrid, Trajectory, simulate
+    from impindiff.runs import RunFolder, train_run
+    from impindiff.systems import System, advection_diffusion
+    from impindiff.terms import Advection, Diffusion, Source
+    from impindiff.train import LBFGS, Adam, fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adam",
+    "AdjointOutcome",
+    "Advection",
+    "Affine",
+    "Axis",
+    "BackwardEuler",
+    "BiCGStab",
+    "CASES",
+    "CrankNicolson",
+    "Diffusion",
+    "ForwardEuler",
+    "Grid",
+    "InputError",
+    "Jacobi",
+    "LBFGS",
+    "NumericsError",
+    "Outcome",
+    "Parameter",
+    "RunFolder",
+    "RungeKutta4",
+    "SineField",
+    "Source",
+    "System",
+    "Theta",
+    "TimeGrid",
+    "Trajectory",
+    "advection_diffusion",
+    "evaluate",
+    "fit",
+    "grid_of",
+    "open_dataset",
+    "predict",
+    "root",
+    "save_dataset",
+    "simulate",
+    "train_run",
+    "write_report",
+]
+
+# In the order of the floors, so that a name is found with as few imports as can be.
+_PACKAGES = (
+    "_errors",
+    "grid",
+    "implicit",
+    "terms",
+    "integrate",
+    "latent",
+    "data",
+    "rollout",
+    "systems",
+    "forecast",
+    "train",
+    "cases",
+    "report",
+    "runs",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name in __all__:
+        for package in _PACKAGES:
+            module = importlib.import_module(f"impindiff.{package}")
+            if hasattr(module, name):
+                globals()[name] = getattr(module, name)
+                return globals()[name]
+    raise AttributeError(f"module 'impindiff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return sorted([*globals(), *__all__])

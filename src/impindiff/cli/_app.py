@@ -1,0 +1,195 @@
+"""The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from impindiff.cli._errors import reported, saved_on_failure
+
+if TYPE_CHECKING:
+    from impindiff.config import Config
+    from impindiff.runs import RunFolder
+
+app = typer.Typer(
+    name="impindiff",
+    help="Learn the unknown part of a process from measurements, and forecast the whole of it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+class Preset(StrEnum):
+    """How much effort a built-in case makes."""
+
+    quick = "quick"
+    paper = "paper"
+
+
+CaseName = Annotated[str, typer.Argument(metavar="CASE", help="A built-in case, see 'cases'.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder to write; new by default.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+@app.command()
+@reported
+def cases() -> None:
+    """List the built-in cases, a line each."""
+    from impindiff.cases import CASES
+
+    for case in CASES.values():
+        typer.echo(f"{case.name}  {case.summary} (presets: {', '.join(case.presets)})")
+
+
+@app.command()
+@reported
+def run(
+    case: CaseName,
+    out: Out = None,
+    preset: Annotated[Preset, typer.Option("--preset", help="quick or paper.")] = Preset.quick,
+    seed: Seed = 0,
+) -> None:
+    """Generate data, train, forecast, evaluate and report, in one go."""
+    from impindiff.cases import case_named
+    from impindiff.cli._console import say
+    from impindiff.config import parse_config
+    from impindiff.data import save_dataset
+    from impindiff.runs import RunFolder, next_free
+
+    chosen = case_named(case)
+    config = parse_config(chosen.recipe(preset.value) | {"seed": seed}, f"case {case}")
+    folder = RunFolder(out) if out else next_free(f"{case}-{preset.value}")
+    folder.check_free()
+    say("generating data")
+    dataset = chosen.generate(10, seed)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    save_dataset(dataset, folder.data_file, overwrite=True)
+    _train(config, folder.data_file, folder, resume=False)
+
+
+@app.command()
+@reported
+def generate(
+    case: CaseName,
+    out: Annotated[Path, typer.Option("--out", help="File to write, .nc or .zarr.")],
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Number of samples.")] = 10,
+    seed: Seed = 0,
+) -> None:
+    """Make the data of a built-in case."""
+    from impindiff.cases import case_named
+    from impindiff.data import check_writable, save_dataset
+
+    chosen = case_named(case)
+    check_writable(out)
+    save_dataset(chosen.generate(samples, seed), out)
+    typer.echo(f"{out}: {samples} samples")
+
+
+@app.command()
+@reported
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to do.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data file; the config's own by default.")
+    ] = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+) -> None:
+    """Train on data, then forecast, evaluate and report."""
+    from impindiff._errors import InputError
+    from impindiff.config import load_config
+    from impindiff.runs import RunFolder, next_free
+
+    loaded = load_config(config)
+    if data is None and loaded.data.file is None:
+        raise InputError(f"{config} names no data file: give one with --data, or as data.file.")
+    if resume and out is None:
+        raise InputError("--resume needs --out: the run folder to go on with.")
+    source = data or config.parent / str(loaded.data.file)
+    _train(loaded, source, RunFolder(out) if out else next_free(config.stem), resume=resume)
+
+
+def _train(config: "Config", data: Path, folder: "RunFolder", *, resume: bool) -> None:
+    from impindiff.cli._console import say
+    from impindiff.cli._progress import training_bar
+    from impindiff.cli._show import summary_lines
+    from impindiff.runs import train_run
+
+    num_epochs = sum(stage.epochs for stage in config.training.stages)
+    with training_bar(num_epochs) as watch, saved_on_failure(folder):
+        scores = train_run(config, data, folder, resume=resume, watch=watch, say=say)
+    typer.echo(summary_lines(folder, scores))
+
+
+@app.command()
+@reported
+def forecast(
+    run: RunPath,
+    initial: Annotated[Path, typer.Option("--initial", help="Data file with initial fields.")],
+    until: Annotated[float, typer.Option("--until", help="Last time.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write, .nc or .zarr.")],
+    every: Annotated[
+        float | None,
+        typer.Option("--every", help="Interval of saved times; the time step by default."),
+    ] = None,
+) -> None:
+    """Forecast the samples of a data file with a trained run."""
+    from impindiff.data import check_writable, save_dataset
+    from impindiff.runs import RunFolder, forecast_run
+
+    check_writable(out)
+    found = forecast_run(RunFolder(run), initial, until, every)
+    save_dataset(found, out)
+    times = found["time"].values
+    typer.echo(
+        f"{out}: {found.sizes['sample']} samples, {times.size} times from {times[0]:g} to "
+        f"{times[-1]:g}"
+    )
+
+
+@app.command()
+@reported
+def evaluate(
+    run: RunPath,
+    data: Annotated[Path, typer.Option("--data", help="Data file with the truth.")],
+    samples: Annotated[
+        str, typer.Option("--samples", help="Which, such as 5:10; all by default.")
+    ] = ":",
+    as_json: AsJson = False,
+) -> None:
+    """Forecast samples of a data file and compare with it."""
+    from impindiff.cli._show import score_table
+    from impindiff.runs import RunFolder, evaluate_run
+
+    scores = evaluate_run(RunFolder(run), data, samples)
+    typer.echo(json.dumps(scores.model_dump()) if as_json else score_table(scores))
+
+
+@app.command()
+@reported
+def report(run: RunPath) -> None:
+    """Draw the report of a run again."""
+    from impindiff.report import write_report
+
+    typer.echo(write_report(run))
+
+
+@app.command()
+@reported
+def doctor(as_json: AsJson = False) -> None:
+    """Say versions, devices and memory, and what is wrong."""
+    from impindiff.cli._doctor import diagnose, render
+
+    diagnosis = diagnose()
+    typer.echo(json.dumps(diagnosis.as_dict()) if as_json else render(diagnosis))
+    raise typer.Exit(diagnosis.exit_status)
+
+
+def main() -> None:
+    """Entry point of the command `impindiff`."""
+    app()

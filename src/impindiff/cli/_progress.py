@@ -1,0 +1,53 @@
+"""The progress bar of training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from impindiff.cli._console import console
+from impindiff.train import EpochRecord, Watcher
+
+
+@contextmanager
+def training_bar(num_epochs: int, done: int = 0) -> Iterator[Watcher]:
+    """A progress bar with rate, loss, validation error and time left.
+
+    Shows nothing where there is no terminal.
+
+    Args:
+        num_epochs: most epochs that there will be.
+        done: epochs done before.
+    """
+    bar = Progress(
+        TextColumn("[bold]{task.fields[stage]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[errors]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    validation = "-"
+    before: float | None = None
+    with bar:
+        task = bar.add_task(
+            "", total=num_epochs, completed=done, stage="compiling", rate="", errors=""
+        )
+
+        def watch(record: EpochRecord) -> None:
+            nonlocal validation, before
+            if record.validation is not None:
+                validation = f"{record.validation:.3g} %"
+            step = record.seconds - before if before is not None else None
+            before = record.seconds
+            bar.update(
+                task,
+                completed=record.epoch,
+                stage=record.stage,
+                rate=f"{1 / step:.1f} epochs/s" if step else "",
+                errors=f"loss {record.loss:.2e}  validation {validation}",
+            )
+
+        yield watch

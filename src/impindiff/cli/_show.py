@@ -1,0 +1,55 @@
+"""Results in a few lines."""
+
+from pathlib import Path
+
+from impindiff.forecast import Scores
+from impindiff.runs import RunFolder
+
+
+def summary_lines(folder: RunFolder, scores: Scores) -> str:
+    """What was learned, how good it is, and where to look."""
+    summary = folder.read_json("summary.json")
+    learned = ", ".join(
+        f"{name} (error {error.relative_l2_percent:.2g} %)" for name, error in scores.latent.items()
+    )
+    names = ", ".join(scores.latent) or "the unknown coefficients"
+    lines = [
+        f"Learned    {learned or names} from {_snapshots(summary)}: "
+        f"{summary['trainable_parameters']} parameters, {summary['epochs']} epochs, "
+        f"{summary['training_seconds']:.0f} s of training"
+    ]
+    for field, errors in scores.fields.items():
+        lines.append(
+            f"Forecast   {field} of {len(scores.samples)} unseen samples to t = "
+            f"{errors.time[-1]:g}: "
+            f"{errors.relative_l1_percent[-1]:.3g} % off (relative L1)"
+        )
+    report = folder.path / "report.html"
+    lines.append(
+        f"Look at    {report}  ({_size(report)}); the forecast is {folder.forecast_file.name} "
+        f"beside it"
+    )
+    return "\n".join(lines)
+
+
+def score_table(scores: Scores) -> str:
+    """Errors against time, as text."""
+    lines = []
+    for field, errors in scores.fields.items():
+        lines.append(f"{field}: relative error, mean over samples {scores.samples}")
+        lines.append(f"{'time':>10} {'L1 %':>10} {'L2 %':>10}")
+        rows = zip(errors.time, errors.relative_l1_percent, errors.relative_l2_percent, strict=True)
+        lines += [f"{t:>10g} {l1:>10.4g} {l2:>10.4g}" for t, l1, l2 in rows]
+    for name, error in scores.latent.items():
+        lines.append(f"{name}: relative L2 error {error.relative_l2_percent:.4g} %")
+    return "\n".join(lines)
+
+
+def _snapshots(summary: dict) -> str:
+    times = ", ".join(f"{t:g}" for t in summary["training_times"])
+    count = len(summary["training_samples"])
+    return f"{count} sample{'s' * (count != 1)} at t = {times}"
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"

@@ -1,0 +1,24 @@
+"""Config files and the objects they describe."""
+
+from impindiff.config._build import (
+    build_grid,
+    build_stages,
+    build_stepper,
+    build_system,
+    describe_grid,
+)
+from impindiff.config._load import config_sha256, dump_config, load_config, parse_config
+from impindiff.config._schema import Config
+
+__all__ = [
+    "Config",
+    "build_grid",
+    "build_stages",
+    "build_stepper",
+    "build_system",
+    "config_sha256",
+    "describe_grid",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]

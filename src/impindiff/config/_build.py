@@ -1,0 +1,121 @@
+"""From a checked config to the objects it describes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from impindiff._errors import InputError
+from impindiff.config._schema import (
+    AdamTable,
+    AxisTable,
+    Config,
+    ParameterTable,
+    SineFieldTable,
+)
+from impindiff.grid import Axis, Grid
+from impindiff.implicit import Affine, BiCGStab
+from impindiff.integrate import (
+    AbstractStepper,
+    BackwardEuler,
+    CrankNicolson,
+    ForwardEuler,
+    RungeKutta4,
+)
+from impindiff.latent import Parameter, SineField
+from impindiff.systems import System, advection_diffusion
+from impindiff.train import LBFGS, AbstractOptimiser, Adam
+
+
+def build_grid(config: Config) -> Grid:
+    """The grid that a resolved config names.
+
+    Raises: InputError for an empty axis, or a config that names no grid.
+    """
+    if config.grid is None:
+        raise InputError("the config names no grid; it is taken from the data when a run is made.")
+    return Grid(tuple(Axis(a.name, a.lower, a.upper, a.cells) for a in config.grid))
+
+
+def describe_grid(grid: Grid) -> list[AxisTable]:
+    """The config tables of a grid."""
+    return [
+        AxisTable(name=a.name, lower=a.lower, upper=a.upper, cells=a.num_cells) for a in grid.axes
+    ]
+
+
+def build_system(config: Config, grid: Grid) -> System:
+    """The equations, unknown coefficients freshly initialised from the config's seed.
+
+    Raises: InputError for a velocity whose components are not as many as the grid's axes, or an
+        unknown diffusivity of several components.
+    """
+    keys = jax.random.split(jax.random.key(config.seed), 2)
+    table = config.system
+    velocity = _coefficient(table.velocity, grid, keys[0])
+    components = (
+        table.velocity.names if isinstance(table.velocity, SineFieldTable) else table.velocity
+    )
+    if len(components) != grid.num_axes:
+        raise InputError(
+            f"system.velocity has {len(components)} component(s), but the grid has "
+            f"{grid.num_axes} axes "
+            f"({', '.join(grid.names)}): give one for each axis."
+        )
+    if isinstance(table.diffusivity, SineFieldTable) and len(table.diffusivity.names) != 1:
+        raise InputError("system.diffusivity is one field: give it exactly one name.")
+    diffusivity = _coefficient(table.diffusivity, grid, keys[1])
+    return advection_diffusion(
+        grid, velocity, diffusivity, scheme=table.scheme, field=config.data.field
+    )
+
+
+def _coefficient(table: Any, grid: Grid, key: PRNGKeyArray) -> Any:
+    match table:
+        case SineFieldTable():
+            low, high = table.output_range
+            return SineField(
+                grid.num_axes,
+                tuple(table.names),
+                width=table.width,
+                depth=table.depth,
+                frequency=table.frequency,
+                output_range=(low, high),
+                key=key,
+            )
+        case ParameterTable():
+            low, high = table.bounds
+            return Parameter(table.name, table.initial, (low, high))
+        case list():
+            return jnp.asarray(table)
+        case _:
+            return table
+
+
+_STEPPERS: dict[str, Callable[[Affine], AbstractStepper]] = {
+    "crank-nicolson": CrankNicolson,
+    "backward-euler": BackwardEuler,
+    "forward-euler": lambda solver: ForwardEuler(),
+    "runge-kutta-4": lambda solver: RungeKutta4(),
+}
+
+
+def build_stepper(config: Config) -> AbstractStepper:
+    """The time stepper with its solver."""
+    solver = Affine(
+        BiCGStab(config.solver.rtol, max_steps=config.solver.max_steps),
+        BiCGStab(config.solver.adjoint_rtol, max_steps=config.solver.adjoint_max_steps),
+    )
+    return _STEPPERS[config.time.scheme](solver)
+
+
+def build_stages(config: Config) -> list[AbstractOptimiser]:
+    """The optimisers, in order."""
+    return [
+        Adam(stage.epochs, stage.learning_rate, dt=stage.dt)
+        if isinstance(stage, AdamTable)
+        else LBFGS(stage.epochs, stage.memory, dt=stage.dt)
+        for stage in config.training.stages
+    ]

@@ -1,0 +1,25 @@
+"""Datasets: netCDF-4 or zarr files with dimensions `sample`, `time` and the space axes."""
+
+from impindiff.data._arrays import initial_fields, snapshots
+from impindiff.data._build import to_dataset
+from impindiff.data._grids import check_grid, grid_of
+from impindiff.data._hash import file_sha256
+from impindiff.data._open import open_dataset
+from impindiff.data._save import check_writable, save_dataset
+from impindiff.data._schema import check_dataset
+from impindiff.data._select import select_samples, select_times
+
+__all__ = [
+    "check_dataset",
+    "check_grid",
+    "check_writable",
+    "file_sha256",
+    "grid_of",
+    "initial_fields",
+    "open_dataset",
+    "save_dataset",
+    "select_samples",
+    "select_times",
+    "snapshots",
+    "to_dataset",
+]

@@ -1,0 +1,86 @@
+"""The layout of a dataset, checked before anything is computed from it.
+
+A field has the dimensions `sample`, `time`, then the space axes `x`, `y`, `z` as far as there are
+any; a latent truth has the space axes alone, or `time` in front of them. NaN in a field means "not
+observed"; infinity means nothing and is refused.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from impindiff._errors import InputError
+from impindiff.data._grids import grid_of
+from impindiff.data._variables import check_numeric, coordinate_of, field_of, listed, source_of
+
+
+def check_dataset(
+    dataset: xr.Dataset,
+    *,
+    fields: Sequence[str],
+    latents: Sequence[str] = (),
+    source: str | None = None,
+) -> None:
+    """Refuse a dataset that is not in the documented layout.
+
+    Args:
+        dataset: the dataset, as `open_dataset` or `to_dataset` gives it.
+        fields: the observed variables that must be there, all on one grid.
+        latents: latent variables, checked where the dataset holds their truth.
+        source: what messages call the dataset; by default the file it came from.
+
+    Raises: InputError for the first thing found wrong.
+    """
+    source = source or source_of(dataset)
+    if not fields:
+        raise InputError(f"{source}: no field was named; it holds {listed(dataset.data_vars)}.")
+    arrays = [field_of(dataset, name, source) for name in fields]
+    axes = arrays[0].dims[2:]
+    for array in arrays:
+        if array.dims[2:] != axes:
+            raise InputError(
+                f"{source}: fields must share one grid, but {fields[0]!r} lies on "
+                f"({listed(axes)}) and {array.name!r} on ({listed(array.dims[2:])})."
+            )
+    _check_time(dataset, source)
+    grid_of(dataset, fields[0], source)
+    for array in arrays:
+        _refuse(array, np.isinf(array.values), source, "infinite. Mark missing values as NaN.")
+    for name in latents:
+        if name in dataset.variables:
+            _check_latent(dataset[name], axes, source)
+
+
+def _check_time(dataset: xr.Dataset, source: str) -> None:
+    times = coordinate_of(dataset, "time", source).astype(np.float64)
+    if not np.all(np.isfinite(times)):
+        at = int(np.argmin(np.isfinite(times)))
+        raise InputError(f"{source}: coordinate 'time' must be finite: entry {at} is {times[at]}.")
+    if np.any(np.diff(times) <= 0):
+        at = int(np.argmax(np.diff(times) <= 0))
+        raise InputError(
+            f"{source}: coordinate 'time' must increase: entry {at + 1} is {times[at + 1]:g} "
+            f"after {times[at]:g}. Sort it: dataset.sortby('time')"
+        )
+
+
+def _check_latent(array: xr.DataArray, axes: tuple, source: str) -> None:
+    if array.dims not in (axes, ("time", *axes)):
+        raise InputError(
+            f"{source}: latent {array.name!r} has the dimensions ({listed(array.dims)}); "
+            f"allowed are ({listed(axes)}), or these with 'time' in front."
+        )
+    check_numeric(array, f"{source}: latent {array.name!r}")
+    unknown = ~np.isfinite(array.values)
+    _refuse(array, unknown, source, "not finite. A latent truth is known everywhere, or left out.")
+
+
+def _refuse(array: xr.DataArray, bad: np.ndarray, source: str, verdict: str) -> None:
+    if bad.any():
+        at = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        place = ", ".join(f"{dim} {index}" for dim, index in zip(array.dims, at, strict=True))
+        raise InputError(
+            f"{source}: {array.name!r} has {int(bad.sum())} value(s), the first at {place} "
+            f"(counted from 0), that are {verdict}"
+        )

@@ -1,0 +1,100 @@
+"""One variable of a dataset, fetched by name and known to be what its name promises.
+
+Each function here answers a question that a plain `dataset[name]` leaves open, and says what to do
+about the dataset where the answer is no.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import numpy as np
+import xarray as xr
+
+from impindiff._errors import InputError
+
+SPACE_AXES = ("x", "y", "z")
+
+
+def source_of(dataset: xr.Dataset) -> str:
+    """What messages call a dataset: the file it was read from, if any."""
+    return str(dataset.encoding.get("source", "dataset"))
+
+
+def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.DataArray:
+    """The variable of that name, with a field's dimensions, real numbers and at least one cell."""
+    source = source or source_of(dataset)
+    if name not in dataset.data_vars:
+        near = get_close_matches(name, map(str, dataset.data_vars), n=1)
+        raise InputError(
+            f"{source}: there is no variable {name!r}; it holds {listed(dataset.data_vars)}."
+            + (f" Did you mean {near[0]!r}?" if near else "")
+        )
+    array = dataset[name]
+    dims = tuple(map(str, array.dims))
+    axes = tuple(axis for axis in SPACE_AXES if axis in dims)
+    allowed = ("sample", "time", *(axes or "x"))
+    if dims != allowed:
+        if unknown := sorted(set(dims) - set(allowed)):
+            remedy = f"Rename or drop {listed(unknown)}: dataset.rename(old='new')"
+        elif missing := [dim for dim in allowed if dim not in dims]:
+            remedy = f"Add what is missing: dataset[{name!r}].expand_dims({missing!r})"
+        else:
+            remedy = f"Reorder them: dataset.transpose({listed(allowed)})"
+        raise InputError(
+            f"{source}: field {name!r} has the dimensions ({listed(dims)}), but a field has "
+            f"'sample', 'time', then its space axes among 'x', 'y', 'z', in this order. {remedy}"
+        )
+    check_numeric(array, f"{source}: field {name!r}")
+    for dim, size in array.sizes.items():
+        if size == 0:
+            raise InputError(f"{source}: dimension {str(dim)!r} of {name!r} has no entries.")
+    return array
+
+
+def coordinate_of(dataset: xr.Dataset, name: str, source: str) -> np.ndarray:
+    """The numbers along a dimension."""
+    if name not in dataset.coords:
+        raise InputError(
+            f"{source}: dimension {name!r} has no coordinate. "
+            f"Add it: dataset.assign_coords({name}=values)"
+        )
+    if dataset.sizes[name] == 0:
+        raise InputError(f"{source}: dimension {name!r} has no entries.")
+    check_numeric(dataset[name], f"{source}: coordinate {name!r}")
+    return dataset[name].values
+
+
+def check_numeric(array: xr.DataArray, subject: str) -> None:
+    """Refuse dates, text, truth values and complex numbers."""
+    if array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{subject} must hold real numbers, found {array.dtype}. Store dates as a number "
+            "of seconds or days, and a complex field as two fields."
+        )
+
+
+def fill_attributes(dataset: xr.Dataset) -> xr.Dataset:
+    """Give every variable the attributes that reports rely on, where it lacks them."""
+    for name, variable in dataset.variables.items():
+        variable.attrs.setdefault("units", "1")
+        variable.attrs.setdefault("long_name", str(name))
+    return dataset
+
+
+def check_attributes(dataset: xr.Dataset, source: str) -> None:
+    """Refuse variables that do not say what they are, before they are written."""
+    bare = [
+        f"{str(name)!r} ({' and '.join(missing)})"
+        for name, variable in dataset.variables.items()
+        if (missing := [key for key in ("units", "long_name") if key not in variable.attrs])
+    ]
+    if bare:
+        raise InputError(
+            f"{source}: every variable needs the attributes units and long_name; missing from "
+            f"{', '.join(bare)}. Set them: dataset['name'].attrs['units'] = 'm'"
+        )
+
+
+def listed(names: Iterable) -> str:
+    """Names for a message: `'x', 'y'`."""
+    return ", ".join(repr(str(name)) for name in names) or "nothing"

@@ -1,0 +1,91 @@
+"""How a solve ended, as data.
+
+Under `jit` nothing can be raised, so an outcome travels beside every solution and is judged where
+the program meets its user. The adjoint solves of reverse mode run where no value can be returned;
+their outcome travels back as the cotangent of a *probe*, see `impindiff.implicit._root`.
+"""
+
+from enum import IntEnum
+from typing import Self, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Result(IntEnum):
+    """Why an iteration stopped; the numbers grow from good to bad."""
+
+    CONVERGED = 0
+    """The true residual meets the tolerance."""
+    ROUND_OFF = 1
+    """The residual is at the level of round-off, above the tolerance: no more can be had."""
+    MAX_STEPS = 2
+    """The iterations allowed were used up."""
+    NOT_FINITE = 3
+    """NaN or infinity in the equation or its solution."""
+
+
+@final
+class Outcome(eqx.Module):
+    """The outcome of one solve, or of many (leading axes).
+
+    Attributes:
+        result: a `Result`.
+        iterations: iterations done.
+        relative_residual: norm of the true residual over the norm of the right-hand side.
+    """
+
+    result: Int[Array, "..."]
+    iterations: Int[Array, "..."]
+    relative_residual: Float[Array, "..."]
+
+    @property
+    def converged(self) -> Bool[Array, "..."]:
+        """Whether the solution is as good as was asked for, or as the precision allows."""
+        return self.result <= Result.ROUND_OFF
+
+    @classmethod
+    def exact(cls) -> Self:
+        """The outcome of a step that solves nothing."""
+        return cls(jnp.array(0), jnp.array(0), jnp.array(0.0, jnp.float32))
+
+
+@final
+class AdjointOutcome(eqx.Module):
+    """What the adjoint solves of one gradient did, added up.
+
+    Attributes:
+        solves: number of adjoint solves.
+        iterations: their iterations, summed.
+        failures: how many missed their tolerance (their part of the gradient is NaN).
+        relative_residual: mean of their true relative residuals.
+    """
+
+    solves: int
+    iterations: int
+    failures: int
+    relative_residual: float
+
+    @staticmethod
+    def probe(dtype: jnp.dtype | type = jnp.float32) -> Float[Array, " 4"]:
+        """A vector of zeros; the gradient with respect to it is what `from_cotangent` reads."""
+        return jnp.zeros(4, dtype)
+
+    @staticmethod
+    def cotangent(outcome: Outcome, dtype: jnp.dtype) -> Float[Array, " 4"]:
+        """One solve's contribution to the probe's cotangent."""
+        failed = ~outcome.converged
+        residual = jnp.where(jnp.isfinite(outcome.relative_residual), outcome.relative_residual, 0)
+        parts = (jnp.ones((), dtype), outcome.iterations, failed, residual)
+        return jnp.stack([jnp.asarray(part, dtype) for part in parts])
+
+    @classmethod
+    def from_cotangent(cls, cotangent: Float[Array, " 4"]) -> Self:
+        """Read what a gradient brought back."""
+        solves, iterations, failures, residual = np.asarray(jax.device_get(cotangent), np.float64)
+        return cls(
+            round(solves), round(iterations), round(failures), float(residual / max(solves, 1))
+        )

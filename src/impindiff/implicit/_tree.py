@@ -1,0 +1,36 @@
+"""PyTrees of arrays as vectors."""
+
+import jax
+import jax.numpy as jnp
+
+from impindiff._types import Scalar, Vector
+
+
+def dot(left: Vector, right: Vector) -> Scalar:
+    """Euclidean inner product over all leaves."""
+    return jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, left, right))
+
+
+def add(left: Vector, right: Vector) -> Vector:
+    """Leafwise sum."""
+    return jax.tree.map(jnp.add, left, right)
+
+
+def subtract(left: Vector, right: Vector) -> Vector:
+    """Leafwise difference."""
+    return jax.tree.map(jnp.subtract, left, right)
+
+
+def negate(vector: Vector) -> Vector:
+    """Leafwise negative."""
+    return jax.tree.map(jnp.negative, vector)
+
+
+def zeros_like(vector: Vector) -> Vector:
+    """The zero vector of the same structure."""
+    return jax.tree.map(jnp.zeros_like, vector)
+
+
+def scalar_dtype(vector: Vector) -> jnp.dtype:
+    """The precision in which inner products of this vector are formed."""
+    return jnp.result_type(*jax.tree.leaves(vector))

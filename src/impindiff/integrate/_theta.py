@@ -1,0 +1,93 @@
+r"""The theta method: one implicit step as the root of a residual.
+
+$R(u_1) = u_1 - \Delta t\,\theta F(t_1, u_1) - \bigl[u_0 + \Delta t (1 - \theta) F(t_0, u_0)\bigr]
+= 0$. The bracket is evaluated once; the rest is the implicit layer's.
+"""
+
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from impindiff._errors import InputError
+from impindiff._types import Dynamics, Scalar, State, Tendency
+from impindiff.implicit import AbstractRootSolver, Affine, Outcome, root
+from impindiff.integrate._explicit import axpy
+from impindiff.integrate._stepper import AbstractStepper
+
+
+@final
+class Theta(AbstractStepper):
+    r"""The implicit theta method.
+
+    Args:
+        theta: weight of the new time. 1 is backward Euler (order one, damps what it does not
+            resolve), 1/2 Crank-Nicolson (order two, rings where $\Delta t$ is far beyond the
+            explicit limit).
+        solver: finds the root of the step's residual.
+
+    Raises: ValueError for a theta outside [0.5, 1]; InputError for a system that is not affine
+        under a solver for affine systems.
+    Reference: Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.3.
+    """
+
+    theta: float = eqx.field(static=True, default=0.5)
+    solver: AbstractRootSolver = Affine()
+
+    def __check_init__(self) -> None:
+        """Refuse schemes that are not A-stable."""
+        if not 0.5 <= self.theta <= 1:
+            raise ValueError(
+                f"Theta(theta={self.theta}) is not A-stable: theta must lie in [0.5, 1]. "
+                "Use 0.5 for Crank-Nicolson, 1.0 for backward Euler; for an explicit step use "
+                "ForwardEuler."
+            )
+
+    def check(self, dynamics: Dynamics) -> None:
+        """Refuse to solve a nonlinear step with one linear solve."""
+        if isinstance(self.solver, Affine) and not dynamics.is_affine:
+            raise InputError(
+                "the system is not affine in its fields, but the stepper's solver takes each "
+                "step as one linear "
+                "solve. Use an explicit stepper (RungeKutta4), or a nonlinear root solver."
+            )
+
+    def step(
+        self,
+        dynamics: Dynamics,
+        time: Scalar,
+        dt: Scalar,
+        state: State,
+        probe: Float[Array, " 4"] | None = None,
+    ) -> tuple[State, Outcome]:
+        """See `AbstractStepper.step`."""
+        known = state
+        if self.theta < 1:
+            # `checkpoint`: keep the state for the backward pass, not its product with every
+            # coefficient.
+            explicit = jax.checkpoint(lambda now, u, h: axpy(u, h, now(u)))
+            known = explicit(dynamics.at(time), state, (1 - self.theta) * dt)
+        inputs = (dynamics.at(time + dt), self.theta * dt, known)
+        return root(_residual, state, inputs, self.solver, probe=probe)
+
+
+# Module level on purpose: the residual may not capture traced arrays, so all that varies travels
+# in `inputs`.
+def _residual(unknown: State, inputs: tuple[Tendency, Scalar, State]) -> State:
+    tendency, weight, known = inputs
+    return jax.tree.map(jnp.subtract, axpy(unknown, -weight, tendency(unknown)), known)
+
+
+_BICGSTAB = Affine()
+
+
+def BackwardEuler(solver: AbstractRootSolver = _BICGSTAB) -> Theta:
+    """The theta method with theta 1."""
+    return Theta(1.0, solver)
+
+
+def CrankNicolson(solver: AbstractRootSolver = _BICGSTAB) -> Theta:
+    """The theta method with theta 1/2."""
+    return Theta(0.5, solver)

@@ -1,0 +1,58 @@
+"""How far predictions are from observations: what training minimises and what evaluation reports.
+
+NaN in observations means "not observed": such cells count neither as error nor as data.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from impindiff._types import Scalar, State
+
+
+def squared_misfit(predicted: State, observed: State) -> Scalar:
+    r"""Relative squared misfit, averaged over fields.
+
+    $\frac1F \sum_f \sum_o (p_o - d_o)^2 / \sum_o d_o^2$ over the observed entries $o$ of each
+    field $f$; a field observed as zero everywhere is not scaled.
+
+    Args:
+        predicted: for each field an array; may hold fields that are not observed.
+        observed: arrays of the same shapes, NaN where not observed.
+    """
+    total = jnp.zeros((), jnp.result_type(*observed.values()))
+    for field, data in observed.items():
+        seen = ~jnp.isnan(data)
+        known = jnp.where(seen, data, 0)
+        # The difference is masked before it is squared: the gradient of a masked NaN would be NaN.
+        error = jnp.where(seen, predicted[field] - known, 0)
+        scale = jnp.sum(known**2)
+        total += jnp.sum(error**2) / jnp.where(scale == 0, 1, scale)
+    return total / len(observed)
+
+
+def relative_error(
+    predicted: Float[np.ndarray, "..."] | Array,
+    truth: Float[np.ndarray, "..."] | Array,
+    order: int,
+    num_axes: int,
+) -> Float[np.ndarray, "..."]:
+    r"""$\lVert p - d \rVert_q / \lVert d \rVert_q$ over the last `num_axes` axes, in float64.
+
+    Args:
+        predicted: predicted values.
+        truth: true values of the same shape, NaN where not known.
+        order: $q$, 1 or 2.
+        num_axes: how many trailing axes are the space axes.
+
+    Where the truth is zero everywhere the error is infinite, or zero if the prediction is zero too.
+    """
+    truth = np.asarray(truth, np.float64)
+    seen = ~np.isnan(truth)
+    known = np.where(seen, truth, 0)
+    error = np.where(seen, np.asarray(predicted, np.float64) - known, 0)
+    axes = tuple(range(-num_axes, 0))
+    above = (np.abs(error) ** order).sum(axes) ** (1 / order)
+    below = (np.abs(known) ** order).sum(axes) ** (1 / order)
+    unscaled = np.where(above == 0, 0.0, np.inf)
+    return np.where(below == 0, unscaled, above / np.where(below == 0, 1, below))

@@ -1,0 +1,5 @@
+"""The report: a run folder told in one HTML page that needs nothing but a browser."""
+
+from impindiff.report._write import write_report
+
+__all__ = ["write_report"]

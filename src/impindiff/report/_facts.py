@@ -1,0 +1,94 @@
+"""The tables of the page: how the run was set up, what it cost, where it comes from."""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from impindiff.report._format import count, data_size, duration, listing, plain, unit_of
+from impindiff.report._frames import Variable
+from impindiff.report._load import RunFolder, number, numbers
+
+Facts = list[tuple[str, str]]
+
+
+def setting_of(run: RunFolder) -> Facts:
+    """What was trained on, how, and what was forecast."""
+    summary, unit = run.summary, ""
+    if "time" in run.forecast:
+        unit = unit_of(str(run.forecast["time"].attrs.get("units", "")))
+    times = listing(numbers(summary.get("training_times")))
+    facts = [
+        ("Trained on samples", listing(numbers(summary.get("training_samples")))),
+        ("Trained at", f"t = {times}{unit}" if times else ""),
+        ("Forecast for samples", listing(numbers(summary.get("samples")))),
+        ("Time scheme", str(summary.get("time_scheme") or "")),
+        ("Time step", _if_known(number(summary.get("dt")), lambda dt: f"{plain(dt)}{unit}")),
+        ("Stages of training", _stages(run.history.stages)),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def cost_of(run: RunFolder) -> Facts:
+    """The time and the memory that the run took."""
+    training, total = (number(run.summary.get(f"{name}_seconds")) for name in ("training", "total"))
+    memory = number(run.summary.get("peak_memory_bytes"))
+    facts = [
+        ("Training", _if_known(training, duration)),
+        ("An epoch (median)", _if_known(_epoch_seconds(run), duration)),
+        ("From start to end", _if_known(total, duration)),
+        ("Peak memory", _if_known(memory, data_size)),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def provenance_of(run: RunFolder) -> Facts:
+    """`provenance.json`, an entry a row: whatever it holds, and nothing made up."""
+    return [
+        (str(key).replace("_", " "), _flat(value))
+        for key, value in run.provenance.items()
+        if value not in (None, "", {}, [])
+    ]
+
+
+def scalars_of(latents: Sequence[Variable]) -> list[tuple[str, str, str]]:
+    """The latents that are single numbers: name, inferred, truth."""
+    return [
+        (
+            latent.name,
+            _value(latent),
+            plain(float(latent.truth)) if latent.truth is not None else "not known",
+        )
+        for latent in latents
+        if not latent.axes
+    ]
+
+
+def _value(latent: Variable) -> str:
+    unit = unit_of(str(latent.forecast.attrs.get("units", "")))
+    return f"{plain(float(latent.forecast))}{unit}"
+
+
+def _if_known(value: float, write: Callable[[float], str]) -> str:
+    return write(value) if math.isfinite(value) else ""
+
+
+def _epoch_seconds(run: RunFolder) -> float:
+    """The median, which leaves the compilation in the first epoch out."""
+    spans = np.diff(run.history["seconds"])
+    spans = spans[np.isfinite(spans) & (spans >= 0)]
+    return float(np.median(spans)) if len(spans) else math.nan
+
+
+def _stages(stages: Sequence[str]) -> str:
+    lengths = [(name or "training", len(list(group))) for name, group in groupby(stages)]
+    return ", ".join(f"{name} ({count(length)} epochs)" for name, length in lengths)
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_flat(item) for item in value)
+    return str(value)

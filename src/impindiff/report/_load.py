@@ -1,0 +1,194 @@
+"""The run folder as the report reads it.
+
+The summary and the forecast must be there; everything else only adds to the page, so what is missing or cut
+short (a run that was killed, an older run) leaves a gap and never an error.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from impindiff._errors import InputError
+from impindiff.data import open_dataset
+
+_COLUMNS = ("epoch", "loss", "validation", "seconds", "solver_iterations", "adjoint_iterations")
+
+
+@dataclass(frozen=True)
+class History:
+    """The training, a row an epoch: what was not recorded, or is not a number, is NaN."""
+
+    columns: Mapping[str, np.ndarray]
+    stages: list[str]
+    unreadable_lines: int
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """The error of one field against time, in percent of the truth's norm."""
+
+    time: np.ndarray
+    l1: np.ndarray
+    l2: np.ndarray
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run left behind.
+
+    Args:
+        path: the folder.
+        summary: `summary.json` as it is; `errors` and `latent_errors` are its checked parts.
+        errors: error against time of every field whose truth is known.
+        latent_errors: relative L2 error [%] of every latent whose truth is known.
+        forecast: `forecast.nc`, in memory.
+        history: `metrics.jsonl`.
+        provenance: `provenance.json`, empty where there is none.
+        config: the text of `config.toml`, empty where there is none.
+    """
+
+    path: Path
+    summary: Mapping[str, Any]
+    errors: Mapping[str, FieldError]
+    latent_errors: Mapping[str, float]
+    forecast: xr.Dataset
+    history: History
+    provenance: Mapping[str, Any]
+    config: str
+
+
+def load_run(path: Path) -> RunFolder:
+    """Read a run folder.
+
+    Raises: InputError if it is none, or if its summary or its forecast is missing or unreadable.
+    """
+    if not path.is_dir():
+        found = "is a file" if path.exists() else "does not exist"
+        raise InputError(
+            f"{path} {found}: a report is made from a run folder, the one that `impindiff run` or "
+            "`impindiff train` wrote."
+        )
+    for name in ("summary.json", "forecast.nc"):
+        if not (path / name).is_file():
+            raise InputError(
+                f"{path} holds no {name}, so it is not the folder of a finished run. "
+                f"It holds: {_listing(path)}. "
+                "If the training was interrupted, finish it with `impindiff train --resume`."
+            )
+    summary = _summary(path / "summary.json")
+    return RunFolder(
+        path=path,
+        summary=summary,
+        errors=_field_errors(path, summary),
+        latent_errors=_latent_errors(summary),
+        forecast=open_dataset(path / "forecast.nc"),
+        history=_history(path / "metrics.jsonl"),
+        provenance=_provenance(path / "provenance.json"),
+        config=_text(path / "config.toml"),
+    )
+
+
+def number(value: object) -> float:
+    """A JSON value as a float; NaN if it is no number."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else math.nan
+
+
+def numbers(value: object) -> list[float]:
+    """A JSON value as a list of finite floats, empty if it is no list."""
+    listed = [number(item) for item in value] if isinstance(value, list) else []
+    return [item for item in listed if math.isfinite(item)]
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """A JSON value as a mapping, empty if it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def _summary(path: Path) -> Mapping[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as JSON ({error}). Write it again with `impindiff evaluate`."
+        ) from error
+    if not isinstance(summary, dict):
+        raise InputError(
+            f"{path} holds a JSON {type(summary).__name__}, but a summary is an object with the "
+            "keys fields, latent and samples. Write it again with `impindiff evaluate`."
+        )
+    return summary
+
+
+def _field_errors(path: Path, summary: Mapping[str, Any]) -> dict[str, FieldError]:
+    errors = {}
+    for name, entry in mapping(summary.get("fields")).items():
+        entry = mapping(entry)
+        lists = [entry.get(key) for key in ("time", "relative_l1_percent", "relative_l2_percent")]
+        lists = [item if isinstance(item, list) else [] for item in lists]
+        time, l1, l2 = ([number(value) for value in item] for item in lists)
+        if not len(time) == len(l1) == len(l2):
+            raise InputError(
+                f"{path / 'summary.json'}: fields.{name} has {len(time)} times, {len(l1)} values of "
+                f"relative_l1_percent and {len(l2)} of relative_l2_percent; they must be as many. "
+                "Write it again with `impindiff evaluate`."
+            )
+        if np.isfinite(time).any() and np.isfinite(l1 + l2).any():
+            errors[name] = FieldError(np.array(time), np.array(l1), np.array(l2))
+    return errors
+
+
+def _latent_errors(summary: Mapping[str, Any]) -> dict[str, float]:
+    found = {
+        name: number(mapping(entry).get("relative_l2_percent"))
+        for name, entry in mapping(summary.get("latent")).items()
+    }
+    return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def _history(path: Path) -> History:
+    rows, unreadable = [], 0
+    for line in _text(path).splitlines():
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and math.isfinite(number(row.get("epoch"))):
+            rows.append(row)
+        else:
+            unreadable += 1
+    columns = {name: np.array([number(row.get(name)) for row in rows]) for name in _COLUMNS}
+    return History(columns, [str(row.get("stage") or "") for row in rows], unreadable)
+
+
+def _provenance(path: Path) -> Mapping[str, Any]:
+    try:
+        return mapping(json.loads(_text(path)))
+    except ValueError:
+        return {}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _listing(path: Path) -> str:
+    names = sorted(entry.name for entry in path.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"

@@ -1,0 +1,200 @@
+"""The figures of the report: error against time, loss and validation, solver iterations."""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from impindiff.report._format import count, listing, percent, plain
+from impindiff.report._load import FieldError, History
+from impindiff.report._svg import COLOURS, NUM_SERIES, Legend, Plot, render
+
+_STEPS = [1, 2, 5, 10]
+_SUPERSCRIPTS = str.maketrans(
+    "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+)
+
+
+def plot_errors(
+    errors: dict[str, FieldError], training_times: Sequence[float], unit: str
+) -> Plot | None:
+    """Relative error against time: L1 solid, L2 dashed; the trained part shaded."""
+    if not errors:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for index, error in enumerate(errors.values()):
+            colour = COLOURS[_series(index)]
+            axes.plot(error.time, error.l2, "--", color=colour, linewidth=1.1)
+            axes.plot(error.time, error.l1, color=colour, marker="o", markersize=3)
+        axes.set_xlabel(f"time [{unit.strip()}]" if unit else "time")
+        axes.set_ylabel("relative error [%]")
+        axes.margins(x=0.02)
+        axes.set_ylim(bottom=0)
+        for one in (axes.xaxis, axes.yaxis):
+            one.set_major_locator(MaxNLocator(6, steps=_STEPS))
+            one.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+        if training_times:
+            _mark_training(axes, training_times, min(e.time.min() for e in errors.values()))
+
+    legend = []
+    for index, name in enumerate(errors):
+        legend += [
+            Legend(_series(index), f"{name}, L1"),
+            Legend(_series(index), f"{name}, L2", dashed=True),
+        ]
+    ends = [f"{name} {percent(e.l1[0])} to {percent(e.l1[-1])}" for name, e in errors.items()]
+    caption = "Error of the forecast against time, averaged over the samples."
+    if training_times:
+        which = "line: the training time" if len(training_times) == 1 else "lines: training times"
+        caption += f" Vertical {which}, t = {listing(training_times)}{unit}."
+    return Plot(
+        svg=render("errors", draw, 5.6, 3.1),
+        alt=f"Relative L1 error from the first to the last time: {'; '.join(ends)}.",
+        caption=caption,
+        legend=legend,
+    )
+
+
+def plot_loss(history: History) -> Plot | None:
+    """Loss and validation error against epoch, both logarithmic, stages of training marked."""
+    loss, validation = (_positive(history[name]) for name in ("loss", "validation"))
+    curves = [
+        (values, label, colour)
+        for values, label, colour in (
+            (loss, "training loss", "series-0"),
+            (validation, "validation error [%]", "series-1"),
+        )
+        if np.isfinite(values).any()
+    ]
+    if not curves:
+        return None
+
+    def draw(figure: Figure) -> None:
+        rows = np.atleast_1d(figure.subplots(len(curves), 1, sharex=True))
+        for axes, (values, label, colour) in zip(rows, curves, strict=True):
+            known = np.isfinite(values)
+            marker = "o" if known.sum() <= 40 else ""
+            # A gap between two validations is no gap; one in the loss is.
+            shown = known if colour == "series-1" else slice(None)
+            axes.plot(
+                history["epoch"][shown],
+                values[shown],
+                color=COLOURS[colour],
+                marker=marker,
+                markersize=3,
+            )
+            axes.set_yscale("log")
+            _log_ticks(axes, values[known])
+            axes.set_ylabel(label)
+            _mark_stages(axes, history, labelled=axes is rows[0])
+        rows[-1].set_xlabel("epoch")
+        rows[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_STEPS))
+
+    caption = "Training loss above, validation error (relative L1 at the last time) below."
+    if len(curves) == 1:
+        caption = f"{curves[0][1].capitalize()} against epoch."
+    broken = history["epoch"][~np.isfinite(history["loss"])]
+    if len(broken):
+        caption += f" From epoch {plain(broken[0])} on, some losses are not finite."
+    spans = [f"{label} from {_ends(values)}" for values, label, _ in curves]
+    return Plot(
+        svg=render("loss", draw, 5.6, 3.7 if len(curves) > 1 else 2.6),
+        alt=f"Over {count(len(history))} epochs, {'; '.join(spans)}.",
+        caption=caption,
+        legend=[],
+    )
+
+
+def plot_iterations(history: History) -> Plot | None:
+    """Iterations of the forward and of the adjoint solver against epoch."""
+    curves = {
+        "forward solve": history["solver_iterations"],
+        "adjoint solve": history["adjoint_iterations"],
+    }
+    curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
+    if not curves:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for index, values in enumerate(curves.values()):
+            axes.plot(history["epoch"], values, color=COLOURS[_series(index)])
+        axes.set_ylim(0, 1.08 * max(max(np.nanmax(values) for values in curves.values()), 1))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("iterations")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_STEPS))
+        _mark_stages(axes, history, labelled=True)
+
+    means = [f"{name} {np.nanmean(values):.3g}" for name, values in curves.items()]
+    return Plot(
+        svg=render("iterations", draw, 5.6, 2.6),
+        alt=f"Mean number of iterations: {', '.join(means)}.",
+        caption=f"Solver iterations, mean over steps and samples ({', '.join(means)} on average).",
+        legend=[Legend(_series(index), name) for index, name in enumerate(curves)],
+    )
+
+
+def _mark_training(axes: Axes, training_times: Sequence[float], start: float) -> None:
+    horizon = max(training_times)
+    axes.axvspan(
+        min(start, *training_times), horizon, color=COLOURS["shade"], linewidth=0, zorder=0
+    )
+    for time in training_times:
+        axes.axvline(time, color=COLOURS["muted"], linewidth=0.9, zorder=1)
+    low, high = axes.get_xlim()
+    place = (horizon - low) / (high - low)
+    for x, words, align in (
+        (place - 0.012, "trained", "right"),
+        (place + 0.012, "forecast", "left"),
+    ):
+        axes.text(x, 1.01, words, transform=axes.transAxes, ha=align, va="bottom", fontsize=8)
+
+
+def _mark_stages(axes: Axes, history: History, *, labelled: bool) -> None:
+    starts = [next(group) for _, group in groupby(range(len(history)), lambda i: history.stages[i])]
+    for row in starts:
+        epoch = float(history["epoch"][row])
+        if row:
+            axes.axvline(epoch, color=COLOURS["muted"], linewidth=0.9, linestyle=(0, (2, 2)))
+        if labelled and history.stages[row]:
+            place = axes.get_xaxis_transform()
+            text = history.stages[row][:20]
+            axes.text(epoch, 1.01, text, transform=place, ha="left", va="bottom", fontsize=8)
+
+
+def _log_ticks(axes: Axes, values: np.ndarray) -> None:
+    """Decades, and between them 2 and 5 where there are few: with at least two labels in all."""
+    decades = math.log10(values.max() / values.min())
+    subs = (1.0,) if decades > 2 else (1.0, 2.0, 5.0)
+    axes.yaxis.set_major_locator(LogLocator(10, subs=subs, numticks=6))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+    if decades < 0.5:
+        axes.set_ylim(values.min() / 1.8, values.max() * 1.8)
+
+
+def _power(value: float) -> str:
+    if 0.1 <= value < 9999:
+        return f"{value:.4g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    return power if mantissa == "1" else f"{mantissa}\u00b7{power}"
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def _ends(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return f"{known[0]:.3g} to {known[-1]:.3g}"
+
+
+def _series(index: int) -> str:
+    return f"series-{index % NUM_SERIES}"

@@ -1,0 +1,6 @@
+"""Many steps: time grids, trajectories, what is saved on the way."""
+
+from impindiff.rollout._simulate import Preparable, Trajectory, simulate
+from impindiff.rollout._times import TimeGrid, tidy_time
+
+__all__ = ["Preparable", "TimeGrid", "Trajectory", "simulate", "tidy_time"]

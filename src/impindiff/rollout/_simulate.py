@@ -1,0 +1,110 @@
+"""Many steps: from an initial state to the states at the times asked for."""
+
+from typing import Protocol, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from impindiff._errors import NumericsError
+from impindiff._types import Dynamics, State
+from impindiff.implicit import Outcome, Result
+from impindiff.integrate import AbstractStepper
+from impindiff.rollout._times import TimeGrid
+
+
+class Preparable(Protocol):
+    """A system whose steady parts can be evaluated once for many steps."""
+
+    def prepare(self, dtype: jnp.dtype) -> Dynamics:
+        """The system with every steady coefficient evaluated, in the given precision."""
+        ...
+
+
+@final
+class Trajectory(eqx.Module):
+    """States at the saved times, and how every step on the way was solved.
+
+    Attributes:
+        states: for each field, an array with the saved times along a leading axis.
+        outcome: of every step, along a leading axis (behind the samples' axis, if batched by
+            `vmap`).
+    """
+
+    states: State
+    outcome: Outcome
+
+    def check(self, time_grid: TimeGrid) -> None:
+        """Raise NumericsError at the first step whose solve failed.
+
+        Says which, where and how badly. Not under `jit`: this is where outcomes become errors.
+        """
+        result = np.atleast_2d(np.asarray(self.outcome.result))
+        failed = result > Result.ROUND_OFF
+        if not failed.any():
+            return
+        step = int(np.argmax(failed.any(axis=0)))
+        sample = int(np.argmax(failed[:, step]))
+        residual = np.atleast_2d(np.asarray(self.outcome.relative_residual))[sample, step]
+        iterations = np.atleast_2d(np.asarray(self.outcome.iterations))[sample, step]
+        time = time_grid.starts[step] + time_grid.lengths[step]
+        reason = Result(int(result[sample, step])).name.lower().replace("_", " ")
+        raise NumericsError(
+            f"step {step + 1} of {time_grid.num_steps} (to t = {time:g}), sample {sample}: the "
+            f"solve ended with "
+            f"'{reason}' after {iterations} iterations at relative residual {residual:.2g}; "
+            f"{failed.sum()} of "
+            f"{failed.size} solves failed. Possible causes: (a) the state or a coefficient is "
+            f"not finite, (b) the "
+            "step is too long for the solver (lower dt), (c) too few iterations are allowed "
+            "(raise max_steps)."
+        )
+
+
+def simulate(
+    system: Preparable,
+    initial: State,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
+    *,
+    probe: Float[Array, " 4"] | None = None,
+) -> Trajectory:
+    """Advance a state through a time grid.
+
+    Steady coefficients, learned ones included, are evaluated once, outside the loop over steps.
+    Unbatched: for many samples `jax.vmap` over `initial`, and they share those evaluations.
+
+    Args:
+        system: the equations.
+        initial: fields at the first step's start, each of the grid's shape.
+        time_grid: the steps, and where to save.
+        stepper: advances one step.
+        probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
+
+    Raises: InputError where the stepper cannot advance the system.
+    """
+    dtype = jnp.result_type(*jax.tree.leaves(initial))
+    dynamics = system.prepare(dtype)
+    stepper.check(dynamics)
+    num_saved = len(time_grid.saved)
+
+    def advance(carry, step):
+        state, saved = carry
+        time, dt, slot = step
+        state, outcome = stepper.step(dynamics, time, dt, state, probe)
+        # Steps that end between saved times write to one slot more than is kept.
+        saved = jax.tree.map(lambda store, u: store.at[slot].set(u), saved, state)
+        return (state, saved), outcome
+
+    saved = jax.tree.map(lambda u: jnp.zeros((num_saved + 1, *u.shape), u.dtype), initial)
+    if time_grid.saves_start:
+        saved = jax.tree.map(lambda store, u: store.at[0].set(u), saved, initial)
+    steps = (
+        jnp.asarray(time_grid.starts, dtype),
+        jnp.asarray(time_grid.lengths, dtype),
+        jnp.asarray(time_grid.slots),
+    )
+    (_, saved), outcome = jax.lax.scan(advance, (initial, saved), steps)
+    return Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)

@@ -1,0 +1,73 @@
+"""Cutting a span of time into steps that end exactly where a state is wanted."""
+
+from typing import final
+
+import equinox as eqx
+import numpy as np
+
+from impindiff._errors import InputError
+
+
+@final
+class TimeGrid(eqx.Module):
+    """Steps from a start to a last time, through every time to be saved.
+
+    Attributes:
+        starts: where each step begins, shape `(num_steps,)`, float64.
+        lengths: how long it is; at most the `dt` asked for, equal between two saved times.
+        saved: the times saved, increasing.
+        slots: for each step, the index in `saved` of the time it ends at, or `len(saved)` where
+            that is none.
+        saves_start: whether the first saved time is the start itself.
+    """
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    saved: np.ndarray
+    slots: np.ndarray
+    saves_start: bool
+
+    @classmethod
+    def build(cls, start: float, times: np.ndarray, dt: float) -> "TimeGrid":
+        """Cut the span from `start` to the last of `times` into steps of at most `dt`.
+
+        Raises: InputError for a step that is not positive, times that do not increase, or times
+            before the start.
+        """
+        times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+        if not 0 < dt < np.inf:
+            raise InputError(f"the time step is {dt}: it must be positive and finite.")
+        if times.size == 0 or not np.all(np.isfinite(times)):
+            raise InputError("the times to reach must be finite numbers, at least one.")
+        if np.any(np.diff(times) <= 0):
+            raise InputError(
+                f"the times to reach must increase without repeating, found {times.tolist()}."
+            )
+        if times[0] < start:
+            raise InputError(
+                f"the first time to reach, {times[0]:g}, lies before the initial time {start:g}."
+            )
+        saves_start = bool(times[0] == start)
+        ends = times[1:] if saves_start else times
+        starts, lengths, slots = [np.empty(0)], [np.empty(0)], [np.empty(0, int)]
+        here = start
+        for slot, end in enumerate(ends, start=int(saves_start)):
+            # A span that is a whole number of steps but for round-off gets that number.
+            count = max(1, int(np.ceil((end - here) / dt * (1 - 1e-6))))
+            step = (end - here) / count
+            starts.append(here + step * np.arange(count))
+            lengths.append(np.full(count, step))
+            slots.append(np.append(np.full(count - 1, times.size), slot).astype(int))
+            here = end
+        join = np.concatenate
+        return cls(join(starts), join(lengths), times, join(slots), saves_start)
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps there are."""
+        return len(self.lengths)
+
+
+def tidy_time(time: float) -> float:
+    """A time as it was written before it went through float32 (0.05, not 0.0500000007)."""
+    return float(f"{time:.7g}")

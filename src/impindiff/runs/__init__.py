@@ -1,0 +1,16 @@
+"""Runs: a config and data become a folder with everything that came of them."""
+
+from impindiff.runs._folder import RunFolder, next_free
+from impindiff.runs._plan import RunPlan
+from impindiff.runs._train import train_run
+from impindiff.runs._trained import evaluate_run, forecast_run, trained_system
+
+__all__ = [
+    "RunFolder",
+    "RunPlan",
+    "evaluate_run",
+    "forecast_run",
+    "next_free",
+    "train_run",
+    "trained_system",
+]

@@ -1,0 +1,173 @@
+"""The run folder: everything one training run knows, complete in itself.
+
+data.nc          the data, if they were made for this run
+config.toml      as resolved: the grid, the data's place and every default written out
+metrics.jsonl    a line an epoch
+checkpoints/     learned arrays and the optimiser's state
+summary.json     errors, times, memory
+forecast.nc      forecast of the test samples, with the truth beside it
+report.html      for people
+provenance.json  what made it: versions, commit, device, seed, hashes
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, final
+
+from impindiff._errors import InputError
+from impindiff.config import Config, dump_config, load_config
+from impindiff.train import Checkpoints, EpochRecord
+
+
+@final
+class RunFolder:
+    """The files of a run.
+
+    Args:
+        path: the folder; need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config_file(self) -> Path:
+        """The config as resolved."""
+        return self.path / "config.toml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One line an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def data_file(self) -> Path:
+        """The data, where they were made for this run; elsewhere the config names their place."""
+        return self.path / "data.nc"
+
+    @property
+    def forecast_file(self) -> Path:
+        """The forecast of the test samples."""
+        return self.path / "forecast.nc"
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The run's checkpoints."""
+        return Checkpoints(self.path / "checkpoints")
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config_file.exists()
+
+    def create(self, config: Config) -> None:
+        """Begin a run here.
+
+        Raises: InputError if the folder holds another run or other files, or cannot be written.
+        """
+        self.check_free()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self.write_text("config.toml", dump_config(config))
+
+    def check_free(self) -> None:
+        """Refuse a folder that is in use, or could not be made.
+
+        Raises: InputError as for `create`.
+        """
+        if self.holds_run:
+            raise InputError(
+                f"{self.path} already holds a run. Go on with it by --resume, or choose another "
+                f"--out."
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file, not a folder: choose another --out.")
+        if self.path.is_dir() and any(p != self.data_file for p in self.path.iterdir()):
+            raise InputError(
+                f"{self.path} is not empty and holds no run: choose another --out, so that "
+                f"nothing is overwritten."
+            )
+        parent = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(
+                f"{self.path}: no permission to write in {parent}. Choose another --out."
+            )
+
+    def config(self) -> Config:
+        """The config of the run.
+
+        Raises: InputError if this is no run folder.
+        """
+        if not self.path.is_dir() or not self.holds_run:
+            raise InputError(
+                f"{self.path} is not a run folder: it holds no config.toml. "
+                "Give the folder that 'impindiff train' or 'impindiff run' wrote."
+            )
+        return load_config(self.config_file)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file whole or not at all.
+
+        Raises: InputError if it cannot be written.
+        """
+        target = self.path / name
+        fresh = target.with_name(f".{name}.writing")
+        try:
+            fresh.write_text(text, encoding="utf-8")
+            os.replace(fresh, target)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            raise self._unwritable(error) from None
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file whole or not at all."""
+        self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The content of a JSON file, empty where there is none."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def keep_metrics(self, num_epochs: int) -> list[EpochRecord]:
+        """Cut the metrics after so many epochs, and return those that stay.
+
+        What was logged after the last checkpoint is computed again; a line half written by a kill
+        is dropped.
+        """
+        kept: list[EpochRecord] = []
+        if self.metrics_file.exists():
+            for line in self.metrics_file.read_text(encoding="utf-8").splitlines()[:num_epochs]:
+                kept.append(EpochRecord.model_validate_json(line))
+        self.write_text("metrics.jsonl", "".join(r.model_dump_json() + "\n" for r in kept))
+        return kept
+
+    def log(self, record: EpochRecord) -> None:
+        """Add a line to the metrics.
+
+        Raises: InputError if it cannot be written.
+        """
+        try:
+            with self.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(record.model_dump_json() + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(
+            f"{self.path} cannot be written ({error.strerror or error}). Free space, check "
+            f"permissions, or "
+            "choose another --out."
+        )
+
+
+def next_free(stem: str, parent: Path = Path("runs")) -> RunFolder:
+    """A new numbered folder, `runs/STEM-001` and so on."""
+    number = 1
+    while (parent / f"{stem}-{number:03d}").exists():
+        number += 1
+    return RunFolder(parent / f"{stem}-{number:03d}")

@@ -1,0 +1,116 @@
+"""Equations put together: fields, the terms that move them, and the grid they live on."""
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from impindiff._errors import InputError
+from impindiff._types import Scalar, State
+from impindiff.grid import Grid
+from impindiff.latent import evaluate_latents, latent_values, latents_of
+from impindiff.terms import AbstractSource, AbstractTerm, AbstractTwoPointFlux, Stencil
+
+
+@final
+class System(eqx.Module):
+    r"""A semi-discrete system $\dot u_i = \sum_k T_{ik}(u_i)$ of named fields on one grid.
+
+    Args:
+        grid: where the fields live.
+        equations: for each field, the terms whose sum is its rate of change.
+
+    One PyTree, its learned coefficients included.
+    Raises: InputError for no field, or an entry that is not a term.
+    """
+
+    grid: Grid
+    equations: dict[str, tuple[AbstractTerm, ...]]
+
+    def __init__(self, grid: Grid, equations: Mapping[str, Sequence[AbstractTerm]]) -> None:
+        if not equations:
+            raise InputError("a system needs at least one field with its terms.")
+        for field, terms in equations.items():
+            strange = [term for term in terms if not isinstance(term, AbstractTerm)]
+            if strange or not terms:
+                raise InputError(
+                    f"the equation of {field!r} must be a list of at least one term; found "
+                    f"{strange or 'none'}."
+                )
+        self.grid = grid
+        self.equations = {field: tuple(terms) for field, terms in equations.items()}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields."""
+        return tuple(self.equations)
+
+    def latents(self, time: Scalar | None = None) -> dict[str, Array]:
+        """Values of the learned coefficients on the grid, by name."""
+        return latent_values(self.equations, self.grid, time)
+
+    def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
+        """Evaluate what is steady; assemble it, if that is everything."""
+        equations = evaluate_latents(self.equations, self.grid)
+        prepared = PreparedSystem(self.grid, equations, None, dtype)
+        if latents_of(equations):
+            return prepared
+        # Nothing depends on time, so the tendency at any instant serves them all.
+        return PreparedSystem(self.grid, equations, prepared.at(jnp.zeros(())), dtype)
+
+
+@final
+class PreparedSystem(eqx.Module):
+    """A system whose steady coefficients are arrays."""
+
+    grid: Grid
+    equations: dict[str, tuple[AbstractTerm, ...]]
+    assembled: "AffineTendency | None"
+    dtype: jnp.dtype = eqx.field(static=True)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether every term is linear or a source."""
+        terms = [term for group in self.equations.values() for term in group]
+        return all(isinstance(term, AbstractTwoPointFlux | AbstractSource) for term in terms)
+
+    def at(self, time: Scalar) -> "AffineTendency":
+        """See `impindiff._types.Dynamics.at`."""
+        if self.assembled is not None:
+            return self.assembled
+        equations = evaluate_latents(self.equations, self.grid, time)
+        parts = {field: _assemble(self.grid, terms) for field, terms in equations.items()}
+        tendency = AffineTendency(
+            {field: stencil for field, (stencil, _) in parts.items()},
+            {field: source for field, (_, source) in parts.items()},
+        )
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), tendency)
+
+
+@final
+class AffineTendency(eqx.Module):
+    """$F(u)_i = S_i u_i + s_i$: a stencil and, where there is one, a source for each field."""
+
+    stencils: dict[str, Stencil | None]
+    sources: dict[str, Float[Array, "..."] | None]
+
+    def __call__(self, state: State) -> State:
+        """The rate of change of every field."""
+        rates = {}
+        for field, value in state.items():
+            stencil, source = self.stencils[field], self.sources[field]
+            rate = jnp.zeros_like(value) if stencil is None else stencil(value)
+            rates[field] = rate if source is None else rate + source
+        return rates
+
+
+def _assemble(
+    grid: Grid, terms: tuple[AbstractTerm, ...]
+) -> tuple[Stencil | None, Float[Array, "..."] | None]:
+    stencils = [term.stencil(grid) for term in terms if isinstance(term, AbstractTwoPointFlux)]
+    sources = [term.rate(grid) for term in terms if isinstance(term, AbstractSource)]
+    stencil = sum(stencils[1:], start=stencils[0]) if stencils else None
+    return stencil, sum(sources[1:], start=sources[0]) if sources else None

@@ -1,0 +1,17 @@
+"""Conservative finite-volume terms."""
+
+from impindiff.terms._advection import Advection
+from impindiff.terms._diffusion import Diffusion
+from impindiff.terms._source import Source
+from impindiff.terms._stencil import Stencil
+from impindiff.terms._term import AbstractSource, AbstractTerm, AbstractTwoPointFlux
+
+__all__ = [
+    "AbstractSource",
+    "AbstractTerm",
+    "AbstractTwoPointFlux",
+    "Advection",
+    "Diffusion",
+    "Source",
+    "Stencil",
+]

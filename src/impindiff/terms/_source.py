@@ -1,0 +1,33 @@
+"""Sources that do not depend on the state."""
+
+from typing import Any, final
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from impindiff._errors import InputError
+from impindiff.grid import Grid
+from impindiff.terms._term import AbstractSource
+
+
+@final
+class Source(AbstractSource):
+    """A given rate of production, $s(x)$ per unit of volume and time.
+
+    Args:
+        strength: a number, an array of the grid's shape, or a learned field.
+
+    Raises: InputError for an array of another shape.
+    """
+
+    strength: Any
+
+    def rate(self, grid: Grid) -> Float[Array, "..."]:
+        """See `AbstractSource.rate`."""
+        shape = jnp.shape(self.strength)
+        if shape not in ((), grid.shape):
+            raise InputError(
+                f"the source has shape {shape}: it must be one number or of the grid's shape "
+                f"{grid.shape}."
+            )
+        return jnp.asarray(self.strength)

@@ -1,0 +1,54 @@
+"""What a term of a conservation law is.
+
+A term does not care where its coefficients come from: by the time it computes, every learned field
+has been evaluated to an array.
+"""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from impindiff.grid import Grid
+from impindiff.terms._stencil import Stencil, neighbour
+
+FaceCoefficients = tuple[Float[Array, "..."], Float[Array, "..."]]
+
+
+class AbstractTerm(eqx.Module):
+    """A contribution to the rate of change of one field."""
+
+
+class AbstractTwoPointFlux(AbstractTerm):
+    r"""A conservative term whose flux is linear in the two cells that share a face.
+
+    $f = a\,u_\mathrm{lower} + b\,u_\mathrm{upper}$ at every face, and the cell's rate of change is
+    $-\sum_\mathrm{axes} (f_\mathrm{out} - f_\mathrm{in}) / \Delta x$. Each face's flux is computed
+    once: what leaves a cell enters its neighbour, and the total is conserved by construction.
+    """
+
+    @abc.abstractmethod
+    def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
+        """The pair $(a, b)$ at the upper face of every cell along an axis."""
+
+    def stencil(self, grid: Grid) -> Stencil:
+        """The term as one linear map, its coefficients evaluated."""
+        centre = jnp.zeros(())
+        sides = []
+        for axis, width in enumerate(grid.cell_widths):
+            below, above = (
+                jnp.broadcast_to(c / width, grid.shape) for c in self.face_coefficients(grid, axis)
+            )
+            # The upper face of cell i is the lower face of cell i + 1, with the same flux.
+            centre = centre + neighbour(above, axis, -1) - below
+            sides.append((neighbour(below, axis, -1), -above))
+        return Stencil(centre, tuple(sides))
+
+
+class AbstractSource(AbstractTerm):
+    """A term that does not depend on the state."""
+
+    @abc.abstractmethod
+    def rate(self, grid: Grid) -> Float[Array, "..."]:
+        """What is added to each cell per unit of time."""

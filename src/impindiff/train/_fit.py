@@ -1,0 +1,64 @@
+"""Fitting in one call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import xarray as xr
+
+from impindiff.integrate import AbstractStepper, CrankNicolson
+from impindiff.systems import System
+from impindiff.train._checkpoint import Checkpoints
+from impindiff.train._loop import Trainer
+from impindiff.train._observations import Observations
+from impindiff.train._optimisers import LBFGS, AbstractOptimiser, Adam
+from impindiff.train._record import EpochRecord, Watcher
+
+
+def fit(
+    system: System,
+    dataset: xr.Dataset,
+    *,
+    samples: str | Sequence[int],
+    times: Sequence[float],
+    dt: float,
+    stages: Sequence[AbstractOptimiser] = (Adam(100, 4e-3), LBFGS(200)),
+    stepper: AbstractStepper | None = None,
+    watch: Watcher | None = None,
+    checkpoints: str | Path | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> System:
+    """Train the latents of a system on snapshots.
+
+    Args:
+        system: the equations, with latents where coefficients are unknown.
+        dataset: the data, in the documented layout; initial fields are those at its first time.
+        samples: which samples, such as "0:5".
+        times: times of the snapshots to fit.
+        dt: longest time step.
+        stages: optimisers, one after the other.
+        stepper: advances one step; Crank-Nicolson by default.
+        watch: called with every epoch's record.
+        checkpoints: folder to save to, and to go on from where it holds a checkpoint already.
+        dtype: precision.
+
+    Returns: the trained system.
+    Raises: InputError for data that do not fit the system; NumericsError if a solve, the loss or
+        the gradient fails.
+    """
+    observations = Observations.from_dataset(
+        dataset, system.grid, system.fields, samples, times, dtype
+    )
+    trainer = Trainer(
+        system,
+        observations,
+        stepper or CrankNicolson(),
+        dt,
+        stages,
+        checkpoints=Checkpoints(Path(checkpoints)) if checkpoints else None,
+    )
+    return trainer.run(watch or _ignore, resume=checkpoints is not None)
+
+
+def _ignore(record: EpochRecord) -> None:
+    pass

@@ -1,0 +1,163 @@
+"""The training loop: stages of epochs, watched over and saved on the way."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from impindiff._errors import InputError, NumericsError
+from impindiff.implicit import AdjointOutcome
+from impindiff.integrate import AbstractStepper
+from impindiff.latent import learned as learned_mask
+from impindiff.rollout import TimeGrid
+from impindiff.systems import System
+from impindiff.train._checkpoint import Checkpoints, Progress
+from impindiff.train._guard import check_epoch
+from impindiff.train._objective import make_objective
+from impindiff.train._observations import Observations
+from impindiff.train._optimisers import AbstractOptimiser, Epoch
+from impindiff.train._record import EpochRecord, Watcher
+
+
+@final
+class Trainer:
+    """Trains the learned arrays of a system.
+
+    Args:
+        system: the equations; what is learned are the real arrays inside its latents.
+        observations: what to fit.
+        stepper: advances one step.
+        dt: longest step, for stages that do not set their own.
+        stages: optimisers, one after the other.
+        validate: called with the system every `validate_every` epochs and at the end of each stage.
+        validate_every: see `validate`.
+        checkpoints: where to save; nothing is saved without.
+        checkpoint_every: epochs between checkpoints.
+
+    Raises: InputError for a system with nothing to learn, or no stages.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        observations: Observations,
+        stepper: AbstractStepper,
+        dt: float,
+        stages: Sequence[AbstractOptimiser],
+        *,
+        validate: Callable[[System], float] | None = None,
+        validate_every: int = 10,
+        checkpoints: Checkpoints | None = None,
+        checkpoint_every: int = 50,
+    ) -> None:
+        self.learned, self.frozen = eqx.partition(system, learned_mask(system))
+        if not jax.tree.leaves(self.learned):
+            raise InputError(
+                "the system has nothing to learn: give a coefficient as a latent (SineField, "
+                "Parameter)."
+            )
+        if not stages:
+            raise InputError("training needs at least one stage (Adam, LBFGS).")
+        self.observations, self.stepper, self.dt = observations, stepper, dt
+        self.stages = tuple(stages)
+        self.validate, self.validate_every = validate, validate_every
+        self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
+
+    def run(self, watch: Watcher, *, resume: bool = False) -> System:
+        """Train to the end of the last stage and return the trained system.
+
+        With `resume`, goes on from the last checkpoint, where there is one. On an interrupt the
+        last completed epoch is saved before the interrupt goes on its way.
+
+        Raises: NumericsError if a loss, a gradient or a solve fails; the arrays from before that
+            epoch are saved.
+        """
+        progress = Progress()
+        if resume and self.checkpoints and (saved := self.checkpoints.progress()):
+            progress = saved
+            self.learned = self.checkpoints.restore_learned(self.learned)
+        began = time.perf_counter() - progress.seconds
+        for index in range(progress.stage, len(self.stages)):
+            progress = self._run_stage(index, progress, began, watch)
+        return eqx.combine(self.learned, self.frozen)
+
+    def _run_stage(self, index: int, progress: Progress, began: float, watch: Watcher) -> Progress:
+        optimiser = self.stages[index]
+        dt = optimiser.dt or self.dt
+        init, update = _compiled(optimiser, self.stepper, dt)
+        given = (self.frozen, self.observations)
+        if progress.stage_epoch and self.checkpoints:
+            template = eqx.filter_eval_shape(init, self.learned, *given)
+            state = self.checkpoints.restore_state(template)
+        else:
+            state = init(self.learned, *given)
+        time_grid = TimeGrid.build(self.observations.start, np.array(self.observations.times), dt)
+        current = (progress, state)
+        try:
+            for stage_epoch in range(progress.stage_epoch + 1, optimiser.epochs + 1):
+                learned, state, epoch = update(self.learned, state, *given)
+                epoch = jax.device_get(epoch)
+                number = current[0].epoch + 1
+                check_epoch(epoch, number, time_grid)
+                if epoch.stalled:
+                    break
+                last = stage_epoch == optimiser.epochs
+                validation = None
+                if self.validate and (last or number % self.validate_every == 0):
+                    validation = self.validate(eqx.combine(learned, self.frozen))
+                seconds = time.perf_counter() - began
+                watch(_record(epoch, number, optimiser.name, validation, seconds))
+                progress = Progress(
+                    epoch=number, stage=index, stage_epoch=stage_epoch, seconds=seconds
+                )
+                self.learned, current = learned, (progress, state)
+                if not last and number % self.checkpoint_every == 0:
+                    self._save(*current)
+        except (KeyboardInterrupt, NumericsError):
+            self._save(*current)
+            raise
+        progress, state = current
+        finished = index + 1 == len(self.stages)
+        ended = progress.model_copy(
+            update={"stage": index + 1, "stage_epoch": 0, "finished": finished}
+        )
+        self._save(ended, state)
+        return ended
+
+    def _save(self, progress: Progress, state: Any) -> None:
+        if self.checkpoints:
+            self.checkpoints.save(progress, self.learned, state)
+
+
+def _compiled(optimiser: AbstractOptimiser, stepper: AbstractStepper, dt: float) -> tuple[Any, Any]:
+    """The optimiser's two functions under `jit`, every array an argument."""
+
+    @eqx.filter_jit
+    def init(learned, frozen, observations):
+        return optimiser.init(make_objective(frozen, observations, stepper, dt), learned)
+
+    @eqx.filter_jit
+    def update(learned, state, frozen, observations):
+        objective = make_objective(frozen, observations, stepper, dt)
+        return optimiser.update(objective, learned, state)
+
+    return init, update
+
+
+def _record(
+    epoch: Epoch, number: int, stage: str, validation: float | None, seconds: float
+) -> EpochRecord:
+    adjoint = AdjointOutcome.from_cotangent(epoch.evaluation.adjoint)
+    return EpochRecord(
+        epoch=number,
+        stage=stage,
+        loss=float(epoch.evaluation.loss),
+        validation=validation,
+        seconds=seconds,
+        solver_iterations=float(np.mean(epoch.evaluation.outcome.iterations)),
+        adjoint_iterations=adjoint.iterations / max(adjoint.solves, 1),
+        learning_rate=float(epoch.learning_rate),
+    )

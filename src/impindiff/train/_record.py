@@ -1,0 +1,37 @@
+"""What training says of itself while it runs."""
+
+from typing import Protocol
+
+from pydantic import BaseModel
+
+
+class EpochRecord(BaseModel):
+    """One line of `metrics.jsonl`.
+
+    Attributes:
+        epoch: counted from 1 over all stages.
+        stage: the optimiser's name.
+        loss: training loss.
+        validation: what the validation function returned, in epochs in which it was called.
+        seconds: training time so far, compilation included.
+        solver_iterations: mean iterations of a forward solve.
+        adjoint_iterations: mean iterations of an adjoint solve.
+        learning_rate: step length of the optimiser.
+    """
+
+    epoch: int
+    stage: str
+    loss: float
+    validation: float | None
+    seconds: float
+    solver_iterations: float
+    adjoint_iterations: float
+    learning_rate: float
+
+
+class Watcher(Protocol):
+    """Called with every epoch's record, in order, before the epoch counts as done."""
+
+    def __call__(self, record: EpochRecord) -> None:
+        """Take note of an epoch."""
+        ...

@@ -1,0 +1,36 @@
+"""What all tests share: shapes and types checked at run time, double precision, data."""
+
+import os
+
+# Before JAX starts: tests are about results, which have to be the same on every machine.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from pathlib import Path
+
+import jax
+import jaxtyping
+import pytest
+
+# By configuration, not environment: commands that a test starts keep their own default precision.
+jax.config.update("jax_enable_x64", True)
+
+# Before anything imports the package: every annotated shape and type is then checked.
+_hook = jaxtyping.install_import_hook("impindiff", "runtime_types.check")
+
+_ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _precision_is_restored():
+    """A command run within a test may choose single precision; the next test gets double again."""
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The data made by the reference code, beside the repository; a test without it skips."""
+    folder = _ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the reference data are not on this machine ({folder})")
+    return folder

@@ -1,0 +1,68 @@
+"""A built dataset is in the layout that reading demands."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from impindiff._errors import InputError
+from impindiff.data import check_dataset, grid_of, to_dataset
+from impindiff.grid import Grid
+
+DESCRIBED = {name: {"units": "m", "long_name": f"the {name}"} for name in ("c", "v", "x")}
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid.uniform((5,), ((0, 1),)),
+        Grid.uniform((5, 4), ((0, 1), (-2, 2))),
+        Grid.uniform((5, 4, 3), ((0, 1), (-2, 2), (10, 11))),
+    ],
+)
+@pytest.mark.parametrize("varying", [False, True])
+def test_it_is_in_the_layout(grid: Grid, varying: bool):
+    latent = np.ones(((2,) if varying else ()) + grid.shape)
+    field = np.ones((3, 2, *grid.shape), dtype=np.float32)
+    built = to_dataset(grid, [0, 1], {"c": field}, {"v": latent}, DESCRIBED, attrs={"title": "t"})
+    check_dataset(built, fields=["c"], latents=["v"])
+    assert grid_of(built, "c") == grid
+    assert built["c"].dims == ("sample", "time", *grid.names)
+    assert built["v"].dims == (("time",) if varying else ()) + grid.names
+    assert built["c"].dtype == np.float32 and built["v"].dtype == np.float64
+    assert built["x"].dtype == built["time"].dtype == np.float64
+    assert built["sample"].values.tolist() == [0, 1, 2]
+    assert built["x"].attrs == DESCRIBED["x"]
+    assert built["time"].attrs == {"units": "1", "long_name": "time"}
+    assert built.attrs == {"title": "t", "boundary": "periodic"}
+
+
+def test_samples_keep_their_ids(grid: Grid):
+    built = to_dataset(grid, [0.0], {"c": np.ones((2, 1, 6, 4))}, {}, DESCRIBED, samples=[5, 9])
+    assert built["sample"].values.tolist() == [5, 9]
+
+
+def test_latents_alone_have_no_samples(grid: Grid):
+    built = to_dataset(grid, [0.0], {}, {"v": np.ones((6, 4))}, DESCRIBED)
+    assert isinstance(built, xr.Dataset) and built.sizes["sample"] == 0
+
+
+@pytest.mark.parametrize(
+    "fields, latents, said",
+    [
+        (
+            {"c": np.ones((2, 3, 6, 4))},
+            {},
+            r"'c' has the shape \(2, 3, 6, 4\); allowed is \(2, 1, 6, 4\) \(sample, time, x, y\)",
+        ),
+        ({"c": np.ones(())}, {}, r"'c' has the shape \(\)"),
+        (
+            {},
+            {"v": np.ones((4, 6))},
+            r"'v' has the shape \(4, 6\); allowed is \(6, 4\) \(x, y\) or \(1, 6, 4\)",
+        ),
+        ({"q": np.ones((2, 1, 6, 4))}, {}, "'q' lacks long_name and units: give attributes="),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(grid: Grid, fields, latents, said: str):
+    with pytest.raises(InputError, match=said):
+        to_dataset(grid, [0.0], fields, latents, DESCRIBED)

@@ -1,0 +1,175 @@
+"""What is not in the documented layout is refused, with the way into it."""
+
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from impindiff._errors import InputError
+from impindiff.data import check_dataset, check_grid, grid_of, open_dataset, to_dataset
+from impindiff.grid import Axis, Grid
+
+NAME = "concentration"
+SOURCE = "folder/data.nc"
+
+
+def refusal(dataset: xr.Dataset, *fields: str, latents: tuple[str, ...] = ()) -> str:
+    with pytest.raises(InputError) as caught:
+        check_dataset(dataset, fields=fields or [NAME], latents=latents, source=SOURCE)
+    message = str(caught.value)
+    assert message.startswith(f"{SOURCE}: ")
+    return message
+
+
+def test_the_layout_passes(dataset: xr.Dataset):
+    check_dataset(dataset, fields=[NAME], latents=["steady", "moving", "unknown"])
+
+
+def test_public_files_are_in_the_layout(public_file):
+    dataset = open_dataset(public_file)
+    field = "velocity" if "velocity" in dataset else NAME
+    latents = [str(name) for name in dataset.data_vars if name != field]
+    check_dataset(dataset, fields=[field], latents=latents)
+    assert grid_of(dataset, field) == Grid.uniform((128, 64), ((-1, 1), (0, 1)))
+
+
+def test_missing_values_are_no_error(dataset: xr.Dataset):
+    dataset[NAME][:, 1:] = np.nan
+    check_dataset(dataset, fields=[NAME])
+
+
+def test_a_missing_variable_suggests_the_nearest(dataset: xr.Dataset):
+    message = refusal(dataset, "concentrtion")
+    assert "no variable 'concentrtion'; it holds 'concentration', 'steady', 'moving'" in message
+    assert "Did you mean 'concentration'?" in message
+    assert "Did you mean" not in refusal(dataset, "temperature_of_gas")
+    assert "it holds nothing" in refusal(dataset.drop_vars([NAME, "steady", "moving"]))
+
+
+def test_no_field_is_a_mistake(dataset: xr.Dataset):
+    with pytest.raises(InputError, match="no field was named; it holds 'concentration'"):
+        check_dataset(dataset, fields=[])
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (
+            lambda d: d.transpose("time", "sample", "x", "y"),
+            "Reorder them: dataset.transpose('sample', 'time', 'x', 'y')",
+        ),
+        (lambda d: d.transpose("sample", "time", "y", "x"), "dimensions ('sample', 'time', 'y'"),
+        (lambda d: d.rename(x="lat"), "Rename or drop 'lat': dataset.rename(old='new')"),
+        (lambda d: d.isel(sample=0), ".expand_dims(['sample'])"),
+        (lambda d: d.isel(sample=0, time=0), ".expand_dims(['sample', 'time'])"),
+        (lambda d: d.isel(x=0, y=0), "its space axes among 'x', 'y', 'z'"),
+        (lambda d: d.isel(sample=slice(0)), "dimension 'sample' of 'concentration' has no entries"),
+        (lambda d: d.isel(y=slice(0)), "dimension 'y' of 'concentration' has no entries"),
+        (lambda d: d.astype(complex), "must hold real numbers, found complex128"),
+        (lambda d: d.astype(str), "must hold real numbers, found <U"),
+        (lambda d: d > 0.5, "must hold real numbers, found bool"),
+        (lambda d: d.drop_vars("time"), "'time' has no coordinate. Add it: dataset.assign_coords("),
+        (lambda d: d.drop_vars("y"), "'y' has no coordinate. Add it: dataset.assign_coords(y="),
+        (lambda d: d.isel(time=[0, 2, 1]), "entry 2 is 0.05 after 0.1. Sort it"),
+        (lambda d: d.isel(time=[0, 1, 1]), "'time' must increase: entry 2 is 0.05 after 0.05"),
+        (lambda d: d.assign_coords(time=[0, 1, np.nan, 3, 4]), "finite: entry 2 is nan"),
+        (lambda d: d.assign_coords(time=list("abcde")), "coordinate 'time' must hold real numbers"),
+        (
+            lambda d: d.assign_coords(time=np.arange(5).astype("datetime64[ns]")),
+            "found datetime64[ns]. Store dates as a number of seconds or days",
+        ),
+        (lambda d: d.isel(x=slice(None, None, -1)), "coordinate 'x' must increase: entry 1"),
+        (lambda d: d.isel(y=[0, 1, 3]), "coordinate 'y' must be uniform"),
+        (lambda d: d.isel(y=[0]), "coordinate 'y' must be a list of at least 2 cell centres"),
+        (lambda d: d.assign_coords(x=[0, 1, np.inf, 3, 4, 5]), "'x' must be finite: entry 2"),
+        (lambda d: d.assign_coords(x=list("abcdef")), "coordinate 'x' must hold real numbers"),
+        (lambda d: d.assign_attrs(boundary="outflow"), "boundary is 'outflow'; only 'periodic'"),
+    ],
+)
+def test_a_layout_of_another_kind_is_refused(dataset: xr.Dataset, change, said: str):
+    assert said in refusal(change(dataset))
+
+
+def test_infinity_is_counted_and_located(dataset: xr.Dataset):
+    dataset[NAME][3, 1, 5, 2] = np.inf
+    dataset[NAME][4, 1] = -np.inf
+    message = refusal(dataset)
+    assert "'concentration' has 25 value(s), the first at sample 3, time 1, x 5, y 2" in message
+    assert "infinite" in message and "NaN" in message
+
+
+def test_fields_share_one_grid(dataset: xr.Dataset):
+    dataset["line"] = dataset[NAME].isel(y=0)
+    message = refusal(dataset, NAME, "line")
+    assert "'concentration' lies on ('x', 'y') and 'line' on ('x')" in message
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda a: a.T, "allowed are ('x', 'y'), or these with 'time' in front"),
+        (lambda a: a.isel(x=0), "'steady' has the dimensions ('y')"),
+        (lambda a: a.expand_dims(sample=10), "'steady' has the dimensions ('sample', 'x', 'y')"),
+        (lambda a: a.where(a.x > -0.7), "'steady' has 4 value(s), the first at x 0, y 0"),
+        (lambda a: a / 0, "that are not finite. A latent truth is known everywhere"),
+        (lambda a: a.astype(str), "latent 'steady' must hold real numbers"),
+    ],
+)
+def test_a_latent_truth_is_known_on_the_grid(dataset: xr.Dataset, change, said: str):
+    dataset["steady"] = change(dataset["steady"])
+    assert said in refusal(dataset, latents=("steady",))
+
+
+def test_the_file_is_named_without_being_told(tmp_path, dataset: xr.Dataset):
+    file = tmp_path / "a.nc"
+    dataset.isel(y=[0, 1, 3]).to_netcdf(file, engine="h5netcdf")
+    opened = open_dataset(file)
+    for check in (lambda: check_dataset(opened, fields=[NAME]), lambda: grid_of(opened, NAME)):
+        with pytest.raises(
+            InputError, match=f"^{re.escape(str(file))}: coordinate 'y' must be uni"
+        ):
+            check()
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "bounds", [((-1, 1), (0, 1)), ((0, 0.1), (-3.7, 12.9)), ((1000, 1003), (0, 1e-6))]
+)
+def test_the_grid_comes_back(bounds, precision):
+    grid = Grid.uniform((40, 30), bounds)
+    dataset = to_dataset(
+        grid, [0.0], {"c": np.zeros((1, 1, 40, 30))}, {}, {"c": {"units": "1", "long_name": "c"}}
+    )
+    dataset = dataset.assign_coords(
+        {name: dataset[name].astype(precision).astype(np.float64) for name in "xy"}
+    )
+    assert grid_of(dataset, "c") == grid
+    check_grid(dataset, "c", grid)
+
+
+@pytest.mark.parametrize(
+    "other, said",
+    [
+        (
+            Grid.uniform((12, 4), ((-1, 1), (0, 1))),
+            "x: in the data 6 cells on [-1, 1], asked for 12 cells on [-1, 1]",
+        ),
+        (
+            Grid.uniform((6, 4), ((-1, 1), (0, 1.01))),
+            "y: in the data 4 cells on [0, 1], asked for 4 cells on [0, 1.01]",
+        ),
+        (
+            Grid.uniform((6,), ((-1, 1),)),
+            "y: in the data 4 cells on [0, 1], asked for no such axis",
+        ),
+        (
+            Grid((Axis("y", 0, 1, 4), Axis("x", -1, 1, 6))),
+            "(in the data 'x', 'y', asked for 'y', 'x')",
+        ),
+    ],
+)
+def test_a_grid_that_disagrees_is_set_beside_the_data(dataset: xr.Dataset, other: Grid, said: str):
+    with pytest.raises(InputError, match="'concentration' does not lie on the grid") as caught:
+        check_grid(dataset, NAME, other)
+    assert said in str(caught.value)

@@ -1,0 +1,26 @@
+"""The type checker that the tests put around every function of the package.
+
+Beartype, with two allowances. An `int` passes for a `float`, as it does for static checkers. And a
+hint with `Self` in it is not checked: `Self` means something only to a checker that sees the whole
+class, and this one is given functions.
+"""
+
+from collections.abc import Callable
+from typing import Any, Self, get_args
+
+from beartype import BeartypeConf, beartype
+
+_checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+
+def _mentions_self(hint: object) -> bool:
+    return hint is Self or any(_mentions_self(part) for part in get_args(hint))
+
+
+def check(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, with its arguments and result checked against its annotations."""
+    function.__annotations__ = {
+        name: Any if _mentions_self(hint) else hint
+        for name, hint in function.__annotations__.items()
+    }
+    return _checked(function)
