@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 PYTEST_ARGS ?=
-BENCHMARK ?= *
+BENCHMARK ?= [!_]*
 
 # By environment and not `-c`, so that it also holds where pip builds the package in isolation
 # (newer pips read the second name there). Relative, since pip splits the value at blanks.

@@ -1,11 +1,11 @@
 """Which module may know which.
 
 Every package stands on a floor and imports from strictly lower floors only, or from within itself;
-what it takes from another package it takes from that package's face, `impindiff.<package>`. The
-design puts `config` and `cli` on one floor; as the commands are made from validated objects and
-never the other way round, `cli` counts as the floor above. `forecast` stands beside `train`: an old
-run is forecast from without the training code. The top-level `impindiff/__init__.py` stands above
-all.
+what it takes from another package it takes from that package's face, `impindiff.<package>`. Three
+refinements of the design: `forecast` stands beside `train`, since an old run is forecast from
+without the training code; `runs`, which carries out what a config says, stands above `config`; and
+`cli` stands above both, as commands are made from them and never the other way round. The top-level
+`impindiff/__init__.py` stands above all.
 """
 
 import ast
@@ -34,9 +34,10 @@ FLOORS = {
     "cases": 6,
     "report": 6,
     "config": 7,
-    "cli": 8,
-    "__main__": 9,
-    "": 10,  # impindiff/__init__.py
+    "runs": 8,
+    "cli": 9,
+    "__main__": 10,
+    "": 11,  # impindiff/__init__.py
 }
 
 MOST_LINES = 300

@@ -87,10 +87,12 @@ def test_an_unfit_package_is_named(
 @pytest.mark.parametrize(
     "package, topics",
     [
-        ("jax", ["jax"]),
-        ("psutil", ["memory"]),
-        ("h5py", ["hdf5"]),
-        ("xarray", ["netcdf", "zarr"]),
+        ("jax", ["packages", "jax"]),
+        ("optax", ["packages"]),
+        ("orbax.checkpoint", ["packages"]),
+        ("psutil", ["packages", "memory"]),
+        ("h5py", ["packages", "hdf5"]),
+        ("xarray", ["packages", "netcdf", "zarr"]),
         ("packaging.requirements", ["packages"]),
     ],
 )
@@ -117,14 +119,17 @@ def test_a_package_that_is_not_installed_as_one(monkeypatch: pytest.MonkeyPatch,
     assert "make clean install" in one("packages", diagnosis).remedy
 
 
-def test_devices_that_do_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_devices_that_do_not_start(monkeypatch: pytest.MonkeyPatch):
     def fail():
         raise RuntimeError("Unable to initialize backend 'abacus'\nand more")
 
+    monkeypatch.setenv("JAX_PLATFORMS", "abacus")
     monkeypatch.setattr(jax, "default_backend", fail)
-    finding = one("jax", diagnose(tmp_path))
-    assert finding.found == "RuntimeError: Unable to initialize backend 'abacus'"
-    assert "JAX_PLATFORMS" in finding.remedy
+    (finding,) = software.check_numerics()
+    assert (finding.topic, finding.status) == ("devices", "problem")
+    assert "JAX_PLATFORMS=abacus" in finding.found
+    assert finding.found.endswith("RuntimeError: Unable to initialize backend 'abacus'")
+    assert "unset" in finding.remedy
 
 
 def test_an_idle_gpu_is_pointed_out(monkeypatch: pytest.MonkeyPatch):

@@ -17,7 +17,8 @@ def _waves(shape: tuple[int, ...], phase: float) -> np.ndarray:
     axes = np.meshgrid(
         *(np.linspace(0, 2 * np.pi, n, endpoint=False) for n in shape), indexing="ij"
     )
-    return sum(np.sin((k + 1) * axis + phase) for k, axis in enumerate(axes)).astype(np.float32)
+    waves = [np.sin((k + 1) * axis + phase) for k, axis in enumerate(axes)]
+    return np.sum(waves, axis=0).astype(np.float32)
 
 
 def _forecast(
@@ -40,8 +41,8 @@ def _forecast(
     if latents:
         velocity = _waves(cells, 0.5)
         attrs = {"units": "m/s", "long_name": "velocity along x"}
-        dataset["velocity_x"] = (names_of := tuple(names), 0.98 * velocity, attrs)
-        dataset["velocity_x_truth"] = (names_of, velocity, attrs)
+        dataset["velocity_x"] = (tuple(names), 0.98 * velocity, attrs)
+        dataset["velocity_x_truth"] = (tuple(names), velocity, attrs)
     return dataset
 
 

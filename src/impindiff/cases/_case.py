@@ -19,14 +19,15 @@ class Case:
     Attributes:
         name: as on the command line.
         summary: one line.
-        generate: makes the data from a number of samples and a seed.
+        generate: makes the data; takes `samples` and `seed`, each with a default, and may take
+            more.
         recipe_file: TOML config beside this module, the preset `paper`.
         changes: for each further preset, what it changes in that config, by dotted keys.
     """
 
     name: str
     summary: str
-    generate: Callable[[int, int], xr.Dataset]
+    generate: Callable[..., xr.Dataset]
     recipe_file: str
     changes: Mapping[str, Mapping[str, Any]]
 

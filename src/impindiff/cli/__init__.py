@@ -1,5 +1,5 @@
 """The commands."""
 
-from impindiff.cli._app import app, main
+from impindiff.cli._main import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

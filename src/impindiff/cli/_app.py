@@ -188,8 +188,3 @@ def doctor(as_json: AsJson = False) -> None:
     diagnosis = diagnose()
     typer.echo(json.dumps(diagnosis.as_dict()) if as_json else render(diagnosis))
     raise typer.Exit(diagnosis.exit_status)
-
-
-def main() -> None:
-    """Entry point of the command `impindiff`."""
-    app()

@@ -47,7 +47,7 @@ def diagnose(folder: Path | None = None) -> Diagnosis:
     checks: list[tuple[str, Callable[[], Iterator[Finding]], str]] = [
         ("python", software.check_python, _REINSTALL),
         ("packages", software.check_packages, _REINSTALL),
-        ("jax", software.check_numerics, f"{_REINSTALL}; if JAX_PLATFORMS is set, unset it first"),
+        ("jax", software.check_numerics, _REINSTALL),
         ("memory", machine.check_memory, _REINSTALL),
         ("disk", lambda: machine.check_disk(folder), "Change to a folder that you may write to."),
         ("hdf5", machine.check_hdf5, _REINSTALL),
@@ -62,7 +62,7 @@ def diagnose(folder: Path | None = None) -> Diagnosis:
                 for finding in check():
                     findings.append(finding)
             except Exception as error:
-                findings.append(Finding(topic, "problem", _describe(error), remedy))
+                findings.append(Finding(topic, "problem", software.describe(error), remedy))
     return Diagnosis(tuple(findings), software.collect_versions())
 
 
@@ -80,8 +80,3 @@ def render(diagnosis: Diagnosis) -> str:
         if (number := sum(finding.status == status for finding in diagnosis.findings))
     ]
     return "\n".join([*lines, "", ", ".join(counts) or "Everything is in order."])
-
-
-def _describe(error: Exception) -> str:
-    first_line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first_line}".rstrip(": ")

@@ -3,6 +3,7 @@
 Imports stand inside the checks: what is broken here must not keep the doctor from being imported.
 """
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -15,6 +16,9 @@ from typing import Any
 from impindiff.cli._doctor_finding import GIB, Finding
 
 _SLOW_COMPILE = 5.0  # seconds; about 0.1 is usual
+
+# Where the module is not named like the distribution.
+_MODULES = {"orbax-checkpoint": "orbax.checkpoint"}
 
 
 def collect_versions() -> dict[str, str | None]:
@@ -41,24 +45,41 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Whether what the installed distribution requires is there, in versions within its ranges."""
+    """Whether what the installed distribution requires is there, imports, and is supported."""
     requirements = _requirements()
     num_good = 0
     for requirement in requirements:
-        found = _version(requirement.name)
-        remedy = f'{sys.executable} -m pip install "{requirement.name}{requirement.specifier}"'
-        if found is None:
-            yield Finding("packages", "problem", f"{requirement.name} is not installed", remedy)
-        elif requirement.specifier.contains(found, prereleases=True):
+        finding = _look_at_package(requirement)
+        if finding.status == "ok":
             num_good += 1
         else:
-            message = f"{requirement.name} is {found}, supported is {requirement.specifier}"
-            # The rest may get by with a neighbouring version; the gradient rules lean on JAX's.
-            status = "problem" if requirement.name == "jax" else "warning"
-            yield Finding("packages", status, message, remedy)
-    if num_good:
-        found = f"{num_good} of {len(requirements)} are there in supported versions"
-        yield Finding("packages", "ok", found)
+            yield finding
+    found = f"{num_good} of {len(requirements)} are there in supported versions"
+    yield Finding("packages", "ok", found)
+
+
+def _look_at_package(requirement: Any) -> Finding:
+    name, supported = requirement.name, requirement.specifier
+    found = _version(name)
+    remedy = f'{sys.executable} -m pip install "{name}{supported}"'
+    if found is None:
+        return Finding("packages", "problem", f"{name} is not installed", remedy)
+    if not supported.contains(found, prereleases=True):
+        # The rest may get by with a neighbouring version; the gradient rules lean on JAX's.
+        status = "problem" if name == "jax" else "warning"
+        return Finding("packages", status, f"{name} is {found}, supported is {supported}", remedy)
+    try:
+        importlib.import_module(_MODULES.get(name) or name.replace("-", "_"))
+    except Exception as error:
+        remedy = f"{sys.executable} -m pip install --force-reinstall {name}=={found}"
+        return Finding("packages", "problem", f"{name}: {describe(error)}", remedy)
+    return Finding("packages", "ok", f"{name} {found}")
+
+
+def describe(error: Exception) -> str:
+    """An error in one line."""
+    first_line = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first_line}".rstrip(": ")
 
 
 def check_numerics() -> Iterator[Finding]:
@@ -68,6 +89,16 @@ def check_numerics() -> Iterator[Finding]:
     """
     import jax
 
+    asked_for = os.environ.get("JAX_PLATFORMS")
+    try:
+        jax.default_backend()
+    except Exception as error:
+        found = f"JAX starts none: {describe(error)}"
+        if asked_for:
+            found = f"JAX starts none of JAX_PLATFORMS={asked_for}: {describe(error)}"
+        remedy = "Set JAX_PLATFORMS=cpu for the processor, or unset it"
+        yield Finding("devices", "problem", found, remedy)
+        return
     yield _look_at_devices(jax)
     yield _look_at_precision(jax)
     yield _look_at_gradient(jax)

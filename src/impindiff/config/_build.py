@@ -12,6 +12,7 @@ from impindiff.config._schema import (
     AdamTable,
     AxisTable,
     Config,
+    LBFGSTable,
     ParameterTable,
     SineFieldTable,
 )
@@ -113,9 +114,10 @@ def build_stepper(config: Config) -> AbstractStepper:
 
 def build_stages(config: Config) -> list[AbstractOptimiser]:
     """The optimisers, in order."""
-    return [
-        Adam(stage.epochs, stage.learning_rate, dt=stage.dt)
-        if isinstance(stage, AdamTable)
-        else LBFGS(stage.epochs, stage.memory, dt=stage.dt)
-        for stage in config.training.stages
-    ]
+    return [_stage(table) for table in config.training.stages]
+
+
+def _stage(table: AdamTable | LBFGSTable) -> AbstractOptimiser:
+    if isinstance(table, AdamTable):
+        return Adam(table.epochs, learning_rate=table.learning_rate, dt=table.dt)
+    return LBFGS(table.epochs, memory=table.memory, dt=table.dt)

@@ -88,7 +88,10 @@ def _encode_netcdf(dataset: xr.Dataset) -> dict[str, bytes | memoryview]:
             encoding[str(name)] = {"zlib": True, "complevel": 4, "shuffle": True}
     for name in dataset.coords:  # the CF conventions give a coordinate no fill value
         encoding[str(name)]["_FillValue"] = None
-    return {".": dataset.to_netcdf(engine="h5netcdf", encoding=encoding)}
+    # Copied and released: a buffer still exported when its owner is garbage-collected raises in
+    # some versions of Python and ends the process in others.
+    with dataset.to_netcdf(engine="h5netcdf", encoding=encoding) as content:
+        return {".": bytes(content)}
 
 
 def _encode_zarr(dataset: xr.Dataset) -> dict[str, bytes | memoryview]:

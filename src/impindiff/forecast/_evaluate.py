@@ -7,6 +7,7 @@ import xarray as xr
 from pydantic import BaseModel
 
 from impindiff._errors import InputError
+from impindiff.data import select_samples
 from impindiff.observe import relative_error
 from impindiff.rollout import tidy_time
 
@@ -39,16 +40,17 @@ class Scores(BaseModel):
     samples: list[int]
 
 
-def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: Sequence[int]) -> Scores:
+def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[int]) -> Scores:
     """Compare a forecast with the data at the times they share.
 
     Args:
         forecast: as `predict` gives it; its samples are those of `truth` at `samples`.
         truth: the data, NaN where not known.
-        samples: positions in the data.
+        samples: positions in the data, such as "5:10".
 
     Raises: InputError if no time is shared.
     """
+    positions = select_samples(truth, samples)
     num_axes = len(forecast.sizes) - 2
     ours, theirs = (np.asarray(d["time"], np.float64) for d in (forecast, truth))
     pairs = np.argwhere(np.isclose(ours[:, None], theirs[None, :], rtol=1e-5, atol=1e-9))
@@ -65,7 +67,7 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: Sequence[int]) ->
             continue
         found = variable.values
         if "sample" in variable.dims:
-            known = truth[name].values[list(samples)][:, pairs[:, 1]]
+            known = truth[name].values[positions][:, pairs[:, 1]]
             errors = [
                 100 * relative_error(found[:, pairs[:, 0]], known, order, num_axes).mean(axis=0)
                 for order in (1, 2)
@@ -80,4 +82,4 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: Sequence[int]) ->
             found = np.broadcast_to(found, known.shape)
             error = relative_error(found, known, 2, known.ndim)
             latent[str(name)] = LatentError(relative_l2_percent=100 * float(error))
-    return Scores(fields=fields, latent=latent, samples=list(samples))
+    return Scores(fields=fields, latent=latent, samples=positions)

@@ -3,7 +3,9 @@
 The stabilised bi-conjugate gradient method of van der Vorst (1992) for general square operators,
 right preconditioned so that the residual it watches is the true one. What common implementations
 leave open is closed here: a right-hand side of zero gives zero, no division is by zero, a breakdown
-restarts from the present residual, and the residual is formed anew at the end.
+restarts from the present residual, and the residual is formed anew at the end. Iterated is the
+correction to the guess, in units of the right-hand side: squared, a right-hand side of 1e-20 would
+be zero in single precision, and any answer to it right.
 """
 
 import abc
@@ -22,9 +24,8 @@ from impindiff.implicit._preconditioner import AbstractPreconditioner
 
 Operator = Callable[[Vector], Vector]
 
-# Beyond this many units of round-off above the right-hand side, a residual that the recurrence
-# believes
-# to be small is an error rather than the floor of the precision.
+# Relative to the right-hand side, in units of round-off: a residual beyond this that the recurrence
+# believes to be small is an error rather than the floor of the precision.
 _ROUND_OFF_UNITS = 1e3
 
 
@@ -89,10 +90,13 @@ class BiCGStab(AbstractLinearSolver):
     ) -> tuple[Vector, Outcome]:
         """See `AbstractLinearSolver.solve`."""
         tiny = jnp.finfo(tree.scalar_dtype(rhs)).tiny
-        rhs_norm2 = tree.dot(rhs, rhs)
-        tolerance2 = jnp.maximum(self.rtol**2 * rhs_norm2, self.atol**2)
-        start = tree.zeros_like(rhs) if guess is None else guess
-        residual = rhs if guess is None else tree.subtract(rhs, operator(guess))
+        unit = _unit(rhs)
+        scaled = tree.scale(1 / unit, rhs)
+        rhs_norm2 = tree.dot(scaled, scaled)
+        tolerance2 = jnp.maximum(self.rtol**2 * rhs_norm2, (self.atol / unit) ** 2)
+        start, residual = tree.zeros_like(rhs), scaled
+        if guess is not None:
+            start, residual = guess, tree.scale(1 / unit, tree.subtract(rhs, operator(guess)))
         precondition = (lambda v: v) if preconditioner is None else preconditioner.apply
 
         def unfinished(carry):
@@ -108,7 +112,9 @@ class BiCGStab(AbstractLinearSolver):
             s_hat = precondition(s)
             t = operator(s_hat)
             omega = _divide(tree.dot(t, s), tree.dot(t, t))
-            x = jax.tree.map(lambda x, p, s: x + alpha * p + omega * s, x, p_hat, s_hat)
+            x = jax.tree.map(
+                lambda x, p, s: x + unit * alpha * p + unit * omega * s, x, p_hat, s_hat
+            )
             r = jax.tree.map(lambda s, t: s - omega * t, s, t)
             norm2 = tree.dot(r, r)
             rho_next = tree.dot(shadow, r)
@@ -122,13 +128,24 @@ class BiCGStab(AbstractLinearSolver):
             shadow = jax.tree.map(lambda r, old: jnp.where(broken, r, old), r, shadow)
             return x, r, shadow, p, jnp.where(broken, norm2, rho_next), norm2, iteration + 1
 
-        norm2 = tree.dot(residual, residual)
+        # Nothing but zero solves a system of right-hand side zero, whatever the guess was.
+        is_zero = rhs_norm2 == 0
+        norm2 = jnp.where(is_zero, 0, tree.dot(residual, residual))
+        start = jax.tree.map(lambda g: jnp.where(is_zero, 0, g), start)
         first = (start, residual, residual, residual, norm2, norm2, jnp.array(0))
         x, *_, norm2, iterations = jax.lax.while_loop(unfinished, iterate, first)
-        true_residual = tree.subtract(rhs, operator(x))
+        true_residual = tree.scale(1 / unit, tree.subtract(rhs, operator(x)))
         return x, _judge(
             norm2, tree.dot(true_residual, true_residual), rhs_norm2, tolerance2, iterations
         )
+
+
+def _unit(vector: Vector) -> Scalar:
+    """The largest magnitude of a vector's entries, or 1 where that is zero to its precision."""
+    largest = jax.tree.reduce(
+        jnp.maximum, jax.tree.map(lambda leaf: jnp.max(jnp.abs(leaf)), vector)
+    )
+    return jnp.where(largest < jnp.finfo(largest.dtype).tiny, 1, largest)
 
 
 def _divide(numerator: Scalar, denominator: Scalar) -> Scalar:

@@ -90,11 +90,9 @@ def _root_jvp(residual, solver, primals, tangents):
 
     _, operator = jax.linearize(lambda u: residual(u, inputs), value)
     # Under `checkpoint`, only the root and the inputs are kept for the backward pass; without it
-    # every
-    # product with a shifted copy of the root would be kept, ten times the memory.
+    # every product with a shifted copy of the root would be kept, ten times the memory.
     of_inputs = jax.checkpoint(lambda i: residual(value, i))
     _, rhs = jax.jvp(of_inputs, (inputs,), (inputs_dot,))
-    rhs = tree.negate(rhs)
 
     def matvec(unknowns):
         return operator(unknowns[0]), unknowns[1]
@@ -113,14 +111,24 @@ def _root_jvp(residual, solver, primals, tangents):
         report = AdjointOutcome.cotangent(backward, right[1].dtype)
         return _nan_unless(backward.converged, adjoint), report
 
-    # The transposition rule wants both parts of the right-hand side to depend on a tangent, also
-    # where
-    # the probe's own tangent is a constant zero.
-    anchor = 0 * jax.tree.leaves(rhs)[0].ravel()[0].astype(probe.dtype)
-    value_dot, probe_dot = jax.lax.custom_linear_solve(
-        matvec, (rhs, probe_dot + anchor), solve, transpose_solve
+    right = _entangle((tree.negate(rhs), probe_dot))
+    value_dot, probe_dot = _entangle(
+        jax.lax.custom_linear_solve(matvec, right, solve, transpose_solve)
     )
     return (value, outcome, probe), (value_dot, _zero_tangent(outcome), probe_dot)
+
+
+def _entangle(tangents: PyTree) -> PyTree:
+    """The same values, each of them a function of all, as far as differentiation can see.
+
+    `custom_linear_solve` can be transposed only where every part of its right-hand side depends on
+    what is differentiated, and differentiated again only where every part of the cotangent does.
+    That is not so for the probe, nor for a field that some input leaves alone. A selection, as `0 *
+    sum` would spread NaN; compiled, nothing of it is left.
+    """
+    total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(tangents))
+    nothing = jnp.where(False, total, 0)
+    return jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), tangents)
 
 
 def _nan_unless(converged, vector: Vector) -> Vector:

@@ -26,6 +26,11 @@ def negate(vector: Vector) -> Vector:
     return jax.tree.map(jnp.negative, vector)
 
 
+def scale(factor: Scalar, vector: Vector) -> Vector:
+    """The multiple of a vector."""
+    return jax.tree.map(lambda leaf: factor * leaf, vector)
+
+
 def zeros_like(vector: Vector) -> Vector:
     """The zero vector of the same structure."""
     return jax.tree.map(jnp.zeros_like, vector)

@@ -1,7 +1,8 @@
 """Numbers as small integers, and back as colours or heights.
 
-A picture needs no more than 255 values, so a frame travels as one byte a cell, a curve as two. The largest
-code of all is kept for "no value": what is NaN or infinite in the data stays visible as a gap.
+A picture needs no more than 255 values, so a frame travels as one byte a cell, a curve as two.
+The largest code of all is kept for "no value": what is NaN or infinite in the data stays
+visible as a gap.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Which part of a forecast is shown, and its numbers.
 
-A page of bounded size cannot hold every sample, time and cell of a large forecast. What is left out is chosen
-here, by one rule: cells down to a readable picture, then times down to a smooth film, then samples.
+A page of bounded size cannot hold every sample, time and cell of a large forecast. What is left
+out is chosen here, by one rule: cells down to a readable picture, then times down to a smooth
+film, then samples.
 """
 
 import math
@@ -16,7 +17,7 @@ from impindiff.report._codes import PixelAxis, pixel_axis
 _OUTSIDE_SPACE = ("sample", "time")
 _MAX_MAP_PIXELS = 160
 _MAX_CURVE_PIXELS = 1000
-_MAX_TIMES = 41
+_SMOOTH_TIMES = 21
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ def select(variables: Sequence[Variable], byte_budget: int) -> Selection:
         for axis in variable.axes
     )
     affordable = max(1, byte_budget // max(frame, 1))
-    shown_samples = max(1, min(num_samples, affordable // min(num_times, _MAX_TIMES)))
-    shown_times = max(1, min(num_times, _MAX_TIMES, affordable // shown_samples))
+    shown_samples = max(1, min(num_samples, affordable // min(num_times, _SMOOTH_TIMES)))
+    shown_times = max(1, min(num_times, affordable // shown_samples))
     times = np.unique(np.linspace(num_times - 1, 0, shown_times).round().astype(int))
     return Selection(np.arange(shown_samples), times, max_pixels)
 
@@ -127,7 +128,7 @@ def frames_of(variable: Variable, selection: Selection) -> Frames:
 
 
 def middle_plane(variable: Variable) -> str:
-    """The plane that `frames_of` cuts a third axis at, as `z = 0.5`; empty in one and two dimensions."""
+    """The plane that `frames_of` cuts a third axis at, as `z = 0.5`; empty if there is none."""
     return ", ".join(
         f"{name} = {float(variable.forecast[name][_middle(variable, name)]):.4g}"
         for name in variable.axes[2:]
@@ -151,6 +152,7 @@ def _array(
     order = [name for name in _OUTSIDE_SPACE if name not in drawn] + drawn
     values = values.expand_dims([name for name in order if name not in values.dims])
     array = values.transpose(*order).to_numpy()
+    array = array.astype(np.result_type(array, np.float32), copy=False)
     return array[:, np.newaxis] if "time" in drawn else array
 
 

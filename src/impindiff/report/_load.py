@@ -1,7 +1,7 @@
 """The run folder as the report reads it.
 
-The summary and the forecast must be there; everything else only adds to the page, so what is missing or cut
-short (a run that was killed, an older run) leaves a gap and never an error.
+The summary and the forecast must be there; everything else only adds to the page, so what is
+missing or cut short (a run that was killed, an older run) leaves a gap and never an error.
 """
 
 import json
@@ -88,12 +88,18 @@ def load_run(path: Path) -> RunFolder:
                 "If the training was interrupted, finish it with `impindiff train --resume`."
             )
     summary = _summary(path / "summary.json")
+    forecast = open_dataset(path / "forecast.nc")
+    if empty := [str(name) for name, size in forecast.sizes.items() if size == 0]:
+        raise InputError(
+            f"{path / 'forecast.nc'} is empty along {', '.join(empty)}: there is nothing to draw. "
+            "Write it again with `impindiff forecast`."
+        )
     return RunFolder(
         path=path,
         summary=summary,
         errors=_field_errors(path, summary),
         latent_errors=_latent_errors(summary),
-        forecast=open_dataset(path / "forecast.nc"),
+        forecast=forecast,
         history=_history(path / "metrics.jsonl"),
         provenance=_provenance(path / "provenance.json"),
         config=_text(path / "config.toml"),
@@ -102,8 +108,9 @@ def load_run(path: Path) -> RunFolder:
 
 def number(value: object) -> float:
     """A JSON value as a float; NaN if it is no number."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)
 
 
 def numbers(value: object) -> list[float]:
@@ -141,12 +148,13 @@ def _field_errors(path: Path, summary: Mapping[str, Any]) -> dict[str, FieldErro
         time, l1, l2 = ([number(value) for value in item] for item in lists)
         if not len(time) == len(l1) == len(l2):
             raise InputError(
-                f"{path / 'summary.json'}: fields.{name} has {len(time)} times, {len(l1)} values of "
-                f"relative_l1_percent and {len(l2)} of relative_l2_percent; they must be as many. "
+                f"{path / 'summary.json'}: fields.{name} has {len(time)} times, {len(l1)} values "
+                f"of relative_l1_percent and {len(l2)} of relative_l2_percent; they must agree. "
                 "Write it again with `impindiff evaluate`."
             )
-        if np.isfinite(time).any() and np.isfinite(l1 + l2).any():
-            errors[name] = FieldError(np.array(time), np.array(l1), np.array(l2))
+        known = np.isfinite(time)
+        if known.any() and np.isfinite(l1 + l2).any():
+            errors[name] = FieldError(*(np.array(item)[known] for item in (time, l1, l2)))
     return errors
 
 

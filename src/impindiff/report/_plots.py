@@ -1,7 +1,7 @@
 """The figures of the report: error against time, loss and validation, solver iterations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -14,13 +14,14 @@ from impindiff.report._load import FieldError, History
 from impindiff.report._svg import COLOURS, NUM_SERIES, Legend, Plot, render
 
 _STEPS = [1, 2, 5, 10]
+_MAX_POINTS, _MAX_MARKERS = 1500, 40
 _SUPERSCRIPTS = str.maketrans(
     "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
 )
 
 
 def plot_errors(
-    errors: dict[str, FieldError], training_times: Sequence[float], unit: str
+    errors: Mapping[str, FieldError], training_times: Sequence[float], unit: str
 ) -> Plot | None:
     """Relative error against time: L1 solid, L2 dashed; the trained part shaded."""
     if not errors:
@@ -30,8 +31,9 @@ def plot_errors(
         axes = figure.add_subplot()
         for index, error in enumerate(errors.values()):
             colour = COLOURS[_series(index)]
-            axes.plot(error.time, error.l2, "--", color=colour, linewidth=1.1)
-            axes.plot(error.time, error.l1, color=colour, marker="o", markersize=3)
+            axes.plot(*_thin(error.time, error.l2), "--", color=colour, linewidth=1.1)
+            marker = "o" if len(error.time) <= _MAX_MARKERS else ""
+            axes.plot(*_thin(error.time, error.l1), color=colour, marker=marker, markersize=3)
         axes.set_xlabel(f"time [{unit.strip()}]" if unit else "time")
         axes.set_ylabel("relative error [%]")
         axes.margins(x=0.02)
@@ -79,16 +81,11 @@ def plot_loss(history: History) -> Plot | None:
         rows = np.atleast_1d(figure.subplots(len(curves), 1, sharex=True))
         for axes, (values, label, colour) in zip(rows, curves, strict=True):
             known = np.isfinite(values)
-            marker = "o" if known.sum() <= 40 else ""
+            marker = "o" if known.sum() <= _MAX_MARKERS else ""
             # A gap between two validations is no gap; one in the loss is.
             shown = known if colour == "series-1" else slice(None)
-            axes.plot(
-                history["epoch"][shown],
-                values[shown],
-                color=COLOURS[colour],
-                marker=marker,
-                markersize=3,
-            )
+            curve = _thin(history["epoch"][shown], values[shown])
+            axes.plot(*curve, color=COLOURS[colour], marker=marker, markersize=3)
             axes.set_yscale("log")
             _log_ticks(axes, values[known])
             axes.set_ylabel(label)
@@ -124,7 +121,7 @@ def plot_iterations(history: History) -> Plot | None:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for index, values in enumerate(curves.values()):
-            axes.plot(history["epoch"], values, color=COLOURS[_series(index)])
+            axes.plot(*_thin(history["epoch"], values), color=COLOURS[_series(index)])
         axes.set_ylim(0, 1.08 * max(max(np.nanmax(values) for values in curves.values()), 1))
         axes.set_xlabel("epoch")
         axes.set_ylabel("iterations")
@@ -185,6 +182,13 @@ def _power(value: float) -> str:
     mantissa, exponent = f"{value:.0e}".split("e")
     power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
     return power if mantissa == "1" else f"{mantissa}\u00b7{power}"
+
+
+def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """No more points than a figure can show: every second, third, ..., and the last."""
+    stride = -(-len(x) // _MAX_POINTS)
+    kept = np.arange(len(x))[:: -max(stride, 1)][::-1]
+    return x[kept], y[kept]
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Matplotlib figures as part of the page: inline SVG in the page's own colours and fonts.
 
-A figure is drawn with stand-in colours that no one would choose; in its SVG they become the CSS variables of
-the same name, so that a figure follows the reader's light or dark mode. Output is
+A figure is drawn with stand-in colours that no one would choose; in its SVG they become the CSS
+variables of the same name, so that a figure follows the reader's light or dark mode. Output is
 deterministic: no date, no random ids, and ids that differ from figure to figure.
 """
 
@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -21,7 +22,7 @@ COLOURS = {name: f"#0101{number:02x}" for number, name in enumerate(_NAMES, star
 NUM_SERIES = 4
 
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "impindiff",
     # Labels come from the user's files: a dollar sign in them is a dollar sign.
@@ -68,7 +69,7 @@ class Plot:
 
 
 def render(name: str, draw: Callable[[Figure], None], width: float, height: float) -> Markup:
-    """Draw on a figure of this size [inches] and return its SVG element; `name` prefixes its ids."""
+    """Draw on a figure of this size [inches], return its SVG element; `name` prefixes its ids."""
     stream = io.StringIO()
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         # The browser sets the text: a letter that matplotlib's own font lacks does no harm.

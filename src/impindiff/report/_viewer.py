@@ -1,8 +1,9 @@
 """A viewer: rows of pictures under one time slider, as data for the template and the page's script.
 
 A row shows one variable: truth and forecast on one scale, their difference on its own. In two
-and three dimensions the pictures are maps, in one dimension curves. Each sample has a scale of its own, the
-same for all its times: the pictures of one sample compare, and none is dim beside a brighter sample.
+and three dimensions the pictures are maps, in one dimension curves. Each sample has a scale of
+its own, the same for all its times: the pictures of one sample compare, and none is dim beside
+a brighter sample.
 """
 
 import base64
@@ -71,7 +72,7 @@ def make_viewer(
     training_times: Sequence[float],
     byte_budget: int,
 ) -> Viewer | None:
-    """Show these variables, as far as the byte budget (before base64) goes; None if there is nothing to draw."""
+    """Show these variables as far as the budget (before base64) goes; None if none can be drawn."""
     variables = [variable for variable in variables if variable.axes]
     if not variables:
         return None
@@ -105,41 +106,50 @@ def make_viewer(
 
 def _row(variable: Variable, selection: Selection) -> tuple[Row, dict[str, Any]]:
     frames = frames_of(variable, selection)
-    forecast, truth = frames.forecast, frames.truth
+    scales, panels, errors = _pictures(frames)
     is_map = len(frames.axes) > 1
-    missing = _MAP_MISSING if is_map else _CURVE_MISSING
-    pairs = zip([None] * len(forecast) if truth is None else truth, forecast, strict=True)
-    scales = [value_scale(*pair, missing) for pair in pairs]
-    panels, errors = {}, None
-    if truth is not None:
-        with np.errstate(invalid="ignore", over="ignore"):
-            difference = forecast - truth
-        errors = _relative_l1(difference, truth)
-        panels["truth"] = _panel(truth, scales)
-        panels["error"] = _panel(difference, [error_scale(part, missing) for part in difference])
-    panels["forecast"] = _panel(forecast, scales)
     unit = unit_of(str(variable.forecast.attrs.get("units", "")))
     row = Row(
         name=variable.name,
         long_name=str(variable.forecast.attrs.get("long_name", "")),
         unit=unit.strip(),
         is_map=is_map,
-        has_truth=truth is not None,
+        has_truth=frames.truth is not None,
         aspect=frames.drawn_aspect,
         x=Axis(_axis_label(variable, 0), frames.axes[0].ticks(3 if frames.aspect > 0.3 else 1)),
         y=Axis(_axis_label(variable, 1), frames.axes[1].ticks(3)) if is_map else None,
         note=remarks_on(variable, frames, scales),
     )
     return row, {
-        "size": [*forecast.shape[2:], 1][:2],
-        "shape": list(forecast.shape[:2]),
-        "missing": missing,
+        "size": [*frames.forecast.shape[2:], 1][:2],
+        "shape": list(frames.forecast.shape[:2]),
+        "missing": scales[0].missing,
         "bounds": [[axis.low, axis.high] for axis in frames.axes],
         "axes": [str(name) for name in variable.axes[:2]],
         "unit": unit,
         "errors": errors,
         "panels": panels,
     }
+
+
+def _pictures(
+    frames: Frames,
+) -> tuple[list[Scale], dict[str, Any], list[list[float | None]] | None]:
+    """The scales of the samples, the panels by role, and the error of each frame [%]."""
+    forecast, truth = frames.forecast, frames.truth
+    missing = _MAP_MISSING if len(frames.axes) > 1 else _CURVE_MISSING
+    if truth is None:
+        scales = [value_scale(None, part, missing) for part in forecast]
+        return scales, {"forecast": _panel(forecast, scales)}, None
+    scales = [value_scale(*pair, missing) for pair in zip(truth, forecast, strict=True)]
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = forecast - truth
+    panels = {
+        "truth": _panel(truth, scales),
+        "forecast": _panel(forecast, scales),
+        "error": _panel(difference, [error_scale(part, missing) for part in difference]),
+    }
+    return scales, panels, _relative_l1(difference, truth)
 
 
 def _panel(values: np.ndarray, scales: Sequence[Scale]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the numbers of a run say: the headline figures, and how good the forecast is in sentences.
 
-Every statement is computed. Where the truth is unknown, or a run did not record something, nothing is said.
+Every statement is computed. Where the truth is unknown, or a run did not record something,
+nothing is said.
 """
 
 import math
@@ -86,7 +87,8 @@ def verdict_of(run: RunFolder, fields: Sequence[Variable]) -> list[str]:
     sentences = [_forecast_sentence(run, name, error) for name, error in run.errors.items()]
     if not sentences:
         sentences = [
-            "The truth of these samples is not known, so this run cannot say how good its forecast is."
+            "The truth of these samples is not known, "
+            "so this run cannot say how good its forecast is."
         ]
     for name, error in run.errors.items():
         sentences += _growth_sentences(run, name, error)
@@ -104,7 +106,7 @@ def verdict_of(run: RunFolder, fields: Sequence[Variable]) -> list[str]:
 def _forecast_sentence(run: RunFolder, name: str, error: FieldError) -> str:
     final, moment = float(error.l1[-1]), f"t = {plain(error.time[-1])}{_time_unit(run)}"
     if not math.isfinite(final):
-        found = f"At {moment} the forecast of {name} is not finite: it broke down on the way."
+        return f"At {moment} the forecast of {name} is not finite: it broke down on the way."
     verdict = next(word for bound, word in _VERDICTS if final <= bound)
     found = f"At {moment} the forecast of {name} is {percent(final)} off (relative L1)"
     return f"{found}{_unseen(run)}: {verdict}."
@@ -127,11 +129,11 @@ def _growth_sentences(run: RunFolder, name: str, error: FieldError) -> list[str]
     if not trained or not error.time[-1] > max(trained) > error.time[0]:
         return []
     horizon, start = max(trained), float(error.time[0])
-    near = int(np.argmin(np.abs(error.time - horizon)))
+    near, last = error.l1[np.argmin(np.abs(error.time - horizon))], error.l1[-1]
     reach = (error.time[-1] - start) / (horizon - start)
     return [
-        f"Training saw t = {listing(trained)}{unit}; the forecast reaches {reach:.3g} times as far, "
-        f"and its error in {name} goes from {percent(error.l1[near])} to {percent(error.l1[-1])}."
+        f"Training saw t = {listing(trained)}{unit}; the forecast reaches {reach:.3g} times as "
+        f"far, and its error in {name} goes from {percent(near)} to {percent(last)}."
     ]
 
 

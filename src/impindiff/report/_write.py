@@ -1,7 +1,8 @@
 """The page put together: everything it needs inside, nothing that comes from the run ever executed.
 
-Jinja escapes what it inserts, data for the script travel as JSON with `<`, `>` and `&` written as escapes, and
-a content security policy names the one script by its hash: the browser runs no other and loads nothing.
+Jinja escapes what it inserts, data for the script travel as JSON with `<`, `>` and `&` written
+as escapes, and a content security policy names the one script by its hash: the browser runs no
+other and loads nothing.
 """
 
 import base64

@@ -22,7 +22,7 @@ def fit(
     samples: str | Sequence[int],
     times: Sequence[float],
     dt: float,
-    stages: Sequence[AbstractOptimiser] = (Adam(100, 4e-3), LBFGS(200)),
+    stages: Sequence[AbstractOptimiser] = (Adam(100, learning_rate=4e-3), LBFGS(200)),
     stepper: AbstractStepper | None = None,
     watch: Watcher | None = None,
     checkpoints: str | Path | None = None,

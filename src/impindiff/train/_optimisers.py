@@ -79,10 +79,10 @@ class Adam(AbstractOptimiser):
 
     name: ClassVar[str] = "adam"
     epochs: int = eqx.field(static=True)
-    learning_rate: float = eqx.field(static=True, default=1e-3)
-    constant_share: float = eqx.field(static=True, default=0.25)
-    final_share: float = eqx.field(static=True, default=1e-3)
-    dt: float | None = eqx.field(static=True, default=None)
+    learning_rate: float = eqx.field(static=True, kw_only=True, default=1e-3)
+    constant_share: float = eqx.field(static=True, kw_only=True, default=0.25)
+    final_share: float = eqx.field(static=True, kw_only=True, default=1e-3)
+    dt: float | None = eqx.field(static=True, kw_only=True, default=None)
 
     def __check_init__(self) -> None:
         """Refuse counts and rates that do nothing."""
@@ -131,9 +131,9 @@ class LBFGS(AbstractOptimiser):
 
     name: ClassVar[str] = "lbfgs"
     epochs: int = eqx.field(static=True)
-    memory: int = eqx.field(static=True, default=50)
-    max_evaluations: int = eqx.field(static=True, default=20)
-    dt: float | None = eqx.field(static=True, default=None)
+    memory: int = eqx.field(static=True, kw_only=True, default=50)
+    max_evaluations: int = eqx.field(static=True, kw_only=True, default=20)
+    dt: float | None = eqx.field(static=True, kw_only=True, default=None)
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""

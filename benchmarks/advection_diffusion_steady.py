@@ -1,0 +1,118 @@
+"""The main job from command to report: how long it takes and how good it is.
+
+Each row is a fresh process of the command line, compilation included. Errors are relative L1
+errors in percent at t = 0.2, mean over the five samples that were not trained on. Rows:
+
+- both presets;
+- the paper preset with 1e-2 as the longest step in every stage, not only in forecasts;
+- with `--reference FILE`, the paper preset on data made by the paper's own code;
+- one gradient of 20 Crank-Nicolson steps of 1e-2 for 10 samples, the network included;
+- the data of the case against the same data made with a quarter of the time step.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import numpy as np
+import tomli_w
+from _measure import median_seconds, publish
+
+import impindiff as ipd
+from impindiff.cases import CASES
+from impindiff.latent import learned
+from impindiff.train import Observations, make_objective
+
+CASE = "advection-diffusion-steady"
+CONFIG = Path(__file__).parents[1] / "examples" / "advection_diffusion_steady.toml"
+
+
+def train_row(name: str, command: list[str], out: Path) -> dict:
+    """Run a command that ends in a run folder, and read the folder."""
+    print(f"{name} ...", file=sys.stderr)
+    began = time.perf_counter()
+    arguments = [sys.executable, "-m", "impindiff", *command, "--out", str(out)]
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - began
+    summary = json.loads((out / "summary.json").read_text())
+    return {
+        "what": name,
+        "seconds": seconds,
+        "training_seconds": summary["training_seconds"],
+        "epochs": summary["epochs"],
+        "error_percent": summary["fields"]["concentration"]["relative_l1_percent"][-1],
+        "latent_error_percent": max(
+            error["relative_l2_percent"] for error in summary["latent"].values()
+        ),
+        "peak_memory_mib": summary["peak_memory_bytes"] / 2**20,
+    }
+
+
+def one_dt(folder: Path) -> Path:
+    """The paper preset without a time step of the stages' own."""
+    config = tomllib.loads(CONFIG.read_text())
+    for stage in config["training"]["stages"]:
+        stage.pop("dt", None)
+    path = folder / "one_dt.toml"
+    path.write_text(tomli_w.dumps(config))
+    return path
+
+
+def gradient_row(data) -> dict:
+    """One gradient of the like-for-like work, in float32."""
+    grid = ipd.grid_of(data, "concentration")
+    names = ("advection_x", "advection_y")
+    velocity = ipd.SineField(2, names, key=jax.random.key(0))
+    system = ipd.advection_diffusion(grid, velocity, 1e-3)
+    observed = Observations.from_dataset(data, grid, system.fields, ":", [0.2])
+
+    arrays, frozen = eqx.partition(system, learned(system))
+
+    @eqx.filter_jit
+    def step(arrays, frozen, observed):
+        return make_objective(frozen, observed, ipd.CrankNicolson(), 1e-2)(arrays)
+
+    seconds = median_seconds(lambda: step(arrays, frozen, observed))
+    return {"what": "gradient, 20 steps, 10 samples, with network", "seconds": seconds}
+
+
+def data_row() -> dict:
+    """The largest relative L1 error of the case's data against a quarter of the step."""
+    coarse, fine = (
+        CASES[CASE].generate(10, 0, dt=dt)["concentration"].values for dt in (1e-3, 2.5e-4)
+    )
+    difference = np.abs(coarse.astype(np.float64) - fine).sum((2, 3)) / np.abs(fine).sum((2, 3))
+    return {"what": "data against dt/4", "error_percent": float(100 * difference.max())}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--reference", type=Path, help="data made by the paper's own code")
+    known, rest = parser.parse_known_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for preset in ("quick", "paper"):
+            command = ["run", CASE, "--preset", preset]
+            rows.append(train_row(f"preset {preset}", command, folder / preset))
+        data = str(folder / "paper" / "data.nc")
+        command = ["train", str(one_dt(folder)), "--data", data]
+        rows.append(train_row("preset paper, dt 1e-2 in every stage", command, folder / "one_dt"))
+        if known.reference:
+            command = ["train", str(CONFIG), "--data", str(known.reference)]
+            rows.append(train_row("preset paper on reference data", command, folder / "reference"))
+        rows.append(gradient_row(ipd.open_dataset(data)))
+    rows.append(data_row())
+    publish("advection_diffusion_steady", rows, rest)
+
+
+if __name__ == "__main__":
+    main()

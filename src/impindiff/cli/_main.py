@@ -1,0 +1,19 @@
+"""The entry point, which also works where the installation does not."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command `impindiff`.
+
+    Where a package that the command line itself needs is missing or broken, says what is wrong
+    with the installation and exits with status 2.
+    """
+    try:
+        from impindiff.cli._app import app
+    except ImportError:
+        from impindiff.cli._doctor import diagnose, render
+
+        print(render(diagnose()), file=sys.stderr)
+        sys.exit(2)
+    app()

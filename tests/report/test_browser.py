@@ -1,0 +1,158 @@
+"""The page in a real browser: its script runs, draws, and follows slider, sample and address."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+
+from impindiff.report import write_report
+
+MakeRun = Callable[..., Path]
+Load = Callable[..., str]
+
+_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=5000",
+]
+
+# Added to a copy of the page: does what a reader does and notes what is then to be seen.
+_PROBE = """
+addEventListener("load", () => {
+  const section = document.querySelector("#forecast");
+  const [slider, select, play] = [".time", ".sample", ".play"].map((q) => section.querySelector(q));
+  const picture = (drawing) => {
+    if (drawing.tagName === "path") return drawing.getAttribute("d");
+    const { data } = drawing.getContext("2d").getImageData(0, 0, drawing.width, drawing.height);
+    return [...new Uint32Array(data.buffer)].join();
+  };
+  const look = () => ({
+    pictures: [...section.querySelectorAll("[data-role]")].map(picture),
+    moment: section.querySelector(".moment").textContent,
+    spoken: slider.getAttribute("aria-valuetext"),
+    percent: section.querySelector(".frame-error").textContent,
+    ticks: [...section.querySelectorAll("[data-scale=error] span")].map((tick) => tick.textContent),
+  });
+  const seen = { start: look() };
+  slider.value = 1;
+  slider.dispatchEvent(new Event("input"));
+  seen.moved = look();
+  select.value = 1;
+  select.dispatchEvent(new Event("change"));
+  seen.sample = look();
+  const drawing = section.querySelector("[data-role=forecast]");
+  const box = (drawing.ownerSVGElement ?? drawing).getBoundingClientRect();
+  (drawing.ownerSVGElement ?? drawing).dispatchEvent(new PointerEvent("pointermove",
+    { clientX: box.left + 1, clientY: box.bottom - 1 }));
+  seen.pointed = section.querySelector(".pointed").textContent;
+  seen.wide = document.documentElement.scrollWidth > innerWidth;
+  play.click();
+  seen.playing = play.getAttribute("aria-label");
+  setTimeout(() => {
+    seen.end = { ...look(), button: play.getAttribute("aria-label") };
+    document.body.dataset.seen = JSON.stringify(seen);
+  }, 4000);
+});
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    pytest.skip(
+        "no Chromium on this machine (looked for chromium, chromium-browser, google-chrome)"
+    )
+
+
+@pytest.fixture
+def load(browser: str, tmp_path: Path) -> Load:
+    """Open a page at an address fragment; its document as text once its script is through."""
+
+    def run(page: Path, fragment: str = "", width: int = 1200) -> str:
+        address = page.as_uri() + fragment
+        flags = [*_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
+        command = [browser, *flags, "--dump-dom", address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr[-2000:]
+        # Script errors and whatever the content security policy blocked.
+        said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        complaints = [line for line in said if "Canvas2D: Multiple readback" not in line]
+        assert not complaints, complaints
+        return done.stdout
+
+    return run
+
+
+def _probed(run: Path, load: Load, width: int = 1200) -> dict[str, Any]:
+    text = write_report(run).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(_PROBE.encode()).digest()).decode()
+    text = text.replace("script-src '", f"script-src 'sha256-{digest}' '", 1)
+    page = run / "probed.html"
+    page.write_text(text.replace("</body>", f"<script>{_PROBE}</script></body>"), encoding="utf-8")
+    found = re.search(r'data-seen="([^"]*)"', load(page, width=width))
+    assert found, "the probe did not finish"
+    return json.loads(html.unescape(found[1]))
+
+
+def test_maps_are_drawn_and_follow_the_reader(make_run: MakeRun, load: Load):
+    seen = _probed(make_run(), load)
+    start, moved, sample, end = (seen[name] for name in ("start", "moved", "sample", "end"))
+    assert len(start["pictures"]) == 3
+    assert all(len(set(picture.split(","))) > 10 for picture in start["pictures"])
+    assert (start["moment"], moved["moment"]) == ("t = 0.2\u00a0s", "t = 0.05\u00a0s")
+    assert moved["spoken"] == "t = 0.05\u00a0s, a training time"
+    assert start["percent"] == "1\u00a0% (L1)"
+    for before, after in ((start, moved), (moved, sample)):
+        for old, new in zip(before["pictures"], after["pictures"], strict=True):
+            assert old != new
+    assert len(start["ticks"]) > 1
+    assert re.match(
+        r"At x = \u22120\.9\d+, y = \u22120\.8\d+: truth \S+\u00a0mol, forecast", seen["pointed"]
+    )
+    assert seen["playing"] == "Pause"
+    assert (end["moment"], end["button"]) == ("t = 0.2\u00a0s", "Play through time")
+    assert not seen["wide"]
+
+
+def test_curves_are_drawn_and_follow_the_reader(make_run: MakeRun, load: Load):
+    seen = _probed(make_run(cells=(40,)), load, width=500)
+    assert all(picture.count("L") == 39 for picture in seen["start"]["pictures"])
+    assert seen["start"]["pictures"] != seen["moved"]["pictures"]
+    assert not seen["wide"]
+
+
+def test_the_page_as_written_opens_at_the_time_and_sample_of_its_address(
+    make_run: MakeRun, load: Load
+):
+    def louder(dataset: xr.Dataset) -> xr.Dataset:
+        for name in ("concentration", "concentration_truth"):
+            dataset[name][1] *= 10
+        return dataset
+
+    page = write_report(make_run(edit=louder))
+    document = load(page, "#time=0.11&sample=6")
+    # The second sample has the larger scale.
+    assert re.search(
+        r'data-scale="forecast"[^>]*>(<span[^>]*>[^<]*</span>)*<span[^>]*>20<', document
+    )
+    assert re.search(r'class="moment"[^>]*>t = 0\.1&nbsp;s<', document)
+    assert "beyond the training times</span>" in document

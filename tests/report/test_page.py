@@ -1,0 +1,271 @@
+"""The page: alone in the world, small, true to the run, and unmoved by what users name things."""
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from impindiff._errors import InputError
+from impindiff.report import write_report
+
+MakeRun = Callable[..., Path]
+
+_LOADING = {"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background"}
+
+
+class _Page(HTMLParser):
+    """Every element, id, reference and executable script of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.scripts = 0
+        self.text = ""
+        self._skip = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in _LOADING or name.startswith("on"):
+                self.references.append(f"{name}={value}")
+        self._skip = tag in ("script", "style")
+        self.scripts += tag == "script" and ("type", "application/json") not in attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        self._skip = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._skip:
+            self.text += " ".join(data.replace("\u00a0", " ").split()) + " "
+
+
+def _payloads(page: str) -> list[dict[str, Any]]:
+    found = re.findall(r'<script type="application/json" class="data">(.*?)</script>', page, re.S)
+    return [json.loads(text) for text in found]
+
+
+def _write(run: Path) -> tuple[str, _Page]:
+    text = write_report(run).read_text(encoding="utf-8")
+    return text, _Page(text)
+
+
+def test_the_page_needs_nothing_from_outside(make_run: MakeRun):
+    text, page = _write(make_run())
+    assert all(re.fullmatch(r"(xlink:)?href=#[\w-]+", item) for item in page.references)
+    assert not {"link", "img", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    assert set(re.findall(r"https?://[^\"' ]*", text)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert re.findall(r"url\((?!#)", text) == []
+    assert "@import" not in text
+    assert len(page.ids) == len(set(page.ids))
+    assert page.scripts == 1
+
+
+def test_the_page_says_what_the_run_found(make_run: MakeRun):
+    text = _write(make_run())[1].text
+    for words in (
+        "A tracer in an unknown flow",
+        "Can the flow be learned from one snapshot?",
+        "0.12 %",
+        "2.34 %",
+        "38.4 s",
+        "742 MiB",
+        "33,538",
+        "At t = 0.2 s the forecast of concentration is 0.12 % off (relative L1) on average over 2 "
+        "samples never seen in training: to the eye the same as the truth.",
+        "reaches 4 times as far, and its error in concentration goes from 0.03 % to 0.12 %",
+        "velocity_x is 2.34 % off",
+        "adam (30 epochs), lbfgs (10 epochs)",
+        "crank-nicolson",
+        "jax 0.10.2",
+        'case = "tracer"',
+    ):
+        assert words in text, words
+
+
+def test_the_page_is_the_same_every_time_and_leaves_no_draft(make_run: MakeRun):
+    run = make_run()
+    before = set(run.iterdir())
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+    assert set(run.iterdir()) - before == {run / "report.html"}
+
+
+def test_a_page_that_cannot_be_written_says_so(make_run: MakeRun):
+    run = make_run()
+    (run / "report.html").mkdir()
+    with pytest.raises(InputError, match=r"report\.html cannot be written"):
+        write_report(run)
+    assert not list(run.glob(".report*"))
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "shown"),
+    [(1, [1, 41]), (5, [5, 21]), (10, [5, 21])],
+    ids=["1 sample", "5 samples", "10 samples"],
+)
+def test_a_large_forecast_fits_and_says_what_is_left_out(
+    make_run: MakeRun, num_samples: int, shown: list[int]
+):
+    def moving(dataset: xr.Dataset) -> xr.Dataset:
+        one = dataset["velocity_x"].expand_dims(time=dataset["time"])
+        return dataset.assign(velocity_x=one, velocity_x_truth=0.9 * one, velocity_y=one)
+
+    run = make_run(cells=(128, 64), num_samples=num_samples, num_times=41, edit=moving)
+    text, page = _write(run)
+    assert len(text.encode()) < 5_000_000
+    assert _payloads(text)[0]["rows"][0]["shape"] == shown
+    assert ("5 of 10 samples" in page.text) == (num_samples == 10)
+
+
+def test_a_long_training_stays_small(make_run: MakeRun):
+    run = make_run()
+    noise = np.random.default_rng(0).random(30_000)
+    row = '{{"epoch": {}, "loss": {}, "solver_iterations": {}, "validation": {}}}'
+    lines = [row.format(k + 1, v, 3 + v, 1 + v) for k, v in enumerate(noise)]
+    (run / "metrics.jsonl").write_text("\n".join(lines))
+    assert len(_write(run)[0]) < 700_000
+
+
+def test_the_case_of_the_paper_is_shown_whole(make_run: MakeRun):
+    run = make_run(cells=(128, 64), num_samples=5, num_times=21)
+    text, page = _write(run)
+    assert len(text.encode()) < 5_000_000
+    assert _payloads(text)[0]["rows"][0]["shape"] == [5, 21]
+    assert _payloads(text)[0]["rows"][0]["size"] == [128, 64]
+    assert "Shown to keep this page small" not in page.text
+
+
+def test_x_points_right_and_y_up(make_run: MakeRun):
+    def slope(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration"] = (100 * dataset["y"] + dataset["x"]).broadcast_like(
+            dataset["concentration"]
+        )
+        return dataset
+
+    text, _ = _write(make_run(cells=(6, 4), truth=False, edit=slope))
+    row = _payloads(text)[0]["rows"][0]
+    codes = np.frombuffer(base64.b64decode(row["panels"]["forecast"]["codes"]), np.uint8)
+    picture = codes.reshape(2, 5, 4, 6)[0, 0]
+    assert (np.diff(picture.astype(int), axis=0) < 0).all()
+    assert (np.diff(picture.astype(int), axis=1) >= 0).all()
+    assert picture[0, -1] == 254
+    assert picture[-1, 0] == 0
+
+
+def test_one_dimension_is_drawn_as_curves(make_run: MakeRun):
+    text, page = _write(make_run(cells=(50,)))
+    assert "canvas" not in page.tags
+    assert _payloads(text)[0]["rows"][0]["missing"] == 65535
+    assert 'data-role="truth"' in text
+    assert "Truth and forecast" in page.text
+
+
+def test_three_dimensions_show_the_middle_plane(make_run: MakeRun):
+    text, page = _write(make_run(cells=(8, 6, 5)))
+    assert "A slice through the middle of the domain, z = 0." in page.text
+    assert _payloads(text)[0]["rows"][0]["size"] == [8, 6]
+
+
+def test_without_truth_there_is_no_error_and_no_claim(make_run: MakeRun):
+    text, page = _write(make_run(truth=False))
+    assert "cannot say how good its forecast is" in page.text
+    assert "The truth is not known here" in page.text
+    assert list(_payloads(text)[0]["rows"][0]["panels"]) == ["forecast"]
+
+
+def test_latents_in_time_alone_and_as_numbers(make_run: MakeRun):
+    def more(dataset: xr.Dataset) -> xr.Dataset:
+        moving = dataset["velocity_x"].expand_dims(time=dataset["time"])
+        rate = xr.DataArray(np.arange(5.0), dims="time", attrs={"units": "1/s"})
+        number = xr.DataArray(1e-3, attrs={"units": "m2/s"})
+        truth = xr.DataArray(1.1e-3)
+        extra = {"diffusivity": number, "diffusivity_truth": truth, "label": ((), "a text")}
+        return dataset.assign(moving=moving, rate=rate, **extra)
+
+    text, page = _write(make_run(edit=more))
+    rows = {row["axes"][0]: row["shape"] for row in _payloads(text)[1]["rows"]}
+    assert rows == {"x": [1, 5], "time": [1, 1]}
+    assert "diffusivity 0.001 m2/s 0.0011" in page.text
+
+
+def test_missing_values_are_gaps(make_run: MakeRun):
+    def holes(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration"][0, -1, 3:5] = np.nan
+        dataset["concentration_truth"][:, -1, 8:] = np.nan
+        dataset["velocity_x"][0] = np.inf
+        return dataset
+
+    text, page = _write(make_run(edit=holes))
+    panels = _payloads(text)[0]["rows"][0]["panels"]
+    last = np.frombuffer(base64.b64decode(panels["error"]["codes"]), np.uint8)
+    gaps = last.reshape(2, 5, 8, 16)[0, -1] == 255
+    assert gaps[:, 3:5].all() and gaps[:, 8:].all() and not gaps[:, :3].any()
+    assert "Hatched: no value." in page.text
+
+
+def test_a_forecast_that_broke_down_is_called_so(make_run: MakeRun):
+    broken = {
+        "time": [0.0, 0.2],
+        "relative_l1_percent": [0.0, float("nan")],
+        "relative_l2_percent": [0.0, None],
+    }
+    _, page = _write(make_run(summary={"fields": {"concentration": broken}}))
+    assert "the forecast of concentration is not finite" in page.text
+
+
+def test_a_killed_run_is_drawn_with_what_it_left(make_run: MakeRun):
+    run = make_run()
+    rows = '{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "loss": NaN}\n{"epoch": 3, "loss": 0'
+    (run / "metrics.jsonl").write_text(rows)
+    _, page = _write(run)
+    assert "1 unreadable line of metrics.jsonl left out" in page.text
+    assert "From epoch 2 on, some losses are not finite." in page.text
+
+
+def test_an_old_run_without_the_optional_keys(make_run: MakeRun):
+    run = make_run()
+    summary = json.loads((run / "summary.json").read_text())
+    kept = {name: summary[name] for name in ("fields", "latent", "samples")}
+    (run / "summary.json").write_text(json.dumps(kept))
+    for name in ("metrics.jsonl", "config.toml", "provenance.json"):
+        (run / name).unlink()
+    _, page = _write(run)
+    assert "Can velocity_x be learned from measurements of concentration" in page.text
+    assert "This run has no record of its training" in page.text
+
+
+def test_names_are_text_and_never_markup(make_run: MakeRun):
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)> $x^{$ & \"'"
+
+    def rename(dataset: xr.Dataset) -> xr.Dataset:
+        dataset = dataset.rename({"velocity_x": "v<b>", "velocity_x_truth": "v<b>_truth"})
+        dataset["concentration"].attrs.update(long_name=evil, units=evil)
+        dataset["time"].attrs["units"] = evil
+        dataset["x"].attrs["units"] = evil
+        return dataset
+
+    run = make_run(edit=rename, summary={"title": evil, "question": evil, "time_scheme": evil})
+    (run / "config.toml").write_text(evil)
+    (run / "provenance.json").write_text(json.dumps({evil: {evil: [evil]}}))
+    (run / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "stage": evil, "loss": 1.0}))
+    text, page = _write(run)
+    assert page.scripts == 1
+    assert not {"img", "b"} & set(page.tags)
+    assert not [item for item in page.references if item.startswith("on")]
+    assert "alert(1)</script>" not in text
+    assert "v<b>" in page.text
