@@ -83,7 +83,7 @@ class AdjointOutcome(eqx.Module):
         return jnp.stack([jnp.asarray(part, dtype) for part in parts])
 
     @classmethod
-    def from_cotangent(cls, cotangent: Float[Array, " 4"]) -> Self:
+    def from_cotangent(cls, cotangent: Float[Array | np.ndarray, " 4"]) -> Self:
         """Read what a gradient brought back."""
         solves, iterations, failures, residual = np.asarray(jax.device_get(cotangent), np.float64)
         return cls(

@@ -1,6 +1,6 @@
 """Many steps: from an initial state to the states at the times asked for."""
 
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ from impindiff.integrate import AbstractStepper
 from impindiff.rollout._times import TimeGrid
 
 
+@runtime_checkable
 class Preparable(Protocol):
     """A system whose steady parts can be evaluated once for many steps."""
 

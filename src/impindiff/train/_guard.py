@@ -1,5 +1,6 @@
 """The guard of the training loop: an epoch whose numbers cannot be trusted does not count."""
 
+import jax
 import numpy as np
 
 from impindiff._errors import NumericsError
@@ -30,7 +31,8 @@ def check_epoch(epoch: Epoch, number: int, time_grid: TimeGrid) -> None:
             f"trusted. Raise "
             f"max_steps or loosen adjoint_rtol. {_WAY_OUT}"
         )
-    if not bool(evaluation.is_finite):
+    numbers = [evaluation.loss, *jax.tree.leaves(evaluation.gradient)]
+    if not all(np.isfinite(leaf).all() for leaf in numbers):
         what = "loss" if not np.isfinite(evaluation.loss) else "gradient of the loss"
         raise NumericsError(
             f"epoch {number}, last of {time_grid.num_steps} time steps: the {what} is not finite "

@@ -1,6 +1,6 @@
 """What training says of itself while it runs."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -29,6 +29,7 @@ class EpochRecord(BaseModel):
     learning_rate: float
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Called with every epoch's record, in order, before the epoch counts as done."""
 
