@@ -32,7 +32,9 @@ class Preset(StrEnum):
 CaseName = Annotated[str, typer.Argument(metavar="CASE", help="A built-in case, see 'cases'.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder to write; new by default.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random numbers.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the random numbers.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -65,11 +67,10 @@ def run(
     config = parse_config(chosen.recipe(preset.value) | {"seed": seed}, f"case {case}")
     folder = RunFolder(out) if out else next_free(f"{case}-{preset.value}")
     folder.check_free()
-    say("generating data")
-    dataset = chosen.generate(10, seed)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    save_dataset(dataset, folder.data_file, overwrite=True)
-    _train(config, folder.data_file, folder, resume=False)
+    with folder.claimed():
+        say("generating data")
+        save_dataset(chosen.generate(10, seed), folder.data_file, overwrite=True)
+        _train(config, folder.data_file, folder, resume=False)
 
 
 @app.command()
@@ -167,7 +168,7 @@ def evaluate(
     from impindiff.runs import RunFolder, evaluate_run
 
     scores = evaluate_run(RunFolder(run), data, samples)
-    typer.echo(json.dumps(scores.model_dump()) if as_json else score_table(scores))
+    typer.echo(scores.model_dump_json() if as_json else score_table(scores))
 
 
 @app.command()

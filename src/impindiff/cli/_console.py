@@ -6,7 +6,8 @@ Everything here goes to standard error; standard output is for results.
 from rich.console import Console
 from rich.markup import escape
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# No emoji: a message may well hold text such as 0:100:200.
+console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def complain(kind: str, message: str) -> None:

@@ -1,7 +1,10 @@
 """Errors as the command line shows them: one message and an exit status."""
 
 import functools
+import os
+import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -28,7 +31,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        signal.signal(signal.SIGTERM, _interrupt)
+        before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             return command(*args, **kwargs)
         except InputError as error:
@@ -41,20 +44,43 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             complain("interrupted", "nothing more was done.")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
+            # Nobody reads on. Python would try once more at its end, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:
+            complain("error", f"{error.filename or 'a file'}: {error.strerror or error}.")
+            raise typer.Exit(INPUT_WRONG) from None
+        except MemoryError as error:
+            complain("error", f"not enough memory: {error}. Take fewer samples, times or cells.")
+            raise typer.Exit(INPUT_WRONG) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     return run
 
 
 @contextmanager
 def saved_on_failure(folder: "RunFolder") -> Iterator[None]:
-    """Say how to go on with a run that is stopped, or whose numerics fail."""
+    """Say what there is of a run that is stopped, or whose numerics fail, and how to go on."""
     try:
         yield
-    except (KeyboardInterrupt, NumericsError):
+    except KeyboardInterrupt:
         if folder.holds_run:
-            again = f"impindiff train {folder.config_file} --out {folder.path} --resume"
-            complain("stopped", f"what was trained is saved in {folder.path}. To go on: {again}")
+            again = ["train", folder.config_file, "--out", folder.path, "--resume"]
+            complain(
+                "stopped",
+                f"what was trained is saved in {folder.path}. To go on: "
+                + shlex.join(["impindiff", *map(str, again)]),
+            )
+        raise
+    except NumericsError:
+        if folder.checkpoints.progress() is not None:
+            complain(
+                "stopped",
+                f"{folder.path} keeps the last good checkpoint, and 'impindiff forecast' works "
+                f"from it. To train on other terms, change a copy of {folder.config_file} and "
+                "give it another --out.",
+            )
         raise
 
 

@@ -1,6 +1,6 @@
 """Datasets: netCDF-4 or zarr files with dimensions `sample`, `time` and the space axes."""
 
-from impindiff.data._arrays import initial_fields, snapshots
+from impindiff.data._arrays import initial_fields, snapshots, times_of
 from impindiff.data._build import to_dataset
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
@@ -21,5 +21,6 @@ __all__ = [
     "select_samples",
     "select_times",
     "snapshots",
+    "times_of",
     "to_dataset",
 ]

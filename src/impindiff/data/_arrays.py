@@ -13,6 +13,17 @@ from impindiff._errors import InputError
 from impindiff.data._variables import field_of, source_of
 
 
+def times_of(dataset: xr.Dataset) -> np.ndarray:
+    """The times of the data as they were written before they went through float32, in float64.
+
+    0.05 and not 0.0500000007. Times whose spacing seven digits would change are left as they are.
+    """
+    times = np.asarray(dataset["time"].values, np.float64)
+    tidy = np.array([float(f"{time:.7g}") for time in times])
+    slack = 1e-3 * np.diff(times).min(initial=np.inf)
+    return tidy if np.all(np.abs(tidy - times) <= slack) else times
+
+
 def initial_fields(dataset: xr.Dataset, field: str, samples: Sequence[int]) -> np.ndarray:
     """The field at the first time of the data, in the data's dtype.
 

@@ -7,9 +7,8 @@ import xarray as xr
 from pydantic import BaseModel
 
 from impindiff._errors import InputError
-from impindiff.data import select_samples
+from impindiff.data import select_samples, times_of
 from impindiff.observe import relative_error
-from impindiff.rollout import tidy_time
 
 
 class FieldErrors(BaseModel):
@@ -43,43 +42,62 @@ class Scores(BaseModel):
 def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[int]) -> Scores:
     """Compare a forecast with the data at the times they share.
 
+    Only what was observed counts: a sample or a time of which the data holds nothing but NaN is
+    left out of the average.
+
     Args:
         forecast: as `predict` gives it; its samples are those of `truth` at `samples`.
         truth: the data, NaN where not known.
         samples: positions in the data, such as "5:10".
 
-    Raises: InputError if no time is shared.
+    Raises: InputError if no time is shared, or the samples are not as many as the forecast's.
     """
     positions = select_samples(truth, samples)
-    num_axes = len(forecast.sizes) - 2
-    ours, theirs = (np.asarray(d["time"], np.float64) for d in (forecast, truth))
-    pairs = np.argwhere(np.isclose(ours[:, None], theirs[None, :], rtol=1e-5, atol=1e-9))
-    if not len(pairs):
+    if len(positions) != forecast.sizes["sample"]:
         raise InputError(
-            f"the forecast ({ours[0]:g} to {ours[-1]:g}) and the data ({theirs[0]:g} to "
-            f"{theirs[-1]:g}) share no "
-            "time to be compared at."
+            f"the forecast has {forecast.sizes['sample']} samples, but {len(positions)} of the "
+            f"data were selected ({samples!r}): give the same samples to both."
         )
+    clock = times_of(forecast)
+    ours, theirs = _shared(clock, times_of(truth))
     fields: dict[str, FieldErrors] = {}
     latent: dict[str, LatentError] = {}
     for name, variable in forecast.data_vars.items():
         if name not in truth.data_vars:
             continue
-        found = variable.values
         if "sample" in variable.dims:
-            known = truth[name].values[positions][:, pairs[:, 1]]
-            errors = [
-                100 * relative_error(found[:, pairs[:, 0]], known, order, num_axes).mean(axis=0)
-                for order in (1, 2)
-            ]
-            fields[str(name)] = FieldErrors(
-                time=[tidy_time(t) for t in ours[pairs[:, 0]]],
-                relative_l1_percent=errors[0].tolist(),
-                relative_l2_percent=errors[1].tolist(),
-            )
+            known = truth[name].values[positions][:, theirs]
+            fields[str(name)] = _field_errors(clock[ours], variable.values[:, ours], known)
         else:
             known = truth[name].values
-            found = np.broadcast_to(found, known.shape)
+            found = np.broadcast_to(variable.values, known.shape)
             error = relative_error(found, known, 2, known.ndim)
             latent[str(name)] = LatentError(relative_l2_percent=100 * float(error))
     return Scores(fields=fields, latent=latent, samples=positions)
+
+
+def _field_errors(times: np.ndarray, found: np.ndarray, known: np.ndarray) -> FieldErrors:
+    """Errors of `(sample, time, *space)` at the times at which there is something to compare."""
+    space = tuple(range(2, known.ndim))
+    observed = np.any(~np.isnan(known), axis=space)
+    kept = observed.any(axis=0)
+    errors = [
+        100 * relative_error(found[:, kept], known[:, kept], order, len(space)) for order in (1, 2)
+    ]
+    l1, l2 = (error.mean(axis=0, where=observed[:, kept]).tolist() for error in errors)
+    return FieldErrors(time=times[kept].tolist(), relative_l1_percent=l1, relative_l2_percent=l2)
+
+
+def _shared(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the same instants in two lists of times."""
+    nearest = np.abs(ours[:, None] - theirs).argmin(axis=1)
+    # Times may differ by rounding, which in float32 grows with their distance from zero.
+    spacing = np.diff(theirs).min(initial=np.inf)
+    slack = np.minimum(1e-5 * np.abs(theirs).max() + 1e-9, 1e-2 * spacing)
+    positions = np.flatnonzero(np.abs(theirs[nearest] - ours) <= slack)
+    if not positions.size:
+        raise InputError(
+            f"the forecast ({ours[0]:g} to {ours[-1]:g}) and the data ({theirs[0]:g} to "
+            f"{theirs[-1]:g}) share no time to be compared at."
+        )
+    return positions, nearest[positions]

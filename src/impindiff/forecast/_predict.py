@@ -9,18 +9,22 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, NumericsError
 from impindiff._types import State
 from impindiff.data import (
     check_dataset,
     check_grid,
     initial_fields,
     select_samples,
+    times_of,
     to_dataset,
 )
 from impindiff.integrate import AbstractStepper, CrankNicolson
-from impindiff.rollout import TimeGrid, Trajectory, simulate, tidy_time
+from impindiff.rollout import TimeGrid, Trajectory, simulate
 from impindiff.systems import System
+
+# All states are held in memory: beyond this it is the interval that is mistaken.
+_MOST_TIMES = 1_000_000
 
 
 @eqx.filter_jit
@@ -35,10 +39,18 @@ def carry_forward(
 ) -> Mapping[str, Array]:
     """States of many samples at the saved times: for each field an array `(sample, time, *grid)`.
 
-    Raises: NumericsError at the first step whose solve failed.
+    Raises: NumericsError at the first step whose solve failed, or where a state is not finite.
     """
     trajectory = _run(system, initial, stepper, time_grid)
     trajectory.check(time_grid)
+    for field, values in trajectory.states.items():
+        wild = np.argwhere(~np.isfinite(values))
+        if wild.size:
+            sample, at = wild[np.argmin(wild[:, 1]), :2]
+            raise NumericsError(
+                f"{field!r} of sample {sample} is not finite at t = {time_grid.saved[at]:g}, after "
+                f"steps of {time_grid.lengths.max():g}. Lower dt, or use an implicit time scheme."
+            )
     return trajectory.states
 
 
@@ -71,7 +83,7 @@ def predict(
     for field in system.fields:
         check_grid(dataset, field, system.grid)
     at = select_samples(dataset, samples)
-    start = tidy_time(float(dataset["time"][0]))
+    start = float(times_of(dataset)[0])
     if np.size(times) and np.min(times) < start:
         raise InputError(
             f"a forecast to t = {np.min(times):g} was asked for, but the initial fields are "
@@ -108,6 +120,11 @@ def forecast_times(start: float, until: float, every: float) -> np.ndarray:
     if not (np.isfinite(every) and every > 0):
         raise InputError(
             f"the interval between saved times is {every:g}: it must be positive and finite."
+        )
+    if (until - start) / every > _MOST_TIMES:
+        raise InputError(
+            f"from {start:g} to {until:g} every {every:g} are more than {_MOST_TIMES:,} times: "
+            "raise the interval."
         )
     count = int(np.floor((until - start) / every * (1 + 1e-9)))
     times = start + every * np.arange(count + 1)

@@ -131,7 +131,8 @@ class BiCGStab(AbstractLinearSolver):
         # Nothing but zero solves a system of right-hand side zero, whatever the guess was.
         is_zero = rhs_norm2 == 0
         norm2 = jnp.where(is_zero, 0, tree.dot(residual, residual))
-        start = jax.tree.map(lambda g: jnp.where(is_zero, 0, g), start)
+        # Where the equation is not finite, NaN, for the guess would pass as a solution.
+        start = jax.tree.map(lambda g: jnp.where(is_zero, 0, g + 0 * norm2), start)
         first = (start, residual, residual, residual, norm2, norm2, jnp.array(0))
         x, *_, norm2, iterations = jax.lax.while_loop(unfinished, iterate, first)
         true_residual = tree.scale(1 / unit, tree.subtract(rhs, operator(x)))
@@ -162,8 +163,8 @@ def _judge(
 ) -> Outcome:
     """Compare what the recurrence believes with what the equation says."""
     round_off2 = (_ROUND_OFF_UNITS * jnp.finfo(norm2.dtype).eps) ** 2 * rhs_norm2
-    at_round_off = (norm2 <= tolerance2) & (true_norm2 <= round_off2)
-    result = jnp.where(at_round_off, Result.ROUND_OFF, Result.MAX_STEPS)
+    short = jnp.where(true_norm2 <= round_off2, Result.ROUND_OFF, Result.STALLED)
+    result = jnp.where(norm2 <= tolerance2, short, Result.MAX_STEPS)
     result = jnp.where(true_norm2 <= tolerance2, Result.CONVERGED, result)
     result = jnp.where(jnp.isfinite(true_norm2), result, Result.NOT_FINITE)
     relative = jnp.sqrt(_divide(true_norm2, rhs_norm2))

@@ -24,7 +24,9 @@ class Result(IntEnum):
     """The residual is at the level of round-off, above the tolerance: no more can be had."""
     MAX_STEPS = 2
     """The iterations allowed were used up."""
-    NOT_FINITE = 3
+    STALLED = 3
+    """Round-off parted the recurrence from the true residual; more iterations do not help."""
+    NOT_FINITE = 4
     """NaN or infinity in the equation or its solution."""
 
 

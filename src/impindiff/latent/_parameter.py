@@ -5,6 +5,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
@@ -20,9 +21,9 @@ class Parameter(AbstractLatent):
     Args:
         name: as in data files.
         initial: where to start, strictly inside the bounds.
-        bounds: $(a, b)$.
+        bounds: $(a, b)$, finite.
 
-    Raises: InputError for an initial value that is not inside the bounds.
+    Raises: InputError for bounds that are not finite, or an initial value that is not inside them.
     """
 
     raw: Float[Array, ""]
@@ -31,13 +32,16 @@ class Parameter(AbstractLatent):
 
     def __init__(self, name: str, initial: float, bounds: tuple[float, float]) -> None:
         low, high = bounds
+        if not np.isfinite(high - low):
+            raise InputError(
+                f"parameter {name!r} has the bounds ({low}, {high}): both must be finite numbers."
+            )
         if not low < initial < high:
             raise InputError(
                 f"parameter {name!r} starts at {initial}, which is not inside its bounds ({low}, "
                 f"{high})."
             )
-        share = (initial - low) / (high - low)
-        self.raw = jnp.log(jnp.asarray(share / (1 - share), jnp.float32))
+        self.raw = jnp.asarray(np.log((initial - low) / (high - initial)), jnp.float32)
         self.names, self.bounds = (name,), (float(low), float(high))
 
     @property

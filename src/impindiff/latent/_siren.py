@@ -5,6 +5,7 @@ all its derivatives match across the boundary whatever the weights: what is know
 not left to be learned.
 """
 
+from functools import partial
 from typing import final
 
 import equinox as eqx
@@ -23,14 +24,24 @@ class _Dense(eqx.Module):
     weight: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]
 
-    def __init__(self, num_inputs: int, num_outputs: int, bound: float, key: PRNGKeyArray) -> None:
-        for_weight, for_bias = jax.random.split(key)
-        shape, spread = (num_inputs, num_outputs), num_inputs**-0.5
-        self.weight = jax.random.uniform(for_weight, shape, jnp.float32, -bound, bound)
-        self.bias = jax.random.uniform(for_bias, (num_outputs,), jnp.float32, -spread, spread)
-
     def __call__(self, x: Float[Array, "cells inputs"]) -> Float[Array, "cells outputs"]:
         return x @ self.weight + self.bias
+
+
+# One compilation for all layers: drawn one by one, the start would take a second.
+@partial(jax.jit, static_argnums=(1, 2))
+def _draw(
+    key: PRNGKeyArray, sizes: tuple[int, ...], bounds: tuple[float, ...]
+) -> tuple[_Dense, ...]:
+    r"""Uniform weights within a bound for each layer, biases within $1/\sqrt{\mathrm{inputs}}$."""
+    layers = []
+    for inputs, outputs, bound in zip(sizes, sizes[1:], bounds, strict=False):
+        key, for_weight, for_bias = jax.random.split(key, 3)
+        spread = inputs**-0.5
+        weight = jax.random.uniform(for_weight, (inputs, outputs), jnp.float32, -bound, bound)
+        bias = jax.random.uniform(for_bias, (outputs,), jnp.float32, -spread, spread)
+        layers.append(_Dense(weight, bias))
+    return tuple(layers)
 
 
 @final
@@ -51,7 +62,7 @@ class SineField(AbstractLatent):
         key: random key.
 
     Shapes: `evaluate` gives `(len(names), *grid.shape)`, or the grid's shape for a single name.
-    Raises: InputError for an empty range, no names, or sizes under 1.
+    Raises: InputError for an empty range, no names, sizes under 1, or a grid of other dimensions.
     Reference: Sitzmann et al. (2020), arXiv 2006.09661; arXiv 2504.02260, section 3.
     """
 
@@ -80,26 +91,18 @@ class SineField(AbstractLatent):
             )
         if min(num_axes, width, depth) < 1 or frequency <= 0:
             raise InputError(
-                f"a neural field needs width, depth >= 1 and frequency > 0; found width={width}, "
-                f"depth={depth}, "
-                f"frequency={frequency}."
+                "a neural field needs num_axes, width, depth >= 1 and frequency > 0; found "
+                f"num_axes={num_axes}, width={width}, depth={depth}, frequency={frequency}."
             )
-        if not high > low:
+        if not 0 < high - low < np.inf:
             raise InputError(
-                f"the output range ({low}, {high}) is empty: give (low, high) with high > low."
+                f"the output range is ({low}, {high}): give finite (low, high) with high > low."
             )
-        keys = jax.random.split(key, depth + 1)
-        sizes = [2 * num_axes] + [width] * depth
-        # The bounds of Sitzmann et al., section 3.2: activations keep their spread through the
-        # layers.
-        bounds = [1 / sizes[0]] + [float(np.sqrt(6 / width)) / frequency] * depth
-        self.hidden = tuple(
-            _Dense(*pair, bound, k)
-            for pair, bound, k in zip(
-                zip(sizes, sizes[1:], strict=False), bounds, keys, strict=False
-            )
-        )
-        self.head = _Dense(width, len(names), bounds[-1], keys[-1])
+        sizes = (2 * num_axes, *[width] * depth, len(names))
+        # The bounds of Sitzmann et al., section 3.2: activations keep their spread through layers.
+        bounds = (1 / sizes[0], *[float(np.sqrt(6 / width)) / frequency] * depth)
+        *hidden, self.head = _draw(key, sizes, bounds)
+        self.hidden = tuple(hidden)
         self.midpoint = jnp.full(len(names), (low + high) / 2, jnp.float32)
         self.half_width = jnp.full(len(names), (high - low) / 2, jnp.float32)
         self.names = tuple(names)
@@ -112,6 +115,12 @@ class SineField(AbstractLatent):
 
     def evaluate(self, grid: Grid, time: Scalar | None = None) -> Float[Array, "..."]:
         """See `AbstractLatent.evaluate`."""
+        num_axes = self.hidden[0].weight.shape[0] // 2
+        if num_axes != grid.num_axes:
+            raise InputError(
+                f"the neural field {self.names} has num_axes={num_axes}, but the grid has "
+                f"{grid.num_axes}: give num_axes={grid.num_axes}."
+            )
         z = jnp.asarray(_turns(grid), self.midpoint.dtype)
         for layer in self.hidden:
             z = jnp.sin(self.frequency * layer(z))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 
 
@@ -19,7 +20,19 @@ def squared_misfit(predicted: State, observed: State) -> Scalar:
     Args:
         predicted: for each field an array; may hold fields that are not observed.
         observed: arrays of the same shapes, NaN where not observed.
+
+    Raises: InputError where no field is observed, or one is not predicted in its observations'
+        shape.
     """
+    if not observed:
+        raise InputError("there is no observed field to compare predictions with.")
+    for field, data in observed.items():
+        if field not in predicted or predicted[field].shape != data.shape:
+            found = {name: values.shape for name, values in predicted.items()}
+            raise InputError(
+                f"the observations of {field!r} have shape {data.shape}, the predictions {found}: "
+                "observe what is predicted, in the same shape."
+            )
     total = jnp.zeros((), jnp.result_type(*observed.values()))
     for field, data in observed.items():
         seen = ~jnp.isnan(data)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from impindiff._errors import NumericsError
+from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, State
 from impindiff.implicit import Outcome, Result
 from impindiff.integrate import AbstractStepper
@@ -42,25 +42,27 @@ class Trajectory(eqx.Module):
 
         Says which, where and how badly. Not under `jit`: this is where outcomes become errors.
         """
-        result = np.atleast_2d(np.asarray(self.outcome.result))
-        failed = result > Result.ROUND_OFF
+        failed = np.asarray(self.outcome.result) > Result.ROUND_OFF
         if not failed.any():
             return
+
+        def per_sample(values):
+            return np.reshape(values, (-1, time_grid.num_steps))
+
+        failed, result = per_sample(failed), per_sample(self.outcome.result)
         step = int(np.argmax(failed.any(axis=0)))
         sample = int(np.argmax(failed[:, step]))
-        residual = np.atleast_2d(np.asarray(self.outcome.relative_residual))[sample, step]
-        iterations = np.atleast_2d(np.asarray(self.outcome.iterations))[sample, step]
+        residual = per_sample(self.outcome.relative_residual)[sample, step]
+        iterations = per_sample(self.outcome.iterations)[sample, step]
         time = time_grid.starts[step] + time_grid.lengths[step]
         reason = Result(int(result[sample, step])).name.lower().replace("_", " ")
         raise NumericsError(
             f"step {step + 1} of {time_grid.num_steps} (to t = {time:g}), sample {sample}: the "
-            f"solve ended with "
-            f"'{reason}' after {iterations} iterations at relative residual {residual:.2g}; "
-            f"{failed.sum()} of "
-            f"{failed.size} solves failed. Possible causes: (a) the state or a coefficient is "
-            f"not finite, (b) the "
-            "step is too long for the solver (lower dt), (c) too few iterations are allowed "
-            "(raise max_steps)."
+            f"solve ended with '{reason}' after {iterations} iterations at relative residual "
+            f"{residual:.2g}; {failed.sum()} of {failed.size} solves failed. Possible causes: "
+            "(a) the state or a coefficient is not finite, (b) the step is too long for the "
+            "solver or its precision (lower dt, or compute in float64), (c) too few iterations "
+            "are allowed (raise max_steps)."
         )
 
 
@@ -84,9 +86,17 @@ def simulate(
         stepper: advances one step.
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
 
-    Raises: InputError where the stepper cannot advance the system.
+    Raises: InputError where the stepper cannot advance the system, or the initial fields are not
+        real, of one precision, and of the system's names and shapes.
     """
-    dtype = jnp.result_type(*jax.tree.leaves(initial))
+    initial = jax.tree.map(jnp.asarray, initial)
+    types = {field: str(u.dtype) for field, u in initial.items()}
+    dtype = jnp.result_type(*(types.values() or [bool]))
+    if len(set(types.values())) != 1 or not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(
+            f"the initial fields have types {types}: there must be at least one, and all must "
+            "be real and of one precision, float32 or float64."
+        )
     dynamics = system.prepare(dtype)
     stepper.check(dynamics)
     num_saved = len(time_grid.saved)

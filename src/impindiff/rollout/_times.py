@@ -7,6 +7,9 @@ import numpy as np
 
 from impindiff._errors import InputError
 
+# The arrays of a time grid are built in full: beyond this it is the step that is mistaken.
+_MOST_STEPS = 10_000_000
+
 
 @final
 class TimeGrid(eqx.Module):
@@ -37,6 +40,8 @@ class TimeGrid(eqx.Module):
         times = np.atleast_1d(np.asarray(times, dtype=np.float64))
         if not 0 < dt < np.inf:
             raise InputError(f"the time step is {dt}: it must be positive and finite.")
+        if not np.isfinite(start):
+            raise InputError(f"the initial time is {start}: it must be finite.")
         if times.size == 0 or not np.all(np.isfinite(times)):
             raise InputError("the times to reach must be finite numbers, at least one.")
         if np.any(np.diff(times) <= 0):
@@ -46,6 +51,11 @@ class TimeGrid(eqx.Module):
         if times[0] < start:
             raise InputError(
                 f"the first time to reach, {times[0]:g}, lies before the initial time {start:g}."
+            )
+        if times[-1] - start > _MOST_STEPS * dt:
+            raise InputError(
+                f"from {start:g} to {times[-1]:g} by steps of {dt:g} are more than "
+                f"{_MOST_STEPS:,} steps: raise the time step, or check its unit."
             )
         saves_start = bool(times[0] == start)
         ends = times[1:] if saves_start else times

@@ -10,10 +10,15 @@ report.html      for people
 provenance.json  what made it: versions, commit, device, seed, hashes
 """
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
+
+from pydantic import ValidationError
 
 from impindiff._errors import InputError
 from impindiff.config import Config, dump_config, load_config
@@ -30,6 +35,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._is_claimed = False
 
     @property
     def config_file(self) -> Path:
@@ -61,16 +67,52 @@ class RunFolder:
         """Whether a run was begun here."""
         return self.config_file.exists()
 
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes from writing a run here; makes the folder, where there is none.
+
+        May be nested. The claim ends with the process, however that ends.
+
+        Raises: InputError if another process is at work here, or the folder cannot be made.
+        """
+        if self._is_claimed:
+            yield
+            return
+        is_new = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            self._lock(handle)
+            self._is_claimed = True
+            yield
+            is_new = False
+        finally:
+            if self._is_claimed and is_new:
+                with suppress(OSError):  # not empty: then something worth keeping was written
+                    self.path.rmdir()
+            self._is_claimed = False
+            os.close(handle)
+
+    def _lock(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{self.path}: another process is writing this run. Wait for it, or choose "
+                "another --out."
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+
     def create(self, config: Config) -> None:
-        """Begin a run here.
+        """Begin a run here; the folder must be claimed.
 
         Raises: InputError if the folder holds another run or other files, or cannot be written.
         """
         self.check_free()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from None
         self.write_text("config.toml", dump_config(config))
 
     def check_free(self) -> None:
@@ -81,14 +123,14 @@ class RunFolder:
         if self.holds_run:
             raise InputError(
                 f"{self.path} already holds a run. Go on with it by --resume, or choose another "
-                f"--out."
+                "--out."
             )
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file, not a folder: choose another --out.")
         if self.path.is_dir() and any(p != self.data_file for p in self.path.iterdir()):
             raise InputError(
                 f"{self.path} is not empty and holds no run: choose another --out, so that "
-                f"nothing is overwritten."
+                "nothing is overwritten."
             )
         parent = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
@@ -141,8 +183,11 @@ class RunFolder:
         """
         kept: list[EpochRecord] = []
         if self.metrics_file.exists():
-            for line in self.metrics_file.read_text(encoding="utf-8").splitlines()[:num_epochs]:
-                kept.append(EpochRecord.model_validate_json(line))
+            text = self.metrics_file.read_text(encoding="utf-8", errors="replace")
+            for line in text.splitlines():
+                with suppress(ValidationError):
+                    kept.append(EpochRecord.model_validate_json(line))
+        kept = [record for record in kept if record.epoch <= num_epochs]
         self.write_text("metrics.jsonl", "".join(r.model_dump_json() + "\n" for r in kept))
         return kept
 
@@ -160,8 +205,7 @@ class RunFolder:
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(
             f"{self.path} cannot be written ({error.strerror or error}). Free space, check "
-            f"permissions, or "
-            "choose another --out."
+            "permissions, or choose another --out."
         )
 
 

@@ -1,5 +1,7 @@
 """Config and data put together and checked, before anything is computed or written."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
@@ -26,13 +28,14 @@ from impindiff.data import (
     initial_fields,
     open_dataset,
     select_samples,
-    snapshots,
+    select_times,
+    times_of,
 )
 from impindiff.forecast import carry_forward
 from impindiff.grid import Grid
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import relative_error
-from impindiff.rollout import TimeGrid, tidy_time
+from impindiff.rollout import TimeGrid
 from impindiff.systems import System
 from impindiff.train import AbstractOptimiser, Observations
 
@@ -51,6 +54,7 @@ class RunPlan:
         stepper: advances one step.
         stages: the optimisers.
         observations: what to fit.
+        train_samples: positions of the samples trained on.
         test_samples: positions of the samples held back.
         forecast_times: the data's times up to `until`, and `until` itself.
     """
@@ -63,6 +67,7 @@ class RunPlan:
     stepper: AbstractStepper
     stages: list[AbstractOptimiser]
     observations: Observations
+    train_samples: list[int]
     test_samples: list[int]
     forecast_times: np.ndarray
 
@@ -85,19 +90,22 @@ class RunPlan:
         check_dataset(dataset, fields=[field])
         grid = grid_of(dataset, field)
         if config.grid is not None:
-            check_grid(dataset, field, build_grid(config))
-        else:
-            config = config.model_copy(update={"grid": describe_grid(grid)})
+            with _about("grid"):
+                check_grid(dataset, field, build_grid(config))
         inside = data_file.is_relative_to(folder)
         place = data_file.relative_to(folder) if inside else data_file
-        stored = config.data.model_copy(update={"file": str(place)})
-        config = config.model_copy(update={"data": stored})
+        data = config.data.model_copy(update={"file": str(place)})
+        config = config.model_copy(update={"grid": describe_grid(grid), "data": data})
         system = cast(build_system(config, grid), dtype)
         system.prepare(dtype)
-        samples, times = config.data.train_samples, config.data.train_times
-        observations = Observations.from_dataset(dataset, grid, [field], samples, times, dtype)
-        test_samples = select_samples(dataset, config.data.test_samples)
-        initial_fields(dataset, field, test_samples)
+        check_dataset(dataset, fields=[field], latents=tuple(system.latents()))
+        with _about("data.train_samples"):
+            train_samples = select_samples(dataset, data.train_samples)
+        with _about("data.train_times"):
+            select_times(dataset, data.train_times)
+        with _about("data.test_samples"):
+            test_samples = select_samples(dataset, data.test_samples)
+            initial_fields(dataset, field, test_samples)
         return cls(
             config=config,
             data_file=data_file,
@@ -106,21 +114,36 @@ class RunPlan:
             system=system,
             stepper=build_stepper(config),
             stages=build_stages(config),
-            observations=observations,
+            observations=Observations.from_dataset(
+                dataset, grid, [field], train_samples, data.train_times, dtype
+            ),
+            train_samples=train_samples,
             test_samples=test_samples,
-            forecast_times=_times_up_to(dataset, config.time.until),
+            forecast_times=_times_up_to(times_of(dataset), config.time.until),
         )
 
-    def validator(self) -> "Validator":
-        """The forecast error of the test samples, as a function of the system."""
+    @property
+    def known_times(self) -> int:
+        """How many of the forecast's times, from the first, are times of the data."""
+        return int(np.isin(self.forecast_times, times_of(self.dataset)).sum())
+
+    def validator(self) -> "Validator | None":
+        """The forecast error of the test samples, as a function of the system.
+
+        At the last forecast time at which all of them were observed; None where that is never
+        after the initial time.
+        """
         field, dtype = self.config.data.field, precision(self.config)
-        clock = np.asarray(self.dataset["time"], np.float64)
-        last = int(np.flatnonzero(clock <= self.forecast_times[-1] * (1 + 1e-6))[-1])
-        start = self.observations.start
+        truth = self.dataset[field].values[self.test_samples][:, : self.known_times]
+        observed = ~np.isnan(truth).all(axis=tuple(range(2, truth.ndim)))
+        last = int(np.flatnonzero(observed.all(axis=0))[-1])
+        if last == 0:
+            return None
+        start, end = self.forecast_times[0], self.forecast_times[last]
         return Validator(
-            {field: jnp.asarray(initial_fields(self.dataset, field, self.test_samples), dtype)},
-            snapshots(self.dataset, field, self.test_samples, [last])[:, 0],
-            TimeGrid.build(start, np.array([tidy_time(clock[last])]), self.config.time.dt),
+            {field: jnp.asarray(truth[:, 0], dtype)},
+            truth[:, last],
+            TimeGrid.build(float(start), np.array([end]), self.config.time.dt),
             self.stepper,
         )
 
@@ -164,12 +187,21 @@ def cast(system: System, dtype: jnp.dtype) -> System:
     return jax.tree.map(to_dtype, system)
 
 
-def _times_up_to(dataset: xr.Dataset, until: float) -> np.ndarray:
-    clock = np.array([tidy_time(t) for t in np.asarray(dataset["time"], np.float64)])
+def _times_up_to(clock: np.ndarray, until: float) -> np.ndarray:
     if until <= clock[0]:
         raise InputError(
             f"time.until is {until:g}, but the data starts at {clock[0]:g}: the forecast must "
-            f"end later."
+            "end later."
         )
-    times = clock[clock <= until * (1 + 1e-6)]
-    return times if np.isclose(times[-1], until, rtol=1e-6) else np.append(times, until)
+    slack = 1e-6 * (until - clock[0])
+    times = clock[clock <= until + slack]
+    return times if until - times[-1] <= slack else np.append(times, until)
+
+
+@contextmanager
+def _about(key: str) -> Iterator[None]:
+    """Name the config's key in what is wrong with the data it selects."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None

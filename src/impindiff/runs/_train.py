@@ -1,17 +1,20 @@
 """Training a run, from its first epoch or from where it stopped."""
 
+import json
+import os
 import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import Config, dump_config
-from impindiff.data import file_sha256, save_dataset, select_samples
+from impindiff.config import Config
+from impindiff.data import file_sha256, save_dataset
 from impindiff.forecast import Scores, evaluate, predict
 from impindiff.latent import learned
 from impindiff.report import write_report
@@ -47,23 +50,41 @@ def train_run(
     Raises: InputError before any computation for whatever does not fit; NumericsError if training
         fails, with what was learned saved.
     """
-    plan = RunPlan.make(config, data_file.resolve(), folder.path.resolve())
+    going_on = resume and folder.holds_run
+    if not going_on:
+        folder.check_free()
+    # Not resolved: a link's target need not have a data file's suffix.
+    plan = RunPlan.make(config, _absolute(data_file), _absolute(folder.path))
     began = time.perf_counter()
-    if resume and folder.holds_run:
-        _check_same(plan, folder)
-    else:
-        folder.create(plan.config)
-        folder.write_json("provenance.json", provenance(plan.config, plan.data_file))
-    checkpoints = folder.checkpoints
-    done = (checkpoints.progress() if resume else None) or Progress()
-    folder.keep_metrics(done.epoch)
+    with folder.claimed():
+        if going_on:
+            _check_same(plan, folder)
+        else:
+            folder.create(plan.config)
+            folder.write_json("provenance.json", provenance(plan.config, plan.data_file))
+        done = (folder.checkpoints.progress() if resume else None) or Progress()
+        folder.keep_metrics(done.epoch)
 
-    def observe(record: EpochRecord) -> None:
-        folder.log(record)
-        if watch:
-            watch(record)
+        def observe(record: EpochRecord) -> None:
+            folder.log(record)
+            if watch:
+                watch(record)
 
-    trainer = Trainer(
+        say("training")
+        system = _trainer(plan, folder).run(observe, resume=resume)
+        say("forecasting")
+        scores = _finish(plan, system, folder, began - done.seconds)
+        say("drawing the report")
+        write_report(folder.path)
+    return scores
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def _trainer(plan: RunPlan, folder: RunFolder) -> Trainer:
+    return Trainer(
         plan.system,
         plan.observations,
         plan.stepper,
@@ -71,40 +92,44 @@ def train_run(
         plan.stages,
         validate=plan.validator(),
         validate_every=plan.config.training.validate_every,
-        checkpoints=checkpoints,
+        checkpoints=folder.checkpoints,
         checkpoint_every=plan.config.training.checkpoint_every,
     )
-    say("training")
-    system = trainer.run(observe, resume=resume)
-    say("forecasting")
-    scores = _finish(plan, system, folder, began - done.seconds)
-    say("drawing the report")
-    write_report(folder.path)
-    return scores
 
 
 def _check_same(plan: RunPlan, folder: RunFolder) -> None:
     """Refuse to go on with another config or other data than a run was begun with."""
-    stored, wanted = folder.config(), plan.config
-    same_place = wanted.data.model_copy(update={"file": stored.data.file})
-    wanted = wanted.model_copy(update={"data": same_place})
-    if stored != wanted:
-        pairs = zip(
-            dump_config(stored).splitlines(), dump_config(wanted).splitlines(), strict=False
-        )
-        here, there = next(((a, b) for a, b in pairs if a != b), ("", ""))
+    stored, wanted = (_entries(config.model_dump()) for config in (folder.config(), plan.config))
+    # The data may have moved; their hash tells whether they are the same.
+    wanted["data.file"] = stored["data.file"]
+    changed = [
+        f"{key} was {stored.get(key)!r}, is {wanted.get(key)!r}"
+        for key in {**stored, **wanted}
+        if stored.get(key) != wanted.get(key)
+    ]
+    if changed:
         raise InputError(
-            f"{folder.config_file}: the run was begun with another config: there {here!r}, now "
-            f"{there!r}. "
+            f"{folder.config_file}: the run was begun with another config: {'; '.join(changed)}. "
             f"Resume with {folder.config_file}, or choose another --out."
         )
     known = folder.read_json("provenance.json").get("data", {}).get("sha256")
     if known is not None and known != file_sha256(plan.data_file):
         raise InputError(
             f"{plan.data_file} is not the data that the run in {folder.path} was begun with (its "
-            f"hash differs). "
-            "Give the same file, or choose another --out."
+            "hash differs). Give the same file, or choose another --out."
         )
+
+
+def _entries(value: Any, key: str = "") -> dict[str, Any]:
+    """The numbers and texts of nested tables, by dotted key."""
+    if not isinstance(value, dict | list):
+        return {key: value}
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return {
+        inner_key: inner
+        for name, part in pairs
+        for inner_key, inner in _entries(part, f"{key}.{name}" if key else str(name)).items()
+    }
 
 
 def _finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Scores:
@@ -123,7 +148,8 @@ def _finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> S
     save_dataset(_with_truth(forecast, plan), folder.forecast_file, overwrite=True)
     progress = folder.checkpoints.progress() or Progress()
     arrays = jax.tree.leaves(eqx.filter(system, learned(system)))
-    summary = scores.model_dump() | {
+    # By way of JSON, which has no infinity: null stands for the error of what is zero in truth.
+    summary = json.loads(scores.model_dump_json()) | {
         "title": config.title,
         "question": config.question,
         "training_seconds": progress.seconds,
@@ -132,7 +158,7 @@ def _finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> S
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "trainable_parameters": sum(a.size for a in arrays),
         "training_times": list(plan.observations.times),
-        "training_samples": select_samples(plan.dataset, config.data.train_samples),
+        "training_samples": plan.train_samples,
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }
@@ -146,16 +172,12 @@ def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
     """The forecast with the truth beside it, where the data has it, as NAME_truth."""
     truth = plan.dataset.isel(sample=plan.test_samples)
     names = [name for name in forecast.data_vars if name in truth.data_vars]
-    # Matched by position in time: the two differ in how their times were rounded.
-    num_times = min(forecast.sizes["time"], truth.sizes["time"])
+    num_times, known = forecast.sizes["time"], plan.known_times
     beside = {}
     for name in names:
         variable = truth[name].variable
         if "time" in variable.dims:
-            variable = variable.isel(time=slice(num_times))
-            short = forecast.sizes["time"] - num_times
-            if short:
-                variable = variable.pad(time=(0, short))
+            variable = variable.isel(time=slice(known)).pad(time=(0, num_times - known))
         beside[f"{name}_truth"] = variable.copy()
         beside[f"{name}_truth"].attrs = {
             **forecast[name].attrs,

@@ -8,10 +8,9 @@ import numpy as np
 import xarray as xr
 
 from impindiff.config import build_grid, build_stepper, build_system
-from impindiff.data import check_dataset, open_dataset, select_samples
+from impindiff.data import check_dataset, open_dataset, select_samples, times_of
 from impindiff.forecast import Scores, evaluate, forecast_times, predict
 from impindiff.latent import learned
-from impindiff.rollout import tidy_time
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import cast, precision, use_precision
 from impindiff.systems import System
@@ -46,7 +45,7 @@ def forecast_run(
     system = trained_system(folder)
     dataset = open_dataset(initial)
     check_dataset(dataset, fields=system.fields)
-    start = tidy_time(float(dataset["time"][0]))
+    start = float(times_of(dataset)[0])
     times = forecast_times(start, until, config.time.dt if every is None else every)
     return _predict(folder, system, dataset, times, ":")
 
@@ -60,8 +59,7 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     dataset = open_dataset(data)
     check_dataset(dataset, fields=system.fields, latents=tuple(system.latents()))
     at = select_samples(dataset, samples)
-    times = np.array([tidy_time(t) for t in np.asarray(dataset["time"], np.float64)])
-    return evaluate(_predict(folder, system, dataset, times, at), dataset, at)
+    return evaluate(_predict(folder, system, dataset, times_of(dataset), at), dataset, at)
 
 
 def _predict(

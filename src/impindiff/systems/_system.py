@@ -24,7 +24,8 @@ class System(eqx.Module):
         equations: for each field, the terms whose sum is its rate of change.
 
     One PyTree, its learned coefficients included.
-    Raises: InputError for no field, or an entry that is not a term.
+    Raises: InputError for no field, an entry that is not a term, or two learned coefficients of
+        one name.
     """
 
     grid: Grid
@@ -34,12 +35,19 @@ class System(eqx.Module):
         if not equations:
             raise InputError("a system needs at least one field with its terms.")
         for field, terms in equations.items():
-            strange = [term for term in terms if not isinstance(term, AbstractTerm)]
-            if strange or not terms:
+            listed = terms if isinstance(terms, Sequence) else [terms]
+            strange = [term for term in listed if not isinstance(term, AbstractTerm)]
+            if strange or not listed or listed is not terms:
                 raise InputError(
                     f"the equation of {field!r} must be a list of at least one term; found "
-                    f"{strange or 'none'}."
+                    f"{strange or terms}."
                 )
+        names = [name for latent in latents_of(equations) for name in latent.names]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise InputError(
+                f"{', '.join(sorted(repeated))} stand for more than one learned coefficient: each "
+                "is learned apart from the others, so give each a name of its own."
+            )
         self.grid = grid
         self.equations = {field: tuple(terms) for field, terms in equations.items()}
 
@@ -86,6 +94,7 @@ class PreparedSystem(eqx.Module):
         tendency = AffineTendency(
             {field: stencil for field, (stencil, _) in parts.items()},
             {field: source for field, (_, source) in parts.items()},
+            self.grid.shape,
         )
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), tendency)
 
@@ -96,9 +105,21 @@ class AffineTendency(eqx.Module):
 
     stencils: dict[str, Stencil | None]
     sources: dict[str, Float[Array, "..."] | None]
+    shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, state: State) -> State:
-        """The rate of change of every field."""
+        """The rate of change of every field.
+
+        Raises: InputError for a state of other fields or shapes. A batch of states has another
+            shape: it would not fail, but mix its samples.
+        """
+        found = {field: jnp.shape(value) for field, value in state.items()}
+        wanted = dict.fromkeys(self.stencils, self.shape)
+        if found != wanted:
+            raise InputError(
+                f"the state has the fields {found}, the system {wanted}: give each field of the "
+                "system, and no other, as one value for each cell. For many samples use jax.vmap."
+            )
         rates = {}
         for field, value in state.items():
             stencil, source = self.stencils[field], self.sources[field]
@@ -110,7 +131,14 @@ class AffineTendency(eqx.Module):
 def _assemble(
     grid: Grid, terms: tuple[AbstractTerm, ...]
 ) -> tuple[Stencil | None, Float[Array, "..."] | None]:
+    for term in terms:
+        if not isinstance(term, AbstractTwoPointFlux | AbstractSource):
+            raise InputError(
+                f"{type(term).__name__} is neither a two-point flux nor a source: a system cannot "
+                "assemble it. Derive the term from AbstractTwoPointFlux or AbstractSource."
+            )
     stencils = [term.stencil(grid) for term in terms if isinstance(term, AbstractTwoPointFlux)]
     sources = [term.rate(grid) for term in terms if isinstance(term, AbstractSource)]
     stencil = sum(stencils[1:], start=stencils[0]) if stencils else None
-    return stencil, sum(sources[1:], start=sources[0]) if sources else None
+    source = sum(sources[1:], start=sources[0]) if sources else None
+    return stencil, source

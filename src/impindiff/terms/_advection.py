@@ -20,9 +20,8 @@ class Advection(AbstractTwoPointFlux):
     Args:
         velocity: components of $\mathbf v$ at cell centres along a leading axis of the grid's
             number of dimensions: an array of shape `(num_axes, *grid.shape)`, `(num_axes,)` for a
-            uniform
-                wind, or a learned
-            field with as many components. On a grid of one axis the leading axis may be left out.
+            uniform wind, or a learned field with as many components. On a grid of one axis the
+            leading axis may be left out, so that a uniform wind is one number.
         scheme: `upwind` is the donor-cell scheme, velocity and value both from the cell the flow
             comes from, $f = \max(v_l, 0)\,u_l + \min(v_u, 0)\,u_u$; first order, monotone.
             `central` takes the mean of $v u$ of the two cells; second order, and oscillates where
@@ -47,15 +46,14 @@ class Advection(AbstractTwoPointFlux):
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """See `AbstractTwoPointFlux.face_coefficients`."""
         velocity = jnp.asarray(self.velocity)
-        if grid.num_axes == 1 and velocity.shape == grid.shape:
+        if grid.num_axes == 1 and velocity.shape in ((), grid.shape):
             velocity = velocity[None]
         shape = velocity.shape
         if shape not in ((grid.num_axes,), (grid.num_axes, *grid.shape)):
             raise InputError(
                 f"the advection velocity has shape {shape}: on a grid of shape {grid.shape} it "
-                f"must be "
-                f"({grid.num_axes},) or {(grid.num_axes, *grid.shape)}, one component for each "
-                f"axis first."
+                f"must be ({grid.num_axes},) or {(grid.num_axes, *grid.shape)}, one component for "
+                "each axis first."
             )
         here = jnp.broadcast_to(velocity[axis], grid.shape)
         above = neighbour(here, axis, +1)

@@ -2,7 +2,10 @@
 
 from typing import Any, final
 
+import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from impindiff._errors import InputError
 from impindiff.grid import Grid
@@ -19,7 +22,8 @@ class Diffusion(AbstractTwoPointFlux):
             learned field.
 
     Accuracy: second order in the cell width for smooth $D$.
-    Raises: InputError for a number that is negative or not finite, or an array of another shape.
+    Raises: InputError for a known value that is negative or not finite, or an array of another
+        shape.
     Reference: Patankar (1980), section 4.2, for the harmonic face mean.
     """
 
@@ -27,10 +31,12 @@ class Diffusion(AbstractTwoPointFlux):
 
     def __check_init__(self) -> None:
         """Refuse a diffusivity that makes the problem ill-posed, where it is known already."""
-        if isinstance(self.diffusivity, int | float) and not 0 <= self.diffusivity < float("inf"):
-            raise InputError(
-                f"the diffusivity is {self.diffusivity}: it must be finite and not negative."
-            )
+        if isinstance(self.diffusivity, Tracer) or not eqx.is_array_like(self.diffusivity):
+            return
+        values = np.ravel(self.diffusivity)
+        wrong = values[~((values >= 0) & (values < np.inf))]
+        if wrong.size:
+            raise InputError(f"the diffusivity is {wrong[0]}: it must be finite and not negative.")
 
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """See `AbstractTwoPointFlux.face_coefficients`."""
@@ -47,8 +53,7 @@ class Diffusion(AbstractTwoPointFlux):
             above = neighbour(here, axis, +1)
             total = here + above
             # Harmonic, not arithmetic: beside a near-impermeable cell the arithmetic mean stays
-            # half
-            # open and leaks through what should be a wall.
+            # half open and leaks through what should be a wall.
             at_face = jnp.where(total == 0, 0, 2 * here * above / jnp.where(total == 0, 1, total))
         conductance = at_face / grid.cell_widths[axis]
         return conductance, -conductance

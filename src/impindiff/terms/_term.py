@@ -34,7 +34,7 @@ class AbstractTwoPointFlux(AbstractTerm):
 
     def stencil(self, grid: Grid) -> Stencil:
         """The term as one linear map, its coefficients evaluated."""
-        centre = jnp.zeros(())
+        centre = jnp.asarray(0.0)  # weakly typed: the coefficients keep their precision
         sides = []
         for axis, width in enumerate(grid.cell_widths):
             below, above = (

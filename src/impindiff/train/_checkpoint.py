@@ -7,7 +7,7 @@ previous one whole.
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -61,67 +61,110 @@ class Checkpoints:
         try:
             with self._manager() as manager:
                 manager.save((manager.latest_step() or 0) + 1, args=items, force=True)
-        except OSError as error:
+        # A full disk is an OSError or, from the array store, a ValueError.
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.folder}: the checkpoint of epoch {progress.epoch} could not be written "
-                f"({error.strerror or error}). Free space or check permissions, then go on with "
-                f"--resume."
+                f"({_first_line(error)}). Free space or check permissions, then go on with "
+                "--resume."
             ) from error
 
     def progress(self) -> Progress | None:
-        """How far the last checkpoint had come; None where there is none."""
-        if not self.folder.is_dir():
-            return None
-        with self._manager() as manager:
-            step = manager.latest_step()
-            if step is None:
-                return None
-            kept = manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))
-        return Progress.model_validate(kept["progress"])
+        """How far the newest checkpoint had come; None where there is none.
+
+        Raises: InputError if it cannot be read.
+        """
+        kept = self._read("progress", ocp.args.JsonRestore())
+        return None if kept is None else Progress.model_validate(kept)
 
     def restore_learned(self, template: PyTree) -> PyTree:
-        """The learned arrays of the last checkpoint, in the structure of `template`."""
+        """The learned arrays of the newest checkpoint, in the structure of `template`.
+
+        Raises: InputError if there is none, if it cannot be read, or is of another structure.
+        """
         return self._restore("learned", template)
 
     def restore_state(self, template: Any) -> Any:
-        """The optimiser's state of the last checkpoint, in the structure of `template`."""
+        """The optimiser's state of the newest checkpoint, in the structure of `template`.
+
+        Raises: InputError as for `restore_learned`.
+        """
         return self._restore("optimiser", template)
 
     def _restore(self, item: str, template: PyTree) -> PyTree:
         wanted = _by_path(template)
-        with self._manager() as manager:
+        kept = self._read(item, ocp.args.StandardRestore(wanted), wanted)
+        if kept is None:
+            raise InputError(f"{self.folder} holds no checkpoint: train first.")
+        return jax.tree.unflatten(jax.tree.structure(template), [kept[path] for path in wanted])
+
+    def _read(
+        self,
+        item: str,
+        how: ocp.args.CheckpointArgs,
+        wanted: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """One item of the newest checkpoint; None where there is no checkpoint."""
+        if not self.folder.is_dir():
+            return None
+        # Read only: others may read while a training writes, or where nothing may be written.
+        with self._manager(read_only=True) as manager:
             step = manager.latest_step()
             if step is None:
-                raise InputError(f"{self.folder} holds no checkpoint: train first.")
+                return None
             try:
-                arguments = {item: ocp.args.StandardRestore(wanted)}
-                kept = manager.restore(step, args=ocp.args.Composite(**arguments))
-            except (ValueError, KeyError, TypeError) as error:
+                if wanted is not None:
+                    _check_shapes(manager.item_metadata(step)[item].tree, wanted)
+                return manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                newest = self.folder / str(step)
                 raise InputError(
-                    f"{self.folder}: the checkpoint of epoch {step} does not fit the model of "
-                    f"the run's config "
-                    f"({str(error).splitlines()[0][:200]}). Was config.toml changed after training?"
+                    f"{newest}: the newest checkpoint cannot be read as the model that the config "
+                    f"describes ({_first_line(error)}). If the config was changed after training, "
+                    f"change it back. If files are damaged, remove {newest}: the checkpoint before "
+                    "it then takes its place."
                 ) from error
-        return jax.tree.unflatten(
-            jax.tree.structure(template), [kept[item][path] for path in wanted]
-        )
 
     @contextlib.contextmanager
-    def _manager(self) -> Iterator[ocp.CheckpointManager]:
-        # orbax reports every file at level "warning" or "info"; its errors still come through.
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-        manager = ocp.CheckpointManager(self.folder, options=options)
+    def _manager(self, *, read_only: bool = False) -> Iterator[ocp.CheckpointManager]:
+        # orbax logs every file, and what goes wrong it also raises.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2,
+            enable_async_checkpointing=False,
+            create=not read_only,
+            read_only=read_only,
+        )
+        handlers = {
+            "learned": ocp.StandardCheckpointHandler(),
+            "optimiser": ocp.StandardCheckpointHandler(),
+            "progress": ocp.JsonCheckpointHandler(),
+        }
+        manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         try:
             yield manager
         finally:
             manager.close()
 
 
-def _by_path(tree: PyTree) -> dict[str, jax.Array]:
+def _by_path(tree: PyTree) -> dict[str, Any]:
     """Arrays by the path to them: orbax need not know our classes, a reader sees names."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         f"{i:03d}{jax.tree_util.keystr(path)}".replace("/", "|"): leaf
         for i, (path, leaf) in enumerate(leaves)
     }
+
+
+def _check_shapes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    # Before orbax finds out: it leaves reads under way behind, which complain when they end.
+    found, expected = ({path: tuple(a.shape) for path, a in d.items()} for d in (stored, wanted))
+    for path in sorted({*found, *expected}):
+        if found.get(path) != expected.get(path):
+            there, here = (d.get(path, "missing") for d in (found, expected))
+            raise ValueError(f"the shape of {path} is {there}, expected is {here}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

@@ -21,24 +21,18 @@ def check_epoch(epoch: Epoch, number: int, time_grid: TimeGrid) -> None:
     try:
         Trajectory({}, evaluation.outcome).check(time_grid)
     except NumericsError as error:
-        raise NumericsError(f"epoch {number}: {error} {_WAY_OUT}") from None
+        raise NumericsError(f"epoch {number}: {error}") from None
     adjoint = AdjointOutcome.from_cotangent(evaluation.adjoint)
     if adjoint.failures:
         raise NumericsError(
             f"epoch {number}: {adjoint.failures} of {adjoint.solves} adjoint solves missed their "
-            f"tolerance (mean "
-            f"relative residual {adjoint.relative_residual:.2g}), so the gradient is not to be "
-            f"trusted. Raise "
-            f"max_steps or loosen adjoint_rtol. {_WAY_OUT}"
+            f"tolerance (mean relative residual {adjoint.relative_residual:.2g}), so the gradient "
+            "is not to be trusted. Raise adjoint_max_steps or loosen adjoint_rtol."
         )
     numbers = [evaluation.loss, *jax.tree.leaves(evaluation.gradient)]
     if not all(np.isfinite(leaf).all() for leaf in numbers):
         what = "loss" if not np.isfinite(evaluation.loss) else "gradient of the loss"
         raise NumericsError(
             f"epoch {number}, last of {time_grid.num_steps} time steps: the {what} is not finite "
-            f"(loss "
-            f"{float(evaluation.loss):g}). Lower the learning rate. {_WAY_OUT}"
+            f"(loss {float(evaluation.loss):g}). Lower the learning rate."
         )
-
-
-_WAY_OUT = "What was learned before this epoch is saved."

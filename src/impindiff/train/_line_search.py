@@ -38,9 +38,10 @@ def weak_wolfe(
 ) -> LineSearch:
     r"""Search for a step $t$ with $f(t) \le f_0 + c_1 t f_0'$ and $f'(t) \ge c_2 f_0'$.
 
-    Where there is none within the evaluations allowed, the lowest point seen is taken. Starts at
-    $t = 1$; doubles while the slope is still steep, halves the bracket otherwise. A loss that is
-    not finite, or a solve that failed, counts as too long a step.
+    Where there is none within the evaluations allowed, the lowest point seen is taken; none is
+    taken whose loss is not below $f_0$. Starts at $t = 1$; doubles while the slope is still steep,
+    halves the bracket otherwise. A loss that is not finite, or a solve that failed, counts as too
+    long a step.
 
     Args:
         objective: loss and gradient.
@@ -62,7 +63,9 @@ def weak_wolfe(
         best, low, high, t, _, count = carry
         point = jax.tree.map(lambda p, d: p + (t * d).astype(p.dtype), start, direction)
         here = objective(point)
-        lower = here.is_finite & (here.loss <= evaluation.loss + _SUFFICIENT_DECREASE * t * slope)
+        # Strictly: at a minimum, or where the slope drowns in round-off, equal is no progress.
+        wanted = evaluation.loss + _SUFFICIENT_DECREASE * t * slope
+        lower = here.is_finite & (here.loss <= wanted) & (here.loss < evaluation.loss)
         flat = _dot(here.gradient, direction) >= _CURVATURE * slope
         done = lower & flat
         better = done | (here.is_finite & (here.loss < best.evaluation.loss))

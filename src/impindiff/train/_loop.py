@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from impindiff._errors import InputError, NumericsError
 from impindiff.implicit import AdjointOutcome
@@ -20,6 +21,14 @@ from impindiff.train._objective import make_objective
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser, Epoch
 from impindiff.train._record import EpochRecord, Watcher
+
+
+class _Point(NamedTuple):
+    """Where training stands: what a checkpoint holds."""
+
+    progress: Progress
+    learned: PyTree
+    state: Any
 
 
 @final
@@ -65,6 +74,7 @@ class Trainer:
         self.stages = tuple(stages)
         self.validate, self.validate_every = validate, validate_every
         self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
+        self._good: _Point | None = None
 
     def run(self, watch: Watcher, *, resume: bool = False) -> System:
         """Train to the end of the last stage and return the trained system.
@@ -72,8 +82,8 @@ class Trainer:
         With `resume`, goes on from the last checkpoint, where there is one. On an interrupt the
         last completed epoch is saved before the interrupt goes on its way.
 
-        Raises: NumericsError if a loss, a gradient or a solve fails; the arrays from before that
-            epoch are saved.
+        Raises: NumericsError if a loss, a gradient or a solve fails; the last arrays that an epoch
+            has found to be good are saved.
         """
         progress = Progress()
         if resume and self.checkpoints and (saved := self.checkpoints.progress()):
@@ -87,64 +97,74 @@ class Trainer:
     def _run_stage(self, index: int, progress: Progress, began: float, watch: Watcher) -> Progress:
         optimiser = self.stages[index]
         dt = optimiser.dt or self.dt
-        init, update = _compiled(optimiser, self.stepper, dt)
-        given = (self.frozen, self.observations)
+        given = (optimiser, self.stepper, dt, self.frozen, self.observations)
         if progress.stage_epoch and self.checkpoints:
-            template = eqx.filter_eval_shape(init, self.learned, *given)
+            template = eqx.filter_eval_shape(_init, *given, self.learned)
             state = self.checkpoints.restore_state(template)
         else:
-            state = init(self.learned, *given)
+            state = _init(*given, self.learned)
         time_grid = TimeGrid.build(self.observations.start, np.array(self.observations.times), dt)
-        current = (progress, state)
+        here = _Point(progress, self.learned, state)
         try:
             for stage_epoch in range(progress.stage_epoch + 1, optimiser.epochs + 1):
-                learned, state, epoch = update(self.learned, state, *given)
+                number = here.progress.epoch + 1
+                learned, state, epoch = _update(*given, here.learned, here.state)
                 epoch = jax.device_get(epoch)
-                number = current[0].epoch + 1
                 check_epoch(epoch, number, time_grid)
                 if epoch.stalled:
                     break
                 last = stage_epoch == optimiser.epochs
-                validation = None
-                if self.validate and (last or number % self.validate_every == 0):
-                    validation = self.validate(eqx.combine(learned, self.frozen))
+                validation = self._validation(learned, number, last)
                 seconds = time.perf_counter() - began
                 watch(_record(epoch, number, optimiser.name, validation, seconds))
                 progress = Progress(
                     epoch=number, stage=index, stage_epoch=stage_epoch, seconds=seconds
                 )
-                self.learned, current = learned, (progress, state)
+                self._good, here = here, _Point(progress, learned, state)
                 if not last and number % self.checkpoint_every == 0:
-                    self._save(*current)
-        except (KeyboardInterrupt, NumericsError):
-            self._save(*current)
+                    self._save(here)
+        except KeyboardInterrupt:
+            self._save(here)
             raise
-        progress, state = current
+        except NumericsError as error:
+            # Not `here`: Adam learns only from the next epoch whether its update was any good.
+            if self._good is None or self.checkpoints is None:
+                raise
+            self._save(self._good)
+            raise NumericsError(
+                f"{error} What had been learned after epoch {self._good.progress.epoch} is saved."
+            ) from None
+        self.learned = here.learned
         finished = index + 1 == len(self.stages)
-        ended = progress.model_copy(
+        ended = here.progress.model_copy(
             update={"stage": index + 1, "stage_epoch": 0, "finished": finished}
         )
-        self._save(ended, state)
+        self._save(here._replace(progress=ended))
         return ended
 
-    def _save(self, progress: Progress, state: Any) -> None:
+    def _validation(self, learned: PyTree, number: int, last: bool) -> float | None:
+        if self.validate is None or not (last or number % self.validate_every == 0):
+            return None
+        try:
+            return self.validate(eqx.combine(learned, self.frozen))
+        except NumericsError as error:
+            raise NumericsError(f"epoch {number}, validation: {error}") from None
+
+    def _save(self, point: _Point) -> None:
         if self.checkpoints:
-            self.checkpoints.save(progress, self.learned, state)
+            self.checkpoints.save(*point)
 
 
-def _compiled(optimiser: AbstractOptimiser, stepper: AbstractStepper, dt: float) -> tuple[Any, Any]:
-    """The optimiser's two functions under `jit`, every array an argument."""
+# At module level, so that a second training of the same shape need not compile again.
+@eqx.filter_jit
+def _init(optimiser, stepper, dt, frozen, observations, learned):
+    return optimiser.init(make_objective(frozen, observations, stepper, dt), learned)
 
-    @eqx.filter_jit
-    def init(learned, frozen, observations):
-        return optimiser.init(make_objective(frozen, observations, stepper, dt), learned)
 
-    @eqx.filter_jit
-    def update(learned, state, frozen, observations):
-        objective = make_objective(frozen, observations, stepper, dt)
-        return optimiser.update(objective, learned, state)
-
-    return init, update
+@eqx.filter_jit
+def _update(optimiser, stepper, dt, frozen, observations, learned, state):
+    objective = make_objective(frozen, observations, stepper, dt)
+    return optimiser.update(objective, learned, state)
 
 
 def _record(

@@ -5,7 +5,6 @@ from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
@@ -17,9 +16,9 @@ from impindiff.data import (
     select_samples,
     select_times,
     snapshots,
+    times_of,
 )
 from impindiff.grid import Grid
-from impindiff.rollout import tidy_time
 
 
 @final
@@ -59,16 +58,15 @@ class Observations(eqx.Module):
             check_grid(dataset, field, grid)
         at = select_samples(dataset, samples)
         when = select_times(dataset, times)
-        clock = np.asarray(dataset["time"], np.float64)
+        clock = times_of(dataset)
         if when[0] == 0:
             raise InputError(
                 f"training time {clock[0]:g} is the initial time, whose fields are given and not "
-                f"predicted: "
-                "leave it out of the training times."
+                "predicted: leave it out of the training times."
             )
         return cls(
             {field: jnp.asarray(initial_fields(dataset, field, at), dtype) for field in fields},
             {field: jnp.asarray(snapshots(dataset, field, at, when), dtype) for field in fields},
-            tidy_time(clock[0]),
-            tuple(tidy_time(clock[i]) for i in when),
+            float(clock[0]),
+            tuple(float(clock[i]) for i in when),
         )

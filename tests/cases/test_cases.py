@@ -1,0 +1,113 @@
+"""The built-in cases: their data are right, and made again from the same seed."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from impindiff import CASES, InputError
+from impindiff.cases import case_named
+from impindiff.cases._advection_diffusion_steady import generate
+from impindiff.cases._random_fields import gaussian_process, sine_waves
+from impindiff.data import check_dataset, grid_of
+from impindiff.grid import Grid
+
+FIELD, LATENTS = "concentration", ("advection_x", "advection_y")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> xr.Dataset:
+    return generate(2, 0)
+
+
+def test_the_data_are_in_the_documented_layout(dataset: xr.Dataset):
+    check_dataset(dataset, fields=[FIELD], latents=LATENTS)
+    grid = grid_of(dataset, FIELD)
+    assert grid == Grid.uniform((128, 64), ((-1, 1), (0, 1)))
+    assert dict(dataset.sizes) == {"sample": 2, "time": 21, "x": 128, "y": 64}
+    np.testing.assert_allclose(dataset["time"], np.linspace(0, 0.2, 21), atol=1e-15)
+    assert dataset[FIELD].dtype == np.float32
+    for name in dataset.variables:
+        assert dataset[name].attrs.keys() >= {"units", "long_name"}, name
+    assert dataset.attrs["diffusivity"] == 1e-3
+    assert dataset.attrs["boundary"] == "periodic"
+    assert "seed 0" in dataset.attrs["source"]
+
+
+def test_initial_fields_and_velocities_span_zero_to_one(dataset: xr.Dataset):
+    for name in LATENTS:
+        assert (dataset[name].min(), dataset[name].max()) == (0, 1)
+    initial = dataset[FIELD].isel(time=0)
+    np.testing.assert_array_equal(initial.min(("x", "y")), 0)
+    np.testing.assert_array_equal(initial.max(("x", "y")), 1)
+
+
+def test_the_data_are_converged_in_time(dataset: xr.Dataset):
+    fine = generate(1, 0, dt=2.5e-4)[FIELD].isel(sample=0, time=-1)
+    coarse = dataset[FIELD].isel(sample=0, time=-1)
+    percent = 100 * float(np.abs(coarse - fine).sum() / np.abs(fine).sum())
+    assert percent < 1e-3
+
+
+def test_mass_is_conserved(dataset: xr.Dataset):
+    mass = dataset[FIELD].astype(np.float64).sum(("x", "y"))
+    np.testing.assert_allclose(mass / mass.isel(time=0), 1, rtol=1e-7)
+
+
+def test_the_seed_decides_and_the_number_of_samples_does_not(dataset: xr.Dataset):
+    assert dataset.isel(sample=[0]).identical(generate(1, 0))
+    other = generate(1, 1)
+    for name in (FIELD, *LATENTS):
+        start = {"time": 0, "sample": 0} if name == FIELD else {}
+        difference = np.abs(other[name].isel(start) - dataset[name].isel(start)).mean()
+        assert float(difference) > 0.05, name
+
+
+@pytest.mark.parametrize("samples, seed", [(0, 0), (-1, 0), (1, -1)])
+def test_no_samples_and_negative_seeds_are_refused(samples: int, seed: int):
+    with pytest.raises(InputError, match="at least 1 sample and a seed of 0 or more"):
+        generate(samples, seed)
+
+
+@pytest.mark.parametrize("shape", [(32,), (16, 24), (8, 12, 10)])
+def test_random_fields_are_smooth_and_periodic_in_any_dimension(shape: tuple[int, ...]):
+    grid = Grid.uniform(shape, ((0, 1), (0, 1), (0, 1))[: len(shape)])
+    fields = gaussian_process(grid, 3, 0.3, np.random.default_rng(0))
+    waves = sine_waves(grid, 5, 2, np.random.default_rng(0))
+    assert fields.shape == (3, *shape) and waves.shape == shape
+    for field in (*fields, waves):
+        assert (field.min(), field.max()) == (0, 1)
+        for axis in range(len(shape)):
+            # The jump across the boundary is no larger than those inside.
+            inside = np.abs(np.diff(field, axis=axis)).max()
+            across = np.abs(field.take(0, axis) - field.take(-1, axis)).max()
+            assert across < 1.5 * inside
+
+
+def test_a_case_is_found_by_its_name():
+    for name, case in CASES.items():
+        assert case_named(name) is case and case.name == name
+        assert case.summary and "\n" not in case.summary
+        assert {"paper", "quick"} <= set(case.presets)
+    with pytest.raises(InputError, match="Did you mean 'advection-diffusion-steady'"):
+        case_named("advection-difusion-steady")
+    with pytest.raises(InputError, match="no case 'heat'; allowed: advection-diffusion-steady"):
+        case_named("heat")
+
+
+def test_a_preset_changes_what_it_names_and_nothing_else():
+    case = CASES["advection-diffusion-steady"]
+    paper, quick = case.recipe("paper"), case.recipe("quick")
+    assert paper["training"].pop("stages") != quick["training"].pop("stages")
+    assert paper == quick
+    assert case.recipe("paper") != paper, "a recipe is made afresh each time"
+    with pytest.raises(InputError, match="no preset 'slow'; allowed: paper, quick"):
+        case.recipe("slow")
+
+
+def test_the_paper_preset_is_the_papers_setting():
+    recipe = CASES["advection-diffusion-steady"].recipe("paper")
+    assert recipe["data"]["train_samples"] == "0:5" and recipe["data"]["test_samples"] == "5:10"
+    assert recipe["data"]["train_times"] == [0.05]
+    assert recipe["time"] == {"scheme": "crank-nicolson", "dt": 1e-2, "until": 0.2}
+    assert recipe["system"]["diffusivity"] == 1e-3
+    assert recipe["system"]["scheme"] == "upwind"

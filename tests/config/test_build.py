@@ -1,0 +1,117 @@
+"""A config becomes the objects that it describes."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_problem import make_tables
+
+from impindiff import InputError
+from impindiff.config import (
+    Config,
+    build_grid,
+    build_stages,
+    build_stepper,
+    build_system,
+    describe_grid,
+    parse_config,
+)
+from impindiff.grid import Axis, Grid
+from impindiff.implicit import Affine, BiCGStab
+from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
+from impindiff.latent import Parameter, SineField
+from impindiff.train import LBFGS, Adam
+
+GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)))
+PARAMETER = {"kind": "parameter", "name": "diffusivity", "initial": 0.1, "bounds": [0.0, 1.0]}
+
+
+def config_of(changes: dict | None = None) -> Config:
+    return parse_config(make_tables(changes), "it")
+
+
+def test_a_grid_is_described_and_built_again():
+    grid = Grid((Axis("x", -1, 0.1, 12), Axis("z", 0, 1 / 3, 7)))
+    config = config_of().model_copy(update={"grid": describe_grid(grid)})
+    assert build_grid(config) == grid
+    with pytest.raises(InputError, match="names no grid"):
+        build_grid(config_of())
+
+
+def test_unknowns_become_latents_and_the_known_stays():
+    system = build_system(config_of({"system.diffusivity": PARAMETER}), GRID)
+    advection, diffusion = system.equations["concentration"]
+    assert isinstance(advection.velocity, SineField)
+    assert advection.velocity.names == ("advection_x", "advection_y")
+    assert isinstance(diffusion.diffusivity, Parameter)
+    values = system.latents()
+    assert {name: value.shape for name, value in values.items()} == {
+        "advection_x": (12, 6),
+        "advection_y": (12, 6),
+        "diffusivity": (12, 6),
+    }
+    np.testing.assert_allclose(values["diffusivity"], 0.1, rtol=1e-5)
+
+
+def test_a_known_velocity_is_uniform():
+    known = config_of({"system.velocity": [0.5, -1], "system.diffusivity": PARAMETER})
+    advection, _ = build_system(known, GRID).equations["concentration"]
+    np.testing.assert_array_equal(advection.velocity, [0.5, -1])
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"system.velocity.names": ["v"]}, r"1 component\(s\).*2 axes \(x, y\)"),
+        ({"system.velocity": [1.0], "system.diffusivity": PARAMETER}, "one for each axis"),
+        (
+            {"system.diffusivity": {"kind": "sine-field", "names": ["a", "b"]}},
+            "system.diffusivity is one field",
+        ),
+    ],
+)
+def test_components_that_do_not_fit_are_refused(changes: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        build_system(config_of(changes), GRID)
+
+
+def test_the_seed_decides_the_network():
+    first, same, other = (build_system(config_of({"seed": s}), GRID) for s in (7, 7, 8))
+    assert eqx.tree_equal(first, same)
+    pairs = zip(*(jax.tree.leaves(s.latents()) for s in (first, other)), strict=True)
+    assert not any(jnp.allclose(left, right) for left, right in pairs)
+
+
+def test_two_unknown_fields_start_differently():
+    field = {"kind": "sine-field", "names": ["diffusivity"], "width": 8, "depth": 1}
+    values = build_system(config_of({"system.diffusivity": field}), GRID).latents()
+    assert not jnp.allclose(values["diffusivity"], values["advection_x"])
+
+
+@pytest.mark.parametrize(
+    "scheme, expected",
+    [
+        ("crank-nicolson", CrankNicolson),
+        ("backward-euler", BackwardEuler),
+        ("forward-euler", ForwardEuler),
+        ("runge-kutta-4", RungeKutta4),
+    ],
+)
+def test_the_stepper_and_its_solver(scheme: str, expected):
+    solver = {"rtol": 1e-7, "max_steps": 3, "adjoint_rtol": 1e-4, "adjoint_max_steps": 4}
+    stepper = build_stepper(config_of({"time.scheme": scheme, "solver": solver}))
+    if isinstance(stepper, Theta):
+        wanted = Affine(BiCGStab(1e-7, max_steps=3), BiCGStab(1e-4, max_steps=4))
+        assert eqx.tree_equal(stepper, expected(wanted))
+    else:
+        assert stepper == expected()
+
+
+def test_the_stages_in_their_order():
+    stages = [
+        {"optimiser": "lbfgs", "epochs": 3, "memory": 7, "dt": 0.1},
+        {"optimiser": "adam", "epochs": 5, "learning_rate": 0.5},
+    ]
+    built = build_stages(config_of({"training.stages": stages}))
+    assert built == [LBFGS(3, memory=7, dt=0.1), Adam(5, learning_rate=0.5)]

@@ -1,0 +1,219 @@
+"""What a config may say, and what is said of one that may not."""
+
+import math
+import tomllib
+from pathlib import Path
+
+import pytest
+import tomli_w
+from small_problem import make_tables
+
+from impindiff import CASES, InputError
+from impindiff.config import Config, config_sha256, dump_config, load_config, parse_config
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+
+PARAMETER = {"kind": "parameter", "name": "diffusivity", "initial": 0.1, "bounds": [0.0, 1.0]}
+DIFFUSIVITY, VELOCITY = "system.diffusivity", "system.velocity"
+ADAM = "training.stages.0"
+
+UNKNOWN_KEYS = {
+    "sytem": "did you mean 'system'?",
+    "colour": "allowed are data, grid, precision, question, seed,",
+    "parameter": "allowed are data, grid",
+    "data.train_sample": "did you mean 'train_samples'?",
+    "data.shuffle": "allowed are field, file, test_samples, train_samples, train_times",
+    "time.dtt": "did you mean 'dt'?",
+    "solver.rtoll": "did you mean 'rtol'?",
+    "system.shceme": "did you mean 'scheme'?",
+    "system.velocity.widht": "did you mean 'width'?",
+    "training.validate": "did you mean 'validate_every'?",
+    f"{ADAM}.learning_rat": "did you mean 'learning_rate'?",
+    "training.stages.1.learning_rate": "allowed are dt, epochs, memory, optimiser",
+    "training.stages.1.memmory": "did you mean 'memory'?",
+}
+
+REFUSED = [
+    # Wrong types, also where Python would convert them.
+    ({"title": 3}, "'title' is 3: it should be a valid string"),
+    ({"seed": 1.0}, "'seed' is 1.0: it should be a valid integer"),
+    ({"seed": "1"}, "'seed' is '1': it should be a valid integer"),
+    ({"time.dt": "0.1"}, "'time.dt' is '0.1': it should be a valid number"),
+    ({"time.dt": True}, "'time.dt' is True: it should be a valid number"),
+    ({"data": "data.nc"}, "'data' is 'data.nc': it should be a table"),
+    ({"data.train_samples": [0, 1]}, "'data.train_samples' is [0, 1]: it should be a valid string"),
+    ({"training.stages": {"a": 1}}, "'training.stages' is {'a': 1}: it should be a valid list"),
+    ({ADAM: "adam"}, "it should be a table with optimiser = 'adam' or 'lbfgs'"),
+    ({f"{ADAM}.epochs": 1.5}, "'training.stages.0.epochs' is 1.5"),
+    # Numbers out of range.
+    ({"seed": -1}, "'seed' is -1: it should be greater than or equal to 0"),
+    ({"seed": 2**32}, "'seed' is 4294967296: it should be less than 4294967296"),
+    ({"time.dt": 0.0}, "'time.dt' is 0.0: it should be greater than 0"),
+    ({"time.dt": -0.1}, "'time.dt' is -0.1: it should be greater than 0"),
+    ({"time.dt": math.inf}, "'time.dt' is inf: it should be a finite number"),
+    ({"time.until": math.nan}, "'time.until' is nan: it should be a finite number"),
+    ({DIFFUSIVITY: -1e-3}, "'system.diffusivity' is -0.001: it should be greater than or equal"),
+    ({DIFFUSIVITY: math.nan}, "'system.diffusivity' is nan: it should be a finite number"),
+    ({"solver": {"rtol": 0.0}}, "'solver.rtol' is 0.0: it should be greater than 0"),
+    ({"solver": {"adjoint_rtol": 2.0}}, "'solver.adjoint_rtol' is 2.0: it should be less than 1"),
+    ({"solver": {"max_steps": 0}}, "'solver.max_steps' is 0: it should be greater than or equal"),
+    ({f"{ADAM}.epochs": 0}, "'training.stages.0.epochs' is 0: it should be greater"),
+    ({f"{ADAM}.learning_rate": -1.0}, "'training.stages.0.learning_rate' is -1.0"),
+    ({f"{ADAM}.dt": 0.0}, "'training.stages.0.dt' is 0.0: it should be greater than 0"),
+    ({"training.checkpoint_every": 0}, "'training.checkpoint_every' is 0"),
+    # Empty or too long.
+    ({"training.stages": []}, "'training.stages' is []: it should be a list of at least 1"),
+    ({"data.train_times": []}, "'data.train_times' is []: it should be a list of at least 1"),
+    ({"data.train_times": [math.nan]}, "'data.train_times.0' is nan: it should be a finite"),
+    ({f"{VELOCITY}.names": []}, "'system.velocity.names' is []: it should be a list of at least 1"),
+    ({f"{VELOCITY}.output_range": [0.0]}, "it should be a list of at least 2"),
+    ({"grid": []}, "'grid' is []: it should be a list of at least 1"),
+    # Kinds.
+    ({"system.kind": "burgers"}, "'system.kind' is 'burgers': it should be 'advection-diffusion'"),
+    ({"system.scheme": "upwnd"}, "'system.scheme' is 'upwnd': it should be 'upwind' or 'central'"),
+    ({"time.scheme": "cn"}, "it should be 'crank-nicolson', 'backward-euler', 'forward-euler' or"),
+    ({"precision": "float16"}, "'precision' is 'float16': it should be 'float32' or 'float64'"),
+    ({f"{ADAM}.optimiser": "adm"}, "it should be a table with optimiser = 'adam' or 'lbfgs'"),
+    ({f"{ADAM}.optimiser": None}, "it should be a table with optimiser = 'adam' or 'lbfgs'"),
+    ({f"{VELOCITY}.kind": "siren"}, "a list of numbers, or a table with kind = 'sine-field'"),
+    ({f"{VELOCITY}.kind": None}, "a list of numbers, or a table with kind = 'sine-field'"),
+    ({VELOCITY: PARAMETER}, "a list of numbers, or a table with kind = 'sine-field'"),
+    ({VELOCITY: 0.5}, "'system.velocity' is 0.5: it should be a list of numbers, or a table"),
+    ({DIFFUSIVITY: "small"}, "a number, or a table with kind = 'sine-field' or 'parameter'"),
+    ({DIFFUSIVITY: {"kind": "constant"}}, "a table with kind = 'sine-field' or 'parameter'"),
+    # Ranges and names that cannot be.
+    ({f"{VELOCITY}.output_range": [1.0, 0.0]}, "[1.0, 0.0] is empty: the second number must be"),
+    ({f"{VELOCITY}.output_range": [0.0, math.inf]}, "output_range.1' is inf"),
+    ({DIFFUSIVITY: PARAMETER | {"bounds": [0.2, 1.0]}}, "initial is 0.1, which is not inside"),
+    ({DIFFUSIVITY: PARAMETER | {"bounds": [0.0, math.inf]}}, "bounds.1' is inf"),
+    ({DIFFUSIVITY: PARAMETER | {"bounds": [-1.0, 1.0]}}, "it may become negative"),
+    ({f"{VELOCITY}.names": ["v", "v"]}, "the name 'v' is given twice"),
+    ({f"{VELOCITY}.names": ["concentration", "v"]}, "the name 'concentration' is given twice"),
+    ({f"{VELOCITY}.names": ["concentration_truth", "v"]}, "'concentration_truth' is given twice"),
+    ({f"{VELOCITY}.names": ["a/b", "v"]}, "'a/b' cannot name a variable"),
+    ({f"{VELOCITY}.names": ["", "v"]}, "'' cannot name a variable"),
+    ({f"{VELOCITY}.names": ["x", "v"]}, "'x' is the name of a dimension"),
+    ({"grid": [{"name": "x", "lower": 1.0, "upper": 0.0, "cells": 4}]}, "'grid.0': [1.0, 0.0] is"),
+    ({"grid": [{"name": "x", "lower": 0.0, "upper": 1.0, "cells": 1}]}, "'grid.0.cells' is 1"),
+    ({VELOCITY: [0.5, 0.5]}, "nothing is unknown: make system.velocity or system.diffusivity a"),
+    ({VELOCITY: [0.5, math.nan], DIFFUSIVITY: PARAMETER}, "'system.velocity.1' is nan"),
+]
+
+
+def refusal(changes: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        parse_config(make_tables(changes), "my.toml")
+    message = str(caught.value)
+    assert message.startswith("my.toml: ")
+    assert "\n" not in message and len(message) < 600
+    return message
+
+
+@pytest.mark.parametrize("key", UNKNOWN_KEYS)
+def test_an_unknown_key_is_named_with_the_nearest_or_all_valid_ones(key: str):
+    message = refusal({key: 1})
+    assert f"unknown key {key!r}; {UNKNOWN_KEYS[key]}" in message
+
+
+@pytest.mark.parametrize("changes, message", REFUSED, ids=[str(c)[:60] for c, _ in REFUSED])
+def test_what_is_wrong_is_named_with_what_is_allowed(changes: dict, message: str):
+    assert message in refusal(changes)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["data", "system", "time", "training", "data.field", "data.train_times", "time.dt"]
+    + ["time.until", "system.diffusivity", "training.stages", f"{ADAM}.epochs"],
+)
+def test_a_missing_key_is_named(key: str):
+    assert f"key {key!r} is missing" in refusal({key: None})
+
+
+def test_several_mistakes_are_named_at_once():
+    message = refusal({"time.dt": -1.0, "colour": 1, "data.field": None})
+    assert all(part in message for part in ("'time.dt'", "'colour'", "'data.field'"))
+    message = refusal({f"wrong_{i}": 1 for i in range(8)})
+    assert message.endswith("and 3 more")
+
+
+def test_a_file_that_is_no_config_is_named(tmp_path: Path):
+    def refused(path: Path) -> str:
+        with pytest.raises(InputError) as caught:
+            load_config(path)
+        assert str(path) in str(caught.value)
+        return str(caught.value)
+
+    assert "no such config file" in refused(tmp_path / "missing.toml")
+    assert "cannot be read" in refused(tmp_path)
+    (tmp_path / "broken.toml").write_text('title = "a\n[data')
+    assert "not valid TOML" in refused(tmp_path / "broken.toml")
+    assert "line 1" in refused(tmp_path / "broken.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in refused(tmp_path / "binary.toml")
+    (tmp_path / "empty.toml").write_text("")
+    assert "key 'data' is missing" in refused(tmp_path / "empty.toml")
+
+
+def full_tables() -> dict:
+    return make_tables(
+        {
+            "title": "Größe \"α\"\n, with 'quotes' and \\",
+            "seed": 2**32 - 1,
+            "precision": "float64",
+            "data.file": "data with blanks/ä.nc",
+            "data.field": "concentração",
+            "grid": [{"name": "x", "lower": -1, "upper": 0.1, "cells": 12}],
+            "system.diffusivity": PARAMETER,
+            "system.velocity": [1.0, 2.0],
+            "solver": {"rtol": 1e-7, "max_steps": 7},
+            "training.stages.0.dt": 1e-3,
+        }
+    )
+
+
+@pytest.mark.parametrize("tables", [make_tables(), full_tables()], ids=["small", "full"])
+def test_what_is_written_reads_as_what_it_was(tmp_path: Path, tables: dict):
+    config = parse_config(tables, "it")
+    (tmp_path / "config.toml").write_text(dump_config(config), encoding="utf-8")
+    again = load_config(tmp_path / "config.toml")
+    assert again == config
+    assert dump_config(again) == dump_config(config)
+    assert config_sha256(again) == config_sha256(config)
+
+
+def test_every_default_is_written_out():
+    written = tomllib.loads(dump_config(parse_config(make_tables(), "it")))
+    assert written["solver"].keys() == {"rtol", "max_steps", "adjoint_rtol", "adjoint_max_steps"}
+    assert written["seed"] == 0 and written["precision"] == "float32"
+    assert written["training"]["stages"][0]["learning_rate"] == 4e-3
+
+
+def test_the_hash_tells_configs_apart_and_not_their_spelling():
+    config = parse_config(make_tables(), "it")
+    reordered = dict(reversed(make_tables().items()))
+    assert config_sha256(parse_config(reordered, "it")) == config_sha256(config)
+    other = parse_config(make_tables({"seed": 1}), "it")
+    assert config_sha256(other) != config_sha256(config)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_the_papers_preset_of_its_case(path: Path):
+    case = CASES[path.stem.replace("_", "-")]
+    paper = parse_config(case.recipe("paper"), "paper")
+    assert load_config(path) == paper
+    assert path.read_text().count("#") > 10, "an example explains its keys"
+
+
+def test_every_case_has_an_example():
+    assert [path.stem for path in EXAMPLES] == [name.replace("-", "_") for name in sorted(CASES)]
+
+
+@pytest.mark.parametrize(
+    "name, preset", [(name, preset) for name, case in CASES.items() for preset in case.presets]
+)
+def test_every_preset_of_every_case_parses(name: str, preset: str):
+    config = parse_config(CASES[name].recipe(preset), preset)
+    assert isinstance(config, Config)
+    assert config.title and config.question
+    assert tomllib.loads(tomli_w.dumps(CASES[name].recipe(preset))) == CASES[name].recipe(preset)

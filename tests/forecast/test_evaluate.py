@@ -1,0 +1,87 @@
+"""Errors of a forecast: by hand on small numbers, and only where there is something to compare."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from small_problem import make_dataset
+
+from impindiff import InputError, evaluate
+
+
+@pytest.fixture
+def truth() -> xr.Dataset:
+    return make_dataset()
+
+
+def test_errors_are_relative_norms_averaged_over_samples(truth: xr.Dataset):
+    forecast = truth.isel(sample=[1, 2]).copy(deep=True)
+    values = truth["concentration"].values[[1, 2]].astype(np.float64)
+    error = np.zeros_like(values)
+    error[0, 1, 0, 0], error[1, 1, 0, 0] = 3.0, -1.0
+    forecast["concentration"].values[:] = values + error
+    scores = evaluate(forecast, truth, "1:3")
+    l1 = (3 / np.abs(values[0, 1]).sum() + 1 / np.abs(values[1, 1]).sum()) / 2
+    l2 = (3 / np.linalg.norm(values[0, 1]) + 1 / np.linalg.norm(values[1, 1])) / 2
+    found = scores.fields["concentration"]
+    assert found.time == truth["time"].values.tolist()
+    assert found.relative_l1_percent == pytest.approx([0, 100 * l1, 0, 0, 0], abs=1e-4)
+    assert found.relative_l2_percent == pytest.approx([0, 100 * l2, 0, 0, 0], abs=1e-4)
+    assert scores.samples == [1, 2]
+    assert scores.latent["advection_x"].relative_l2_percent == 0
+
+
+def test_a_latent_is_compared_over_all_cells(truth: xr.Dataset):
+    forecast = truth.copy(deep=True)
+    forecast["advection_x"] = 1.1 * truth["advection_x"]
+    scores = evaluate(forecast, truth, ":")
+    assert scores.latent["advection_x"].relative_l2_percent == pytest.approx(10)
+    assert set(scores.latent) == {"advection_x", "advection_y"}
+    assert not evaluate(forecast, truth.drop_vars(["advection_x", "advection_y"]), ":").latent
+
+
+def test_only_shared_times_count(truth: xr.Dataset):
+    forecast = truth.isel(time=[1, 3]).assign_coords(time=[0.05, 0.17])
+    assert evaluate(forecast, truth, ":").fields["concentration"].time == [0.05]
+    with pytest.raises(InputError, match=r"forecast \(7 to 8\) and the data \(0 to 0.2\) share no"):
+        evaluate(forecast.assign_coords(time=[7.0, 8.0]), truth, ":")
+
+
+def test_times_in_single_precision_are_the_same_times(truth: xr.Dataset):
+    single = truth.assign_coords(time=truth["time"].values.astype(np.float32))
+    found = evaluate(truth, single, ":").fields["concentration"]
+    assert found.time == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2], abs=1e-12)
+    assert max(found.relative_l1_percent) == 0
+
+
+def test_times_far_from_zero_are_told_apart(truth: xr.Dataset):
+    far = truth.assign_coords(time=10000 + 0.013 * np.arange(5))
+    found = evaluate(far, far, ":").fields["concentration"]
+    np.testing.assert_allclose(found.time, far["time"])
+    assert max(found.relative_l1_percent) == 0
+
+
+def test_what_was_not_observed_counts_neither_for_nor_against(truth: xr.Dataset):
+    forecast = truth.copy(deep=True)
+    forecast["concentration"] = 1.1 * truth["concentration"]
+    values = truth["concentration"].values
+    values[0, 1] = np.nan  # a sample at one time
+    values[:, 2, ::2] = np.nan  # cells of all of them
+    values[:, 3] = np.nan  # a time
+    found = evaluate(forecast, truth, ":").fields["concentration"]
+    assert found.time == pytest.approx([0.0, 0.05, 0.1, 0.2])
+    assert found.relative_l1_percent == pytest.approx([10] * 4, rel=1e-5)
+    assert found.relative_l2_percent == pytest.approx([10] * 4, rel=1e-5)
+
+
+def test_the_error_of_what_is_zero_in_truth_is_no_number_in_json(truth: xr.Dataset):
+    forecast = truth.copy(deep=True)
+    truth["concentration"].values[:, 1] = 0
+    scores = evaluate(forecast, truth, ":")
+    assert scores.fields["concentration"].relative_l1_percent[1] == np.inf
+    assert '"relative_l1_percent":[0.0,null,' in scores.model_dump_json()
+
+
+@pytest.mark.parametrize("samples", ["0:2", [0], "1:9", ""])
+def test_samples_that_do_not_match_are_refused(truth: xr.Dataset, samples):
+    with pytest.raises(InputError):
+        evaluate(truth, truth, samples)

@@ -1,0 +1,144 @@
+"""Forecasts of a known system: the right states at the right times, or a message."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from small_problem import DIFFUSIVITY, DT, TIMES, make_dataset
+
+import impindiff as ipd
+from impindiff import InputError, NumericsError
+from impindiff.forecast import forecast_times, predict
+from impindiff.systems import System
+
+
+def known_system(dataset: xr.Dataset) -> System:
+    grid = ipd.grid_of(dataset, "concentration")
+    velocity = np.stack([dataset[f"advection_{name}"].values for name in grid.names])
+    return ipd.advection_diffusion(grid, jnp.asarray(velocity, jnp.float32), DIFFUSIVITY)
+
+
+@pytest.fixture
+def dataset() -> xr.Dataset:
+    return make_dataset()
+
+
+@pytest.mark.parametrize("shape", [(12,), (12, 6), (6, 5, 4)])
+def test_the_data_come_out_again(shape: tuple[int, ...]):
+    dataset = make_dataset(shape)
+    found = predict(known_system(dataset), dataset, times=TIMES, dt=DT)
+    np.testing.assert_allclose(found["concentration"], dataset["concentration"], rtol=2e-5)
+    assert found["concentration"].dims == dataset["concentration"].dims
+    ipd.evaluate(found, dataset, ":")
+
+
+def test_samples_are_in_the_order_given_and_keep_their_ids(dataset: xr.Dataset):
+    dataset = dataset.assign_coords(sample=[10, 20, 30, 40])
+    found = predict(known_system(dataset), dataset, times=[0.1], dt=DT, samples=[3, 0])
+    np.testing.assert_array_equal(found["sample"], [40, 10])
+    truth = dataset["concentration"].isel(sample=[3, 0], time=[2])
+    np.testing.assert_allclose(found["concentration"], truth, rtol=2e-5)
+
+
+def test_learned_coefficients_and_attributes_are_beside_the_fields(dataset: xr.Dataset):
+    dataset["concentration"].attrs["units"] = "mol/m3"
+    dataset["x"].attrs["units"] = "m"
+    grid = ipd.grid_of(dataset, "concentration")
+    unknown = ipd.Parameter("D", DIFFUSIVITY, (1e-3, 1.0))
+    system = ipd.advection_diffusion(grid, jnp.zeros(2), unknown)
+    found = predict(system, dataset, times=[0.0, 0.1], dt=DT)
+    assert found["D"].dims == ("x", "y")
+    np.testing.assert_allclose(found["D"], DIFFUSIVITY, rtol=1e-5)
+    assert found["concentration"].attrs["units"] == "mol/m3"
+    assert found["x"].attrs["units"] == "m"
+    assert found["D"].attrs == {"units": "1", "long_name": "D"}
+    np.testing.assert_array_equal(found["concentration"][:, 0], dataset["concentration"][:, 0])
+
+
+@pytest.mark.parametrize("offset", [3.5, -1.0, 738000.0])
+def test_time_need_not_begin_at_zero(dataset: xr.Dataset, offset: float):
+    moved = dataset.assign_coords(time=offset + dataset["time"].values)
+    found = predict(known_system(moved), moved, times=moved["time"].values, dt=DT)
+    np.testing.assert_allclose(found["concentration"], dataset["concentration"], rtol=2e-5)
+    scores = ipd.evaluate(found, moved, ":").fields["concentration"]
+    assert scores.time == pytest.approx(moved["time"].values.tolist(), rel=1e-12)
+    assert max(scores.relative_l1_percent) < 1e-2
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"times": [-0.1]}, "initial fields are those at t = 0"),
+        ({"times": []}, "at least one"),
+        ({"times": [0.2, 0.1]}, "must increase"),
+        ({"times": [float("nan")]}, "finite"),
+        ({"dt": 0.0}, "time step"),
+        ({"dt": -1.0}, "time step"),
+        ({"samples": "3:9"}, "lies outside"),
+        ({"samples": ""}, "select nothing"),
+    ],
+)
+def test_what_cannot_be_forecast_is_refused(dataset: xr.Dataset, options: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        predict(known_system(dataset), dataset, **{"times": [0.1], "dt": DT, **options})
+
+
+def test_another_grid_and_a_gap_in_the_initial_field_are_refused(dataset: xr.Dataset):
+    system = known_system(dataset)
+    with pytest.raises(InputError, match="does not lie on the grid asked for"):
+        predict(system, make_dataset((12, 7)), times=[0.1], dt=DT)
+    dataset["concentration"].values[2, 0, 0, 0] = np.nan
+    with pytest.raises(InputError, match=r"NaN or infinite in sample 2 \(1 cells\)"):
+        predict(system, dataset, times=[0.1], dt=DT)
+    assert predict(system, dataset, times=[0.1], dt=DT, samples="0:2").sizes["sample"] == 2
+
+
+def test_an_unstable_explicit_forecast_is_no_result(dataset: xr.Dataset):
+    system = known_system(dataset)
+    fast = ipd.advection_diffusion(system.grid, jnp.array([1e4, 0.0]), DIFFUSIVITY)
+    with pytest.raises(NumericsError, match=r"not finite at t = .*steps of 0.05\. Lower dt"):
+        predict(fast, dataset, times=[5.0], dt=DT, stepper=ipd.RungeKutta4())
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ((0.0, 0.2, 0.1), [0.0, 0.1, 0.2]),
+        ((0.0, 0.3, 0.1), [0.0, 0.1, 0.2, 0.3]),
+        ((0.0, 0.25, 0.1), [0.0, 0.1, 0.2, 0.25]),
+        ((0.0, 0.2, 5.0), [0.0, 0.2]),
+        ((0.0, 0.2, 0.2), [0.0, 0.2]),
+        ((-1.0, -0.5, 0.25), [-1.0, -0.75, -0.5]),
+        ((0.05, 0.2, 0.05), [0.05, 0.1, 0.15, 0.2]),
+    ],
+)
+def test_times_are_every_so_often_and_at_the_end(arguments: tuple, expected: list[float]):
+    found = forecast_times(*arguments)
+    assert found == pytest.approx(np.array(expected), abs=1e-12)
+    assert found[-1] == arguments[1]
+
+
+def test_many_times_are_even_and_end_once():
+    found = forecast_times(0.0, 1.0, 1e-4)
+    assert len(found) == 10001
+    np.testing.assert_allclose(np.diff(found), 1e-4, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((0.1, 0.1, 0.1), "must end after the initial time 0.1"),
+        ((0.1, 0.0, 0.1), "found until = 0"),
+        ((0.0, float("nan"), 0.1), "must end after"),
+        ((0.0, float("inf"), 0.1), "must end after"),
+        ((0.0, 1.0, 0.0), "interval between saved times is 0"),
+        ((0.0, 1.0, -0.1), "must be positive"),
+        ((0.0, 1.0, float("nan")), "must be positive"),
+        ((0.0, 1.0, float("inf")), "finite"),
+        ((0.0, 1.0, 1e-300), "raise the interval"),
+        ((0.0, 1e300, 1e-9), "raise the interval"),
+    ],
+)
+def test_times_that_cannot_be_are_refused(arguments: tuple, message: str):
+    with pytest.raises(InputError, match=message):
+        forecast_times(*arguments)

@@ -1,0 +1,137 @@
+"""What every stepper owes its caller, whatever it does inside a step."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import taylor_rate
+from smooth import box, wave, winds
+
+import impindiff
+from impindiff.grid import Grid
+from impindiff.implicit import Affine, BiCGStab, Outcome
+from impindiff.integrate import (
+    AbstractStepper,
+    BackwardEuler,
+    CrankNicolson,
+    ForwardEuler,
+    RungeKutta4,
+    Theta,
+)
+from impindiff.latent import SineField
+from impindiff.systems import System
+from impindiff.terms import Advection, Diffusion, Source
+
+TIGHT = Affine(BiCGStab(1e-13), BiCGStab(1e-12))
+STEPPERS = {
+    "forward Euler": ForwardEuler(),
+    "Runge-Kutta": RungeKutta4(),
+    "backward Euler": BackwardEuler(TIGHT),
+    "Crank-Nicolson": CrankNicolson(TIGHT),
+    "theta": Theta(0.7, TIGHT),
+}
+GRIDS = {"1-D": box(7), "3-D": box(4, 3, 2)}
+DT = 0.02
+
+
+def final_classes(interface: type) -> set[type]:
+    below = set().union(*(final_classes(sub) for sub in interface.__subclasses__()), set())
+    inside = interface.__module__.split(".")[0] == impindiff.__name__
+    return below or ({interface} if inside else set())
+
+
+def test_every_stepper_is_under_contract():
+    assert final_classes(AbstractStepper) == {type(stepper) for stepper in STEPPERS.values()}
+
+
+def parts(grid: Grid, dtype=jnp.float64) -> dict:
+    """All that a gradient may be taken of: two fields, and what moves each of them."""
+    names = tuple(f"wind_{axis}" for axis in grid.names)
+    network = SineField(grid.num_axes, names, width=4, depth=1, key=jax.random.key(0))
+    whole = {
+        "initial": {"known": wave(grid), "learned": wave(grid, 1.0)},
+        "velocity": winds(grid),
+        "diffusivity": 0.05 * wave(grid, 2.0),
+        "network": network,
+    }
+    return jax.tree.map(lambda a: a.astype(dtype), whole)
+
+
+def two_steps(stepper: AbstractStepper, grid: Grid, given: dict) -> tuple[dict, Outcome]:
+    system = System(
+        grid,
+        {
+            "known": [Advection(given["velocity"]), Diffusion(given["diffusivity"])],
+            "learned": [Advection(given["network"], "central"), Diffusion(0.1), Source(0.3)],
+        },
+    )
+    initial = given["initial"]
+    dtype = initial["known"].dtype
+    dynamics = system.prepare(dtype)
+    dt = jnp.asarray(DT, dtype)
+    middle, _ = stepper.step(dynamics, jnp.zeros((), dtype), dt, initial)
+    return stepper.step(dynamics, dt, dt, middle)
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+@pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
+class TestContract:
+    @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+    def test_a_step_keeps_fields_shapes_and_precision(self, stepper, grid: Grid, dtype):
+        given = parts(grid, dtype)
+        state, outcome = jax.eval_shape(lambda: two_steps(stepper, grid, given))
+        assert state == jax.eval_shape(lambda: given["initial"])
+        assert {leaf.shape for leaf in jax.tree.leaves(outcome)} == {()}
+
+    def test_a_batch_is_its_samples_one_by_one(self, stepper, grid: Grid):
+        given = parts(grid)
+        initials = jax.tree.map(lambda u: jnp.stack([u, 3 - u]), given["initial"])
+
+        @jax.jit
+        def step(initial):
+            return two_steps(stepper, grid, given | {"initial": initial})
+
+        states, outcome = jax.jit(jax.vmap(step))(initials)
+        assert outcome.result.shape == (2,) and bool(outcome.converged.all())
+        for sample in range(2):
+            one, _ = step(jax.tree.map(lambda u, s=sample: u[s], initials))
+            for field, values in one.items():
+                np.testing.assert_allclose(states[field][sample], values, rtol=1e-10)
+
+    def test_gradients_leave_second_order_remainders(self, stepper, grid: Grid):
+        """With respect to the initial field, the velocity, the diffusivity, and the weights."""
+        given = parts(grid)
+
+        def loss(given):
+            state, _ = two_steps(stepper, grid, given)
+            return sum(jnp.sum(jnp.exp(u)) for u in jax.tree.leaves(state))
+
+        compiled = jax.jit(loss)
+        rates = {
+            name: taylor_rate(lambda part, n=name: compiled(given | {n: part}), given[name])
+            for name in given
+        }
+        assert rates == pytest.approx(dict.fromkeys(given, 2), abs=0.1)
+
+
+@pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
+def test_compiled_or_not_a_step_is_the_same(stepper):
+    grid = GRIDS["1-D"]
+    given = parts(grid)
+    plain, outcome = two_steps(stepper, grid, given)
+    compiled, same = eqx.filter_jit(two_steps)(stepper, grid, given)
+    for field, values in plain.items():
+        np.testing.assert_allclose(compiled[field], values, rtol=1e-12)
+    assert int(outcome.result) == int(same.result)
+
+
+@pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
+def test_nothing_moves_without_wind_and_diffusion(stepper):
+    grid = box(5, 4)
+    still = System(grid, {"c": [Advection(jnp.zeros(2)), Diffusion(0.0)]})
+    state, outcome = stepper.step(
+        still.prepare(jnp.dtype("float64")), jnp.zeros(()), jnp.array(10.0), {"c": wave(grid)}
+    )
+    np.testing.assert_array_equal(state["c"], wave(grid))
+    assert bool(outcome.converged) and int(outcome.iterations) == 0

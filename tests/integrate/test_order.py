@@ -1,0 +1,90 @@
+"""Each method reaches its order in time, against the exact solution of the semi-discrete system."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from smooth import box, evolve, matrix_of, wave, winds
+
+from impindiff._types import Scalar
+from impindiff.grid import Grid
+from impindiff.implicit import Affine, BiCGStab
+from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
+from impindiff.latent import AbstractLatent
+from impindiff.systems import System
+from impindiff.terms import Advection, Diffusion, Source
+
+TIGHT = Affine(BiCGStab(1e-14), BiCGStab(1e-12))
+METHODS = [
+    (ForwardEuler(), 1, 64),
+    (BackwardEuler(TIGHT), 1, 64),
+    (Theta(0.75, TIGHT), 1, 64),
+    (CrankNicolson(TIGHT), 2, 32),
+    (RungeKutta4(), 4, 16),
+]
+NAMES = ["forward Euler", "backward Euler", "theta", "Crank-Nicolson", "Runge-Kutta"]
+UNTIL = 0.4
+
+
+def advance(stepper, system: System, initial, until: float, num_steps: int) -> dict[str, Any]:
+    dynamics = system.prepare(jnp.dtype("float64"))
+    dt = jnp.asarray(until / num_steps)
+
+    def step(state, time):
+        return stepper.step(dynamics, time, dt, state)
+
+    times = dt * jnp.arange(num_steps)
+    state, outcome = jax.jit(lambda initial: jax.lax.scan(step, initial, times))(initial)
+    assert bool(outcome.converged.all())
+    return state
+
+
+@pytest.mark.parametrize("grid", [box(12), box(4, 3)], ids=["1-D", "2-D"])
+@pytest.mark.parametrize("stepper, order, num_steps", METHODS, ids=NAMES)
+def test_order_for_steady_coefficients(stepper, order: int, num_steps: int, grid: Grid):
+    system = System(grid, {"c": [Advection(winds(grid), "central"), Diffusion(0.02 * wave(grid))]})
+    tendency = system.prepare(jnp.dtype("float64")).at(jnp.zeros(()))
+    matrix = matrix_of(lambda u: tendency({"c": u})["c"], grid.shape)
+    exact = evolve(matrix, wave(grid), UNTIL)
+
+    def error(num_steps: int) -> float:
+        state = advance(stepper, system, {"c": wave(grid)}, UNTIL, num_steps)
+        return float(np.linalg.norm(state["c"] - exact))
+
+    coarse, fine = error(num_steps), error(2 * num_steps)
+    assert np.log2(coarse / fine) == pytest.approx(order, abs=0.1)
+
+
+class Pulsating(AbstractLatent):
+    """$1 + \\cos(3 t)$ in every cell."""
+
+    names: tuple[str, ...] = ("strength",)
+
+    @property
+    def is_steady(self) -> bool:
+        return False
+
+    def evaluate(self, grid: Grid, time: Scalar | None = None) -> Any:
+        return 1 + jnp.cos(3 * (jnp.zeros(()) if time is None else time))
+
+
+@pytest.mark.parametrize("stepper, order, num_steps", METHODS, ids=NAMES)
+def test_order_for_coefficients_that_change(stepper, order: int, num_steps: int):
+    """Each method must ask for them at its own times, or it loses its order."""
+    grid = box(8)
+    mode = 1 + 0.5 * np.cos(2 * np.pi * np.arange(8) / 8)
+    system = System(grid, {"c": [Diffusion(Pulsating()), Source(Pulsating())]})
+    decay = -4 / grid.cell_widths[0] ** 2 * np.sin(np.pi / 8) ** 2
+
+    # The strength integrated over time: of the source, and of the decay of the mode's amplitude.
+    dose = UNTIL + np.sin(3 * UNTIL) / 3
+    exact = (1 + dose) + (mode - 1) * np.exp(decay * dose)
+
+    def error(num_steps: int) -> float:
+        state = advance(stepper, system, {"c": jnp.asarray(mode)}, UNTIL, num_steps)
+        return float(np.linalg.norm(state["c"] - exact))
+
+    coarse, fine = error(4 * num_steps), error(8 * num_steps)
+    assert np.log2(coarse / fine) == pytest.approx(order, abs=0.1)

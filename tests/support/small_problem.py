@@ -1,0 +1,179 @@
+"""A problem small enough to be trained in a test, as a dataset and as a config.
+
+Advection-diffusion on a handful of cells, with a smooth known velocity; the data are made by the
+scheme and the step that the config trains with, so that a perfect fit exists.
+"""
+
+import copy
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tomli_w
+import xarray as xr
+from jax.experimental.compilation_cache import compilation_cache
+
+from impindiff.data import save_dataset, to_dataset
+from impindiff.grid import Grid
+from impindiff.integrate import CrankNicolson
+from impindiff.rollout import TimeGrid, simulate
+from impindiff.systems import advection_diffusion
+
+DIFFUSIVITY = 0.02
+DT = 0.05
+TIMES = (0.0, 0.05, 0.1, 0.15, 0.2)
+
+
+@functools.cache
+def _make(shape: tuple[int, ...], num_samples: int, times: tuple[float, ...]) -> xr.Dataset:
+    grid = Grid.uniform(shape, ((-1.0, 1.0), (0.0, 1.0), (0.0, 2.0))[: len(shape)])
+    turns = [
+        2 * np.pi * (at - axis.lower) / axis.length
+        for at, axis in zip(grid.centres(), grid.axes, strict=True)
+    ]
+    velocity = np.stack([0.5 + 0.3 * np.sin(turn + i) for i, turn in enumerate(turns)])
+    samples = np.arange(num_samples)
+    initial = np.stack([1 + 0.5 * sum(np.sin(t + s) for t in turns) / len(turns) for s in samples])
+    with jax.enable_x64(True):
+        system = advection_diffusion(grid, jnp.asarray(velocity), DIFFUSIVITY)
+        time_grid = TimeGrid.build(times[0], np.array(times), DT)
+
+        @jax.jit
+        @jax.vmap
+        def run(state):
+            return simulate(system, {"concentration": state}, time_grid, CrankNicolson()).states
+
+        states = np.asarray(run(jnp.asarray(initial))["concentration"])
+    latents = {f"advection_{name}": v for name, v in zip(grid.names, velocity, strict=True)}
+    described = {"units": "1", "long_name": "a test's"}
+    return to_dataset(
+        grid,
+        np.array(times),
+        {"concentration": states.astype(np.float32)},
+        latents,
+        dict.fromkeys(("concentration", *latents), described),
+    )
+
+
+def make_dataset(
+    shape: tuple[int, ...] = (12, 6), num_samples: int = 4, times: tuple[float, ...] = TIMES
+) -> xr.Dataset:
+    """Data in the documented layout; a copy, to be damaged at will."""
+    return _make(shape, num_samples, times).copy(deep=True)
+
+
+_TABLES: dict[str, Any] = {
+    "title": "A small problem",
+    "question": "Does it work?",
+    "data": {
+        "field": "concentration",
+        "train_samples": "0:2",
+        "train_times": [0.1],
+        "test_samples": "2:4",
+    },
+    "system": {
+        "kind": "advection-diffusion",
+        "diffusivity": DIFFUSIVITY,
+        "velocity": {
+            "kind": "sine-field",
+            "names": ["advection_x", "advection_y"],
+            "width": 8,
+            "depth": 1,
+        },
+    },
+    "time": {"dt": DT, "until": 0.2},
+    "training": {
+        "validate_every": 2,
+        "checkpoint_every": 3,
+        "stages": [
+            {"optimiser": "adam", "epochs": 4, "learning_rate": 4e-3},
+            {"optimiser": "lbfgs", "epochs": 5, "memory": 5},
+        ],
+    },
+}
+
+
+def make_tables(changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The config as nested dictionaries; changes by dotted key, `None` takes a key out."""
+    tables = copy.deepcopy(_TABLES)
+    for key, value in (changes or {}).items():
+        *parents, last = (int(p) if p.isdigit() else p for p in key.split("."))
+        table: Any = tables
+        for parent in parents:
+            table = table.setdefault(parent, {}) if isinstance(table, dict) else table[parent]
+        if value is None:
+            del table[last]
+        else:
+            table[last] = value
+    return tables
+
+
+def write_problem(
+    folder: Path, changes: dict[str, Any] | None = None, data: xr.Dataset | None = None
+) -> tuple[Path, Path]:
+    """Write `config.toml` and `data.nc`, and return where they lie."""
+    config, file = folder / "problem.toml", folder / "data.nc"
+    config.write_text(tomli_w.dumps(make_tables(changes)), encoding="utf-8")
+    save_dataset(make_dataset() if data is None else data, file, overwrite=True)
+    return config, file
+
+
+def losses(run: Path) -> list[tuple]:
+    """What of `metrics.jsonl` must be the same in a run that was stopped and went on."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [
+        tuple(value for key, value in json.loads(line).items() if key != "seconds")
+        for line in lines
+    ]
+
+
+def command(*arguments: object, **options: Any) -> subprocess.Popen:
+    """The command line in a process of its own."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **options.pop("env", {})}
+    if cache := jax.config.jax_compilation_cache_dir:
+        environment["JAX_COMPILATION_CACHE_DIR"] = cache
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        environment["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    return subprocess.Popen(
+        [sys.executable, "-m", "impindiff", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+@contextmanager
+def compiled_once() -> Iterator[None]:
+    """Let JAX keep on disk what it compiles: the same problem is trained again and again."""
+    options = {
+        "jax_compilation_cache_dir": _cache_folder().name,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+@functools.cache
+def _cache_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="compiled-")

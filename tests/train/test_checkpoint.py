@@ -1,0 +1,131 @@
+"""Checkpoints come back as they were saved; a damaged one says which, and how to do without."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from impindiff import InputError
+from impindiff.train import Checkpoints, Progress
+
+LEARNED = {"weight": jnp.arange(6.0).reshape(2, 3) / 7, "bias": (jnp.float32(1.5),)}
+STATE = (jnp.array(3), {"moments": jnp.linspace(0, 1, 5, dtype=jnp.float32)})
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    kept = Checkpoints(tmp_path / "checkpoints")
+    for epoch in (10, 20, 30):
+        kept.save(Progress(epoch=epoch, stage_epoch=epoch, seconds=0.1), LEARNED, STATE)
+    return kept
+
+
+def assert_same(found, expected) -> None:
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert left.dtype == right.dtype and not left.weak_type
+        np.testing.assert_array_equal(left, right)
+
+
+def test_everything_comes_back_exactly(checkpoints: Checkpoints):
+    assert checkpoints.progress() == Progress(epoch=30, stage_epoch=30, seconds=0.1)
+    assert_same(checkpoints.restore_learned(LEARNED), LEARNED)
+    assert_same(checkpoints.restore_state(jax.eval_shape(lambda: STATE)), STATE)
+
+
+def test_the_last_two_are_kept(checkpoints: Checkpoints):
+    assert sorted(os.listdir(checkpoints.folder)) == ["2", "3"]
+
+
+def test_reading_writes_nothing(tmp_path: Path):
+    checkpoints = Checkpoints(tmp_path / "none")
+    assert checkpoints.progress() is None
+    with pytest.raises(InputError, match="holds no checkpoint: train first"):
+        checkpoints.restore_learned(LEARNED)
+    assert not checkpoints.folder.exists()
+
+
+def test_an_unfinished_checkpoint_is_none(checkpoints: Checkpoints):
+    """What a kill while saving leaves behind."""
+    half = checkpoints.folder / "4.orbax-checkpoint-tmp"
+    shutil.copytree(checkpoints.folder / "3" / "learned", half / "learned.orbax-checkpoint-tmp")
+    assert checkpoints.progress() == Progress(epoch=30, stage_epoch=30, seconds=0.1)
+    checkpoints.save(Progress(epoch=40), LEARNED, STATE)
+    assert checkpoints.progress() == Progress(epoch=40)
+    assert sorted(os.listdir(checkpoints.folder)) == ["3", "4"]
+
+
+def empty(folder: Path) -> None:
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        file.write_bytes(b"")
+
+
+def halve(folder: Path) -> None:
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [empty, halve, shutil.rmtree])
+@pytest.mark.parametrize("part", ["", "learned", "optimiser", "progress"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_takes_its_place(
+    checkpoints: Checkpoints, damage, part: str, capfd
+):
+    newest = checkpoints.folder / "3"
+    damage(newest / part)
+    if not part and damage is shutil.rmtree:
+        newest.mkdir()
+    readers = {
+        "learned": lambda: checkpoints.restore_learned(LEARNED),
+        "optimiser": lambda: checkpoints.restore_state(STATE),
+        "progress": checkpoints.progress,
+    }
+    for reader in [readers[part]] if part else readers.values():
+        with pytest.raises(InputError, match="damaged, remove") as caught:
+            reader()
+        assert str(newest) in str(caught.value)
+    shutil.rmtree(newest)
+    assert checkpoints.progress() == Progress(epoch=20, stage_epoch=20, seconds=0.1)
+    assert_same(checkpoints.restore_learned(LEARNED), LEARNED)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "template, message",
+    [
+        ({**LEARNED, "weight": jnp.zeros((2, 4))}, r"is \(2, 3\), expected is \(2, 4\)"),
+        ({"weight": LEARNED["weight"]}, "expected is missing"),
+        ({**LEARNED, "scale": jnp.zeros(())}, "is missing, expected is"),
+    ],
+)
+def test_another_structure_is_refused(checkpoints: Checkpoints, template, message: str):
+    with pytest.raises(InputError, match=message) as caught:
+        checkpoints.restore_learned(template)
+    assert "config was changed" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), ValueError("RESOURCE_EXHAUSTED: disk")],
+)
+def test_a_full_disk_leaves_the_checkpoints_before(checkpoints: Checkpoints, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", fail)
+    with pytest.raises(InputError, match="checkpoint of epoch 40 could not be written.*--resume"):
+        checkpoints.save(Progress(epoch=40), LEARNED, STATE)
+    assert checkpoints.progress() == Progress(epoch=30, stage_epoch=30, seconds=0.1)
+
+
+def test_other_files_in_the_folder_do_not_matter(checkpoints: Checkpoints):
+    (checkpoints.folder / "notes.txt").write_text("mine")
+    (checkpoints.folder / "backup").mkdir()
+    assert checkpoints.progress() is not None
+    checkpoints.save(Progress(epoch=40), LEARNED, STATE)
+    assert (checkpoints.folder / "notes.txt").read_text() == "mine"

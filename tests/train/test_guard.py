@@ -1,0 +1,102 @@
+"""An epoch whose numbers cannot be trusted ends training, and the last good arrays are kept."""
+
+from pathlib import Path
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_problem import DT, make_dataset
+
+from impindiff import NumericsError
+from impindiff.forecast import predict
+from impindiff.implicit import Affine, BiCGStab
+from impindiff.integrate import CrankNicolson, ForwardEuler
+from impindiff.latent import learned
+from impindiff.train import LBFGS, Adam, Checkpoints, EpochRecord, Observations, Trainer
+
+ADAM, WILD, WILD_END = (
+    Adam(6, learning_rate=1e-2),
+    Adam(6, learning_rate=1e30),
+    Adam(1, learning_rate=1e30),
+)
+
+
+def train(system, observations, stages, stepper=None, **options) -> list[EpochRecord]:
+    records: list[EpochRecord] = []
+    trainer = Trainer(system, observations, stepper or CrankNicolson(), DT, stages, **options)
+    trainer.run(records.append)
+    return records
+
+
+@pytest.mark.parametrize(
+    "stepper, stages",
+    [(CrankNicolson(), [WILD]), (ForwardEuler(), [WILD]), (ForwardEuler(), [WILD_END, ADAM])],
+    ids=["implicit", "explicit", "in the next stage"],
+)
+def test_a_loss_that_turns_nan_leaves_the_last_good_arrays(
+    system, observations, dataset, tmp_path: Path, stepper, stages
+):
+    checkpoints = Checkpoints(tmp_path)
+    options = {"checkpoints": checkpoints, "checkpoint_every": 1}
+    with pytest.raises(NumericsError, match=r"epoch 2.*\bstep") as caught:
+        train(system, observations, stages, stepper, **options)
+    assert "What had been learned after epoch 0 is saved." in str(caught.value)
+    progress = checkpoints.progress()
+    assert progress is not None and (progress.epoch, progress.stage) == (0, 0)
+    template, frozen = eqx.partition(system, learned(system))
+    good = eqx.combine(checkpoints.restore_learned(template), frozen)
+    forecast = predict(good, dataset, times=[0.1], dt=DT)
+    assert np.isfinite(forecast["concentration"]).all()
+    # It fails again, and says so again: what is saved is still good.
+    with pytest.raises(NumericsError, match="epoch 2"):
+        Trainer(system, observations, stepper, DT, stages, **options).run(print, resume=True)
+    assert checkpoints.progress() == progress
+
+
+def test_where_nothing_was_good_nothing_is_saved(system, observations, tmp_path: Path):
+    huge = eqx.tree_at(
+        lambda s: s.equations["concentration"][0].velocity.half_width, system, jnp.full(1, jnp.inf)
+    )
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for stages in ([ADAM], [LBFGS(200)]):
+        with pytest.raises(NumericsError, match="epoch 1") as caught:
+            train(huge, observations, stages, checkpoints=checkpoints)
+        assert "saved" not in str(caught.value)
+        assert checkpoints.progress() is None
+
+
+def test_without_checkpoints_nothing_is_said_to_be_saved(system, observations):
+    with pytest.raises(NumericsError, match="epoch 2") as caught:
+        train(system, observations, [WILD])
+    assert "saved" not in str(caught.value)
+
+
+def test_a_failed_solve_is_named(system, observations):
+    hasty = CrankNicolson(Affine(BiCGStab(1e-12, max_steps=1)))
+    message = r"epoch 1: step 1 of 2 \(to t = 0.05\), sample 0: .*'max steps' after 1 iteration"
+    with pytest.raises(NumericsError, match=message):
+        train(system, observations, [ADAM], hasty)
+
+
+def test_a_failed_adjoint_solve_is_named(system, observations):
+    hasty = CrankNicolson(Affine(BiCGStab(1e-6), BiCGStab(1e-12, max_steps=1)))
+    message = r"epoch 1: \d of \d adjoint solves missed.*residual.*adjoint_max_steps"
+    with pytest.raises(NumericsError, match=message):
+        train(system, observations, [ADAM], hasty)
+
+
+def test_enormous_values_are_no_silent_zero(system):
+    dataset = make_dataset((12,))
+    dataset["concentration"] = dataset["concentration"] * 1e30
+    fit_to = Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1])
+    with pytest.raises(NumericsError, match="epoch 1"):
+        train(system, fit_to, [ADAM])
+
+
+def test_a_validation_that_fails_names_its_epoch(system, observations):
+    def fail(now):
+        raise NumericsError("step 3 of 4 failed")
+
+    with pytest.raises(NumericsError, match="epoch 2, validation: step 3 of 4 failed"):
+        train(system, observations, [ADAM], validate=fail, validate_every=2)

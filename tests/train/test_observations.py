@@ -1,0 +1,87 @@
+"""What is taken from a dataset to be fitted, and what is refused."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_problem import make_dataset
+
+from impindiff import Grid, InputError
+from impindiff.data import grid_of
+from impindiff.train import Observations
+
+
+def observe(dataset, samples="0:2", times=(0.1,), grid: Grid | None = None):
+    grid = grid or grid_of(dataset, "concentration")
+    return Observations.from_dataset(dataset, grid, ["concentration"], samples, list(times))
+
+
+def test_initial_fields_and_snapshots_are_the_datas(dataset):
+    values = dataset["concentration"].values
+    found = observe(dataset, [3, 1], (0.05, 0.2))
+    np.testing.assert_array_equal(found.initial["concentration"], values[[3, 1], 0])
+    np.testing.assert_array_equal(found.observed["concentration"], values[[3, 1]][:, [1, 4]])
+    assert (found.start, found.times) == (0.0, (0.05, 0.2))
+    assert found.initial["concentration"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.5, -1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_times_are_those_that_were_written(offset: float, dtype):
+    dataset = make_dataset((12,))
+    times = (dataset["time"].values + offset).astype(dtype)
+    found = observe(dataset.assign_coords(time=times), times=(offset + 0.1,))
+    assert found.start == pytest.approx(offset, abs=1e-12)
+    assert found.times == pytest.approx((offset + 0.1,), abs=1e-12)
+
+
+def test_times_far_from_zero_keep_their_spacing():
+    dataset = make_dataset((12,))
+    times = 738000.0 + dataset["time"].values
+    found = observe(dataset.assign_coords(time=times), times=(times[2],))
+    assert found.times[0] - found.start == pytest.approx(0.1, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"times": (0.0,)}, "training time 0 is the initial time"),
+        ({"times": (0.0, 0.1)}, "leave it out"),
+        ({"times": (0.3,)}, "time 0.3 lies outside the data"),
+        ({"times": (0.12,)}, "time 0.12 is not in the data"),
+        ({"times": ()}, "no times were given"),
+        ({"times": (0.2, 0.1)}, "times must increase"),
+        ({"samples": "0:9"}, "0:9 lies outside"),
+        ({"samples": ""}, "select nothing"),
+        ({"samples": [0, 0]}, "more than once"),
+        ({"grid": Grid.uniform((13,), ((-1, 1),))}, "13 cells"),
+        ({"grid": Grid.uniform((12, 4), ((-1, 1), (0, 1)))}, "no such axis"),
+    ],
+)
+def test_what_does_not_fit_is_refused(dataset, changes: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        observe(dataset, **changes)
+
+
+def test_an_unknown_initial_field_is_refused(dataset):
+    dataset["concentration"].values[1, 0, 3] = np.nan
+    with pytest.raises(InputError, match=r"must be known in every cell.*sample 1 \(1 cells\)"):
+        observe(dataset)
+
+
+def test_infinity_is_refused(dataset):
+    dataset["concentration"].values[1, 2, 3] = np.inf
+    with pytest.raises(InputError, match="infinite"):
+        observe(dataset)
+
+
+def test_a_snapshot_without_any_observation_is_refused(dataset):
+    dataset["concentration"].values[:, 2] = np.nan
+    with pytest.raises(InputError, match="not observed"):
+        observe(dataset)
+
+
+def test_another_field_is_named_with_what_there_is(dataset):
+    with pytest.raises(InputError, match="no variable 'conc'; it holds 'concentration'"):
+        Observations.from_dataset(
+            dataset, grid_of(dataset, "concentration"), ["conc"], "0:2", [0.1]
+        )

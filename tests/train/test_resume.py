@@ -1,0 +1,147 @@
+"""A training that was stopped and went on is the one that was never stopped, digit for digit."""
+
+from pathlib import Path
+
+import equinox as eqx
+import pytest
+from small_problem import DT
+
+from impindiff import InputError
+from impindiff.integrate import CrankNicolson
+from impindiff.latent import SineField
+from impindiff.train import LBFGS, Adam, Checkpoints, EpochRecord, Trainer, fit
+
+# L-BFGS ends by a stall, after about a hundred epochs.
+ADAM, LBFGS_ = Adam(6, learning_rate=1e-2), LBFGS(200)
+STAGES = {"adam": [ADAM], "lbfgs": [LBFGS_], "adam then lbfgs": [ADAM, LBFGS_]}
+
+
+class Killed(BaseException):
+    """A death that saves nothing."""
+
+
+class Run:
+    """A training that may be stopped and gone on with."""
+
+    def __init__(self, system, observations, stages, folder: Path, every: int = 20) -> None:
+        self.given = (system, observations, CrankNicolson(), DT, stages)
+        self.folder, self.every = folder, every
+        self.history: list[tuple] = []
+
+    def train(self, stop_at: int | None = None, how: type[BaseException] = KeyboardInterrupt):
+        """To the end, or to where `stop_at` epochs are done and the next is about to be."""
+        checkpoints = Checkpoints(self.folder)
+        progress = checkpoints.progress()
+        self.history = self.history[: progress.epoch if progress else 0]
+
+        def watch(record: EpochRecord) -> None:
+            if record.epoch == stop_at:
+                raise how
+            self.history.append(tuple(record.model_dump(exclude={"seconds"}).values()))
+
+        trainer = Trainer(*self.given, checkpoints=checkpoints, checkpoint_every=self.every)
+        return trainer.run(watch, resume=True)
+
+
+@pytest.fixture
+def make_run(system, observations, tmp_path: Path):
+    return lambda name, stages, **options: Run(
+        system, observations, stages, tmp_path / name, **options
+    )
+
+
+@pytest.mark.parametrize(
+    "name, stops",
+    [
+        ("adam", [1]),
+        ("adam", [4, 6]),
+        ("lbfgs", [3, 45]),
+        ("adam then lbfgs", [6, 7]),
+        ("adam then lbfgs", [3, 8, 30]),
+    ],
+)
+@pytest.mark.parametrize("how", [KeyboardInterrupt, Killed])
+def test_the_history_is_the_same(make_run, name: str, stops: list[int], how):
+    whole, stopped = make_run("whole", STAGES[name]), make_run("stopped", STAGES[name])
+    expected = whole.train()
+    for stop in stops:
+        with pytest.raises(how):
+            stopped.train(stop, how)
+        done = Checkpoints(stopped.folder).progress()
+        if how is KeyboardInterrupt:
+            assert done is not None and done.epoch == stop - 1
+        elif done is not None:
+            assert stop - 1 - done.epoch < stopped.every
+    found = stopped.train()
+    assert stopped.history == whole.history
+    assert eqx.tree_equal(found, expected)
+
+
+def test_a_stall_is_come_to_again(make_run):
+    stages = [LBFGS_, ADAM]
+    whole, stopped = make_run("whole", stages), make_run("stopped", stages)
+    whole.train()
+    num_first = sum(record[1] == "lbfgs" for record in whole.history)
+    assert num_first < LBFGS_.epochs, "the first stage was to end with a stall"
+    assert len(whole.history) == num_first + ADAM.epochs
+    for stop in (num_first, num_first + 1, num_first + 2):
+        with pytest.raises(KeyboardInterrupt):
+            stopped.train(stop)
+    stopped.train()
+    assert stopped.history == whole.history
+
+
+def test_what_is_finished_is_not_trained_again(make_run):
+    run = make_run("run", STAGES["adam"])
+    expected = run.train()
+    history = list(run.history)
+    again = run.train()
+    assert run.history == history
+    assert eqx.tree_equal(again, expected)
+    progress = Checkpoints(run.folder).progress()
+    assert progress is not None and progress.finished and progress.epoch == 6
+
+
+def test_without_resume_training_begins_anew(make_run):
+    run = make_run("run", STAGES["adam"])
+    run.train()
+    records = []
+    trainer = Trainer(*run.given, checkpoints=Checkpoints(run.folder))
+    trainer.run(records.append)
+    assert [record.epoch for record in records] == [1, 2, 3, 4, 5, 6]
+
+
+def test_fit_goes_on_from_its_folder(dataset, system, tmp_path: Path):
+    def run(watch):
+        return fit(
+            system,
+            dataset,
+            samples="0:2",
+            times=[0.1],
+            dt=DT,
+            stages=[ADAM],
+            watch=watch,
+            checkpoints=tmp_path,
+        )
+
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop)
+    records = []
+    run(records.append)
+    assert [record.epoch for record in records] == [4, 5, 6]
+
+
+def test_another_model_is_refused(make_run, system, observations):
+    import jax
+
+    run = make_run("run", STAGES["adam"])
+    run.train()
+    wider = SineField(1, ("advection_x",), width=5, depth=1, key=jax.random.key(0))
+    (advection, diffusion) = system.equations["concentration"]
+    other = eqx.tree_at(lambda s: s.equations["concentration"][0].velocity, system, wider)
+    with pytest.raises(InputError, match=r"the shape of .* is \(.*4.*\), expected is \(.*5.*\)"):
+        Run(other, observations, STAGES["adam"], run.folder).train()
