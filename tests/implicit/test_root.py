@@ -68,7 +68,7 @@ def test_the_gradient_comes_from_the_rule_and_not_from_unrolling():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_gradient_leaves_a_second_order_remainder(seed: int):
-    assert taylor_rate(lambda inputs: loss(*inputs), system(seed), seed) == pytest.approx(
+    assert taylor_rate(lambda inputs: loss(*inputs), system(seed), seed=seed) == pytest.approx(
         2, abs=0.1
     )
 
@@ -96,7 +96,7 @@ def of_rhs_alone(f):
     "outer, inner",
     [
         (jax.jacfwd, jax.jacrev),
-        (jax.jacrev, jax.jacrev),
+        pytest.param(jax.jacrev, jax.jacrev, marks=pytest.mark.slow),
         pytest.param(jax.jacrev, jax.jacfwd, marks=pytest.mark.slow),
         pytest.param(jax.jacfwd, jax.jacfwd, marks=pytest.mark.slow),
     ],
@@ -131,10 +131,9 @@ def test_third_derivatives():
     np.testing.assert_allclose(third, exact, rtol=1e-8, atol=1e-11)
 
 
-@pytest.mark.parametrize("wrap", [jax.jit, jax.checkpoint, lambda f: jax.jit(jax.checkpoint(f))])
-def test_jit_and_rematerialisation_change_nothing(wrap):
+def test_rematerialisation_changes_nothing():
     inputs = system()
-    wrapped = jax.grad(wrap(loss), (0, 1))(*inputs)
+    wrapped = jax.jit(jax.grad(jax.checkpoint(loss), (0, 1)))(*inputs)
     for found, exact in zip(wrapped, gradients(*inputs), strict=True):
         np.testing.assert_allclose(found, exact, rtol=1e-10, atol=1e-14)
 
@@ -178,9 +177,8 @@ class TestTwoFields:
             return self.loss(*(x if k == argument else v for k, v in enumerate(inputs)))
 
         assert taylor_rate(f, inputs[argument]) == pytest.approx(2, abs=0.1)
-        hessian = jax.jit(jax.hessian(f))(inputs[argument])
-        np.testing.assert_allclose(hessian, hessian.T, rtol=1e-9, atol=1e-13)
         if argument == 0:
+            hessian = jax.jit(jax.hessian(f))(inputs[0])
             np.testing.assert_allclose(hessian, np.diag(6 / inputs[0] ** 4), rtol=1e-9, atol=1e-13)
 
 

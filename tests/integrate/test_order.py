@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +42,11 @@ def advance(stepper, system: System, initial, until: float, num_steps: int) -> d
     return state
 
 
-@pytest.mark.parametrize("grid", [box(12), box(4, 3)], ids=["1-D", "2-D"])
+@pytest.mark.parametrize(
+    "grid",
+    [box(12), pytest.param(box(4, 3), marks=pytest.mark.slow)],
+    ids=["1-D", "2-D"],
+)
 @pytest.mark.parametrize("stepper, order, num_steps", METHODS, ids=NAMES)
 def test_order_for_steady_coefficients(stepper, order: int, num_steps: int, grid: Grid):
     system = System(grid, {"c": [Advection(winds(grid), "central"), Diffusion(0.02 * wave(grid))]})
@@ -60,7 +65,7 @@ def test_order_for_steady_coefficients(stepper, order: int, num_steps: int, grid
 class Pulsating(AbstractLatent):
     """$1 + \\cos(3 t)$ in every cell."""
 
-    names: tuple[str, ...] = ("strength",)
+    names: tuple[str, ...] = eqx.field(static=True)
 
     @property
     def is_steady(self) -> bool:
@@ -75,7 +80,7 @@ def test_order_for_coefficients_that_change(stepper, order: int, num_steps: int)
     """Each method must ask for them at its own times, or it loses its order."""
     grid = box(8)
     mode = 1 + 0.5 * np.cos(2 * np.pi * np.arange(8) / 8)
-    system = System(grid, {"c": [Diffusion(Pulsating()), Source(Pulsating())]})
+    system = System(grid, {"c": [Diffusion(Pulsating(("d",))), Source(Pulsating(("s",)))]})
     decay = -4 / grid.cell_widths[0] ** 2 * np.sin(np.pi / 8) ** 2
 
     # The strength integrated over time: of the source, and of the decay of the mode's amplitude.

@@ -5,9 +5,11 @@ hint with `Self` in it is not checked: `Self` means something only to a checker 
 class, and this one is given functions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self, get_args
 
+import jaxtyping
 from beartype import BeartypeConf, beartype
 
 _checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
@@ -24,3 +26,13 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
         for name, hint in function.__annotations__.items()
     }
     return _checked(function)
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """No checks, as in a user's program: what the package itself says to a wrong type."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

@@ -11,8 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 import tomli_w
 import xarray as xr
-from jax.experimental.compilation_cache import compilation_cache
 
 from impindiff.data import save_dataset, to_dataset
 from impindiff.grid import Grid
@@ -124,8 +121,15 @@ def write_problem(
     """Write `config.toml` and `data.nc`, and return where they lie."""
     config, file = folder / "problem.toml", folder / "data.nc"
     config.write_text(tomli_w.dumps(make_tables(changes)), encoding="utf-8")
-    save_dataset(make_dataset() if data is None else data, file, overwrite=True)
+    save(make_dataset() if data is None else data, file)
     return config, file
+
+
+def save(data: xr.Dataset, file: Path) -> None:
+    """Write data that may have lost their attributes on the way."""
+    for name, variable in data.variables.items():
+        variable.attrs = {"units": "1", "long_name": str(name), **variable.attrs}
+    save_dataset(data, file, overwrite=True)
 
 
 def losses(run: Path) -> list[tuple]:
@@ -138,12 +142,15 @@ def losses(run: Path) -> list[tuple]:
 
 
 def command(*arguments: object, **options: Any) -> subprocess.Popen:
-    """The command line in a process of its own."""
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **options.pop("env", {})}
-    if cache := jax.config.jax_compilation_cache_dir:
-        environment["JAX_COMPILATION_CACHE_DIR"] = cache
-        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        environment["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    """The command line in a process of its own; what one of them compiles serves all."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": _cache_folder().name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        **options.pop("env", {}),
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "impindiff", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -152,26 +159,6 @@ def command(*arguments: object, **options: Any) -> subprocess.Popen:
         env=environment,
         **options,
     )
-
-
-@contextmanager
-def compiled_once() -> Iterator[None]:
-    """Let JAX keep on disk what it compiles: the same problem is trained again and again."""
-    options = {
-        "jax_compilation_cache_dir": _cache_folder().name,
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
 
 
 @functools.cache

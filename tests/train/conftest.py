@@ -3,18 +3,12 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from small_problem import DIFFUSIVITY, compiled_once, make_dataset
+from small_problem import DIFFUSIVITY, make_dataset
 
 from impindiff.data import grid_of
 from impindiff.latent import SineField
 from impindiff.systems import System, advection_diffusion
 from impindiff.train import Observations
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compiled_once():
-    with compiled_once():
-        yield
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
@@ -32,6 +33,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         before = signal.signal(signal.SIGTERM, _interrupt)
+        sys.unraisablehook, hook = _insist, sys.unraisablehook
         try:
             return command(*args, **kwargs)
         except InputError as error:
@@ -55,6 +57,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INPUT_WRONG) from None
         finally:
             signal.signal(signal.SIGTERM, before)
+            sys.unraisablehook = hook
 
     return run
 
@@ -86,3 +89,12 @@ def saved_on_failure(folder: "RunFolder") -> Iterator[None]:
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _insist(unraisable: Any) -> None:
+    """Interrupt once more where a callback swallowed it: JAX has one in the garbage collector."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        once_more = [threading.main_thread().ident, signal.SIGINT]
+        threading.Timer(0.01, signal.pthread_kill, once_more).start()
+    else:
+        sys.__unraisablehook__(unraisable)

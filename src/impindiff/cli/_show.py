@@ -18,16 +18,16 @@ def summary_lines(folder: RunFolder, scores: Scores) -> str:
         f"{summary['trainable_parameters']} parameters, {summary['epochs']} epochs, "
         f"{summary['training_seconds']:.0f} s of training"
     ]
+    unseen = "" if set(scores.samples) & set(summary["training_samples"]) else "unseen "
     for field, errors in scores.fields.items():
         lines.append(
-            f"Forecast   {field} of {len(scores.samples)} unseen samples to t = "
-            f"{errors.time[-1]:g}: "
-            f"{errors.relative_l1_percent[-1]:.3g} % off (relative L1)"
+            f"Forecast   {field} of {_count(scores.samples, f'{unseen}sample')} to t = "
+            f"{errors.time[-1]:g}: {errors.relative_l1_percent[-1]:.3g} % off (relative L1)"
         )
     report = folder.path / "report.html"
     lines.append(
         f"Look at    {report}  ({_size(report)}); the forecast is {folder.forecast_file.name} "
-        f"beside it"
+        "beside it"
     )
     return "\n".join(lines)
 
@@ -47,8 +47,11 @@ def score_table(scores: Scores) -> str:
 
 def _snapshots(summary: dict) -> str:
     times = ", ".join(f"{t:g}" for t in summary["training_times"])
-    count = len(summary["training_samples"])
-    return f"{count} sample{'s' * (count != 1)} at t = {times}"
+    return f"{_count(summary['training_samples'], 'sample')} at t = {times}"
+
+
+def _count(things: list, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _size(path: Path) -> str:

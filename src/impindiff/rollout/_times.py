@@ -1,5 +1,6 @@
 """Cutting a span of time into steps that end exactly where a state is wanted."""
 
+from collections.abc import Sequence
 from typing import final
 
 import equinox as eqx
@@ -31,7 +32,9 @@ class TimeGrid(eqx.Module):
     saves_start: bool
 
     @classmethod
-    def build(cls, start: float, times: np.ndarray, dt: float) -> "TimeGrid":
+    def build(
+        cls, start: float, times: float | Sequence[float] | np.ndarray, dt: float
+    ) -> "TimeGrid":
         """Cut the span from `start` to the last of `times` into steps of at most `dt`.
 
         Raises: InputError for a step that is not positive, times that do not increase, or times

@@ -106,6 +106,10 @@ class RunPlan:
         with _about("data.test_samples"):
             test_samples = select_samples(dataset, data.test_samples)
             initial_fields(dataset, field, test_samples)
+        forecast_times = _times_up_to(times_of(dataset), config.time.until)
+        stages = build_stages(config)
+        for dt in (config.time.dt, *(stage.dt for stage in stages if stage.dt is not None)):
+            TimeGrid.build(float(forecast_times[0]), forecast_times, dt)
         return cls(
             config=config,
             data_file=data_file,
@@ -113,13 +117,13 @@ class RunPlan:
             grid=grid,
             system=system,
             stepper=build_stepper(config),
-            stages=build_stages(config),
+            stages=stages,
             observations=Observations.from_dataset(
                 dataset, grid, [field], train_samples, data.train_times, dtype
             ),
             train_samples=train_samples,
             test_samples=test_samples,
-            forecast_times=_times_up_to(times_of(dataset), config.time.until),
+            forecast_times=forecast_times,
         )
 
     @property

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, final
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from pydantic import BaseModel
@@ -96,7 +98,10 @@ class Checkpoints:
         kept = self._read(item, ocp.args.StandardRestore(wanted), wanted)
         if kept is None:
             raise InputError(f"{self.folder} holds no checkpoint: train first.")
-        return jax.tree.unflatten(jax.tree.structure(template), [kept[path] for path in wanted])
+        # By way of the host: arrays as orbax gives them are bound to a device, for which the
+        # epoch would be compiled anew, and perhaps otherwise than before.
+        arrays = [jnp.asarray(np.asarray(kept[path])) for path in wanted]
+        return jax.tree.unflatten(jax.tree.structure(template), arrays)
 
     def _read(
         self,

@@ -17,6 +17,7 @@ from impindiff.rollout import TimeGrid
 from impindiff.systems import System
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._guard import check_epoch
+from impindiff.train._interrupts import Interrupts
 from impindiff.train._objective import make_objective
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser, Epoch
@@ -90,11 +91,19 @@ class Trainer:
             progress = saved
             self.learned = self.checkpoints.restore_learned(self.learned)
         began = time.perf_counter() - progress.seconds
-        for index in range(progress.stage, len(self.stages)):
-            progress = self._run_stage(index, progress, began, watch)
+        with Interrupts() as interrupts:
+            for index in range(progress.stage, len(self.stages)):
+                progress = self._run_stage(index, progress, began, watch, interrupts)
         return eqx.combine(self.learned, self.frozen)
 
-    def _run_stage(self, index: int, progress: Progress, began: float, watch: Watcher) -> Progress:
+    def _run_stage(
+        self,
+        index: int,
+        progress: Progress,
+        began: float,
+        watch: Watcher,
+        interrupts: Interrupts,
+    ) -> Progress:
         optimiser = self.stages[index]
         dt = optimiser.dt or self.dt
         given = (optimiser, self.stepper, dt, self.frozen, self.observations)
@@ -107,6 +116,7 @@ class Trainer:
         here = _Point(progress, self.learned, state)
         try:
             for stage_epoch in range(progress.stage_epoch + 1, optimiser.epochs + 1):
+                interrupts.deliver()
                 number = here.progress.epoch + 1
                 learned, state, epoch = _update(*given, here.learned, here.state)
                 epoch = jax.device_get(epoch)

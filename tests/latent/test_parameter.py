@@ -1,0 +1,53 @@
+"""Unknown numbers stay inside their bounds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import taylor_rate
+from smooth import box
+
+from impindiff._errors import InputError
+from impindiff.latent import Parameter
+
+GRID = box(4)
+
+
+@pytest.mark.parametrize(
+    "initial, bounds", [(0.1, (0, 1)), (1e-3, (1e-4, 1e-2)), (-3.0, (-5, -1)), (999.0, (0, 1000))]
+)
+def test_it_starts_where_it_is_told(initial: float, bounds):
+    parameter = Parameter("d", initial, bounds)
+    assert float(parameter.evaluate(GRID)) == pytest.approx(initial, rel=1e-5)
+    assert parameter.evaluate(GRID).dtype == jnp.float32
+    assert parameter.names == ("d",) and parameter.is_steady
+
+
+@pytest.mark.parametrize("raw", [-1e30, -50.0, -1.0, 0.0, 2.0, 50.0, 1e30])
+def test_whatever_is_learned_it_stays_inside_its_bounds(raw: float):
+    parameter = Parameter("d", 0.5, (0.2, 3.0))
+    pushed = jax.tree.map(lambda _: jnp.asarray(raw), parameter)
+    assert 0.2 <= float(pushed.evaluate(GRID)) <= 3.0
+
+
+def test_its_gradient():
+    parameter = jax.tree.map(lambda a: a.astype(jnp.float64), Parameter("d", 0.5, (0.2, 3.0)))
+    assert taylor_rate(lambda p: jnp.exp(p.evaluate(GRID)), parameter) == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "initial, bounds, said",
+    [
+        (0.0, (0, 1), r"starts at 0.0, which is not inside its bounds \(0, 1\)"),
+        (1.0, (0, 1), "not inside"),
+        (2.0, (0, 1), "not inside"),
+        (0.5, (1, 0), "not inside"),
+        (np.nan, (0, 1), "not inside"),
+        (0.5, (0, np.inf), "finite"),
+        (0.5, (-np.inf, 1), "finite"),
+        (0.5, (np.nan, 1), "finite"),
+    ],
+)
+def test_a_start_outside_its_bounds_is_refused(initial: float, bounds, said: str):
+    with pytest.raises(InputError, match=f"parameter 'd' .*{said}"):
+        Parameter("d", initial, bounds)

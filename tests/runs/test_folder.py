@@ -1,0 +1,163 @@
+"""The run folder: whose it is, and that it is never found half written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_problem import make_tables
+
+from impindiff import InputError
+from impindiff.config import parse_config
+from impindiff.runs import RunFolder, next_free
+from impindiff.train import EpochRecord
+
+CONFIG = parse_config(make_tables(), "it")
+
+
+def record(epoch: int) -> EpochRecord:
+    return EpochRecord(
+        epoch=epoch,
+        stage="adam",
+        loss=0.1 / epoch,
+        validation=None if epoch % 2 else 3.0,
+        seconds=epoch,
+        solver_iterations=2,
+        adjoint_iterations=2,
+        learning_rate=1e-3,
+    )
+
+
+def test_a_run_is_begun_in_a_new_folder_or_an_empty_one(tmp_path: Path):
+    for path in (tmp_path / "a" / "b c" / "ü", tmp_path / "empty"):
+        if path.name == "empty":
+            path.mkdir()
+        folder = RunFolder(path)
+        assert not folder.holds_run
+        with folder.claimed():
+            folder.create(CONFIG)
+        assert folder.holds_run
+        assert folder.config() == CONFIG
+
+
+def test_its_own_data_may_be_there_before(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.data_file.write_bytes(b"")
+    folder.create(CONFIG)
+    assert folder.holds_run
+
+
+def test_what_is_in_use_is_left_alone(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.create(CONFIG)
+    for attempt in (folder.check_free, lambda: folder.create(CONFIG)):
+        with pytest.raises(InputError, match="already holds a run.*--resume.*another --out"):
+            attempt()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        RunFolder(other).create(CONFIG)
+    with pytest.raises(InputError, match="is a file, not a folder"):
+        RunFolder(other / "thesis.tex").check_free()
+    with pytest.raises(InputError, match="thesis.tex"):
+        RunFolder(other / "thesis.tex" / "run").check_free()
+    assert [path.name for path in other.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_without_permission_is_named(tmp_path: Path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="no permission to write"):
+        RunFolder(tmp_path / "run").check_free()
+
+
+def test_a_claim_makes_the_folder_and_leaves_no_empty_one(tmp_path: Path):
+    folder = RunFolder(tmp_path / "runs" / "run")
+    with pytest.raises(KeyboardInterrupt), folder.claimed():
+        assert folder.path.is_dir()
+        raise KeyboardInterrupt
+    assert not folder.path.exists()
+    with folder.claimed(), folder.claimed():
+        folder.create(CONFIG)
+    assert folder.holds_run
+    given = RunFolder(tmp_path / "given")
+    given.path.mkdir()
+    with pytest.raises(KeyboardInterrupt), given.claimed():
+        raise KeyboardInterrupt
+    assert given.path.is_dir(), "a folder that was there before stays"
+
+
+def test_another_process_keeps_out_until_the_claim_ends(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    attempt = (
+        "import sys; from pathlib import Path; from impindiff.runs import RunFolder\n"
+        "try:\n"
+        "    with RunFolder(Path(sys.argv[1])).claimed(): print('mine')\n"
+        "except ValueError as error: print(error)"
+    )
+
+    def elsewhere() -> str:
+        command = [sys.executable, "-c", attempt, str(folder.path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    with folder.claimed():
+        other = RunFolder(folder.path).claimed()
+        with pytest.raises(InputError, match="another process is writing this run"), other:
+            pass
+        assert "another process is writing this run" in elsewhere()
+        folder.create(CONFIG)
+    assert elsewhere() == "mine\n"
+
+
+def test_metrics_are_cut_where_the_checkpoint_ended(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    assert folder.keep_metrics(0) == []
+    for epoch in range(1, 6):
+        folder.log(record(epoch))
+    with folder.metrics_file.open("a") as file:
+        file.write('{"epoch":6,"sta')
+    assert folder.keep_metrics(4) == [record(epoch) for epoch in range(1, 5)]
+    lines = folder.metrics_file.read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert json.loads(lines[0])["validation"] is None
+    folder.log(record(5))
+    assert len(folder.keep_metrics(99)) == 5
+
+
+def test_a_validation_that_is_no_number_is_null(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.log(record(1).model_copy(update={"validation": float("nan")}))
+    assert json.loads(folder.metrics_file.read_text())["validation"] is None
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    folder.write_json("summary.json", {"a": 1})
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
+        folder.write_json("summary.json", {"a": 2})
+    assert folder.read_json("summary.json") == {"a": 1}
+    assert os.listdir(tmp_path) == ["summary.json"]
+
+
+def test_what_is_no_run_folder_is_named(tmp_path: Path):
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InputError, match="is not a run folder: it holds no config.toml"):
+            RunFolder(path).config()
+    (tmp_path / "config.toml").write_text("title = 3")
+    with pytest.raises(InputError, match="config.toml: .*'title' is 3"):
+        RunFolder(tmp_path).config()
+
+
+def test_new_folders_are_numbered(tmp_path: Path):
+    assert next_free("case", tmp_path).path == tmp_path / "case-001"
+    (tmp_path / "case-001").mkdir()
+    (tmp_path / "case-002").write_text("")
+    assert next_free("case", tmp_path).path == tmp_path / "case-003"

@@ -1,0 +1,110 @@
+"""Equations put together from terms."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import runtime_types
+from smooth import box, wave, winds
+
+from impindiff._errors import InputError
+from impindiff._types import Dynamics, Tendency
+from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
+from impindiff.latent import Parameter, SineField
+from impindiff.rollout import Preparable, TimeGrid, simulate
+from impindiff.systems import System, advection_diffusion
+from impindiff.terms import AbstractTerm, Advection, Diffusion, Source
+
+GRID = box(5, 4)
+DOUBLE = jnp.dtype("float64")
+
+
+def test_the_rate_of_a_field_is_the_sum_of_its_terms():
+    terms = [Advection(winds(GRID)), Diffusion(0.1), Source(wave(GRID)), Source(-0.5)]
+    dynamics = System(GRID, {"c": terms}).prepare(DOUBLE)
+    rate = dynamics.at(jnp.zeros(()))({"c": wave(GRID, 1.0)})["c"]
+    moved = sum(term.stencil(GRID)(wave(GRID, 1.0)) for term in terms[:2])
+    np.testing.assert_allclose(rate, moved + wave(GRID) - 0.5, rtol=1e-12, atol=1e-12)
+
+
+def test_it_is_what_steppers_and_rollouts_ask_for():
+    system = advection_diffusion(GRID, winds(GRID), 0.1)
+    dynamics = system.prepare(DOUBLE)
+    assert isinstance(system, Preparable) and isinstance(dynamics, Dynamics)
+    assert isinstance(dynamics.at(jnp.zeros(())), Tendency)
+    assert dynamics.is_affine
+    assert system.fields == ("concentration",)
+
+
+def test_advection_diffusion_is_its_two_terms():
+    made = advection_diffusion(GRID, winds(GRID), 0.1, scheme="central", field="c")
+    (advection, diffusion) = made.equations["c"]
+    assert isinstance(advection, Advection) and advection.scheme == "central"
+    assert isinstance(diffusion, Diffusion) and diffusion.diffusivity == 0.1
+    assert (
+        advection_diffusion(GRID, winds(GRID), 0.1).equations["concentration"][0].scheme == "upwind"
+    )
+
+
+def test_a_system_is_one_tree():
+    system = advection_diffusion(GRID, winds(GRID), Parameter("d", 0.1, (0, 1)))
+    doubled = jax.tree.map(lambda a: 2 * a, system)
+    assert isinstance(doubled, System) and doubled.grid == GRID
+    (advection, _) = doubled.equations["concentration"]
+    assert isinstance(advection, Advection)
+    np.testing.assert_array_equal(advection.velocity, 2 * winds(GRID))
+    passed = jax.jit(lambda s: s)(system)
+    assert jax.tree.structure(passed) == jax.tree.structure(system)
+
+
+@pytest.mark.parametrize(
+    "stepper", [ForwardEuler(), RungeKutta4(), BackwardEuler(), CrankNicolson()], ids=str
+)
+def test_the_total_grows_by_what_the_source_gives(stepper):
+    strength = wave(GRID, 2.0)
+    terms = [Advection(winds(GRID)), Diffusion(0.01), Source(strength)]
+    times = TimeGrid.build(0.0, np.array([0.5]), 0.02)
+    found = simulate(System(GRID, {"c": terms}), {"c": wave(GRID)}, times, stepper)
+    given = 0.5 * float(strength.sum())
+    grown = float(found.states["c"][-1].sum() - wave(GRID).sum())
+    assert grown == pytest.approx(given, rel=1e-4)
+
+
+class Strange(AbstractTerm):
+    """No flux and no source."""
+
+
+@pytest.mark.parametrize(
+    "equations, said",
+    [
+        ({}, "at least one field"),
+        ({"c": []}, "equation of 'c' must be a list of at least one term"),
+        ({"c": [0.1]}, r"found \[0.1\]"),
+        ({"c": [Diffusion(0.1), None]}, r"found \[None\]"),
+        ({"c": Diffusion(0.1)}, "must be a list"),
+        (
+            {
+                "a": [Diffusion(Parameter("d", 0.1, (0, 1)))],
+                "b": [Source(Parameter("d", 1, (0, 2)))],
+            },
+            "d stand for more than one learned coefficient",
+        ),
+    ],
+)
+def test_equations_that_make_no_sense_are_refused(equations: Any, said: str):
+    with runtime_types.without(), pytest.raises(InputError, match=said):
+        System(GRID, equations)
+
+
+def test_a_term_that_cannot_be_assembled_is_refused_and_not_left_out():
+    system = System(GRID, {"c": [Diffusion(0.1), Strange()]})
+    with pytest.raises(InputError, match="Strange is neither a two-point flux nor a source"):
+        system.prepare(DOUBLE)
+
+
+def test_coefficients_of_the_wrong_shape_are_refused_before_anything_runs():
+    wrong = SineField(2, ("only_one",), width=4, depth=1, key=jax.random.key(0))
+    with pytest.raises(InputError, match=r"velocity has shape \(5, 4\)"):
+        advection_diffusion(GRID, wrong, 0.1).prepare(DOUBLE)

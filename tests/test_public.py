@@ -1,0 +1,97 @@
+"""The public face: every name is there, comes lazily, and is the one that type checkers see."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import impindiff
+
+FACE = Path(impindiff.__file__)
+
+
+def declared() -> dict[str, str]:
+    """Name and module of what the block for type checkers imports."""
+    for node in ast.parse(FACE.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            imports = [n for n in node.body if isinstance(n, ast.ImportFrom)]
+            return {alias.name: str(n.module) for n in imports for alias in n.names}
+    raise AssertionError("there is no block for type checkers")
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", impindiff.__all__)
+def test_a_public_name_is_what_type_checkers_see(name: str):
+    module = importlib.import_module(declared()[name])
+    assert getattr(impindiff, name) is getattr(module, name)
+
+
+def test_the_lists_of_names_agree():
+    assert set(declared()) == set(impindiff.__all__)
+    assert len(set(impindiff.__all__)) == len(impindiff.__all__)
+    assert set(impindiff.__all__) <= set(dir(impindiff))
+
+
+def test_every_name_is_public_where_it_comes_from():
+    for name, module in declared().items():
+        if not module.endswith("._errors"):
+            assert name in importlib.import_module(module).__all__, (name, module)
+
+
+def test_star_imports_give_the_public_names():
+    names: dict = {}
+    exec("from impindiff import *", names)
+    assert set(impindiff.__all__) <= set(names)
+
+
+def test_another_name_is_no_attribute():
+    with pytest.raises(AttributeError, match="has no attribute 'grids'"):
+        _ = impindiff.grids
+    assert not hasattr(impindiff, "_no_such_thing")
+
+
+def test_importing_it_imports_next_to_nothing():
+    done = python(
+        "import sys, impindiff\n"
+        "heavy = {'jax', 'numpy', 'xarray', 'equinox', 'orbax', 'matplotlib', 'pydantic'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "impindiff.InputError\n"
+        "assert not heavy & set(sys.modules)\n"
+        "impindiff.Grid\n"
+        "assert 'matplotlib' not in sys.modules and 'orbax' not in sys.modules"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_is_given_without_jax():
+    done = python(
+        "import sys\n"
+        "sys.modules['jax'] = None\n"
+        "sys.argv = ['impindiff', '--help']\n"
+        "from impindiff.cli import main\n"
+        "main()"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "forecast" in done.stdout
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "impindiff", "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: " in done.stdout and "train" in done.stdout
+
+
+def test_without_a_command_it_explains_itself():
+    done = subprocess.run(
+        [sys.executable, "-m", "impindiff"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode in (0, 2)
+    assert "Usage: " in done.stdout + done.stderr

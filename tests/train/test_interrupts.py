@@ -1,0 +1,71 @@
+"""Interrupts wait until they are asked for, unless one comes after another."""
+
+import signal
+import threading
+
+import pytest
+
+from impindiff.train._interrupts import Interrupts
+
+
+def test_an_interrupt_waits_until_it_is_delivered():
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        interrupts.deliver()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.deliver()
+        interrupts.deliver()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_was_not_delivered_is_at_the_end():
+    with pytest.raises(KeyboardInterrupt), Interrupts():
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_error_goes_before_an_interrupt():
+    with pytest.raises(ZeroDivisionError), Interrupts():
+        signal.raise_signal(signal.SIGINT)
+        raise ZeroDivisionError
+
+
+def test_a_second_interrupt_does_not_wait():
+    with pytest.raises(KeyboardInterrupt), Interrupts():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the second was held back, too")
+
+
+def test_a_request_to_terminate_waits_where_it_is_handled(monkeypatch: pytest.MonkeyPatch):
+    class Asked(Exception):
+        pass
+
+    def handle(number, frame):
+        raise Asked
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(Asked):
+                interrupts.deliver()
+        assert signal.getsignal(signal.SIGTERM) is handle
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGTERM) is before, "the system's own handling stays"
+
+
+def test_other_threads_do_without():
+    seen = []
+
+    def work() -> None:
+        with Interrupts() as interrupts:
+            interrupts.deliver()
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
