@@ -21,6 +21,7 @@ from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, BiCGStab
 from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
 from impindiff.latent import Parameter, SineField
+from impindiff.terms import Advection, Diffusion
 from impindiff.train import LBFGS, Adam
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)))
@@ -42,6 +43,7 @@ def test_a_grid_is_described_and_built_again():
 def test_unknowns_become_latents_and_the_known_stays():
     system = build_system(config_of({"system.diffusivity": PARAMETER}), GRID)
     advection, diffusion = system.equations["concentration"]
+    assert isinstance(advection, Advection) and isinstance(diffusion, Diffusion)
     assert isinstance(advection.velocity, SineField)
     assert advection.velocity.names == ("advection_x", "advection_y")
     assert isinstance(diffusion.diffusivity, Parameter)
@@ -57,6 +59,7 @@ def test_unknowns_become_latents_and_the_known_stays():
 def test_a_known_velocity_is_uniform():
     known = config_of({"system.velocity": [0.5, -1], "system.diffusivity": PARAMETER})
     advection, _ = build_system(known, GRID).equations["concentration"]
+    assert isinstance(advection, Advection)
     np.testing.assert_array_equal(advection.velocity, [0.5, -1])
 
 

@@ -43,10 +43,10 @@ def test_agrees_with_a_direct_solve(seed: int, dtype, rtol: float):
 
 
 def test_the_unknown_may_be_a_tree_of_arrays():
-    matrix, rhs = random_system(0, 17)
+    matrix, rhs = map(jnp.asarray, random_system(0, 17))
     _, unravel = ravel_pytree({"a": jnp.zeros((3, 4)), "b": (jnp.zeros(5),)})
     found, outcome = BiCGStab(1e-13).solve(
-        lambda tree: unravel(matrix @ ravel_pytree(tree)[0]), unravel(jnp.asarray(rhs))
+        lambda tree: unravel(matrix @ ravel_pytree(tree)[0]), unravel(rhs)
     )
     assert bool(outcome.converged)
     np.testing.assert_allclose(ravel_pytree(found)[0], np.linalg.solve(matrix, rhs), rtol=1e-10)

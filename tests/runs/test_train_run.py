@@ -27,7 +27,7 @@ CONTENT = {
 }
 
 
-def run_again(folder: Path, out: Path, **options):
+def run_again(folder: Path, out: RunFolder, **options):
     return train_run(load_config(folder / "problem.toml"), folder / "data.nc", out, **options)
 
 

@@ -10,7 +10,7 @@ from impindiff.data import grid_of
 from impindiff.train import Observations
 
 
-def observe(dataset, samples="0:2", times=(0.1,), grid: Grid | None = None):
+def observe(dataset, samples: str | list[int] = "0:2", times=(0.1,), grid: Grid | None = None):
     grid = grid or grid_of(dataset, "concentration")
     return Observations.from_dataset(dataset, grid, ["concentration"], samples, list(times))
 

@@ -11,6 +11,7 @@ import impindiff as ipd
 from impindiff import InputError
 from impindiff.integrate import BackwardEuler, CrankNicolson, RungeKutta4
 from impindiff.systems import System, advection_diffusion
+from impindiff.terms import Diffusion
 from impindiff.train import LBFGS, Adam, EpochRecord, Observations, Trainer, fit, make_objective
 
 # The same throughout, so that they are compiled once.
@@ -88,6 +89,7 @@ def test_validation_comes_every_so_often_and_at_the_end_of_a_stage(system, obser
 def test_what_is_known_stays_as_it_is(dataset, system, observations):
     trained, _ = train(system, observations, [ADAM])
     (advection, diffusion), (_, before) = (s.equations["concentration"] for s in (trained, system))
+    assert isinstance(diffusion, Diffusion) and isinstance(before, Diffusion)
     assert diffusion.diffusivity == before.diffusivity
     assert not eqx.tree_equal(trained, system)
 

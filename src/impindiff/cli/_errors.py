@@ -50,7 +50,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except OSError as error:
-            complain("error", f"{error.filename or 'a file'}: {error.strerror or error}.")
+            where = f"{error.filename}: " if error.filename else ""
+            complain("error", f"{where}{error.strerror or error}.")
             raise typer.Exit(INPUT_WRONG) from None
         except MemoryError as error:
             complain("error", f"not enough memory: {error}. Take fewer samples, times or cells.")

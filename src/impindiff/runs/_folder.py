@@ -161,7 +161,8 @@ class RunFolder:
             fresh.write_text(text, encoding="utf-8")
             os.replace(fresh, target)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
+            with suppress(OSError):
+                fresh.unlink()
             raise self._unwritable(error) from None
 
     def write_json(self, name: str, content: Any) -> None:

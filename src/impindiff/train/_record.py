@@ -1,6 +1,6 @@
 """What training says of itself while it runs."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
 
 from pydantic import BaseModel
 
@@ -29,10 +29,5 @@ class EpochRecord(BaseModel):
     learning_rate: float
 
 
-@runtime_checkable
-class Watcher(Protocol):
-    """Called with every epoch's record, in order, before the epoch counts as done."""
-
-    def __call__(self, record: EpochRecord) -> None:
-        """Take note of an epoch."""
-        ...
+Watcher = Callable[[EpochRecord], None]
+"""Called with every epoch's record, in order, before the epoch counts as done."""
