@@ -5,6 +5,7 @@ Knows `residual(u, inputs)` and linear algebra, never physics; usable on its own
 
 from impindiff.implicit._affine import Affine
 from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check_gradient
 from impindiff.implicit._cg import CG
 from impindiff.implicit._fixed_point import Anderson, Picard
 from impindiff.implicit._fourier import Fourier
@@ -26,11 +27,14 @@ __all__ = [
     "Affine",
     "Anderson",
     "BiCGStab",
+    "DirectionCheck",
     "Fourier",
+    "GradientCheck",
     "Jacobi",
     "Newton",
     "Outcome",
     "Picard",
     "Result",
+    "check_gradient",
     "root",
 ]
