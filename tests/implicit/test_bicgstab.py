@@ -261,7 +261,7 @@ class TestABatch:
         ({"rtol": -1e-6}, "tolerances must not be negative"),
         ({"atol": -1.0}, "tolerances must not be negative"),
         ({"rtol": 0.0}, "one of them must be positive"),
-        ({"max_steps": 0}, "at least 1 iteration"),
+        ({"max_steps": 0}, "at least 1 step"),
     ],
 )
 def test_tolerances_that_cannot_be_met_are_refused(arguments, said: str):

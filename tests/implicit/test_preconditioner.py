@@ -12,7 +12,14 @@ import pytest
 from gradients import inner, random_like
 
 import impindiff
-from impindiff.implicit import AbstractPreconditioner, AdjointOutcome, Affine, BiCGStab, Jacobi
+from impindiff.implicit import (
+    AbstractPreconditioner,
+    AdjointOutcome,
+    Affine,
+    BiCGStab,
+    Fourier,
+    Jacobi,
+)
 from impindiff.implicit import root as find_root
 
 
@@ -21,12 +28,22 @@ class Example(NamedTuple):
     unknown: dict
 
 
+SINGLE = {"f": jnp.float32, "c": jnp.complex64}
 UNKNOWN = {"a": jnp.zeros((3, 4)), "b": jnp.zeros(5)}
 
 EXAMPLES: dict[type, Callable[[], Example]] = {
     Jacobi: lambda: Example(
         Jacobi(
             {"a": random_like(UNKNOWN["a"], 0).at[1, 2].set(0), "b": random_like(UNKNOWN["b"], 1)}
+        ),
+        UNKNOWN,
+    ),
+    Fourier: lambda: Example(
+        Fourier(
+            {
+                name: jnp.fft.rfftn(random_like(leaf, seed)).at[(0,) * leaf.ndim].set(0)
+                for seed, (name, leaf) in enumerate(UNKNOWN.items())
+            }
         ),
         UNKNOWN,
     ),
@@ -69,10 +86,20 @@ class TestContract:
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
     def test_it_keeps_structure_shapes_and_precision(self, kind: type):
-        single = jax.tree.map(lambda a: a.astype(jnp.float32), EXAMPLES[kind]())
+        single = jax.tree.map(lambda a: a.astype(SINGLE[a.dtype.kind]), EXAMPLES[kind]())
         for example in (EXAMPLES[kind](), single):
             applied = example.preconditioner.apply(example.unknown)
             assert jax.eval_shape(lambda a=applied: a) == jax.eval_shape(lambda e=example: e[1])
+
+
+def test_fourier_inverts_a_periodic_operator_of_constant_coefficients():
+    kernel = random_like(jnp.zeros((5, 6)), 0).at[0, 0].add(20)
+    symbol = jnp.fft.rfftn(kernel)
+    x = random_like(jnp.zeros((5, 6)), 1)
+    product = sum(
+        float(kernel[i, j]) * jnp.roll(x, (i, j), (0, 1)) for i in range(5) for j in range(6)
+    )
+    np.testing.assert_allclose(Fourier(symbol).apply(product), x, atol=1e-12)
 
 
 def test_jacobi_divides_by_the_diagonal_and_leaves_what_has_none():

@@ -3,21 +3,38 @@
 Knows `residual(u, inputs)` and linear algebra, never physics; usable on its own.
 """
 
-from impindiff.implicit._affine import AbstractRootSolver, Affine
-from impindiff.implicit._bicgstab import AbstractLinearSolver, BiCGStab
+from impindiff.implicit._affine import Affine
+from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check_gradient
+from impindiff.implicit._cg import CG
+from impindiff.implicit._fixed_point import Anderson, Picard
+from impindiff.implicit._fourier import Fourier
+from impindiff.implicit._gmres import GMRES
+from impindiff.implicit._linear import AbstractLinearSolver
+from impindiff.implicit._newton import Newton
 from impindiff.implicit._outcome import AdjointOutcome, Outcome, Result
 from impindiff.implicit._preconditioner import AbstractPreconditioner, Jacobi
 from impindiff.implicit._root import root
+from impindiff.implicit._solver import AbstractRootSolver
 
 __all__ = [
+    "CG",
+    "GMRES",
     "AbstractLinearSolver",
     "AbstractPreconditioner",
     "AbstractRootSolver",
     "AdjointOutcome",
     "Affine",
+    "Anderson",
     "BiCGStab",
+    "DirectionCheck",
+    "Fourier",
+    "GradientCheck",
     "Jacobi",
+    "Newton",
     "Outcome",
+    "Picard",
     "Result",
+    "check_gradient",
     "root",
 ]

@@ -1,32 +1,17 @@
 """Root finding where the residual is affine in the unknown: one linear solve, no loop around it."""
 
-import abc
 from collections.abc import Callable
 from typing import final
 
-import equinox as eqx
 import jax
 
 from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
-from impindiff.implicit._bicgstab import AbstractLinearSolver, BiCGStab
+from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
-
-
-class AbstractRootSolver(eqx.Module):
-    """Finds $u$ with $R(u) = 0$, and names the linear solver of its adjoint."""
-
-    adjoint: eqx.AbstractVar[AbstractLinearSolver]
-
-    @abc.abstractmethod
-    def solve(
-        self,
-        residual: Callable[[Vector], Vector],
-        guess: Vector,
-        preconditioner: AbstractPreconditioner | None,
-    ) -> tuple[Vector, Outcome]:
-        """A root and how it was reached."""
+from impindiff.implicit._solver import AbstractRootSolver
 
 
 @final

@@ -36,13 +36,15 @@ class Outcome(eqx.Module):
 
     Attributes:
         result: a `Result`.
-        iterations: iterations done.
+        iterations: iterations of the linear solver, summed over nonlinear steps.
         relative_residual: norm of the true residual over the norm of the right-hand side.
+        steps: nonlinear steps; 1 where an affine equation was solved at once.
     """
 
     result: Int[Array, "..."]
     iterations: Int[Array, "..."]
     relative_residual: Float[Array, "..."]
+    steps: Int[Array, "..."] = eqx.field(default_factory=lambda: jnp.array(1))
 
     @property
     def converged(self) -> Bool[Array, "..."]:
@@ -52,7 +54,7 @@ class Outcome(eqx.Module):
     @classmethod
     def exact(cls) -> Self:
         """The outcome of a step that solves nothing."""
-        return cls(jnp.array(0), jnp.array(0), jnp.array(0.0, jnp.float32))
+        return cls(jnp.array(0), jnp.array(0), jnp.array(0.0, jnp.float32), jnp.array(0))
 
 
 @final

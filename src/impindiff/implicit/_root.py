@@ -29,9 +29,9 @@ from jaxtyping import Array, Float, PyTree
 
 from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
-from impindiff.implicit._affine import AbstractRootSolver
 from impindiff.implicit._outcome import AdjointOutcome, Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
+from impindiff.implicit._solver import AbstractRootSolver
 
 Residual = Callable[[Vector, Any], Vector]
 

@@ -11,6 +11,11 @@ def dot(left: Vector, right: Vector) -> Scalar:
     return jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, left, right))
 
 
+def norm(vector: Vector) -> Scalar:
+    """Euclidean norm over all leaves."""
+    return jnp.sqrt(dot(vector, vector))
+
+
 def add(left: Vector, right: Vector) -> Vector:
     """Leafwise sum."""
     return jax.tree.map(jnp.add, left, right)

@@ -4,7 +4,8 @@ $R(u_1) = u_1 - \Delta t\,\theta F(t_1, u_1) - \bigl[u_0 + \Delta t (1 - \theta)
 = 0$. The bracket is evaluated once; the rest is the implicit layer's.
 """
 
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -13,9 +14,11 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State, Tendency
-from impindiff.implicit import AbstractRootSolver, Affine, Outcome, root
+from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, Affine, Outcome, root
 from impindiff.integrate._explicit import axpy
 from impindiff.integrate._stepper import AbstractStepper
+
+Preconditioning = Callable[[Any, Scalar], AbstractPreconditioner]
 
 
 @final
@@ -27,6 +30,9 @@ class Theta(AbstractStepper):
             resolve), 1/2 Crank-Nicolson (order two, rings where $\Delta t$ is far beyond the
             explicit limit).
         solver: finds the root of the step's residual.
+        preconditioner: makes, from the right-hand side at the new time and the weight
+            $w = \theta\Delta t$, an approximate inverse of $I - w\,\partial F/\partial u$; see
+            `impindiff.terms.fourier`. None where a step needs few iterations as it is.
 
     Raises: ValueError for a theta outside [0.5, 1]; InputError for a system that is not affine
         under a solver for affine systems.
@@ -35,6 +41,7 @@ class Theta(AbstractStepper):
 
     theta: float = eqx.field(static=True, default=0.5)
     solver: AbstractRootSolver = Affine()
+    preconditioner: Preconditioning | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         """Refuse schemes that are not A-stable."""
@@ -69,8 +76,10 @@ class Theta(AbstractStepper):
             # coefficient.
             explicit = jax.checkpoint(lambda now, u, h: axpy(u, h, now(u)))
             known = explicit(dynamics.at(time), state, (1 - self.theta) * dt)
-        inputs = (dynamics.at(time + dt), self.theta * dt, known)
-        return root(_residual, state, inputs, self.solver, probe=probe)
+        tendency, weight = dynamics.at(time + dt), self.theta * dt
+        inverse = self.preconditioner(tendency, weight) if self.preconditioner else None
+        inputs = (tendency, weight, known)
+        return root(_residual, state, inputs, self.solver, preconditioner=inverse, probe=probe)
 
 
 # Module level on purpose: the residual may not capture traced arrays, so all that varies travels
@@ -83,11 +92,15 @@ def _residual(unknown: State, inputs: tuple[Tendency, Scalar, State]) -> State:
 _BICGSTAB = Affine()
 
 
-def BackwardEuler(solver: AbstractRootSolver = _BICGSTAB) -> Theta:
+def BackwardEuler(
+    solver: AbstractRootSolver = _BICGSTAB, preconditioner: Preconditioning | None = None
+) -> Theta:
     """The theta method with theta 1."""
-    return Theta(1.0, solver)
+    return Theta(1.0, solver, preconditioner)
 
 
-def CrankNicolson(solver: AbstractRootSolver = _BICGSTAB) -> Theta:
+def CrankNicolson(
+    solver: AbstractRootSolver = _BICGSTAB, preconditioner: Preconditioning | None = None
+) -> Theta:
     """The theta method with theta 1/2."""
-    return Theta(0.5, solver)
+    return Theta(0.5, solver, preconditioner)

@@ -2,6 +2,7 @@
 
 from impindiff.terms._advection import Advection
 from impindiff.terms._diffusion import Diffusion
+from impindiff.terms._preconditioners import Assembled, Preconditioning, fourier, jacobi
 from impindiff.terms._source import Source
 from impindiff.terms._stencil import Stencil
 from impindiff.terms._term import AbstractSource, AbstractTerm, AbstractTwoPointFlux
@@ -11,7 +12,11 @@ __all__ = [
     "AbstractTerm",
     "AbstractTwoPointFlux",
     "Advection",
+    "Assembled",
     "Diffusion",
+    "Preconditioning",
     "Source",
     "Stencil",
+    "fourier",
+    "jacobi",
 ]

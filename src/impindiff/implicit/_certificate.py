@@ -1,0 +1,130 @@
+r"""A certificate for a gradient: the Taylor test along random directions.
+
+With the true gradient the remainder $|f(p + h d) - f(p) - h\,\nabla f(p)\cdot d|$ falls as $h^2$;
+with any other vector it falls as $h$. The observed rate tells the two apart with no tolerance to
+choose. Comparing forward with reverse mode would not: both come from the same rule.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from impindiff.implicit import _tree as tree
+
+# What separates the rate 2 of a true gradient from the rate 1 of a wrong one.
+_LEAST_RATE = 1.9
+# Steps, relative to the point: each half of the one before.
+_STEPS = 2.0 ** -np.arange(3, 19)
+# Remainders below this many units of round-off of the function's value say nothing.
+_ROUND_OFF_UNITS = 64
+
+
+@final
+@dataclass(frozen=True)
+class DirectionCheck:
+    """The test along one direction.
+
+    Attributes:
+        rate: order in which the remainder falls, 2 for a true gradient; infinite where the
+            function is linear along the direction and nothing remains.
+        relative_error: of the slope that the gradient gives, against central differences.
+    """
+
+    rate: float
+    relative_error: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the remainder falls fast enough."""
+        return self.rate >= _LEAST_RATE
+
+
+@final
+@dataclass(frozen=True)
+class GradientCheck:
+    """The tests along all directions.
+
+    Attributes:
+        directions: one check each.
+    """
+
+    directions: tuple[DirectionCheck, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every direction passed."""
+        return all(check.passed for check in self.directions)
+
+
+def check_gradient(
+    function: Callable[[PyTree], jax.Array],
+    point: PyTree,
+    *,
+    num_directions: int = 3,
+    seed: int = 0,
+) -> GradientCheck:
+    """Test the gradient of a function by its Taylor remainders.
+
+    Args:
+        function: from a PyTree of real arrays to a number; differentiable in reverse mode.
+        point: where to test. In float64: in single precision round-off hides the remainders.
+        num_directions: random directions, each as long as the point is.
+        seed: of the directions.
+
+    Raises: ValueError for a point that is not float64, or a function that is not a finite number
+        there.
+    """
+    leaves = jax.tree.leaves(point)
+    if num_directions < 1 or not leaves or any(jnp.asarray(a).dtype != jnp.float64 for a in leaves):
+        found = sorted({str(jnp.asarray(leaf).dtype) for leaf in leaves}) or "nothing"
+        raise ValueError(
+            f"a gradient is checked at a point of float64 arrays along at least one direction; "
+            f"found {found} and "
+            f"{num_directions} directions. Enable it by jax.config.update('jax_enable_x64', True)."
+        )
+    evaluate = jax.jit(function)
+    value, gradient = jax.jit(jax.value_and_grad(function))(point)
+    if not jnp.isfinite(value):
+        raise ValueError(
+            f"the function is {value} at the point: its gradient cannot be checked there."
+        )
+    checks = []
+    for direction in _directions(point, num_directions, seed):
+        slope = float(tree.dot(gradient, direction))
+
+        def along(h: float, direction: PyTree = direction) -> float:
+            return float(evaluate(jax.tree.map(lambda p, d: p + h * d, point, direction)))
+
+        checks.append(_check(along, float(value), slope))
+    return GradientCheck(tuple(checks))
+
+
+def _directions(point: PyTree, count: int, seed: int) -> Iterator[PyTree]:
+    random = np.random.default_rng(seed)
+    length = float(tree.norm(point)) or 1.0
+    for _ in range(count):
+        drawn = jax.tree.map(lambda p: jnp.asarray(random.standard_normal(jnp.shape(p))), point)
+        yield tree.scale(jnp.asarray(length / float(tree.norm(drawn))), drawn)
+
+
+def _check(along: Callable[[float], float], value: float, slope: float) -> DirectionCheck:
+    remainders = np.array([abs(along(h) - value - h * slope) for h in _STEPS])
+    floor = _ROUND_OFF_UNITS * np.finfo(np.float64).eps * max(abs(value), np.finfo(np.float64).tiny)
+    telling = remainders > floor
+    h = np.finfo(np.float64).eps ** (1 / 3)
+    central = (along(h) - along(-h)) / (2 * h)
+    relative = abs(central - slope) / (abs(central) or 1.0)
+    if np.isnan(slope):
+        return DirectionCheck(float("nan"), float("nan"))
+    # The last steps whose remainder stands clear of round-off: there higher terms are smallest.
+    pairs = np.flatnonzero(telling[:-1] & telling[1:] & np.isfinite(remainders[:-1]))
+    if not pairs.size:
+        return DirectionCheck(float("inf"), relative)
+    last = pairs[-3:]
+    rates = np.log2(remainders[last] / remainders[last + 1])
+    return DirectionCheck(float(np.median(rates)), relative)

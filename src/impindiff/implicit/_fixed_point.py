@@ -1,0 +1,172 @@
+r"""Fixed-point iterations: Picard's, and Anderson's acceleration of it.
+
+For a time step $R(u) = u - \theta\Delta t F(u) - b$ the plain iteration $u \leftarrow u - R(u)$ is
+$u \leftarrow \theta\Delta t F(u) + b$, the layer of arXiv 2504.02260. It converges where
+$\theta\Delta t F$ contracts; a preconditioner widens where it does.
+"""
+
+from collections.abc import Callable
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from impindiff._types import Vector
+from impindiff.implicit import _tree as tree
+from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._limits import check_limits
+from impindiff.implicit._linear import AbstractLinearSolver
+from impindiff.implicit._nonlinear import conclude, residual_scale
+from impindiff.implicit._outcome import Outcome
+from impindiff.implicit._preconditioner import AbstractPreconditioner
+from impindiff.implicit._solver import AbstractRootSolver
+
+# An iteration is given up where this many in a row have not lowered the residual.
+_PATIENCE = 5
+
+
+@final
+class Picard(AbstractRootSolver):
+    r"""Relaxed fixed-point iteration, $u \leftarrow u - \omega P^{-1} R(u)$.
+
+    Stops where $\lVert R(u) \rVert \le \max(\mathrm{rtol}\,\lVert R(0) \rVert, \mathrm{atol})$.
+    Needs no Jacobian and, where it converges, no more than one evaluation an iteration.
+
+    Args:
+        adjoint: solver of the adjoint system.
+        relaxation: $\omega$.
+        rtol: tolerance relative to the residual at zero.
+        atol: absolute tolerance.
+        max_steps: most iterations.
+
+    Raises: ValueError for tolerances, counts or a relaxation that cannot work.
+    """
+
+    adjoint: AbstractLinearSolver = BiCGStab(rtol=1e-5)
+    relaxation: float = eqx.field(static=True, default=1.0)
+    rtol: float = eqx.field(static=True, default=1e-6)
+    atol: float = eqx.field(static=True, default=0.0)
+    max_steps: int = eqx.field(static=True, default=200)
+
+    def __check_init__(self) -> None:
+        """Refuse what cannot converge."""
+        check_limits(self)
+        if not 0 < self.relaxation < 2:
+            raise ValueError(
+                f"Picard(relaxation={self.relaxation}): must lie in (0, 2). 1 is the plain "
+                f"iteration; "
+                "less damps one that oscillates."
+            )
+
+    def solve(
+        self,
+        residual: Callable[[Vector], Vector],
+        guess: Vector,
+        preconditioner: AbstractPreconditioner | None,
+    ) -> tuple[Vector, Outcome]:
+        """See `AbstractRootSolver.solve`."""
+        return _anderson(
+            residual, guess, preconditioner, self, memory=0, mixing=self.relaxation, shrink=0.0
+        )
+
+
+@final
+class Anderson(AbstractRootSolver):
+    r"""Anderson acceleration of the fixed-point iteration.
+
+    Of the last $m$ iterations it takes the combination with the least preconditioned residual,
+    $\min_\gamma \lVert f_k - \Delta F \gamma \rVert^2 + \epsilon \lVert \Delta F \rVert^2
+    \lVert\gamma\rVert^2$ with $f = -P^{-1} R(u)$, and goes on from there, $u \leftarrow u_k +
+    \beta f_k - (\Delta U + \beta \Delta F)\gamma$.
+
+    Args:
+        adjoint: solver of the adjoint system.
+        memory: $m$; each costs two vectors.
+        mixing: $\beta$.
+        regularisation: $\epsilon$, keeps nearly dependent residuals from giving large $\gamma$.
+        rtol: tolerance relative to the residual at zero.
+        atol: absolute tolerance.
+        max_steps: most iterations.
+
+    Raises: ValueError for tolerances, counts or a mixing that cannot work.
+    Reference: Walker & Ni, SIAM J. Numer. Anal. 49 (2011) 1715.
+    """
+
+    adjoint: AbstractLinearSolver = BiCGStab(rtol=1e-5)
+    memory: int = eqx.field(static=True, default=5)
+    mixing: float = eqx.field(static=True, default=1.0)
+    regularisation: float = eqx.field(static=True, default=1e-10)
+    rtol: float = eqx.field(static=True, default=1e-6)
+    atol: float = eqx.field(static=True, default=0.0)
+    max_steps: int = eqx.field(static=True, default=100)
+
+    def __check_init__(self) -> None:
+        """Refuse what cannot converge."""
+        check_limits(self)
+        if self.memory < 1 or not 0 < self.mixing < 2 or self.regularisation < 0:
+            raise ValueError(
+                f"{self}: memory must be at least 1, mixing lie in (0, 2), and regularisation "
+                f"not be negative. "
+                "For a memory of 0 use Picard."
+            )
+
+    def solve(
+        self,
+        residual: Callable[[Vector], Vector],
+        guess: Vector,
+        preconditioner: AbstractPreconditioner | None,
+    ) -> tuple[Vector, Outcome]:
+        """See `AbstractRootSolver.solve`."""
+        return _anderson(
+            residual,
+            guess,
+            preconditioner,
+            self,
+            memory=self.memory,
+            mixing=self.mixing,
+            shrink=self.regularisation,
+        )
+
+
+def _anderson(residual, guess, preconditioner, solver, *, memory, mixing, shrink):
+    """Both iterations: Picard's is Anderson's without memory."""
+    scale = residual_scale(residual, guess)
+    goal = jnp.maximum(solver.rtol * scale, solver.atol)
+    precondition = (lambda v: v) if preconditioner is None else preconditioner.apply
+    flat_guess, unravel = ravel_pytree(guess)
+
+    def evaluate(flat):
+        value = residual(unravel(flat))
+        return ravel_pytree(tree.negate(precondition(value)))[0], tree.norm(value)
+
+    def unfinished(carry):
+        *_, norm, best, fails, steps = carry
+        return (norm > goal) & (steps < solver.max_steps) & (fails < _PATIENCE)
+
+    def step(carry):
+        u, f, past_u, past_f, norm, best, fails, steps = carry
+        move = mixing * f
+        if memory:
+            gram = past_f @ past_f.T
+            # Empty slots are zero rows: the unit added there gives them a coefficient of zero.
+            ridge = shrink * jnp.trace(gram) + jnp.where(jnp.diag(gram) == 0, 1, 0)
+            gamma = jnp.linalg.solve(gram + jnp.diag(ridge), past_f @ f)
+            move = move - gamma @ (past_u + mixing * past_f)
+        new_u = u + move
+        new_f, new_norm = evaluate(new_u)
+        if memory:
+            slot = steps % memory
+            past_u, past_f = past_u.at[slot].set(new_u - u), past_f.at[slot].set(new_f - f)
+        better = new_norm < best
+        fails = jnp.where(better, 0, fails + 1)
+        return new_u, new_f, past_u, past_f, new_norm, jnp.minimum(best, new_norm), fails, steps + 1
+
+    f, norm = evaluate(flat_guess)
+    empty = jnp.zeros((memory, flat_guess.size), flat_guess.dtype)
+    zero = jnp.array(0)
+    first = (flat_guess, f, empty, empty, norm, norm, zero, zero)
+    u, *_, norm, _, fails, steps = jax.lax.while_loop(unfinished, step, first)
+    outcome = conclude(norm, goal, scale, fails >= _PATIENCE, steps, steps)
+    return unravel(u), outcome

@@ -1,0 +1,139 @@
+"""Restarted, flexible GMRES."""
+
+from collections.abc import Callable
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from impindiff._types import Scalar, Vector
+from impindiff.implicit import _tree as tree
+from impindiff.implicit._limits import check_limits
+from impindiff.implicit._linear import (
+    AbstractLinearSolver,
+    Iterated,
+    Operator,
+    divide,
+)
+
+
+@final
+class GMRES(AbstractLinearSolver):
+    r"""The generalised minimal residual method, restarted and flexible.
+
+    For operators on which `BiCGStab` stagnates. The residual never grows. One product an iteration,
+    $2 m$ vectors; orthogonalised twice, which float32 needs. Flexible: the preconditioned vectors
+    are kept, so that the preconditioner may itself be an iteration.
+
+    Args:
+        rtol: see `AbstractLinearSolver`.
+        atol: see `AbstractLinearSolver`.
+        max_steps: see `AbstractLinearSolver`; counted over restarts.
+        restart: $m$, iterations between restarts.
+
+    Raises: ValueError for a negative tolerance, for both tolerances zero, or counts under 1.
+    Reference: Y. Saad, SIAM J. Sci. Comput. 14 (1993) 461.
+    """
+
+    rtol: float = eqx.field(static=True, default=1e-6)
+    atol: float = eqx.field(static=True, default=0.0)
+    max_steps: int = eqx.field(static=True, default=300)
+    restart: int = eqx.field(static=True, default=30)
+
+    def __check_init__(self) -> None:
+        """Refuse tolerances that cannot be met."""
+        check_limits(self)
+        if self.restart < 1:
+            raise ValueError(f"GMRES(restart={self.restart}): must be at least 1; 30 is usual.")
+
+    def iterate(
+        self,
+        operator: Operator,
+        residual: Vector,
+        tolerance2: Scalar,
+        precondition: Callable[[Vector], Vector],
+    ) -> Iterated:
+        """See `AbstractLinearSolver.iterate`."""
+        flat, unravel = ravel_pytree(residual)
+        size = min(self.restart, flat.size)
+
+        def products(v):
+            z = precondition(unravel(v))
+            return ravel_pytree(z)[0], ravel_pytree(operator(z))[0]
+
+        def unfinished(carry):
+            _, _, norm2, iterations, stalled = carry
+            return (norm2 > tolerance2) & (iterations < self.max_steps) & ~stalled
+
+        def cycle(carry):
+            x, r, norm2, iterations, _ = carry
+            budget = self.max_steps - iterations
+            correction, steps = _cycle(products, r, tolerance2, size, budget)
+            x = x + correction
+            # Formed anew at each restart: it is what the next cycle has to remove.
+            r = flat - ravel_pytree(operator(unravel(x)))[0]
+            after = jnp.vdot(r, r)
+            return x, r, after, iterations + steps, after > 0.999 * norm2
+
+        norm2 = tree.dot(residual, residual)
+        first = (jnp.zeros_like(flat), flat, norm2, jnp.array(0), jnp.array(False))
+        x, _, norm2, iterations, _ = jax.lax.while_loop(unfinished, cycle, first)
+        return unravel(x), norm2, iterations
+
+
+def _cycle(products, residual, tolerance2: Scalar, size: int, budget):
+    """At most `size` steps of Arnoldi's process, and the correction of least residual."""
+    beta = jnp.linalg.norm(residual)
+    basis = jnp.zeros((size + 1, residual.size), residual.dtype).at[0].set(divide(residual, beta))
+    searched = jnp.zeros((size, residual.size), residual.dtype)
+    # The Hessenberg matrix, made triangular by rotations as it grows; ones where it has not grown.
+    triangle = jnp.eye(size, dtype=residual.dtype)
+    rotations = jnp.zeros((size, 2), residual.dtype).at[:, 0].set(1)
+    target = jnp.zeros(size + 1, residual.dtype).at[0].set(beta)
+
+    def unfinished(carry):
+        *_, target, step = carry
+        return (step < size) & (step < budget) & (target[step] ** 2 > tolerance2)
+
+    def extend(carry):
+        basis, searched, triangle, rotations, target, step = carry
+        z, w = products(basis[step])
+        searched = searched.at[step].set(z)
+        column = basis @ w
+        w = w - column @ basis
+        again = basis @ w
+        w = w - again @ basis
+        column = column + again
+        height = jnp.linalg.norm(w)
+        basis = basis.at[step + 1].set(divide(w, height))
+        column = column.at[step + 1].set(height)
+
+        def rotate(i, column):
+            cosine, sine = rotations[i]
+            here, below = column[i], column[i + 1]
+            return (
+                column.at[i]
+                .set(cosine * here + sine * below)
+                .at[i + 1]
+                .set(cosine * below - sine * here)
+            )
+
+        column = jax.lax.fori_loop(0, step, rotate, column)
+        length = jnp.hypot(column[step], column[step + 1])
+        cosine, sine = divide(column[step], length), divide(column[step + 1], length)
+        rotations = rotations.at[step].set(jnp.stack([cosine, sine]))
+        # A column of zeros (the operator is singular) would make the triangle so, too.
+        column = column.at[step].set(jnp.where(length == 0, 1, length)).at[step + 1].set(0)
+        triangle = triangle.at[:, step].set(column[:-1])
+        here = target[step]
+        target = target.at[step].set(cosine * here).at[step + 1].set(-sine * here)
+        return basis, searched, triangle, rotations, target, step + 1
+
+    first = (basis, searched, triangle, rotations, target, jnp.array(0))
+    _, searched, triangle, _, target, steps = jax.lax.while_loop(unfinished, extend, first)
+    # Beyond the steps done the triangle is the identity and the target is masked to zero.
+    target = jnp.where(jnp.arange(size) < steps, target[:-1], 0)
+    weights = jax.scipy.linalg.solve_triangular(triangle, target)
+    return weights @ searched, steps

@@ -1,0 +1,35 @@
+"""Tolerances and counts, checked when a solver is made."""
+
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A solver with tolerances and a largest number of steps."""
+
+    @property
+    def rtol(self) -> float:
+        """Relative tolerance."""
+        ...
+
+    @property
+    def atol(self) -> float:
+        """Absolute tolerance."""
+        ...
+
+    @property
+    def max_steps(self) -> int:
+        """Largest number of steps."""
+        ...
+
+
+def check_limits(solver: Limited) -> None:
+    """Raise ValueError for tolerances that cannot be met, or no iteration allowed."""
+    name = type(solver).__name__
+    if solver.rtol < 0 or solver.atol < 0 or solver.rtol == solver.atol == 0:
+        raise ValueError(
+            f"{name}(rtol={solver.rtol}, atol={solver.atol}): tolerances must not be negative, and "
+            "one of them must be positive. Use rtol=1e-6 in float32, down to 1e-13 in float64."
+        )
+    if solver.max_steps < 1:
+        raise ValueError(f"{name}(max_steps={solver.max_steps}): at least 1 step must be allowed.")

@@ -1,0 +1,163 @@
+"""What every root solver owes: a root, its gradient, and an honest outcome."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import taylor_rate
+
+from impindiff.implicit import (
+    AbstractRootSolver,
+    Affine,
+    Anderson,
+    BiCGStab,
+    Newton,
+    Picard,
+    Result,
+    root,
+)
+
+CELLS = 24
+STRICT = BiCGStab(1e-13)
+SOLVERS: dict[type, Callable[..., AbstractRootSolver]] = {
+    Affine: lambda **limits: Affine(BiCGStab(**limits), STRICT),
+    Newton: partial(Newton, BiCGStab(1e-9), STRICT),
+    Picard: partial(Picard, STRICT),
+    Anderson: partial(Anderson, STRICT),
+}
+NONLINEAR = [kind for kind in SOLVERS if kind is not Affine]
+
+
+def burgers(unknown, inputs):
+    """One backward-Euler step of Burgers' equation, central differences on the unit circle."""
+    viscosity, dt, before = inputs
+    width = 1 / CELLS
+    ahead, behind = jnp.roll(unknown, -1), jnp.roll(unknown, 1)
+    advection = (ahead**2 - behind**2) / (4 * width)
+    diffusion = (ahead - 2 * unknown + behind) / width**2
+    return unknown - before + dt * (advection - viscosity * diffusion)
+
+
+def before(dtype=jnp.float64):
+    x = (np.arange(CELLS) + 0.5) / CELLS
+    return jnp.asarray(np.sin(2 * np.pi * x) + 0.3 * np.cos(4 * np.pi * x), dtype)
+
+
+def advance(solver, viscosity=0.01, dt=0.01, dtype=jnp.float64):
+    start = before(dtype)
+    inputs = (jnp.asarray(viscosity, dtype), jnp.asarray(dt, dtype), start)
+    return jax.jit(lambda i: root(burgers, i[2], i, solver))(inputs), inputs
+
+
+def test_every_solver_is_under_contract():
+    assert set(AbstractRootSolver.__subclasses__()) == set(SOLVERS)
+
+
+@pytest.mark.parametrize("kind", NONLINEAR, ids=lambda kind: kind.__name__)
+class TestContract:
+    @pytest.mark.parametrize("dtype, rtol", [(jnp.float64, 1e-12), (jnp.float32, 1e-5)])
+    def test_it_finds_a_root(self, kind, dtype, rtol):
+        (found, outcome), inputs = advance(SOLVERS[kind](rtol=rtol), dtype=dtype)
+        assert found.dtype == dtype
+        assert int(outcome.result) == Result.CONVERGED
+        at_zero = np.linalg.norm(burgers(0 * found, inputs))
+        relative = np.linalg.norm(burgers(found, inputs)) / at_zero
+        assert relative <= 2 * rtol
+        assert float(outcome.relative_residual) == pytest.approx(relative, rel=0.5, abs=1e-7)
+
+    @pytest.mark.parametrize("of", ["viscosity", "dt", "before"])
+    def test_its_gradient_passes_the_taylor_test(self, kind, of):
+        solver = SOLVERS[kind](rtol=1e-13)
+        point = {"viscosity": jnp.array(0.02), "dt": jnp.array(0.005), "before": before()}
+
+        def loss(value):
+            now = point | {of: value}
+            inputs = (now["viscosity"], now["dt"], now["before"])
+            return jnp.sum(root(burgers, before(), inputs, solver)[0] ** 4)
+
+        scale = 1e-3 if of != "before" else 1e-2
+        assert taylor_rate(loss, point[of], step=scale) >= 1.9
+
+    def test_it_agrees_with_newton(self, kind):
+        (found, _), _ = advance(SOLVERS[kind](rtol=1e-12))
+        (expected, _), _ = advance(SOLVERS[Newton](rtol=1e-13))
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+
+    def test_a_root_as_guess_needs_no_step(self, kind):
+        (exact, _), inputs = advance(SOLVERS[Newton](rtol=1e-14))
+        _, outcome = root(burgers, exact, inputs, SOLVERS[kind](rtol=1e-10))
+        assert int(outcome.steps) == 0 and bool(outcome.converged)
+
+    @pytest.mark.parametrize("guess, result", [(np.nan, Result.NOT_FINITE), (1.0, None)])
+    def test_where_there_is_no_root_it_ends_without_success(self, kind, guess, result):
+        def never_zero(unknown, inputs):
+            return unknown**2 + inputs
+
+        start, one = jnp.array([guess]), jnp.ones(1)
+        _, outcome = root(never_zero, start, one, SOLVERS[kind](rtol=1e-10))
+        assert not bool(outcome.converged)
+        assert result is None or int(outcome.result) == result
+
+    def test_too_few_steps_are_said(self, kind):
+        (_, outcome), _ = advance(SOLVERS[kind](rtol=1e-14, max_steps=1))
+        assert int(outcome.result) == Result.MAX_STEPS and int(outcome.steps) == 1
+
+    def test_a_batch_counts_each_sample(self, kind):
+        solver = SOLVERS[kind](rtol=1e-11)
+
+        def steps(strength):
+            inputs = (jnp.array(0.01), jnp.array(0.01), strength * before())
+            return root(burgers, inputs[2], inputs, solver)[1].steps
+
+        strengths = jnp.array([0.0, 0.1, 1.0])
+        together = jax.jit(jax.vmap(steps))(strengths)
+        assert [int(n) for n in together] == [int(steps(s)) for s in strengths]
+        assert int(together[0]) == 0 < int(together[1]) <= int(together[2])
+
+    @pytest.mark.parametrize(
+        "limits, said",
+        [({"rtol": -1.0}, "negative"), ({"rtol": 0.0}, "positive"), ({"max_steps": 0}, "at least")],
+    )
+    def test_limits_that_cannot_be_met_are_refused(self, kind, limits, said):
+        with pytest.raises(ValueError, match=said):
+            kind(**limits)
+
+
+def test_newton_converges_quadratically_near_the_root():
+    residuals = []
+    for steps in (1, 2, 3):
+        solver = Newton(BiCGStab(1e-14), STRICT, rtol=1e-15, max_steps=steps)
+        residuals.append(float(advance(solver, dt=0.003)[0][1].relative_residual))
+    first, second, third = np.log(residuals)
+    assert (third - second) / (second - first) > 1.5
+
+
+def test_newton_is_damped_where_the_full_step_leads_away():
+    """From 3, the full Newton step for arctan goes further and further out."""
+    found, outcome = root(
+        lambda u, shift: jnp.arctan(u) - shift, jnp.array([3.0]), jnp.array([0.1]), Newton()
+    )
+    assert bool(outcome.converged)
+    np.testing.assert_allclose(found, np.tan(0.1), rtol=1e-5)
+
+
+def test_anderson_needs_fewer_steps_than_picard():
+    (_, plain), _ = advance(Picard(STRICT, rtol=1e-10), viscosity=0.005, dt=0.004)
+    (_, fast), _ = advance(Anderson(STRICT, rtol=1e-10), viscosity=0.005, dt=0.004)
+    assert bool(plain.converged) and bool(fast.converged)
+    assert int(fast.steps) < int(plain.steps)
+
+
+@pytest.mark.parametrize("relaxation", [0.0, 2.0, -1.0])
+def test_picard_refuses_a_relaxation_that_cannot_work(relaxation):
+    with pytest.raises(ValueError, match="relaxation"):
+        Picard(relaxation=relaxation)
+
+
+@pytest.mark.parametrize("wrong", [{"memory": 0}, {"mixing": 0.0}, {"regularisation": -1.0}])
+def test_anderson_refuses_what_cannot_work(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Anderson(**wrong)
