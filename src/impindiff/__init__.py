@@ -16,14 +16,27 @@ if TYPE_CHECKING:
     from impindiff.data import grid_of, open_dataset, save_dataset
     from impindiff.forecast import evaluate, predict
     from impindiff.grid import Axis, Grid
-    from impindiff.implicit import AdjointOutcome, Affine, BiCGStab, Jacobi, Outcome, root
+    from impindiff.implicit import (
+        CG,
+        GMRES,
+        AdjointOutcome,
+        Affine,
+        Anderson,
+        BiCGStab,
+        Jacobi,
+        Newton,
+        Outcome,
+        Picard,
+        check_gradient,
+        root,
+    )
     from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
     from impindiff.latent import Parameter, SineField
     from impindiff.report import write_report
     from impindiff.rollout import TimeGrid, Trajectory, simulate
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import System, advection_diffusion
-    from impindiff.terms import Advection, Diffusion, Source
+    from impindiff.terms import Advection, Diffusion, Source, fourier
     from impindiff.train import LBFGS, Adam, fit
 
 __version__ = "0.1.0"
@@ -33,20 +46,25 @@ __all__ = [
     "AdjointOutcome",
     "Advection",
     "Affine",
+    "Anderson",
     "Axis",
     "BackwardEuler",
     "BiCGStab",
     "CASES",
+    "CG",
     "CrankNicolson",
     "Diffusion",
     "ForwardEuler",
+    "GMRES",
     "Grid",
     "InputError",
     "Jacobi",
     "LBFGS",
+    "Newton",
     "NumericsError",
     "Outcome",
     "Parameter",
+    "Picard",
     "RunFolder",
     "RungeKutta4",
     "SineField",
@@ -56,8 +74,10 @@ __all__ = [
     "TimeGrid",
     "Trajectory",
     "advection_diffusion",
+    "check_gradient",
     "evaluate",
     "fit",
+    "fourier",
     "grid_of",
     "open_dataset",
     "predict",

@@ -67,28 +67,20 @@ def test_an_unknown_diffusivity_is_recovered(tmp_path: Path):
     assert found == pytest.approx(DIFFUSIVITY, rel=1e-4)
 
 
-def test_zarr_single_precision_coordinates_and_a_late_start(tmp_path: Path):
-    """The same numbers in another wrapping give the same history."""
-    changes = {"training.stages": ADAM}
-    plain = run(tmp_path, changes)
+def test_zarr_single_precision_coordinates_and_a_late_start(finished: Path, tmp_path: Path):
+    """The same numbers in another wrapping give the same results."""
     data = make_dataset()
     coordinates = {"time": data["time"] + 3.5, "x": data["x"], "y": data["y"]}
     wrapped = data.assign_coords({k: v.values.astype(np.float32) for k, v in coordinates.items()})
-    (tmp_path / "other").mkdir()
-    config, _ = write_problem(
-        tmp_path / "other", {**changes, "time.until": 3.7, "data.train_times": [3.6]}, data
-    )
-    save(wrapped, tmp_path / "other" / "data.zarr")
-    out = RunFolder(tmp_path / "other" / "run")
-    train_run(load_config(config), tmp_path / "other" / "data.zarr", out)
-    first, second = (r.read_json("summary.json") for r in (plain, out))
+    config, _ = write_problem(tmp_path, {"time.until": 3.7, "data.train_times": [3.6]})
+    save(wrapped, tmp_path / "data.zarr")
+    out = RunFolder(tmp_path / "run")
+    train_run(load_config(config), tmp_path / "data.zarr", out)
+    first, second = (r.read_json("summary.json") for r in (RunFolder(finished / "run"), out))
     assert second["training_times"] == [3.6]
-    np.testing.assert_allclose(
-        second["fields"]["concentration"]["relative_l1_percent"],
-        first["fields"]["concentration"]["relative_l1_percent"],
-        rtol=1e-3,
-    )
-    assert second["fields"]["concentration"]["time"] == [3.5, 3.55, 3.6, 3.65, 3.7]
+    found, expected = (s["fields"]["concentration"] for s in (second, first))
+    assert found["time"] == [3.5, 3.55, 3.6, 3.65, 3.7]
+    assert found["relative_l1_percent"] == pytest.approx(expected["relative_l1_percent"], rel=0.01)
 
 
 def test_names_in_other_alphabets(tmp_path: Path):
@@ -97,6 +89,7 @@ def test_names_in_other_alphabets(tmp_path: Path):
         "data.field": "концентрация",
         "system.velocity.names": ["vitesse é"],
         "training.stages": ADAM,
+        "time.scheme": "forward-euler",
     }
     folder = tmp_path / "mit Leerzeichen 数据"
     folder.mkdir()

@@ -47,6 +47,8 @@ CONFIGS = [
     ({"data.train_times": [0.0]}, ["training time 0 is the initial time"]),
     ({"time.until": 0.0}, ["time.until is 0, but the data starts at 0"]),
     ({"time.until": -1.0}, ["time.until is -1, but the data starts at 0"]),
+    ({"time.until": 1e9}, ["from 0 to 1e+09 by steps of 0.05 are more than"]),
+    ({"training.stages.0.dt": 1e-12}, ["by steps of 1e-12 are more than"]),
     (
         {"grid": [AXIS]},
         ["grid: ", "data.nc", "y: in the data 6 cells on [0, 1], asked for no such"],
@@ -170,8 +172,13 @@ def test_data_in_the_folder_are_named_relative_to_it(tmp_path: Path):
 
 def test_a_link_to_data_need_not_lead_to_a_name_with_a_suffix(tmp_path: Path):
     """As large files are kept in annexes."""
-    config, data = write_problem(tmp_path, {"training.stages.0.epochs": 1})
+    config, data = write_problem(tmp_path)
     data.rename(tmp_path / "SHA256E-s123")
     data.symlink_to(tmp_path / "SHA256E-s123")
-    train_run(load_config(config), data, RunFolder(tmp_path / "run"))
+
+    def stop(record) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(load_config(config), data, RunFolder(tmp_path / "run"), watch=stop)
     assert RunFolder(tmp_path / "run").config().data.file == str(data)

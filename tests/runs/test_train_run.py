@@ -209,7 +209,7 @@ def test_a_loss_that_turns_nan_leaves_a_run_that_forecasts(finished: Path, tmp_p
 
 
 def test_an_end_between_the_datas_times_is_not_compared_with_another_time(tmp_path: Path):
-    config, data = write_problem(tmp_path, {"time.until": 0.18, "training.stages.0.epochs": 1})
+    config, data = write_problem(tmp_path, {"time.until": 0.18})
     out = RunFolder(tmp_path / "run")
     scores = train_run(load_config(config), data, out)
     assert scores.fields["concentration"].time == pytest.approx([0, 0.05, 0.1, 0.15])
@@ -220,7 +220,7 @@ def test_an_end_between_the_datas_times_is_not_compared_with_another_time(tmp_pa
 
 
 def test_an_end_after_the_data_is_forecast_without_truth(tmp_path: Path):
-    config, data = write_problem(tmp_path, {"time.until": 0.5, "training.stages.0.epochs": 1})
+    config, data = write_problem(tmp_path, {"time.until": 0.5})
     out = RunFolder(tmp_path / "run")
     scores = train_run(load_config(config), data, out)
     assert scores.fields["concentration"].time[-1] == pytest.approx(0.2)
@@ -235,7 +235,7 @@ def sparse() -> xr.Dataset:
 
 
 def test_test_samples_that_were_seldom_observed_do(tmp_path: Path):
-    config, data = write_problem(tmp_path, {"training.stages.0.epochs": 1}, sparse())
+    config, data = write_problem(tmp_path, data=sparse())
     out = RunFolder(tmp_path / "run")
     scores = train_run(load_config(config), data, out).fields["concentration"]
     assert scores.time == pytest.approx([0, 0.05, 0.1, 0.15])

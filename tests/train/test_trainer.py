@@ -94,15 +94,6 @@ def test_what_is_known_stays_as_it_is(dataset, system, observations):
     assert not eqx.tree_equal(trained, system)
 
 
-def test_a_number_is_recovered(dataset):
-    grid = ipd.grid_of(dataset, "concentration")
-    unknown = ipd.Parameter("diffusivity", 0.2, (1e-4, 1.0))
-    velocity = jnp.asarray(dataset["advection_x"].values[None], jnp.float32)
-    system = advection_diffusion(grid, velocity, unknown)
-    trained = fit(system, dataset, samples=":", times=[0.05, 0.2], dt=DT, stages=[LBFGS(40)])
-    assert float(trained.latents()["diffusivity"][0]) == pytest.approx(DIFFUSIVITY, rel=1e-4)
-
-
 def test_gaps_in_the_snapshots_are_no_obstacle(dataset, system, observations):
     dataset["concentration"].values[:, 2, ::3] = np.nan
     fit_to = Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1])
