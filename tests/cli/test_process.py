@@ -127,6 +127,7 @@ def test_a_disk_that_fills_up_stops_a_training_that_can_go_on(whole: Path):
     assert losses(out) == losses(whole / "whole")
 
 
+@pytest.mark.slow
 def test_an_interrupt_that_a_callback_swallows_comes_again(tmp_path: Path):
     """JAX runs Python in the garbage collector; what is raised there is only printed."""
     script = (
