@@ -63,7 +63,8 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         checkpoint_every: int = 50,
     ) -> None:
-        self.learned, self.frozen = eqx.partition(system, learned_mask(system))
+        learned, self.frozen = eqx.partition(system, learned_mask(system))
+        self.learned = _strongly_typed(learned)
         if not jax.tree.leaves(self.learned):
             raise InputError(
                 "the system has nothing to learn: give a coefficient as a latent (SineField, "
@@ -168,13 +169,19 @@ class Trainer:
 # At module level, so that a second training of the same shape need not compile again.
 @eqx.filter_jit
 def _init(optimiser, stepper, dt, frozen, observations, learned):
-    return optimiser.init(make_objective(frozen, observations, stepper, dt), learned)
+    objective = make_objective(frozen, observations, stepper, dt)
+    return _strongly_typed(optimiser.init(objective, learned))
 
 
 @eqx.filter_jit
 def _update(optimiser, stepper, dt, frozen, observations, learned, state):
     objective = make_objective(frozen, observations, stepper, dt)
-    return optimiser.update(objective, learned, state)
+    return _strongly_typed(optimiser.update(objective, learned, state))
+
+
+def _strongly_typed(tree: PyTree) -> PyTree:
+    """Without weak types, which a checkpoint cannot hold: what is restored is what was saved."""
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), tree)
 
 
 def _record(
