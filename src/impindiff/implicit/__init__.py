@@ -16,6 +16,7 @@ from impindiff.implicit._outcome import AdjointOutcome, Outcome, Result
 from impindiff.implicit._preconditioner import AbstractPreconditioner, Jacobi
 from impindiff.implicit._root import root
 from impindiff.implicit._solver import AbstractRootSolver
+from impindiff.implicit._stencil import Stencil, neighbour
 
 __all__ = [
     "CG",
@@ -35,6 +36,8 @@ __all__ = [
     "Outcome",
     "Picard",
     "Result",
+    "Stencil",
     "check_gradient",
+    "neighbour",
     "root",
 ]

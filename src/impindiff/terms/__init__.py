@@ -1,10 +1,10 @@
 """Conservative finite-volume terms."""
 
+from impindiff.implicit import Stencil
 from impindiff.terms._advection import Advection
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._preconditioners import Assembled, Preconditioning, fourier, jacobi
 from impindiff.terms._source import Source
-from impindiff.terms._stencil import Stencil
 from impindiff.terms._term import AbstractSource, AbstractTerm, AbstractTwoPointFlux
 
 __all__ = [

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from impindiff._errors import InputError
 from impindiff.grid import Grid
-from impindiff.terms._stencil import neighbour
+from impindiff.implicit import neighbour
 from impindiff.terms._term import AbstractTwoPointFlux, FaceCoefficients
 
 SCHEMES = ("upwind", "central")

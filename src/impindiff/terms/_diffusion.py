@@ -9,7 +9,7 @@ from jax.core import Tracer
 
 from impindiff._errors import InputError
 from impindiff.grid import Grid
-from impindiff.terms._stencil import neighbour
+from impindiff.implicit import neighbour
 from impindiff.terms._term import AbstractTwoPointFlux, FaceCoefficients
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Array, Complex
 
 from impindiff._types import Scalar
-from impindiff.implicit import AbstractPreconditioner, Fourier, Jacobi
-from impindiff.terms._stencil import Stencil
+from impindiff.implicit import AbstractPreconditioner, Fourier, Jacobi, Stencil
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff.grid import Grid
-from impindiff.terms._stencil import Stencil, neighbour
+from impindiff.implicit import Stencil, neighbour
 
 FaceCoefficients = tuple[Float[Array, "..."], Float[Array, "..."]]
 

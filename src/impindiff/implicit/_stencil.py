@@ -1,8 +1,9 @@
-r"""The assembled form of linear two-point fluxes.
+r"""Operators that couple a cell of a structured grid with its face neighbours.
 
 One coefficient for a cell and each of its neighbours,
-$(S u)_i = c_i u_i + \sum_a (l^a_i\, u_{i-1_a} + r^a_i\, u_{i+1_a})$ on a periodic grid. A product
-reads each array once, which no chain of face interpolations and divergences does.
+$(S u)_i = c_i u_i + \sum_a (l^a_i\, u_{i-1_a} + r^a_i\, u_{i+1_a})$. Indices wrap around: where a
+grid has a boundary, the coefficients that would reach across it are zero. A product reads each
+array once, which no chain of face interpolations and divergences does.
 """
 
 from typing import Self, final
@@ -49,3 +50,20 @@ class Stencil(eqx.Module):
             )
         )
         return Stencil(self.centre + other.centre, sides)
+
+    def transpose(self) -> "Stencil":
+        """The stencil of the transposed map: what a cell gave, it now takes."""
+
+        def shifted(coefficient: Coefficient, axis: int, offset: int) -> Coefficient:
+            return neighbour(coefficient, axis, offset) if jnp.ndim(coefficient) else coefficient
+
+        sides = tuple(
+            (shifted(upper, axis, -1), shifted(lower, axis, +1))
+            for axis, (lower, upper) in enumerate(self.sides)
+        )
+        return Stencil(self.centre, sides)
+
+    def shifted_identity(self, weight: Float[Array, ""] | float) -> "Stencil":
+        r"""The stencil of $I - w S$, the operator of an implicit step."""
+        sides = tuple((-weight * lower, -weight * upper) for lower, upper in self.sides)
+        return Stencil(1 - weight * self.centre, sides)
