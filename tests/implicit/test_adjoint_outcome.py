@@ -7,11 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff.implicit import AdjointOutcome, Affine, BiCGStab, Outcome, Result, root
+from impindiff.implicit import (
+    AdjointOutcome,
+    Affine,
+    BiCGStab,
+    ImplicitAdjoint,
+    Outcome,
+    Result,
+    root,
+)
 
 SIZE = 16
 TIGHT = BiCGStab(1e-12)
 HOPELESS = BiCGStab(1e-12, max_steps=1)
+QUIET = ImplicitAdjoint(HOPELESS, on_failure="nan")
 
 
 def system(dtype=jnp.float64):
@@ -61,11 +70,11 @@ def test_a_failed_adjoint_gives_nan_and_says_so():
     assert np.isnan(gradient).all()
 
 
-def test_a_failed_tangent_solve_gives_nan():
+def test_a_failed_tangent_solve_gives_nan_where_that_is_asked_for():
     matrix, rhs = system()
 
     def solution(rhs):
-        return root(residual, jnp.zeros(SIZE), (matrix, rhs), Affine(TIGHT, HOPELESS))[0]
+        return root(residual, jnp.zeros(SIZE), (matrix, rhs), Affine(TIGHT, QUIET))[0]
 
     value, tangent = jax.jit(partial(jax.jvp, solution))((rhs,), (rhs,))
     np.testing.assert_allclose(value, np.linalg.solve(matrix, rhs), rtol=1e-8)
@@ -78,7 +87,7 @@ def test_the_probe_may_be_left_out():
     np.testing.assert_array_equal(
         without(rhs, Affine(TIGHT, TIGHT)), gradient_and_report(Affine(TIGHT, TIGHT))[0]
     )
-    assert np.isnan(without(rhs, Affine(TIGHT, HOPELESS))).all()
+    assert np.isnan(without(rhs, Affine(TIGHT, QUIET))).all()
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf])
@@ -139,7 +148,8 @@ def test_a_failed_sample_leaves_the_others_their_gradients():
     @jax.vmap
     @jax.grad
     def gradient(rhs):
-        found, _ = root(residual, jnp.zeros(SIZE), (matrix, rhs), Affine(TIGHT, TIGHT))
+        quiet = Affine(TIGHT, ImplicitAdjoint(TIGHT, on_failure="nan"))
+        found, _ = root(residual, jnp.zeros(SIZE), (matrix, rhs), quiet)
         return jnp.sum(found**2)
 
     found = gradient(jnp.stack([rhs, rhs.at[0].set(jnp.nan), rhs]))
@@ -147,8 +157,8 @@ def test_a_failed_sample_leaves_the_others_their_gradients():
 
 
 def test_outcomes_that_are_as_good_as_can_be_count_as_converged():
-    results = jnp.arange(5)
-    outcome = Outcome(results, jnp.zeros(5, int), jnp.zeros(5))
+    results = jnp.arange(len(Result))
+    outcome = Outcome(results, jnp.zeros(results.size, int), jnp.zeros(results.size))
     assert [Result(r) for r in np.flatnonzero(outcome.converged)] == [
         Result.CONVERGED,
         Result.ROUND_OFF,

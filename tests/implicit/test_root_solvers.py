@@ -91,7 +91,7 @@ class TestContract:
         _, outcome = root(burgers, exact, inputs, SOLVERS[kind](rtol=1e-10))
         assert int(outcome.steps) == 0 and bool(outcome.converged)
 
-    @pytest.mark.parametrize("guess, result", [(np.nan, Result.NOT_FINITE), (1.0, None)])
+    @pytest.mark.parametrize("guess, result", [(np.nan, Result.GUESS_NOT_FINITE), (1.0, None)])
     def test_where_there_is_no_root_it_ends_without_success(self, kind, guess, result):
         def never_zero(unknown, inputs):
             return unknown**2 + inputs

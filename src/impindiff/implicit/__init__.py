@@ -3,6 +3,7 @@
 Knows `residual(u, inputs)` and linear algebra, never physics; usable on its own.
 """
 
+from impindiff.implicit._adjoint import AbstractAdjoint, SolveContext
 from impindiff.implicit._affine import Affine
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check_gradient
@@ -10,17 +11,21 @@ from impindiff.implicit._cg import CG
 from impindiff.implicit._fixed_point import Anderson, Picard
 from impindiff.implicit._fourier import Fourier
 from impindiff.implicit._gmres import GMRES
+from impindiff.implicit._implicit_adjoint import ImplicitAdjoint
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._newton import Newton
+from impindiff.implicit._one_step_adjoint import OneStepAdjoint
 from impindiff.implicit._outcome import AdjointOutcome, Outcome, Result
 from impindiff.implicit._preconditioner import AbstractPreconditioner, Jacobi
 from impindiff.implicit._root import root
 from impindiff.implicit._solver import AbstractRootSolver
 from impindiff.implicit._stencil import Stencil, neighbour
+from impindiff.implicit._unrolled_adjoint import UnrolledAdjoint
 
 __all__ = [
     "CG",
     "GMRES",
+    "AbstractAdjoint",
     "AbstractLinearSolver",
     "AbstractPreconditioner",
     "AbstractRootSolver",
@@ -31,12 +36,16 @@ __all__ = [
     "DirectionCheck",
     "Fourier",
     "GradientCheck",
+    "ImplicitAdjoint",
     "Jacobi",
     "Newton",
+    "OneStepAdjoint",
     "Outcome",
     "Picard",
     "Result",
+    "SolveContext",
     "Stencil",
+    "UnrolledAdjoint",
     "check_gradient",
     "neighbour",
     "root",

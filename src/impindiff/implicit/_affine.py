@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from typing import final
 
+import equinox as eqx
 import jax
 
-from impindiff._types import Vector
+from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
+from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._linear import AbstractLinearSolver
+from impindiff.implicit._loop import Loop, while_loop
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AbstractRootSolver
@@ -21,23 +25,26 @@ class Affine(AbstractRootSolver):
     Args:
         linear: solver of the forward system, $\lVert R(u) \rVert \le \mathrm{rtol}\,\lVert b
             \rVert$; starts from the guess.
-        adjoint: solver of the transposed system, of which only gradients are made. Its right-hand
-            sides may be many orders of magnitude smaller than the states, so its tolerance should
-            be relative.
+        adjoint: how gradients are made.
 
     A residual that is not affine gives a wrong root with no sign of it here: the caller knows the
     equation.
     """
 
     linear: AbstractLinearSolver = BiCGStab(rtol=1e-6)
-    adjoint: AbstractLinearSolver = BiCGStab(rtol=1e-5)
+    adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
 
     def solve(
         self,
         residual: Callable[[Vector], Vector],
         guess: Vector,
-        preconditioner: AbstractPreconditioner | None,
+        preconditioner: AbstractPreconditioner | None = None,
+        *,
+        rtol: Scalar | None = None,
+        loop: Loop = while_loop,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
         at_zero, operator = jax.linearize(residual, tree.zeros_like(guess))
-        return self.linear.solve(operator, tree.negate(at_zero), guess, preconditioner)
+        return self.linear.solve(
+            operator, tree.negate(at_zero), guess, preconditioner, rtol=rtol, loop=loop
+        )

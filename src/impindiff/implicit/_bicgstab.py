@@ -10,12 +10,8 @@ import jax.numpy as jnp
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import (
-    AbstractLinearSolver,
-    Iterated,
-    Operator,
-    divide,
-)
+from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator, divide
+from impindiff.implicit._loop import Loop
 
 
 @final
@@ -54,6 +50,7 @@ class BiCGStab(AbstractLinearSolver):
         residual: Vector,
         tolerance2: Scalar,
         precondition: Callable[[Vector], Vector],
+        loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
         tiny = jnp.finfo(tree.scalar_dtype(residual)).tiny
@@ -88,5 +85,5 @@ class BiCGStab(AbstractLinearSolver):
         norm2 = tree.dot(residual, residual)
         zero = tree.zeros_like(residual)
         first = (zero, residual, residual, residual, norm2, norm2, jnp.array(0))
-        x, *_, norm2, iterations = jax.lax.while_loop(unfinished, step, first)
-        return x, norm2, iterations
+        x, *_, norm2, iterations = loop(unfinished, step, first, self.max_steps)
+        return Iterated(x, norm2, iterations)

@@ -6,18 +6,19 @@ $\theta\Delta t F$ contracts; a preconditioner widens where it does.
 """
 
 from collections.abc import Callable
-from typing import final
+from typing import NamedTuple, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from impindiff._types import Vector
+from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
-from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._adjoint import AbstractAdjoint
+from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver
+from impindiff.implicit._loop import Loop, while_loop
 from impindiff.implicit._nonlinear import conclude, residual_scale
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
@@ -35,7 +36,7 @@ class Picard(AbstractRootSolver):
     Needs no Jacobian and, where it converges, no more than one evaluation an iteration.
 
     Args:
-        adjoint: solver of the adjoint system.
+        adjoint: how gradients are made.
         relaxation: $\omega$.
         rtol: tolerance relative to the residual at zero.
         atol: absolute tolerance.
@@ -44,7 +45,7 @@ class Picard(AbstractRootSolver):
     Raises: ValueError for tolerances, counts or a relaxation that cannot work.
     """
 
-    adjoint: AbstractLinearSolver = BiCGStab(rtol=1e-5)
+    adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
     relaxation: float = eqx.field(static=True, default=1.0)
     rtol: float = eqx.field(static=True, default=1e-6)
     atol: float = eqx.field(static=True, default=0.0)
@@ -64,12 +65,14 @@ class Picard(AbstractRootSolver):
         self,
         residual: Callable[[Vector], Vector],
         guess: Vector,
-        preconditioner: AbstractPreconditioner | None,
+        preconditioner: AbstractPreconditioner | None = None,
+        *,
+        rtol: Scalar | None = None,
+        loop: Loop = while_loop,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
-        return _anderson(
-            residual, guess, preconditioner, self, memory=0, mixing=self.relaxation, shrink=0.0
-        )
+        system = _System(residual, guess, preconditioner)
+        return _anderson(system, self, rtol, loop, memory=0, mixing=self.relaxation, shrink=0.0)
 
 
 @final
@@ -82,7 +85,7 @@ class Anderson(AbstractRootSolver):
     \beta f_k - (\Delta U + \beta \Delta F)\gamma$.
 
     Args:
-        adjoint: solver of the adjoint system.
+        adjoint: how gradients are made.
         memory: $m$; each costs two vectors.
         mixing: $\beta$.
         regularisation: $\epsilon$, keeps nearly dependent residuals from giving large $\gamma$.
@@ -94,7 +97,7 @@ class Anderson(AbstractRootSolver):
     Reference: Walker & Ni, SIAM J. Numer. Anal. 49 (2011) 1715.
     """
 
-    adjoint: AbstractLinearSolver = BiCGStab(rtol=1e-5)
+    adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
     memory: int = eqx.field(static=True, default=5)
     mixing: float = eqx.field(static=True, default=1.0)
     regularisation: float = eqx.field(static=True, default=1e-10)
@@ -116,30 +119,43 @@ class Anderson(AbstractRootSolver):
         self,
         residual: Callable[[Vector], Vector],
         guess: Vector,
-        preconditioner: AbstractPreconditioner | None,
+        preconditioner: AbstractPreconditioner | None = None,
+        *,
+        rtol: Scalar | None = None,
+        loop: Loop = while_loop,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
         return _anderson(
-            residual,
-            guess,
-            preconditioner,
+            _System(residual, guess, preconditioner),
             self,
+            rtol,
+            loop,
             memory=self.memory,
             mixing=self.mixing,
             shrink=self.regularisation,
         )
 
 
-def _anderson(residual, guess, preconditioner, solver, *, memory, mixing, shrink):
+class _System(NamedTuple):
+    residual: Callable[[Vector], Vector]
+    guess: Vector
+    preconditioner: AbstractPreconditioner | None
+
+
+def _anderson(system: _System, solver, rtol, loop: Loop, *, memory, mixing, shrink):
     """Both iterations: Picard's is Anderson's without memory."""
+    residual, guess, preconditioner = system
     scale = residual_scale(residual, guess)
-    goal = jnp.maximum(solver.rtol * scale, solver.atol)
+    tolerance = solver.rtol if rtol is None else jnp.maximum(rtol, solver.rtol)
+    goal = jnp.maximum(tolerance * scale, solver.atol)
     precondition = (lambda v: v) if preconditioner is None else preconditioner.apply
     flat_guess, unravel = ravel_pytree(guess)
 
     def evaluate(flat):
         value = residual(unravel(flat))
-        return ravel_pytree(tree.negate(precondition(value)))[0], tree.norm(value)
+        return ravel_pytree(tree.negate(precondition(value)))[0], jax.lax.stop_gradient(
+            tree.norm(value)
+        )
 
     def unfinished(carry):
         *_, norm, best, fails, steps = carry
@@ -167,6 +183,6 @@ def _anderson(residual, guess, preconditioner, solver, *, memory, mixing, shrink
     empty = jnp.zeros((memory, flat_guess.size), flat_guess.dtype)
     zero = jnp.array(0)
     first = (flat_guess, f, empty, empty, norm, norm, zero, zero)
-    u, *_, norm, _, fails, steps = jax.lax.while_loop(unfinished, step, first)
-    outcome = conclude(norm, goal, scale, fails >= _PATIENCE, steps, steps)
+    u, *_, norm, _, fails, steps = loop(unfinished, step, first, solver.max_steps)
+    outcome = conclude(guess, norm, goal, scale, fails >= _PATIENCE, steps, steps)
     return unravel(u), outcome

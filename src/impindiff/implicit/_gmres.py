@@ -11,12 +11,8 @@ from jax.flatten_util import ravel_pytree
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import (
-    AbstractLinearSolver,
-    Iterated,
-    Operator,
-    divide,
-)
+from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator, divide
+from impindiff.implicit._loop import Loop
 
 
 @final
@@ -54,6 +50,7 @@ class GMRES(AbstractLinearSolver):
         residual: Vector,
         tolerance2: Scalar,
         precondition: Callable[[Vector], Vector],
+        loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
         flat, unravel = ravel_pytree(residual)
@@ -70,7 +67,7 @@ class GMRES(AbstractLinearSolver):
         def cycle(carry):
             x, r, norm2, iterations, _ = carry
             budget = self.max_steps - iterations
-            correction, steps = _cycle(products, r, tolerance2, size, budget)
+            correction, steps = _cycle(products, r, tolerance2, size, budget, loop)
             x = x + correction
             # Formed anew at each restart: it is what the next cycle has to remove.
             r = flat - ravel_pytree(operator(unravel(x)))[0]
@@ -79,13 +76,15 @@ class GMRES(AbstractLinearSolver):
 
         norm2 = tree.dot(residual, residual)
         first = (jnp.zeros_like(flat), flat, norm2, jnp.array(0), jnp.array(False))
-        x, _, norm2, iterations, _ = jax.lax.while_loop(unfinished, cycle, first)
-        return unravel(x), norm2, iterations
+        # At least one iteration a cycle; all but the last do as many as there are vectors.
+        most_cycles = -(-self.max_steps // size) + 1
+        x, _, norm2, iterations, _ = loop(unfinished, cycle, first, most_cycles)
+        return Iterated(unravel(x), norm2, iterations)
 
 
-def _cycle(products, residual, tolerance2: Scalar, size: int, budget):
+def _cycle(products, residual, tolerance2: Scalar, size: int, budget, loop: Loop):
     """At most `size` steps of Arnoldi's process, and the correction of least residual."""
-    beta = jnp.linalg.norm(residual)
+    beta = tree.norm(residual)
     basis = jnp.zeros((size + 1, residual.size), residual.dtype).at[0].set(divide(residual, beta))
     searched = jnp.zeros((size, residual.size), residual.dtype)
     # The Hessenberg matrix, made triangular by rotations as it grows; ones where it has not grown.
@@ -106,22 +105,19 @@ def _cycle(products, residual, tolerance2: Scalar, size: int, budget):
         again = basis @ w
         w = w - again @ basis
         column = column + again
-        height = jnp.linalg.norm(w)
+        height = tree.norm(w)
         basis = basis.at[step + 1].set(divide(w, height))
         column = column.at[step + 1].set(height)
 
-        def rotate(i, column):
+        def rotate(carry):
+            i, column = carry
             cosine, sine = rotations[i]
             here, below = column[i], column[i + 1]
-            return (
-                column.at[i]
-                .set(cosine * here + sine * below)
-                .at[i + 1]
-                .set(cosine * below - sine * here)
-            )
+            rotated = (cosine * here + sine * below, cosine * below - sine * here)
+            return i + 1, column.at[i].set(rotated[0]).at[i + 1].set(rotated[1])
 
-        column = jax.lax.fori_loop(0, step, rotate, column)
-        length = jnp.hypot(column[step], column[step + 1])
+        _, column = loop(lambda carry: carry[0] < step, rotate, (jnp.array(0), column), size)
+        length = tree.root_of(column[step] ** 2 + column[step + 1] ** 2)
         cosine, sine = divide(column[step], length), divide(column[step + 1], length)
         rotations = rotations.at[step].set(jnp.stack([cosine, sine]))
         # A column of zeros (the operator is singular) would make the triangle so, too.
@@ -132,7 +128,7 @@ def _cycle(products, residual, tolerance2: Scalar, size: int, budget):
         return basis, searched, triangle, rotations, target, step + 1
 
     first = (basis, searched, triangle, rotations, target, jnp.array(0))
-    _, searched, triangle, _, target, steps = jax.lax.while_loop(unfinished, extend, first)
+    _, searched, triangle, _, target, steps = loop(unfinished, extend, first, size)
     # Beyond the steps done the triangle is the identity and the target is masked to zero.
     target = jnp.where(jnp.arange(size) < steps, target[:-1], 0)
     weights = jax.scipy.linalg.solve_triangular(triangle, target)

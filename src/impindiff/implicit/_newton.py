@@ -14,9 +14,12 @@ import jax.numpy as jnp
 
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
+from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver
+from impindiff.implicit._loop import Loop, while_loop
 from impindiff.implicit._nonlinear import conclude, residual_scale
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
@@ -38,7 +41,7 @@ class Newton(AbstractRootSolver):
 
     Args:
         linear: solver of the steps' systems; its own tolerance is the tightest it is asked for.
-        adjoint: solver of the transposed system.
+        adjoint: how gradients are made.
         rtol: tolerance relative to the residual at zero.
         atol: absolute tolerance.
         max_steps: most Newton steps.
@@ -48,7 +51,7 @@ class Newton(AbstractRootSolver):
     """
 
     linear: AbstractLinearSolver = BiCGStab(rtol=1e-6)
-    adjoint: AbstractLinearSolver = BiCGStab(rtol=1e-5)
+    adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
     rtol: float = eqx.field(static=True, default=1e-6)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=30)
@@ -61,12 +64,16 @@ class Newton(AbstractRootSolver):
         self,
         residual: Callable[[Vector], Vector],
         guess: Vector,
-        preconditioner: AbstractPreconditioner | None,
+        preconditioner: AbstractPreconditioner | None = None,
+        *,
+        rtol: Scalar | None = None,
+        loop: Loop = while_loop,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
         scale = residual_scale(residual, guess)
-        goal = jnp.maximum(self.rtol * scale, self.atol)
-        start = tree.norm(residual(guess))
+        tolerance = self.rtol if rtol is None else jnp.maximum(rtol, self.rtol)
+        goal = jnp.maximum(tolerance * scale, self.atol)
+        start = jax.lax.stop_gradient(tree.norm(residual(guess)))
 
         def unfinished(carry):
             _, norm, _, steps, _, stalled = carry
@@ -76,9 +83,9 @@ class Newton(AbstractRootSolver):
             u, norm, forcing, steps, iterations, _ = carry
             value, jacobian = jax.linearize(residual, u)
             direction, outcome = self.linear.solve(
-                jacobian, tree.negate(value), None, preconditioner, rtol=forcing
+                jacobian, tree.negate(value), None, preconditioner, rtol=forcing, loop=loop
             )
-            u, after, moved = _along(residual, u, direction, norm)
+            u, after, moved = _along(residual, u, direction, norm, loop)
             ratio2 = (after / norm) ** 2
             # Never tighter than the goal needs: the last step would solve for digits nobody asked
             # for.
@@ -97,11 +104,12 @@ class Newton(AbstractRootSolver):
             jnp.array(0),
             jnp.array(False),
         )
-        u, norm, _, steps, iterations, stalled = jax.lax.while_loop(unfinished, step, first)
-        return u, conclude(norm, goal, scale, stalled, steps, iterations)
+        last = loop(unfinished, step, first, self.max_steps)
+        u, norm, _, steps, iterations, stalled = last
+        return u, conclude(guess, norm, goal, scale, stalled, steps, iterations)
 
 
-def _along(residual, start: Vector, direction: Vector, norm: Scalar):
+def _along(residual, start: Vector, direction: Vector, norm: Scalar, loop: Loop):
     """Go the longest of the steps 1, 1/2, 1/4, ... at which the residual falls, or nowhere."""
 
     def falls(length, after):
@@ -109,7 +117,8 @@ def _along(residual, start: Vector, direction: Vector, norm: Scalar):
 
     def at(length):
         point = jax.tree.map(lambda u, d: u + length * d, start, direction)
-        return point, tree.norm(residual(point))
+        # Norms steer; what they steer has no derivative.
+        return point, jax.lax.stop_gradient(tree.norm(residual(point)))
 
     def unfinished(carry):
         _, after, length, count = carry
@@ -121,7 +130,8 @@ def _along(residual, start: Vector, direction: Vector, norm: Scalar):
         return point, after, length / 2, count + 1
 
     one = jnp.ones_like(norm)
-    point, after, length, _ = jax.lax.while_loop(unfinished, halve, (*at(one), one, jnp.array(0)))
+    first = (*at(one), one, jnp.array(0))
+    point, after, length, _ = loop(unfinished, halve, first, _MOST_HALVINGS)
     moved = falls(length, after)
     point = jax.tree.map(lambda new, old: jnp.where(moved, new, old), point, start)
     return point, jnp.where(moved, after, norm), moved

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
@@ -22,10 +23,12 @@ def residual_scale(residual: Callable[[Vector], Vector], guess: Vector) -> Scala
     """
     at_zero = tree.norm(residual(tree.zeros_like(guess)))
     usable = jnp.isfinite(at_zero) & (at_zero > 0)
-    return jnp.where(usable, at_zero, tree.norm(residual(guess)))
+    scale = jnp.where(usable, at_zero, tree.norm(residual(guess)))
+    return jax.lax.stop_gradient(scale)
 
 
 def conclude(
+    guess: Vector,
     norm: Scalar,
     goal: Scalar,
     scale: Scalar,
@@ -36,6 +39,7 @@ def conclude(
     """The outcome of an iteration that ended at a residual norm.
 
     Args:
+        guess: where the iteration started.
         norm: of the true residual.
         goal: at or below which it counts as converged.
         scale: of `residual_scale`.
@@ -47,6 +51,8 @@ def conclude(
     result = jnp.where(stalled & (norm <= floor), Result.ROUND_OFF, Result.MAX_STEPS)
     result = jnp.where(stalled & (norm > floor), Result.STALLED, result)
     result = jnp.where(norm <= goal, Result.CONVERGED, result)
-    result = jnp.where(jnp.isfinite(norm), result, Result.NOT_FINITE)
+    finite_start = jnp.isfinite(tree.norm(guess))
+    not_finite = jnp.where(finite_start, Result.NOT_FINITE, Result.GUESS_NOT_FINITE)
+    result = jnp.where(jnp.isfinite(norm), result, not_finite)
     relative = norm / jnp.where(scale == 0, 1, scale)
     return Outcome(result, iterations, relative, steps)

@@ -26,8 +26,41 @@ class Result(IntEnum):
     """The iterations allowed were used up."""
     STALLED = 3
     """Round-off parted the recurrence from the true residual; more iterations do not help."""
-    NOT_FINITE = 4
-    """NaN or infinity in the equation or its solution."""
+    NOT_SYMMETRIC = 4
+    """The operator, or its preconditioner, is not symmetric, which the method needs."""
+    SINGULAR = 5
+    """A finite equation without a finite solution: the operator is singular, or nearly so."""
+    NOT_FINITE = 6
+    """NaN or infinity in the equation."""
+    GUESS_NOT_FINITE = 7
+    """NaN or infinity in the guess."""
+
+    @property
+    def label(self) -> str:
+        """Its name in plain letters."""
+        return self.name.lower().replace("_", " ")
+
+    @property
+    def explanation(self) -> str:
+        """What it means and what to do about it, in one sentence."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Result.CONVERGED: "the solution meets the tolerance.",
+    Result.ROUND_OFF: "the solution is as good as its precision allows.",
+    Result.MAX_STEPS: "the iterations allowed were used up: raise max_steps, give a preconditioner "
+    "or a better guess, or shorten the step; an operator that is singular ends like this, too.",
+    Result.STALLED: "no step lowers the residual any more: compute in float64, shorten the step, "
+    "or look for an equation without a solution (a singular Jacobian).",
+    Result.NOT_SYMMETRIC: "the operator or its preconditioner is not symmetric: use BiCGStab or "
+    "GMRES instead of CG.",
+    Result.SINGULAR: "the operator is singular or nearly so: look for an unknown that no equation "
+    "determines, or shorten the step.",
+    Result.NOT_FINITE: "the equation contains NaN or infinity: look at its coefficients and at the "
+    "state it starts from, or shorten the step.",
+    Result.GUESS_NOT_FINITE: "the guess contains NaN or infinity: start from a finite state.",
+}
 
 
 @final

@@ -12,8 +12,13 @@ def dot(left: Vector, right: Vector) -> Scalar:
 
 
 def norm(vector: Vector) -> Scalar:
-    """Euclidean norm over all leaves."""
-    return jnp.sqrt(dot(vector, vector))
+    """Euclidean norm over all leaves; at zero its derivative is taken to be zero."""
+    return root_of(dot(vector, vector))
+
+
+def root_of(square: Scalar) -> Scalar:
+    """The square root of a number that is not negative, with the derivative zero at zero."""
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def add(left: Vector, right: Vector) -> Vector:

@@ -1,0 +1,160 @@
+r"""The gradient of a root by the implicit function theorem.
+
+The derivative of the $u$ with $R(u, \theta) = 0$ does not depend on how $u$ was found;
+
+$$ \frac{\partial R}{\partial u}\,\dot u = -\frac{\partial R}{\partial\theta}\,\dot\theta. $$
+
+This is written once, as a rule for forward mode, with `jax.lax.custom_linear_solve` around the
+linear system. Transposing the rule gives reverse mode (one solve with $(\partial R/\partial
+u)^\top$, the adjoint), and differentiating it again gives Hessian-vector products. No iterate of
+the forward solve is stored.
+
+A solve inside reverse mode has nowhere to return its outcome to. The linear system therefore
+carries one more unknown, a *probe* that the equation does not involve ($I\,s = \dot s$). Its
+adjoint component is not solved for but filled with the statistics of the adjoint solve, which so
+arrive as the gradient with respect to the probe, summed over steps and samples by the rules that
+sum any gradient.
+"""
+
+from functools import partial
+from typing import Literal, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from impindiff._types import Vector
+from impindiff.implicit import _tree as tree
+from impindiff.implicit._adjoint import AbstractAdjoint, Residual, Solve, SolveContext
+from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._linear import AbstractLinearSolver
+from impindiff.implicit._outcome import AdjointOutcome, Outcome
+from impindiff.implicit._policy import POLICIES, hand_out
+from impindiff.implicit._preconditioner import AbstractPreconditioner
+
+
+@final
+class ImplicitAdjoint(AbstractAdjoint):
+    r"""Implicit differentiation: one transposed linear solve for each root. Exact.
+
+    Args:
+        linear: solver of the adjoint system (and, in forward mode, of the tangents'). A right-hand
+            side may be many orders of magnitude smaller than the states, so its tolerance should be
+            relative.
+        on_failure: what becomes of a gradient whose solve missed its tolerance. `raise` stops the
+            program; `nan` hands out NaN; `warn` hands out what there is, and a RuntimeWarning.
+            Where the caller brings a probe it learns of the failure there, and `raise` becomes
+            `nan`. Training does so.
+
+    Under `jit` the error of `raise` arrives as `jax.errors.JaxRuntimeError`.
+    Raises: ValueError for another word.
+    """
+
+    linear: AbstractLinearSolver = BiCGStab(rtol=1e-5)
+    on_failure: Literal["raise", "nan", "warn"] = eqx.field(static=True, default="raise")
+
+    def __check_init__(self) -> None:
+        """Refuse what is no policy."""
+        if self.on_failure not in POLICIES:
+            raise ValueError(
+                f"ImplicitAdjoint(on_failure={self.on_failure!r}): must be one of {POLICIES}."
+            )
+
+    def root(
+        self,
+        residual: Residual,
+        solve: Solve,
+        guess: Vector,
+        inputs: PyTree,
+        preconditioner: AbstractPreconditioner | None,
+        context: SolveContext,
+    ) -> tuple[Vector, Outcome]:
+        """See `AbstractAdjoint.root`."""
+        arrays, static = eqx.partition(inputs, eqx.is_array)
+
+        def closed(unknown, arrays):
+            return residual(unknown, eqx.combine(arrays, static))
+
+        policy = self.on_failure
+        if context.probe is not None and policy == "raise":
+            policy = "nan"
+        probe = AdjointOutcome.probe() if context.probe is None else context.probe
+        setting = (preconditioner, context.step, context.rtol)
+        rule = (closed, solve, self.linear, policy)
+        value, outcome, _ = _root(rule, guess, arrays, setting, probe)
+        return value, outcome
+
+
+def as_adjoint(given: AbstractAdjoint | AbstractLinearSolver) -> AbstractAdjoint:
+    """Implicit differentiation by a linear solver, where only the solver is given."""
+    return ImplicitAdjoint(given) if isinstance(given, AbstractLinearSolver) else given
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _root(rule, guess, inputs, setting, probe):
+    residual, solve, *_ = rule
+    preconditioner, _, rtol = setting
+    value, outcome = solve(lambda u: residual(u, inputs), guess, preconditioner, rtol=rtol)
+    return value, outcome, probe
+
+
+@_root.defjvp
+def _root_jvp(rule, primals, tangents):
+    residual, _, linear, policy = rule
+    guess, inputs, setting, probe = primals
+    preconditioner, step, rtol = setting
+    _, inputs_dot, _, probe_dot = tangents
+    value, outcome, _ = _root(rule, guess, inputs, setting, probe)
+
+    _, operator = jax.linearize(lambda u: residual(u, inputs), value)
+    # Under `checkpoint`, only the root and the inputs are kept for the backward pass; without it
+    # every product with a shifted copy of the root would be kept, ten times the memory.
+    of_inputs = jax.checkpoint(lambda i: residual(value, i))
+    _, rhs = jax.jvp(of_inputs, (inputs,), (inputs_dot,))
+
+    def matvec(unknowns):
+        return operator(unknowns[0]), unknowns[1]
+
+    def solve(matvec, right):
+        solution, forward = linear.solve(
+            lambda v: matvec((v, right[1]))[0], right[0], None, preconditioner, rtol=rtol
+        )
+        return hand_out(solution, forward, policy, "tangent", step), right[1]
+
+    def transpose_solve(vecmat, right):
+        transposed = None if preconditioner is None else preconditioner.transpose()
+        adjoint, backward = linear.solve(
+            lambda v: vecmat((v, right[1]))[0], right[0], None, transposed, rtol=rtol
+        )
+        report = AdjointOutcome.cotangent(backward, right[1].dtype)
+        return hand_out(adjoint, backward, policy, "adjoint", step), report
+
+    right = _entangle((tree.negate(rhs), probe_dot))
+    value_dot, probe_dot = _entangle(
+        jax.lax.custom_linear_solve(matvec, right, solve, transpose_solve)
+    )
+    return (value, outcome, probe), (value_dot, _zero_tangent(outcome), probe_dot)
+
+
+def _entangle(tangents: PyTree) -> PyTree:
+    """The same values, each of them a function of all, as far as differentiation can see.
+
+    `custom_linear_solve` can be transposed only where every part of its right-hand side depends on
+    what is differentiated, and differentiated again only where every part of the cotangent does.
+    That is not so for the probe, nor for a field that some input leaves alone. A selection, as `0 *
+    sum` would spread NaN; compiled, nothing of it is left.
+    """
+    total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(tangents))
+    nothing = jnp.where(False, total, 0)
+    return jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), tangents)
+
+
+def _zero_tangent(outcome: Outcome) -> Outcome:
+    def zero(leaf):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return jnp.zeros_like(leaf)
+        return np.zeros(leaf.shape, jax.dtypes.float0)
+
+    return jax.tree.map(zero, outcome)

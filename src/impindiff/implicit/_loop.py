@@ -1,0 +1,45 @@
+"""How an iteration is repeated: forgetting what it passed through, or keeping it.
+
+Solvers take their loop as an argument. With the first they need memory for one iterate, and have no
+derivative of their own: none is needed where the implicit function theorem gives it. With the
+second reverse mode goes back through the iterations, all of which are kept.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Bool
+
+Unfinished = Callable[[Any], Bool[Array, ""]]
+Step = Callable[[Any], Any]
+
+
+@runtime_checkable
+class Loop(Protocol):
+    """Repeats a step for as long as a condition holds."""
+
+    def __call__(self, unfinished: Unfinished, step: Step, carry: Any, max_steps: int) -> Any:
+        """The carry at the end.
+
+        Args:
+            unfinished: whether to go on; false after `max_steps` steps at the latest.
+            step: from one carry to the next.
+            carry: at the start.
+            max_steps: most steps; what a loop with a derivative reserves memory for.
+        """
+        ...
+
+
+def while_loop(unfinished: Unfinished, step: Step, carry: Any, max_steps: int) -> Any:
+    """Keeps the last carry only; not differentiable in reverse mode."""
+    return jax.lax.while_loop(unfinished, step, carry)
+
+
+def unrolled_loop(unfinished: Unfinished, step: Step, carry: Any, max_steps: int) -> Any:
+    """Keeps every carry; differentiable in either mode. Steps beyond the end change nothing."""
+
+    def once(carry, _):
+        return jax.lax.cond(unfinished(carry), step, lambda same: same, carry), None
+
+    return jax.lax.scan(once, carry, length=max_steps)[0]

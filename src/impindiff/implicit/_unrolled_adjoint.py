@@ -1,0 +1,41 @@
+"""Differentiation of the solver itself: reverse mode through every iteration."""
+
+from typing import final
+
+import jax
+from jaxtyping import PyTree
+
+from impindiff._types import Vector
+from impindiff.implicit._adjoint import AbstractAdjoint, Residual, Solve, SolveContext
+from impindiff.implicit._loop import unrolled_loop
+from impindiff.implicit._outcome import Outcome
+from impindiff.implicit._preconditioner import AbstractPreconditioner
+
+
+@final
+class UnrolledAdjoint(AbstractAdjoint):
+    """Reverse mode through the iterations of the solver, every one of which is kept.
+
+    The naive way, here to compare with: memory grows with the `max_steps` of the solver (and, for
+    Newton's method, times that of its linear solver), whether they are used or not. The derivative
+    is that of the iterate, no better than the iterate is converged, and says nothing of its error.
+    """
+
+    def root(
+        self,
+        residual: Residual,
+        solve: Solve,
+        guess: Vector,
+        inputs: PyTree,
+        preconditioner: AbstractPreconditioner | None,
+        context: SolveContext,
+    ) -> tuple[Vector, Outcome]:
+        """See `AbstractAdjoint.root`."""
+        value, outcome = solve(
+            lambda u: residual(u, inputs),
+            guess,
+            jax.lax.stop_gradient(preconditioner),
+            rtol=context.rtol,
+            loop=unrolled_loop,
+        )
+        return value, jax.lax.stop_gradient(outcome)
