@@ -32,6 +32,11 @@ class Dynamics(Protocol):
         """Whether $F$ is affine in $u$, so that an implicit step is exactly one linear solve."""
         ...
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether the right-hand side is the same at all times."""
+        ...
+
     def at(self, time: Scalar) -> Tendency:
         """The right-hand side at one instant."""
         ...

@@ -3,10 +3,9 @@
 from typing import final
 
 import jax
-from jaxtyping import Array, Float
 
 from impindiff._types import Dynamics, Scalar, State
-from impindiff.implicit import Outcome
+from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
 from impindiff.integrate._stepper import AbstractStepper
 
 
@@ -26,13 +25,17 @@ class ForwardEuler(AbstractStepper):
     def check(self, dynamics: Dynamics) -> None:
         """Any system can be stepped explicitly."""
 
+    def setup(self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State) -> None:
+        """Nothing is solved, so nothing is set up."""
+
     def step(
         self,
         dynamics: Dynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        probe: Float[Array, " 4"] | None = None,
+        setup: AbstractPreconditioner | None = None,
+        context: SolveContext | None = None,
     ) -> tuple[State, Outcome]:
         """See `AbstractStepper.step`."""
         return axpy(state, dt, dynamics.at(time)(state)), Outcome.exact()
@@ -50,13 +53,17 @@ class RungeKutta4(AbstractStepper):
     def check(self, dynamics: Dynamics) -> None:
         """Any system can be stepped explicitly."""
 
+    def setup(self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State) -> None:
+        """Nothing is solved, so nothing is set up."""
+
     def step(
         self,
         dynamics: Dynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        probe: Float[Array, " 4"] | None = None,
+        setup: AbstractPreconditioner | None = None,
+        context: SolveContext | None = None,
     ) -> tuple[State, Outcome]:
         """See `AbstractStepper.step`."""
         middle = dynamics.at(time + dt / 2)

@@ -3,10 +3,9 @@
 import abc
 
 import equinox as eqx
-from jaxtyping import Array, Float
 
 from impindiff._types import Dynamics, Scalar, State
-from impindiff.implicit import Outcome
+from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
 
 
 class AbstractStepper(eqx.Module):
@@ -17,13 +16,27 @@ class AbstractStepper(eqx.Module):
         """Raise InputError where this stepper cannot advance such a system."""
 
     @abc.abstractmethod
+    def setup(
+        self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State
+    ) -> AbstractPreconditioner | None:
+        """What is built once and serves many steps, or None where each step builds its own.
+
+        Args:
+            dynamics: the system, its steady parts evaluated.
+            time: where the first of the steps starts.
+            dt: their mean length.
+            state: the fields at `time`.
+        """
+
+    @abc.abstractmethod
     def step(
         self,
         dynamics: Dynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        probe: Float[Array, " 4"] | None = None,
+        setup: AbstractPreconditioner | None = None,
+        context: SolveContext | None = None,
     ) -> tuple[State, Outcome]:
         """The state at `time + dt` and the outcome of the solve.
 
@@ -32,5 +45,6 @@ class AbstractStepper(eqx.Module):
             time: where the step starts.
             dt: its length, positive.
             state: the fields at `time`.
-            probe: carries the outcome of adjoint solves, see `impindiff.implicit.root`.
+            setup: what `setup` returned, for this or an earlier step.
+            context: what else is wanted of the solve.
         """

@@ -10,11 +10,17 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State, Tendency
-from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, Affine, Outcome, root
+from impindiff.implicit import (
+    AbstractPreconditioner,
+    AbstractRootSolver,
+    Affine,
+    Outcome,
+    SolveContext,
+    root,
+)
 from impindiff.integrate._explicit import axpy
 from impindiff.integrate._stepper import AbstractStepper
 
@@ -30,9 +36,12 @@ class Theta(AbstractStepper):
             resolve), 1/2 Crank-Nicolson (order two, rings where $\Delta t$ is far beyond the
             explicit limit).
         solver: finds the root of the step's residual.
-        preconditioner: makes, from the right-hand side at the new time and the weight
-            $w = \theta\Delta t$, an approximate inverse of $I - w\,\partial F/\partial u$; see
-            `impindiff.terms.fourier`. None where a step needs few iterations as it is.
+        preconditioner: makes, from a right-hand side and the weight $w = \theta\Delta t$, an
+            approximate inverse of $I - w\,\partial F/\partial u$; see `impindiff.terms.fourier`.
+            None where a step needs few iterations as it is.
+        keep_preconditioner: whether the one made for the first step serves all: it then costs next
+            to nothing, but grows worse as coefficients change. By default it is kept where they do
+            not.
 
     Raises: ValueError for a theta outside [0.5, 1]; InputError for a system that is not affine
         under a solver for affine systems.
@@ -42,6 +51,7 @@ class Theta(AbstractStepper):
     theta: float = eqx.field(static=True, default=0.5)
     solver: AbstractRootSolver = Affine()
     preconditioner: Preconditioning | None = eqx.field(static=True, default=None)
+    keep_preconditioner: bool | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         """Refuse schemes that are not A-stable."""
@@ -61,13 +71,23 @@ class Theta(AbstractStepper):
                 "solve. Use an explicit stepper (RungeKutta4), or a nonlinear root solver."
             )
 
+    def setup(
+        self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State
+    ) -> AbstractPreconditioner | None:
+        """The preconditioner, where one serves every step."""
+        keep = dynamics.is_steady if self.keep_preconditioner is None else self.keep_preconditioner
+        if self.preconditioner is None or not keep:
+            return None
+        return self.preconditioner(dynamics.at(time + dt), self.theta * dt)
+
     def step(
         self,
         dynamics: Dynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        probe: Float[Array, " 4"] | None = None,
+        setup: AbstractPreconditioner | None = None,
+        context: SolveContext | None = None,
     ) -> tuple[State, Outcome]:
         """See `AbstractStepper.step`."""
         known = state
@@ -77,9 +97,10 @@ class Theta(AbstractStepper):
             explicit = jax.checkpoint(lambda now, u, h: axpy(u, h, now(u)))
             known = explicit(dynamics.at(time), state, (1 - self.theta) * dt)
         tendency, weight = dynamics.at(time + dt), self.theta * dt
-        inverse = self.preconditioner(tendency, weight) if self.preconditioner else None
+        if setup is None and self.preconditioner is not None:
+            setup = self.preconditioner(tendency, weight)
         inputs = (tendency, weight, known)
-        return root(_residual, state, inputs, self.solver, preconditioner=inverse, probe=probe)
+        return root(_residual, state, inputs, self.solver, preconditioner=setup, context=context)
 
 
 # Module level on purpose: the residual may not capture traced arrays, so all that varies travels

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, NumericsError
-from impindiff._types import Dynamics, State
-from impindiff.implicit import Outcome, Result
+from impindiff._types import Dynamics, Scalar, State
+from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStepper
 from impindiff.rollout._times import TimeGrid
 
@@ -55,14 +55,11 @@ class Trajectory(eqx.Module):
         residual = per_sample(self.outcome.relative_residual)[sample, step]
         iterations = per_sample(self.outcome.iterations)[sample, step]
         time = time_grid.starts[step] + time_grid.lengths[step]
-        reason = Result(int(result[sample, step])).name.lower().replace("_", " ")
+        reason = Result(int(result[sample, step]))
         raise NumericsError(
             f"step {step + 1} of {time_grid.num_steps} (to t = {time:g}), sample {sample}: the "
-            f"solve ended with '{reason}' after {iterations} iterations at relative residual "
-            f"{residual:.2g}; {failed.sum()} of {failed.size} solves failed. Possible causes: "
-            "(a) the state or a coefficient is not finite, (b) the step is too long for the "
-            "solver or its precision (lower dt, or compute in float64), (c) too few iterations "
-            "are allowed (raise max_steps)."
+            f"solve ended with '{reason.label}' after {iterations} iterations at relative residual "
+            f"{residual:.2g} ({failed.sum()} of {failed.size} solves failed): {reason.explanation}"
         )
 
 
@@ -73,10 +70,12 @@ def simulate(
     stepper: AbstractStepper,
     *,
     probe: Float[Array, " 4"] | None = None,
+    rtol: Scalar | None = None,
 ) -> Trajectory:
     """Advance a state through a time grid.
 
-    Steady coefficients, learned ones included, are evaluated once, outside the loop over steps.
+    Steady coefficients, learned ones included, are evaluated once, outside the loop over steps, and
+    so is what the stepper sets up for them.
     Unbatched: for many samples `jax.vmap` over `initial`, and they share those evaluations.
 
     Args:
@@ -85,6 +84,7 @@ def simulate(
         time_grid: the steps, and where to save.
         stepper: advances one step.
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
+        rtol: a looser tolerance than the solvers' own, forward and adjoint.
 
     Raises: InputError where the stepper cannot advance the system, or the initial fields are not
         real, of one precision, and of the system's names and shapes.
@@ -99,12 +99,19 @@ def simulate(
         )
     dynamics = system.prepare(dtype)
     stepper.check(dynamics)
+    setup = None
+    if time_grid.num_steps:
+        first, mean = time_grid.starts[0], time_grid.lengths.mean()
+        setup = stepper.setup(
+            dynamics, jnp.asarray(first, dtype), jnp.asarray(mean, dtype), initial
+        )
     num_saved = len(time_grid.saved)
 
     def advance(carry, step):
         state, saved = carry
-        time, dt, slot = step
-        state, outcome = stepper.step(dynamics, time, dt, state, probe)
+        number, time, dt, slot = step
+        context = SolveContext(probe, number, rtol)
+        state, outcome = stepper.step(dynamics, time, dt, state, setup, context)
         # Steps that end between saved times write to one slot more than is kept.
         saved = jax.tree.map(lambda store, u: store.at[slot].set(u), saved, state)
         return (state, saved), outcome
@@ -113,6 +120,7 @@ def simulate(
     if time_grid.saves_start:
         saved = jax.tree.map(lambda store, u: store.at[0].set(u), saved, initial)
     steps = (
+        jnp.arange(time_grid.num_steps),
         jnp.asarray(time_grid.starts, dtype),
         jnp.asarray(time_grid.lengths, dtype),
         jnp.asarray(time_grid.slots),

@@ -85,6 +85,11 @@ class PreparedSystem(eqx.Module):
         terms = [term for group in self.equations.values() for term in group]
         return all(isinstance(term, AbstractTwoPointFlux | AbstractSource) for term in terms)
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether no coefficient depends on time."""
+        return self.assembled is not None
+
     def at(self, time: Scalar) -> "AffineTendency":
         """See `impindiff._types.Dynamics.at`."""
         if self.assembled is not None:
