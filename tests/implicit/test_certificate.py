@@ -24,7 +24,8 @@ slightly_wrong.defvjp(lambda x: (jnp.sum(x**3), x), lambda x, g: (g * 3 * x**2 *
 
 def test_a_true_gradient_passes():
     check = check_gradient(smooth, POINT, num_directions=5)
-    assert check.passed and len(check.directions) == 5
+    assert check.passed
+    assert [d.with_respect_to for d in check.directions] == ["a"] * 5 + ["b"] * 5
     assert all(d.rate == pytest.approx(2, abs=0.05) for d in check.directions)
     assert all(d.relative_error < 1e-8 for d in check.directions)
 
@@ -35,6 +36,19 @@ def test_a_gradient_off_by_a_thousandth_fails(scale):
     assert not check.passed
     assert all(d.rate == pytest.approx(1, abs=0.1) for d in check.directions)
     assert all(5e-4 < d.relative_error < 2e-3 for d in check.directions)
+
+
+def test_of_two_parts_the_wrong_one_is_found():
+    check = check_gradient(lambda p: smooth(p) + slightly_wrong(p["a"]), POINT)
+    assert {d.with_respect_to: d.passed for d in check.directions} == {"a": False, "b": True}
+
+
+def test_a_reference_is_compared_with():
+    assert check_gradient(smooth, POINT, reference=smooth).reference_error == 0
+    cubes = jnp.linspace(0.5, 1, 4)
+    check = check_gradient(lambda x: jnp.sum(x**3), cubes, reference=slightly_wrong)
+    assert check.reference_error == pytest.approx(1e-3, rel=0.01)
+    assert not check.passed and all(d.passed for d in check.directions)
 
 
 def test_a_linear_function_leaves_no_remainder():

@@ -10,6 +10,7 @@ from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check
 from impindiff.implicit._cg import CG
 from impindiff.implicit._fixed_point import Anderson, Picard
 from impindiff.implicit._fourier import Fourier
+from impindiff.implicit._gauss_newton import gauss_newton_operator, gauss_newton_product
 from impindiff.implicit._gmres import GMRES
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint
 from impindiff.implicit._linear import AbstractLinearSolver
@@ -47,6 +48,8 @@ __all__ = [
     "Stencil",
     "UnrolledAdjoint",
     "check_gradient",
+    "gauss_newton_operator",
+    "gauss_newton_product",
     "neighbour",
     "root",
 ]

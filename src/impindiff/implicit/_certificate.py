@@ -2,7 +2,8 @@ r"""A certificate for a gradient: the Taylor test along random directions.
 
 With the true gradient the remainder $|f(p + h d) - f(p) - h\,\nabla f(p)\cdot d|$ falls as $h^2$;
 with any other vector it falls as $h$. The observed rate tells the two apart with no tolerance to
-choose. Comparing forward with reverse mode would not: both come from the same rule.
+choose. Comparing forward with reverse mode would not: both come from the same rule. Comparing with
+a gradient made in another way, by reverse mode through the iterations, does.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from impindiff.implicit import _tree as tree
 
 # What separates the rate 2 of a true gradient from the rate 1 of a wrong one.
 _LEAST_RATE = 1.9
+# The derivative of an iterate is no better than the iterate is converged.
+_LARGEST_REFERENCE_ERROR = 1e-6
 # Steps, relative to the point: each half of the one before.
 _STEPS = 2.0 ** -np.arange(3, 19)
 # Remainders below this many units of round-off of the function's value say nothing.
@@ -30,11 +33,13 @@ class DirectionCheck:
     """The test along one direction.
 
     Attributes:
+        with_respect_to: the part of the point that was changed.
         rate: order in which the remainder falls, 2 for a true gradient; infinite where the
             function is linear along the direction and nothing remains.
         relative_error: of the slope that the gradient gives, against central differences.
     """
 
+    with_respect_to: str
     rate: float
     relative_error: float
 
@@ -51,14 +56,18 @@ class GradientCheck:
 
     Attributes:
         directions: one check each.
+        reference_error: norm of the difference to the reference's gradient, relative to that; None
+            without a reference.
     """
 
     directions: tuple[DirectionCheck, ...]
+    reference_error: float | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether every direction passed."""
-        return all(check.passed for check in self.directions)
+        """Whether every direction passed, and the comparison with the reference."""
+        agrees = self.reference_error is None or self.reference_error <= _LARGEST_REFERENCE_ERROR
+        return agrees and all(check.passed for check in self.directions)
 
 
 def check_gradient(
@@ -67,14 +76,17 @@ def check_gradient(
     *,
     num_directions: int = 3,
     seed: int = 0,
+    reference: Callable[[PyTree], jax.Array] | None = None,
 ) -> GradientCheck:
     """Test the gradient of a function by its Taylor remainders.
 
     Args:
         function: from a PyTree of real arrays to a number; differentiable in reverse mode.
-        point: where to test. In float64: in single precision round-off hides the remainders.
-        num_directions: random directions, each as long as the point is.
+        point: where to test. In float64: in single precision round-off hides the remainders. The
+            parts of a dictionary are tested one by one, the others held fixed.
+        num_directions: random directions for each part, each as long as the part is.
         seed: of the directions.
+        reference: the same function, its gradient made in another way (`UnrolledAdjoint`).
 
     Raises: ValueError for a point that is not float64, or a function that is not a finite number
         there.
@@ -94,25 +106,36 @@ def check_gradient(
             f"the function is {value} at the point: its gradient cannot be checked there."
         )
     checks = []
-    for direction in _directions(point, num_directions, seed):
+    for name, direction in _directions(point, num_directions, seed):
         slope = float(tree.dot(gradient, direction))
 
         def along(h: float, direction: PyTree = direction) -> float:
             return float(evaluate(jax.tree.map(lambda p, d: p + h * d, point, direction)))
 
-        checks.append(_check(along, float(value), slope))
-    return GradientCheck(tuple(checks))
+        checks.append(DirectionCheck(name, *_check(along, float(value), slope)))
+    error = None
+    if reference is not None:
+        other = jax.jit(jax.grad(reference))(point)
+        difference = float(tree.norm(tree.subtract(gradient, other)))
+        error = difference / (float(tree.norm(other)) or 1.0)
+    return GradientCheck(tuple(checks), error)
 
 
-def _directions(point: PyTree, count: int, seed: int) -> Iterator[PyTree]:
+def _directions(point: PyTree, count: int, seed: int) -> Iterator[tuple[str, PyTree]]:
+    """Random directions, each along one part of the point."""
     random = np.random.default_rng(seed)
-    length = float(tree.norm(point)) or 1.0
-    for _ in range(count):
-        drawn = jax.tree.map(lambda p: jnp.asarray(random.standard_normal(jnp.shape(p))), point)
-        yield tree.scale(jnp.asarray(length / float(tree.norm(drawn))), drawn)
+    parts = {str(k): k for k in point} if isinstance(point, dict) else {"point": None}
+    for name, key in parts.items():
+        part = point if key is None else point[key]
+        length = float(tree.norm(part)) or 1.0
+        for _ in range(count):
+            drawn = jax.tree.map(lambda p: jnp.asarray(random.standard_normal(jnp.shape(p))), part)
+            drawn = tree.scale(jnp.asarray(length / float(tree.norm(drawn))), drawn)
+            yield name, drawn if key is None else tree.zeros_like(point) | {key: drawn}
 
 
-def _check(along: Callable[[float], float], value: float, slope: float) -> DirectionCheck:
+def _check(along: Callable[[float], float], value: float, slope: float) -> tuple[float, float]:
+    """The rate of the remainder, and the relative error of the slope."""
     remainders = np.array([abs(along(h) - value - h * slope) for h in _STEPS])
     floor = _ROUND_OFF_UNITS * np.finfo(np.float64).eps * max(abs(value), np.finfo(np.float64).tiny)
     telling = remainders > floor
@@ -120,11 +143,11 @@ def _check(along: Callable[[float], float], value: float, slope: float) -> Direc
     central = (along(h) - along(-h)) / (2 * h)
     relative = abs(central - slope) / (abs(central) or 1.0)
     if np.isnan(slope):
-        return DirectionCheck(float("nan"), float("nan"))
+        return float("nan"), float("nan")
     # The last steps whose remainder stands clear of round-off: there higher terms are smallest.
     pairs = np.flatnonzero(telling[:-1] & telling[1:] & np.isfinite(remainders[:-1]))
     if not pairs.size:
-        return DirectionCheck(float("inf"), relative)
+        return float("inf"), relative
     last = pairs[-3:]
     rates = np.log2(remainders[last] / remainders[last + 1])
-    return DirectionCheck(float(np.median(rates)), relative)
+    return float(np.median(rates)), relative
