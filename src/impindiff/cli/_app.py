@@ -182,6 +182,34 @@ def report(run: RunPath) -> None:
 
 @app.command()
 @reported
+def check_gradient(
+    target: Annotated[Path, typer.Argument(metavar="CONFIG.toml|RUN", help="What to check.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data file; the config's or run's own by default.")
+    ] = None,
+    directions: Annotated[
+        int, typer.Option("--directions", min=1, help="Random directions for each part.")
+    ] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Certify the gradients that training takes: Taylor tests along random directions."""
+    from impindiff.cli._errors import NUMERICS_FAILED
+    from impindiff.cli._show import certificate_table
+    from impindiff.config import load_config
+    from impindiff.runs import RunFolder, certify
+
+    folder = RunFolder(target) if target.is_dir() else None
+    config = folder.config() if folder else load_config(target)
+    named = config.data.file
+    home = target if folder else target.parent
+    found = certify(config, data or (home / named if named else None), folder, directions)
+    typer.echo(json.dumps(found.as_dict()) if as_json else certificate_table(found))
+    if not found.passed:
+        raise typer.Exit(NUMERICS_FAILED)
+
+
+@app.command()
+@reported
 def doctor(as_json: AsJson = False) -> None:
     """Say versions, devices and memory, and what is wrong."""
     from impindiff.cli._doctor import diagnose, render

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from impindiff.forecast import Scores
-from impindiff.runs import RunFolder
+from impindiff.runs import Certificate, RunFolder
 
 
 def summary_lines(folder: RunFolder, scores: Scores) -> str:
@@ -42,6 +42,32 @@ def score_table(scores: Scores) -> str:
         lines += [f"{t:>10g} {l1:>10.4g} {l2:>10.4g}" for t, l1, l2 in rows]
     for name, error in scores.latent.items():
         lines.append(f"{name}: relative L2 error {error.relative_l2_percent:.4g} %")
+    return "\n".join(lines)
+
+
+def certificate_table(found: Certificate) -> str:
+    """What was tested, and what came of it."""
+    width = max(len(d.with_respect_to) for d in found.check.directions) + 2
+    lines = [f"Gradient of the training loss: {found.problem}"]
+    lines.append(f"{'with respect to':<{width}} {'rate':>6} {'slope error':>12}")
+    for direction in found.check.directions:
+        verdict = "" if direction.passed else "  FAILED: a true gradient has rate 2"
+        lines.append(
+            f"{direction.with_respect_to:<{width}} {direction.rate:>6.2f} "
+            f"{direction.relative_error:>12.1e}{verdict}"
+        )
+    adjoint = found.adjoint
+    if adjoint.solves:
+        lines.append(
+            f"adjoint solves: {adjoint.solves}, of which {adjoint.failures} missed their "
+            f"tolerance; mean relative residual {adjoint.relative_residual:.1e}"
+        )
+    if (error := found.check.reference_error) is not None:
+        lines.append(f"difference from reverse mode through the iterations: {error:.1e}")
+    lines.append(
+        f"error of the gradient as trained ({found.as_trained}): {found.as_trained_error:.1e}"
+    )
+    lines.append("passed" if found.passed else "FAILED")
     return "\n".join(lines)
 
 

@@ -8,10 +8,11 @@ from impindiff.config._build import (
     describe_grid,
 )
 from impindiff.config._load import config_sha256, dump_config, load_config, parse_config
-from impindiff.config._schema import Config
+from impindiff.config._schema import Config, SineFieldTable
 
 __all__ = [
     "Config",
+    "SineFieldTable",
     "build_grid",
     "build_stages",
     "build_stepper",

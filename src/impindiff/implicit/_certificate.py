@@ -23,8 +23,8 @@ _LEAST_RATE = 1.9
 _LARGEST_REFERENCE_ERROR = 1e-6
 # Steps, relative to the point: each half of the one before.
 _STEPS = 2.0 ** -np.arange(3, 19)
-# Remainders below this many units of round-off of the function's value say nothing.
-_ROUND_OFF_UNITS = 64
+# Remainders below this many units of the accuracy of the function's value say nothing.
+_NOISE_UNITS = 64
 
 
 @final
@@ -76,6 +76,7 @@ def check_gradient(
     *,
     num_directions: int = 3,
     seed: int = 0,
+    accuracy: float = float(np.finfo(np.float64).eps),
     reference: Callable[[PyTree], jax.Array] | None = None,
 ) -> GradientCheck:
     """Test the gradient of a function by its Taylor remainders.
@@ -86,6 +87,8 @@ def check_gradient(
             parts of a dictionary are tested one by one, the others held fixed.
         num_directions: random directions for each part, each as long as the part is.
         seed: of the directions.
+        accuracy: of the function's values, relative; with solves inside it, about their tolerance.
+            Remainders that drown in it are not looked at.
         reference: the same function, its gradient made in another way (`UnrolledAdjoint`).
 
     Raises: ValueError for a point that is not float64, or a function that is not a finite number
@@ -112,7 +115,7 @@ def check_gradient(
         def along(h: float, direction: PyTree = direction) -> float:
             return float(evaluate(jax.tree.map(lambda p, d: p + h * d, point, direction)))
 
-        checks.append(DirectionCheck(name, *_check(along, float(value), slope)))
+        checks.append(DirectionCheck(name, *_check(along, float(value), slope, accuracy)))
     error = None
     if reference is not None:
         other = jax.jit(jax.grad(reference))(point)
@@ -134,10 +137,12 @@ def _directions(point: PyTree, count: int, seed: int) -> Iterator[tuple[str, PyT
             yield name, drawn if key is None else tree.zeros_like(point) | {key: drawn}
 
 
-def _check(along: Callable[[float], float], value: float, slope: float) -> tuple[float, float]:
+def _check(
+    along: Callable[[float], float], value: float, slope: float, accuracy: float
+) -> tuple[float, float]:
     """The rate of the remainder, and the relative error of the slope."""
     remainders = np.array([abs(along(h) - value - h * slope) for h in _STEPS])
-    floor = _ROUND_OFF_UNITS * np.finfo(np.float64).eps * max(abs(value), np.finfo(np.float64).tiny)
+    floor = _NOISE_UNITS * accuracy * max(abs(value), np.finfo(np.float64).tiny)
     telling = remainders > floor
     h = np.finfo(np.float64).eps ** (1 / 3)
     central = (along(h) - along(-h)) / (2 * h)

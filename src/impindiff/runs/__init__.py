@@ -1,13 +1,16 @@
 """Runs: a config and data become a folder with everything that came of them."""
 
+from impindiff.runs._certify import Certificate, certify
 from impindiff.runs._folder import RunFolder, next_free
 from impindiff.runs._plan import RunPlan
 from impindiff.runs._train import train_run
 from impindiff.runs._trained import evaluate_run, forecast_run, trained_system
 
 __all__ = [
+    "Certificate",
     "RunFolder",
     "RunPlan",
+    "certify",
     "evaluate_run",
     "forecast_run",
     "next_free",
