@@ -23,12 +23,19 @@ if TYPE_CHECKING:
         Affine,
         Anderson,
         BiCGStab,
+        BlockJacobi,
+        DenseLU,
         ImplicitAdjoint,
         Jacobi,
+        Line,
+        Lineax,
+        Multigrid,
         Newton,
         OneStepAdjoint,
         Outcome,
         Picard,
+        Spectral,
+        Tridiagonal,
         UnrolledAdjoint,
         check_gradient,
         gauss_newton_operator,
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
     from impindiff.rollout import TimeGrid, Trajectory, simulate
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import System, advection_diffusion
-    from impindiff.terms import Advection, Diffusion, Source, fourier
+    from impindiff.terms import Advection, Diffusion, Source, fourier, jacobi, line, multigrid
     from impindiff.train import LBFGS, Adam, fit
 
 __version__ = "0.1.0"
@@ -55,9 +62,11 @@ __all__ = [
     "Axis",
     "BackwardEuler",
     "BiCGStab",
+    "BlockJacobi",
     "CASES",
     "CG",
     "CrankNicolson",
+    "DenseLU",
     "Diffusion",
     "ForwardEuler",
     "GMRES",
@@ -66,6 +75,9 @@ __all__ = [
     "InputError",
     "Jacobi",
     "LBFGS",
+    "Line",
+    "Lineax",
+    "Multigrid",
     "Newton",
     "NumericsError",
     "OneStepAdjoint",
@@ -76,10 +88,12 @@ __all__ = [
     "RungeKutta4",
     "SineField",
     "Source",
+    "Spectral",
     "System",
     "Theta",
     "TimeGrid",
     "Trajectory",
+    "Tridiagonal",
     "UnrolledAdjoint",
     "advection_diffusion",
     "check_gradient",
@@ -89,6 +103,9 @@ __all__ = [
     "gauss_newton_operator",
     "gauss_newton_product",
     "grid_of",
+    "jacobi",
+    "line",
+    "multigrid",
     "open_dataset",
     "predict",
     "root",

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from gradients import taylor_rate
 
+from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.implicit import Affine, BiCGStab
 from impindiff.integrate import CrankNicolson
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import System, advection_diffusion
-from impindiff.terms import Diffusion, fourier, jacobi
+from impindiff.terms import Diffusion, Source, fourier, jacobi, line
 
 STRICT = Affine(BiCGStab(1e-12, max_steps=3000), BiCGStab(1e-12, max_steps=3000))
 BOUNDS = ((0.0, 1.0), (0.0, 2.0), (0.0, 0.5))
@@ -32,7 +33,7 @@ def last(system, initial, preconditioner):
 
 
 @pytest.mark.parametrize("shape", [(33,), (16, 9), (6, 5, 7)])
-@pytest.mark.parametrize("preconditioner", [fourier, jacobi])
+@pytest.mark.parametrize("preconditioner", [fourier, jacobi, line(0)])
 def test_the_state_does_not_depend_on_the_preconditioner(shape, preconditioner):
     grid, velocity, initial = stiff(shape)
     system = advection_diffusion(grid, velocity, 1.0)
@@ -68,7 +69,53 @@ def test_jacobi_helps_where_coefficients_jump():
     assert int(helped) < int(alone)
 
 
-@pytest.mark.parametrize("preconditioner", [fourier, jacobi])
+@pytest.mark.parametrize("axis, bound", [(0, 1.0), (1, 2.0)])
+def test_line_helps_where_cells_are_thin(axis, bound):
+    """Cells a hundred times as long along one axis as along the other."""
+    shape = (16, 12)
+    bounds = [(0.0, 100 * cells) for cells in shape]
+    bounds[axis] = (0.0, bound * shape[axis])
+    grid = Grid.uniform(shape, tuple(bounds))
+    initial = stiff(shape)[2]
+    varying = jnp.asarray(np.random.default_rng(1).uniform(1e3, 2e3, shape))
+    system = System(grid, {"concentration": [Diffusion(varying)]})
+    along, across, alone = (
+        int(last(system, initial, p)[1].iterations.max())
+        for p in (line(axis), line(1 - axis), None)
+    )
+    assert along <= 6
+    assert along < alone / 3 and along < across / 3
+
+
+def test_line_solves_one_axis_at_once():
+    grid, velocity, initial = stiff((33,))
+    system = advection_diffusion(grid, velocity, 1.0)
+    assert int(last(system, initial, line(0))[1].iterations.max()) <= 1
+
+
+def test_line_is_one_function_for_each_axis():
+    """A stepper with another function would be compiled anew."""
+    assert line(0) is line(0) and line(0) is not line(1)
+
+
+def test_line_of_an_axis_that_is_not_there():
+    grid, velocity, initial = stiff((6, 5))
+    with pytest.raises(InputError, match=r"line\(axis=2\) on a grid of 2 axes.*0...1"):
+        last(advection_diffusion(grid, velocity, 1.0), initial, line(2))
+
+
+@pytest.mark.parametrize("preconditioner", [fourier, jacobi, line(0)])
+def test_a_field_without_linear_terms(preconditioner):
+    """It grows by its source alone, beside one that diffuses with one coefficient everywhere."""
+    grid, _, initial = stiff((6, 5))
+    system = System(grid, {"heat": [Diffusion(0.5)], "made": [Source(2.0)]})
+    start = {"heat": initial["concentration"], "made": initial["concentration"]}
+    trajectory = simulate(system, start, TIMES, CrankNicolson(STRICT, preconditioner))
+    assert bool(trajectory.outcome.converged.all())
+    np.testing.assert_allclose(trajectory.states["made"][-1], start["made"] + 2 * 0.02, rtol=1e-12)
+
+
+@pytest.mark.parametrize("preconditioner", [fourier, jacobi, line(1)])
 def test_gradients_through_preconditioned_steps(preconditioner):
     grid, velocity, initial = stiff((8, 6))
 

@@ -6,21 +6,29 @@ Knows `residual(u, inputs)` and linear algebra, never physics; usable on its own
 from impindiff.implicit._adjoint import AbstractAdjoint, SolveContext
 from impindiff.implicit._affine import Affine
 from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._block_jacobi import BlockJacobi
+from impindiff.implicit._block_stencil import BlockStencil
 from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check_gradient
 from impindiff.implicit._cg import CG
+from impindiff.implicit._dense import DenseLU
 from impindiff.implicit._fixed_point import Anderson, Picard
-from impindiff.implicit._fourier import Fourier
 from impindiff.implicit._gauss_newton import gauss_newton_operator, gauss_newton_product
 from impindiff.implicit._gmres import GMRES
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint
+from impindiff.implicit._line import Line
 from impindiff.implicit._linear import AbstractLinearSolver
+from impindiff.implicit._lineax import Lineax
+from impindiff.implicit._multigrid import Multigrid
 from impindiff.implicit._newton import Newton
 from impindiff.implicit._one_step_adjoint import OneStepAdjoint
 from impindiff.implicit._outcome import AdjointOutcome, Outcome, Result
 from impindiff.implicit._preconditioner import AbstractPreconditioner, Jacobi
+from impindiff.implicit._probe import probe, reach_error
 from impindiff.implicit._root import root
 from impindiff.implicit._solver import AbstractRootSolver
+from impindiff.implicit._spectral import Spectral, eigenvalues, laplacian_symbol
 from impindiff.implicit._stencil import Stencil, neighbour
+from impindiff.implicit._tridiagonal import Tridiagonal
 from impindiff.implicit._unrolled_adjoint import UnrolledAdjoint
 
 __all__ = [
@@ -34,22 +42,33 @@ __all__ = [
     "Affine",
     "Anderson",
     "BiCGStab",
+    "BlockJacobi",
+    "BlockStencil",
+    "DenseLU",
     "DirectionCheck",
-    "Fourier",
     "GradientCheck",
     "ImplicitAdjoint",
     "Jacobi",
+    "Line",
+    "Lineax",
+    "Multigrid",
     "Newton",
     "OneStepAdjoint",
     "Outcome",
     "Picard",
     "Result",
     "SolveContext",
+    "Spectral",
     "Stencil",
+    "Tridiagonal",
     "UnrolledAdjoint",
     "check_gradient",
+    "eigenvalues",
     "gauss_newton_operator",
     "gauss_newton_product",
+    "laplacian_symbol",
     "neighbour",
+    "probe",
+    "reach_error",
     "root",
 ]

@@ -100,6 +100,7 @@ class PreparedSystem(eqx.Module):
             {field: stencil for field, (stencil, _) in parts.items()},
             {field: source for field, (_, source) in parts.items()},
             self.grid.shape,
+            tuple(axis.cell_width for axis in self.grid.axes),
         )
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), tendency)
 
@@ -111,6 +112,7 @@ class AffineTendency(eqx.Module):
     stencils: dict[str, Stencil | None]
     sources: dict[str, Float[Array, "..."] | None]
     shape: tuple[int, ...] = eqx.field(static=True)
+    spacing: tuple[float, ...] = eqx.field(static=True)
 
     def __call__(self, state: State) -> State:
         """The rate of change of every field.

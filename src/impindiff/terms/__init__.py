@@ -3,7 +3,14 @@
 from impindiff.implicit import Stencil
 from impindiff.terms._advection import Advection
 from impindiff.terms._diffusion import Diffusion
-from impindiff.terms._preconditioners import Assembled, Preconditioning, fourier, jacobi
+from impindiff.terms._preconditioners import (
+    Assembled,
+    Preconditioning,
+    fourier,
+    jacobi,
+    line,
+    multigrid,
+)
 from impindiff.terms._source import Source
 from impindiff.terms._term import AbstractSource, AbstractTerm, AbstractTwoPointFlux
 
@@ -19,4 +26,6 @@ __all__ = [
     "Stencil",
     "fourier",
     "jacobi",
+    "line",
+    "multigrid",
 ]

@@ -5,6 +5,7 @@ $w$.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -12,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.implicit import AbstractPreconditioner, Fourier, Jacobi, Stencil
+from impindiff.implicit import AbstractPreconditioner, Jacobi, Line, Multigrid, Spectral, Stencil
 
 
 @runtime_checkable
@@ -28,6 +30,11 @@ class Assembled(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """The grid's shape."""
+        ...
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Cell widths, an axis each."""
         ...
 
 
@@ -45,7 +52,7 @@ def jacobi(tendency: Assembled, weight: Scalar) -> Jacobi:
     return Jacobi(jax.lax.stop_gradient({n: diagonal(s) for n, s in tendency.stencils.items()}))
 
 
-def fourier(tendency: Assembled, weight: Scalar) -> Fourier:
+def fourier(tendency: Assembled, weight: Scalar) -> Spectral:
     r"""The inverse of $I - w \bar S$, each coefficient replaced by its mean: for stiff steps.
 
     Exact where coefficients are constant. Where they vary by a factor of a few, the number of
@@ -58,7 +65,76 @@ def fourier(tendency: Assembled, weight: Scalar) -> Fourier:
             return jnp.ones((), jnp.result_type(weight, jnp.complex64))
         return 1 - weight * mean_symbol(stencil, tendency.shape)
 
-    return Fourier(jax.lax.stop_gradient({n: symbol(s) for n, s in tendency.stencils.items()}))
+    return Spectral(jax.lax.stop_gradient({n: symbol(s) for n, s in tendency.stencils.items()}))
+
+
+# Kept, for a stepper with another function of the same work would be compiled again.
+@cache
+def line(axis: int) -> Preconditioning:
+    """Exact solves along one axis: for cells much thinner along it, or coefficients much larger.
+
+    Args:
+        axis: number of the axis, counted from zero.
+
+    Returns:
+        What makes the preconditioner; `CrankNicolson(preconditioner=line(1))`.
+
+    Raises: InputError where it is used on a grid without that axis.
+    """
+
+    def along_axis(tendency: Assembled, weight: Scalar) -> Line:
+        num_axes = len(tendency.shape)
+        if not 0 <= axis < num_axes:
+            raise InputError(
+                f"line(axis={axis}) on a grid of {num_axes} axes: the axis must lie in "
+                f"0...{num_axes - 1}."
+            )
+        parts = {name: _parts(s, axis, weight) for name, s in tendency.stencils.items()}
+        lower, diagonal, upper = ({name: part[i] for name, part in parts.items()} for i in range(3))
+        return jax.lax.stop_gradient(Line(lower, diagonal, upper, axis))
+
+    return along_axis
+
+
+@cache
+def multigrid(cycle: str = "W", sweeps: int = 2) -> Preconditioning:
+    """One multigrid cycle: for stiff steps with coefficients that vary or jump, and for advection.
+
+    Args:
+        cycle: "V" or "W", see `impindiff.implicit.Multigrid`.
+        sweeps: smoothing before and after each coarser grid.
+
+    Returns:
+        What makes the preconditioner; `CrankNicolson(preconditioner=multigrid())`. For diffusion
+        without advection `multigrid("V", 1)` is cheaper.
+
+    Raises: ValueError for another cycle, or no sweeps.
+    """
+
+    def make(tendency: Assembled, weight: Scalar) -> Multigrid:
+        def shifted(stencil: Stencil | None) -> Stencil:
+            if stencil is None:
+                zero = jnp.zeros_like(weight)
+                return Stencil(jnp.ones_like(weight), ((zero, zero),) * len(tendency.shape))
+            return stencil.shifted_identity(weight)
+
+        operators = {name: shifted(stencil) for name, stencil in tendency.stencils.items()}
+        return Multigrid.build(
+            operators, tendency.shape, tendency.spacing, cycle=cycle, sweeps=sweeps
+        )
+
+    return make
+
+
+def _parts(
+    stencil: Stencil | None, axis: int, weight: Scalar
+) -> tuple[Array | float, Array | float, Array | float]:
+    """The lower, own and upper coefficients of $I - w S$ along an axis."""
+    if stencil is None:
+        return jnp.zeros_like(weight), jnp.ones_like(weight), jnp.zeros_like(weight)
+    shifted = stencil.shifted_identity(weight)
+    lower, upper = shifted.sides[axis]
+    return lower, shifted.centre, upper
 
 
 def mean_symbol(stencil: Stencil, shape: tuple[int, ...]) -> Complex[Array, "..."]:
