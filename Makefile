@@ -23,6 +23,7 @@ PIP := $(BIN)/python -m pip
 BASE := $(VENV)/.stamp-install
 DEV := $(VENV)/.stamp-dev
 DOCS := $(VENV)/.stamp-docs
+PEERS := $(VENV)/.stamp-peers
 
 # Runs the candidates rather than looking them up: a version manager's shim may exist and yet not run.
 define FIND_PYTHON
@@ -70,7 +71,7 @@ format: $(DEV) ## bring the code into the form `make lint` asks for
 docs: $(DOCS) ## build the pages of docs/ into site/; a broken link fails
 	@$(BIN)/zensical build --strict --clean
 
-benchmark: $(BASE) ## run benchmarks/*.py, or one of them: make benchmark BENCHMARK=name
+benchmark: $(PEERS) ## run benchmarks/*.py beside other libraries, or one of them: make benchmark BENCHMARK=name
 	@for script in benchmarks/$(BENCHMARK).py; do \
 		test -f "$$script" || { echo "no benchmark $$script" >&2; exit 2; }; \
 		$(BIN)/python "$$script" || exit; \
@@ -81,9 +82,9 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	folder="$$(mktemp -d)"; trap 'rm -rf "$$folder"' EXIT; \
 	echo "Resolving into a fresh environment ..."; \
 	"$$python" -m venv "$$folder"; \
-	$(PIP_QUIET) "$$folder/bin/python" -m pip install -qq ".[test,dev,docs]" hatchling editables; \
+	$(PIP_QUIET) "$$folder/bin/python" -m pip install -qq ".[test,dev,docs,peers]" hatchling editables; \
 	{ \
-		echo "# Every version of a working installation, test, dev and docs extras and build included."; \
+		echo "# Every version of a working installation, all extras and the build included."; \
 		echo "# Written by \`make lock\` ($$("$$python" -c 'import platform as p; print("Python", p.python_version(), "on", p.system(), p.machine())'))."; \
 		"$$folder/bin/python" -m pip freeze --exclude impindiff; \
 	} > "$$folder/constraints.txt"; \
@@ -96,7 +97,8 @@ clean: ## remove .venv, caches and built pages; runs/ stays
 $(BASE): EXTRAS := test
 $(DEV): EXTRAS := test,dev
 $(DOCS): EXTRAS := test,docs
-$(BASE) $(DEV) $(DOCS): pyproject.toml constraints.txt
+$(PEERS): EXTRAS := test,peers
+$(BASE) $(DEV) $(DOCS) $(PEERS): pyproject.toml constraints.txt
 	@$(BIN)/python -c "import pip, sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { \
 		$(FIND_PYTHON); "$$python" -m venv --clear $(VENV); \
 	}

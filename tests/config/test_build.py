@@ -18,10 +18,10 @@ from impindiff.config import (
     parse_config,
 )
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import Affine, BiCGStab
+from impindiff.implicit import CG, GMRES, Affine, BiCGStab
 from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
 from impindiff.latent import Parameter, SineField
-from impindiff.terms import Advection, Diffusion
+from impindiff.terms import Advection, Diffusion, fourier, jacobi
 from impindiff.train import LBFGS, Adam
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)))
@@ -118,3 +118,26 @@ def test_the_stages_in_their_order():
     ]
     built = build_stages(config_of({"training.stages": stages}))
     assert built == [LBFGS(3, memory=7, dt=0.1), Adam(5, learning_rate=0.5)]
+
+
+@pytest.mark.parametrize("method, kind", [("gmres", GMRES), ("cg", CG), ("bicgstab", BiCGStab)])
+def test_the_method_of_the_solver(method: str, kind: type):
+    solver = {"method": method, "rtol": 1e-7, "adjoint_rtol": 1e-4, "max_steps": 9}
+    stepper = build_stepper(config_of({"solver": solver}))
+    assert isinstance(stepper, Theta) and isinstance(stepper.solver, Affine)
+    assert isinstance(stepper.solver.linear, kind)
+    assert stepper.solver.linear.rtol == 1e-7 and stepper.solver.linear.max_steps == 9
+
+
+@pytest.mark.parametrize("name, made", [("fourier", fourier), ("jacobi", jacobi), ("none", None)])
+def test_the_preconditioner_of_the_solver(name: str, made):
+    stepper = build_stepper(config_of({"solver": {"preconditioner": name}}))
+    assert isinstance(stepper, Theta) and stepper.preconditioner is made
+
+
+def test_multigrid_is_the_same_function_each_time():
+    """Another one would have every training compiled anew."""
+    first, second = (
+        build_stepper(config_of({"solver": {"preconditioner": "multigrid"}})) for _ in range(2)
+    )
+    assert first == second

@@ -57,6 +57,12 @@ REFUSED = [
     ({DIFFUSIVITY: math.nan}, "'system.diffusivity' is nan: it should be a finite number"),
     ({"solver": {"rtol": 0.0}}, "'solver.rtol' is 0.0: it should be greater than 0"),
     ({"solver": {"adjoint_rtol": 2.0}}, "'solver.adjoint_rtol' is 2.0: it should be less than 1"),
+    ({"solver": {"preconditioner": "ilu"}}, "'none', 'jacobi', 'fourier' or 'multigrid'"),
+    (
+        {"solver": {"preconditioner": "jacobi"}, "time.scheme": "forward-euler"},
+        "'forward-euler' solves no system",
+    ),
+    ({"solver": {"preconditioner": "jacobi", "method": "tridiagonal"}}, "is direct and uses none"),
     ({"solver": {"max_steps": 0}}, "'solver.max_steps' is 0: it should be greater than or equal"),
     ({f"{ADAM}.epochs": 0}, "'training.stages.0.epochs' is 0: it should be greater"),
     ({f"{ADAM}.learning_rate": -1.0}, "'training.stages.0.learning_rate' is -1.0"),
@@ -184,7 +190,14 @@ def test_what_is_written_reads_as_what_it_was(tmp_path: Path, tables: dict):
 
 def test_every_default_is_written_out():
     written = tomllib.loads(dump_config(parse_config(make_tables(), "it")))
-    assert written["solver"].keys() == {"rtol", "max_steps", "adjoint_rtol", "adjoint_max_steps"}
+    assert written["solver"].keys() == {
+        "method",
+        "preconditioner",
+        "rtol",
+        "max_steps",
+        "adjoint_rtol",
+        "adjoint_max_steps",
+    }
     assert written["seed"] == 0 and written["precision"] == "float32"
     assert written["training"]["stages"][0]["learning_rate"] == 4e-3
 

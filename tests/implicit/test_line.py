@@ -74,11 +74,15 @@ def test_under_vmap_and_in_single_precision():
         for p in zip(*(coefficients((4, 6), 1, True, seed) for seed in (0, 1)), strict=True)
     ]
     v = random_like(jnp.zeros((2, 4, 6), jnp.float32), 2)
-    batched = jax.vmap(lambda low, own, up, v: Line(low, own, up, 1).apply(v))(*parts, v)
+
+    def apply(low, own, up, v):
+        return Line(low, own, up, 1).apply(v)
+
+    batched = jax.vmap(apply)(parts[0], parts[1], parts[2], v)
     assert batched.dtype == jnp.float32
     for sample in (0, 1):
         low, own, up = (part[sample] for part in parts)
-        alone = Line(low, own, up, 1).apply(v[sample])
+        alone = apply(low, own, up, v[sample])
         np.testing.assert_allclose(batched[sample], alone, rtol=1e-5, atol=1e-6)
 
 

@@ -17,7 +17,7 @@ from impindiff.config._schema import (
     SineFieldTable,
 )
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import Affine, BiCGStab
+from impindiff.implicit import CG, GMRES, AbstractLinearSolver, Affine, BiCGStab, Tridiagonal
 from impindiff.integrate import (
     AbstractStepper,
     BackwardEuler,
@@ -27,6 +27,7 @@ from impindiff.integrate import (
 )
 from impindiff.latent import Parameter, SineField
 from impindiff.systems import System, advection_diffusion
+from impindiff.terms import fourier, jacobi, multigrid
 from impindiff.train import LBFGS, AbstractOptimiser, Adam
 
 
@@ -95,21 +96,35 @@ def _coefficient(table: Any, grid: Grid, key: PRNGKeyArray) -> Any:
             return table
 
 
-_STEPPERS: dict[str, Callable[[Affine], AbstractStepper]] = {
+_STEPPERS: dict[str, Callable[[Affine, Any], AbstractStepper]] = {
     "crank-nicolson": CrankNicolson,
     "backward-euler": BackwardEuler,
-    "forward-euler": lambda solver: ForwardEuler(),
-    "runge-kutta-4": lambda solver: RungeKutta4(),
+    "forward-euler": lambda solver, preconditioner: ForwardEuler(),
+    "runge-kutta-4": lambda solver, preconditioner: RungeKutta4(),
+}
+_METHODS: dict[str, Callable[..., AbstractLinearSolver]] = {
+    "bicgstab": BiCGStab,
+    "gmres": GMRES,
+    "cg": CG,
+    "tridiagonal": Tridiagonal,
+}
+_PRECONDITIONERS = {
+    "none": None,
+    "jacobi": jacobi,
+    "fourier": fourier,
+    "multigrid": multigrid(),
 }
 
 
 def build_stepper(config: Config) -> AbstractStepper:
     """The time stepper with its solver."""
+    table = config.solver
+    method = _METHODS[table.method]
     solver = Affine(
-        BiCGStab(config.solver.rtol, max_steps=config.solver.max_steps),
-        BiCGStab(config.solver.adjoint_rtol, max_steps=config.solver.adjoint_max_steps),
+        method(table.rtol, max_steps=table.max_steps),
+        method(table.adjoint_rtol, max_steps=table.adjoint_max_steps),
     )
-    return _STEPPERS[config.time.scheme](solver)
+    return _STEPPERS[config.time.scheme](solver, _PRECONDITIONERS[table.preconditioner])
 
 
 def build_stages(config: Config) -> list[AbstractOptimiser]:

@@ -2,44 +2,18 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from impindiff.config._kinds import (
+    Count,
+    Finite,
+    Interval,
+    Name,
+    Positive,
+    Table,
+    Tolerance,
+    check_interval,
 )
-
-
-def _variable_name(name: str) -> str:
-    if not name.strip() or name != name.strip() or "/" in name or not name.isprintable():
-        raise ValueError(f"{name!r} cannot name a variable of a data file")
-    if name in ("sample", "time", "x", "y", "z"):
-        raise ValueError(f"{name!r} is the name of a dimension, choose another")
-    return name
-
-
-def _interval(bounds: list[float]) -> list[float]:
-    low, high = bounds
-    if not low < high:
-        raise ValueError(f"[{low}, {high}] is empty: the second number must be the larger")
-    return bounds
-
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Tolerance = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, AfterValidator(_variable_name)]
-Interval = Annotated[list[Finite], Field(min_length=2, max_length=2), AfterValidator(_interval)]
-
-
-class Table(BaseModel):
-    """A table that refuses keys it does not know and values of another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class DataTable(Table):
@@ -62,7 +36,7 @@ class AxisTable(Table):
 
     @model_validator(mode="after")
     def _has_length(self) -> Self:
-        _interval([self.lower, self.upper])
+        check_interval([self.lower, self.upper])
         return self
 
 
@@ -159,6 +133,8 @@ class TimeTable(Table):
 class SolverTable(Table):
     """`[solver]`: the linear systems of implicit steps and their adjoints."""
 
+    method: Literal["bicgstab", "gmres", "cg", "tridiagonal"] = "bicgstab"
+    preconditioner: Literal["none", "jacobi", "fourier", "multigrid"] = "none"
     rtol: Tolerance = 1e-6
     max_steps: Count = 200
     adjoint_rtol: Tolerance = 1e-5
@@ -218,6 +194,26 @@ class Config(Table):
             raise ValueError(
                 "nothing is unknown: make system.velocity or system.diffusivity a table with a "
                 "kind ('sine-field' or 'parameter')"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _preconditions_something(self) -> Self:
+        named = self.solver.preconditioner
+        if named != "none" and self.time.scheme in ("forward-euler", "runge-kutta-4"):
+            raise ValueError(
+                f"solver.preconditioner is {named!r}, but time.scheme {self.time.scheme!r} solves "
+                "no system: leave it out, or use 'crank-nicolson' or 'backward-euler'"
+            )
+        if named != "none" and self.solver.method == "tridiagonal":
+            raise ValueError(
+                f"solver.preconditioner is {named!r}, but solver.method 'tridiagonal' is direct "
+                "and uses none: leave one of them out"
+            )
+        if self.grid is not None and len(self.grid) > 1 and self.solver.method == "tridiagonal":
+            raise ValueError(
+                f"solver.method is 'tridiagonal', but the grid has {len(self.grid)} axes: it is "
+                "for one; use 'bicgstab' or 'gmres'"
             )
         return self
 

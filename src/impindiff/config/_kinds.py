@@ -1,0 +1,37 @@
+"""Kinds of values that tables of a config file hold, and what every table refuses."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _variable_name(name: str) -> str:
+    if not name.strip() or name != name.strip() or "/" in name or not name.isprintable():
+        raise ValueError(f"{name!r} cannot name a variable of a data file")
+    if name in ("sample", "time", "x", "y", "z"):
+        raise ValueError(f"{name!r} is the name of a dimension, choose another")
+    return name
+
+
+def check_interval(bounds: list[float]) -> list[float]:
+    """Refuse an interval that is empty."""
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"[{low}, {high}] is empty: the second number must be the larger")
+    return bounds
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Tolerance = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, AfterValidator(_variable_name)]
+Interval = Annotated[
+    list[Finite], Field(min_length=2, max_length=2), AfterValidator(check_interval)
+]
+
+
+class Table(BaseModel):
+    """A table that refuses keys it does not know and values of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
