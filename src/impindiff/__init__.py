@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import System, advection_diffusion
     from impindiff.terms import Advection, Diffusion, Source, fourier, jacobi, line, multigrid
-    from impindiff.train import LBFGS, Adam, fit
+    from impindiff.train import LBFGS, Adam, ProgressiveTolerance, Rescue, fit
 
 __version__ = "0.1.0"
 
@@ -84,6 +84,8 @@ __all__ = [
     "Outcome",
     "Parameter",
     "Picard",
+    "ProgressiveTolerance",
+    "Rescue",
     "RunFolder",
     "RungeKutta4",
     "SineField",

@@ -11,6 +11,8 @@ from impindiff import InputError
 from impindiff.config import (
     Config,
     build_grid,
+    build_progressive_tolerance,
+    build_rescue,
     build_stages,
     build_stepper,
     build_system,
@@ -22,7 +24,7 @@ from impindiff.implicit import CG, GMRES, Affine, BiCGStab
 from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
 from impindiff.latent import Parameter, SineField
 from impindiff.terms import Advection, Diffusion, fourier, jacobi
-from impindiff.train import LBFGS, Adam
+from impindiff.train import LBFGS, Adam, ProgressiveTolerance, Rescue
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)))
 PARAMETER = {"kind": "parameter", "name": "diffusivity", "initial": 0.1, "bounds": [0.0, 1.0]}
@@ -141,3 +143,17 @@ def test_multigrid_is_the_same_function_each_time():
         build_stepper(config_of({"solver": {"preconditioner": "multigrid"}})) for _ in range(2)
     )
     assert first == second
+
+
+def test_rescue_and_progressive_tolerance():
+    assert build_rescue(config_of({})) is None
+    assert build_progressive_tolerance(config_of({})) is None
+    config = config_of(
+        {
+            "training.rescue": {"max_halvings": 2},
+            "training.progressive_tolerance": {"start": 0.1, "window": 3},
+        }
+    )
+    assert build_rescue(config) == Rescue(max_halvings=2)
+    assert build_progressive_tolerance(config) == ProgressiveTolerance(start=0.1, window=3)
+    assert parse_config(dump_config(config)) == config

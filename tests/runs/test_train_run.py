@@ -61,7 +61,13 @@ def test_the_metrics_have_a_line_an_epoch(finished: Path):
     assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
     assert len(lines) == 9
     expected = ["epoch", "stage", "loss", "validation", "seconds", "solver_iterations"]
-    assert list(lines[0]) == [*expected, "adjoint_iterations", "learning_rate"]
+    assert list(lines[0]) == [
+        *expected,
+        "adjoint_iterations",
+        "learning_rate",
+        "rtol",
+        "failures",
+    ]
     validated = [line["epoch"] for line in lines if line["validation"] is not None]
     assert validated == [2, 4, 6, 8, 9]
 

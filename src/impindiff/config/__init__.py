@@ -2,6 +2,8 @@
 
 from impindiff.config._build import (
     build_grid,
+    build_progressive_tolerance,
+    build_rescue,
     build_stages,
     build_stepper,
     build_system,
@@ -14,6 +16,8 @@ __all__ = [
     "Config",
     "SineFieldTable",
     "build_grid",
+    "build_progressive_tolerance",
+    "build_rescue",
     "build_stages",
     "build_stepper",
     "build_system",

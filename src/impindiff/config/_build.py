@@ -9,13 +9,12 @@ from jaxtyping import PRNGKeyArray
 
 from impindiff._errors import InputError
 from impindiff.config._schema import (
-    AdamTable,
     AxisTable,
     Config,
-    LBFGSTable,
     ParameterTable,
     SineFieldTable,
 )
+from impindiff.config._training import AdamTable, LBFGSTable
 from impindiff.grid import Axis, Grid
 from impindiff.implicit import CG, GMRES, AbstractLinearSolver, Affine, BiCGStab, Tridiagonal
 from impindiff.integrate import (
@@ -28,7 +27,7 @@ from impindiff.integrate import (
 from impindiff.latent import Parameter, SineField
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import fourier, jacobi, multigrid
-from impindiff.train import LBFGS, AbstractOptimiser, Adam
+from impindiff.train import LBFGS, AbstractOptimiser, Adam, ProgressiveTolerance, Rescue
 
 
 def build_grid(config: Config) -> Grid:
@@ -130,6 +129,18 @@ def build_stepper(config: Config) -> AbstractStepper:
 def build_stages(config: Config) -> list[AbstractOptimiser]:
     """The optimisers, in order."""
     return [_stage(table) for table in config.training.stages]
+
+
+def build_rescue(config: Config) -> Rescue | None:
+    """What is done where a solve fails; None where training is to end."""
+    table = config.training.rescue
+    return None if table is None else Rescue(**table.model_dump())
+
+
+def build_progressive_tolerance(config: Config) -> ProgressiveTolerance | None:
+    """The schedule of tolerances; None where there is none."""
+    table = config.training.progressive_tolerance
+    return None if table is None else ProgressiveTolerance(**table.model_dump())
 
 
 def _stage(table: AdamTable | LBFGSTable) -> AbstractOptimiser:

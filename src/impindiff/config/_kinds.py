@@ -1,8 +1,8 @@
 """Kinds of values that tables of a config file hold, and what every table refuses."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 
 def _variable_name(name: str) -> str:
@@ -35,3 +35,17 @@ class Table(BaseModel):
     """A table that refuses keys it does not know and values of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def tagged(key: str, known: type | tuple[type, ...] = (), *, allowed: str) -> Discriminator:
+    """Tells the tables of a union apart by a key, and from values that are no table by type."""
+
+    def tag(value: Any) -> str | None:
+        if isinstance(value, known):
+            return "known"
+        found = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+        return found if isinstance(found, str) else None
+
+    return Discriminator(
+        tag, custom_error_type="kind", custom_error_message=f"Input should be {allowed}"
+    )

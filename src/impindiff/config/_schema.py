@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from impindiff.config._kinds import (
     Count,
@@ -13,7 +13,9 @@ from impindiff.config._kinds import (
     Table,
     Tolerance,
     check_interval,
+    tagged,
 )
+from impindiff.config._training import TrainingTable
 
 
 class DataTable(Table):
@@ -67,20 +69,6 @@ class ParameterTable(Table):
         return self
 
 
-def _tagged(key: str, known: type | tuple[type, ...] = (), *, allowed: str) -> Discriminator:
-    """Tells the tables of a union apart by a key, and from values that are no table by type."""
-
-    def tag(value: Any) -> str | None:
-        if isinstance(value, known):
-            return "known"
-        found = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
-        return found if isinstance(found, str) else None
-
-    return Discriminator(
-        tag, custom_error_type="kind", custom_error_message=f"Input should be {allowed}"
-    )
-
-
 def _not_negative(diffusivity: Any) -> Any:
     match diffusivity:
         case ParameterTable(bounds=[low, _]) | SineFieldTable(output_range=[low, _]) if low < 0:
@@ -90,13 +78,13 @@ def _not_negative(diffusivity: Any) -> Any:
 
 Velocity = Annotated[
     Annotated[list[Finite], Tag("known")] | Annotated[SineFieldTable, Tag("sine-field")],
-    _tagged("kind", list, allowed="a list of numbers, or a table with kind = 'sine-field'"),
+    tagged("kind", list, allowed="a list of numbers, or a table with kind = 'sine-field'"),
 ]
 Diffusivity = Annotated[
     Annotated[float, Field(ge=0, allow_inf_nan=False), Tag("known")]
     | Annotated[SineFieldTable, Tag("sine-field")]
     | Annotated[ParameterTable, Tag("parameter")],
-    _tagged(
+    tagged(
         "kind",
         (int, float),
         allowed="a number, or a table with kind = 'sine-field' or 'parameter'",
@@ -139,38 +127,6 @@ class SolverTable(Table):
     max_steps: Count = 200
     adjoint_rtol: Tolerance = 1e-5
     adjoint_max_steps: Count = 200
-
-
-class AdamTable(Table):
-    """A stage of Adam."""
-
-    optimiser: Literal["adam"]
-    epochs: Count
-    learning_rate: Positive = 1e-3
-    dt: Positive | None = None
-
-
-class LBFGSTable(Table):
-    """A stage of L-BFGS."""
-
-    optimiser: Literal["lbfgs"]
-    epochs: Count
-    memory: Count = 50
-    dt: Positive | None = None
-
-
-Stage = Annotated[
-    Annotated[AdamTable, Tag("adam")] | Annotated[LBFGSTable, Tag("lbfgs")],
-    _tagged("optimiser", allowed="a table with optimiser = 'adam' or 'lbfgs'"),
-]
-
-
-class TrainingTable(Table):
-    """`[training]`: stages, and how often to validate and save."""
-
-    stages: list[Stage] = Field(min_length=1)
-    validate_every: Count = 10
-    checkpoint_every: Count = 50
 
 
 class Config(Table):

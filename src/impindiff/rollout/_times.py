@@ -75,6 +75,22 @@ class TimeGrid(eqx.Module):
         join = np.concatenate
         return cls(join(starts), join(lengths), times, join(slots), saves_start)
 
+    def halved(self, times: Sequence[int]) -> "TimeGrid":
+        """The same span with some steps cut into 2, 4, 8 ... equal ones.
+
+        Args:
+            times: how often to halve each step; none is halved where this is empty.
+        """
+        if not len(times):
+            return self
+        parts = 2 ** np.asarray(times)
+        lengths = np.repeat(self.lengths / parts, parts)
+        within = np.concatenate([np.arange(n) for n in parts])
+        starts = np.repeat(self.starts, parts) + within * lengths
+        is_last = within == np.repeat(parts, parts) - 1
+        slots = np.where(is_last, np.repeat(self.slots, parts), len(self.saved))
+        return TimeGrid(starts, lengths, self.saved, slots, self.saves_start)
+
     @property
     def num_steps(self) -> int:
         """How many steps there are."""

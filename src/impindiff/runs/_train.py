@@ -13,7 +13,7 @@ import jax
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import Config
+from impindiff.config import Config, build_progressive_tolerance, build_rescue
 from impindiff.data import file_sha256, save_dataset
 from impindiff.forecast import Scores, evaluate, predict
 from impindiff.latent import learned
@@ -94,6 +94,8 @@ def _trainer(plan: RunPlan, folder: RunFolder) -> Trainer:
         validate_every=plan.config.training.validate_every,
         checkpoints=folder.checkpoints,
         checkpoint_every=plan.config.training.checkpoint_every,
+        rescue=build_rescue(plan.config),
+        progressive_tolerance=build_progressive_tolerance(plan.config),
     )
 
 

@@ -7,6 +7,8 @@ from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import LBFGS, AbstractOptimiser, Adam
 from impindiff.train._record import EpochRecord, Watcher
+from impindiff.train._rescue import Rescue, SolveFailure
+from impindiff.train._tolerance import ProgressiveTolerance
 
 __all__ = [
     "LBFGS",
@@ -17,6 +19,9 @@ __all__ = [
     "Evaluation",
     "Observations",
     "Progress",
+    "ProgressiveTolerance",
+    "Rescue",
+    "SolveFailure",
     "Trainer",
     "Watcher",
     "fit",

@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 from pydantic import BaseModel
 
 from impindiff._errors import InputError
+from impindiff.train._adaptation import Adaptation
 
 
 class Progress(BaseModel):
@@ -30,6 +31,7 @@ class Progress(BaseModel):
         stage_epoch: epochs done in it.
         seconds: training time so far.
         finished: whether training is complete.
+        adaptation: what the stage under way changed of its own accord.
     """
 
     epoch: int = 0
@@ -37,6 +39,7 @@ class Progress(BaseModel):
     stage_epoch: int = 0
     seconds: float = 0.0
     finished: bool = False
+    adaptation: Adaptation = Adaptation()
 
 
 @final
@@ -58,7 +61,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             learned=ocp.args.StandardSave(_by_path(learned)),
             optimiser=ocp.args.StandardSave(_by_path(state)),
-            progress=ocp.args.JsonSave(progress.model_dump()),
+            progress=ocp.args.JsonSave(progress.model_dump(mode="json")),
         )
         try:
             with self._manager() as manager:

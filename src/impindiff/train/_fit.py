@@ -13,6 +13,8 @@ from impindiff.train._loop import Trainer
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import LBFGS, AbstractOptimiser, Adam
 from impindiff.train._record import EpochRecord, Watcher
+from impindiff.train._rescue import Rescue
+from impindiff.train._tolerance import ProgressiveTolerance
 
 
 def fit(
@@ -27,6 +29,8 @@ def fit(
     watch: Watcher | None = None,
     checkpoints: str | Path | None = None,
     dtype: jnp.dtype | type = jnp.float32,
+    rescue: Rescue | None = None,
+    progressive_tolerance: ProgressiveTolerance | None = None,
 ) -> System:
     """Train the latents of a system on snapshots.
 
@@ -41,6 +45,8 @@ def fit(
         watch: called with every epoch's record.
         checkpoints: folder to save to, and to go on from where it holds a checkpoint already.
         dtype: precision.
+        rescue: what to do where a solve fails; without, training ends there.
+        progressive_tolerance: looser solves at first; without, none.
 
     Returns: the trained system.
     Raises: InputError for data that do not fit the system; NumericsError if a solve, the loss or
@@ -56,6 +62,8 @@ def fit(
         dt,
         stages,
         checkpoints=Checkpoints(Path(checkpoints)) if checkpoints else None,
+        rescue=rescue,
+        progressive_tolerance=progressive_tolerance,
     )
     return trainer.run(watch or _ignore, resume=checkpoints is not None)
 

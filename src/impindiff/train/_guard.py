@@ -22,7 +22,7 @@ def check_epoch(epoch: Epoch, number: int, time_grid: TimeGrid) -> None:
         Trajectory({}, evaluation.outcome).check(time_grid)
     except NumericsError as error:
         raise NumericsError(f"epoch {number}: {error}") from None
-    adjoint = AdjointOutcome.from_cotangent(evaluation.adjoint)
+    adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
     if adjoint.failures:
         raise NumericsError(
             f"epoch {number}: {adjoint.failures} of {adjoint.solves} adjoint solves missed their "

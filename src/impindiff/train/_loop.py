@@ -13,15 +13,16 @@ from impindiff._errors import InputError, NumericsError
 from impindiff.implicit import AdjointOutcome
 from impindiff.integrate import AbstractStepper
 from impindiff.latent import learned as learned_mask
-from impindiff.rollout import TimeGrid
 from impindiff.systems import System
+from impindiff.train._adaptation import Adaptation
 from impindiff.train._checkpoint import Checkpoints, Progress
-from impindiff.train._guard import check_epoch
 from impindiff.train._interrupts import Interrupts
-from impindiff.train._objective import make_objective
 from impindiff.train._observations import Observations
-from impindiff.train._optimisers import AbstractOptimiser, Epoch
+from impindiff.train._optimisers import AbstractOptimiser
 from impindiff.train._record import EpochRecord, Watcher
+from impindiff.train._rescue import Rescue
+from impindiff.train._stage import Stage, Tried, strongly_typed
+from impindiff.train._tolerance import ProgressiveTolerance
 
 
 class _Point(NamedTuple):
@@ -46,6 +47,9 @@ class Trainer:
         validate_every: see `validate`.
         checkpoints: where to save; nothing is saved without.
         checkpoint_every: epochs between checkpoints.
+        rescue: what to do where a solve fails; without, training ends there.
+        progressive_tolerance: schedule of looser solves at first; without, all are as tight as the
+            stepper's solver says.
 
     Raises: InputError for a system with nothing to learn, or no stages.
     """
@@ -62,9 +66,11 @@ class Trainer:
         validate_every: int = 10,
         checkpoints: Checkpoints | None = None,
         checkpoint_every: int = 50,
+        rescue: Rescue | None = None,
+        progressive_tolerance: ProgressiveTolerance | None = None,
     ) -> None:
         learned, self.frozen = eqx.partition(system, learned_mask(system))
-        self.learned = _strongly_typed(learned)
+        self.learned = strongly_typed(learned)
         if not jax.tree.leaves(self.learned):
             raise InputError(
                 "the system has nothing to learn: give a coefficient as a latent (SineField, "
@@ -76,6 +82,7 @@ class Trainer:
         self.stages = tuple(stages)
         self.validate, self.validate_every = validate, validate_every
         self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
+        self.rescue, self.progressive_tolerance = rescue, progressive_tolerance
         self._good: _Point | None = None
 
     def run(self, watch: Watcher, *, resume: bool = False) -> System:
@@ -106,32 +113,46 @@ class Trainer:
         interrupts: Interrupts,
     ) -> Progress:
         optimiser = self.stages[index]
-        dt = optimiser.dt or self.dt
-        given = (optimiser, self.stepper, dt, self.frozen, self.observations)
+        stage = Stage(
+            optimiser, self.stepper, optimiser.dt or self.dt, self.frozen, self.observations
+        )
+        schedule, adaptation = self.progressive_tolerance, progress.adaptation
+        if schedule:
+            adaptation = schedule.begin(adaptation)
         if progress.stage_epoch and self.checkpoints:
-            template = eqx.filter_eval_shape(_init, *given, self.learned)
-            state = self.checkpoints.restore_state(template)
+            state = self.checkpoints.restore_state(stage.template(self.learned, adaptation))
         else:
-            state = _init(*given, self.learned)
-        time_grid = TimeGrid.build(self.observations.start, np.array(self.observations.times), dt)
-        here = _Point(progress, self.learned, state)
+            state = stage.init(self.learned, adaptation)
+        here = _Point(_adapted(progress, adaptation), self.learned, state)
         try:
-            for stage_epoch in range(progress.stage_epoch + 1, optimiser.epochs + 1):
+            while here.progress.stage_epoch < optimiser.epochs:
                 interrupts.deliver()
-                number = here.progress.epoch + 1
-                learned, state, epoch = _update(*given, here.learned, here.state)
-                epoch = jax.device_get(epoch)
-                check_epoch(epoch, number, time_grid)
-                if epoch.stalled:
-                    break
-                last = stage_epoch == optimiser.epochs
-                validation = self._validation(learned, number, last)
+                adaptation, number = here.progress.adaptation, here.progress.epoch + 1
+                tried = stage.epoch(here.learned, here.state, adaptation, number, self.rescue)
+                if tried.epoch.stalled:
+                    if not (schedule and tried.adaptation.is_loose):
+                        break
+                    adaptation = schedule.tighten(tried.adaptation)
+                    fresh = stage.refresh(here.learned, here.state, adaptation)
+                    here = _Point(_adapted(here.progress, adaptation), here.learned, fresh)
+                    continue
+                last = here.progress.stage_epoch + 1 == optimiser.epochs
+                validation = self._validation(tried.learned, number, last)
                 seconds = time.perf_counter() - began
-                watch(_record(epoch, number, optimiser.name, validation, seconds))
+                watch(_record(tried, number, optimiser.name, validation, seconds))
+                adaptation, state = tried.adaptation, tried.state
+                if schedule:
+                    adaptation = schedule.after(adaptation, float(tried.epoch.evaluation.loss))
+                    if adaptation.rtol != tried.adaptation.rtol:
+                        state = stage.refresh(tried.learned, state, adaptation)
                 progress = Progress(
-                    epoch=number, stage=index, stage_epoch=stage_epoch, seconds=seconds
+                    epoch=number,
+                    stage=index,
+                    stage_epoch=here.progress.stage_epoch + 1,
+                    seconds=seconds,
+                    adaptation=adaptation,
                 )
-                self._good, here = here, _Point(progress, learned, state)
+                self._good, here = here, _Point(progress, tried.learned, state)
                 if not last and number % self.checkpoint_every == 0:
                     self._save(here)
         except KeyboardInterrupt:
@@ -148,7 +169,12 @@ class Trainer:
         self.learned = here.learned
         finished = index + 1 == len(self.stages)
         ended = here.progress.model_copy(
-            update={"stage": index + 1, "stage_epoch": 0, "finished": finished}
+            update={
+                "stage": index + 1,
+                "stage_epoch": 0,
+                "finished": finished,
+                "adaptation": here.progress.adaptation.for_next_stage(),
+            }
         )
         self._save(here._replace(progress=ended))
         return ended
@@ -166,35 +192,24 @@ class Trainer:
             self.checkpoints.save(*point)
 
 
-# At module level, so that a second training of the same shape need not compile again.
-@eqx.filter_jit
-def _init(optimiser, stepper, dt, frozen, observations, learned):
-    objective = make_objective(frozen, observations, stepper, dt)
-    return _strongly_typed(optimiser.init(objective, learned))
-
-
-@eqx.filter_jit
-def _update(optimiser, stepper, dt, frozen, observations, learned, state):
-    objective = make_objective(frozen, observations, stepper, dt)
-    return _strongly_typed(optimiser.update(objective, learned, state))
-
-
-def _strongly_typed(tree: PyTree) -> PyTree:
-    """Without weak types, which a checkpoint cannot hold: what is restored is what was saved."""
-    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), tree)
+def _adapted(progress: Progress, adaptation: Adaptation) -> Progress:
+    return progress.model_copy(update={"adaptation": adaptation})
 
 
 def _record(
-    epoch: Epoch, number: int, stage: str, validation: float | None, seconds: float
+    tried: Tried, number: int, stage: str, validation: float | None, seconds: float
 ) -> EpochRecord:
-    adjoint = AdjointOutcome.from_cotangent(epoch.evaluation.adjoint)
+    evaluation = tried.epoch.evaluation
+    adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
     return EpochRecord(
         epoch=number,
         stage=stage,
-        loss=float(epoch.evaluation.loss),
+        loss=float(evaluation.loss),
         validation=validation,
         seconds=seconds,
-        solver_iterations=float(np.mean(epoch.evaluation.outcome.iterations)),
+        solver_iterations=float(np.mean(evaluation.outcome.iterations)),
         adjoint_iterations=adjoint.iterations / max(adjoint.solves, 1),
-        learning_rate=float(epoch.learning_rate),
+        learning_rate=float(tried.epoch.learning_rate),
+        rtol=tried.adaptation.rtol or None,
+        failures=tried.failures,
     )

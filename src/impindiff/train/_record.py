@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
+from impindiff.train._rescue import SolveFailure
+
 
 class EpochRecord(BaseModel):
     """One line of `metrics.jsonl`.
@@ -17,6 +19,8 @@ class EpochRecord(BaseModel):
         solver_iterations: mean iterations of a forward solve.
         adjoint_iterations: mean iterations of an adjoint solve.
         learning_rate: step length of the optimiser.
+        rtol: tolerance of the epoch's solves, where it was looser than their own.
+        failures: solves that failed before the epoch succeeded, the first of each sample.
     """
 
     epoch: int
@@ -27,6 +31,8 @@ class EpochRecord(BaseModel):
     solver_iterations: float
     adjoint_iterations: float
     learning_rate: float
+    rtol: float | None = None
+    failures: list[SolveFailure] = []
 
 
 Watcher = Callable[[EpochRecord], None]
