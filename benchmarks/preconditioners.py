@@ -91,7 +91,7 @@ def main() -> None:
             for number in (1.0, 1e2, 1e4):
                 for shape in SHAPES:
                     for name in PRECONDITIONERS:
-                        # Without help, or nearly so, the largest grids take minutes.
+                        # Without a multigrid the largest grids take minutes where it is needed.
                         helped = name.startswith("multigrid")
                         if np.prod(shape) > 1e5 and (quick or not helped):
                             continue

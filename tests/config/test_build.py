@@ -1,5 +1,7 @@
 """A config becomes the objects that it describes."""
 
+import tomllib
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from impindiff.config import (
     build_stepper,
     build_system,
     describe_grid,
+    dump_config,
     parse_config,
 )
 from impindiff.grid import Axis, Grid
@@ -156,4 +159,4 @@ def test_rescue_and_progressive_tolerance():
     )
     assert build_rescue(config) == Rescue(max_halvings=2)
     assert build_progressive_tolerance(config) == ProgressiveTolerance(start=0.1, window=3)
-    assert parse_config(dump_config(config)) == config
+    assert parse_config(tomllib.loads(dump_config(config)), "it") == config
