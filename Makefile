@@ -11,6 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 PYTEST_ARGS ?=
+# By file, since the tests of a file share what they compile.
+PARALLEL := -n auto --dist loadfile
 BENCHMARK ?= [!_]*
 
 # By environment and not `-c`, so that it also holds where pip builds the package in isolation
@@ -54,7 +56,7 @@ demo: $(BASE) ## learn an unknown velocity field from one snapshot, forecast, dr
 	@$(BIN)/impindiff run advection-diffusion-steady --preset quick
 
 test: $(BASE) ## run the tests, or some: make test PYTEST_ARGS="-k grid -x"
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-slow: $(BASE) ## run the slow tests, which `make test` leaves out
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -11,12 +11,15 @@ from typing import Any
 
 import jax
 
+# No call is repeated for longer than this, once it was measured three times.
+_LONGEST_SECONDS = 5.0
+
 
 def median_seconds(call: Callable[[], Any], repeats: int = 15) -> float:
     """Median wall time of a call, its result awaited; one call before that does not count."""
     jax.block_until_ready(call())
     times = []
-    for _ in range(repeats):
+    while len(times) < repeats and (len(times) < 3 or sum(times) < _LONGEST_SECONDS):
         began = time.perf_counter()
         jax.block_until_ready(call())
         times.append(time.perf_counter() - began)

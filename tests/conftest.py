@@ -4,6 +4,8 @@ import os
 
 # Before JAX starts: tests are about results, which have to be the same on every machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile much and compute little. Inherited by the commands that they start.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from pathlib import Path
 
@@ -25,6 +27,13 @@ def _precision_is_restored():
     """A command run within a test may choose single precision; the next test gets double again."""
     yield
     jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_functions_are_dropped():
+    """Linux allows a process 65,530 memory maps: all that the suite compiles takes more."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -73,8 +73,9 @@ class Lineax(AbstractLinearSolver):
         asked = jax.tree.map(lambda r: jnp.where(needed, r, 1), residual)
         options = {}
         if isinstance(self.solver, _PRECONDITIONED):
-            positive = lx.positive_semidefinite_tag
-            options["preconditioner"] = lx.FunctionLinearOperator(precondition, shape, positive)
+            # CG takes none without the tag; of the others' preconditioners it would be untrue.
+            tags = lx.positive_semidefinite_tag if isinstance(self.solver, lx.CG) else ()
+            options["preconditioner"] = lx.FunctionLinearOperator(precondition, shape, tags)
         solution = lx.linear_solve(
             lx.FunctionLinearOperator(operator, shape, self.tags),
             asked,
