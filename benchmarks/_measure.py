@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,11 @@ def median_seconds(call: Callable[[], Any], repeats: int = 15) -> float:
         jax.block_until_ready(call())
         times.append(time.perf_counter() - began)
     return statistics.median(times)
+
+
+def announce(what: str) -> None:
+    """Say on standard error what is measured next, for whoever waits."""
+    print(f"measuring {what} ...", file=sys.stderr, flush=True)
 
 
 def machine() -> dict[str, Any]:
