@@ -53,8 +53,8 @@ def measure(shape: tuple[int, ...], medium: str, number: float, name: str) -> di
     make = PRECONDITIONERS[name]
 
     @jax.jit
-    def setup(tendency, weight):
-        return None if make is None else make(tendency, weight)
+    def setup(tendency, weight, state):
+        return None if make is None else make(tendency, weight, state)
 
     @jax.jit
     def solve(tendency, weight, rhs, preconditioner):
@@ -63,7 +63,7 @@ def measure(shape: tuple[int, ...], medium: str, number: float, name: str) -> di
 
         return BiCGStab(RTOL, max_steps=MAX_STEPS).solve(operator, rhs, None, preconditioner)
 
-    preconditioner = setup(tendency, weight)
+    preconditioner = setup(tendency, weight, rhs)
     began = time.perf_counter()
     compiled = solve.lower(tendency, weight, rhs, preconditioner).compile()
     compile_seconds = time.perf_counter() - began
@@ -77,7 +77,7 @@ def measure(shape: tuple[int, ...], medium: str, number: float, name: str) -> di
         "preconditioner": name,
         "iterations": int(outcome.iterations) if bool(outcome.converged) else None,
         "microseconds_per_cell": 1e6 * seconds / rhs["c"].size,
-        "setup_seconds": median_seconds(lambda: setup(tendency, weight), 3),
+        "setup_seconds": median_seconds(lambda: setup(tendency, weight, rhs), 3),
         "compile_seconds": compile_seconds,
     }
 

@@ -48,7 +48,16 @@ if TYPE_CHECKING:
     from impindiff.rollout import TimeGrid, Trajectory, simulate
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import System, advection_diffusion
-    from impindiff.terms import Advection, Diffusion, Source, fourier, jacobi, line, multigrid
+    from impindiff.terms import (
+        Advection,
+        Diffusion,
+        Source,
+        block_jacobi,
+        fourier,
+        jacobi,
+        line,
+        multigrid,
+    )
     from impindiff.train import LBFGS, Adam, ProgressiveTolerance, Rescue, fit
 
 __version__ = "0.1.0"
@@ -98,6 +107,7 @@ __all__ = [
     "Tridiagonal",
     "UnrolledAdjoint",
     "advection_diffusion",
+    "block_jacobi",
     "check_gradient",
     "evaluate",
     "fit",

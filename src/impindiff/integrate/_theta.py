@@ -24,7 +24,7 @@ from impindiff.implicit import (
 from impindiff.integrate._explicit import axpy
 from impindiff.integrate._stepper import AbstractStepper
 
-Preconditioning = Callable[[Any, Scalar], AbstractPreconditioner]
+Preconditioning = Callable[[Any, Scalar, State], AbstractPreconditioner]
 
 
 @final
@@ -36,12 +36,12 @@ class Theta(AbstractStepper):
             resolve), 1/2 Crank-Nicolson (order two, rings where $\Delta t$ is far beyond the
             explicit limit).
         solver: finds the root of the step's residual.
-        preconditioner: makes, from a right-hand side and the weight $w = \theta\Delta t$, an
-            approximate inverse of $I - w\,\partial F/\partial u$; see `impindiff.terms.fourier`.
-            None where a step needs few iterations as it is.
+        preconditioner: makes, from a right-hand side, the weight $w = \theta\Delta t$ and a state
+            to linearise at, an approximate inverse of $I - w\,\partial F/\partial u$; see
+            `impindiff.terms.fourier`. None where a step needs few iterations as it is.
         keep_preconditioner: whether the one made for the first step serves all: it then costs next
-            to nothing, but grows worse as coefficients change. By default it is kept where they do
-            not.
+            to nothing, but grows worse as the Jacobian changes. By default it is kept where that
+            does not change: in affine systems with steady coefficients.
 
     Raises: ValueError for a theta outside [0.5, 1]; InputError for a system that is not affine
         under a solver for affine systems.
@@ -75,10 +75,12 @@ class Theta(AbstractStepper):
         self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State
     ) -> AbstractPreconditioner | None:
         """The preconditioner, where one serves every step."""
-        keep = dynamics.is_steady if self.keep_preconditioner is None else self.keep_preconditioner
+        keep = self.keep_preconditioner
+        if keep is None:
+            keep = dynamics.is_steady and dynamics.is_affine
         if self.preconditioner is None or not keep:
             return None
-        return self.preconditioner(dynamics.at(time + dt), self.theta * dt)
+        return self.preconditioner(dynamics.at(time + dt), self.theta * dt, state)
 
     def step(
         self,
@@ -98,7 +100,7 @@ class Theta(AbstractStepper):
             known = explicit(dynamics.at(time), state, (1 - self.theta) * dt)
         tendency, weight = dynamics.at(time + dt), self.theta * dt
         if setup is None and self.preconditioner is not None:
-            setup = self.preconditioner(tendency, weight)
+            setup = self.preconditioner(tendency, weight, state)
         inputs = (tendency, weight, known)
         return root(_residual, state, inputs, self.solver, preconditioner=setup, context=context)
 

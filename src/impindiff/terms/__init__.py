@@ -3,9 +3,10 @@
 from impindiff.implicit import Stencil
 from impindiff.terms._advection import Advection
 from impindiff.terms._diffusion import Diffusion
+from impindiff.terms._linearised import Assembled
 from impindiff.terms._preconditioners import (
-    Assembled,
     Preconditioning,
+    block_jacobi,
     fourier,
     jacobi,
     line,
@@ -24,6 +25,7 @@ __all__ = [
     "Preconditioning",
     "Source",
     "Stencil",
+    "block_jacobi",
     "fourier",
     "jacobi",
     "line",

@@ -1,12 +1,12 @@
-r"""Preconditioners for implicit steps, made from the terms' stencils.
+r"""Preconditioners for implicit steps.
 
-A step of the theta method inverts $I - w S$ with the stencil $S$ of all linear terms and a weight
-$w$.
+A step of the theta method inverts $I - w\,\partial F/\partial u$ with a weight $w$. Each function
+here makes an approximate inverse from the right-hand side $F$, the weight, and a state at which a
+nonlinear $F$ is linearised.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,58 +14,63 @@ import numpy as np
 from jaxtyping import Array, Complex
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar
-from impindiff.implicit import AbstractPreconditioner, Jacobi, Line, Multigrid, Spectral, Stencil
+from impindiff._types import Scalar, State, Tendency
+from impindiff.implicit import (
+    AbstractPreconditioner,
+    BlockJacobi,
+    Jacobi,
+    Line,
+    Multigrid,
+    Spectral,
+    Stencil,
+    probe,
+)
+from impindiff.terms._linearised import linearised
+
+Preconditioning = Callable[[Tendency, Scalar, State], AbstractPreconditioner]
+"""Makes the preconditioner of a step from its right-hand side, the weight $w$ and a state."""
 
 
-@runtime_checkable
-class Assembled(Protocol):
-    """A right-hand side whose linear part is one stencil for each field."""
-
-    @property
-    def stencils(self) -> Mapping[str, Stencil | None]:
-        """The stencils; None for a field without linear terms."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The grid's shape."""
-        ...
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Cell widths, an axis each."""
-        ...
-
-
-Preconditioning = Callable[[Assembled, Scalar], AbstractPreconditioner]
-"""Makes the preconditioner of a step from its right-hand side and the weight $w$."""
-
-
-def jacobi(tendency: Assembled, weight: Scalar) -> Jacobi:
+def jacobi(tendency: Tendency, weight: Scalar, state: State) -> Jacobi:
     """The diagonal of $I - w S$: for coefficients that differ by orders of magnitude."""
+    parts = linearised(tendency, state)
 
     def diagonal(stencil: Stencil | None) -> Array:
         centre = jnp.zeros(()) if stencil is None else stencil.centre
-        return jnp.broadcast_to(1 - weight * centre, tendency.shape)
+        return jnp.broadcast_to(1 - weight * centre, parts.shape)
 
-    return Jacobi(jax.lax.stop_gradient({n: diagonal(s) for n, s in tendency.stencils.items()}))
+    return Jacobi(jax.lax.stop_gradient({n: diagonal(s) for n, s in parts.stencils.items()}))
 
 
-def fourier(tendency: Assembled, weight: Scalar) -> Spectral:
+def block_jacobi(tendency: Tendency, weight: Scalar, state: State) -> BlockJacobi:
+    r"""The inverse of what the fields of each cell do to each other: for fast reactions.
+
+    The blocks of $I - w\,\partial F/\partial u$ at the state, found by coloured products.
+
+    Raises: ValueError for fields of different shapes.
+    """
+    _, product = jax.linearize(tendency, jax.lax.stop_gradient(state))
+    centre = probe(product, state).centre
+    grid_axes = (1,) * (centre.ndim - 2)
+    identity = jnp.eye(centre.shape[0], dtype=centre.dtype).reshape(*centre.shape[:2], *grid_axes)
+    return BlockJacobi(jax.lax.stop_gradient(identity - weight * centre))
+
+
+def fourier(tendency: Tendency, weight: Scalar, state: State) -> Spectral:
     r"""The inverse of $I - w \bar S$, each coefficient replaced by its mean: for stiff steps.
 
     Exact where coefficients are constant. Where they vary by a factor of a few, the number of
     iterations depends on how much they vary and not on the step or the grid; where they jump by
     orders of magnitude it is no help.
     """
+    parts = linearised(tendency, state)
 
     def symbol(stencil: Stencil | None) -> Array:
         if stencil is None:
             return jnp.ones((), jnp.result_type(weight, jnp.complex64))
-        return 1 - weight * mean_symbol(stencil, tendency.shape)
+        return 1 - weight * mean_symbol(stencil, parts.shape)
 
-    return Spectral(jax.lax.stop_gradient({n: symbol(s) for n, s in tendency.stencils.items()}))
+    return Spectral(jax.lax.stop_gradient({n: symbol(s) for n, s in parts.stencils.items()}))
 
 
 # Kept, for a stepper with another function of the same work would be compiled again.
@@ -82,14 +87,15 @@ def line(axis: int) -> Preconditioning:
     Raises: InputError where it is used on a grid without that axis.
     """
 
-    def along_axis(tendency: Assembled, weight: Scalar) -> Line:
-        num_axes = len(tendency.shape)
+    def along_axis(tendency: Tendency, weight: Scalar, state: State) -> Line:
+        operator = linearised(tendency, state)
+        num_axes = len(operator.shape)
         if not 0 <= axis < num_axes:
             raise InputError(
                 f"line(axis={axis}) on a grid of {num_axes} axes: the axis must lie in "
                 f"0...{num_axes - 1}."
             )
-        parts = {name: _parts(s, axis, weight) for name, s in tendency.stencils.items()}
+        parts = {name: _parts(s, axis, weight) for name, s in operator.stencils.items()}
         lower, diagonal, upper = ({name: part[i] for name, part in parts.items()} for i in range(3))
         return jax.lax.stop_gradient(Line(lower, diagonal, upper, axis))
 
@@ -111,17 +117,17 @@ def multigrid(cycle: str = "W", sweeps: int = 2) -> Preconditioning:
     Raises: ValueError for another cycle, or no sweeps.
     """
 
-    def make(tendency: Assembled, weight: Scalar) -> Multigrid:
+    def make(tendency: Tendency, weight: Scalar, state: State) -> Multigrid:
+        parts = linearised(tendency, state)
+
         def shifted(stencil: Stencil | None) -> Stencil:
             if stencil is None:
                 zero = jnp.zeros_like(weight)
-                return Stencil(jnp.ones_like(weight), ((zero, zero),) * len(tendency.shape))
+                return Stencil(jnp.ones_like(weight), ((zero, zero),) * len(parts.shape))
             return stencil.shifted_identity(weight)
 
-        operators = {name: shifted(stencil) for name, stencil in tendency.stencils.items()}
-        return Multigrid.build(
-            operators, tendency.shape, tendency.spacing, cycle=cycle, sweeps=sweeps
-        )
+        operators = {name: shifted(stencil) for name, stencil in parts.stencils.items()}
+        return Multigrid.build(operators, parts.shape, parts.spacing, cycle=cycle, sweeps=sweeps)
 
     return make
 
