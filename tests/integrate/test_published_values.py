@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 from impindiff.implicit import GMRES, DenseLU, Newton
 from impindiff.integrate import BackwardEuler, CrankNicolson
@@ -60,6 +61,27 @@ class TestVanDerPol:
     def test_sensitivity_to_the_stiffness_that_the_start_depends_on_too(self):
         of_mu = jax.jit(jax.jacrev(lambda mu: self.end(*on_the_slow_manifold(mu), mu)))(self.MU)
         np.testing.assert_allclose(of_mu, [-2.13118e-11, -1.29769e-10], rtol=1e-5)
+
+    def test_end_values_at_the_order_of_the_scheme(self):
+        """Beside scipy's Radau at a tolerance of 1e-12."""
+        start, mu = [float(v) for v in on_the_slow_manifold(self.MU)], float(self.MU)
+        reference = solve_ivp(
+            lambda t, u: [u[1], mu * ((1 - u[0] ** 2) * u[1] - u[0])],
+            (0, 0.5),
+            start,
+            method="Radau",
+            jac=lambda t, u: [[0, 1], [mu * (-2 * u[0] * u[1] - 1), mu * (1 - u[0] ** 2)]],
+            rtol=1e-12,
+            atol=1e-14,
+        ).y[:, -1]
+        errors = []
+        for num_steps in (125, 500):
+            time_grid = TimeGrid.build(0.0, 0.5, 0.5 / num_steps)
+            initial = dict(zip("yz", map(jnp.asarray, start), strict=True))
+            found = simulate(VanDerPol(self.MU), initial, time_grid, CrankNicolson(DIRECT))
+            errors.append(np.array([found.states[name][-1] for name in "yz"]) - reference)
+        np.testing.assert_allclose(np.log2(errors[0] / errors[1]) / 2, 2, atol=0.02)
+        assert np.abs(errors[1]).max() < 2e-7
 
 
 class Robertson(Equations):

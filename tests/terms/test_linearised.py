@@ -1,4 +1,4 @@
-"""Preconditioners of right-hand sides that no term assembled: nonlinear, and with coupled fields."""
+"""Preconditioners of right-hand sides no term assembled: nonlinear, and with coupled fields."""
 
 from typing import Any
 
