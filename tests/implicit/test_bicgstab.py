@@ -138,14 +138,34 @@ def test_below_round_off_the_outcome_says_so_and_counts_as_converged():
     assert 1e-9 < float(outcome.relative_residual) < 1e-5
 
 
-def test_a_recurrence_that_lost_the_true_residual_is_not_believed():
+def test_a_recurrence_that_lost_the_true_residual_begins_again():
     """The second half step here is by 4e15, along a direction that is nothing but round-off."""
     matrix, rhs = np.array([[-1.0, 0, 2], [1, 2, -2], [0, 1, -1]]), np.array([1.0, 0, 0])
     found, outcome = solve(BiCGStab(1e-12), matrix, jnp.asarray(rhs))
     residual = np.linalg.norm(matrix @ np.asarray(found) - rhs)
-    assert bool(outcome.converged) == (residual <= 1e-12)
-    assert Result(int(outcome.result)) == Result.STALLED
-    assert float(outcome.relative_residual) == pytest.approx(residual)
+    assert bool(outcome.converged) and residual <= 1e-12
+    assert float(outcome.relative_residual) == pytest.approx(residual, abs=1e-16)
+
+
+@pytest.mark.parametrize("weight, attainable", [(80.0, True), (8000.0, False)])
+def test_drift_in_single_precision(weight, attainable):
+    """Upwind advection-diffusion from rough right-hand sides: of 64 solves some drift far."""
+    rhs = np.random.default_rng(0).normal(size=(64, 128, 64)) + 1
+
+    def operator(u):
+        total = u
+        for axis in (0, 1):
+            total -= weight * (jnp.roll(u, 1, axis) + jnp.roll(u, -1, axis) - 2 * u)
+        return total + 0.3 * weight * (u - jnp.roll(u, 1, 0))
+
+    @jax.jit
+    @jax.vmap
+    def outcome_of(rhs):
+        return BiCGStab(1e-5, max_steps=1000).solve(operator, rhs)[1]
+
+    outcome = outcome_of(jnp.asarray(rhs, jnp.float32))
+    assert bool(outcome.converged.all()) == attainable
+    np.testing.assert_array_equal(outcome.converged, outcome.relative_residual < 1.2e-4)
 
 
 @pytest.mark.parametrize(

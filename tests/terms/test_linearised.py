@@ -120,4 +120,4 @@ def test_gradients_do_not_see_the_preconditioner():
 def test_fields_of_different_shapes_are_refused():
     state = {"a": jnp.ones(4), "b": jnp.ones(5)}
     with pytest.raises(ValueError, match="one 1-D"):
-        block_jacobi(lambda u: u, jnp.array(1.0), state)
+        block_jacobi(lambda state: state, jnp.array(1.0), state)

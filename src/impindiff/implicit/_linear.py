@@ -4,7 +4,7 @@ A solver's own file holds its iteration and nothing else. Around it, here and on
 correction to the guess, in units of the right-hand side (squared, a right-hand side of 1e-20 would
 be zero in single precision, and any answer to it right); a right-hand side of zero has the solution
 zero, whatever the guess; and the residual is formed anew at the end, since the one that an
-iteration carries along drifts from it.
+iteration carries along drifts from it. Where it has drifted far, the iteration begins again there.
 """
 
 import abc
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
@@ -44,6 +44,10 @@ class Iterated(NamedTuple):
 # Relative to the right-hand side, in units of round-off: a residual beyond this that the recurrence
 # believes to be small is an error rather than the floor of the precision.
 _ROUND_OFF_UNITS = 1e3
+# How often an iteration may begin again at a true residual that it believed to be smaller, and how
+# much of that residual, squared, may be left for it to be worth another try.
+_MOST_RESTARTS = 4
+_WORTHWHILE = 0.25
 
 
 class AbstractLinearSolver(eqx.Module):
@@ -54,7 +58,7 @@ class AbstractLinearSolver(eqx.Module):
     Attributes:
         rtol: tolerance relative to the right-hand side.
         atol: absolute tolerance, in the right-hand side's units.
-        max_steps: most iterations.
+        max_steps: most iterations; counted anew where the carried residual turned out to be wrong.
     """
 
     rtol: eqx.AbstractVar[float]
@@ -118,10 +122,24 @@ class AbstractLinearSolver(eqx.Module):
         nan_or_zero = 0 * tree.dot(residual, residual)
         start = jax.tree.map(lambda g: jnp.where(is_zero, 0, g + nan_or_zero), start)
         precondition = (lambda v: v) if preconditioner is None else preconditioner.apply
-        found = self.iterate(operator, residual, tolerance2, precondition, loop)
-        x = jax.tree.map(lambda x, d: x + unit * d, start, found.correction)
-        true = tree.scale(1 / unit, tree.subtract(rhs, operator(x)))
-        outcome = _judge(found, tree.dot(true, true), rhs_norm2, tolerance2)
+
+        def improve(at: _Arrived) -> _Arrived:
+            found = self.iterate(operator, at.residual, tolerance2, precondition, loop)
+            x = jax.tree.map(lambda x, d: x + unit * d, at.x, found.correction)
+            residual = tree.scale(1 / unit, tree.subtract(rhs, operator(x)))
+            return at.moved(x, residual, found)
+
+        at = _Arrived.at_start(start, residual)
+        round_off2 = (_ROUND_OFF_UNITS * jnp.finfo(rhs_norm2.dtype).eps) ** 2 * rhs_norm2
+        if loop is while_loop:
+            enough2 = jnp.maximum(tolerance2, round_off2)
+            at = jax.lax.while_loop(
+                lambda at: (at.passes == 0) | at.is_mistaken(tolerance2, enough2), improve, at
+            )
+        else:
+            # Memory would be reserved for restarts that hardly ever happen.
+            at = improve(at)
+        x, outcome = at.x, at.judge(rhs_norm2, tolerance2, round_off2)
         if guess is not None:
             outcome = _blame_guess(outcome, guess)
         return x, outcome
@@ -140,21 +158,69 @@ def _unit(vector: Vector) -> Scalar:
     return jnp.where(largest < jnp.finfo(largest.dtype).tiny, 1, largest)
 
 
-def _judge(
-    found: Iterated,
-    true_norm2: Scalar,
-    rhs_norm2: Scalar,
-    tolerance2: Scalar,
-) -> Outcome:
-    """Compare what the iteration believes with what the equation says."""
-    round_off2 = (_ROUND_OFF_UNITS * jnp.finfo(rhs_norm2.dtype).eps) ** 2 * rhs_norm2
-    short = jnp.where(true_norm2 <= round_off2, Result.ROUND_OFF, Result.STALLED)
-    result = jnp.where(found.norm2 <= tolerance2, short, Result.MAX_STEPS)
-    result = jnp.where(jnp.isfinite(true_norm2), result, Result.NOT_FINITE)
-    result = jnp.where(found.failure == Result.CONVERGED, result, found.failure)
-    result = jnp.where(true_norm2 <= tolerance2, Result.CONVERGED, result)
-    relative = tree.root_of(divide(true_norm2, rhs_norm2))
-    return Outcome(result, found.iterations, relative)
+class _Arrived(NamedTuple):
+    """Where a solve stands after some passes of its iteration, by the equation itself.
+
+    Attributes:
+        x: the solution so far.
+        residual: its true residual, in units of the right-hand side.
+        norm2: the squared norm of that.
+        believed2: what the iteration took it for.
+        iterations: of all passes.
+        failure: what the iteration saw to be wrong.
+        passes: how often it began.
+        went_on: whether the last pass was worth its while.
+    """
+
+    x: Vector
+    residual: Vector
+    norm2: Scalar
+    believed2: Scalar
+    iterations: Int[Array, ""]
+    failure: Int[Array, ""]
+    passes: Int[Array, ""]
+    went_on: Bool[Array, ""]
+
+    @classmethod
+    def at_start(cls, x: Vector, residual: Vector) -> "_Arrived":
+        norm2 = tree.dot(residual, residual)
+        none = jnp.array(0)
+        return cls(x, residual, norm2, norm2, none, none, none, jnp.array(True))
+
+    def moved(self, x: Vector, residual: Vector, found: Iterated) -> "_Arrived":
+        """After one more pass: at its end, or where it began if it brought nothing."""
+        norm2 = tree.dot(residual, residual)
+        went_on = (self.passes == 0) | (norm2 < _WORTHWHILE * self.norm2)
+
+        def kept(new: Vector, old: Vector) -> Vector:
+            return jax.tree.map(lambda a, b: jnp.where(went_on, a, b), new, old)
+
+        return _Arrived(
+            kept(x, self.x),
+            kept(residual, self.residual),
+            kept(norm2, self.norm2),
+            found.norm2,
+            self.iterations + found.iterations,
+            jnp.asarray(found.failure, self.failure.dtype),
+            self.passes + 1,
+            went_on,
+        )
+
+    def is_mistaken(self, tolerance2: Scalar, enough2: Scalar) -> Bool[Array, ""]:
+        """Whether the iteration believes to have converged, has not, and may yet."""
+        mistaken = (self.believed2 <= tolerance2) & (self.norm2 > enough2)
+        may_yet = self.went_on & (self.failure == Result.CONVERGED)
+        return mistaken & may_yet & (self.passes <= _MOST_RESTARTS)
+
+    def judge(self, rhs_norm2: Scalar, tolerance2: Scalar, round_off2: Scalar) -> Outcome:
+        """Compare what the iteration believes with what the equation says."""
+        short = jnp.where(self.norm2 <= round_off2, Result.ROUND_OFF, Result.STALLED)
+        result = jnp.where(self.believed2 <= tolerance2, short, Result.MAX_STEPS)
+        result = jnp.where(jnp.isfinite(self.norm2), result, Result.NOT_FINITE)
+        result = jnp.where(self.failure == Result.CONVERGED, result, self.failure)
+        result = jnp.where(self.norm2 <= tolerance2, Result.CONVERGED, result)
+        relative = tree.root_of(divide(self.norm2, rhs_norm2))
+        return Outcome(result, self.iterations, relative)
 
 
 def _blame_guess(outcome: Outcome, guess: Vector) -> Outcome:

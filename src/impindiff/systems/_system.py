@@ -12,7 +12,13 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.grid import Grid
 from impindiff.latent import evaluate_latents, latent_values, latents_of
-from impindiff.terms import AbstractSource, AbstractTerm, AbstractTwoPointFlux, Stencil
+from impindiff.terms import (
+    AbstractSource,
+    AbstractTerm,
+    AbstractTwoPointFlux,
+    FaceFluxes,
+    Stencil,
+)
 
 
 @final
@@ -97,7 +103,7 @@ class PreparedSystem(eqx.Module):
         equations = evaluate_latents(self.equations, self.grid, time)
         parts = {field: _assemble(self.grid, terms) for field, terms in equations.items()}
         tendency = AffineTendency(
-            {field: stencil for field, (stencil, _) in parts.items()},
+            {field: fluxes for field, (fluxes, _) in parts.items()},
             {field: source for field, (_, source) in parts.items()},
             self.grid.shape,
             tuple(axis.cell_width for axis in self.grid.axes),
@@ -107,12 +113,20 @@ class PreparedSystem(eqx.Module):
 
 @final
 class AffineTendency(eqx.Module):
-    """$F(u)_i = S_i u_i + s_i$: a stencil and, where there is one, a source for each field."""
+    """$F(u)_i = S_i u_i + s_i$: fluxes and a source for each field, where there are any."""
 
-    stencils: dict[str, Stencil | None]
+    fluxes: dict[str, FaceFluxes | None]
     sources: dict[str, Float[Array, "..."] | None]
     shape: tuple[int, ...] = eqx.field(static=True)
     spacing: tuple[float, ...] = eqx.field(static=True)
+
+    @property
+    def stencils(self) -> dict[str, Stencil | None]:
+        """$S$, put together from the fluxes: a few operations on arrays that samples share."""
+        return {
+            field: None if fluxes is None else fluxes.stencil()
+            for field, fluxes in self.fluxes.items()
+        }
 
     def __call__(self, state: State) -> State:
         """The rate of change of every field.
@@ -121,15 +135,15 @@ class AffineTendency(eqx.Module):
             shape: it would not fail, but mix its samples.
         """
         found = {field: jnp.shape(value) for field, value in state.items()}
-        wanted = dict.fromkeys(self.stencils, self.shape)
+        wanted = dict.fromkeys(self.fluxes, self.shape)
         if found != wanted:
             raise InputError(
                 f"the state has the fields {found}, the system {wanted}: give each field of the "
                 "system, and no other, as one value for each cell. For many samples use jax.vmap."
             )
-        rates = {}
+        rates, stencils = {}, self.stencils
         for field, value in state.items():
-            stencil, source = self.stencils[field], self.sources[field]
+            stencil, source = stencils[field], self.sources[field]
             rate = jnp.zeros_like(value) if stencil is None else stencil(value)
             rates[field] = rate if source is None else rate + source
         return rates
@@ -137,15 +151,15 @@ class AffineTendency(eqx.Module):
 
 def _assemble(
     grid: Grid, terms: tuple[AbstractTerm, ...]
-) -> tuple[Stencil | None, Float[Array, "..."] | None]:
+) -> tuple[FaceFluxes | None, Float[Array, "..."] | None]:
     for term in terms:
         if not isinstance(term, AbstractTwoPointFlux | AbstractSource):
             raise InputError(
                 f"{type(term).__name__} is neither a two-point flux nor a source: a system cannot "
                 "assemble it. Derive the term from AbstractTwoPointFlux or AbstractSource."
             )
-    stencils = [term.stencil(grid) for term in terms if isinstance(term, AbstractTwoPointFlux)]
+    fluxes = [term.fluxes(grid) for term in terms if isinstance(term, AbstractTwoPointFlux)]
     sources = [term.rate(grid) for term in terms if isinstance(term, AbstractSource)]
-    stencil = sum(stencils[1:], start=stencils[0]) if stencils else None
+    flux = sum(fluxes[1:], start=fluxes[0]) if fluxes else None
     source = sum(sources[1:], start=sources[0]) if sources else None
-    return stencil, source
+    return flux, source

@@ -3,6 +3,7 @@
 from impindiff.implicit import Stencil
 from impindiff.terms._advection import Advection
 from impindiff.terms._diffusion import Diffusion
+from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._linearised import Assembled
 from impindiff.terms._preconditioners import (
     Preconditioning,
@@ -22,6 +23,7 @@ __all__ = [
     "Advection",
     "Assembled",
     "Diffusion",
+    "FaceFluxes",
     "Preconditioning",
     "Source",
     "Stencil",

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff.grid import Grid
-from impindiff.implicit import Stencil, neighbour
-
-FaceCoefficients = tuple[Float[Array, "..."], Float[Array, "..."]]
+from impindiff.implicit import Stencil
+from impindiff.terms._face_fluxes import FaceCoefficients, FaceFluxes
 
 
 class AbstractTerm(eqx.Module):
@@ -32,18 +31,21 @@ class AbstractTwoPointFlux(AbstractTerm):
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """The pair $(a, b)$ at the upper face of every cell along an axis."""
 
+    def fluxes(self, grid: Grid) -> FaceFluxes:
+        """The coefficients at all faces, evaluated."""
+
+        def along(axis: int, width: float) -> FaceCoefficients:
+            below, above = self.face_coefficients(grid, axis)
+            return (
+                jnp.broadcast_to(below / width, grid.shape),
+                jnp.broadcast_to(above / width, grid.shape),
+            )
+
+        return FaceFluxes(tuple(along(axis, w) for axis, w in enumerate(grid.cell_widths)))
+
     def stencil(self, grid: Grid) -> Stencil:
         """The term as one linear map, its coefficients evaluated."""
-        centre = jnp.asarray(0.0)  # weakly typed: the coefficients keep their precision
-        sides = []
-        for axis, width in enumerate(grid.cell_widths):
-            below, above = (
-                jnp.broadcast_to(c / width, grid.shape) for c in self.face_coefficients(grid, axis)
-            )
-            # The upper face of cell i is the lower face of cell i + 1, with the same flux.
-            centre = centre + neighbour(above, axis, -1) - below
-            sides.append((neighbour(below, axis, -1), -above))
-        return Stencil(centre, tuple(sides))
+        return self.fluxes(grid).stencil()
 
 
 class AbstractSource(AbstractTerm):
