@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.implicit import neighbour
-from impindiff.terms._term import AbstractTwoPointFlux, FaceCoefficients
+from impindiff.terms._face_fluxes import FaceCoefficients
+from impindiff.terms._term import AbstractTwoPointFlux
 
 SCHEMES = ("upwind", "central")
 

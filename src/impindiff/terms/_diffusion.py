@@ -10,7 +10,8 @@ from jax.core import Tracer
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.implicit import neighbour
-from impindiff.terms._term import AbstractTwoPointFlux, FaceCoefficients
+from impindiff.terms._face_fluxes import FaceCoefficients
+from impindiff.terms._term import AbstractTwoPointFlux
 
 
 @final
