@@ -13,6 +13,7 @@ errors in percent at t = 0.2, mean over the five samples that were not trained o
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -59,11 +60,11 @@ def train_row(name: str, command: list[str], out: Path) -> dict:
     }
 
 
-def iterations(metrics: Path) -> dict[str, int]:
-    """Solver iterations of the whole training, forward and adjoint."""
+def iterations(metrics: Path) -> dict[str, float]:
+    """Iterations of a solve, forward and adjoint, mean over the training."""
     epochs = [json.loads(line) for line in metrics.read_text().splitlines()]
     names = ("solver_iterations", "adjoint_iterations")
-    return {name: sum(epoch.get(name) or 0 for epoch in epochs) for name in names}
+    return {name: statistics.mean(epoch.get(name) or 0 for epoch in epochs) for name in names}
 
 
 def variant(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
     from impindiff.latent import Parameter, SineField
     from impindiff.report import write_report
-    from impindiff.rollout import TimeGrid, Trajectory, simulate
+    from impindiff.rollout import KeepAll, Snapshots, TimeGrid, Trajectory, simulate
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import System, advection_diffusion
     from impindiff.terms import (
@@ -83,6 +83,7 @@ __all__ = [
     "ImplicitAdjoint",
     "InputError",
     "Jacobi",
+    "KeepAll",
     "LBFGS",
     "Line",
     "Lineax",
@@ -98,6 +99,7 @@ __all__ = [
     "RunFolder",
     "RungeKutta4",
     "SineField",
+    "Snapshots",
     "Source",
     "Spectral",
     "System",

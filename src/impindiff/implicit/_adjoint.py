@@ -23,11 +23,14 @@ class SolveContext(eqx.Module):
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
         step: number of the time step that is solved, for messages.
         rtol: a looser tolerance than the solvers' own, forward and adjoint.
+        root: the root, where it is known already, as in a step that is taken again for its
+            derivative alone. `ImplicitAdjoint` then solves nothing forward.
     """
 
     probe: Float[Array, " 4"] | None = None
     step: Int[Array, ""] | None = None
     rtol: Scalar | None = None
+    root: Vector | None = None
 
 
 class AbstractAdjoint(eqx.Module):

@@ -1,5 +1,6 @@
 """Many steps: from an initial state to the states at the times asked for."""
 
+from functools import partial
 from typing import Protocol, final, runtime_checkable
 
 import equinox as eqx
@@ -12,6 +13,8 @@ from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStepper
+from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
+from impindiff.rollout._sweep import Steps, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
 
 
@@ -71,6 +74,7 @@ def simulate(
     *,
     probe: Float[Array, " 4"] | None = None,
     rtol: Scalar | None = None,
+    memory: MemoryPolicy = KEEP_ALL,
 ) -> Trajectory:
     """Advance a state through a time grid.
 
@@ -85,9 +89,11 @@ def simulate(
         stepper: advances one step.
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
         rtol: a looser tolerance than the solvers' own, forward and adjoint.
+        memory: which states are kept for a gradient: `KeepAll()` or `Snapshots(count)`.
 
-    Raises: InputError where the stepper cannot advance the system, or the initial fields are not
-        real, of one precision, and of the system's names and shapes.
+    Raises: InputError where the stepper cannot advance the system, the initial fields are not
+        real, of one precision, and of the system's names and shapes, or there are more snapshots
+        than steps.
     """
     initial = jax.tree.map(jnp.asarray, initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
@@ -105,25 +111,33 @@ def simulate(
         setup = stepper.setup(
             dynamics, jnp.asarray(first, dtype), jnp.asarray(mean, dtype), initial
         )
-    num_saved = len(time_grid.saved)
+    learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
+    fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
 
-    def advance(carry, step):
-        state, saved = carry
-        number, time, dt, slot = step
-        context = SolveContext(probe, number, rtol)
-        state, outcome = stepper.step(dynamics, time, dt, state, setup, context)
-        # Steps that end between saved times write to one slot more than is kept.
-        saved = jax.tree.map(lambda store, u: store.at[slot].set(u), saved, state)
-        return (state, saved), outcome
+    def advance(learned, fixed, state, step: Steps, root=None):
+        rest, stepper, setup, rtol = eqx.combine(fixed, static)
+        dynamics, probe = eqx.combine(learned, rest)
+        context = SolveContext(probe, step.number, rtol, root)
+        return stepper.step(dynamics, step.time, step.dt, state, setup, context)
 
-    saved = jax.tree.map(lambda u: jnp.zeros((num_saved + 1, *u.shape), u.dtype), initial)
+    # Steps that end between saved times write to one slot more than is kept.
+    num_slots = len(time_grid.saved) + 1
+    saved = jax.tree.map(lambda u: jnp.zeros((num_slots, *u.shape), u.dtype), initial)
     if time_grid.saves_start:
         saved = jax.tree.map(lambda store, u: store.at[0].set(u), saved, initial)
-    steps = (
+    steps = Steps(
         jnp.arange(time_grid.num_steps),
         jnp.asarray(time_grid.starts, dtype),
         jnp.asarray(time_grid.lengths, dtype),
         jnp.asarray(time_grid.slots),
     )
-    (_, saved), outcome = jax.lax.scan(advance, (initial, saved), steps)
+    sweep = keep_all
+    if isinstance(memory, Snapshots) and time_grid.num_steps:
+        if memory.count > time_grid.num_steps:
+            raise InputError(
+                f"{memory.count} snapshots of {time_grid.num_steps} steps: there must be from 1 to "
+                f"{time_grid.num_steps}. KeepAll() keeps every step's."
+            )
+        sweep = partial(keep_snapshots, memory.count)
+    saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     return Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)

@@ -1,0 +1,44 @@
+"""What a rollout keeps of its states for the gradient."""
+
+from typing import final
+
+import equinox as eqx
+
+from impindiff._errors import InputError
+
+
+@final
+class KeepAll(eqx.Module):
+    """Keep the state of every step: nothing is computed twice; memory grows with the steps."""
+
+
+@final
+class Snapshots(eqx.Module):
+    r"""Keep so many states at a time, and compute the others again, in the binomial order.
+
+    No order needs fewer steps for as many states (revolve): with $s$ of them, at most $r$ sweeps
+    over up to $\binom{s + r}{s}$ steps. A step that is taken again for its derivative is not solved
+    again, since where it ends is known by then.
+
+    Reverse mode, and forward mode over it as in Hessian-vector products. Forward mode alone (`jvp`)
+    keeps no states; use `KeepAll` for it.
+
+    Args:
+        count: states kept, the one at the start included.
+
+    Raises: InputError for none.
+    Reference: Griewank & Walther, ACM Trans. Math. Software 26 (2000) 19.
+    """
+
+    count: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        """Refuse to keep nothing."""
+        if self.count < 1:
+            raise InputError(
+                f"Snapshots({self.count}): at least 1 must be kept, that at the start."
+            )
+
+
+MemoryPolicy = KeepAll | Snapshots
+KEEP_ALL = KeepAll()

@@ -1,0 +1,135 @@
+"""Going through the steps of a rollout, and back through them for the gradient."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from impindiff._types import State
+from impindiff.implicit import Outcome
+from impindiff.rollout._schedule import columns, first_snapshots, reversal
+
+Advance = Callable[..., tuple[State, Outcome]]
+"""`advance(learned, fixed, state, step, root=None)`: the state after a step, and its outcome."""
+
+
+class Steps(NamedTuple):
+    """The steps, an array of each: number, start, length, and where the state after it is saved."""
+
+    number: Array
+    time: Array
+    dt: Array
+    slot: Array
+
+
+def keep_all(
+    advance: Advance, learned: PyTree, fixed: PyTree, initial: State, saved: State, steps: Steps
+) -> tuple[State, Outcome]:
+    """One sweep; reverse mode keeps the state of every step.
+
+    Args:
+        advance: takes one step.
+        learned: what the rollout is differentiated with respect to, besides the initial state.
+        fixed: arrays that have no derivative.
+        initial: the state at the start.
+        saved: for the states to save, one slot more than there are.
+        steps: to take.
+    """
+
+    def one(carry, step):
+        state, saved = carry
+        state, outcome = advance(learned, fixed, state, step)
+        return (state, _store(saved, step.slot, state)), outcome
+
+    (_, saved), outcome = jax.lax.scan(one, (initial, saved), steps)
+    return saved, outcome
+
+
+def keep_snapshots(
+    count: int,
+    advance: Advance,
+    learned: PyTree,
+    fixed: PyTree,
+    initial: State,
+    saved: State,
+    steps: Steps,
+) -> tuple[State, Outcome]:
+    """The same, with so many states kept; see `keep_all`.
+
+    The order of recomputation is data of one loop: programs for ten and for ten thousand steps are
+    of one size.
+    """
+    num_steps = len(steps.number)
+    # The state before each step goes where it stays, or to one slot more, for the last of them.
+    kept_first = first_snapshots(num_steps, count)
+    place = np.full(num_steps, count)
+    place[kept_first] = np.arange(len(kept_first))
+    actions = tuple(jnp.asarray(column) for column in columns(reversal(num_steps, count)))
+
+    def sweep(learned, fixed, initial, saved):
+        kept = jax.tree.map(lambda u: jnp.zeros((count + 1, *u.shape), u.dtype), initial)
+
+        def one(carry, step_and_place):
+            step, place = step_and_place
+            state, saved, kept = carry
+            kept = _store(kept, place, state)
+            state, outcome = advance(learned, fixed, state, step)
+            return (state, _store(saved, step.slot, state), kept), outcome
+
+        (last, saved, kept), outcome = jax.lax.scan(
+            one, (initial, saved, kept), (steps, jnp.asarray(place))
+        )
+        return (saved, outcome), (learned, fixed, kept, last)
+
+    @jax.custom_vjp
+    def run(learned, fixed, initial, saved):
+        return sweep(learned, fixed, initial, saved)[0]
+
+    def back(residuals, cotangents):
+        learned, fixed, kept, last = residuals
+        of_saved, _ = cotangents
+
+        def again(before, first, end, carry):
+            def one(number, state):
+                return advance(learned, fixed, state, _load(steps, number))[0]
+
+            return jax.lax.fori_loop(first, end, one, before), carry
+
+        def reverse(before, first, end, carry):
+            after, adjoint, of_learned = carry
+            step = _load(steps, first)
+            adjoint = jax.tree.map(jnp.add, adjoint, _load(of_saved, step.slot))
+            _, pull = jax.vjp(
+                lambda learned, state: advance(learned, fixed, state, step, root=after)[0],
+                learned,
+                before,
+            )
+            more, adjoint = pull(adjoint)
+            return before, (before, adjoint, jax.tree.map(jnp.add, of_learned, more))
+
+        def act(carry, action):
+            is_reversal, source, first, end, target = action
+            kept, carry = carry
+            before = _load(kept, source)
+            state, carry = jax.lax.cond(is_reversal, reverse, again, before, first, end, carry)
+            # Outside of the branches, which would each want a copy of all that is kept.
+            return (_store(kept, target, state), carry), None
+
+        zeros = jax.tree.map(jnp.zeros_like, (last, learned))
+        start = (kept, (last, *zeros))
+        (_, (_, of_initial, of_learned)), _ = jax.lax.scan(act, start, actions)
+        return of_learned, None, of_initial, of_saved
+
+    run.defvjp(sweep, back)
+    return run(learned, fixed, initial, saved)
+
+
+def _store(slots: State, slot: Array, state: State) -> State:
+    return jax.tree.map(lambda store, u: store.at[slot].set(u), slots, state)
+
+
+def _load(slots: PyTree, slot: Array) -> PyTree:
+    return jax.tree.map(lambda store: store[slot], slots)
