@@ -1,6 +1,7 @@
 """What all tests share: shapes and types checked at run time, double precision, data."""
 
 import os
+import signal
 
 # Before JAX starts: tests are about results, which have to be the same on every machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -34,6 +35,17 @@ def _compiled_functions_are_dropped():
     """Linux allows a process 65,530 memory maps: all that the suite compiles takes more."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_are_heard():
+    """A job in the background of a shell may be told to ignore them, and so may what it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    else:
+        yield
 
 
 @pytest.fixture(scope="session")
