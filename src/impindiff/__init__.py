@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
     from impindiff.latent import Parameter, SineField
     from impindiff.report import write_report
-    from impindiff.rollout import KeepAll, Snapshots, TimeGrid, Trajectory, simulate
+    from impindiff.rollout import KeepAll, MemoryBudget, Snapshots, TimeGrid, Trajectory, simulate
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import System, advection_diffusion
     from impindiff.terms import (
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         line,
         multigrid,
     )
-    from impindiff.train import LBFGS, Adam, ProgressiveTolerance, Rescue, fit
+    from impindiff.train import LBFGS, Adam, ProgressiveTolerance, Rescue, fit, plan
 
 __version__ = "0.1.0"
 
@@ -87,6 +87,7 @@ __all__ = [
     "LBFGS",
     "Line",
     "Lineax",
+    "MemoryBudget",
     "Multigrid",
     "Newton",
     "NumericsError",
@@ -121,6 +122,7 @@ __all__ = [
     "line",
     "multigrid",
     "open_dataset",
+    "plan",
     "predict",
     "root",
     "save_dataset",

@@ -23,8 +23,9 @@ import xarray as xr
 from impindiff.data import save_dataset, to_dataset
 from impindiff.grid import Grid
 from impindiff.integrate import CrankNicolson
+from impindiff.latent import SineField
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import advection_diffusion
+from impindiff.systems import System, advection_diffusion
 
 DIFFUSIVITY = 0.02
 DT = 0.05
@@ -67,6 +68,14 @@ def make_dataset(
 ) -> xr.Dataset:
     """Data in the documented layout; a copy, to be damaged at will."""
     return _make(shape, num_samples, times).copy(deep=True)
+
+
+def make_system(grid: Grid, *, seed: int = 0) -> System:
+    """The equations of the data, with a small network for the velocity."""
+    names = tuple(f"advection_{axis}" for axis in grid.names)
+    key = jax.random.key(seed)
+    velocity = SineField(grid.num_axes, names, width=8, depth=1, key=key)
+    return advection_diffusion(grid, velocity, DIFFUSIVITY)
 
 
 _TABLES: dict[str, Any] = {

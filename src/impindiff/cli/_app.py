@@ -35,6 +35,10 @@ Out = Annotated[Path | None, typer.Option("--out", help="Run folder to write; ne
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the random numbers.")
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", help="Most for a gradient, such as 2GiB.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -100,13 +104,16 @@ def train(
     ] = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    memory: Memory = None,
 ) -> None:
     """Train on data, then forecast, evaluate and report."""
     from impindiff._errors import InputError
-    from impindiff.config import load_config
+    from impindiff.config import load_config, with_memory
     from impindiff.runs import RunFolder, next_free
 
     loaded = load_config(config)
+    if memory is not None:
+        loaded = with_memory(loaded, memory)
     if data is None and loaded.data.file is None:
         raise InputError(f"{config} names no data file: give one with --data, or as data.file.")
     if resume and out is None:
@@ -206,6 +213,29 @@ def check_gradient(
     typer.echo(json.dumps(found.as_dict()) if as_json else certificate_table(found))
     if not found.passed:
         raise typer.Exit(NUMERICS_FAILED)
+
+
+@app.command()
+@reported
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What would be trained.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data file; the config's own by default.")
+    ] = None,
+    memory: Memory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a gradient will take of memory and time, before it is computed."""
+    from impindiff._errors import InputError
+    from impindiff.cli._show import plan_table
+    from impindiff.config import load_config
+    from impindiff.runs import plan_run
+
+    loaded = load_config(config)
+    if data is None and loaded.data.file is None:
+        raise InputError(f"{config} names no data file: give one with --data, or as data.file.")
+    found = plan_run(loaded, data or config.parent / str(loaded.data.file), memory)
+    typer.echo(json.dumps(found.as_dict()) if as_json else plan_table(found))
 
 
 @app.command()

@@ -13,24 +13,16 @@ def check_memory(control_group: Path = Path("/sys/fs/cgroup")) -> Iterator[Findi
     """How much memory there is for a run, a container's or batch system's limit included."""
     import psutil
 
+    from impindiff.train import control_group_limit
+
     memory = psutil.virtual_memory()
-    limit = _control_group_limit(control_group)
+    limit = control_group_limit(control_group)
     free = memory.available if limit is None else min(memory.available, limit)
     found = f"{free / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
     if limit is not None and limit < memory.total:
         found += f", limited to {limit / GIB:.1f} GiB by the control group"
     remedy = "Close other programs, raise the limit, or take a coarser grid."
     yield judge_amount("memory", found, free, little=2 * GIB, too_little=GIB // 2, remedy=remedy)
-
-
-def _control_group_limit(folder: Path) -> int | None:
-    """The memory limit of the control group [bytes], versions 2 and 1; None where there is none."""
-    limits = []
-    for file in (folder / "memory.max", folder / "memory" / "memory.limit_in_bytes"):
-        text = file.read_text().strip() if file.is_file() else "max"
-        if text.isdigit() and int(text) < 2**60:  # version 1 writes "no limit" as about 2**63
-            limits.append(int(text))
-    return min(limits, default=None)
 
 
 def check_disk(folder: Path | None) -> Iterator[Finding]:

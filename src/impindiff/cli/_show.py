@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from impindiff.forecast import Scores
+from impindiff.rollout import format_bytes
 from impindiff.runs import Certificate, RunFolder
+from impindiff.train import MemoryPlan
 
 
 def summary_lines(folder: RunFolder, scores: Scores) -> str:
@@ -42,6 +44,22 @@ def score_table(scores: Scores) -> str:
         lines += [f"{t:>10g} {l1:>10.4g} {l2:>10.4g}" for t, l1, l2 in rows]
     for name, error in scores.latent.items():
         lines.append(f"{name}: relative L2 error {error.relative_l2_percent:.4g} %")
+    return "\n".join(lines)
+
+
+def plan_table(found: MemoryPlan) -> str:
+    """What a gradient takes under each policy."""
+    lines = [
+        f"One gradient through {found.num_steps} steps; a state of all samples takes "
+        f"{format_bytes(found.state_bytes)}, and {format_bytes(found.memory_bytes)} may be taken",
+        f"{'policy':<10} {'states kept':>11} {'peak':>9} {'extra steps':>11} {'seconds':>8}  fits",
+    ]
+    for policy in found.policies:
+        seconds = "" if policy.seconds is None else f"{policy.seconds:.2g}"
+        lines.append(
+            f"{policy.policy:<10} {policy.snapshots:>11} {format_bytes(policy.peak_bytes):>9} "
+            f"{policy.extra_forward_steps:>11} {seconds:>8}  {'yes' if policy.fits else 'no'}"
+        )
     return "\n".join(lines)
 
 

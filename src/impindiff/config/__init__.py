@@ -2,20 +2,24 @@
 
 from impindiff.config._build import (
     build_grid,
+    build_memory,
     build_progressive_tolerance,
     build_rescue,
     build_stages,
     build_stepper,
     build_system,
     describe_grid,
+    with_memory,
 )
 from impindiff.config._load import config_sha256, dump_config, load_config, parse_config
 from impindiff.config._schema import Config, SineFieldTable
 
 __all__ = [
+    "with_memory",
     "Config",
     "SineFieldTable",
     "build_grid",
+    "build_memory",
     "build_progressive_tolerance",
     "build_rescue",
     "build_stages",

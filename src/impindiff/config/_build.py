@@ -25,6 +25,7 @@ from impindiff.integrate import (
     RungeKutta4,
 )
 from impindiff.latent import Parameter, SineField
+from impindiff.rollout import KeepAll, MemoryBudget, parse_bytes
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import fourier, jacobi, multigrid
 from impindiff.train import LBFGS, AbstractOptimiser, Adam, ProgressiveTolerance, Rescue
@@ -141,6 +142,22 @@ def build_progressive_tolerance(config: Config) -> ProgressiveTolerance | None:
     """The schedule of tolerances; None where there is none."""
     table = config.training.progressive_tolerance
     return None if table is None else ProgressiveTolerance(**table.model_dump())
+
+
+def build_memory(config: Config) -> KeepAll | MemoryBudget:
+    """What a gradient may keep."""
+    amount = config.training.memory
+    return KeepAll() if amount is None else MemoryBudget(amount)
+
+
+def with_memory(config: Config, amount: str) -> Config:
+    """The config with another amount of memory.
+
+    Raises: InputError for what is no amount.
+    """
+    parse_bytes(amount)
+    training = config.training.model_copy(update={"memory": amount})
+    return config.model_copy(update={"training": training})
 
 
 def _stage(table: AdamTable | LBFGSTable) -> AbstractOptimiser:

@@ -4,6 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
+from impindiff._errors import InputError
+from impindiff.rollout import parse_bytes
+
 
 def _variable_name(name: str) -> str:
     if not name.strip() or name != name.strip() or "/" in name or not name.isprintable():
@@ -29,6 +32,17 @@ Name = Annotated[str, AfterValidator(_variable_name)]
 Interval = Annotated[
     list[Finite], Field(min_length=2, max_length=2), AfterValidator(check_interval)
 ]
+
+
+def _amount_of_memory(amount: str) -> str:
+    try:
+        parse_bytes(amount)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return amount
+
+
+Memory = Annotated[str, AfterValidator(_amount_of_memory)]
 
 
 class Table(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
-from impindiff.config._kinds import Count, Positive, Table, Tolerance, tagged
+from impindiff.config._kinds import Count, Memory, Positive, Table, Tolerance, tagged
 
 
 class AdamTable(Table):
@@ -60,5 +60,6 @@ class TrainingTable(Table):
     stages: list[Stage] = Field(min_length=1)
     validate_every: Count = 10
     checkpoint_every: Count = 50
+    memory: Memory | None = None
     rescue: RescueTable | None = None
     progressive_tolerance: ProgressiveToleranceTable | None = None

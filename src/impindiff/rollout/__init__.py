@@ -1,16 +1,22 @@
 """Many steps: time grids, trajectories, what is saved on the way."""
 
-from impindiff.rollout._memory import KeepAll, MemoryPolicy, Snapshots
+from impindiff.rollout._bytes import format_bytes, parse_bytes
+from impindiff.rollout._memory import KeepAll, MemoryBudget, MemoryPolicy, Snapshots
+from impindiff.rollout._schedule import least_steps
 from impindiff.rollout._simulate import Preparable, Trajectory, simulate
 from impindiff.rollout._times import TimeGrid, tidy_time
 
 __all__ = [
     "KeepAll",
+    "MemoryBudget",
     "MemoryPolicy",
     "Preparable",
     "Snapshots",
     "TimeGrid",
     "Trajectory",
+    "format_bytes",
+    "least_steps",
+    "parse_bytes",
     "simulate",
     "tidy_time",
 ]

@@ -5,6 +5,7 @@ from typing import final
 import equinox as eqx
 
 from impindiff._errors import InputError
+from impindiff.rollout._bytes import parse_bytes
 
 
 @final
@@ -38,6 +39,22 @@ class Snapshots(eqx.Module):
             raise InputError(
                 f"Snapshots({self.count}): at least 1 must be kept, that at the start."
             )
+
+
+@final
+class MemoryBudget(eqx.Module):
+    """Stay below so many bytes: keep all, or else as many snapshots as fit.
+
+    How many is found from what XLA reports of the compiled gradient, before anything is computed.
+    The budget is for that gradient: its arguments, results and temporaries, all samples together.
+
+    Args:
+        num_bytes: a number, or text such as `"2GiB"`.
+
+    Raises: InputError for what is no amount of memory.
+    """
+
+    num_bytes: int = eqx.field(static=True, converter=parse_bytes)
 
 
 MemoryPolicy = KeepAll | Snapshots

@@ -2,6 +2,7 @@
 
 from impindiff.runs._certify import Certificate, certify
 from impindiff.runs._folder import RunFolder, next_free
+from impindiff.runs._memory import plan_run
 from impindiff.runs._plan import RunPlan
 from impindiff.runs._train import train_run
 from impindiff.runs._trained import evaluate_run, forecast_run, trained_system
@@ -14,6 +15,7 @@ __all__ = [
     "evaluate_run",
     "forecast_run",
     "next_free",
+    "plan_run",
     "train_run",
     "trained_system",
 ]

@@ -13,12 +13,13 @@ import jax
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import Config, build_progressive_tolerance, build_rescue
+from impindiff.config import Config, build_memory, build_progressive_tolerance, build_rescue
 from impindiff.data import file_sha256, save_dataset
 from impindiff.forecast import Scores, evaluate, predict
 from impindiff.latent import learned
 from impindiff.report import write_report
 from impindiff.runs._folder import RunFolder
+from impindiff.runs._memory import check_memory
 from impindiff.runs._plan import RunPlan, precision
 from impindiff.runs._provenance import now, provenance
 from impindiff.systems import System
@@ -55,6 +56,7 @@ def train_run(
         folder.check_free()
     # Not resolved: a link's target need not have a data file's suffix.
     plan = RunPlan.make(config, _absolute(data_file), _absolute(folder.path))
+    check_memory(plan)
     began = time.perf_counter()
     with folder.claimed():
         if going_on:
@@ -96,6 +98,7 @@ def _trainer(plan: RunPlan, folder: RunFolder) -> Trainer:
         checkpoint_every=plan.config.training.checkpoint_every,
         rescue=build_rescue(plan.config),
         progressive_tolerance=build_progressive_tolerance(plan.config),
+        memory=build_memory(plan.config),
     )
 
 
@@ -104,6 +107,8 @@ def _check_same(plan: RunPlan, folder: RunFolder) -> None:
     stored, wanted = (_entries(config.model_dump()) for config in (folder.config(), plan.config))
     # The data may have moved; their hash tells whether they are the same.
     wanted["data.file"] = stored["data.file"]
+    # Another machine may have less; the gradients are the same.
+    wanted["training.memory"] = stored["training.memory"]
     changed = [
         f"{key} was {stored.get(key)!r}, is {wanted.get(key)!r}"
         for key in {**stored, **wanted}

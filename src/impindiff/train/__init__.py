@@ -1,11 +1,13 @@
 """Training: what is fitted, by which optimisers, watched over and saved."""
 
+from impindiff.train._available import available_bytes, control_group_limit, free_bytes
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._fit import fit
 from impindiff.train._loop import Trainer
 from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import LBFGS, AbstractOptimiser, Adam
+from impindiff.train._plan import MemoryPlan, PolicyPlan, plan, plan_memory
 from impindiff.train._record import EpochRecord, Watcher
 from impindiff.train._rescue import Rescue, SolveFailure
 from impindiff.train._tolerance import ProgressiveTolerance
@@ -17,13 +19,20 @@ __all__ = [
     "Checkpoints",
     "EpochRecord",
     "Evaluation",
+    "MemoryPlan",
     "Observations",
+    "PolicyPlan",
     "Progress",
     "ProgressiveTolerance",
     "Rescue",
     "SolveFailure",
     "Trainer",
     "Watcher",
+    "available_bytes",
+    "control_group_limit",
     "fit",
+    "free_bytes",
     "make_objective",
+    "plan",
+    "plan_memory",
 ]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import xarray as xr
 
 from impindiff.integrate import AbstractStepper, CrankNicolson
+from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._checkpoint import Checkpoints
 from impindiff.train._loop import Trainer
@@ -31,6 +32,7 @@ def fit(
     dtype: jnp.dtype | type = jnp.float32,
     rescue: Rescue | None = None,
     progressive_tolerance: ProgressiveTolerance | None = None,
+    memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
 ) -> System:
     """Train the latents of a system on snapshots.
 
@@ -47,10 +49,11 @@ def fit(
         dtype: precision.
         rescue: what to do where a solve fails; without, training ends there.
         progressive_tolerance: looser solves at first; without, none.
+        memory: which states are kept for the gradient: all, so many, or what fits a budget.
 
     Returns: the trained system.
-    Raises: InputError for data that do not fit the system; NumericsError if a solve, the loss or
-        the gradient fails.
+    Raises: InputError for data that do not fit the system, or a memory budget that is too small;
+        NumericsError if a solve, the loss or the gradient fails.
     """
     observations = Observations.from_dataset(
         dataset, system.grid, system.fields, samples, times, dtype
@@ -64,6 +67,7 @@ def fit(
         checkpoints=Checkpoints(Path(checkpoints)) if checkpoints else None,
         rescue=rescue,
         progressive_tolerance=progressive_tolerance,
+        memory=memory,
     )
     return trainer.run(watch or _ignore, resume=checkpoints is not None)
 

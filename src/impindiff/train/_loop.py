@@ -1,7 +1,7 @@
 """The training loop: stages of epochs, watched over and saved on the way."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -13,10 +13,12 @@ from impindiff._errors import InputError, NumericsError
 from impindiff.implicit import AdjointOutcome
 from impindiff.integrate import AbstractStepper
 from impindiff.latent import learned as learned_mask
+from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._interrupts import Interrupts
+from impindiff.train._memory_plan import choose_policy
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser
 from impindiff.train._record import EpochRecord, Watcher
@@ -50,6 +52,7 @@ class Trainer:
         rescue: what to do where a solve fails; without, training ends there.
         progressive_tolerance: schedule of looser solves at first; without, all are as tight as the
             stepper's solver says.
+        memory: which states are kept for the gradient.
 
     Raises: InputError for a system with nothing to learn, or no stages.
     """
@@ -68,6 +71,7 @@ class Trainer:
         checkpoint_every: int = 50,
         rescue: Rescue | None = None,
         progressive_tolerance: ProgressiveTolerance | None = None,
+        memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
     ) -> None:
         learned, self.frozen = eqx.partition(system, learned_mask(system))
         self.learned = strongly_typed(learned)
@@ -83,6 +87,7 @@ class Trainer:
         self.validate, self.validate_every = validate, validate_every
         self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
         self.rescue, self.progressive_tolerance = rescue, progressive_tolerance
+        self.memory = memory
         self._good: _Point | None = None
 
     def run(self, watch: Watcher, *, resume: bool = False) -> System:
@@ -91,31 +96,33 @@ class Trainer:
         With `resume`, goes on from the last checkpoint, where there is one. On an interrupt the
         last completed epoch is saved before the interrupt goes on its way.
 
-        Raises: NumericsError if a loss, a gradient or a solve fails; the last arrays that an epoch
-            has found to be good are saved.
+        Raises: InputError, before anything is computed, for a memory budget that is too small;
+            NumericsError if a loss, a gradient or a solve fails; the last arrays that an epoch has
+            found to be good are saved.
         """
         progress = Progress()
         if resume and self.checkpoints and (saved := self.checkpoints.progress()):
             progress = saved
             self.learned = self.checkpoints.restore_learned(self.learned)
         began = time.perf_counter() - progress.seconds
+        policies = self._policies()
         with Interrupts() as interrupts:
             for index in range(progress.stage, len(self.stages)):
-                progress = self._run_stage(index, progress, began, watch, interrupts)
+                progress = self._run_stage(index, policies, progress, began, watch, interrupts)
         return eqx.combine(self.learned, self.frozen)
 
     def _run_stage(
         self,
         index: int,
+        policies: Mapping[float, MemoryPolicy],
         progress: Progress,
         began: float,
         watch: Watcher,
         interrupts: Interrupts,
     ) -> Progress:
         optimiser = self.stages[index]
-        stage = Stage(
-            optimiser, self.stepper, optimiser.dt or self.dt, self.frozen, self.observations
-        )
+        dt = optimiser.dt or self.dt
+        stage = Stage(optimiser, self.stepper, dt, self.frozen, self.observations, policies[dt])
         schedule, adaptation = self.progressive_tolerance, progress.adaptation
         if schedule:
             adaptation = schedule.begin(adaptation)
@@ -178,6 +185,15 @@ class Trainer:
         )
         self._save(here._replace(progress=ended))
         return ended
+
+    def _policies(self) -> dict[float, MemoryPolicy]:
+        """What is kept, by longest step; chosen before the first stage, lest a later one fail."""
+        return {
+            dt: choose_policy(
+                self.learned, self.frozen, self.observations, self.stepper, dt, self.memory
+            )
+            for dt in {stage.dt or self.dt for stage in self.stages}
+        }
 
     def _validation(self, learned: PyTree, number: int, last: bool) -> float | None:
         if self.validate is None or not (last or number % self.validate_every == 0):

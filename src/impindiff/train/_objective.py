@@ -13,7 +13,7 @@ from impindiff._types import Scalar, State
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import squared_misfit
-from impindiff.rollout import TimeGrid, simulate
+from impindiff.rollout import KeepAll, MemoryPolicy, TimeGrid, simulate
 from impindiff.systems import System
 from impindiff.train._adaptation import Trial
 from impindiff.train._observations import Observations
@@ -57,6 +57,7 @@ def make_objective(
     stepper: AbstractStepper,
     dt: float,
     trial: Trial = Trial(),  # noqa: B008 (it cannot change)
+    memory: MemoryPolicy = KeepAll(),  # noqa: B008
 ) -> Objective:
     """The loss of a system on observations.
 
@@ -67,6 +68,7 @@ def make_objective(
         stepper: advances one step.
         dt: longest step; steps are shortened to end at the observed times.
         trial: steps to halve, samples to leave out, a looser tolerance.
+        memory: which states are kept for the gradient.
     """
     time_grid = time_grid_of(observations, dt).halved(trial.halvings)
     initial, observed = observations.initial, observations.observed
@@ -77,7 +79,9 @@ def make_objective(
         system = eqx.combine(learned, frozen)
 
         def run(initial, probe):
-            return simulate(system, initial, time_grid, stepper, probe=probe, rtol=trial.rtol)
+            return simulate(
+                system, initial, time_grid, stepper, probe=probe, rtol=trial.rtol, memory=memory
+            )
 
         trajectory = jax.vmap(run)(initial, probe)
         return squared_misfit(trajectory.states, observed), trajectory.outcome

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import PyTree
 
 from impindiff.integrate import AbstractStepper
-from impindiff.rollout import TimeGrid
+from impindiff.rollout import MemoryPolicy, TimeGrid
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation, Trial
 from impindiff.train._guard import check_epoch
@@ -35,6 +35,7 @@ class Stage(NamedTuple):
     dt: float
     frozen: System
     observations: Observations
+    memory: MemoryPolicy
 
     @property
     def time_grid(self) -> TimeGrid:
@@ -84,20 +85,20 @@ class Stage(NamedTuple):
 
 # At module level, so that a second training of the same shape need not compile again.
 @eqx.filter_jit
-def _init(optimiser, stepper, dt, frozen, observations, trial, learned):
-    objective = make_objective(frozen, observations, stepper, dt, trial)
+def _init(optimiser, stepper, dt, frozen, observations, memory, trial, learned):
+    objective = make_objective(frozen, observations, stepper, dt, trial, memory)
     return strongly_typed(optimiser.init(objective, learned))
 
 
 @eqx.filter_jit
-def _refresh(optimiser, stepper, dt, frozen, observations, trial, learned, state):
-    objective = make_objective(frozen, observations, stepper, dt, trial)
+def _refresh(optimiser, stepper, dt, frozen, observations, memory, trial, learned, state):
+    objective = make_objective(frozen, observations, stepper, dt, trial, memory)
     return strongly_typed(optimiser.refresh(objective, learned, state))
 
 
 @eqx.filter_jit
-def _update(optimiser, stepper, dt, frozen, observations, trial, learned, state):
-    objective = make_objective(frozen, observations, stepper, dt, trial)
+def _update(optimiser, stepper, dt, frozen, observations, memory, trial, learned, state):
+    objective = make_objective(frozen, observations, stepper, dt, trial, memory)
     return strongly_typed(optimiser.update(objective, learned, state))
 
 

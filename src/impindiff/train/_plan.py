@@ -1,0 +1,176 @@
+"""What a gradient will take of memory and time, by what is kept of its rollout."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, sqrt
+from time import perf_counter
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from impindiff.integrate import AbstractStepper, CrankNicolson
+from impindiff.latent import learned as learned_mask
+from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, least_steps, parse_bytes
+from impindiff.systems import System
+from impindiff.train._available import available_bytes
+from impindiff.train._memory_plan import gradient_bytes, within_budget
+from impindiff.train._objective import make_objective, time_grid_of
+from impindiff.train._observations import Observations
+
+# Steps of the two short rollouts that are timed, and how often.
+_SHORT, _LONGER, _REPEATS = 4, 12, 3
+
+
+@final
+@dataclass(frozen=True)
+class PolicyPlan:
+    """What one gradient takes under one policy.
+
+    Attributes:
+        policy: "keep-all", "snapshots", or "budget": the least recomputation within the memory.
+        snapshots: states kept at a time; as many as steps where all are.
+        peak_bytes: arguments, results and temporaries of the compiled gradient, by XLA's account.
+        extra_forward_steps: steps taken again.
+        seconds: of one gradient, extrapolated from short rollouts; None where none was timed.
+        fits: whether `peak_bytes` is within the memory.
+    """
+
+    policy: str
+    snapshots: int
+    peak_bytes: int
+    extra_forward_steps: int
+    seconds: float | None
+    fits: bool
+
+
+@final
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What one gradient takes, by policy.
+
+    Attributes:
+        num_steps: steps of the rollout.
+        state_bytes: of one state, all samples together.
+        memory_bytes: what there is, or may be taken.
+        policies: a plan each.
+    """
+
+    num_steps: int
+    state_bytes: int
+    memory_bytes: int
+    policies: list[PolicyPlan]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As documented for `plan --json`."""
+        return asdict(self)
+
+
+def plan(
+    system: System,
+    dataset: xr.Dataset,
+    *,
+    samples: str | Sequence[int],
+    times: Sequence[float],
+    dt: float,
+    memory: int | str | None = None,
+    stepper: AbstractStepper | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+    calibrate: bool = True,
+) -> MemoryPlan:
+    """What a gradient of `fit` with the same arguments will take, before it is computed.
+
+    Args:
+        system: the equations.
+        dataset: the data.
+        samples: which samples.
+        times: times of the snapshots to fit.
+        dt: longest step.
+        memory: bytes, as a number or as `"2GiB"`; what is available by default.
+        stepper: advances one step; Crank-Nicolson by default.
+        dtype: precision.
+        calibrate: whether to time short rollouts, to say how long a gradient will take.
+
+    Raises: InputError for data that do not fit the system, or no amount of memory.
+    """
+    limit = available_bytes() if memory is None else parse_bytes(memory)
+    observations = Observations.from_dataset(
+        dataset, system.grid, system.fields, samples, times, dtype
+    )
+    return plan_memory(system, observations, stepper or CrankNicolson(), dt, limit, calibrate)
+
+
+def plan_memory(
+    system: System,
+    observations: Observations,
+    stepper: AbstractStepper,
+    dt: float,
+    memory_bytes: int,
+    calibrate: bool = True,
+) -> MemoryPlan:
+    """See `plan`."""
+    learned, frozen = eqx.partition(system, learned_mask(system))
+    num_steps = time_grid_of(observations, dt).num_steps
+    known: dict[MemoryPolicy, int] = {}
+
+    def needed(policy: MemoryPolicy) -> int:
+        if policy not in known:
+            known[policy] = gradient_bytes(learned, frozen, observations, stepper, dt, policy)
+        return known[policy]
+
+    seconds = _calibrated(learned, frozen, observations, stepper, dt) if calibrate else None
+
+    def planned(name: str, policy: MemoryPolicy) -> PolicyPlan:
+        if isinstance(policy, Snapshots):
+            # The first sweep, which every policy takes, is one of those steps each but the last.
+            extra = least_steps(num_steps, policy.count) - (num_steps - 1)
+            count = policy.count
+        else:
+            extra, count = 0, num_steps
+        peak = needed(policy)
+        time = None if seconds is None else seconds(num_steps, extra)
+        return PolicyPlan(name, count, peak, extra, time, peak <= memory_bytes)
+
+    chosen, _ = within_budget(needed, num_steps, memory_bytes)
+    policies = [
+        planned("keep-all", KeepAll()),
+        planned("snapshots", Snapshots(ceil(sqrt(num_steps)))),
+        planned("budget", chosen),
+    ]
+    state_bytes = sum(u.nbytes for u in observations.initial.values())
+    return MemoryPlan(num_steps, state_bytes, memory_bytes, policies)
+
+
+def _calibrated(learned, frozen, observations, stepper, dt) -> Callable[[int, int], float]:
+    """Seconds of a gradient, by its steps and those taken again."""
+    step = float(np.max(time_grid_of(observations, dt).lengths))
+    first = {field: u[:, :1] for field, u in observations.observed.items()}
+
+    def measure(steps: int, of_gradient: bool) -> float:
+        end = observations.start + steps * step
+        short = Observations(observations.initial, first, observations.start, (end,))
+        arrays, static = eqx.partition((learned, frozen, short, stepper), eqx.is_array)
+
+        def work(arrays):
+            learned, frozen, short, stepper = eqx.combine(arrays, static)
+            evaluation = make_objective(frozen, short, stepper, step * (1 + 1e-9))(learned)
+            return (evaluation.loss, evaluation.gradient if of_gradient else None)
+
+        compiled = jax.jit(work).lower(arrays).compile()
+        jax.block_until_ready(compiled(arrays))
+        times = []
+        for _ in range(_REPEATS):
+            began = perf_counter()
+            jax.block_until_ready(compiled(arrays))
+            times.append(perf_counter() - began)
+        return min(times)
+
+    forward, whole = ([measure(n, g) for n in (_SHORT, _LONGER)] for g in (False, True))
+    a_step, a_gradient_step = (
+        max(0.0, (long - short) / (_LONGER - _SHORT)) for short, long in (forward, whole)
+    )
+    once = max(0.0, whole[0] - _SHORT * a_gradient_step)
+    return lambda num_steps, extra: once + num_steps * a_gradient_step + extra * a_step
