@@ -32,7 +32,7 @@ from _measure import median_seconds, publish
 import impindiff as ipd
 from impindiff.cases import CASES
 from impindiff.latent import learned
-from impindiff.train import Observations, make_objective
+from impindiff.train import Observations, make_objective, whole
 
 CASE = "advection-diffusion-steady"
 CONFIG = Path(__file__).parents[1] / "examples" / "advection_diffusion_steady.toml"
@@ -104,7 +104,7 @@ def gradient_row(data) -> dict:
 
     @eqx.filter_jit
     def step(arrays, frozen, observed):
-        return make_objective(frozen, observed, ipd.CrankNicolson(), 1e-2)(arrays)
+        return make_objective(frozen, whole(observed, 1e-2), ipd.CrankNicolson())(arrays)
 
     seconds = median_seconds(lambda: step(arrays, frozen, observed))
     return {"what": "gradient, 20 steps, 10 samples, with network", "seconds": seconds}

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         line,
         multigrid,
     )
-    from impindiff.train import LBFGS, Adam, ProgressiveTolerance, Rescue, fit, plan
+    from impindiff.train import LBFGS, Adam, Batching, ProgressiveTolerance, Rescue, fit, plan
 
 __version__ = "0.1.0"
 
@@ -70,6 +70,7 @@ __all__ = [
     "Anderson",
     "Axis",
     "BackwardEuler",
+    "Batching",
     "BiCGStab",
     "BlockJacobi",
     "CASES",

@@ -10,8 +10,8 @@ from small_problem import make_dataset, make_system
 
 import impindiff as ipd
 from impindiff.rollout import KeepAll, least_steps
-from impindiff.train import Observations, make_objective
-from impindiff.train._memory_plan import choose_policy, gradient_bytes, within_budget
+from impindiff.train import Observations, Work, gradient_bytes, whole
+from impindiff.train._memory_plan import choose_policy, within_budget
 
 FULL = 10_000
 
@@ -66,16 +66,15 @@ def objective_of(problem, dtype=np.float64):
 
 def test_the_gradient_within_a_budget_is_that_of_all_states(problem):
     learned, frozen, observations = objective_of(problem)
-    whole = (learned, frozen, observations, ipd.CrankNicolson(), 2e-3)
-    all_kept = gradient_bytes(*whole, KeepAll())
+    work = Work(learned, frozen, whole(observations, 2e-3), ipd.CrankNicolson())
+    all_kept = gradient_bytes(work, KeepAll())
     budget = ipd.MemoryBudget(int(0.6 * all_kept))
-    policy = choose_policy(*whole, budget)
+    policy = choose_policy(work, budget)
     assert isinstance(policy, ipd.Snapshots) and 1 < policy.count < 100
-    assert gradient_bytes(*whole, policy) <= budget.num_bytes
+    assert gradient_bytes(work, policy) <= budget.num_bytes
 
     def gradient(memory):
-        evaluate = make_objective(frozen, observations, ipd.CrankNicolson(), 2e-3, memory=memory)
-        return jax.tree.leaves(jax.jit(lambda p: evaluate(p).gradient)(learned))
+        return jax.tree.leaves(eqx.filter_jit(lambda work: work.evaluate(memory).gradient)(work))
 
     for found, expected in zip(gradient(policy), gradient(KeepAll()), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())

@@ -14,9 +14,18 @@ from impindiff.implicit import Affine, BiCGStab
 from impindiff.integrate import CrankNicolson
 from impindiff.latent import learned
 from impindiff.rollout import TimeGrid
-from impindiff.train import LBFGS, Adam, Checkpoints, EpochRecord, Observations, Rescue, Trainer
+from impindiff.train import (
+    LBFGS,
+    Adam,
+    Checkpoints,
+    EpochRecord,
+    Observations,
+    Rescue,
+    Trainer,
+    make_objective,
+    whole,
+)
 from impindiff.train._adaptation import Trial
-from impindiff.train._objective import make_objective
 
 # Two iterations are too few for the whole step, and enough for one eighth of it.
 SCARCE = CrankNicolson(Affine(BiCGStab(1e-6, max_steps=2), BiCGStab(1e-5)))
@@ -93,8 +102,8 @@ def test_a_masked_sample_does_not_count(system, observations):
     arrays, frozen = eqx.partition(system, learned(system))
     stepper = CrankNicolson(Affine(BiCGStab(1e-6)))
     trial = Trial(active=jnp.array([False, True]))
-    masked = make_objective(frozen, observations, stepper, DT, trial)(arrays)
-    single = make_objective(frozen, alone, stepper, DT)(arrays)
+    masked = make_objective(frozen, whole(observations, DT), stepper, trial)(arrays)
+    single = make_objective(frozen, whole(alone, DT), stepper)(arrays)
     np.testing.assert_allclose(masked.loss, single.loss, rtol=1e-5)
     for found, wanted in zip(
         *map(jax.tree.leaves, (masked.gradient, single.gradient)), strict=True

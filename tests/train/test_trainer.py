@@ -12,7 +12,16 @@ from impindiff import InputError
 from impindiff.integrate import BackwardEuler, CrankNicolson, RungeKutta4
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import Diffusion
-from impindiff.train import LBFGS, Adam, EpochRecord, Observations, Trainer, fit, make_objective
+from impindiff.train import (
+    LBFGS,
+    Adam,
+    EpochRecord,
+    Observations,
+    Trainer,
+    fit,
+    make_objective,
+    whole,
+)
 
 # The same throughout, so that they are compiled once.
 ADAM, LBFGS_ = Adam(6, learning_rate=1e-2), LBFGS(200)
@@ -27,7 +36,7 @@ def train(system: System, observations: Observations, stages, **options):
 
 def loss_of(system: System, observations: Observations, dt: float = DT) -> float:
     learned, frozen = eqx.partition(system, eqx.is_inexact_array)
-    return float(make_objective(frozen, observations, CrankNicolson(), dt)(learned).loss)
+    return float(make_objective(frozen, whole(observations, dt), CrankNicolson())(learned).loss)
 
 
 @pytest.mark.parametrize("stages", [[ADAM], [LBFGS_], [ADAM, LBFGS_]])

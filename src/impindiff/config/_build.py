@@ -28,7 +28,7 @@ from impindiff.latent import Parameter, SineField
 from impindiff.rollout import KeepAll, MemoryBudget, parse_bytes
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import fourier, jacobi, multigrid
-from impindiff.train import LBFGS, AbstractOptimiser, Adam, ProgressiveTolerance, Rescue
+from impindiff.train import LBFGS, AbstractOptimiser, Adam, Batching, ProgressiveTolerance, Rescue
 
 
 def build_grid(config: Config) -> Grid:
@@ -162,5 +162,6 @@ def with_memory(config: Config, amount: str) -> Config:
 
 def _stage(table: AdamTable | LBFGSTable) -> AbstractOptimiser:
     if isinstance(table, AdamTable):
-        return Adam(table.epochs, learning_rate=table.learning_rate, dt=table.dt)
+        batching = Batching(table.batch_samples, table.window)
+        return Adam(table.epochs, learning_rate=table.learning_rate, dt=table.dt, batching=batching)
     return LBFGS(table.epochs, memory=table.memory, dt=table.dt)

@@ -14,6 +14,8 @@ class AdamTable(Table):
     epochs: Count
     learning_rate: Positive = 1e-3
     dt: Positive | None = None
+    batch_samples: Count | None = None
+    window: Count | None = None
 
 
 class LBFGSTable(Table):
@@ -61,5 +63,16 @@ class TrainingTable(Table):
     validate_every: Count = 10
     checkpoint_every: Count = 50
     memory: Memory | None = None
+    samples_at_once: Count | None = None
     rescue: RescueTable | None = None
     progressive_tolerance: ProgressiveToleranceTable | None = None
+
+    @model_validator(mode="after")
+    def _halves_what_is_whole(self) -> Self:
+        windowed = any(isinstance(s, AdamTable) and s.window is not None for s in self.stages)
+        if self.rescue is not None and windowed:
+            raise ValueError(
+                "a rescue halves steps of the whole span of time, which stages with a window do "
+                "not take: leave out training.rescue, or the window"
+            )
+        return self

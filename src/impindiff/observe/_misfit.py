@@ -11,7 +11,9 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 
 
-def squared_misfit(predicted: State, observed: State) -> Scalar:
+def squared_misfit(
+    predicted: State, observed: State, scale: dict[str, Scalar] | None = None
+) -> Scalar:
     r"""Relative squared misfit, averaged over fields.
 
     $\frac1F \sum_f \sum_o (p_o - d_o)^2 / \sum_o d_o^2$ over the observed entries $o$ of each
@@ -20,6 +22,8 @@ def squared_misfit(predicted: State, observed: State) -> Scalar:
     Args:
         predicted: for each field an array; may hold fields that are not observed.
         observed: arrays of the same shapes, NaN where not observed.
+        scale: `squared_scale` of all observations, where these are a part of them: the misfits of
+            the parts then add up to that of all.
 
     Raises: InputError where no field is observed, or one is not predicted in its observations'
         shape.
@@ -39,9 +43,20 @@ def squared_misfit(predicted: State, observed: State) -> Scalar:
         known = jnp.where(seen, data, 0)
         # The difference is masked before it is squared: the gradient of a masked NaN would be NaN.
         error = jnp.where(seen, predicted[field] - known, 0)
-        scale = jnp.sum(known**2)
-        total += jnp.sum(error**2) / jnp.where(scale == 0, 1, scale)
+        total += (
+            jnp.sum(error**2) / (squared_scale({field: data}) if scale is None else scale)[field]
+        )
     return total / len(observed)
+
+
+def squared_scale(observed: State) -> dict[str, Scalar]:
+    r"""$\sum_o d_o^2$ over the observed entries of each field, or 1 where that is zero."""
+
+    def scale(data: Array) -> Scalar:
+        total = jnp.sum(jnp.where(jnp.isnan(data), 0, data) ** 2)
+        return jnp.where(total == 0, 1, total)
+
+    return {field: scale(data) for field, data in observed.items()}
 
 
 def relative_error(

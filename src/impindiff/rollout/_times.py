@@ -29,7 +29,7 @@ class TimeGrid(eqx.Module):
     lengths: np.ndarray
     saved: np.ndarray
     slots: np.ndarray
-    saves_start: bool
+    saves_start: bool = eqx.field(static=True)
 
     @classmethod
     def build(
@@ -60,20 +60,14 @@ class TimeGrid(eqx.Module):
                 f"from {start:g} to {times[-1]:g} by steps of {dt:g} are more than "
                 f"{_MOST_STEPS:,} steps: raise the time step, or check its unit."
             )
-        saves_start = bool(times[0] == start)
-        ends = times[1:] if saves_start else times
-        starts, lengths, slots = [np.empty(0)], [np.empty(0)], [np.empty(0, int)]
-        here = start
-        for slot, end in enumerate(ends, start=int(saves_start)):
-            # A span that is a whole number of steps but for round-off gets that number.
-            count = max(1, int(np.ceil((end - here) / dt * (1 - 1e-6))))
-            step = (end - here) / count
-            starts.append(here + step * np.arange(count))
-            lengths.append(np.full(count, step))
-            slots.append(np.append(np.full(count - 1, times.size), slot).astype(int))
-            here = end
-        join = np.concatenate
-        return cls(join(starts), join(lengths), times, join(slots), saves_start)
+        # A span that is a whole number of steps but for round-off gets that number.
+        spans = np.diff(times, prepend=start)
+        return _cut(start, times, np.maximum(1, np.ceil(spans / dt * (1 - 1e-6))).astype(int))
+
+    @classmethod
+    def even(cls, start: float, times: np.ndarray, count: int) -> "TimeGrid":
+        """Cut each span from `start`, or one of `times`, to the next into so many equal steps."""
+        return _cut(start, times, np.full(times.size, count))
 
     def halved(self, times: Sequence[int]) -> "TimeGrid":
         """The same span with some steps cut into 2, 4, 8 ... equal ones.
@@ -95,6 +89,22 @@ class TimeGrid(eqx.Module):
     def num_steps(self) -> int:
         """How many steps there are."""
         return len(self.lengths)
+
+
+def _cut(start: float, times: np.ndarray, counts: np.ndarray) -> TimeGrid:
+    """Cut the span before each time into so many equal steps."""
+    saves_start = bool(times[0] == start)
+    starts, lengths, slots = [np.empty(0)], [np.empty(0)], [np.empty(0, int)]
+    here = start
+    for slot in range(int(saves_start), times.size):
+        end, count = times[slot], int(counts[slot])
+        step = (end - here) / count
+        starts.append(here + step * np.arange(count))
+        lengths.append(np.full(count, step))
+        slots.append(np.append(np.full(count - 1, times.size), slot).astype(int))
+        here = end
+    join = np.concatenate
+    return TimeGrid(join(starts), join(lengths), times, join(slots), saves_start)
 
 
 def tidy_time(time: float) -> float:

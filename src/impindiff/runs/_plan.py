@@ -127,11 +127,6 @@ class RunPlan:
         )
 
     @property
-    def finest_dt(self) -> float:
-        """The shortest of the longest steps that stages take: the one that takes most memory."""
-        return min(stage.dt or self.config.time.dt for stage in self.stages)
-
-    @property
     def known_times(self) -> int:
         """How many of the forecast's times, from the first, are times of the data."""
         return int(np.isin(self.forecast_times, times_of(self.dataset)).sum())

@@ -99,6 +99,8 @@ def _trainer(plan: RunPlan, folder: RunFolder) -> Trainer:
         rescue=build_rescue(plan.config),
         progressive_tolerance=build_progressive_tolerance(plan.config),
         memory=build_memory(plan.config),
+        samples_at_once=plan.config.training.samples_at_once,
+        seed=plan.config.seed,
     )
 
 
@@ -108,7 +110,8 @@ def _check_same(plan: RunPlan, folder: RunFolder) -> None:
     # The data may have moved; their hash tells whether they are the same.
     wanted["data.file"] = stored["data.file"]
     # Another machine may have less; the gradients are the same.
-    wanted["training.memory"] = stored["training.memory"]
+    for key in ("training.memory", "training.samples_at_once"):
+        wanted[key] = stored[key]
     changed = [
         f"{key} was {stored.get(key)!r}, is {wanted.get(key)!r}"
         for key in {**stored, **wanted}

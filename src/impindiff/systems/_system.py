@@ -96,6 +96,15 @@ class PreparedSystem(eqx.Module):
         """Whether no coefficient depends on time."""
         return self.assembled is not None
 
+    def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
+        """Itself: what is prepared once can stand wherever a system can.
+
+        Raises: InputError for another precision than it was prepared in.
+        """
+        if dtype != self.dtype:
+            raise InputError(f"the system was prepared in {self.dtype}, but is used in {dtype}.")
+        return self
+
     def at(self, time: Scalar) -> "AffineTendency":
         """See `impindiff._types.Dynamics.at`."""
         if self.assembled is not None:

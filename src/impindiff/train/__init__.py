@@ -1,9 +1,11 @@
 """Training: what is fitted, by which optimisers, watched over and saved."""
 
 from impindiff.train._available import available_bytes, control_group_limit, free_bytes
+from impindiff.train._batch import Batch, Batches, Batching, divided, whole
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._fit import fit
 from impindiff.train._loop import Trainer
+from impindiff.train._memory_plan import Work, gradient_bytes
 from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import LBFGS, AbstractOptimiser, Adam
@@ -16,6 +18,9 @@ __all__ = [
     "LBFGS",
     "AbstractOptimiser",
     "Adam",
+    "Batch",
+    "Batches",
+    "Batching",
     "Checkpoints",
     "EpochRecord",
     "Evaluation",
@@ -28,11 +33,15 @@ __all__ = [
     "SolveFailure",
     "Trainer",
     "Watcher",
+    "Work",
     "available_bytes",
     "control_group_limit",
+    "divided",
     "fit",
     "free_bytes",
+    "gradient_bytes",
     "make_objective",
     "plan",
     "plan_memory",
+    "whole",
 ]

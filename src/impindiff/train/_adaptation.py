@@ -14,12 +14,10 @@ class Trial(eqx.Module):
     """The same for compiled code.
 
     Attributes:
-        halvings: how often each step is halved; none is where this is empty.
         active: which samples count; all where None.
         rtol: a looser tolerance than the solvers' own; theirs where None.
     """
 
-    halvings: tuple[int, ...] = eqx.field(static=True, default=())
     active: Bool[Array, " samples"] | None = None
     rtol: Float[Array, ""] | None = None
 
@@ -56,7 +54,7 @@ class Adaptation(BaseModel):
             active[list(self.masked)] = False
             active = jnp.asarray(active)
         rtol = None if self.rtol is None else jnp.asarray(self.rtol, jnp.float32)
-        return Trial(self.halvings, active, rtol)
+        return Trial(active, rtol)
 
     def for_next_stage(self) -> Self:
         """Steps and samples get another chance; the tolerance stays."""

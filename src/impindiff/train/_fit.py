@@ -33,6 +33,8 @@ def fit(
     rescue: Rescue | None = None,
     progressive_tolerance: ProgressiveTolerance | None = None,
     memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
+    samples_at_once: int | None = None,
+    seed: int = 0,
 ) -> System:
     """Train the latents of a system on snapshots.
 
@@ -50,6 +52,9 @@ def fit(
         rescue: what to do where a solve fails; without, training ends there.
         progressive_tolerance: looser solves at first; without, none.
         memory: which states are kept for the gradient: all, so many, or what fits a budget.
+        samples_at_once: how many samples' states are held at a time, their gradients being added
+            up; all where None. The result is the same, to round-off.
+        seed: of the order in which batches are drawn, where a stage has any.
 
     Returns: the trained system.
     Raises: InputError for data that do not fit the system, or a memory budget that is too small;
@@ -68,6 +73,8 @@ def fit(
         rescue=rescue,
         progressive_tolerance=progressive_tolerance,
         memory=memory,
+        samples_at_once=samples_at_once,
+        seed=seed,
     )
     return trainer.run(watch or _ignore, resume=checkpoints is not None)
 

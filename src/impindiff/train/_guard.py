@@ -1,5 +1,7 @@
 """The guard of the training loop: an epoch whose numbers cannot be trusted does not count."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 
@@ -9,19 +11,24 @@ from impindiff.rollout import TimeGrid, Trajectory
 from impindiff.train._optimisers import Epoch
 
 
-def check_epoch(epoch: Epoch, number: int, time_grid: TimeGrid) -> None:
+def check_epoch(epoch: Epoch, number: int, time_grids: Sequence[TimeGrid]) -> None:
     """Raise NumericsError if a solve, the loss or the gradient of an epoch failed.
 
     Args:
         epoch: on the host.
         number: the epoch's number, for the message.
-        time_grid: the steps that were taken.
+        time_grids: the steps that were taken, in each window of the training data.
     """
     evaluation = epoch.evaluation
-    try:
-        Trajectory({}, evaluation.outcome).check(time_grid)
-    except NumericsError as error:
-        raise NumericsError(f"epoch {number}: {error}") from None
+    # By window, then by sample.
+    for window, time_grid in enumerate(time_grids):
+        count = evaluation.outcome.result.shape[0] // len(time_grids)
+        part = slice(window * count, (window + 1) * count)
+        outcome = jax.tree.map(lambda leaf, part=part: leaf[part], evaluation.outcome)
+        try:
+            Trajectory({}, outcome).check(time_grid)
+        except NumericsError as error:
+            raise NumericsError(f"epoch {number}: {error}") from None
     adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
     if adjoint.failures:
         raise NumericsError(
@@ -33,6 +40,6 @@ def check_epoch(epoch: Epoch, number: int, time_grid: TimeGrid) -> None:
     if not all(np.isfinite(leaf).all() for leaf in numbers):
         what = "loss" if not np.isfinite(evaluation.loss) else "gradient of the loss"
         raise NumericsError(
-            f"epoch {number}, last of {time_grid.num_steps} time steps: the {what} is not finite "
-            f"(loss {float(evaluation.loss):g}). Lower the learning rate."
+            f"epoch {number}, last of {time_grids[-1].num_steps} time steps: the {what} is not "
+            f"finite (loss {float(evaluation.loss):g}). Lower the learning rate."
         )

@@ -1,29 +1,28 @@
 """The training loop: stages of epochs, watched over and saved on the way."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from impindiff._errors import InputError, NumericsError
-from impindiff.implicit import AdjointOutcome
 from impindiff.integrate import AbstractStepper
 from impindiff.latent import learned as learned_mask
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation
+from impindiff.train._batch import Batches, Batching, divided
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._interrupts import Interrupts
-from impindiff.train._memory_plan import choose_policy
+from impindiff.train._memory_plan import Work, choose_policy
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser
-from impindiff.train._record import EpochRecord, Watcher
+from impindiff.train._record import Watcher
 from impindiff.train._rescue import Rescue
-from impindiff.train._stage import Stage, Tried, strongly_typed
+from impindiff.train._stage import Stage, strongly_typed
 from impindiff.train._tolerance import ProgressiveTolerance
 
 
@@ -53,8 +52,12 @@ class Trainer:
         progressive_tolerance: schedule of looser solves at first; without, all are as tight as the
             stepper's solver says.
         memory: which states are kept for the gradient.
+        samples_at_once: how many samples' states are held at a time, their gradients being added
+            up; all of a batch where None.
+        seed: of the order in which batches are drawn.
 
-    Raises: InputError for a system with nothing to learn, or no stages.
+    Raises: InputError for a system with nothing to learn, no stages, or a division of the data
+        that cannot be.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Trainer:
         rescue: Rescue | None = None,
         progressive_tolerance: ProgressiveTolerance | None = None,
         memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
+        samples_at_once: int | None = None,
+        seed: int = 0,
     ) -> None:
         learned, self.frozen = eqx.partition(system, learned_mask(system))
         self.learned = strongly_typed(learned)
@@ -87,7 +92,8 @@ class Trainer:
         self.validate, self.validate_every = validate, validate_every
         self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
         self.rescue, self.progressive_tolerance = rescue, progressive_tolerance
-        self.memory = memory
+        self.memory, self.samples_at_once, self.seed = memory, samples_at_once, seed
+        _check_division(self.stages, samples_at_once, rescue)
         self._good: _Point | None = None
 
     def run(self, watch: Watcher, *, resume: bool = False) -> System:
@@ -114,15 +120,23 @@ class Trainer:
     def _run_stage(
         self,
         index: int,
-        policies: Mapping[float, MemoryPolicy],
+        policies: Sequence[MemoryPolicy],
         progress: Progress,
         began: float,
         watch: Watcher,
         interrupts: Interrupts,
     ) -> Progress:
         optimiser = self.stages[index]
-        dt = optimiser.dt or self.dt
-        stage = Stage(optimiser, self.stepper, dt, self.frozen, self.observations, policies[dt])
+        stage = Stage(
+            optimiser,
+            self.stepper,
+            optimiser.dt or self.dt,
+            self.frozen,
+            self.observations,
+            policies[index],
+            self.samples_at_once,
+            self.seed,
+        )
         schedule, adaptation = self.progressive_tolerance, progress.adaptation
         if schedule:
             adaptation = schedule.begin(adaptation)
@@ -146,7 +160,7 @@ class Trainer:
                 last = here.progress.stage_epoch + 1 == optimiser.epochs
                 validation = self._validation(tried.learned, number, last)
                 seconds = time.perf_counter() - began
-                watch(_record(tried, number, optimiser.name, validation, seconds))
+                watch(tried.record(number, optimiser.name, validation, seconds))
                 adaptation, state = tried.adaptation, tried.state
                 if schedule:
                     adaptation = schedule.after(adaptation, float(tried.epoch.evaluation.loss))
@@ -186,14 +200,21 @@ class Trainer:
         self._save(here._replace(progress=ended))
         return ended
 
-    def _policies(self) -> dict[float, MemoryPolicy]:
-        """What is kept, by longest step; chosen before the first stage, lest a later one fail."""
-        return {
-            dt: choose_policy(
-                self.learned, self.frozen, self.observations, self.stepper, dt, self.memory
+    def _policies(self) -> list[MemoryPolicy]:
+        """What each stage keeps; chosen before the first one, lest a later one fail."""
+        kept: dict[tuple[float, Batching], MemoryPolicy] = {}
+        keys = [(stage.dt or self.dt, stage.batching) for stage in self.stages]
+        for dt, batching in dict.fromkeys(keys):
+            batch = divided(self.observations, dt, batching)
+            work = Work(
+                self.learned,
+                self.frozen,
+                batch.first if isinstance(batch, Batches) else batch,
+                self.stepper,
+                self.samples_at_once,
             )
-            for dt in {stage.dt or self.dt for stage in self.stages}
-        }
+            kept[dt, batching] = choose_policy(work, self.memory)
+        return [kept[key] for key in keys]
 
     def _validation(self, learned: PyTree, number: int, last: bool) -> float | None:
         if self.validate is None or not (last or number % self.validate_every == 0):
@@ -208,24 +229,17 @@ class Trainer:
             self.checkpoints.save(*point)
 
 
+def _check_division(
+    stages: Sequence[AbstractOptimiser], samples_at_once: int | None, rescue: Rescue | None
+) -> None:
+    if samples_at_once is not None and samples_at_once < 1:
+        raise InputError(f"samples_at_once is {samples_at_once}: it must be at least 1.")
+    if rescue and any(stage.batching.window is not None for stage in stages):
+        raise InputError(
+            "a rescue halves steps of the whole span of time, which stages with a window do not "
+            "take: leave out the rescue, or the window."
+        )
+
+
 def _adapted(progress: Progress, adaptation: Adaptation) -> Progress:
     return progress.model_copy(update={"adaptation": adaptation})
-
-
-def _record(
-    tried: Tried, number: int, stage: str, validation: float | None, seconds: float
-) -> EpochRecord:
-    evaluation = tried.epoch.evaluation
-    adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
-    return EpochRecord(
-        epoch=number,
-        stage=stage,
-        loss=float(evaluation.loss),
-        validation=validation,
-        seconds=seconds,
-        solver_iterations=float(np.mean(evaluation.outcome.iterations)),
-        adjoint_iterations=adjoint.iterations / max(adjoint.solves, 1),
-        learning_rate=float(tried.epoch.learning_rate),
-        rtol=tried.adaptation.rtol or None,
-        failures=tried.failures,
-    )

@@ -5,47 +5,79 @@ that two compilations tell how many fit, and a third confirms it.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import final
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from impindiff._errors import InputError, NumericsError
 from impindiff.integrate import AbstractStepper
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy, Snapshots, format_bytes
 from impindiff.systems import System
-from impindiff.train._objective import make_objective, time_grid_of
-from impindiff.train._observations import Observations
+from impindiff.train._batch import Batch
+from impindiff.train._objective import Evaluation, make_objective
 
 # So many are needed for a slope; two might be laid out in some special way.
 _FEW, _MORE = 2, 18
 
 
-def gradient_bytes(
-    learned: PyTree,
-    frozen: System,
-    observations: Observations,
-    stepper: AbstractStepper,
-    dt: float,
-    memory: MemoryPolicy,
-) -> int:
-    """Arguments, results and temporaries of the compiled gradient [bytes]; compiles, runs nothing.
+@final
+class Work(eqx.Module):
+    """One gradient of a training loss.
 
-    Args:
+    Attributes:
         learned: the system's learned arrays.
         frozen: the system without them.
-        observations: what is fitted.
+        batch: what is fitted.
         stepper: advances one step.
-        dt: longest step.
-        memory: which states are kept.
+        samples_at_once: how many samples' states are held at a time; all where None.
     """
-    arrays, static = eqx.partition((learned, frozen, observations, stepper), eqx.is_array)
 
-    def evaluate(arrays):
-        learned, frozen, observations, stepper = eqx.combine(arrays, static)
-        return make_objective(frozen, observations, stepper, dt, memory=memory)(learned)
+    learned: PyTree
+    frozen: System
+    batch: Batch
+    stepper: AbstractStepper
+    samples_at_once: int | None = eqx.field(static=True, default=None)
 
-    needed = jax.jit(evaluate).lower(arrays).compile().memory_analysis()
+    @property
+    def num_steps(self) -> int:
+        """Steps of the rollout."""
+        return self.batch.time_grid.num_steps
+
+    @property
+    def state_bytes(self) -> int:
+        """Of one state of all samples that are held at a time."""
+        samples = self.batch.num_samples
+        all_bytes = sum(u.nbytes for u in self.batch.initial.values())
+        return all_bytes * min(self.samples_at_once or samples, samples) // samples
+
+    def evaluate(self, memory: MemoryPolicy) -> Evaluation:
+        """The loss and its gradient."""
+        objective = make_objective(
+            self.frozen,
+            self.batch,
+            self.stepper,
+            memory=memory,
+            samples_at_once=self.samples_at_once,
+        )
+        return objective(self.learned)
+
+    def compiled(self, run: Callable[["Work"], PyTree]) -> tuple[jax.stages.Compiled, PyTree]:
+        """A function of this work, compiled, and the arrays to call it with."""
+        arrays, static = eqx.partition(self, lambda leaf: isinstance(leaf, jax.Array | np.ndarray))
+        return jax.jit(lambda a: run(eqx.combine(a, static))).lower(arrays).compile(), arrays
+
+
+def gradient_bytes(work: Work, memory: MemoryPolicy) -> int:
+    """Arguments, results and temporaries of the compiled gradient [bytes]; compiles, runs nothing.
+
+    Raises: NumericsError where the backend does not say.
+    """
+    compiled, _ = work.compiled(lambda work: work.evaluate(memory))
+    needed = compiled.memory_analysis()
     if needed is None:
         raise NumericsError(
             f"the backend {jax.default_backend()!r} does not say what memory a program takes: give "
@@ -59,36 +91,25 @@ def gradient_bytes(
     )
 
 
-def choose_policy(
-    learned: PyTree,
-    frozen: System,
-    observations: Observations,
-    stepper: AbstractStepper,
-    dt: float,
-    memory: MemoryPolicy | MemoryBudget,
-) -> MemoryPolicy:
+def choose_policy(work: Work, memory: MemoryPolicy | MemoryBudget) -> MemoryPolicy:
     """The policy that a budget leaves, see `within_budget`; any other is returned as it is.
 
     Raises: InputError for more snapshots than steps, or a budget that is too small.
     """
-    num_steps = time_grid_of(observations, dt).num_steps
+    num_steps = work.num_steps
     if isinstance(memory, Snapshots) and memory.count > num_steps:
         raise InputError(
-            f"{memory.count} snapshots of {num_steps} steps of dt = {dt:g}: there must be from 1 "
-            f"to {num_steps}."
+            f"{memory.count} snapshots of {num_steps} steps: there must be from 1 to {num_steps}. "
+            "KeepAll() keeps every step's."
         )
     if not isinstance(memory, MemoryBudget):
         return memory
-
-    def needed(policy: MemoryPolicy) -> int:
-        return gradient_bytes(learned, frozen, observations, stepper, dt, policy)
-
-    policy, least = within_budget(needed, num_steps, memory.num_bytes)
+    policy, least = within_budget(partial(gradient_bytes, work), num_steps, memory.num_bytes)
     if least > memory.num_bytes:
         raise InputError(
             f"a memory budget of {format_bytes(memory.num_bytes)} is too small: with one snapshot, "
             f"the least, a gradient of {num_steps} steps needs {format_bytes(least)}. Give that "
-            "much, or train on fewer samples."
+            "much, or hold fewer samples at a time (samples_at_once)."
         )
     return policy
 

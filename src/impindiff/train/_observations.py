@@ -5,6 +5,7 @@ from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
@@ -19,6 +20,7 @@ from impindiff.data import (
     times_of,
 )
 from impindiff.grid import Grid
+from impindiff.rollout import TimeGrid
 
 
 @final
@@ -36,6 +38,15 @@ class Observations(eqx.Module):
     observed: State
     start: float = eqx.field(static=True)
     times: tuple[float, ...] = eqx.field(static=True)
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.initial.values())))
+
+    def time_grid(self, dt: float) -> TimeGrid:
+        """Steps of at most `dt` through all observed times."""
+        return TimeGrid.build(self.start, np.array(self.times), dt)
 
     @classmethod
     def from_dataset(

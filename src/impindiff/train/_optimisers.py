@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, PyTree
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
+from impindiff.train._batch import WHOLE, Batching
 from impindiff.train._line_search import weak_wolfe
 from impindiff.train._objective import Evaluation, Objective
 
@@ -36,11 +37,14 @@ class AbstractOptimiser(eqx.Module):
     Attributes:
         epochs: most epochs; each sees all training samples.
         dt: longest time step in this stage; the training's own where None.
+        batching: how the training data are divided; into one batch where the optimiser compares
+            losses.
     """
 
     name: ClassVar[str]
     epochs: eqx.AbstractVar[int]
     dt: eqx.AbstractVar[float | None]
+    batching: eqx.AbstractVar[Batching]
 
     @abc.abstractmethod
     def init(self, objective: Objective, learned: PyTree) -> Any:
@@ -48,9 +52,9 @@ class AbstractOptimiser(eqx.Module):
 
     @abc.abstractmethod
     def update(
-        self, objective: Objective, learned: PyTree, state: Any
+        self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
     ) -> tuple[PyTree, Any, Epoch]:
-        """One epoch: the changed arrays, the state, and what happened."""
+        """One of so many updates of an epoch: the changed arrays, the state, and what happened."""
 
     def refresh(self, objective: Objective, learned: PyTree, state: Any) -> Any:
         """The state where the objective has changed since; the same where none of it is kept."""
@@ -77,6 +81,8 @@ class Adam(AbstractOptimiser):
         constant_share: share of the epochs before the decay.
         final_share: the last rate, relative to the first.
         dt: see `AbstractOptimiser`.
+        batching: how the training data are divided; an update for each batch, whose loss is that
+            before it. The epoch's loss is the mean of theirs.
 
     Reference: Kingma & Ba (2015), arXiv 1412.6980; the schedule is that of arXiv 2504.02260's code.
     """
@@ -87,6 +93,7 @@ class Adam(AbstractOptimiser):
     constant_share: float = eqx.field(static=True, kw_only=True, default=0.25)
     final_share: float = eqx.field(static=True, kw_only=True, default=1e-3)
     dt: float | None = eqx.field(static=True, kw_only=True, default=None)
+    batching: Batching = eqx.field(kw_only=True, default=WHOLE)
 
     def __check_init__(self) -> None:
         """Refuse counts and rates that do nothing."""
@@ -106,13 +113,13 @@ class Adam(AbstractOptimiser):
         return jnp.array(0), optax.scale_by_adam().init(learned)
 
     def update(
-        self, objective: Objective, learned: PyTree, state: Any
+        self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
         count, moments = state
         evaluation = objective(learned)
         direction, moments = optax.scale_by_adam().update(evaluation.gradient, moments)
-        rate = jnp.asarray(self._schedule()(count))
+        rate = jnp.asarray(self._schedule()(count // updates))
         learned = jax.tree.map(lambda p, d: p - (rate * d).astype(p.dtype), learned, direction)
         return learned, (count + 1, moments), Epoch(evaluation, rate, jnp.array(False))
 
@@ -138,6 +145,8 @@ class LBFGS(AbstractOptimiser):
     memory: int = eqx.field(static=True, kw_only=True, default=50)
     max_evaluations: int = eqx.field(static=True, kw_only=True, default=20)
     dt: float | None = eqx.field(static=True, kw_only=True, default=None)
+    # Successive losses are compared: they must be of the same data.
+    batching: Batching = eqx.field(init=False, default=WHOLE)
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
@@ -151,7 +160,7 @@ class LBFGS(AbstractOptimiser):
         return objective(learned), self._scale().init(learned)
 
     def update(
-        self, objective: Objective, learned: PyTree, state: Any
+        self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
         evaluation, pairs = state

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from math import ceil, sqrt
 from time import perf_counter
 from typing import Any, final
@@ -14,11 +15,11 @@ import xarray as xr
 
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.latent import learned as learned_mask
-from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, least_steps, parse_bytes
+from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, TimeGrid, least_steps, parse_bytes
 from impindiff.systems import System
 from impindiff.train._available import available_bytes
-from impindiff.train._memory_plan import gradient_bytes, within_budget
-from impindiff.train._objective import make_objective, time_grid_of
+from impindiff.train._batch import Batch, whole
+from impindiff.train._memory_plan import Work, gradient_bytes, within_budget
 from impindiff.train._observations import Observations
 
 # Steps of the two short rollouts that are timed, and how often.
@@ -54,7 +55,7 @@ class MemoryPlan:
 
     Attributes:
         num_steps: steps of the rollout.
-        state_bytes: of one state, all samples together.
+        state_bytes: of one state of all samples that are held at a time.
         memory_bytes: what there is, or may be taken.
         policies: a plan each.
     """
@@ -79,6 +80,7 @@ def plan(
     memory: int | str | None = None,
     stepper: AbstractStepper | None = None,
     dtype: jnp.dtype | type = jnp.float32,
+    samples_at_once: int | None = None,
     calibrate: bool = True,
 ) -> MemoryPlan:
     """What a gradient of `fit` with the same arguments will take, before it is computed.
@@ -92,6 +94,7 @@ def plan(
         memory: bytes, as a number or as `"2GiB"`; what is available by default.
         stepper: advances one step; Crank-Nicolson by default.
         dtype: precision.
+        samples_at_once: how many samples' states are held at a time; all where None.
         calibrate: whether to time short rollouts, to say how long a gradient will take.
 
     Raises: InputError for data that do not fit the system, or no amount of memory.
@@ -100,28 +103,17 @@ def plan(
     observations = Observations.from_dataset(
         dataset, system.grid, system.fields, samples, times, dtype
     )
-    return plan_memory(system, observations, stepper or CrankNicolson(), dt, limit, calibrate)
-
-
-def plan_memory(
-    system: System,
-    observations: Observations,
-    stepper: AbstractStepper,
-    dt: float,
-    memory_bytes: int,
-    calibrate: bool = True,
-) -> MemoryPlan:
-    """See `plan`."""
     learned, frozen = eqx.partition(system, learned_mask(system))
-    num_steps = time_grid_of(observations, dt).num_steps
-    known: dict[MemoryPolicy, int] = {}
+    batch = whole(observations, dt)
+    work = Work(learned, frozen, batch, stepper or CrankNicolson(), samples_at_once)
+    return plan_memory(work, limit, calibrate)
 
-    def needed(policy: MemoryPolicy) -> int:
-        if policy not in known:
-            known[policy] = gradient_bytes(learned, frozen, observations, stepper, dt, policy)
-        return known[policy]
 
-    seconds = _calibrated(learned, frozen, observations, stepper, dt) if calibrate else None
+def plan_memory(work: Work, memory_bytes: int, calibrate: bool = True) -> MemoryPlan:
+    """See `plan`."""
+    num_steps = work.num_steps
+    needed = cache(partial(gradient_bytes, work))
+    seconds = _calibrated(work) if calibrate else None
 
     def planned(name: str, policy: MemoryPolicy) -> PolicyPlan:
         if isinstance(policy, Snapshots):
@@ -140,26 +132,23 @@ def plan_memory(
         planned("snapshots", Snapshots(ceil(sqrt(num_steps)))),
         planned("budget", chosen),
     ]
-    state_bytes = sum(u.nbytes for u in observations.initial.values())
-    return MemoryPlan(num_steps, state_bytes, memory_bytes, policies)
+    return MemoryPlan(num_steps, work.state_bytes, memory_bytes, policies)
 
 
-def _calibrated(learned, frozen, observations, stepper, dt) -> Callable[[int, int], float]:
+def _calibrated(work: Work) -> Callable[[int, int], float]:
     """Seconds of a gradient, by its steps and those taken again."""
-    step = float(np.max(time_grid_of(observations, dt).lengths))
-    first = {field: u[:, :1] for field, u in observations.observed.items()}
+    step, start = float(np.max(work.batch.time_grid.lengths)), float(work.batch.time_grid.starts[0])
+    first = {field: u[:, :1] for field, u in work.batch.observed.items()}
 
     def measure(steps: int, of_gradient: bool) -> float:
-        end = observations.start + steps * step
-        short = Observations(observations.initial, first, observations.start, (end,))
-        arrays, static = eqx.partition((learned, frozen, short, stepper), eqx.is_array)
+        time_grid = TimeGrid.even(start, np.array([start + steps * step]), steps)
+        short = Batch(work.batch.initial, first, time_grid)
 
-        def work(arrays):
-            learned, frozen, short, stepper = eqx.combine(arrays, static)
-            evaluation = make_objective(frozen, short, stepper, step * (1 + 1e-9))(learned)
+        def run(work: Work):
+            evaluation = work.evaluate(KeepAll())
             return (evaluation.loss, evaluation.gradient if of_gradient else None)
 
-        compiled = jax.jit(work).lower(arrays).compile()
+        compiled, arrays = eqx.tree_at(lambda w: w.batch, work, short).compiled(run)
         jax.block_until_ready(compiled(arrays))
         times = []
         for _ in range(_REPEATS):
@@ -168,9 +157,9 @@ def _calibrated(learned, frozen, observations, stepper, dt) -> Callable[[int, in
             times.append(perf_counter() - began)
         return min(times)
 
-    forward, whole = ([measure(n, g) for n in (_SHORT, _LONGER)] for g in (False, True))
+    forward, gradient = ([measure(n, g) for n in (_SHORT, _LONGER)] for g in (False, True))
     a_step, a_gradient_step = (
-        max(0.0, (long - short) / (_LONGER - _SHORT)) for short, long in (forward, whole)
+        max(0.0, (long - short) / (_LONGER - _SHORT)) for short, long in (forward, gradient)
     )
-    once = max(0.0, whole[0] - _SHORT * a_gradient_step)
+    once = max(0.0, gradient[0] - _SHORT * a_gradient_step)
     return lambda num_steps, extra: once + num_steps * a_gradient_step + extra * a_step

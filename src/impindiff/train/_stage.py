@@ -1,19 +1,24 @@
 """One stage of training as compiled functions, and an epoch of it that may be tried again."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
+from impindiff.implicit import AdjointOutcome
 from impindiff.integrate import AbstractStepper
-from impindiff.rollout import MemoryPolicy, TimeGrid
+from impindiff.rollout import MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation, Trial
+from impindiff.train._batch import Batch, Batches, Order, divided
 from impindiff.train._guard import check_epoch
-from impindiff.train._objective import make_objective, time_grid_of
+from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser, Epoch
+from impindiff.train._record import EpochRecord
 from impindiff.train._rescue import Rescue, SolveFailure
 
 
@@ -26,9 +31,56 @@ class Tried(NamedTuple):
     adaptation: Adaptation
     failures: list[SolveFailure]
 
+    def record(
+        self, number: int, stage: str, validation: float | None, seconds: float
+    ) -> EpochRecord:
+        """The epoch's line in the metrics."""
+        evaluation = self.epoch.evaluation
+        adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
+        return EpochRecord(
+            epoch=number,
+            stage=stage,
+            loss=float(evaluation.loss),
+            validation=validation,
+            seconds=seconds,
+            solver_iterations=float(np.mean(evaluation.outcome.iterations)),
+            adjoint_iterations=adjoint.iterations / max(adjoint.solves, 1),
+            learning_rate=float(self.epoch.learning_rate),
+            rtol=self.adaptation.rtol or None,
+            failures=self.failures,
+        )
 
-class Stage(NamedTuple):
-    """What stays the same through a stage."""
+
+class _Fixed(NamedTuple):
+    """What every compiled function of a stage is given."""
+
+    optimiser: AbstractOptimiser
+    stepper: AbstractStepper
+    frozen: System
+    memory: MemoryPolicy
+    samples_at_once: int | None
+
+    def objective(self, batch: Batch, trial: Trial):
+        return make_objective(
+            self.frozen, batch, self.stepper, trial, self.memory, self.samples_at_once
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Stage:
+    """What stays the same through a stage.
+
+    Attributes:
+        optimiser: changes the learned arrays.
+        stepper: advances one step.
+        dt: longest step.
+        frozen: the system without what is learned.
+        observations: what is fitted.
+        memory: which states are kept for the gradient.
+        samples_at_once: how many samples' states are held at a time; all where None.
+        seed: of the order of batches.
+    """
 
     optimiser: AbstractOptimiser
     stepper: AbstractStepper
@@ -36,23 +88,24 @@ class Stage(NamedTuple):
     frozen: System
     observations: Observations
     memory: MemoryPolicy
-
-    @property
-    def time_grid(self) -> TimeGrid:
-        """The steps before any was halved."""
-        return time_grid_of(self.observations, self.dt)
+    samples_at_once: int | None
+    seed: int
+    _made: dict[tuple[int, ...], Batch | Batches] = field(default_factory=dict)
 
     def init(self, learned: PyTree, adaptation: Adaptation) -> Any:
         """The optimiser's first state."""
-        return _init(*self, self._trial(adaptation), learned)
+        return _init(self._fixed, self._data(adaptation), self._trial(adaptation), learned)
 
     def template(self, learned: PyTree, adaptation: Adaptation) -> Any:
         """Shapes of the optimiser's state."""
-        return eqx.filter_eval_shape(_init, *self, self._trial(adaptation), learned)
+        return eqx.filter_eval_shape(
+            _init, self._fixed, self._data(adaptation), self._trial(adaptation), learned
+        )
 
     def refresh(self, learned: PyTree, state: Any, adaptation: Adaptation) -> Any:
         """The optimiser's state after another adaptation."""
-        return _refresh(*self, self._trial(adaptation), learned, state)
+        data = self._data(adaptation)
+        return _refresh(self._fixed, data, self._trial(adaptation), learned, state)
 
     def epoch(
         self,
@@ -68,38 +121,84 @@ class Stage(NamedTuple):
         """
         failures: list[SolveFailure] = []
         while True:
-            updated = _update(*self, self._trial(adaptation), learned, state)
+            data, trial = self._data(adaptation), self._trial(adaptation)
+            if isinstance(data, Batches):
+                order = data.order((self.seed, number))
+                updated = _update_in_batches(self._fixed, data, order, trial, learned, state)
+                grids = data.grids
+            else:
+                updated = _update(self._fixed, data, trial, learned, state)
+                grids = [data.time_grid]
             epoch = jax.device_get(updated[2])
-            remedied = rescue and rescue.remedy(adaptation, epoch.evaluation, self.time_grid)
+            remedied = rescue and rescue.remedy(
+                adaptation, epoch.evaluation, self.observations.time_grid(self.dt)
+            )
             if not remedied:
-                check_epoch(epoch, number, self.time_grid.halved(adaptation.halvings))
+                check_epoch(epoch, number, grids)
                 return Tried(updated[0], updated[1], epoch, adaptation, failures)
             adaptation, found = remedied
             failures += found
             state = self.refresh(learned, state, adaptation)
 
+    @property
+    def _fixed(self) -> _Fixed:
+        return _Fixed(self.optimiser, self.stepper, self.frozen, self.memory, self.samples_at_once)
+
+    def _data(self, adaptation: Adaptation) -> Batch | Batches:
+        """The training data with the steps that are to be taken; made once for each."""
+        halvings = adaptation.halvings
+        if halvings not in self._made:
+            batching = self.optimiser.batching
+            self._made[halvings] = divided(self.observations, self.dt, batching, halvings)
+        return self._made[halvings]
+
     def _trial(self, adaptation: Adaptation) -> Trial:
-        num_samples = len(jax.tree.leaves(self.observations.initial)[0])
-        return adaptation.trial(num_samples)
+        return adaptation.trial(self.observations.num_samples)
 
 
 # At module level, so that a second training of the same shape need not compile again.
 @eqx.filter_jit
-def _init(optimiser, stepper, dt, frozen, observations, memory, trial, learned):
-    objective = make_objective(frozen, observations, stepper, dt, trial, memory)
-    return strongly_typed(optimiser.init(objective, learned))
+def _init(fixed: _Fixed, data: Batch | Batches, trial: Trial, learned):
+    batch = data.first if isinstance(data, Batches) else data
+    objective = fixed.objective(batch, Trial(rtol=trial.rtol))
+    return strongly_typed(fixed.optimiser.init(objective, learned))
 
 
 @eqx.filter_jit
-def _refresh(optimiser, stepper, dt, frozen, observations, memory, trial, learned, state):
-    objective = make_objective(frozen, observations, stepper, dt, trial, memory)
-    return strongly_typed(optimiser.refresh(objective, learned, state))
+def _refresh(fixed: _Fixed, data: Batch | Batches, trial: Trial, learned, state):
+    if isinstance(data, Batches):
+        return state  # there is no one objective that it could have been of
+    return strongly_typed(fixed.optimiser.refresh(fixed.objective(data, trial), learned, state))
 
 
 @eqx.filter_jit
-def _update(optimiser, stepper, dt, frozen, observations, memory, trial, learned, state):
-    objective = make_objective(frozen, observations, stepper, dt, trial, memory)
-    return strongly_typed(optimiser.update(objective, learned, state))
+def _update(fixed: _Fixed, batch: Batch, trial: Trial, learned, state):
+    objective = fixed.objective(batch, trial)
+    return strongly_typed(fixed.optimiser.update(objective, learned, state))
+
+
+@eqx.filter_jit
+def _update_in_batches(fixed: _Fixed, batches: Batches, order: Order, trial: Trial, learned, state):
+    updates = len(order.window)
+
+    def one(carry, chosen):
+        learned, state = carry
+        window, samples, active = chosen
+        if trial.active is not None:
+            active = active & trial.active[samples]
+        objective = fixed.objective(batches.take(window, samples), Trial(active, trial.rtol))
+        learned, state, epoch = fixed.optimiser.update(objective, learned, state, updates)
+        return (learned, state), epoch
+
+    first = strongly_typed((learned, state))
+    (learned, state), epochs = jax.lax.scan(one, first, tuple(order))
+    evaluation = epochs.evaluation
+    loss, gradient = jax.tree.map(lambda leaf: leaf.mean(0), (evaluation.loss, evaluation.gradient))
+    outcome, adjoint = batches.by_sample(order, (evaluation.outcome, evaluation.adjoint))
+    whole = Evaluation(loss, gradient, outcome, adjoint)
+    return strongly_typed(
+        (learned, state, Epoch(whole, epochs.learning_rate[-1], epochs.stalled[-1]))
+    )
 
 
 def strongly_typed(tree: PyTree) -> PyTree:
