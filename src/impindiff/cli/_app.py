@@ -226,15 +226,13 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what a gradient will take of memory and time, before it is computed."""
-    from impindiff._errors import InputError
     from impindiff.cli._show import plan_table
     from impindiff.config import load_config
     from impindiff.runs import plan_run
 
     loaded = load_config(config)
-    if data is None and loaded.data.file is None:
-        raise InputError(f"{config} names no data file: give one with --data, or as data.file.")
-    found = plan_run(loaded, data or config.parent / str(loaded.data.file), memory)
+    named = loaded.data.file
+    found = plan_run(loaded, data or (config.parent / named if named else None), memory)
     typer.echo(json.dumps(found.as_dict()) if as_json else plan_table(found))
 
 

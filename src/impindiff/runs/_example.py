@@ -12,8 +12,10 @@ from impindiff.train import Observations
 _CELLS = 24
 
 
-def made_up_problem(config: Config) -> tuple[System, Observations, str]:
-    """The untrained system, one sample of made-up observations, and what was made up, in words.
+def made_up_problem(
+    config: Config, num_samples: int = 1, dtype: jnp.dtype | type = jnp.float64
+) -> tuple[System, Observations, str]:
+    """The untrained system, samples of made-up observations, and what was made up, in words.
 
     On the config's grid, or a small one on the unit square or cube.
     """
@@ -23,11 +25,15 @@ def made_up_problem(config: Config) -> tuple[System, Observations, str]:
         velocity = config.system.velocity
         names = velocity.names if isinstance(velocity, SineFieldTable) else velocity
         grid = Grid(tuple(Axis(name, 0.0, 1.0, _CELLS) for name in "xyz"[: len(names)]))
-    system = cast(build_system(config, grid), jnp.dtype(jnp.float64))
+    system = cast(build_system(config, grid), jnp.dtype(dtype))
     field, times = config.data.field, tuple(sorted(config.data.train_times))
     random = np.random.default_rng(config.seed)
-    initial = jnp.asarray(_smooth(grid, random)[None])
-    observed = jnp.asarray(np.stack([_smooth(grid, random) for _ in times])[None])
+
+    def smooth(*leading: int) -> jnp.ndarray:
+        made = [_smooth(grid, random) for _ in range(int(np.prod(leading)))]
+        return jnp.asarray(np.stack(made).reshape(*leading, *grid.shape), dtype)
+
+    initial, observed = smooth(num_samples), smooth(num_samples, len(times))
     said = f"fields made up on {' x '.join(map(str, grid.shape))} cells, as no data file is named"
     return system, Observations({field: initial}, {field: observed}, 0.0, times), said
 

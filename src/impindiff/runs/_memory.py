@@ -5,15 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import equinox as eqx
+import numpy as np
+import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import Config
+from impindiff.config import Config, build_stages, build_stepper
+from impindiff.data import select_samples
 from impindiff.latent import learned
 from impindiff.rollout import KeepAll, format_bytes, parse_bytes
-from impindiff.runs._plan import RunPlan
+from impindiff.runs._example import made_up_problem
+from impindiff.runs._plan import RunPlan, precision, use_precision
+from impindiff.systems import System
 from impindiff.train import (
     Batches,
     MemoryPlan,
+    Observations,
     Work,
     available_bytes,
     divided,
@@ -26,21 +32,26 @@ from impindiff.train import (
 _HARMLESS_SHARE = 0.05
 
 
-def plan_run(config: Config, data_file: Path, memory: str | None = None) -> MemoryPlan:
+def plan_run(config: Config, data_file: Path | None, memory: str | None = None) -> MemoryPlan:
     """What a gradient of a config takes, by what is kept; of the stage that takes most.
 
     Args:
         config: as loaded.
-        data_file: the data.
+        data_file: the data. Without them, fields are made up on the config's grid: shapes decide.
         memory: an amount such as "2GiB"; the config's own by default, or else what is available.
 
-    Raises: InputError for what does not fit together, or no amount of memory.
+    Raises: InputError for what does not fit together, no amount of memory, or where neither data
+        nor the config say how much there is to compute.
     """
     memory = memory or config.training.memory
     limit = available_bytes() if memory is None else parse_bytes(memory)
-    data_file = Path(os.path.abspath(data_file))
-    plan = RunPlan.make(config, data_file, data_file.parent)
-    return plan_memory(max(_works(plan), key=_kept_bytes), limit)
+    if data_file is None:
+        system, observations = _made_up(config)
+    else:
+        data_file = Path(os.path.abspath(data_file))
+        plan = RunPlan.make(config, data_file, data_file.parent)
+        system, observations = plan.system, plan.observations
+    return plan_memory(max(_works(config, system, observations), key=_kept_bytes), limit)
 
 
 def check_memory(plan: RunPlan) -> None:
@@ -50,7 +61,8 @@ def check_memory(plan: RunPlan) -> None:
     """
     if plan.config.training.memory is not None:
         return  # chosen to fit
-    work, there_is = max(_works(plan), key=_kept_bytes), available_bytes()
+    work = max(_works(plan.config, plan.system, plan.observations), key=_kept_bytes)
+    there_is = available_bytes()
     needed = _kept_bytes(work)
     if needed < _HARMLESS_SHARE * there_is:
         return
@@ -65,14 +77,35 @@ def check_memory(plan: RunPlan) -> None:
         )
 
 
-def _works(plan: RunPlan) -> Iterator[Work]:
+def _works(config: Config, system: System, observations: Observations) -> Iterator[Work]:
     """The gradient that each stage computes."""
-    arrays, frozen = eqx.partition(plan.system, learned(plan.system))
-    at_once = plan.config.training.samples_at_once
-    for stage in plan.stages:
-        data = divided(plan.observations, stage.dt or plan.config.time.dt, stage.batching)
+    arrays, frozen = eqx.partition(system, learned(system))
+    for stage in build_stages(config):
+        data = divided(observations, stage.dt or config.time.dt, stage.batching)
         batch = data.first if isinstance(data, Batches) else data
-        yield Work(arrays, frozen, batch, plan.stepper, at_once)
+        yield Work(arrays, frozen, batch, build_stepper(config), config.training.samples_at_once)
+
+
+def _made_up(config: Config) -> tuple[System, Observations]:
+    """The config's system, and observations of the shapes that it names."""
+    if config.grid is None:
+        raise InputError(
+            "the config names neither data nor a grid, and what memory a gradient takes depends on "
+            "the number of cells: give --data FILE, or data.file or [[grid]] in the config."
+        )
+    selection = config.data.train_samples
+    counts = [
+        len(select_samples(xr.Dataset(coords={"sample": np.arange(size)}), selection))
+        for size in (10_000, 20_000)
+    ]
+    if counts[0] != counts[1]:
+        raise InputError(
+            f"data.train_samples is {selection!r}, which without data has no end: name its end, or "
+            "give --data FILE."
+        )
+    use_precision(config)
+    system, observations, _ = made_up_problem(config, counts[0], precision(config))
+    return system, observations
 
 
 def _kept_bytes(work: Work) -> int:
