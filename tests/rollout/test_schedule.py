@@ -3,6 +3,7 @@
 from functools import cache
 
 import pytest
+from checkpoint_schedules import EndReverse, Forward, Revolve
 
 from impindiff.rollout._schedule import first_snapshots, least_steps, reversal
 
@@ -60,3 +61,19 @@ def test_published_counts(num_steps, published):
     for snapshots, expected in published.items():
         found = 1 + steps_taken(num_steps, snapshots) / num_steps
         assert found == pytest.approx(expected, abs=0.0051)
+
+
+@pytest.mark.parametrize(
+    "num_steps, snapshots", [(7, 1), (10, 3), (101, 5), (1000, 10), (1000, 80)]
+)
+def test_as_many_steps_as_another_implementation_takes(num_steps, snapshots):
+    """That of checkpoint-schedules counts the step that is differentiated, too."""
+    schedule, taken = Revolve(num_steps, snapshots), 0
+    for action in schedule:
+        if isinstance(action, EndReverse):
+            break
+        if isinstance(action, Forward):
+            taken += min(action.n1, num_steps) - action.n0
+            if action.n1 >= num_steps:
+                schedule.finalize(num_steps)
+    assert num_steps + steps_taken(num_steps, snapshots) == taken

@@ -10,7 +10,12 @@ from impindiff.rollout._bytes import parse_bytes
 
 @final
 class KeepAll(eqx.Module):
-    """Keep the state of every step: nothing is computed twice; memory grows with the steps."""
+    """Keep the state of every step: nothing is computed twice; memory grows with the steps.
+
+    Every mode of differentiation. What is kept is what JAX keeps: both ends of a Crank-Nicolson
+    step, all stages of an explicit one. `Snapshots` of as many states as there are steps keeps one
+    for each step, and computes no step again either.
+    """
 
 
 @final
@@ -19,7 +24,7 @@ class Snapshots(eqx.Module):
 
     No order needs fewer steps for as many states (revolve): with $s$ of them, at most $r$ sweeps
     over up to $\binom{s + r}{s}$ steps. A step that is taken again for its derivative is not solved
-    again, since where it ends is known by then.
+    again, since where it ends is known by then; the stages of an explicit one are.
 
     Reverse mode, and forward mode over it as in Hessian-vector products. Forward mode alone (`jvp`)
     keeps no states; use `KeepAll` for it.

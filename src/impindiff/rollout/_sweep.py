@@ -67,7 +67,8 @@ def keep_snapshots(
     kept_first = first_snapshots(num_steps, count)
     place = np.full(num_steps, count)
     place[kept_first] = np.arange(len(kept_first))
-    actions = tuple(jnp.asarray(column) for column in columns(reversal(num_steps, count)))
+    order = columns(reversal(num_steps, count))
+    is_reversal, source, first, end, target = (jnp.asarray(column) for column in order)
 
     def sweep(learned, fixed, initial, saved):
         kept = jax.tree.map(lambda u: jnp.zeros((count + 1, *u.shape), u.dtype), initial)
@@ -111,16 +112,18 @@ def keep_snapshots(
             return before, (before, adjoint, jax.tree.map(jnp.add, of_learned, more))
 
         def act(carry, action):
-            is_reversal, source, first, end, target = action
-            kept, carry = carry
-            before = _load(kept, source)
+            is_reversal, first, end, target, next_source = action
+            kept, before, carry = carry
             state, carry = jax.lax.cond(is_reversal, reverse, again, before, first, end, carry)
-            # Outside of the branches, which would each want a copy of all that is kept.
-            return (_store(kept, target, state), carry), None
+            # Outside of the branches, which would each want a copy of all that is kept; and first
+            # written, then read for the next action: the other way round is a copy, too.
+            kept = _store(kept, target, state)
+            return (kept, _load(kept, next_source), carry), None
 
         zeros = jax.tree.map(jnp.zeros_like, (last, learned))
-        start = (kept, (last, *zeros))
-        (_, (_, of_initial, of_learned)), _ = jax.lax.scan(act, start, actions)
+        start = (kept, _load(kept, source[0]), (last, *zeros))
+        actions = (is_reversal, first, end, target, jnp.roll(source, -1))
+        (_, _, (_, of_initial, of_learned)), _ = jax.lax.scan(act, start, actions)
         return of_learned, None, of_initial, of_saved
 
     run.defvjp(sweep, back)
@@ -128,8 +131,13 @@ def keep_snapshots(
 
 
 def _store(slots: State, slot: Array, state: State) -> State:
-    return jax.tree.map(lambda store, u: store.at[slot].set(u), slots, state)
+    # Not `.at[]`, which under `vmap` is a scatter: that copies all slots.
+    return jax.tree.map(
+        lambda store, u: jax.lax.dynamic_update_index_in_dim(store, u, slot, 0), slots, state
+    )
 
 
 def _load(slots: PyTree, slot: Array) -> PyTree:
-    return jax.tree.map(lambda store: store[slot], slots)
+    return jax.tree.map(
+        lambda store: jax.lax.dynamic_index_in_dim(store, slot, 0, keepdims=False), slots
+    )

@@ -12,7 +12,7 @@ from impindiff._types import Scalar, State
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import squared_misfit, squared_scale
-from impindiff.rollout import KeepAll, MemoryPolicy, Preparable, simulate
+from impindiff.rollout import KeepAll, MemoryPolicy, Preparable, Snapshots, simulate
 from impindiff.systems import System
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
@@ -71,6 +71,10 @@ def make_objective(
     if trial.active is not None:
         batch = _without_masked(batch, trial.active)
     time_grid, dtype = batch.time_grid, jnp.result_type(*batch.initial.values())
+    if isinstance(memory, KeepAll):
+        # Only reverse mode is wanted here: then the end of a step is kept as the next one's start,
+        # not a second time.
+        memory = Snapshots(time_grid.num_steps)
     # Of the whole batch, so that the losses of its parts add up to its own.
     scale = squared_scale(batch.observed)
 
