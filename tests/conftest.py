@@ -5,8 +5,11 @@ import signal
 
 # Before JAX starts: tests are about results, which have to be the same on every machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile much and compute little. Inherited by the commands that they start.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Tests compile much and compute little: no optimisation, and the older code generator, which takes
+# half the time. Inherited by the commands that they start.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 from pathlib import Path
 
