@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from impindiff._errors import InputError, NumericsError
     from impindiff.cases import CASES
     from impindiff.data import grid_of, open_dataset, save_dataset
-    from impindiff.forecast import evaluate, predict
+    from impindiff.forecast import continue_forecast, evaluate, forecast_to, predict
     from impindiff.grid import Axis, Grid
     from impindiff.implicit import (
         CG,
@@ -113,8 +113,10 @@ __all__ = [
     "advection_diffusion",
     "block_jacobi",
     "check_gradient",
+    "continue_forecast",
     "evaluate",
     "fit",
+    "forecast_to",
     "fourier",
     "gauss_newton_operator",
     "gauss_newton_product",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,58 @@ def test_forecast_writes_a_file(finished: Path):
     np.testing.assert_allclose(open_dataset(out)["time"], [0, 0.1, 0.2, 0.3], atol=1e-12)
     assert "exists already" in complaint(*given, "--out", out)
     assert "there is no folder" in complaint(*given, "--out", finished / "no" / "f.nc")
+
+
+def test_a_forecast_is_continued_in_its_own_store(finished: Path, monkeypatch):
+    monkeypatch.chdir(finished)
+    given = ["forecast", "run", "--every", 0.1, "--out"]
+    call(*given, "whole.zarr", "--initial", "data.nc", "--until", 0.6)
+    result = call(*given, "f.zarr", "--initial", "data.nc", "--until", 0.3)
+    assert result.stdout == "f.zarr: 4 samples, 4 times from 0 to 0.3\n"
+    on = ["--initial", "f.zarr", "--until", 0.6]
+    call(*given, "g.nc", *on, "--from", "last")
+    call(*given, "h.nc", *on, "--from", 0.1)
+    result = call(*given, "f.zarr", *on, "--from", "last")
+    assert result.stdout == "f.zarr: 4 samples, 3 times from 0.4 to 0.6\n"
+    whole = open_dataset("whole.zarr")
+    for name, first in (("f.zarr", 0), ("g.nc", 3), ("h.nc", 1)):
+        found, expected = open_dataset(name), whole.isel(time=slice(first, None))
+        np.testing.assert_allclose(found["time"], expected["time"], rtol=1e-12)
+        np.testing.assert_allclose(found["concentration"], expected["concentration"], rtol=2e-6)
+    assert "--from last" in complaint(*given, "f.zarr", *on)
+    assert "exists already" in complaint(*given, "f.zarr", "--initial", "g.nc", "--until", 1)
+    at_end = ["--from", "last", "--initial", "f.zarr", "--until"]
+    assert "after the initial time 0.6" in complaint(*given, "f.zarr", *at_end, 0.5)
+    assert "is no .zarr store" in complaint(
+        *given, "g.nc", "--initial", "g.nc", "--from", "last", "--until", 1
+    )
+    assert "'first' or the 'last'" in complaint(*given, "i.nc", *on, "--from", "then")
+    assert "not in the data" in complaint(*given, "i.nc", *on, "--from", 0.15)
+    assert "Write a .zarr store" in complaint(*given, "i.nc", *on, "--every", 1e-7)
+    save(make_dataset(), Path("data.zarr"))
+    given = [*given, "data.zarr", "--initial", "data.zarr", "--from", "last", "--until", 1]
+    assert "is no forecast by impindiff" in complaint(*given)
+
+
+def test_a_stopped_forecast_says_how_to_go_on(finished: Path, monkeypatch):
+    from impindiff.forecast import _stream
+
+    monkeypatch.chdir(finished)
+    given = ["forecast", "run", "--until", 0.5, "--every", 0.1]
+    call(*given, "--initial", "data.nc", "--out", "whole.zarr")
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_stream, "append_dataset", interrupted)
+        message = complaint(*given, "--initial", "data.nc", "--out", "a b.zarr", status=130)
+    assert "'a b.zarr' holds" not in message and "a b.zarr holds the forecast to t = 0" in message
+    again = "--initial 'a b.zarr' --from last --until 0.5 --out 'a b.zarr' --every 0.1"
+    assert f"To go on: impindiff forecast run {again}" in message
+    call(*shlex.split(message.split("To go on: impindiff ")[1].split(" impindiff: ")[0]))
+    whole, found = open_dataset("whole.zarr"), open_dataset("a b.zarr")
+    np.testing.assert_allclose(found["concentration"], whole["concentration"], rtol=2e-6)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_too_large_for_memory_says_so(file: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*args, **kwargs):
         raise MemoryError("Unable to allocate 3 TiB")
 
-    monkeypatch.setattr(xr, "load_dataset", fail)
+    monkeypatch.setattr(xr.Dataset, "load", fail)
     with pytest.raises(InputError, match="good.nc: does not fit into memory .*3 TiB"):
         open_dataset(file)
 

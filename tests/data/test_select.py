@@ -138,7 +138,7 @@ def test_an_initial_field_is_known_everywhere(dataset: xr.Dataset):
     initial_fields(dataset, NAME, [0, 1, 2, 4])
     with pytest.raises(InputError) as caught:
         initial_fields(dataset, NAME, [2, 3, 5])
-    assert "'concentration' at the first time must be known in every cell" in str(caught.value)
+    assert "'concentration' at time 0, where simulations start, must be known" in str(caught.value)
     assert "in sample 3 (2 cells), 5 (1 cells), of 24 cells each" in str(caught.value)
 
 

@@ -97,7 +97,7 @@ def test_one_time_may_be_given_as_a_number():
         (0.0, [], 0.1, "at least one"),
         (0.0, [0.5, np.nan], 0.1, "finite"),
         (0.0, [np.inf], 0.1, "finite"),
-        (0.0, [0.2, 0.1], 0.1, r"must increase without repeating, found \[0.2, 0.1\]"),
+        (0.0, [0.2, 0.1], 0.1, "must increase without repeating, found 0.1 after 0.2"),
         (0.0, [0.1, 0.1], 0.1, "without repeating"),
         (0.3, [0.2, 0.4], 0.1, "0.2, lies before the initial time 0.3"),
         (np.nan, [0.2], 0.1, "initial time is nan"),

@@ -145,19 +145,17 @@ def forecast(
         float | None,
         typer.Option("--every", help="Interval of saved times; the time step by default."),
     ] = None,
+    start: Annotated[
+        str, typer.Option("--from", help="Initial time: first or last of the file, or a number.")
+    ] = "first",
 ) -> None:
-    """Forecast the samples of a data file with a trained run."""
-    from impindiff.data import check_writable, save_dataset
-    from impindiff.runs import RunFolder, forecast_run
+    """Forecast the samples of a data file with a trained run.
 
-    check_writable(out)
-    found = forecast_run(RunFolder(run), initial, until, every)
-    save_dataset(found, out)
-    times = found["time"].values
-    typer.echo(
-        f"{out}: {found.sizes['sample']} samples, {times.size} times from {times[0]:g} to "
-        f"{times[-1]:g}"
-    )
+    With --from last and the same file as --initial and --out, a .zarr forecast is continued.
+    """
+    from impindiff.cli._forecast import write_forecast
+
+    typer.echo(write_forecast(run, initial, out, until, every, start))
 
 
 @app.command()

@@ -1,6 +1,6 @@
-"""The progress bar of training."""
+"""Progress bars; they show nothing where there is no terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,10 +10,34 @@ from impindiff.train import EpochRecord, Watcher
 
 
 @contextmanager
+def forecast_bar(until: float) -> Iterator[Callable[[float], None]]:
+    """A bar to be moved by calls with the time reached.
+
+    Args:
+        until: the time to reach.
+    """
+    bar = Progress(
+        TextColumn("[bold]forecast[/] to t = {task.fields[time]}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=None, time="...")
+        before: float | None = None
+
+        def watch(time: float) -> None:
+            nonlocal before
+            before = time if before is None else before
+            bar.update(task, total=until - before, completed=time - before, time=f"{time:g}")
+
+        yield watch
+
+
+@contextmanager
 def training_bar(num_epochs: int, done: int = 0) -> Iterator[Watcher]:
     """A progress bar with rate, loss, validation error and time left.
-
-    Shows nothing where there is no terminal.
 
     Args:
         num_epochs: most epochs that there will be.

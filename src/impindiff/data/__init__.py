@@ -1,5 +1,6 @@
 """Datasets: netCDF-4 or zarr files with dimensions `sample`, `time` and the space axes."""
 
+from impindiff.data._append import append_dataset
 from impindiff.data._arrays import initial_fields, snapshots, times_of
 from impindiff.data._build import to_dataset
 from impindiff.data._grids import check_grid, grid_of
@@ -7,9 +8,11 @@ from impindiff.data._hash import file_sha256
 from impindiff.data._open import open_dataset
 from impindiff.data._save import check_writable, save_dataset
 from impindiff.data._schema import check_dataset
-from impindiff.data._select import select_samples, select_times
+from impindiff.data._select import Start, select_samples, select_times, start_of
 
 __all__ = [
+    "Start",
+    "append_dataset",
     "check_dataset",
     "check_grid",
     "check_writable",
@@ -21,6 +24,7 @@ __all__ = [
     "select_samples",
     "select_times",
     "snapshots",
+    "start_of",
     "times_of",
     "to_dataset",
 ]

@@ -16,12 +16,16 @@ from impindiff.data._variables import field_of, source_of
 def times_of(dataset: xr.Dataset) -> np.ndarray:
     """The times of the data as they were written before they went through float32, in float64.
 
-    0.05 and not 0.0500000007. Times whose spacing seven digits would change are left as they are.
+    0.05 and not 0.0500000007. Times whose spacing seven digits would change are left as they are,
+    and so are those that never were float32: they are exact.
     """
     times = np.asarray(dataset["time"].values, np.float64)
     tidy = np.array([float(f"{time:.7g}") for time in times])
-    slack = 1e-3 * np.diff(times).min(initial=np.inf)
-    return tidy if np.all(np.abs(tidy - times) <= slack) else times
+    change = np.abs(tidy - times)
+    if np.any(change > 1e-3 * np.diff(times).min(initial=np.inf)):
+        return times
+    is_round_off = change <= 1e-14 * np.abs(times).max(initial=0)
+    return tidy if np.all(is_round_off | (times == times.astype(np.float32))) else times
 
 
 def initial_fields(dataset: xr.Dataset, field: str, samples: Sequence[int]) -> np.ndarray:
@@ -40,9 +44,10 @@ def initial_fields(dataset: xr.Dataset, field: str, samples: Sequence[int]) -> n
     if unknown.any():
         counts = [f"{s} ({n} cells)" for s, n in zip(samples, unknown, strict=True) if n]
         raise InputError(
-            f"{source_of(dataset)}: {field!r} at the first time must be known in every cell, but "
-            f"is NaN or infinite in sample {', '.join(counts)}, of {values[0].size} cells each. "
-            "Fill the gaps, or leave these samples out."
+            f"{source_of(dataset)}: {field!r} at time {float(dataset['time'][0]):g}, where "
+            "simulations start, must be known in every cell, but is NaN or infinite in sample "
+            f"{', '.join(counts)}, of {values[0].size} cells each. Fill the gaps, or leave these "
+            "samples out."
         )
     return values
 

@@ -12,13 +12,15 @@ import h5py
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.data._select import Start, start_of
 from impindiff.data._variables import fill_attributes
 
 KINDS = {".nc": "a netCDF-4 file", ".zarr": "a zarr store"}
+_ENGINES = {".nc": "h5netcdf", ".zarr": "zarr"}
 _ZARR_MARKS = ("zarr.json", ".zgroup")
 
 
-def open_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
+def open_dataset(path: str | os.PathLike[str], *, time: Start | None = None) -> xr.Dataset:
     """Read a dataset into memory and close its file.
 
     Times stay numbers in the file's unit. A variable without `units` or `long_name` gets "1" and
@@ -26,8 +28,11 @@ def open_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Args:
         path: a netCDF-4 file (`.nc`) or a zarr store (a `.zarr` folder).
+        time: read the states of this time alone: "first", "last" or the time itself, which is then
+            the one in the dataset. By default all are read.
 
-    Raises: InputError if it is missing, of another kind, truncated, damaged, or may not be read.
+    Raises: InputError if it is missing, of another kind, truncated, damaged, or may not be read,
+        or has no such time.
     """
     path = Path(path)
     suffix = checked_suffix(path)
@@ -35,7 +40,9 @@ def open_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
         if not path.exists():
             raise InputError(f"{path}: no such file. {_neighbours(path.parent)}")
         check_kind(path, suffix)
-        dataset = _load_zarr(path) if suffix == ".zarr" else _load_netcdf(path)
+        if suffix == ".nc":
+            _check_netcdf(path)
+        dataset = _load(path, _ENGINES[suffix], time)
     except InputError:
         raise
     except PermissionError as error:
@@ -84,13 +91,7 @@ def reason(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
-def _load_zarr(path: Path) -> xr.Dataset:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return xr.load_dataset(path, engine="zarr", consolidated=False, decode_times=False)
-
-
-def _load_netcdf(path: Path) -> xr.Dataset:
+def _check_netcdf(path: Path) -> None:
     with path.open("rb") as stream:
         start = stream.read(8)
     if not start:
@@ -107,10 +108,19 @@ def _load_netcdf(path: Path) -> xr.Dataset:
     # HDF5 alone first: an h5netcdf file that fails half open complains on standard error.
     with h5py.File(path, "r") as file:
         dict(file.attrs)
-    # Decoded, times in "seconds" would become timedelta64; the equations want numbers.
+
+
+def _load(path: Path, engine: str, time: Start | None) -> xr.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return xr.load_dataset(path, engine="h5netcdf", decode_times=False)
+        # Decoded, times in "seconds" would become timedelta64; the equations want numbers. Of zarr,
+        # consolidated metadata are read where there are any: a growing store changes them at once.
+        with xr.open_dataset(path, engine=engine, decode_times=False) as dataset:
+            if time is None:
+                return dataset.load()
+            position, exact = start_of(dataset, time)
+            moment = ("time", [exact], dataset["time"].attrs)
+            return dataset.isel(time=[position]).assign_coords(time=moment).load()
 
 
 def _neighbours(folder: Path) -> str:

@@ -6,25 +6,24 @@ costs the compressed size once, and keeps HDF5 away from the disk: an HDF5 that 
 can end the whole process with a segmentation fault.
 """
 
-import errno
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.data._disk import disk_errors, move, scratch_folder, write
 from impindiff.data._open import KINDS, check_kind, checked_suffix, reason
 from impindiff.data._variables import check_attributes
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-
 
 def save_dataset(
-    dataset: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False
+    dataset: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    chunks: Mapping[str, int] | None = None,
 ) -> None:
     """Write a dataset, compressed.
 
@@ -32,6 +31,8 @@ def save_dataset(
         dataset: every variable and coordinate with the attributes `units` and `long_name`.
         path: where to, ending in `.nc` or `.zarr`.
         overwrite: replace what is there, if it is of the same kind.
+        chunks: of a zarr store, how many entries along a dimension lie in one file; along the
+            others all of them. By default zarr chooses.
 
     Raises: InputError where `check_writable` does, if the disk is full, or if the dataset holds
         what the format cannot.
@@ -40,18 +41,19 @@ def save_dataset(
     suffix = checked_suffix(path)
     check_writable(path, overwrite=overwrite)
     check_attributes(dataset, str(path))
-    encode = _encode_zarr if suffix == ".zarr" else _encode_netcdf
+    dataset = dataset.drop_encoding()
     try:
-        files = encode(dataset.drop_encoding())
+        is_zarr = suffix == ".zarr"
+        files = _encode_zarr(dataset, chunks) if is_zarr else _encode_netcdf(dataset)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InputError(
             f"{path}: the dataset cannot be stored as {KINDS[suffix]}: {reason(error)}"
         ) from error
-    with _disk_errors(path), _scratch_folder(path) as scratch:
+    with disk_errors(path), scratch_folder(path) as scratch:
         fresh = scratch / "new"
         for name, content in files.items():
-            _write(fresh / name, content)
-        _move(fresh, path, aside=scratch / "old")
+            write(fresh / name, content)
+        move(fresh, path, aside=scratch / "old")
 
 
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -62,15 +64,15 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     """
     path = Path(path)
     suffix = checked_suffix(path)
-    with _disk_errors(path):
+    with disk_errors(path):
         if not path.parent.is_dir():
             raise InputError(
                 f"{path}: there is no folder {str(path.parent)!r}. "
                 f"Create it (mkdir -p {path.parent}) or choose another."
             )
         # Writing is the only test of it: a mode says nothing of quotas and read-only mounts.
-        with _scratch_folder(path) as scratch:
-            _write(scratch / "probe", b"probe")
+        with scratch_folder(path) as scratch:
+            write(scratch / "probe", b"probe")
         if not path.exists():
             return
         if not overwrite:
@@ -94,59 +96,19 @@ def _encode_netcdf(dataset: xr.Dataset) -> dict[str, bytes | memoryview]:
         return {".": bytes(content)}
 
 
-def _encode_zarr(dataset: xr.Dataset) -> dict[str, bytes | memoryview]:
+def _encode_zarr(
+    dataset: xr.Dataset, chunks: Mapping[str, int] | None
+) -> dict[str, bytes | memoryview]:
     from zarr.storage import MemoryStore  # slow to import, and seldom needed
 
+    encoding: dict[str, dict] = {}
+    if chunks is not None:
+        for name, variable in dataset.variables.items():
+            lengths = tuple(chunks.get(str(dim), size) for dim, size in variable.sizes.items())
+            encoding[str(name)] = {"chunks": lengths}
     store: dict = {}
     # Format 2: it specifies its strings and its consolidated metadata, format 3 does not yet.
-    dataset.to_zarr(MemoryStore(store_dict=store), zarr_format=2, consolidated=True)
+    dataset.to_zarr(
+        MemoryStore(store_dict=store), zarr_format=2, consolidated=True, encoding=encoding
+    )
     return {name: buffer.to_bytes() for name, buffer in store.items()}
-
-
-@contextmanager
-def _scratch_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path`, on the same disk, that is gone on leaving."""
-    with tempfile.TemporaryDirectory(
-        prefix=".writing-", dir=path.parent, ignore_cleanup_errors=True
-    ) as folder:
-        yield Path(folder)
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """What the disk refuses becomes a message about `path`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise InputError(
-                f"{path}: no space left on the disk; nothing was written. Make room, or choose "
-                "another place."
-            ) from error
-        if error.errno in _FORBIDDEN:
-            raise InputError(
-                f"{path}: no permission to write in the folder {str(path.parent)!r}. "
-                "Choose another place, or have its owner allow it (chmod u+w)."
-            ) from error
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from error
-
-
-def _write(file: Path, content: bytes | memoryview) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())  # some disks say only now that they are full
-
-
-def _move(fresh: Path, path: Path, aside: Path) -> None:
-    """Put `fresh` in the place of `path`; a folder there steps aside, and back on failure."""
-    if not path.is_dir():
-        os.replace(fresh, path)
-        return
-    os.replace(path, aside)
-    try:
-        os.replace(fresh, path)
-    except BaseException:
-        os.replace(aside, path)
-        raise

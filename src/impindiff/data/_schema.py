@@ -43,7 +43,7 @@ def check_dataset(
                 f"{source}: fields must share one grid, but {fields[0]!r} lies on "
                 f"({listed(axes)}) and {array.name!r} on ({listed(array.dims[2:])})."
             )
-    _check_time(dataset, source)
+    check_time(dataset, source)
     grid_of(dataset, fields[0], source)
     for array in arrays:
         _refuse(array, np.isinf(array.values), source, "infinite. Mark missing values as NaN.")
@@ -52,7 +52,8 @@ def check_dataset(
             _check_latent(dataset[name], axes, source)
 
 
-def _check_time(dataset: xr.Dataset, source: str) -> None:
+def check_time(dataset: xr.Dataset, source: str) -> None:
+    """Refuse a dataset whose times are missing, not finite or do not increase."""
     times = coordinate_of(dataset, "time", source).astype(np.float64)
     if not np.all(np.isfinite(times)):
         at = int(np.argmin(np.isfinite(times)))

@@ -15,7 +15,12 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
+from impindiff.data._arrays import times_of
+from impindiff.data._schema import check_time
 from impindiff.data._variables import coordinate_of, source_of
+
+Start = float | str
+"""Where a forecast begins: "first" or "last" of the data's times, or one of them."""
 
 _RANGE = re.compile(r"(?P<start>[0-9]*):(?P<stop>[0-9]*)")
 _FORMS = "Write for example '0:5' (the end is left out), '5:', '7' or '0,2,4:6'."
@@ -93,6 +98,29 @@ def select_times(dataset: xr.Dataset, times: ArrayLike, *, rtol: float = 1e-5) -
     if twice := _repeated(positions.tolist()):
         raise InputError(f"{source}: two of the times fall on {there[twice[0]]:.7g} in the data.")
     return positions.tolist()
+
+
+def start_of(dataset: xr.Dataset, start: Start = "first") -> tuple[int, float]:
+    """Which of the data's times a forecast begins at: its position, and the time.
+
+    Args:
+        dataset: a dataset with the coordinate `time`.
+        start: "first", "last", or the time itself.
+
+    Raises: InputError for a time that is not in the data, or times that do not increase.
+    """
+    check_time(dataset, source_of(dataset))
+    if start == "first" or start == "last":
+        position = 0 if start == "first" else dataset.sizes["time"] - 1
+        return position, float(times_of(dataset)[position])
+    try:
+        time = float(start)
+    except ValueError:
+        raise InputError(
+            f"a forecast begins at the 'first' or the 'last' time of the data, or at one given as "
+            f"a number; found {start!r}."
+        ) from None
+    return select_times(dataset, time)[0], time
 
 
 def _span(part: str | SupportsIndex, num_samples: int, subject: str) -> range:

@@ -2,13 +2,17 @@
 
 from impindiff.forecast._evaluate import FieldErrors, LatentError, Scores, evaluate
 from impindiff.forecast._predict import carry_forward, forecast_times, predict
+from impindiff.forecast._stream import Stored, continue_forecast, forecast_to
 
 __all__ = [
     "FieldErrors",
     "LatentError",
     "Scores",
+    "Stored",
     "carry_forward",
+    "continue_forecast",
     "evaluate",
     "forecast_times",
+    "forecast_to",
     "predict",
 ]

@@ -11,20 +11,14 @@ from jaxtyping import Array
 
 from impindiff._errors import InputError, NumericsError
 from impindiff._types import State
-from impindiff.data import (
-    check_dataset,
-    check_grid,
-    initial_fields,
-    select_samples,
-    times_of,
-    to_dataset,
-)
+from impindiff.data import Start
+from impindiff.forecast._beginning import Beginning
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.rollout import TimeGrid, Trajectory, simulate
 from impindiff.systems import System
 
-# All states are held in memory: beyond this it is the interval that is mistaken.
-_MOST_TIMES = 1_000_000
+# The times are held in memory, if not the states: beyond this it is the interval that is mistaken.
+_MOST_TIMES = 10_000_000
 
 
 @eqx.filter_jit
@@ -60,52 +54,35 @@ def predict(
     *,
     times: Sequence[float] | np.ndarray,
     dt: float,
+    start: Start = "first",
     stepper: AbstractStepper | None = None,
     samples: str | Sequence[int] = ":",
     dtype: jnp.dtype | type = jnp.float32,
 ) -> xr.Dataset:
-    """Forecast the samples of a dataset from its first time on.
+    """Forecast the samples of a dataset from one of its times on.
+
+    All states are held in memory; see `forecast_to` for more of them than that.
 
     Args:
         system: the equations, trained.
-        dataset: holds the initial fields, at its first time.
+        dataset: holds the initial fields.
         times: where to save; the initial time may be the first of them.
-        dt: longest step.
+        dt: longest step; every saved time is the end of one.
+        start: the initial time: "first" or "last" of the dataset's, or the time itself.
         stepper: advances one step; Crank-Nicolson by default.
         samples: which samples, such as "5:10".
         dtype: precision.
 
     Returns: a dataset in the documented layout, with the learned coefficients beside the fields.
-    Raises: InputError for a dataset of another layout or grid, or times before its first;
-        NumericsError where a step fails.
+    Raises: InputError for a dataset of another layout or grid, or times before the
+        initial one; NumericsError where a step fails.
     """
-    check_dataset(dataset, fields=system.fields)
-    for field in system.fields:
-        check_grid(dataset, field, system.grid)
-    at = select_samples(dataset, samples)
-    start = float(times_of(dataset)[0])
-    if np.size(times) and np.min(times) < start:
-        raise InputError(
-            f"a forecast to t = {np.min(times):g} was asked for, but the initial fields are "
-            f"those at t = {start:g}."
-        )
-    time_grid = TimeGrid.build(start, np.asarray(times, np.float64), dt)
-    initial = {
-        field: jnp.asarray(initial_fields(dataset, field, at), dtype) for field in system.fields
-    }
-    states = carry_forward(system, initial, stepper or CrankNicolson(), time_grid)
-    latents = system.latents()
-    ids = dataset["sample"].values[at] if "sample" in dataset.coords else at
-    names = (*system.fields, *latents, "time", *system.grid.names)
-    return to_dataset(
-        system.grid,
-        time_grid.saved,
-        {field: np.asarray(values) for field, values in states.items()},
-        {name: np.asarray(value) for name, value in latents.items()},
-        {name: _attributes(dataset, name) for name in names},
-        samples=ids,
-        attrs={"title": "forecast by impindiff"},
-    )
+    begin = Beginning.of(system, dataset, start, samples, dtype)
+    times = np.atleast_1d(np.asarray(times, np.float64))
+    begin.check_times(times)
+    time_grid = TimeGrid.build(begin.time, times, dt)
+    states = carry_forward(system, begin.state, stepper or CrankNicolson(), time_grid)
+    return begin.dataset(time_grid.saved, states)
 
 
 def forecast_times(start: float, until: float, every: float) -> np.ndarray:
@@ -131,11 +108,3 @@ def forecast_times(start: float, until: float, every: float) -> np.ndarray:
     if until - times[-1] > 1e-6 * every:
         return np.append(times, until)
     return np.append(times[:-1], until)
-
-
-def _attributes(dataset: xr.Dataset, name: str) -> dict[str, str]:
-    known = dataset[name].attrs if name in dataset.variables else {}
-    return {
-        "units": str(known.get("units", "1")),
-        "long_name": str(known.get("long_name", name.replace("_", " "))),
-    }

@@ -4,7 +4,7 @@ from impindiff.rollout._bytes import format_bytes, parse_bytes
 from impindiff.rollout._memory import KeepAll, MemoryBudget, MemoryPolicy, Snapshots
 from impindiff.rollout._schedule import least_steps
 from impindiff.rollout._simulate import Preparable, Trajectory, simulate
-from impindiff.rollout._times import TimeGrid, tidy_time
+from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
     "KeepAll",
@@ -18,5 +18,6 @@ __all__ = [
     "least_steps",
     "parse_bytes",
     "simulate",
+    "step_counts",
     "tidy_time",
 ]

@@ -41,33 +41,26 @@ class TimeGrid(eqx.Module):
             before the start.
         """
         times = np.atleast_1d(np.asarray(times, dtype=np.float64))
-        if not 0 < dt < np.inf:
-            raise InputError(f"the time step is {dt}: it must be positive and finite.")
-        if not np.isfinite(start):
-            raise InputError(f"the initial time is {start}: it must be finite.")
-        if times.size == 0 or not np.all(np.isfinite(times)):
-            raise InputError("the times to reach must be finite numbers, at least one.")
-        if np.any(np.diff(times) <= 0):
-            raise InputError(
-                f"the times to reach must increase without repeating, found {times.tolist()}."
-            )
-        if times[0] < start:
-            raise InputError(
-                f"the first time to reach, {times[0]:g}, lies before the initial time {start:g}."
-            )
-        if times[-1] - start > _MOST_STEPS * dt:
-            raise InputError(
-                f"from {start:g} to {times[-1]:g} by steps of {dt:g} are more than "
-                f"{_MOST_STEPS:,} steps: raise the time step, or check its unit."
-            )
-        # A span that is a whole number of steps but for round-off gets that number.
-        spans = np.diff(times, prepend=start)
-        return _cut(start, times, np.maximum(1, np.ceil(spans / dt * (1 - 1e-6))).astype(int))
+        counts = step_counts(start, times, dt)
+        if counts.sum() > _MOST_STEPS:
+            raise _too_many(start, times[-1], dt)
+        return cls._cut(start, times, counts)
 
     @classmethod
     def even(cls, start: float, times: np.ndarray, count: int) -> "TimeGrid":
         """Cut each span from `start`, or one of `times`, to the next into so many equal steps."""
-        return _cut(start, times, np.full(times.size, count))
+        return cls._cut(start, times, np.full(times.size, count))
+
+    @classmethod
+    def _cut(cls, start: float, times: np.ndarray, counts: np.ndarray) -> "TimeGrid":
+        """Cut the span before each time into so many equal steps."""
+        heres = np.concatenate([[start], times[:-1]])
+        within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+        lengths = np.repeat((times - heres) / np.maximum(counts, 1), counts)
+        starts = np.repeat(heres, counts) + lengths * within
+        is_last = within == np.repeat(counts, counts) - 1
+        slots = np.where(is_last, np.repeat(np.arange(times.size), counts), times.size)
+        return cls(starts, lengths, times, slots, saves_start=bool(times[0] == start))
 
     def halved(self, times: Sequence[int]) -> "TimeGrid":
         """The same span with some steps cut into 2, 4, 8 ... equal ones.
@@ -91,20 +84,42 @@ class TimeGrid(eqx.Module):
         return len(self.lengths)
 
 
-def _cut(start: float, times: np.ndarray, counts: np.ndarray) -> TimeGrid:
-    """Cut the span before each time into so many equal steps."""
-    saves_start = bool(times[0] == start)
-    starts, lengths, slots = [np.empty(0)], [np.empty(0)], [np.empty(0, int)]
-    here = start
-    for slot in range(int(saves_start), times.size):
-        end, count = times[slot], int(counts[slot])
-        step = (end - here) / count
-        starts.append(here + step * np.arange(count))
-        lengths.append(np.full(count, step))
-        slots.append(np.append(np.full(count - 1, times.size), slot).astype(int))
-        here = end
-    join = np.concatenate
-    return TimeGrid(join(starts), join(lengths), times, join(slots), saves_start)
+def step_counts(start: float, times: np.ndarray, dt: float) -> np.ndarray:
+    """How many steps of at most `dt` lead to each of `times` from the one before.
+
+    None lead to a first time that is the start.
+
+    Raises: InputError as for `TimeGrid.build`, for the steps between two times.
+    """
+    if not 0 < dt < np.inf:
+        raise InputError(f"the time step is {dt}: it must be positive and finite.")
+    if not np.isfinite(start):
+        raise InputError(f"the initial time is {start}: it must be finite.")
+    if times.size == 0 or not np.all(np.isfinite(times)):
+        raise InputError("the times to reach must be finite numbers, at least one.")
+    if np.any(np.diff(times) <= 0):
+        at = int(np.argmax(np.diff(times) <= 0))
+        raise InputError(
+            f"the times to reach must increase without repeating, found {times[at + 1]:g} after "
+            f"{times[at]:g}."
+        )
+    if times[0] < start:
+        raise InputError(
+            f"the first time to reach, {times[0]:g}, lies before the initial time {start:g}."
+        )
+    spans = np.diff(times, prepend=start)
+    if spans.max() > _MOST_STEPS * dt:
+        raise _too_many(start, times[-1], dt)
+    # A span that is a whole number of steps but for round-off gets that number.
+    counts = np.ceil(spans / dt * (1 - 1e-6)).astype(int)
+    return np.where(spans > 0, np.maximum(counts, 1), 0)
+
+
+def _too_many(start: float, end: float, dt: float) -> InputError:
+    return InputError(
+        f"from {start:g} to {end:g} by steps of {dt:g} are more than {_MOST_STEPS:,} steps: raise "
+        "the time step, or check its unit."
+    )
 
 
 def tidy_time(time: float) -> float:

@@ -5,7 +5,7 @@ from impindiff.runs._folder import RunFolder, next_free
 from impindiff.runs._memory import plan_run
 from impindiff.runs._plan import RunPlan
 from impindiff.runs._train import train_run
-from impindiff.runs._trained import evaluate_run, forecast_run, trained_system
+from impindiff.runs._trained import evaluate_run, forecast_run, forecast_run_to, trained_system
 
 __all__ = [
     "Certificate",
@@ -14,6 +14,7 @@ __all__ = [
     "certify",
     "evaluate_run",
     "forecast_run",
+    "forecast_run_to",
     "next_free",
     "plan_run",
     "train_run",

@@ -1,19 +1,41 @@
 """What a finished run can do: forecast and be scored, from its folder alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import equinox as eqx
 import numpy as np
 import xarray as xr
 
+from impindiff._errors import InputError
 from impindiff.config import build_grid, build_stepper, build_system
-from impindiff.data import check_dataset, open_dataset, select_samples, times_of
-from impindiff.forecast import Scores, evaluate, forecast_times, predict
+from impindiff.data import (
+    Start,
+    check_dataset,
+    check_writable,
+    open_dataset,
+    save_dataset,
+    select_samples,
+    times_of,
+)
+from impindiff.forecast import (
+    Scores,
+    Stored,
+    continue_forecast,
+    evaluate,
+    forecast_times,
+    forecast_to,
+    predict,
+)
 from impindiff.latent import learned
+from impindiff.rollout import format_bytes
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import cast, precision, use_precision
 from impindiff.systems import System
+
+# Such a file is encoded in memory, which takes three times as much: HDF5 files cannot be added to
+# without risking what they hold.
+_MOST_NETCDF_BYTES = 2**30
 
 
 def trained_system(folder: RunFolder) -> System:
@@ -29,25 +51,99 @@ def trained_system(folder: RunFolder) -> System:
 
 
 def forecast_run(
-    folder: RunFolder, initial: Path, until: float, every: float | None = None
+    folder: RunFolder,
+    initial: Path,
+    until: float,
+    every: float | None = None,
+    start: Start = "first",
 ) -> xr.Dataset:
-    """Forecast every sample of a data file from its first time on.
+    """Forecast every sample of a data file from one of its times on.
 
     Args:
         folder: the run.
-        initial: data file whose first time holds the initial fields.
+        initial: data file that holds the initial fields.
         until: last time.
         every: interval between saved times; the run's time step by default.
+        start: the initial time: "first" or "last" of the file's, or the time itself.
 
     Raises: InputError for data of another layout or grid, or an end before the start.
     """
-    config = folder.config()
     system = trained_system(folder)
-    dataset = open_dataset(initial)
-    check_dataset(dataset, fields=system.fields)
-    start = float(times_of(dataset)[0])
-    times = forecast_times(start, until, config.time.dt if every is None else every)
+    dataset, times = _beginning(folder, initial, until, every, start)
     return _predict(folder, system, dataset, times, ":")
+
+
+def forecast_run_to(
+    folder: RunFolder,
+    initial: Path,
+    out: Path,
+    until: float,
+    every: float | None = None,
+    start: Start = "first",
+    watch: Callable[[float], None] | None = None,
+) -> Stored:
+    """Write the forecast of `forecast_run` to a file.
+
+    A zarr store is written in pieces and may be of any length. Where it is the initial file itself,
+    and `start` its last time, the forecast is added to it.
+
+    Args:
+        folder: the run.
+        initial: data file that holds the initial fields.
+        out: where to, `.nc` or `.zarr`.
+        until: last time.
+        every: interval between saved times; the run's time step by default.
+        start: the initial time.
+        watch: called with each time that a zarr store has reached.
+
+    Raises: InputError as `forecast_run` and `check_writable` do, and for more than a netCDF file
+        is written of.
+    """
+    is_same = out.exists() and out.resolve() == initial.resolve()
+    if is_same and start != "last":
+        raise InputError(
+            f"{out}: is the initial file itself. To add to it, go on from its last time (--from "
+            "last); for another forecast choose another --out."
+        )
+    if not is_same:
+        check_writable(out)
+    config, system = folder.config(), trained_system(folder)
+    dataset, times = _beginning(folder, initial, until, every, start)
+    dt, stepper = config.time.dt, build_stepper(config)
+    if is_same:
+        return continue_forecast(out, system, times=times, dt=dt, stepper=stepper, watch=watch)
+    if out.suffix.lower() == ".zarr":
+        return forecast_to(
+            out,
+            system,
+            dataset,
+            times=times,
+            dt=dt,
+            start=float(times[0]),
+            stepper=stepper,
+            dtype=precision(config),
+            watch=watch,
+        )
+    check_dataset(dataset, fields=system.fields)
+    cells = sum(dataset[field].size for field in system.fields)
+    needed = cells * precision(config).itemsize * len(times)
+    if needed > _MOST_NETCDF_BYTES:
+        raise InputError(
+            f"{out}: {len(times)} times take {format_bytes(needed)}, but a netCDF file is written "
+            f"all at once, of {format_bytes(_MOST_NETCDF_BYTES)} at most. Write a .zarr store, "
+            "whose length is not limited, or save fewer times (--every)."
+        )
+    save_dataset(_predict(folder, system, dataset, times, ":"), out)
+    return Stored(dataset.sizes["sample"], times)
+
+
+def _beginning(
+    folder: RunFolder, initial: Path, until: float, every: float | None, start: Start
+) -> tuple[xr.Dataset, np.ndarray]:
+    """The initial time of a file, and the times of a forecast from it."""
+    dataset = open_dataset(initial, time=start)
+    every = folder.config().time.dt if every is None else every
+    return dataset, forecast_times(float(dataset["time"][0]), until, every)
 
 
 def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
@@ -75,6 +171,7 @@ def _predict(
         dataset,
         times=times,
         dt=config.time.dt,
+        start=float(times[0]),
         stepper=build_stepper(config),
         samples=samples,
         dtype=precision(config),

@@ -1,0 +1,103 @@
+"""Where a forecast begins, and the dataset that it becomes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from impindiff._errors import InputError
+from impindiff._types import State
+from impindiff.data import (
+    Start,
+    check_dataset,
+    check_grid,
+    initial_fields,
+    select_samples,
+    start_of,
+    to_dataset,
+)
+from impindiff.systems import System
+
+TITLE = "forecast by impindiff"
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The initial fields of a forecast, with what describes them.
+
+    Attributes:
+        system: the equations.
+        time: the initial time.
+        state: for each field an array `(sample, *grid)`.
+        samples: the samples' ids.
+        source: where the fields come from, at the initial time alone.
+    """
+
+    system: System
+    time: float
+    state: State
+    samples: np.ndarray
+    source: xr.Dataset
+
+    @classmethod
+    def of(
+        cls,
+        system: System,
+        dataset: xr.Dataset,
+        start: Start,
+        samples: str | Sequence[int],
+        dtype: jnp.dtype | type,
+    ) -> "Beginning":
+        """Take the initial fields from a dataset; see `predict`."""
+        at = select_samples(dataset, samples)
+        position, time = start_of(dataset, start)
+        source = dataset.isel(time=[position])
+        check_dataset(source, fields=system.fields)
+        for field in system.fields:
+            check_grid(source, field, system.grid)
+        state = {f: jnp.asarray(initial_fields(source, f, at), dtype) for f in system.fields}
+        ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
+        return cls(system, time, state, ids, source)
+
+    @cached_property
+    def latents(self) -> dict[str, np.ndarray]:
+        """Values of the learned coefficients."""
+        return {name: np.asarray(value) for name, value in self.system.latents().items()}
+
+    def check_times(self, times: np.ndarray) -> None:
+        """Refuse times before the initial one."""
+        if times.size and np.min(times) < self.time:
+            raise InputError(
+                f"a forecast to t = {np.min(times):g} was asked for, but the initial fields are "
+                f"those at t = {self.time:g}."
+            )
+
+    def dataset(
+        self,
+        times: np.ndarray,
+        states: Mapping[str, ArrayLike],
+        attrs: Mapping[str, object] | None = None,
+    ) -> xr.Dataset:
+        """States `(sample, time, *grid)` in the documented layout, with learned coefficients."""
+        latents = self.latents
+        names = (*self.system.fields, *latents, "time", *self.system.grid.names)
+        return to_dataset(
+            self.system.grid,
+            times,
+            {field: np.asarray(values) for field, values in states.items()},
+            latents,
+            {name: self._attributes(name) for name in names},
+            samples=self.samples,
+            attrs={"title": TITLE, **(attrs or {})},
+        )
+
+    def _attributes(self, name: str) -> dict[str, str]:
+        known = self.source[name].attrs if name in self.source.variables else {}
+        return {
+            "units": str(known.get("units", "1")),
+            "long_name": str(known.get("long_name", name.replace("_", " "))),
+        }

@@ -1,0 +1,231 @@
+"""Forecasts of any length in constant memory: computed and written piece by piece.
+
+A piece begins with the last state of the one before, so the states are those of one long forecast.
+What is written of it is complete at every moment (`impindiff.data.append_dataset`): a forecast that
+was stopped is a shorter forecast, and can be continued.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from impindiff._errors import InputError
+from impindiff.data import (
+    Start,
+    append_dataset,
+    check_grid,
+    check_writable,
+    open_dataset,
+    save_dataset,
+)
+from impindiff.forecast._beginning import TITLE, Beginning
+from impindiff.forecast._pieces import cut
+from impindiff.forecast._predict import carry_forward
+from impindiff.integrate import AbstractStepper, CrankNicolson
+from impindiff.rollout import parse_bytes
+from impindiff.systems import System
+
+# A file of a store before it is compressed: large for a disk, small beside a piece.
+_FILE_BYTES = 4 * 2**20
+# The record of one step for one sample, generously.
+_STEP_BYTES = 64
+
+Watcher = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written: so many samples at these times."""
+
+    num_samples: int
+    times: np.ndarray
+
+
+def forecast_to(
+    path: str | os.PathLike[str],
+    system: System,
+    dataset: xr.Dataset,
+    *,
+    times: Sequence[float] | np.ndarray,
+    dt: float,
+    start: Start = "first",
+    stepper: AbstractStepper | None = None,
+    samples: str | Sequence[int] = ":",
+    dtype: jnp.dtype | type = jnp.float32,
+    piece: int | str = "64MiB",
+    watch: Watcher | None = None,
+) -> Stored:
+    """Write the forecast that `predict` makes to a zarr store, in pieces: of any length.
+
+    The store's attribute `until` is the time it is to reach; where its last time is an earlier one,
+    the forecast was stopped, and `continue_forecast` goes on with it.
+
+    Args:
+        path: a `.zarr` folder, to be made.
+        system: see `predict`, as for all that follows.
+        dataset: holds the initial fields.
+        times: where to save.
+        dt: longest step.
+        start: the initial time.
+        stepper: advances one step.
+        samples: which samples.
+        dtype: precision.
+        piece: bytes of saved states that are held at a time; memory is a few times as much.
+        watch: called with each time that the store has reached.
+
+    Raises: InputError as `predict` does, for a path that is taken or no `.zarr`, or a full disk;
+        NumericsError where a step fails, what was written before it staying there.
+    """
+    path = Path(path)
+    _check_zarr(path)
+    check_writable(path)
+    begin = Beginning.of(system, dataset, start, samples, dtype)
+    times = np.atleast_1d(np.asarray(times, np.float64))
+    begin.check_times(times)
+    is_first = True
+    for moments, states in _pieces(begin, times, dt, stepper, piece):
+        found = begin.dataset(moments, states, {"until": float(times[-1])})
+        if is_first:
+            save_dataset(found, path, chunks=_chunks(begin, piece))
+        else:
+            append_dataset(found, path)
+        is_first = False
+        if watch:
+            watch(float(moments[-1]))
+    return Stored(len(begin.samples), times)
+
+
+def continue_forecast(
+    path: str | os.PathLike[str],
+    system: System,
+    *,
+    times: Sequence[float] | np.ndarray,
+    dt: float,
+    stepper: AbstractStepper | None = None,
+    piece: int | str = "64MiB",
+    watch: Watcher | None = None,
+) -> Stored:
+    """Go on with a forecast in a zarr store from its last time, adding to the store.
+
+    To the same states as one forecast would have: to round-off, where steps and saved times are the
+    same.
+
+    Args:
+        path: the store.
+        system: the one that the forecast was made with.
+        times: where to save; those that the store has reached are left out.
+        dt: see `forecast_to`, as for all that follows.
+        stepper: advances one step.
+        piece: bytes of saved states that are held at a time.
+        watch: called with each time that the store has reached.
+
+    Returns: the times that were added.
+    Raises: InputError for a store that holds no forecast, or that of another system or grid, or no
+        time after its last; further as `forecast_to`.
+    """
+    path = Path(path)
+    _check_zarr(path)
+    last = open_dataset(path, time="last")
+    begin = _beginning_at_end(last, system, path)
+    times = np.atleast_1d(np.asarray(times, np.float64))
+    # What is less than this after the last time is that time, but for round-off.
+    ahead = times[~(times <= begin.time + 1e-6 * dt)]
+    if times.size and not ahead.size:
+        raise InputError(
+            f"{path}: the forecast already reaches t = {begin.time:g}, and the last time asked for "
+            f"is {times[-1]:g}. Ask for a later one."
+        )
+    for moments, states in _pieces(begin, ahead, dt, stepper, piece):
+        append_dataset(begin.dataset(moments, states, {"until": float(times[-1])}), path)
+        if watch:
+            watch(float(moments[-1]))
+    return Stored(len(begin.samples), ahead)
+
+
+def _check_zarr(path: Path) -> None:
+    if path.suffix.lower() != ".zarr":
+        raise InputError(
+            f"{path}: is no .zarr store, and only these are written in pieces and can be added to. "
+            "Forecast to one; a short forecast also goes into a .nc file: "
+            "save_dataset(predict(...), path)"
+        )
+
+
+def _beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning:
+    """The last state of a store, if it holds a forecast by this system."""
+    if last.attrs.get("title") != TITLE:
+        raise InputError(
+            f"{path}: is no forecast by impindiff, so nothing is added to it. Forecast from it to "
+            "another file."
+        )
+    held = {str(name) for name, variable in last.data_vars.items() if "sample" in variable.dims}
+    if held != set(system.fields):
+        raise InputError(
+            f"{path}: holds a forecast of {sorted(held)}, but the system's fields are "
+            f"{sorted(system.fields)}. Forecast to another file."
+        )
+    for field in system.fields:
+        check_grid(last, field, system.grid)
+    dtype = last[system.fields[0]].dtype
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise InputError(
+            f"{path}: holds {dtype}, but computations are in single precision. Continue it with a "
+            "run of its precision; in Python: jax.config.update('jax_enable_x64', True)"
+        )
+    begin = Beginning.of(system, last, float(last["time"][0]), ":", dtype)
+    for name, value in begin.latents.items():
+        known = last[name].values if name in last.data_vars else np.full(value.shape, np.nan)
+        if not np.allclose(known, value, rtol=0, atol=1e-4 * np.abs(value).max()):
+            raise InputError(
+                f"{path}: holds a forecast with another {name!r} than the system has now. Continue "
+                "it with the system or run that it was made with, or forecast to another file."
+            )
+    return begin
+
+
+def _pieces(
+    begin: Beginning,
+    times: np.ndarray,
+    dt: float,
+    stepper: AbstractStepper | None,
+    piece: int | str,
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Times and states `(sample, time, *grid)`, piece by piece."""
+    state = begin.state
+    most_steps = max(1, parse_bytes(piece) // (_STEP_BYTES * len(begin.samples)))
+    pieces = cut(begin.time, times, dt, _most_times(begin, piece), most_steps)
+    # After the first piece, so that what is wrong with the steps is known before anything is kept.
+    initial = [(times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()})]
+    waiting = initial if times[0] == begin.time else []
+    for part in pieces:
+        found = carry_forward(begin.system, state, stepper or CrankNicolson(), part.time_grid)
+        found = {field: np.asarray(values) for field, values in found.items()}
+        # A copy: a view would keep the piece in memory.
+        state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}
+        yield from waiting
+        waiting = []
+        if part.times.size:
+            yield part.times, {f: values[:, : part.times.size] for f, values in found.items()}
+    yield from waiting
+
+
+def _most_times(begin: Beginning, piece: int | str) -> int:
+    """States that a piece may save."""
+    return max(1, parse_bytes(piece) // sum(u.nbytes for u in begin.state.values()))
+
+
+def _chunks(begin: Beginning, piece: int | str) -> dict[str, int]:
+    """Times and samples of which a file holds the states, so that reading a few is cheap.
+
+    No more times than a piece has: a file that is not full is read again when more are added.
+    """
+    bytes_each = max(u.nbytes for u in begin.state.values()) // len(begin.samples)
+    times = min(max(1, _FILE_BYTES // bytes_each), _most_times(begin, piece))
+    samples = max(1, _FILE_BYTES // (times * bytes_each))
+    return {"time": times, "sample": min(samples, len(begin.samples))}
