@@ -21,6 +21,7 @@ from small_problem import DIFFUSIVITY, DT, make_dataset
 import impindiff as ipd
 from impindiff import InputError, NumericsError, continue_forecast, forecast_to
 from impindiff.forecast import _predict, _stream, predict
+from impindiff.rollout import simulate
 
 NAME = "concentration"
 STATE = 4 * 12 * 6 * 4  # bytes of the four samples
@@ -44,7 +45,7 @@ def system(dataset: xr.Dataset) -> ipd.System:
 def num_compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts how often a rollout is traced."""
     count = [0]
-    original = _predict.simulate
+    original = simulate
 
     def counted(*args, **kwargs):
         count[0] += 1

@@ -111,7 +111,7 @@ def _check_variables(dataset: xr.Dataset, growing: dict, path: Path) -> None:
             f"{path}: holds {listed(sorted(growing))} at its times, but "
             f"{listed(sorted(added))} would be added: the variables must be the same."
         )
-    for name, array in growing.items():
+    for name, array in sorted(growing.items()):
         dims = _dims(array)
         held = {dim: n for dim, n in zip(dims, array.shape, strict=True) if dim != "time"}
         new = {dim: n for dim, n in dataset[name].sizes.items() if dim != "time"}
