@@ -13,7 +13,7 @@ PYTHON ?=
 PYTEST_ARGS ?=
 # By file, since the tests of a file share what they compile.
 PARALLEL := -n auto --dist loadfile
-BENCHMARK ?= [!_]*
+BENCHMARK ?= $(basename $(notdir $(wildcard benchmarks/[!_]*.py)))
 
 # By environment and not `-c`, so that it also holds where pip builds the package in isolation
 # (newer pips read the second name there). Relative, since pip splits the value at blanks.
@@ -73,11 +73,8 @@ format: $(DEV) ## bring the code into the form `make lint` asks for
 docs: $(DOCS) ## build the pages of docs/ into site/; a broken link fails
 	@$(BIN)/zensical build --strict --clean
 
-benchmark: $(PEERS) ## run benchmarks/*.py beside other libraries, or one of them: make benchmark BENCHMARK=name
-	@for script in benchmarks/$(BENCHMARK).py; do \
-		test -f "$$script" || { echo "no benchmark $$script" >&2; exit 2; }; \
-		$(BIN)/python "$$script" || exit; \
-	done
+benchmark: $(PEERS) ## measure beside other libraries: all of benchmarks/, or make benchmark BENCHMARK=name
+	@for name in $(BENCHMARK); do $(BIN)/impindiff benchmark "$$name" || exit; done
 
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows
 	@set -e; $(FIND_PYTHON); \

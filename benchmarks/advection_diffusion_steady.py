@@ -11,15 +11,13 @@ errors in percent at t = 0.2, mean over the five samples that were not trained o
 - the data of the case against the same data made with a quarter of the time step.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +25,19 @@ import equinox as eqx
 import jax
 import numpy as np
 import tomli_w
-from _measure import median_seconds, publish
 
 import impindiff as ipd
+from impindiff.benchmark import announce, median_seconds
 from impindiff.cases import CASES
 from impindiff.latent import learned
 from impindiff.train import Observations, make_objective, whole
 
 CASE = "advection-diffusion-steady"
-CONFIG = Path(__file__).parents[1] / "examples" / "advection_diffusion_steady.toml"
 
 
-def train_row(name: str, command: list[str], out: Path) -> dict:
+def train_row(name: str, command: list[str], out: Path) -> dict[str, Any]:
     """Run a command that ends in a run folder, and read the folder."""
-    print(f"{name} ...", file=sys.stderr)
+    announce(name)
     began = time.perf_counter()
     arguments = [sys.executable, "-m", "impindiff", *command, "--out", str(out)]
     subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
@@ -69,10 +66,14 @@ def iterations(metrics: Path) -> dict[str, float]:
 
 def variant(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     """The config of the paper preset, changed."""
-    config = tomllib.loads(CONFIG.read_text())
+    config = CASES[CASE].recipe("paper")
     change(config["training"])
     path.write_text(tomli_w.dumps(config))
     return path
+
+
+def unchanged(training: dict[str, Any]) -> None:
+    """The preset as it is."""
 
 
 def one_dt(training: dict[str, Any]) -> None:
@@ -92,8 +93,9 @@ VARIANTS = {
 }
 
 
-def gradient_row(data) -> dict:
+def gradient_row(data) -> dict[str, Any]:
     """One gradient of the like-for-like work, in float32."""
+    announce("one gradient")
     grid = ipd.grid_of(data, "concentration")
     names = ("advection_x", "advection_y")
     velocity = ipd.SineField(2, names, key=jax.random.key(0))
@@ -110,7 +112,7 @@ def gradient_row(data) -> dict:
     return {"what": "gradient, 20 steps, 10 samples, with network", "seconds": seconds}
 
 
-def data_row() -> dict:
+def data_row() -> dict[str, Any]:
     """The largest relative L1 error of the case's data against a quarter of the step."""
     coarse, fine = (
         CASES[CASE].generate(10, 0, dt=dt)["concentration"].values for dt in (1e-3, 2.5e-4)
@@ -119,29 +121,21 @@ def data_row() -> dict:
     return {"what": "data against dt/4", "error_percent": float(100 * difference.max())}
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--reference", type=Path, help="data made by the paper's own code")
-    known, rest = parser.parse_known_args()
-    rows = []
+def rows(reference: Path | None = None) -> Iterator[dict[str, Any]]:
+    """The rows named above, in that order."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for preset in ("quick", "paper"):
             command = ["run", CASE, "--preset", preset]
-            rows.append(train_row(f"preset {preset}", command, folder / preset))
+            yield train_row(f"preset {preset}", command, folder / preset)
         data = str(folder / "paper" / "data.nc")
         for title, change in VARIANTS.items():
             config = variant(folder / "config.toml", change)
             command = ["train", str(config), "--data", data]
-            rows.append(train_row(title, command, folder / change.__name__))
-        if known.reference:
-            command = ["train", str(CONFIG), "--data", str(known.reference)]
-            rows.append(train_row("preset paper on reference data", command, folder / "reference"))
-        rows.append(gradient_row(ipd.open_dataset(data)))
-    rows.append(data_row())
-    publish("advection_diffusion_steady", rows, rest)
-
-
-if __name__ == "__main__":
-    main()
+            yield train_row(title, command, folder / change.__name__)
+        if reference:
+            config = variant(folder / "config.toml", unchanged)
+            command = ["train", str(config), "--data", str(reference)]
+            yield train_row("preset paper on reference data", command, folder / "reference")
+        yield gradient_row(ipd.open_dataset(data))
+    yield data_row()

@@ -5,6 +5,7 @@ backward Euler steps by Newton's method in float64, and the gradient of the mean
 state with respect to the rate. Once where only the reaction is stiff, once where diffusion is, too.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _measure import announce, median_seconds, publish
 
 import impindiff as ipd
+from impindiff.benchmark import announce, median_seconds
 
 CELLS, STEPS, DT = 64, 5, 1e-2
 DIFFUSIVITY = {"a": 1.0, "b": 0.5, "c": 0.2}
@@ -89,12 +90,10 @@ def measure(name: str, spread: float) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    with jax.enable_x64(True):
-        rows = [measure(name, spread) for spread in (1e-3, 1.0) for name in PRECONDITIONERS]
-    publish("coupled_fields", rows)
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[dict[str, Any]]:
+    """One for each preconditioner and spread."""
+    for spread in (1e-3, 1.0):
+        for name in PRECONDITIONERS:
+            with jax.enable_x64(True):
+                row = measure(name, spread)
+            yield row

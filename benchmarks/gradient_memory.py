@@ -6,13 +6,15 @@ with 5, 50 and 500 iterations allowed. Then one implicit step of a nonlinear rea
 equation on 3,000 cells, beside diffrax's `ImplicitEuler` with Newton's method and GMRES.
 """
 
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from _measure import publish
 
 import impindiff as ipd
+from impindiff.benchmark import announce, leave_out
 from impindiff.implicit import UnrolledAdjoint, root
 
 CELLS = 3000
@@ -76,36 +78,33 @@ def diffrax_step(diffusivity, state):
     return jnp.sum(found.ys[-1] ** 2)
 
 
-def main() -> None:
-    """Measure and print."""
+def rows() -> Iterator[dict[str, Any]]:
+    """First those of advection-diffusion, then those of reaction-diffusion."""
     velocity = jnp.full((2, 128, 64), 0.5)
     field = jnp.sin(jnp.arange(128 * 64.0)).reshape(128, 64)
-    rows = []
     for unrolled in (False, True):
         for max_steps in (5, 50, 500):
+            name = "impindiff, unrolled" if unrolled else "impindiff"
+            announce(f"{name}, {max_steps} iterations allowed")
             step = partial(one_step, max_steps, unrolled)
-            rows.append(
-                {
-                    "work": "advection-diffusion, 128 x 64",
-                    "solver": "impindiff, unrolled" if unrolled else "impindiff",
-                    "iterations_allowed": max_steps,
-                    "forward_mib": temporaries(step, velocity, field) / 2**20,
-                    "gradient_mib": temporaries(jax.grad(step), velocity, field) / 2**20,
-                }
-            )
+            yield {
+                "work": "advection-diffusion, 128 x 64",
+                "solver": name,
+                "iterations_allowed": max_steps,
+                "forward_mib": temporaries(step, velocity, field) / 2**20,
+                "gradient_mib": temporaries(jax.grad(step), velocity, field) / 2**20,
+            }
     line = jnp.cos(jnp.arange(float(CELLS)))
     for name, step in (("impindiff", ours), ("diffrax ImplicitEuler", diffrax_step)):
-        row = {"work": "reaction-diffusion, 3,000", "solver": name}
+        announce(name)
         try:
-            row |= {
-                "forward_mib": temporaries(step, jnp.array(1e-3), line) / 2**20,
-                "gradient_mib": temporaries(jax.grad(step), jnp.array(1e-3), line) / 2**20,
-            }
+            forward = temporaries(step, jnp.array(1e-3), line)
         except ImportError as missing:
-            row["solver"] = f"{name}: not installed ({missing.name})"
-        rows.append(row)
-    publish("gradient_memory", rows)
-
-
-if __name__ == "__main__":
-    main()
+            leave_out(name, missing)
+            continue
+        yield {
+            "work": "reaction-diffusion, 3,000",
+            "solver": name,
+            "forward_mib": forward / 2**20,
+            "gradient_mib": temporaries(jax.grad(step), jnp.array(1e-3), line) / 2**20,
+        }

@@ -9,6 +9,7 @@ out where D = 1: they take minutes there. What takes a second a call is repeated
 `median_seconds`.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from _measure import announce, median_seconds, publish
 
 import impindiff as ipd
+from impindiff.benchmark import announce, leave_out, median_seconds
 from impindiff.cases import CASES
 
 STEPS, DT, RTOL = 20, 1e-2, 1e-6
@@ -99,8 +100,8 @@ def scipy_solve(operator, rhs, guess):
     return jax.scipy.sparse.linalg.bicgstab(operator, rhs, x0=guess, tol=RTOL)[0]
 
 
-def main() -> None:
-    """Measure and print."""
+def rows() -> Iterator[dict[str, Any]]:
+    """One for each diffusivity and solver."""
     data = CASES["advection-diffusion-steady"].generate(10, 0)
     grid = ipd.grid_of(data, "concentration")
     fields = {}
@@ -129,7 +130,6 @@ def main() -> None:
         "jax.scipy bicgstab": prepared(rollout_with(scipy_solve)),
         "picardax Newton, BiCGStab": prepared(picardax_run),
     }
-    rows = []
     for diffusivity in (1e-3, 1.0):
         announce(f"D = {diffusivity}: the reference in float64")
         with jax.enable_x64(True):
@@ -145,22 +145,15 @@ def main() -> None:
             try:
                 gradient = jax.jit(jax.grad(objective)).lower(*fields[jnp.float32]).compile()
             except ImportError as missing:
-                rows.append({"solver": f"{name}: not installed ({missing.name})"})
+                leave_out(name, missing)
                 continue
             found = np.asarray(gradient(*fields[jnp.float32]), np.float64)
             error = np.linalg.norm(found - reference) / np.linalg.norm(reference)
-            rows.append(
-                {
-                    "diffusivity": diffusivity,
-                    "solver": name,
-                    "forward_seconds": median_seconds(partial(forward, *fields[jnp.float32])),
-                    "gradient_seconds": median_seconds(partial(gradient, *fields[jnp.float32])),
-                    "temporaries_mib": gradient.memory_analysis().temp_size_in_bytes / 2**20,
-                    "gradient_error": float(error),
-                }
-            )
-    publish("implicit_step", rows)
-
-
-if __name__ == "__main__":
-    main()
+            yield {
+                "diffusivity": diffusivity,
+                "solver": name,
+                "forward_seconds": median_seconds(partial(forward, *fields[jnp.float32])),
+                "gradient_seconds": median_seconds(partial(gradient, *fields[jnp.float32])),
+                "temporaries_mib": gradient.memory_analysis().temp_size_in_bytes / 2**20,
+                "gradient_error": float(error),
+            }

@@ -1,8 +1,8 @@
 """What a plan says of memory and time, beside what a gradient then takes.
 
-The work: the training loss of steady advection-diffusion, 128 x 64 cells, 10 samples, float32, steps
-of Crank-Nicolson of 1e-2, the velocity a sine network. For each number of steps the policies of a
-plan with 512 MiB. Measured is the growth of the resident set of a process of its own while it
+The work: the training loss of steady advection-diffusion, 128 x 64 cells, 10 samples in float32,
+Crank-Nicolson steps of 1e-2, the velocity a sine network. For each number of steps the policies of
+a plan with 512 MiB. Measured is the growth of the resident set of a process of its own while it
 computes one gradient, its peak set back before, and the arguments, which are there by then.
 """
 

@@ -6,15 +6,16 @@ its own at every face (0.01 / pi throughout). Same residual, same loop over step
 the root differs. Errors are against our own solver in float64 with tolerances of 1e-12.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _measure import median_seconds, publish
 
 import impindiff as ipd
+from impindiff.benchmark import announce, leave_out, median_seconds
 from impindiff.implicit import root
 
 CELLS, STEPS, DT, VISCOSITY = 1024, 200, 1e-3, 0.01 / np.pi
@@ -116,8 +117,8 @@ def solvers(rtol: float) -> dict[str, Callable[[], Callable]]:
     }
 
 
-def main() -> None:
-    """Measure and print."""
+def rows() -> Iterator[dict[str, Any]]:
+    """One for each root finder."""
     x = -1 + 2 / CELLS * (np.arange(CELLS) + 0.5)
     start, viscosity = -np.sin(np.pi * x), np.full(CELLS, VISCOSITY)
     with jax.enable_x64(True):
@@ -125,29 +126,22 @@ def main() -> None:
         given = jnp.asarray(viscosity), jnp.asarray(start)
         reference = np.asarray(jax.jit(jax.grad(partial(loss, exact)))(*given))
     given = jnp.asarray(viscosity, jnp.float32), jnp.asarray(start, jnp.float32)
-    rows = []
     for name, make in solvers(RTOL).items():
+        announce(name)
         try:
             find_root = make()
         except ImportError as missing:
-            rows.append({"solver": f"{name}: not installed ({missing.name})"})
+            leave_out(name, missing)
             continue
         objective = partial(loss, find_root)
         forward = jax.jit(objective)
         gradient = jax.jit(jax.grad(objective)).lower(*given).compile()
         found = np.asarray(gradient(*given), np.float64)
         error = np.linalg.norm(found - reference) / np.linalg.norm(reference)
-        rows.append(
-            {
-                "solver": name,
-                "forward_seconds": median_seconds(partial(forward, *given), 7),
-                "gradient_seconds": median_seconds(partial(gradient, *given), 7),
-                "temporaries_mib": gradient.memory_analysis().temp_size_in_bytes / 2**20,
-                "gradient_error": float(error),
-            }
-        )
-    publish("nonlinear_step", rows)
-
-
-if __name__ == "__main__":
-    main()
+        yield {
+            "solver": name,
+            "forward_seconds": median_seconds(partial(forward, *given), 7),
+            "gradient_seconds": median_seconds(partial(gradient, *given), 7),
+            "temporaries_mib": gradient.memory_analysis().temp_size_in_bytes / 2**20,
+            "gradient_error": float(error),
+        }

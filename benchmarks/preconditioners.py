@@ -5,15 +5,17 @@ Three media on the unit square or cube, periodic: one constant coefficient, four
 coefficient. BiCGStab to a relative residual of 1e-6, float64, a random right-hand side.
 """
 
-import sys
 import time
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _measure import median_seconds, publish
 
 import impindiff as ipd
+from impindiff.benchmark import announce, median_seconds
 from impindiff.implicit import BiCGStab
 from impindiff.systems import System
 
@@ -45,8 +47,9 @@ def system(shape: tuple[int, ...], medium: str) -> System:
     return System(grid, {"c": terms})
 
 
-def measure(shape: tuple[int, ...], medium: str, number: float, name: str) -> dict:
+def measure(shape: tuple[int, ...], medium: str, number: float, name: str) -> dict[str, Any]:
     """One row of the table."""
+    announce(f"{medium}, {' x '.join(map(str, shape))}, diffusion number {number:g}: {name}")
     tendency = system(shape, medium).prepare(jnp.float64).at(jnp.zeros(()))
     weight = jnp.asarray(number / shape[0] ** 2)
     rhs = {"c": jnp.asarray(np.random.default_rng(1).normal(size=shape))}
@@ -82,23 +85,13 @@ def measure(shape: tuple[int, ...], medium: str, number: float, name: str) -> di
     }
 
 
-def main() -> None:
-    """Measure and print; `--quick` leaves out what takes long."""
-    quick = "--quick" in sys.argv
-    rows = []
-    with jax.enable_x64(True):
-        for medium in ("constant", "jump", "wind"):
-            for number in (1.0, 1e2, 1e4):
-                for shape in SHAPES:
-                    for name in PRECONDITIONERS:
-                        # Without a multigrid the largest grids take minutes where it is needed.
-                        helped = name.startswith("multigrid")
-                        if np.prod(shape) > 1e5 and (quick or not helped):
-                            continue
-                        rows.append(measure(shape, medium, number, name))
-                        print(rows[-1], file=sys.stderr, flush=True)
-    publish("preconditioners", rows, [a for a in sys.argv[1:] if a != "--quick"])
-
-
-if __name__ == "__main__":
-    main()
+def rows(quick: bool = False) -> Iterator[dict[str, Any]]:
+    """One for each medium, diffusion number, grid and preconditioner; quick: no large grids."""
+    media, numbers = ("constant", "jump", "wind"), (1.0, 1e2, 1e4)
+    for medium, number, shape, name in product(media, numbers, SHAPES, PRECONDITIONERS):
+        # Without a multigrid the largest grids take minutes where it is needed.
+        if np.prod(shape) > 1e5 and (quick or not name.startswith("multigrid")):
+            continue
+        with jax.enable_x64(True):
+            row = measure(shape, medium, number, name)
+        yield row

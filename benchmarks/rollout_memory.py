@@ -8,15 +8,17 @@ gradient, by XLA's own account.
 """
 
 import math
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _measure import announce, median_seconds, publish
 
 import impindiff as ipd
+from impindiff.benchmark import announce, median_seconds
 from impindiff.cases import CASES
 
 DT, STEPS = 1e-2, (100, 1000, 10_000)
@@ -56,8 +58,8 @@ def equinox_loop(snapshots, system, initial, num_steps):
     )[0]["c"]
 
 
-def main() -> None:
-    """Measure and print."""
+def rows(quick: bool = False) -> Iterator[dict[str, Any]]:
+    """One for each number of steps and policy; quick: a hundred steps only."""
     data = CASES["advection-diffusion-steady"].generate(10, 0)
     grid = ipd.grid_of(data, "concentration")
     velocity = jnp.asarray(np.stack([data[f"advection_{axis}"].values for axis in "xy"]), "float32")
@@ -68,8 +70,7 @@ def main() -> None:
         last = jax.vmap(lambda u: run(system, {"c": u}, num_steps))(initial)
         return jnp.mean(last**2)
 
-    rows = []
-    for num_steps in STEPS:
+    for num_steps in STEPS[: 1 if quick else None]:
         root = math.isqrt(num_steps)
         runs = {
             "KeepAll()": partial(ours, ipd.KeepAll()),
@@ -87,16 +88,9 @@ def main() -> None:
             if bytes_needed < MOST_BYTES:
                 repeats = 3 if num_steps > 1000 else 5
                 seconds = median_seconds(partial(compiled, velocity, initial), repeats)
-            rows.append(
-                {
-                    "steps": num_steps,
-                    "kept": name,
-                    "temporaries_mib": bytes_needed / 2**20,
-                    "gradient_seconds": seconds,
-                }
-            )
-    publish("rollout_memory", rows)
-
-
-if __name__ == "__main__":
-    main()
+            yield {
+                "steps": num_steps,
+                "kept": name,
+                "temporaries_mib": bytes_needed / 2**20,
+                "gradient_seconds": seconds,
+            }

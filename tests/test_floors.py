@@ -1,11 +1,12 @@
 """Which module may know which.
 
 Every package stands on a floor and imports from strictly lower floors only, or from within itself;
-what it takes from another package it takes from that package's face, `impindiff.<package>`. Three
+what it takes from another package it takes from that package's face, `impindiff.<package>`. Four
 refinements of the design: `forecast` stands beside `train`, since an old run is forecast from
-without the training code; `runs`, which carries out what a config says, stands above `config`; and
-`cli` stands above both, as commands are made from them and never the other way round. The top-level
-`impindiff/__init__.py` stands above all.
+without the training code; `runs`, which carries out what a config says, stands above `config`;
+`benchmark`, whose scripts measure all of these, stands beside it; and `cli` stands above, as
+commands are made from them and never the other way round. The top-level `impindiff/__init__.py`
+stands above all.
 """
 
 import ast
@@ -34,6 +35,7 @@ FLOORS = {
     "cases": 6,
     "report": 6,
     "config": 7,
+    "benchmark": 8,
     "runs": 8,
     "cli": 9,
     "__main__": 10,

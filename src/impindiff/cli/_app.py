@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from impindiff.cli._benchmark import benchmark
 from impindiff.cli._errors import reported, saved_on_failure
+from impindiff.cli._options import AsJson, CaseName, Memory, Out, RunPath, Seed
 
 if TYPE_CHECKING:
     from impindiff.config import Config
@@ -27,19 +29,6 @@ class Preset(StrEnum):
 
     quick = "quick"
     paper = "paper"
-
-
-CaseName = Annotated[str, typer.Argument(metavar="CASE", help="A built-in case, see 'cases'.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder to write; new by default.")]
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the random numbers.")
-]
-Memory = Annotated[
-    str | None,
-    typer.Option("--memory", help="Most for a gradient, such as 2GiB.", show_default=False),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 @app.command()
@@ -232,6 +221,9 @@ def plan(
     named = loaded.data.file
     found = plan_run(loaded, data or (config.parent / named if named else None), memory)
     typer.echo(json.dumps(found.as_dict()) if as_json else plan_table(found))
+
+
+app.command()(benchmark)
 
 
 @app.command()

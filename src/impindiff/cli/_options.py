@@ -1,0 +1,18 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CaseName = Annotated[str, typer.Argument(metavar="CASE", help="A built-in case, see 'cases'.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder to write; new by default.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the random numbers.")
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", help="Most for a gradient, such as 2GiB.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
