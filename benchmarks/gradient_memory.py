@@ -28,7 +28,7 @@ def temporaries(function, *arguments) -> int:
 
 def one_step(max_steps: int, unrolled: bool, velocity, state):
     """The loss of one step of advection-diffusion."""
-    grid = ipd.Grid.uniform((128, 64), ((0.0, 1.0), (0.0, 1.0)))
+    grid = ipd.Grid.uniform((128, 64), ((0.0, 1.0), (0.0, 1.0)), periodic=True)
     system = ipd.advection_diffusion(grid, velocity, 1e-3, field="c")
     linear = ipd.BiCGStab(1e-6, max_steps=max_steps)
     solver = ipd.Affine(linear, UnrolledAdjoint() if unrolled else linear)

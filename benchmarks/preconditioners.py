@@ -32,7 +32,7 @@ PRECONDITIONERS = {
 
 def system(shape: tuple[int, ...], medium: str) -> System:
     """Diffusion in one of the media."""
-    grid = ipd.Grid.uniform(shape, ((0.0, 1.0),) * len(shape))
+    grid = ipd.Grid.uniform(shape, ((0.0, 1.0),) * len(shape), periodic=True)
     diffusivity = np.ones(shape)
     if medium == "jump":
         blocks = np.random.default_rng(0).integers(0, 2, (4,) * len(shape))

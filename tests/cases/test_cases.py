@@ -22,7 +22,7 @@ def dataset() -> xr.Dataset:
 def test_the_data_are_in_the_documented_layout(dataset: xr.Dataset):
     check_dataset(dataset, fields=[FIELD], latents=LATENTS)
     grid = grid_of(dataset, FIELD)
-    assert grid == Grid.uniform((128, 64), ((-1, 1), (0, 1)))
+    assert grid == Grid.uniform((128, 64), ((-1, 1), (0, 1)), periodic=True)
     assert dict(dataset.sizes) == {"sample": 2, "time": 21, "x": 128, "y": 64}
     np.testing.assert_allclose(dataset["time"], np.linspace(0, 0.2, 21), atol=1e-15)
     assert dataset[FIELD].dtype == np.float32
@@ -70,7 +70,7 @@ def test_no_samples_and_negative_seeds_are_refused(samples: int, seed: int):
 
 @pytest.mark.parametrize("shape", [(32,), (16, 24), (8, 12, 10)])
 def test_random_fields_are_smooth_and_periodic_in_any_dimension(shape: tuple[int, ...]):
-    grid = Grid.uniform(shape, ((0, 1), (0, 1), (0, 1))[: len(shape)])
+    grid = Grid.uniform(shape, ((0, 1), (0, 1), (0, 1))[: len(shape)], periodic=True)
     fields = gaussian_process(grid, 3, 0.3, np.random.default_rng(0))
     waves = sine_waves(grid, 5, 2, np.random.default_rng(0))
     assert fields.shape == (3, *shape) and waves.shape == shape

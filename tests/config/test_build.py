@@ -29,7 +29,7 @@ from impindiff.latent import Parameter, SineField
 from impindiff.terms import Advection, Diffusion, fourier, jacobi
 from impindiff.train import LBFGS, Adam, ProgressiveTolerance, Rescue
 
-GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)))
+GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=True)
 PARAMETER = {"kind": "parameter", "name": "diffusivity", "initial": 0.1, "bounds": [0.0, 1.0]}
 
 
@@ -38,7 +38,7 @@ def config_of(changes: dict | None = None) -> Config:
 
 
 def test_a_grid_is_described_and_built_again():
-    grid = Grid((Axis("x", -1, 0.1, 12), Axis("z", 0, 1 / 3, 7)))
+    grid = Grid((Axis("x", -1, 0.1, 12, periodic=True), Axis("z", 0, 1 / 3, 7, periodic=True)))
     config = config_of().model_copy(update={"grid": describe_grid(grid)})
     assert build_grid(config) == grid
     with pytest.raises(InputError, match="names no grid"):

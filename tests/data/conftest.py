@@ -12,7 +12,7 @@ from impindiff.grid import Grid
 
 @pytest.fixture
 def grid() -> Grid:
-    return Grid.uniform((6, 4), ((-1, 1), (0, 1)))
+    return Grid.uniform((6, 4), ((-1, 1), (0, 1)), periodic=True)
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ DESCRIBED = {name: {"units": "m", "long_name": f"the {name}"} for name in ("c", 
 @pytest.mark.parametrize(
     "grid",
     [
-        Grid.uniform((5,), ((0, 1),)),
-        Grid.uniform((5, 4), ((0, 1), (-2, 2))),
-        Grid.uniform((5, 4, 3), ((0, 1), (-2, 2), (10, 11))),
+        Grid.uniform((5,), ((0, 1),), periodic=True),
+        Grid.uniform((5, 4), ((0, 1), (-2, 2)), periodic=True),
+        Grid.uniform((5, 4, 3), ((0, 1), (-2, 2), (10, 11)), periodic=True),
     ],
 )
 @pytest.mark.parametrize("varying", [False, True])

@@ -7,7 +7,14 @@ import pytest
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.data import check_dataset, check_grid, grid_of, open_dataset, to_dataset
+from impindiff.data import (
+    check_dataset,
+    check_grid,
+    grid_of,
+    open_dataset,
+    save_dataset,
+    to_dataset,
+)
 from impindiff.grid import Axis, Grid
 
 NAME = "concentration"
@@ -31,7 +38,7 @@ def test_public_files_are_in_the_layout(public_file):
     field = "velocity" if "velocity" in dataset else NAME
     latents = [str(name) for name in dataset.data_vars if name != field]
     check_dataset(dataset, fields=[field], latents=latents)
-    assert grid_of(dataset, field) == Grid.uniform((128, 64), ((-1, 1), (0, 1)))
+    assert grid_of(dataset, field) == Grid.uniform((128, 64), ((-1, 1), (0, 1)), periodic=True)
 
 
 def test_missing_values_are_no_error(dataset: xr.Dataset):
@@ -81,10 +88,10 @@ def test_no_field_is_a_mistake(dataset: xr.Dataset):
         ),
         (lambda d: d.isel(x=slice(None, None, -1)), "coordinate 'x' must increase: entry 1"),
         (lambda d: d.isel(y=[0, 1, 3]), "coordinate 'y' must be uniform"),
-        (lambda d: d.isel(y=[0]), "coordinate 'y' must be a list of at least 2 cell centres"),
+        (lambda d: d.isel(y=[0]), "coordinate 'y' must be a list of at least 2 positions"),
         (lambda d: d.assign_coords(x=[0, 1, np.inf, 3, 4, 5]), "'x' must be finite: entry 2"),
         (lambda d: d.assign_coords(x=list("abcdef")), "coordinate 'x' must hold real numbers"),
-        (lambda d: d.assign_attrs(boundary="outflow"), "boundary is 'outflow'; only 'periodic'"),
+        (lambda d: d.assign_attrs(boundary="outflow"), "boundary is 'outflow'; it must be"),
     ],
 )
 def test_a_layout_of_another_kind_is_refused(dataset: xr.Dataset, change, said: str):
@@ -137,7 +144,7 @@ def test_the_file_is_named_without_being_told(tmp_path, dataset: xr.Dataset):
     "bounds", [((-1, 1), (0, 1)), ((0, 0.1), (-3.7, 12.9)), ((1000, 1003), (0, 1e-6))]
 )
 def test_the_grid_comes_back(bounds, precision):
-    grid = Grid.uniform((40, 30), bounds)
+    grid = Grid.uniform((40, 30), bounds, periodic=True)
     dataset = to_dataset(
         grid, [0.0], {"c": np.zeros((1, 1, 40, 30))}, {}, {"c": {"units": "1", "long_name": "c"}}
     )
@@ -148,23 +155,62 @@ def test_the_grid_comes_back(bounds, precision):
     check_grid(dataset, "c", grid)
 
 
+UNEVEN = Grid([Axis.graded("x", 0, 1, 5, 3.0), Axis("y", 0, 1, 4, periodic=True)])
+
+
+@pytest.mark.parametrize(
+    "grid, boundary",
+    [
+        (Grid.uniform((5, 4), ((0, 1), (0, 1))), "bounded"),
+        (Grid.uniform((5, 4), ((0, 1), (0, 1)), periodic=(True, False)), "periodic bounded"),
+        (UNEVEN, "bounded periodic"),
+    ],
+)
+def test_ends_and_uneven_cells_come_back_from_a_file(grid: Grid, boundary: str, tmp_path):
+    described = {"units": "m", "long_name": "c"}
+    built = to_dataset(
+        grid, [0.0], {"c": np.zeros((1, 1, 5, 4))}, {}, {"c": described, "x": described}
+    )
+    assert built.attrs["boundary"] == boundary
+    save_dataset(built, tmp_path / "a.nc")
+    opened = open_dataset(tmp_path / "a.nc")
+    assert grid_of(opened, "c") == grid and list(opened.data_vars) == ["c"]
+    check_dataset(opened, fields=["c"])
+    check_grid(opened, "c", grid)
+    ring = Grid.uniform((5, 4), ((0, 1), (0, 1)), periodic=True)
+    with pytest.raises(InputError, match="does not lie on the grid"):
+        check_grid(opened, "c", ring)
+
+
+def test_faces_that_are_not_those_of_the_cells_are_refused():
+    described = {"units": "1", "long_name": "c"}
+    built = to_dataset(UNEVEN, [0.0], {"c": np.zeros((1, 1, 5, 4))}, {}, {"c": described})
+    faces = built["x_bounds"].values
+    for wrong in (faces[:, :1], faces[::-1], faces + [[0.0, 1e-3]]):
+        damaged = built.assign_coords(x_bounds=(("x", "bounds_too"), wrong))
+        with pytest.raises(InputError, match="'x_bounds' must hold the lower and upper face"):
+            grid_of(damaged, "c")
+    with pytest.raises(InputError, match="bounds in 'x_bounds', which the dataset does not hold"):
+        grid_of(built.drop_vars("x_bounds"), "c")
+
+
 @pytest.mark.parametrize(
     "other, said",
     [
         (
-            Grid.uniform((12, 4), ((-1, 1), (0, 1))),
+            Grid.uniform((12, 4), ((-1, 1), (0, 1)), periodic=True),
             "x: in the data 6 cells on [-1, 1], asked for 12 cells on [-1, 1]",
         ),
         (
-            Grid.uniform((6, 4), ((-1, 1), (0, 1.01))),
+            Grid.uniform((6, 4), ((-1, 1), (0, 1.01)), periodic=True),
             "y: in the data 4 cells on [0, 1], asked for 4 cells on [0, 1.01]",
         ),
         (
-            Grid.uniform((6,), ((-1, 1),)),
+            Grid.uniform((6,), ((-1, 1),), periodic=True),
             "y: in the data 4 cells on [0, 1], asked for no such axis",
         ),
         (
-            Grid((Axis("y", 0, 1, 4), Axis("x", -1, 1, 6))),
+            Grid((Axis("y", 0, 1, 4, periodic=True), Axis("x", -1, 1, 6, periodic=True))),
             "(in the data 'x', 'y', asked for 'y', 'x')",
         ),
     ],

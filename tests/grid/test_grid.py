@@ -28,7 +28,7 @@ def test_centres_lie_half_a_cell_inside():
 )
 def test_an_axis_without_cells_is_refused(arguments, said: str):
     with pytest.raises(InputError, match=f"axis 'x'.*{said}"):
-        Axis("x", *arguments)
+        Axis("x", *arguments, periodic=True)
 
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
@@ -73,7 +73,7 @@ def test_a_spacing_is_uniform_to_float32_round_off_and_no_further():
         ([2, 1, 0], "increase: entry 1 is 1 after 2"),
         ([0, np.nan, 2], "finite: entry 1 is nan"),
         ([0, 1, np.inf], "finite: entry 2 is inf"),
-        ([0], "at least 2 cell centres, as numbers; found int64 of shape (1,)"),
+        ([0], "at least 2 positions, as numbers; found int64 of shape (1,)"),
         ([[0, 1], [2, 3]], "found int64 of shape (2, 2)"),
         (["a", "b"], "found <U1"),
         (np.array([0, 1], dtype="datetime64[s]"), "found datetime64[s]"),
@@ -92,7 +92,7 @@ def test_a_grid_is_the_product_of_its_axes():
     assert grid.names == ("x", "y", "z")
     assert grid.num_axes == 3
     assert grid.cell_widths == (0.5, 0.5, 2.0)
-    assert grid.cell_volume == 0.5
+    np.testing.assert_array_equal(grid.cell_volumes(), np.full((4, 2, 5), 0.5))
     x, y, z = grid.centres()
     assert x.shape == y.shape == z.shape == grid.shape
     np.testing.assert_array_equal(x[:, 0, 0], grid.axes[0].centres)

@@ -58,9 +58,22 @@ def test_the_field_closes_on_itself(axis: int):
 
 def test_the_field_goes_with_its_box():
     """Coordinates are turns around the box, wherever that lies and however long it is."""
-    elsewhere = Grid.uniform((5, 4), ((3.0, 4.0), (-7.0, 2.0)))
+    elsewhere = Grid.uniform((5, 4), ((3.0, 4.0), (-7.0, 2.0)), periodic=True)
     field = double(network())
     np.testing.assert_allclose(field.evaluate(elsewhere), field.evaluate(box(5, 4)), rtol=1e-10)
+
+
+def test_along_an_axis_with_ends_the_field_is_open():
+    """It changes from end to end, where a ring would close, and does not see a finer grid."""
+    field = double(network(1))
+
+    def on(cells, periodic):
+        grid = Grid.uniform((cells,), ((0.0, 2.0),), periodic=periodic)
+        return np.asarray(evaluate(field, grid))
+
+    jumps = [abs(v[-1] - v[0]) / np.abs(np.diff(v)).max() for v in (on(90, False), on(90, True))]
+    assert jumps[0] > 10 and jumps[1] < 1.01
+    np.testing.assert_allclose(on(30, False), on(90, False)[1::3], rtol=1e-12)
 
 
 def test_values_start_within_the_output_range():

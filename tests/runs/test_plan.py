@@ -69,7 +69,7 @@ DATA = [
     (with_nan(3, 0), ["data.test_samples: ", "in sample 3 (1 cells)"]),
     (lambda data: data.transpose(..., "y", "x"), ["dimensions", "Reorder them"]),
     (lambda data: data.isel(sample=0), ["dimensions", "'sample', 'time'"]),
-    (lambda data: data.assign_attrs(boundary="wall"), ["boundary is 'wall'; only 'periodic'"]),
+    (lambda data: data.assign_attrs(boundary="wall"), ["boundary is 'wall'; it must be"]),
     (lambda data: data * np.inf, ["infinite"]),
     (
         lambda data: data.assign(advection_x=data["advection_x"].transpose()),

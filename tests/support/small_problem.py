@@ -34,7 +34,7 @@ TIMES = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 @functools.cache
 def _make(shape: tuple[int, ...], num_samples: int, times: tuple[float, ...]) -> xr.Dataset:
-    grid = Grid.uniform(shape, ((-1.0, 1.0), (0.0, 1.0), (0.0, 2.0))[: len(shape)])
+    grid = Grid.uniform(shape, ((-1.0, 1.0), (0.0, 1.0), (0.0, 2.0))[: len(shape)], periodic=True)
     turns = [
         2 * np.pi * (at - axis.lower) / axis.length
         for at, axis in zip(grid.centres(), grid.axes, strict=True)

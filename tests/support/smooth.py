@@ -14,7 +14,7 @@ from impindiff.grid import Grid
 
 def box(*shape: int) -> Grid:
     """A grid on a box whose sides are 1, 1.5 and 2 long, away from the origin."""
-    return Grid.uniform(shape, ((0.5, 1.5), (-1.0, 0.5), (0.0, 2.0))[: len(shape)])
+    return Grid.uniform(shape, ((0.5, 1.5), (-1.0, 0.5), (0.0, 2.0))[: len(shape)], periodic=True)
 
 
 def phases(grid: Grid) -> list[np.ndarray]:

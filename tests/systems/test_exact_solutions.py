@@ -41,7 +41,7 @@ def test_a_gaussian_is_carried_by_a_uniform_wind(velocity):
     """At the halved cell width and step, a quarter of the error is left."""
 
     def error(num_cells: int) -> float:
-        grid = Grid.uniform((num_cells, num_cells), ((0, 1), (0, 1)))
+        grid = Grid.uniform((num_cells, num_cells), ((0, 1), (0, 1)), periodic=True)
         before = gaussian(grid, (0.4, 0.6), 0.12)
         after = gaussian(grid, np.array([0.4, 0.6]) + 0.5 * np.array(velocity), 0.12)
         return relative(run(grid, velocity, 0.0, before, 0.5, 0.8 / num_cells), after)
@@ -55,7 +55,7 @@ def test_a_gaussian_spreads_as_the_heat_kernel():
     r"""Its variance grows by $2 D t$ and its height falls with it."""
 
     def error(num_cells: int) -> float:
-        grid = Grid.uniform((num_cells,), ((0, 1),))
+        grid = Grid.uniform((num_cells,), ((0, 1),), periodic=True)
         width = np.sqrt(0.05**2 + 2 * 0.02 * 0.3)
         exact = gaussian(grid, (0.5,), width) * 0.05 / width
         found = run(grid, [0.0], 0.02, gaussian(grid, (0.5,), 0.05), 0.3, 0.4 / num_cells)
@@ -68,7 +68,7 @@ def test_a_gaussian_spreads_as_the_heat_kernel():
 
 def test_a_wave_is_carried_and_decays():
     """In three dimensions, obliquely to the axes."""
-    grid = Grid.uniform((24, 20, 16), ((0, 1),) * 3)
+    grid = Grid.uniform((24, 20, 16), ((0, 1),) * 3, periodic=True)
     x, y, z = grid.centres()
     velocity, diffusivity, until = np.array([0.5, -0.3, 0.2]), 0.01, 0.25
     wavevector = 2 * np.pi * np.array([1, 1, 1])
@@ -84,7 +84,7 @@ def test_a_wave_is_carried_and_decays():
 
 def test_a_diffusivity_is_recovered_by_its_gradient():
     """From one later snapshot of a decaying wave."""
-    grid = Grid.uniform((16,), ((0, 1),))
+    grid = Grid.uniform((16,), ((0, 1),), periodic=True)
     initial = jnp.asarray(1 + 0.5 * np.cos(2 * np.pi * grid.axes[0].centres))
     times = TimeGrid.build(0.0, np.array([0.2]), 0.02)
 

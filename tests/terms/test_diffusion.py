@@ -49,7 +49,7 @@ def test_a_number_and_an_array_of_it_are_the_same():
 
 
 def test_the_face_takes_the_harmonic_mean():
-    grid = Grid.uniform((4,), ((0, 4),))
+    grid = Grid.uniform((4,), ((0, 4),), periodic=True)
     conductance, opposite = Diffusion(jnp.array([1.0, 3.0, 0.0, 2.0])).face_coefficients(grid, 0)
     np.testing.assert_allclose(conductance, [1.5, 0, 0, 4 / 3], rtol=1e-15)
     np.testing.assert_array_equal(opposite, -conductance)
@@ -58,7 +58,7 @@ def test_the_face_takes_the_harmonic_mean():
 @pytest.mark.parametrize("inside", [0.0, 1e-30])
 def test_a_wall_leaks_nothing(inside: float):
     """With arithmetic means, half of the conductance beside it would be left."""
-    grid = Grid.uniform((12,), ((0, 1),))
+    grid = Grid.uniform((12,), ((0, 1),), periodic=True)
     diffusivity = jnp.ones(12).at[jnp.array([0, 6])].set(inside)
     full = jnp.zeros(12).at[1:6].set(1.0)
     stencil = Diffusion(diffusivity).stencil(grid)
@@ -72,7 +72,7 @@ def test_a_wall_leaks_nothing(inside: float):
 
 def test_a_wall_does_not_spoil_gradients():
     """The mean of two zeros divides zero by zero, were it not guarded."""
-    grid = Grid.uniform((6,), ((0, 1),))
+    grid = Grid.uniform((6,), ((0, 1),), periodic=True)
 
     def total(diffusivity):
         return jnp.sum(Diffusion(diffusivity).stencil(grid)(wave(grid)) ** 2)

@@ -21,7 +21,7 @@ TIMES = TimeGrid.build(0.0, np.array([0.02]), 0.01)
 
 def stiff(shape, seed=0):
     random = np.random.default_rng(seed)
-    grid = Grid.uniform(shape, BOUNDS[: len(shape)])
+    grid = Grid.uniform(shape, BOUNDS[: len(shape)], periodic=True)
     velocity = jnp.asarray(random.uniform(-1, 1, (len(shape), *shape)))
     initial = {"concentration": jnp.asarray(random.uniform(size=shape))}
     return grid, velocity, initial
@@ -75,7 +75,7 @@ def test_line_helps_where_cells_are_thin(axis, bound):
     shape = (16, 12)
     bounds = [(0.0, 100 * cells) for cells in shape]
     bounds[axis] = (0.0, bound * shape[axis])
-    grid = Grid.uniform(shape, tuple(bounds))
+    grid = Grid.uniform(shape, tuple(bounds), periodic=True)
     initial = stiff(shape)[2]
     varying = jnp.asarray(np.random.default_rng(1).uniform(1e3, 2e3, shape))
     system = System(grid, {"concentration": [Diffusion(varying)]})

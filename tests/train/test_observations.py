@@ -53,8 +53,8 @@ def test_times_far_from_zero_keep_their_spacing():
         ({"samples": "0:9"}, "0:9 lies outside"),
         ({"samples": ""}, "select nothing"),
         ({"samples": [0, 0]}, "more than once"),
-        ({"grid": Grid.uniform((13,), ((-1, 1),))}, "13 cells"),
-        ({"grid": Grid.uniform((12, 4), ((-1, 1), (0, 1)))}, "no such axis"),
+        ({"grid": Grid.uniform((13,), ((-1, 1),), periodic=True)}, "13 cells"),
+        ({"grid": Grid.uniform((12, 4), ((-1, 1), (0, 1)), periodic=True)}, "no such axis"),
     ],
 )
 def test_what_does_not_fit_is_refused(dataset, changes: dict, message: str):

@@ -39,7 +39,7 @@ def generate(samples: int = 10, seed: int = 0, dt: float = 1e-3) -> xr.Dataset:
             f"data needs at least 1 sample and a seed of 0 or more; found {samples} samples, "
             f"seed {seed}."
         )
-    grid = Grid.uniform((128, 64), ((-1.0, 1.0), (0.0, 1.0)))
+    grid = Grid.uniform((128, 64), ((-1.0, 1.0), (0.0, 1.0)), periodic=True)
     rng = np.random.default_rng(seed)
     velocity = np.stack([sine_waves(grid, 30, 3, rng), sine_waves(grid, 15, 3, rng)])
     initial = gaussian_process(grid, samples, _CORRELATION_LENGTH, rng)

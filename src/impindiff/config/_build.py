@@ -38,22 +38,36 @@ def build_grid(config: Config) -> Grid:
     """
     if config.grid is None:
         raise InputError("the config names no grid; it is taken from the data when a run is made.")
-    return Grid(tuple(Axis(a.name, a.lower, a.upper, a.cells) for a in config.grid))
+    return Grid([Axis(a.name, a.lower, a.upper, a.cells, a.periodic) for a in config.grid])
 
 
 def describe_grid(grid: Grid) -> list[AxisTable]:
-    """The config tables of a grid."""
+    """The config tables of a grid.
+
+    Raises: InputError for a grid that they cannot describe.
+    """
+    if uneven := [axis.name for axis in grid.axes if not axis.is_uniform]:
+        raise InputError(
+            f"the cells along {uneven[0]!r} are not equal, and a config describes equal cells: "
+            "train in Python (impindiff.fit), or interpolate the data to equal cells."
+        )
     return [
-        AxisTable(name=a.name, lower=a.lower, upper=a.upper, cells=a.num_cells) for a in grid.axes
+        AxisTable(name=a.name, lower=a.lower, upper=a.upper, cells=a.num_cells, periodic=a.periodic)
+        for a in grid.axes
     ]
 
 
 def build_system(config: Config, grid: Grid) -> System:
     """The equations, unknown coefficients freshly initialised from the config's seed.
 
-    Raises: InputError for a velocity whose components are not as many as the grid's axes, or an
-        unknown diffusivity of several components.
+    Raises: InputError for a velocity whose components are not as many as the grid's axes, an
+        unknown diffusivity of several components, or an axis that is not periodic.
     """
+    if ends := [axis.name for axis in grid.axes if not axis.periodic]:
+        raise InputError(
+            f"the axis {ends[0]!r} is not periodic, and a config names no boundary conditions: "
+            "train in Python, where System takes them."
+        )
     keys = jax.random.split(jax.random.key(config.seed), 2)
     table = config.system
     velocity = _coefficient(table.velocity, grid, keys[0])

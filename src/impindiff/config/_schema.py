@@ -35,6 +35,7 @@ class AxisTable(Table):
     lower: Finite
     upper: Finite
     cells: Annotated[int, Field(ge=2)]
+    periodic: bool = True
 
     @model_validator(mode="after")
     def _has_length(self) -> Self:

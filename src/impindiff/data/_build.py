@@ -7,7 +7,8 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
-from impindiff.grid import Grid
+from impindiff.data._grids import boundary_of, bounds_name
+from impindiff.grid import Axis, Grid
 
 
 def to_dataset(
@@ -22,7 +23,9 @@ def to_dataset(
     """A dataset on a grid.
 
     Args:
-        grid: the grid of every variable; its cell centres become the space coordinates.
+        grid: the grid of every variable; its cell centres become the space coordinates, and where
+            cells differ their faces go with them. Obstacles and cylindrical coordinates are not
+            written: they are the system's.
         times: the times, increasing.
         fields: arrays of shape `(sample, time, *grid.shape)`, kept in their dtype.
         latents: arrays of shape `grid.shape`, or `(time, *grid.shape)`.
@@ -40,6 +43,7 @@ def to_dataset(
     ids = np.asarray(samples)
     sizes = {"sample": ids.size, "time": times.size}
     sizes |= {axis.name: axis.num_cells for axis in grid.axes}
+    uneven = {axis.name for axis in grid.axes if not axis.is_uniform}
     steady, varying = grid.names, ("time", *grid.names)
 
     def variable(name: str, *layouts: tuple[str, ...]) -> tuple:
@@ -57,7 +61,14 @@ def to_dataset(
 
     def coordinate(name: str, values: ArrayLike) -> tuple:
         described = {"units": "1", "long_name": name, **attributes.get(name, {})}
+        if name in uneven:
+            described["bounds"] = bounds_name(name)
         return (name,), values, described
+
+    def faces(axis: Axis) -> tuple:
+        described = {"units": "1", "long_name": f"faces of the cells along {axis.name}"}
+        described |= {k: v for k, v in attributes.get(axis.name, {}).items() if k == "units"}
+        return (axis.name, "bounds"), np.stack([axis.faces[:-1], axis.faces[1:]], 1), described
 
     return xr.Dataset(
         {name: variable(name, ("sample", *varying)) for name in fields}
@@ -66,6 +77,7 @@ def to_dataset(
             "sample": coordinate("sample", ids),
             "time": coordinate("time", times),
             **{axis.name: coordinate(axis.name, axis.centres) for axis in grid.axes},
+            **{bounds_name(axis.name): faces(axis) for axis in grid.axes if not axis.is_uniform},
         },
-        attrs={**(attrs or {}), "boundary": "periodic"},
+        attrs={**(attrs or {}), "boundary": boundary_of(grid)},
     )

@@ -1,14 +1,21 @@
 """The grid under a field: read from the coordinates, or held against the one asked for."""
 
+import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data._variables import SPACE_AXES, coordinate_of, field_of, listed, source_of
 from impindiff.grid import Axis, Grid
 
+PERIODIC, BOUNDED = "periodic", "bounded"
+
 
 def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
     """The grid a field lies on, from the coordinates of its space axes.
+
+    The attribute `boundary` says which axes are periodic: a word for all, or one for each in order;
+    without it all are. A coordinate whose attribute `bounds` names a variable of the lower and
+    upper face of each cell, as in the CF conventions, may be unevenly spaced.
 
     Args:
         dataset: a dataset that holds the field.
@@ -16,20 +23,57 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
         source: what messages call the dataset; by default the file it came from.
 
     Raises: InputError if the field is not in the layout, a coordinate is missing, does not
-        increase or is not uniform, or the dataset's boundary is not periodic.
+        increase, or is uneven without bounds, or the dataset's boundary is none of these words.
     """
     source = source or source_of(dataset)
-    boundary = str(dataset.attrs.get("boundary", "periodic"))
-    if boundary.strip().lower() != "periodic":
-        raise InputError(
-            f"{source}: the attribute boundary is {boundary!r}; only 'periodic' is supported."
-        )
     names = [str(dim) for dim in field_of(dataset, field, source).dims[2:]]
-    centres = {name: coordinate_of(dataset, name, source) for name in names}
+    rings = _periodic(dataset, names, source)
     try:
-        return Grid(tuple(Axis.from_centres(name, at) for name, at in centres.items()))
+        return Grid([_axis(dataset, *pair, source) for pair in zip(names, rings, strict=True)])
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
+
+
+def boundary_of(grid: Grid) -> str:
+    """What the attribute `boundary` says of a grid."""
+    words = [BOUNDED if grid.has_end(k, 1) else PERIODIC for k in range(grid.num_axes)]
+    return words[0] if len(set(words)) == 1 else " ".join(words)
+
+
+def bounds_name(axis: str) -> str:
+    """The variable that holds the faces of an axis."""
+    return f"{axis}_bounds"
+
+
+def _periodic(dataset: xr.Dataset, names: list[str], source: str) -> list[bool]:
+    boundary = str(dataset.attrs.get("boundary", PERIODIC))
+    words = boundary.lower().split()
+    each = words * len(names) if len(words) == 1 else words
+    if len(each) != len(names) or not set(each) <= {PERIODIC, BOUNDED}:
+        raise InputError(
+            f"{source}: the attribute boundary is {boundary!r}; it must be 'periodic', 'bounded', "
+            f"or one of these for each of the axes {listed(names)}, separated by blanks."
+        )
+    return [word == PERIODIC for word in each]
+
+
+def _axis(dataset: xr.Dataset, name: str, periodic: bool, source: str) -> Axis:
+    centres = coordinate_of(dataset, name, source)
+    bounds = dataset[name].attrs.get("bounds", dataset[name].encoding.get("bounds"))
+    if bounds is None:
+        return Axis.from_centres(name, centres, periodic=periodic)
+    if bounds not in dataset.variables:
+        raise InputError(
+            f"coordinate {name!r} has its bounds in {bounds!r}, which the dataset does not hold."
+        )
+    faces = np.asarray(dataset[bounds].values, np.float64)
+    if faces.shape != (centres.size, 2) or not np.allclose(faces[1:, 0], faces[:-1, 1], rtol=1e-5):
+        raise InputError(
+            f"{bounds!r} must hold the lower and upper face of each of the {centres.size} cells "
+            f"along {name!r}, each cell beginning where the one before ends; its shape is "
+            f"{faces.shape}."
+        )
+    return Axis.from_faces(name, [*faces[:, 0], faces[-1, 1]], periodic=periodic)
 
 
 def check_grid(dataset: xr.Dataset, field: str, grid: Grid) -> None:
@@ -56,16 +100,16 @@ def check_grid(dataset: xr.Dataset, field: str, grid: Grid) -> None:
 
 def _agree(left: Axis, right: Axis) -> bool:
     # Bounds read from rounded centres carry the rounding: a thousandth of a cell is agreement.
-    slack = 1e-3 * left.cell_width
-    return (
-        left.num_cells == right.num_cells
-        and abs(left.lower - right.lower) < slack
-        and abs(left.upper - right.upper) < slack
-    )
+    if left.num_cells != right.num_cells or left.periodic != right.periodic:
+        return False
+    slack = 1e-3 * left.widths.min()
+    return bool(np.all(np.abs(left.faces - right.faces) < slack))
 
 
 def _spelled(grid: Grid, name: str) -> str:
     for axis in grid.axes:
         if axis.name == name:
-            return f"{axis.num_cells} cells on [{axis.lower:.10g}, {axis.upper:.10g}]"
+            uneven = "" if axis.is_uniform else " uneven"
+            ends = "" if axis.periodic else f" ({BOUNDED})"
+            return f"{axis.num_cells}{uneven} cells on [{axis.lower:.10g}, {axis.upper:.10g}]{ends}"
     return "no such axis"

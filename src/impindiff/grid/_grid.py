@@ -1,157 +1,84 @@
 """Cells in rows: a structured grid is the product of its axes.
 
-Fields live at cell centres and are arrays of the grid's shape, the first axis first. Every axis is
-periodic and uniform: the face after the last cell is the face before the first.
+Fields live at cell centres and are arrays of the grid's shape, the first axis first. Areas of faces
+and volumes of cells are products of a factor for each axis, so that a row of numbers along each
+axis is all the geometry there is.
 """
 
-from typing import Self, final
+from typing import Literal, Self, final
 
 import equinox as eqx
 import numpy as np
+from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
+from impindiff.grid._axis import Axis
 
-# Relative to a cell's width: steps that differ by more are not one spacing.
-_SPACING_RTOL = 1e-4
-
-
-@final
-class Axis(eqx.Module):
-    r"""One periodic axis of equal cells, $x_i = a + (i + 1/2)\,(b - a)/N$.
-
-    Args:
-        name: the coordinate's name, as in the data (`x`, `y`, `z`).
-        lower: position $a$ of the first cell's outer face.
-        upper: position $b$ of the last cell's outer face, in the same units.
-        num_cells: number of cells $N \ge 2$.
-
-    Raises: InputError if the interval is empty or not finite, or has fewer than two cells.
-    """
-
-    name: str = eqx.field(static=True)
-    lower: float = eqx.field(static=True, converter=float)
-    upper: float = eqx.field(static=True, converter=float)
-    num_cells: int = eqx.field(static=True)
-
-    def __check_init__(self) -> None:
-        """Refuse an axis on which no flux could be formed."""
-        if not (np.isfinite(self.lower) and np.isfinite(self.upper) and self.upper > self.lower):
-            raise InputError(
-                f"axis {self.name!r} runs from {self.lower} to {self.upper}: "
-                "give finite bounds, the upper one larger."
-            )
-        if self.num_cells < 2:
-            raise InputError(
-                f"axis {self.name!r} has {self.num_cells} cell(s): a periodic axis needs at "
-                "least 2. Leave the axis out for a problem that does not vary along it."
-            )
-
-    @property
-    def length(self) -> float:
-        """The period $b - a$."""
-        return self.upper - self.lower
-
-    @property
-    def cell_width(self) -> float:
-        """Distance between neighbouring faces, and between neighbouring centres."""
-        return self.length / self.num_cells
-
-    @property
-    def centres(self) -> np.ndarray:
-        """Cell centres, shape `(num_cells,)`, float64."""
-        return self.lower + (np.arange(self.num_cells) + 0.5) * self.cell_width
-
-    @classmethod
-    def from_centres(cls, name: str, centres: np.ndarray) -> Self:
-        """The axis whose cells have these centres, read from a file in float32 or float64.
-
-        The bounds are rounded to the digits that the centres hold: a bound of 0.1 comes back from
-        float32 as 0.1, not as 0.10000000149.
-
-        Raises: InputError if the centres do not increase, or not by equal steps.
-        """
-        given = np.asarray(centres)
-        if given.ndim != 1 or given.size < 2 or given.dtype.kind not in "fiu":
-            raise InputError(
-                f"coordinate {name!r} must be a list of at least 2 cell centres, as numbers; "
-                f"found {given.dtype} of shape {given.shape}."
-            )
-        centres = given.astype(np.float64)
-        if not np.all(np.isfinite(centres)):
-            at = int(np.argmin(np.isfinite(centres)))
-            raise InputError(f"coordinate {name!r} must be finite: entry {at} is {centres[at]}.")
-        steps = np.diff(centres)
-        if np.any(steps <= 0):
-            at = int(np.argmax(steps <= 0))
-            raise InputError(
-                f"coordinate {name!r} must increase: entry {at + 1} is {centres[at + 1]:g} after "
-                f"{centres[at]:g}. Sort the data along {name!r}."
-            )
-        width = (centres[-1] - centres[0]) / (centres.size - 1)
-        rounding = _rounding(centres)
-        worst = int(np.argmax(np.abs(steps - width)))
-        if abs(steps[worst] - width) > _SPACING_RTOL * width + rounding:
-            raise InputError(
-                f"coordinate {name!r} must be uniform: its mean spacing is {width:g}, but entries "
-                f"{worst} and {worst + 1} are {steps[worst]:g} apart. "
-                "Interpolate the data to equal cells."
-            )
-        digits = -int(np.ceil(np.log10(rounding)))
-
-        def tidy(bound: float) -> float:
-            # Not where it would move the cells: far from the origin, float32 holds few decimals.
-            shorter = round(float(bound), digits)
-            return shorter if abs(shorter - bound) < 0.01 * width else float(bound)
-
-        lower, upper = tidy(centres[0] - width / 2), tidy(centres[-1] + width / 2)
-        return cls(name, lower, upper, int(centres.size))
-
-
-def _rounding(centres: np.ndarray) -> float:
-    """Round-off of a spacing between these numbers, or of a bound drawn from them."""
-    # The values decide, not the dtype: a float32 file read into float64 is no more precise for it.
-    # Numbers stored in float32 are off by half its last digit, those computed in float64 by a few.
-    largest = np.abs(centres).max()
-    with np.errstate(over="ignore"):
-        if np.array_equal(centres, centres.astype(np.float32)):
-            return 2 * float(np.spacing(np.float32(largest)))
-    return 8 * float(np.spacing(largest))
+COORDINATES = ("cartesian", "cylindrical")
 
 
 @final
 class Grid(eqx.Module):
-    """A structured grid of one, two or three periodic axes.
+    r"""A structured grid of one, two or three axes.
 
     Args:
         axes: the axes in the order of the arrays' dimensions.
+        coordinates: "cartesian", or "cylindrical" for fields that do not vary around an axis of
+            symmetry: the first axis is then the distance $r \ge 0$ from it and the second, if there
+            is one, runs along it. A cell is a ring of volume $2\pi r\,\Delta r\,\Delta z$, a face
+            across $r$ has the area $2\pi r\,\Delta z$, and none at $r = 0$.
+        solid: obstacles, true where a cell is solid; an array of the grid's shape. Nothing passes
+            through the faces of a solid cell, and the value in it stays what it is.
 
-    Raises: InputError for no axis, more than three, or two of one name.
+    Static: grids compare and hash by what they are, and equal ones share a compilation.
+    Raises: InputError for no axis, more than three, or two of one name; for other coordinates, or
+        cylindrical ones whose first axis is periodic or reaches below zero, or with a third axis;
+        for a mask that is not of truth values, of another shape, or without a free cell.
     """
 
-    axes: tuple[Axis, ...] = eqx.field(static=True, converter=tuple)
+    axes: tuple[Axis, ...] = eqx.field(static=True)
+    coordinates: Literal["cartesian", "cylindrical"] = eqx.field(static=True)
+    # An array has no hash: the mask is kept as bytes, eight cells in each.
+    packed_solid: bytes | None = eqx.field(static=True)
 
-    def __check_init__(self) -> None:
-        """Refuse a grid that arrays cannot be laid out on."""
-        names = [axis.name for axis in self.axes]
-        if not 1 <= len(names) <= 3:
-            raise InputError(f"a grid has 1, 2 or 3 axes, found {len(names)}.")
-        if len(set(names)) != len(names):
-            raise InputError(f"each axis of a grid needs a name of its own, found {names}.")
+    def __init__(
+        self,
+        axes: tuple[Axis, ...] | list[Axis],
+        coordinates: Literal["cartesian", "cylindrical"] = "cartesian",
+        solid: ArrayLike | None = None,
+    ) -> None:
+        self.axes, self.coordinates = tuple(axes), coordinates
+        _check_axes(self.axes)
+        _check_coordinates(coordinates, self.axes)
+        self.packed_solid = None if solid is None else _packed(solid, self.shape)
 
     @classmethod
-    def uniform(cls, shape: tuple[int, ...], bounds: tuple[tuple[float, float], ...]) -> Self:
-        """A grid of axes `x`, `y`, `z` with the given numbers of cells and bounds.
+    def uniform(
+        cls,
+        shape: tuple[int, ...],
+        bounds: tuple[tuple[float, float], ...],
+        *,
+        periodic: bool | tuple[bool, ...] = False,
+    ) -> Self:
+        """A grid of axes `x`, `y`, `z` with the given numbers of equal cells and bounds.
 
-        Example: `Grid.uniform((128, 64), ((-1, 1), (0, 1)))`.
+        Args:
+            shape: number of cells along each axis.
+            bounds: lower and upper bound of each axis.
+            periodic: whether the axes are, one answer for all or one for each.
+
+        Example: `Grid.uniform((128, 64), ((-1, 1), (0, 1)), periodic=True)`.
         """
-        if len(shape) != len(bounds):
+        each = (periodic,) * len(shape) if isinstance(periodic, bool) else periodic
+        if not len(shape) == len(bounds) == len(each):
             raise InputError(
-                f"shape {shape} has {len(shape)} axes, bounds {bounds} has {len(bounds)}."
+                f"shape {shape} has {len(shape)} axes, bounds {bounds} has {len(bounds)}, periodic "
+                f"{periodic} has {len(each)}: give one entry for each axis."
             )
         if len(shape) > 3:
             raise InputError(f"a grid has 1, 2 or 3 axes, found {len(shape)}: shape {shape}.")
-        triples = zip("xyz", shape, bounds, strict=False)
-        return cls(tuple(Axis(name, *bound, num) for name, num, bound in triples))
+        parts = zip("xyz", shape, bounds, each, strict=False)
+        return cls(tuple(Axis(name, *bound, num, ring) for name, num, bound, ring in parts))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -170,14 +97,117 @@ class Grid(eqx.Module):
 
     @property
     def cell_widths(self) -> tuple[float, ...]:
-        """Cell width along each axis."""
+        """Mean cell width along each axis."""
         return tuple(axis.cell_width for axis in self.axes)
 
     @property
-    def cell_volume(self) -> float:
-        """Measure of one cell (all are equal)."""
-        return float(np.prod(self.cell_widths))
+    def solid(self) -> np.ndarray | None:
+        """True where a cell is solid; None where none is."""
+        if self.packed_solid is None:
+            return None
+        bits = np.unpackbits(np.frombuffer(self.packed_solid, np.uint8), count=self._num_cells)
+        return bits.astype(bool).reshape(self.shape)
 
     def centres(self) -> tuple[np.ndarray, ...]:
         """Coordinates of every cell centre, one array of the grid's shape for each axis."""
-        return tuple(np.meshgrid(*(axis.centres for axis in self.axes), indexing="ij"))
+        return _mesh(axis.centres for axis in self.axes)
+
+    def face_centres(self, axis: int) -> tuple[np.ndarray, ...]:
+        """Coordinates of the faces across one axis, all of them, the outer ones included.
+
+        Shapes: the grid's, with one more along the axis: a periodic axis has its first face twice.
+        """
+        return _mesh(a.faces if k == axis else a.centres for k, a in enumerate(self.axes))
+
+    def cell_volumes(self) -> np.ndarray:
+        """Volume of every cell, per unit of length along axes that the grid does not have."""
+        volumes = np.ones(self.shape)
+        for axis in range(self.num_axes):
+            volumes = volumes * self.spread(self.cell_measures(axis), axis)
+        return volumes
+
+    def cell_measures(self, axis: int) -> np.ndarray:
+        """Each cell's factor along one axis of its volume: the width, or the area of a ring."""
+        widths, centres = self.axes[axis].widths, self.axes[axis].centres
+        return 2 * np.pi * centres * widths if self.is_radial(axis) else widths
+
+    def face_measures(self, axis: int) -> np.ndarray:
+        """The factor along one axis of the area of each face across it: one, or a circumference.
+
+        The factors along the other axes are those of the cell that the face belongs to.
+        """
+        faces = self.axes[axis].faces
+        return 2 * np.pi * faces if self.is_radial(axis) else np.ones(faces.size)
+
+    def is_radial(self, axis: int) -> bool:
+        """Whether an axis is the distance from an axis of symmetry."""
+        return self.coordinates == "cylindrical" and axis == 0
+
+    def is_even(self, axis: int) -> bool:
+        """Whether all cells have one volume along an axis, and all faces across it one area."""
+        return self.axes[axis].is_uniform and not self.is_radial(axis)
+
+    def has_end(self, axis: int, side: int) -> bool:
+        """Whether the domain ends on a side of an axis: 0 is the lower, 1 the upper one.
+
+        It does not on a periodic axis, nor at the axis of symmetry, which no face separates.
+        """
+        on_symmetry = self.is_radial(axis) and side == 0 and self.axes[0].lower == 0
+        return not (self.axes[axis].periodic or on_symmetry)
+
+    def spread(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """Numbers along one axis, in a shape that goes with arrays of the grid's."""
+        return values.reshape([-1 if k == axis else 1 for k in range(self.num_axes)])
+
+    def across(self, axis: int) -> Self:
+        """The grid of a boundary: the axes but one. That of a single axis is a point, and is left.
+
+        Obstacles are left out, for they do not matter to where something is.
+        """
+        others = tuple(a for k, a in enumerate(self.axes) if k != axis)
+        if not others:
+            return self
+        return type(self)(others, self.coordinates if axis else "cartesian")
+
+    @property
+    def _num_cells(self) -> int:
+        return int(np.prod(self.shape))
+
+
+def _mesh(along) -> tuple[np.ndarray, ...]:
+    return tuple(np.meshgrid(*along, indexing="ij"))
+
+
+def _check_axes(axes: tuple[Axis, ...]) -> None:
+    """Refuse a grid that arrays cannot be laid out on."""
+    names = [axis.name for axis in axes]
+    if not 1 <= len(names) <= 3:
+        raise InputError(f"a grid has 1, 2 or 3 axes, found {len(names)}.")
+    if len(set(names)) != len(names):
+        raise InputError(f"each axis of a grid needs a name of its own, found {names}.")
+
+
+def _check_coordinates(coordinates: str, axes: tuple[Axis, ...]) -> None:
+    if coordinates not in COORDINATES:
+        raise InputError(f"coordinates {coordinates!r} are not one of {', '.join(COORDINATES)}.")
+    if coordinates == "cartesian":
+        return
+    radius = axes[0]
+    if radius.periodic or radius.lower < 0 or len(axes) > 2:
+        raise InputError(
+            "a cylindrical grid has the distance from the axis of symmetry as its first axis, and "
+            f"at most one more along it; found {len(axes)} axes, the first, {radius.name!r}, from "
+            f"{radius.lower:g}{' and periodic' * radius.periodic}. Begin it at 0 or above, not "
+            "periodic."
+        )
+
+
+def _packed(solid: ArrayLike, shape: tuple[int, ...]) -> bytes | None:
+    mask = np.asarray(solid)
+    if mask.shape != shape or mask.dtype != bool or mask.all():
+        raise InputError(
+            f"solid is an array of {mask.dtype} of shape {mask.shape} with {np.sum(mask != 0)} "
+            f"solid cells: it must hold truth values, have the grid's shape {shape} and leave a "
+            "cell free."
+        )
+    return np.packbits(mask).tobytes() if mask.any() else None

@@ -58,6 +58,7 @@ class Multigrid(AbstractPreconditioner):
             cells.
         sweeps: smoothing before and after the coarser grid, each.
         transposed: whether it is the transpose of what was built.
+        volumes: of the cells, where they differ.
 
     Diffusion alone is served well by one sweep and a V-cycle, which is symmetric where the operator
     is, as CG needs. Where advection carries more than diffusion between two cells, a coarse grid is
@@ -71,6 +72,7 @@ class Multigrid(AbstractPreconditioner):
     cycle: str = eqx.field(static=True, default="W")
     sweeps: int = eqx.field(static=True, default=2)
     transposed: bool = eqx.field(static=True, default=False)
+    volumes: Field | None = None
 
     def __check_init__(self) -> None:
         """Refuse cycles that are not there."""
@@ -89,6 +91,7 @@ class Multigrid(AbstractPreconditioner):
         *,
         cycle: str = "W",
         sweeps: int = 2,
+        volumes: np.ndarray | None = None,
     ) -> Self:
         """Set up the grids; costs about as much as a few cycles. Not differentiated.
 
@@ -99,14 +102,23 @@ class Multigrid(AbstractPreconditioner):
                 is coarsened only when those have caught up.
             cycle: see `Multigrid`.
             sweeps: see `Multigrid`.
+            volumes: of the cells, where they differ: what leaves one enters another only per unit
+                of time, not of volume and time, and equations are taken apart by what is exchanged.
         """
         spacing = (1.0,) * len(shape) if spacing is None else spacing
 
+        weights = None
+        if volumes is not None:
+            # Of mean one: coefficients keep their size.
+            dtype = jax.tree.leaves(stencils)[0].dtype
+            weights = jnp.asarray(volumes / volumes.mean(), dtype)
+
         def build(stencil: Stencil) -> Hierarchy:
-            return _build(jax.lax.stop_gradient(stencil), shape, spacing)
+            whole = stencil if weights is None else stencil.scaled(weights)
+            return _build(jax.lax.stop_gradient(whole), shape, spacing)
 
         hierarchies = jax.tree.map(build, stencils, is_leaf=lambda s: isinstance(s, Stencil))
-        return cls(hierarchies, cycle, sweeps)
+        return cls(hierarchies, cycle, sweeps, volumes=weights)
 
     def apply(self, vector: Vector) -> Vector:
         """One cycle from zero."""
@@ -117,10 +129,14 @@ class Multigrid(AbstractPreconditioner):
 
     def transpose(self) -> Self:
         """The transposed cycle, on the same grids."""
-        return type(self)(self.hierarchies, self.cycle, self.sweeps, not self.transposed)
+        return type(self)(
+            self.hierarchies, self.cycle, self.sweeps, not self.transposed, self.volumes
+        )
 
     def _cycle(self, vector: Vector) -> Vector:
         def one(residual: Field, hierarchy: Hierarchy) -> Field:
+            if self.volumes is not None:
+                residual = self.volumes * residual
             return _Cycle(hierarchy, self.cycle == "W", self.sweeps).visit(0, residual)
 
         return jax.tree.map(one, vector, self.hierarchies)

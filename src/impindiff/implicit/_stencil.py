@@ -63,6 +63,11 @@ class Stencil(eqx.Module):
         )
         return Stencil(self.centre, sides)
 
+    def scaled(self, factor: Coefficient) -> "Stencil":
+        """The stencil of the map times a factor for each cell."""
+        sides = tuple((factor * lower, factor * upper) for lower, upper in self.sides)
+        return Stencil(factor * self.centre, sides)
+
     def shifted_identity(self, weight: Float[Array, ""] | float) -> "Stencil":
         r"""The stencil of $I - w S$, the operator of an implicit step."""
         sides = tuple((-weight * lower, -weight * upper) for lower, upper in self.sides)

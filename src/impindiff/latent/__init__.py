@@ -3,6 +3,7 @@
 from impindiff.latent._field import (
     AbstractLatent,
     evaluate_latents,
+    is_evaluated,
     is_latent,
     latent_values,
     latents_of,
@@ -16,6 +17,7 @@ __all__ = [
     "Parameter",
     "SineField",
     "evaluate_latents",
+    "is_evaluated",
     "is_latent",
     "latent_values",
     "latents_of",

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from impindiff._types import Scalar
-from impindiff.grid import Grid
+from impindiff.grid import AbstractCoefficient, Grid, is_coefficient
 
 T = TypeVar("T")
 
 
-class AbstractLatent(eqx.Module):
+class AbstractLatent(AbstractCoefficient):
     """A learned coefficient.
 
     Attributes:
@@ -26,11 +26,6 @@ class AbstractLatent(eqx.Module):
     """
 
     names: eqx.AbstractVar[tuple[str, ...]]
-
-    @property
-    @abc.abstractmethod
-    def is_steady(self) -> bool:
-        """Whether the field is the same at all times, and so evaluated once for a whole rollout."""
 
     @abc.abstractmethod
     def evaluate(self, grid: Grid, time: Scalar | None = None) -> Float[Array, "..."]:
@@ -46,14 +41,19 @@ def is_latent(node: object) -> bool:
 
 
 def evaluate_latents(tree: T, grid: Grid, time: Scalar | None = None) -> T:
-    """The PyTree with latents replaced by their values: the steady ones, or all at a time."""
+    """The PyTree with coefficients replaced by their values: the steady ones, or all at a time."""
 
     def evaluate(node):
-        if is_latent(node) and (node.is_steady or time is not None):
+        if is_coefficient(node) and (node.is_steady or time is not None):
             return node.evaluate(grid, time)
         return node
 
-    return jax.tree.map(evaluate, tree, is_leaf=is_latent)
+    return jax.tree.map(evaluate, tree, is_leaf=is_coefficient)
+
+
+def is_evaluated(tree: PyTree) -> bool:
+    """Whether nothing in a PyTree waits for a time."""
+    return not any(map(is_coefficient, jax.tree.leaves(tree, is_leaf=is_coefficient)))
 
 
 def latents_of(tree: PyTree) -> list[AbstractLatent]:

@@ -2,7 +2,9 @@ r"""A neural field with sine activations, periodic where its grid is.
 
 Coordinates enter as $\sin$ and $\cos$ of one turn along each periodic axis, so that the field and
 all its derivatives match across the boundary whatever the weights: what is known of the domain is
-not left to be learned.
+not left to be learned. Along an axis that has ends they enter as those of half a turn, from a
+quarter before to a quarter after the middle: a scaled position on which the two ends are as far
+apart as can be, in as many numbers, so that one network serves either kind of axis.
 """
 
 from functools import partial
@@ -48,7 +50,8 @@ def _draw(
 class SineField(AbstractLatent):
     r"""A steady field of one or more components as a sine-activated network (SIREN).
 
-    $z_0 = (\sin\phi_a, \cos\phi_a)_a$ with $\phi_a$ one turn along axis $a$;
+    $z_0 = (\sin\phi_a, \cos\phi_a)_a$ with $\phi_a$ one turn along a periodic axis $a$, half a turn
+    along any other;
     $z_{k+1} = \sin(\omega_0 (W_k z_k + b_k))$; the value is $m + r\,(W z + b)$ with the midpoint
     $m$ and half-width $r$ of the output range, both learned, one for each component.
 
@@ -130,9 +133,10 @@ class SineField(AbstractLatent):
 
 
 def _turns(grid: Grid) -> np.ndarray:
-    """Sine and cosine of one turn along each axis, shape `(num_cells, 2 * num_axes)`."""
+    """Sine and cosine of the turn along each axis, shape `(num_cells, 2 * num_axes)`."""
     waves = []
     for axis, centres in zip(grid.axes, grid.centres(), strict=True):
-        angle = 2 * np.pi * (centres.ravel() - axis.lower) / axis.length
+        along = (centres.ravel() - axis.lower) / axis.length
+        angle = 2 * np.pi * along if axis.periodic else np.pi * (along - 0.5)
         waves += [np.sin(angle), np.cos(angle)]
     return np.stack(waves, axis=-1)

@@ -24,7 +24,8 @@ def made_up_problem(
     else:
         velocity = config.system.velocity
         names = velocity.names if isinstance(velocity, SineFieldTable) else velocity
-        grid = Grid(tuple(Axis(name, 0.0, 1.0, _CELLS) for name in "xyz"[: len(names)]))
+        axes = "xyz"[: len(names)]
+        grid = Grid([Axis(name, 0.0, 1.0, _CELLS, periodic=True) for name in axes])
     system = cast(build_system(config, grid), jnp.dtype(dtype))
     field, times = config.data.field, tuple(sorted(config.data.train_times))
     random = np.random.default_rng(config.seed)

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from impindiff.grid import Grid
+from impindiff.systems._boundaries import Given
 from impindiff.systems._system import System
 from impindiff.terms import Advection, Diffusion
 
@@ -12,8 +13,9 @@ def advection_diffusion(
     velocity: Any,
     diffusivity: Any,
     *,
-    scheme: Literal["upwind", "central"] = "upwind",
+    scheme: Literal["upwind", "central", "limited"] = "upwind",
     field: str = "concentration",
+    boundaries: Given | None = None,
 ) -> System:
     r"""$\partial_t u = -\nabla\cdot(\mathbf v\,u) + \nabla\cdot(D\,\nabla u)$.
 
@@ -21,7 +23,9 @@ def advection_diffusion(
         grid: of one, two or three dimensions.
         velocity: see `impindiff.terms.Advection`.
         diffusivity: see `impindiff.terms.Diffusion`.
-        scheme: advection scheme, `upwind` or `central`.
+        scheme: advection scheme, see `impindiff.terms.Advection`.
         field: the name of $u$, as in the data.
+        boundaries: for each axis that is not periodic the conditions at its ends, see `System`.
     """
-    return System(grid, {field: [Advection(velocity, scheme), Diffusion(diffusivity)]})
+    terms = [Advection(velocity, scheme), Diffusion(diffusivity)]
+    return System(grid, {field: terms}, {field: boundaries or {}})

@@ -1,9 +1,12 @@
-"""Conservative finite-volume terms."""
+"""Conservative finite-volume terms, and the conditions at the domain's ends."""
 
 from impindiff.implicit import Stencil
 from impindiff.terms._advection import Advection
+from impindiff.terms._boundary_face import AbstractBoundary, BoundaryFace
+from impindiff.terms._conditions import Dirichlet, Inflow, Neumann, NoFlux, Outflow, Robin
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
+from impindiff.terms._face_velocity import FaceVelocity
 from impindiff.terms._linearised import Assembled
 from impindiff.terms._preconditioners import (
     Preconditioning,
@@ -14,17 +17,32 @@ from impindiff.terms._preconditioners import (
     multigrid,
 )
 from impindiff.terms._source import Source
-from impindiff.terms._term import AbstractSource, AbstractTerm, AbstractTwoPointFlux
+from impindiff.terms._term import (
+    AbstractCorrectedFlux,
+    AbstractSource,
+    AbstractTerm,
+    AbstractTwoPointFlux,
+)
 
 __all__ = [
+    "AbstractBoundary",
+    "AbstractCorrectedFlux",
     "AbstractSource",
     "AbstractTerm",
     "AbstractTwoPointFlux",
     "Advection",
     "Assembled",
+    "BoundaryFace",
     "Diffusion",
+    "Dirichlet",
     "FaceFluxes",
+    "FaceVelocity",
+    "Inflow",
+    "Neumann",
+    "NoFlux",
+    "Outflow",
     "Preconditioning",
+    "Robin",
     "Source",
     "Stencil",
     "block_jacobi",

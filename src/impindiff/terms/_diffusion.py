@@ -6,11 +6,20 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.implicit import neighbour
+from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
+from impindiff.terms._metric import (
+    as_metric,
+    between_centres,
+    cells_at,
+    end_distance,
+    extrapolated,
+)
 from impindiff.terms._term import AbstractTwoPointFlux
 
 
@@ -19,10 +28,13 @@ class Diffusion(AbstractTwoPointFlux):
     r"""Fickian diffusion, $\nabla\cdot(D\,\nabla u)$.
 
     Args:
-        diffusivity: $D \ge 0$ at cell centres: a number, an array of the grid's shape, or a
-            learned field.
+        diffusivity: $D \ge 0$ at cell centres: a number, an array of the grid's shape, a function
+            `f(t, x, ...)` or a learned field.
 
-    Accuracy: second order in the cell width for smooth $D$.
+    At a face stands the harmonic mean of its two cells, weighted by the way through either; at an
+    outer face what the two cells before it lead to, at most twice and at least half of the last.
+
+    Accuracy: second order in the cell width for smooth $D$ and smoothly stretched cells.
     Raises: InputError for a known value that is negative or not finite, or an array of another
         shape.
     Reference: Patankar (1980), section 4.2, for the harmonic face mean.
@@ -41,20 +53,33 @@ class Diffusion(AbstractTwoPointFlux):
 
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """See `AbstractTwoPointFlux.face_coefficients`."""
+        here, between = self._on(grid), between_centres(grid, axis)
+        distance = as_metric(between.distance, here)
+        if here.ndim == 0:
+            at_face = here
+        else:
+            above = neighbour(here, axis, +1)
+            # Harmonic, not arithmetic: beside a near-impermeable cell the arithmetic mean stays
+            # half open and leaks through what should be a wall.
+            total = as_metric(between.above, here) * here + as_metric(between.below, here) * above
+            at_face = jnp.where(total == 0, 0, here * above / jnp.where(total == 0, 1, total))
+        conductance = at_face / distance
+        return conductance, -conductance
+
+    def boundary_face(self, grid: Grid, axis: int, side: int) -> BoundaryFace:
+        """See `AbstractTwoPointFlux.boundary_face`."""
+        here, distance = self._on(grid), end_distance(grid, axis, side)
+        at_face = here
+        if here.ndim:
+            nearest = here[cells_at(grid, axis, side)]
+            at_face = jnp.clip(extrapolated(here, grid, axis, side), nearest / 2, 2 * nearest)
+        return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
+
+    def _on(self, grid: Grid) -> Float[Array, "..."]:
         shape = jnp.shape(self.diffusivity)
         if shape not in ((), grid.shape):
             raise InputError(
                 f"the diffusivity has shape {shape}: it must be one number or of the grid's "
                 f"shape {grid.shape}."
             )
-        here = jnp.asarray(self.diffusivity)
-        if shape == ():
-            at_face = here
-        else:
-            above = neighbour(here, axis, +1)
-            total = here + above
-            # Harmonic, not arithmetic: beside a near-impermeable cell the arithmetic mean stays
-            # half open and leaks through what should be a wall.
-            at_face = jnp.where(total == 0, 0, 2 * here * above / jnp.where(total == 0, 1, total))
-        conductance = at_face / grid.cell_widths[axis]
-        return conductance, -conductance
+        return jnp.asarray(self.diffusivity)

@@ -1,5 +1,6 @@
 r"""Fluxes that are linear in the two cells of each face, and their divergence as one stencil."""
 
+from collections.abc import Sequence
 from typing import Self, final
 
 import equinox as eqx
@@ -7,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from impindiff.grid import Grid
 from impindiff.implicit import Stencil, neighbour
+from impindiff.terms._metric import as_metric, cells_at, flux_length, open_faces, volume_factor
 
 FaceCoefficients = tuple[Float[Array, "..."], Float[Array, "..."]]
 
@@ -17,8 +20,12 @@ class FaceFluxes(eqx.Module):
     r"""The flux $f = a\,u_\mathrm{lower} + b\,u_\mathrm{upper}$ through every face.
 
     Attributes:
-        along: for each axis the pair $(a, b) / \Delta x$ at the upper face of every cell, of the
-            grid's shape.
+        along: for each axis the pair $(a, b)$ at the upper face of every cell, times the face's
+            area and over the mean of the cells' volumes, of the grid's shape.
+        grid: where.
+
+    On an axis that has ends no face lies between the last cell and the first. Its place is taken by
+    the two outer faces: $a\,u_\mathrm{last}$ passes the upper one, $b\,u_\mathrm{first}$ the lower.
 
     What a step is differentiated with respect to: the gradient for a coefficient is $u$ times the
     *difference* of the adjoint between the two cells. In terms of the stencil's coefficients that
@@ -27,17 +34,81 @@ class FaceFluxes(eqx.Module):
     """
 
     along: tuple[FaceCoefficients, ...]
+    grid: Grid
+
+    @classmethod
+    def inside(cls, grid: Grid, coefficients: Sequence[FaceCoefficients]) -> Self:
+        """From $(a, b)$ per unit of area on each axis; solid cells and ends let nothing pass."""
+        pairs = [
+            (through_faces(grid, axis, below), through_faces(grid, axis, above))
+            for axis, (below, above) in enumerate(coefficients)
+        ]
+        return cls(tuple(pairs), grid)
+
+    def with_end(self, axis: int, side: int, slope: Float[Array, "..."] | float) -> Self:
+        """With the outward flux `slope * u` per unit of area through the outer faces of one end."""
+        factor = self._end_area(axis, side) / float(self.grid.cell_measures(axis).mean())
+        last, (below, above) = cells_at(self.grid, axis, 1), self.along[axis]
+        through = self._beside_free_cells(slope, axis, side) * factor
+        if side:
+            below = below.at[last].add(jnp.asarray(through, below.dtype))
+        else:
+            above = above.at[last].add(jnp.asarray(-through, above.dtype))
+        return eqx.tree_at(lambda fluxes: fluxes.along[axis], self, (below, above))
+
+    def end_rate(
+        self, axis: int, side: int, outward: Float[Array, "..."] | float
+    ) -> Float[Array, "..."]:
+        """The rate of change by a given outward flux through the outer faces of one end."""
+        measure = float(self.grid.cell_measures(axis)[-side])
+        lost = self._beside_free_cells(outward, axis, side) * self._end_area(axis, side) / measure
+        return jnp.zeros(self.grid.shape, lost.dtype).at[cells_at(self.grid, axis, side)].set(-lost)
 
     def stencil(self) -> Stencil:
-        r"""The rate of change $-\sum (f_\mathrm{out} - f_\mathrm{in}) / \Delta x$ as one map."""
+        r"""The rate of change $-\sum (f_\mathrm{out} - f_\mathrm{in}) / V$ as one map."""
         centre = jnp.asarray(0.0)  # weakly typed: the coefficients keep their precision
         sides = []
         for axis, (below, above) in enumerate(self.along):
             # The upper face of cell i is the lower face of cell i + 1, with the same flux.
-            centre = centre + neighbour(above, axis, -1) - below
-            sides.append((neighbour(below, axis, -1), -above))
+            own = neighbour(above, axis, -1) - below
+            if not self.grid.axes[axis].periodic:
+                below, above = (self._without_ends(flux, axis) for flux in (below, above))
+            pair = (neighbour(below, axis, -1), -above)
+            factor = volume_factor(self.grid, axis)
+            if factor is not None:
+                own, *pair = (as_metric(factor, part) * part for part in (own, *pair))
+            centre = centre + own
+            sides.append(tuple(pair))
         return Stencil(centre, tuple(sides))
 
     def __add__(self, other: Self) -> Self:
         """The sum of two fluxes."""
         return jax.tree.map(jnp.add, self, other)
+
+    def _end_area(self, axis: int, side: int) -> float:
+        return float(self.grid.face_measures(axis)[-side])
+
+    def _beside_free_cells(
+        self, flux: Float[Array, "..."] | float, axis: int, side: int
+    ) -> Float[Array, "..."]:
+        solid, flux = self.grid.solid, jnp.asarray(flux)
+        return flux if solid is None else jnp.where(solid[cells_at(self.grid, axis, side)], 0, flux)
+
+    def _without_ends(self, flux: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+        inside = jax.lax.slice_in_dim(flux, 0, flux.shape[axis] - 1, axis=axis)
+        nothing = jnp.zeros_like(flux[cells_at(self.grid, axis, 1)])
+        return jnp.concatenate([inside, nothing], axis)
+
+
+def through_faces(grid: Grid, axis: int, flux: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A flux per unit of area, times the area and over the mean volume; zero at closed faces."""
+    whole = jnp.broadcast_to(flux / as_metric(flux_length(grid, axis), flux), grid.shape)
+    passable = open_faces(grid, axis)
+    return whole if passable is None else jnp.where(passable, whole, 0)
+
+
+def rate_of(grid: Grid, axis: int, flux: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The rate of change by a flux per unit of area through the inner faces across an axis."""
+    through = through_faces(grid, axis, flux)
+    rate, factor = neighbour(through, axis, -1) - through, volume_factor(grid, axis)
+    return rate if factor is None else as_metric(factor, rate) * rate

@@ -1,10 +1,11 @@
 """The stencils of a right-hand side: its own, or those of its Jacobian, probed."""
 
 from collections.abc import Mapping
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
+import numpy as np
 
 from impindiff._types import State, Tendency
 from impindiff.implicit import Stencil, probe
@@ -26,30 +27,60 @@ class Assembled(Protocol):
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Cell widths, an axis each."""
+        """Mean cell widths, an axis each."""
         ...
+
+    @property
+    def volumes(self) -> np.ndarray | None:
+        """Volumes of the cells; None where all are equal."""
+        ...
+
+    @property
+    def mode_kinds(self) -> Mapping[str, tuple[str, ...]]:
+        """For each field what each axis ends in, see `impindiff.implicit.Spectral`."""
+        ...
+
+
+@runtime_checkable
+class Corrected(Protocol):
+    """A right-hand side that names a linear one like it, which serves for preconditioning."""
+
+    linear_part: Any
 
 
 @final
 class ProbedJacobian(eqx.Module):
-    """What each field does to itself in a right-hand side near a state; cells taken for cubes."""
+    """What each field does to itself in a right-hand side near a state; cells taken for cubes.
+
+    Axes are taken for periodic by what needs to know. Where they are not, coefficients that are
+    zero across the boundary say so to all else.
+    """
 
     stencils: dict[str, Stencil]
     shape: tuple[int, ...] = eqx.field(static=True)
     spacing: tuple[float, ...] = eqx.field(static=True)
+    volumes: None = None
+
+    @property
+    def mode_kinds(self) -> Mapping[str, tuple[str, ...]]:
+        """See `Assembled`."""
+        return dict.fromkeys(self.stencils, ("periodic",) * len(self.shape))
 
 
 def linearised(tendency: Tendency, state: State) -> Assembled:
     r"""The stencils of $\partial F/\partial u$, field by field.
 
     Args:
-        tendency: the right-hand side. One that is not `Assembled` is linearised at the state and
-            its coefficients found by coloured products, see `impindiff.implicit.probe`; what
-            reaches beyond face neighbours is misread, which costs iterations and nothing else.
+        tendency: the right-hand side. One that is neither `Assembled` nor names such a one is
+            linearised at the state and its coefficients found by coloured products, see
+            `impindiff.implicit.probe`; what reaches beyond face neighbours is misread, which costs
+            iterations and nothing else.
         state: where to linearise.
 
     Raises: ValueError for fields of different shapes.
     """
+    if isinstance(tendency, Corrected):
+        tendency = tendency.linear_part
     if isinstance(tendency, Assembled):
         return tendency
     _, product = jax.linearize(tendency, jax.lax.stop_gradient(state))

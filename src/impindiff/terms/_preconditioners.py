@@ -11,7 +11,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex
+from jaxtyping import Array, Inexact
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State, Tendency
@@ -23,9 +23,12 @@ from impindiff.implicit import (
     Multigrid,
     Spectral,
     Stencil,
+    eigenvalues,
     probe,
 )
 from impindiff.terms._linearised import linearised
+
+PERIODIC = "periodic"
 
 Preconditioning = Callable[[Tendency, Scalar, State], AbstractPreconditioner]
 """Makes the preconditioner of a step from its right-hand side, the weight $w$ and a state."""
@@ -59,18 +62,22 @@ def block_jacobi(tendency: Tendency, weight: Scalar, state: State) -> BlockJacob
 def fourier(tendency: Tendency, weight: Scalar, state: State) -> Spectral:
     r"""The inverse of $I - w \bar S$, each coefficient replaced by its mean: for stiff steps.
 
-    Exact where coefficients are constant. Where they vary by a factor of a few, the number of
+    Exact where coefficients are constant and the conditions at all ends give values or gradients.
+    Where coefficients vary by a factor of a few, as they also do on stretched axes, the number of
     iterations depends on how much they vary and not on the step or the grid; where they jump by
-    orders of magnitude it is no help.
+    orders of magnitude it is no help. Of a flow along an axis with ends it sees nothing.
     """
     parts = linearised(tendency, state)
+    periodic = {name: PERIODIC in kinds for name, kinds in parts.mode_kinds.items()}
 
-    def symbol(stencil: Stencil | None) -> Array:
+    def symbol(name: str, stencil: Stencil | None) -> Array:
         if stencil is None:
-            return jnp.ones((), jnp.result_type(weight, jnp.complex64))
-        return 1 - weight * mean_symbol(stencil, parts.shape)
+            dtype = jnp.complex64 if periodic[name] else jnp.float32
+            return jnp.ones((), jnp.result_type(weight, dtype))
+        return 1 - weight * mean_symbol(stencil, parts.shape, parts.mode_kinds[name])
 
-    return Spectral(jax.lax.stop_gradient({n: symbol(s) for n, s in parts.stencils.items()}))
+    symbols = {name: symbol(name, stencil) for name, stencil in parts.stencils.items()}
+    return Spectral(jax.lax.stop_gradient(symbols), dict(parts.mode_kinds))
 
 
 # Kept, for a stepper with another function of the same work would be compiled again.
@@ -127,7 +134,14 @@ def multigrid(cycle: str = "W", sweeps: int = 2) -> Preconditioning:
             return stencil.shifted_identity(weight)
 
         operators = {name: shifted(stencil) for name, stencil in parts.stencils.items()}
-        return Multigrid.build(operators, parts.shape, parts.spacing, cycle=cycle, sweeps=sweeps)
+        return Multigrid.build(
+            operators,
+            parts.shape,
+            parts.spacing,
+            cycle=cycle,
+            sweeps=sweeps,
+            volumes=parts.volumes,
+        )
 
     return make
 
@@ -143,14 +157,36 @@ def _parts(
     return lower, shifted.centre, upper
 
 
-def mean_symbol(stencil: Stencil, shape: tuple[int, ...]) -> Complex[Array, "..."]:
-    """Eigenvalues of a stencil with each coefficient's mean, in the layout of `rfftn`."""
+def mean_symbol(
+    stencil: Stencil, shape: tuple[int, ...], kinds: tuple[str, ...]
+) -> Inexact[Array, "..."]:
+    """Eigenvalues of a stencil with each coefficient's mean, in the layout that `Spectral` takes.
+
+    Args:
+        stencil: the stencil.
+        shape: the grid's.
+        kinds: what each axis ends in.
+    """
     symbol = jnp.mean(stencil.centre)
+    last = max((axis for axis, kind in enumerate(kinds) if kind == PERIODIC), default=None)
     for axis, (lower, upper) in enumerate(stencil.sides):
-        last = axis == len(shape) - 1
-        turns = np.fft.rfftfreq(shape[axis]) if last else np.fft.fftfreq(shape[axis])
-        along = [-1 if a == axis else 1 for a in range(len(shape))]
-        dtype = jnp.result_type(lower, jnp.complex64)
-        wave = jnp.asarray(np.exp(2j * np.pi * turns.reshape(along)), dtype)
-        symbol = symbol + jnp.mean(lower) * wave.conj() + jnp.mean(upper) * wave
+        cells, place = shape[axis], [-1 if a == axis else 1 for a in range(len(shape))]
+        if kinds[axis] == PERIODIC:
+            turns = np.fft.rfftfreq(cells) if axis == last else np.fft.fftfreq(cells)
+            dtype = jnp.result_type(lower, jnp.complex64)
+            wave = jnp.asarray(np.exp(2j * np.pi * turns.reshape(place)), dtype)
+            symbol = symbol + jnp.mean(lower) * wave.conj() + jnp.mean(upper) * wave
+            continue
+        # Between two cells, of which there are one less than cells.
+        coupling = (jnp.mean(lower) + jnp.mean(upper)) / 2 * cells / max(cells - 1, 1)
+        # A cell at an end has one coupling less than others, or one more where a value is held at
+        # half the distance; their mean, which holds these, is brought to that of a cell inside.
+        excess = sum(1 if word == "dirichlet" else -1 for word in _both_ends(kinds[axis]))
+        second = jnp.asarray(eigenvalues(kinds[axis], cells).reshape(place), coupling.dtype)
+        symbol = symbol + coupling * (second + 2 + excess / cells)
     return symbol
+
+
+def _both_ends(kind: str) -> tuple[str, str]:
+    lower, _, upper = kind.partition("-")
+    return lower, upper or lower

@@ -12,10 +12,11 @@ from impindiff.terms._term import AbstractSource
 
 @final
 class Source(AbstractSource):
-    """A given rate of production, $s(x)$ per unit of volume and time.
+    """A given rate of production, $s(t, x)$ per unit of volume and time.
 
     Args:
-        strength: a number, an array of the grid's shape, or a learned field.
+        strength: a number, an array of the grid's shape, a function of `t` and `x`, `y`, `z`, or a
+            learned field.
 
     Raises: InputError for an array of another shape.
     """

@@ -1,18 +1,19 @@
 """What a term of a conservation law is.
 
 A term does not care where its coefficients come from: by the time it computes, every learned field
-has been evaluated to an array.
+and every formula has been evaluated to an array.
 """
 
 import abc
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.implicit import Stencil
-from impindiff.terms._face_fluxes import FaceCoefficients, FaceFluxes
+from impindiff.terms._boundary_face import BoundaryFace
+from impindiff.terms._face_fluxes import FaceCoefficients, FaceFluxes, rate_of
 
 
 class AbstractTerm(eqx.Module):
@@ -23,29 +24,55 @@ class AbstractTwoPointFlux(AbstractTerm):
     r"""A conservative term whose flux is linear in the two cells that share a face.
 
     $f = a\,u_\mathrm{lower} + b\,u_\mathrm{upper}$ at every face, and the cell's rate of change is
-    $-\sum_\mathrm{axes} (f_\mathrm{out} - f_\mathrm{in}) / \Delta x$. Each face's flux is computed
-    once: what leaves a cell enters its neighbour, and the total is conserved by construction.
+    $-\sum (f_\mathrm{out} A_\mathrm{out} - f_\mathrm{in} A_\mathrm{in}) / V$. Each face's flux is
+    computed once: what leaves a cell enters its neighbour, and the total is conserved by
+    construction.
     """
 
     @abc.abstractmethod
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
-        """The pair $(a, b)$ at the upper face of every cell along an axis."""
+        """The pair $(a, b)$ at the upper face of every cell along an axis.
+
+        What it is at the last cells matters only on a periodic axis.
+        """
+
+    def boundary_face(self, grid: Grid, axis: int, side: int) -> BoundaryFace:
+        """The flux through the outer faces at one end of an axis: 0 is the lower, 1 the upper."""
+        raise InputError(
+            f"{type(self).__name__} does not say what passes an outer face: give it a method "
+            "boundary_face(grid, axis, side), or use it on periodic axes only."
+        )
 
     def fluxes(self, grid: Grid) -> FaceFluxes:
-        """The coefficients at all faces, evaluated."""
-
-        def along(axis: int, width: float) -> FaceCoefficients:
-            below, above = self.face_coefficients(grid, axis)
-            return (
-                jnp.broadcast_to(below / width, grid.shape),
-                jnp.broadcast_to(above / width, grid.shape),
-            )
-
-        return FaceFluxes(tuple(along(axis, w) for axis, w in enumerate(grid.cell_widths)))
+        """The coefficients at all faces between cells, evaluated."""
+        each = [self.face_coefficients(grid, axis) for axis in range(grid.num_axes)]
+        return FaceFluxes.inside(grid, each)
 
     def stencil(self, grid: Grid) -> Stencil:
-        """The term as one linear map, its coefficients evaluated."""
+        """The term as one linear map, its coefficients evaluated; ends let nothing pass."""
         return self.fluxes(grid).stencil()
+
+
+class AbstractCorrectedFlux(AbstractTwoPointFlux):
+    """A flux with a part beyond its two cells, or not linear in them: what corrects the linear one.
+
+    The linear part is what an implicit step is preconditioned by, and passes outer faces alone.
+    """
+
+    @property
+    @abc.abstractmethod
+    def is_linear(self) -> bool:
+        """Whether there is nothing to correct."""
+
+    @abc.abstractmethod
+    def correction(self, grid: Grid, axis: int, field: Float[Array, "..."]) -> Float[Array, "..."]:
+        """What is added to the linear flux at the upper face of every cell."""
+
+    def corrected_rate(self, grid: Grid, field: Float[Array, "..."]) -> Float[Array, "..."]:
+        """What the correction does to the field."""
+        axes = range(grid.num_axes)
+        first, *others = (rate_of(grid, k, self.correction(grid, k, field)) for k in axes)
+        return sum(others, start=first)
 
 
 class AbstractSource(AbstractTerm):

@@ -1,0 +1,195 @@
+"""Boundary conditions of a system: that there is one wherever it is needed, and what they do."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from impindiff._errors import InputError
+from impindiff._types import Scalar
+from impindiff.grid import Function, Grid, is_coefficient
+from impindiff.latent import latent_values
+from impindiff.terms import AbstractBoundary, AbstractTerm, AbstractTwoPointFlux, FaceFluxes
+
+SIDES = ("lower", "upper")
+
+Ends = tuple[tuple[AbstractBoundary | None, AbstractBoundary | None], ...]
+"""For each axis the conditions at its lower and its upper end; None where the domain has no end."""
+
+Given = Mapping[str, AbstractBoundary | Sequence[AbstractBoundary]]
+"""As users write them: for an axis by name one condition for all its ends, or one for each."""
+
+
+def fluxes_among(terms: Sequence[AbstractTerm]) -> list[AbstractTwoPointFlux]:
+    """The terms that move something through faces."""
+    return [term for term in terms if isinstance(term, AbstractTwoPointFlux)]
+
+
+def check_boundaries(
+    grid: Grid, equations: Mapping[str, Sequence[AbstractTerm]], given: Mapping[str, Given] | None
+) -> dict[str, Ends]:
+    """The conditions of each field, at both ends of each axis.
+
+    Raises: InputError for a condition that is missing, superfluous or none at all.
+    """
+    given = given or {}
+    if strange := [field for field in given if field not in equations]:
+        raise InputError(
+            f"boundaries name the field {strange[0]!r}, which has no equation; there are "
+            f"{', '.join(map(repr, equations))}."
+        )
+    return {
+        field: _ends(grid, field, bool(fluxes_among(terms)), given.get(field, {}))
+        for field, terms in equations.items()
+    }
+
+
+def _ends(grid: Grid, field: str, moves: bool, given: Given) -> Ends:
+    if strange := [name for name in given if name not in grid.names]:
+        raise InputError(
+            f"boundaries of {field!r} name the axis {strange[0]!r}; the grid has "
+            f"{', '.join(map(repr, grid.names))}."
+        )
+    if given and not moves:
+        raise InputError(
+            f"{field!r} has boundary conditions, but no term that moves it through faces: leave "
+            "them out."
+        )
+    if not moves:
+        return ((None, None),) * grid.num_axes
+    return tuple(_pair(grid, field, axis, given.get(name)) for axis, name in enumerate(grid.names))
+
+
+def _pair(grid: Grid, field: str, axis: int, given: Any) -> Any:
+    name, needed = grid.names[axis], [grid.has_end(axis, side) for side in (0, 1)]
+    if given is None:
+        listed = []
+    elif isinstance(given, AbstractBoundary):
+        listed = [given] * max(sum(needed), 1)
+    else:
+        listed = list(given) if isinstance(given, Sequence) else [given]
+    if strange := [one for one in listed if not isinstance(one, AbstractBoundary | None)]:
+        raise InputError(
+            f"{field!r} has {strange[0]!r} for a boundary condition on axis {name!r}: give "
+            "Dirichlet(...), Neumann(...), Robin(...), Inflow(...), Outflow(), NoFlux(), or an "
+            "AbstractBoundary of your own."
+        )
+    found = [one for one in listed if one is not None]
+    if found and not any(needed):
+        raise InputError(
+            f"{field!r} has a boundary condition on axis {name!r}, which is periodic and has no "
+            "ends: leave it out, or build the axis with periodic=False."
+        )
+    if len(found) > sum(needed) or len(listed) > 2:
+        raise InputError(
+            f"{field!r} has {len(found)} boundary conditions on axis {name!r}, which has "
+            f"{sum(needed)} end(s): give one condition for each end, the lower first"
+            f"{', and none at the axis of symmetry' * (not needed[0])}."
+        )
+    if len(found) < sum(needed):
+        present = [number < len(listed) and listed[number] is not None for number in (0, 1)]
+        lacking = [
+            side
+            for side, need, there in zip(SIDES, needed, present, strict=True)
+            if need and not there
+        ]
+        raise InputError(
+            f"{field!r} has no boundary condition at the {' and the '.join(lacking)} end of axis "
+            f"{name!r}: give boundaries={{{field!r}: {{{name!r}: (lower, upper)}}}}, or one "
+            "condition for both ends, or build the axis with periodic=True."
+        )
+    rest = iter(found)
+    return tuple(next(rest) if need else None for need in needed)
+
+
+def evaluate_boundaries(
+    boundaries: dict[str, Ends], grid: Grid, time: Scalar | None = None
+) -> dict[str, Ends]:
+    """The conditions with what is steady in them evaluated, or all at a time."""
+
+    def at_end(condition: AbstractBoundary | None, axis: int, side: int) -> Any:
+        def evaluate(node):
+            if not is_coefficient(node) or not (node.is_steady or time is not None):
+                return node
+            if isinstance(node, Function):
+                place = tuple(slice(None) if k != axis else -side for k in range(grid.num_axes))
+                centres = [np.asarray(at[place]) for at in grid.face_centres(axis)]
+                return node.at(time, dict(zip(grid.names, centres, strict=True)))
+            return node.evaluate(grid.across(axis), time)
+
+        return jax.tree.map(evaluate, condition, is_leaf=is_coefficient)
+
+    return {
+        field: tuple(
+            (at_end(lower, axis, 0), at_end(upper, axis, 1))
+            for axis, (lower, upper) in enumerate(ends)
+        )
+        for field, ends in boundaries.items()
+    }
+
+
+def boundary_latents(
+    boundaries: dict[str, Ends], grid: Grid, time: Scalar | None = None
+) -> dict[str, Array]:
+    """Values of the learned coefficients in conditions, the same all along the axis they end."""
+    found: dict[str, Array] = {}
+    for ends in boundaries.values():
+        for axis, pair in enumerate(ends):
+            across = grid.across(axis)
+            for name, value in latent_values(pair, across, time).items():
+                whole = value if across is grid else jnp.expand_dims(value, axis)
+                found[name] = jnp.broadcast_to(whole, grid.shape)
+    return found
+
+
+def with_boundaries(
+    grid: Grid, field: str, terms: Sequence[AbstractTwoPointFlux], ends: Ends, fluxes: FaceFluxes
+) -> tuple[FaceFluxes, Float[Array, "..."] | None]:
+    """The fluxes with those through outer faces, and what the latter bring whatever the field.
+
+    Raises: InputError for a value in a condition that does not have the boundary's shape.
+    """
+    source = None
+    for axis, pair in enumerate(ends):
+        for side, condition in enumerate(pair):
+            if condition is None:
+                continue
+            first, *others = (term.boundary_face(grid, axis, side) for term in terms)
+            placed = _placed(condition, grid, axis, f"{field!r} at the {SIDES[side]} end")
+            const, slope = placed.flux(sum(others, start=first))
+            fluxes = fluxes.with_end(axis, side, slope)
+            rate = fluxes.end_rate(axis, side, const)
+            source = rate if source is None else source + rate
+    return fluxes, source
+
+
+def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:
+    """For each axis which modes fulfil conditions like these, see `impindiff.implicit.Spectral`."""
+
+    def kind(axis: int) -> str:
+        if grid.axes[axis].periodic:
+            return "periodic"
+        held = [condition is not None and condition.holds_value for condition in ends[axis]]
+        lower, upper = ("dirichlet" if one else "neumann" for one in held)
+        return lower if lower == upper else f"{lower}-{upper}"
+
+    return tuple(kind(axis) for axis in range(grid.num_axes))
+
+
+def _placed(condition: AbstractBoundary, grid: Grid, axis: int, where: str) -> AbstractBoundary:
+    """The condition with arrays of the boundary's cells in the shape of the cells beside it."""
+    shape = tuple(count for k, count in enumerate(grid.shape) if k != axis)
+
+    def place(value):
+        if jnp.shape(value) not in ((), shape):
+            raise InputError(
+                f"{type(condition).__name__} of {where} of axis {grid.names[axis]!r} has a value "
+                f"of shape {jnp.shape(value)}: it must be one number or of shape {shape}, a value "
+                "for each cell of the boundary."
+            )
+        return jnp.expand_dims(value, axis) if jnp.ndim(value) else value
+
+    return jax.tree.map(place, condition)

@@ -1,0 +1,39 @@
+"""A right-hand side with fluxes that are not linear in the field."""
+
+from collections.abc import Sequence
+from typing import final
+
+import equinox as eqx
+
+from impindiff._types import State, Tendency
+from impindiff.grid import Grid
+from impindiff.terms import AbstractCorrectedFlux, AbstractTerm
+
+
+@final
+class CorrectedTendency(eqx.Module):
+    """A linear right-hand side, and what its fluxes add to it that is not linear.
+
+    Attributes:
+        linear_part: what preconditioners see of it.
+        corrected: for each field the terms with a correction.
+        grid: where.
+    """
+
+    linear_part: Tendency
+    corrected: dict[str, tuple[AbstractCorrectedFlux, ...]]
+    grid: Grid
+
+    def __call__(self, state: State) -> State:
+        """The rate of change of every field."""
+        rates = self.linear_part(state)
+        for field, terms in self.corrected.items():
+            for term in terms:
+                rates[field] = rates[field] + term.corrected_rate(self.grid, state[field])
+        return rates
+
+
+def corrected_among(terms: Sequence[AbstractTerm]) -> tuple[AbstractCorrectedFlux, ...]:
+    """The terms with a part that no stencil holds."""
+    fluxes = [term for term in terms if isinstance(term, AbstractCorrectedFlux)]
+    return tuple(term for term in fluxes if not term.is_linear)

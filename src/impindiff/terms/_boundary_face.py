@@ -1,0 +1,81 @@
+r"""What passes an outer face, and what a boundary condition makes of it.
+
+Outward is positive, on either end of an axis: the flux through a boundary face counts what leaves,
+a gradient is that along the outward normal, $\partial u/\partial n$, and a speed is that of the
+flow out of the domain.
+"""
+
+import abc
+from typing import ClassVar, Self, final
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+Affine = tuple[Float[Array, "..."] | float, Float[Array, "..."] | float]
+"""A pair $(a, b)$ that stands for $a + b\\,u$, with $u$ the value in the boundary's cell."""
+
+
+@final
+class BoundaryFace(eqx.Module):
+    r"""The outward flux between a cell's value $u$ and the value $u_b$ at its outer face.
+
+    $f = k\,(u - u_b) + c\,u + s\,u_b$.
+
+    Attributes:
+        conductance: $k$, diffusivity over the distance from the cell's centre to the face.
+        from_cell: $c$, what the flow takes from the cell.
+        from_face: $s$, what it takes from the face. $c + s$ is the outward speed.
+        distance: from the cell's centre to the face.
+
+    Arrays have the grid's shape with one cell along the boundary's axis, or none.
+    """
+
+    conductance: Float[Array, "..."] | float
+    from_cell: Float[Array, "..."] | float
+    from_face: Float[Array, "..."] | float
+    distance: float = eqx.field(static=True)
+
+    def __add__(self, other: Self) -> "BoundaryFace":
+        """Two fluxes through the same face."""
+        return BoundaryFace(
+            self.conductance + other.conductance,
+            self.from_cell + other.from_cell,
+            self.from_face + other.from_face,
+            self.distance,
+        )
+
+    @property
+    def speed(self) -> Float[Array, "..."] | float:
+        """The outward speed of the flow."""
+        return self.from_cell + self.from_face
+
+    def flux_for(self, value: Affine) -> Affine:
+        """The outward flux where the face has this value."""
+        const, slope = value
+        return (
+            (self.from_face - self.conductance) * const,
+            self.conductance * (1 - slope) + self.from_cell + self.from_face * slope,
+        )
+
+
+class AbstractBoundary(eqx.Module):
+    """A boundary condition: the flux through an outer face as an affine function of the cell.
+
+    A condition of your own says what value its face has, or what passes it:
+
+        class Held(AbstractBoundary):
+            value: Any
+
+            def flux(self, face):
+                return face.flux_for((self.value, 0.0))
+
+    Attributes named in it may be numbers, arrays with a value for each of the boundary's cells,
+    functions of time and position, or learned; `flux` sees numbers and arrays.
+    """
+
+    holds_value: ClassVar[bool] = False
+    """Whether it is the value that is given, more than the gradient: for preconditioners."""
+
+    @abc.abstractmethod
+    def flux(self, face: BoundaryFace) -> Affine:
+        """The outward flux per unit of area and time, diffusive and advective together."""

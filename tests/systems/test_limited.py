@@ -1,0 +1,111 @@
+"""The limited scheme: of second order where fields are smooth, and without new extremes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from impindiff._errors import InputError
+from impindiff.grid import Axis, Grid
+from impindiff.implicit import Affine, BiCGStab, Newton
+from impindiff.integrate import BackwardEuler, ForwardEuler, RungeKutta4
+from impindiff.rollout import TimeGrid, simulate
+from impindiff.systems import System
+from impindiff.terms import Advection, FaceVelocity, Inflow, multigrid
+
+NEWTON = Newton(BiCGStab(1e-8), BiCGStab(1e-8), rtol=1e-10)
+
+
+def last(system: System, initial, until: float, dt: float, stepper, *, jit=jax.jit):
+    times = TimeGrid.build(0.0, np.array([until]), dt)
+    trajectory = jit(lambda u: simulate(system, {"c": u}, times, stepper))(jnp.asarray(initial))
+    trajectory.check(times)
+    return np.asarray(trajectory.states["c"][-1])
+
+
+def uneven(cells: int) -> Axis:
+    even = np.linspace(0, 1, cells + 1)
+    return Axis.from_faces("x", even - 0.1 * np.sin(2 * np.pi * even) / (2 * np.pi))
+
+
+@pytest.mark.parametrize("made", [lambda n: Axis("x", 0, 1, n), uneven], ids=["even", "uneven"])
+@pytest.mark.parametrize("wind", [1.0, -1.0])
+def test_a_slope_is_carried_with_second_order(made, wind: float):
+    def profile(at, numeric=np):
+        return numeric.tanh(2 * at - 1)
+
+    def error(cells: int) -> float:
+        grid = Grid([made(cells)])
+        ends = {"c": {"x": Inflow(lambda t, x: profile(x - wind * t, jnp))}}
+        system = System(grid, {"c": [Advection(wind, "limited")]}, ends)
+        x = grid.axes[0].centres
+        found = last(system, profile(x), 0.4, 0.4 / cells, RungeKutta4())
+        return float((np.abs(found - profile(x - 0.4 * wind)) * grid.axes[0].widths).sum())
+
+    coarse, fine = error(80), error(160)
+    assert np.log2(coarse / fine) == pytest.approx(2, abs=0.1)
+
+
+def turning(grid: Grid) -> FaceVelocity:
+    """One turn about the middle in a unit of time, by differences of a stream function."""
+    x, y = (axis.faces for axis in grid.axes)
+    stream = -np.pi * ((x[:, None] - 0.5) ** 2 + (y[None] - 0.5) ** 2)
+    dx, dy = np.diff(x)[:, None], np.diff(y)[None]
+    return FaceVelocity(
+        jnp.asarray(np.diff(stream, axis=1) / dy), jnp.asarray(-np.diff(stream, axis=0) / dx)
+    )
+
+
+def test_a_cone_goes_round():
+    """Molenkamp's test: the limited scheme loses less of it, and adds nothing."""
+    grid = Grid.uniform((40, 40), ((0, 1), (0, 1)))
+    x, y = grid.centres()
+    cone = np.maximum(1 - np.hypot(x - 0.5, y - 0.72) / 0.2, 0)
+    ends = {"c": {"x": Inflow(0.0), "y": Inflow(0.0)}}
+
+    def after_a_turn(scheme):
+        system = System(grid, {"c": [Advection(turning(grid), scheme)]}, ends)
+        return last(system, cone, 1.0, 1 / 800, ForwardEuler())
+
+    upwind, limited = after_a_turn("upwind"), after_a_turn("limited")
+    assert limited.max() > 2 * upwind.max()
+    assert np.abs(limited - cone).sum() < 0.5 * np.abs(upwind - cone).sum()
+    for found in (upwind, limited):
+        assert found.min() > -1e-12 and found.max() < 1 + 1e-12
+    assert limited.sum() == pytest.approx(cone.sum(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "stepper, courant, slack",
+    [(ForwardEuler(), 0.4, 1e-13), (BackwardEuler(NEWTON, multigrid()), 3.0, 1e-7)],
+    ids=["explicit", "implicit"],
+)
+def test_a_jump_stays_between_its_sides(stepper, courant: float, slack: float):
+    """On cells whose widths differ from one to the next."""
+    random = np.random.default_rng(0)
+    widths = random.uniform(0.4, 1.0, 40)
+    grid = Grid([Axis.from_faces("x", np.concatenate([[0], widths.cumsum() / widths.sum()]))])
+    step = np.where(grid.axes[0].centres < 0.3, 1.0, 0.0)
+    system = System(grid, {"c": [Advection(1.0, "limited")]}, {"c": {"x": Inflow(1.0)}})
+    dt = courant * float(grid.axes[0].widths.min())
+    found = last(system, step, 12 * dt, dt, stepper)
+    assert found.min() > -slack and found.max() < 1 + slack
+    assert float(np.abs(found - step).max()) > 0.5
+
+
+def test_a_uniform_field_stays_uniform():
+    """Velocities from a stream function leave it alone to round-off, within walls and around."""
+    solid = np.zeros((12, 9), bool)
+    grid = Grid([Axis.graded("x", 0, 1, 12, 3.0), Axis("y", 0, 1, 9)], solid=solid)
+    ends = {"c": {"x": Inflow(2.0), "y": Inflow(2.0)}}
+    system = System(grid, {"c": [Advection(turning(grid), "limited")]}, ends)
+    rate = system.prepare(jnp.dtype("float64")).at(jnp.zeros(()))({"c": jnp.full((12, 9), 2.0)})
+    np.testing.assert_allclose(rate["c"], 0, atol=1e-12)
+
+
+def test_it_is_not_affine_and_says_so():
+    grid = Grid([Axis("x", 0, 1, 8)])
+    system = System(grid, {"c": [Advection(1.0, "limited")]}, {"c": {"x": Inflow(1.0)}})
+    assert not system.prepare(jnp.dtype("float64")).is_affine
+    with pytest.raises(InputError, match="not affine"):
+        last(system, np.zeros(8), 0.1, 0.1, BackwardEuler(Affine()), jit=lambda f: f)

@@ -1,0 +1,144 @@
+"""What passes an outer face under each condition, against formulas written out."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from impindiff._errors import InputError
+from impindiff.grid import Axis, Grid
+from impindiff.terms import (
+    AbstractBoundary,
+    AbstractTwoPointFlux,
+    Advection,
+    BoundaryFace,
+    Diffusion,
+    Dirichlet,
+    FaceVelocity,
+    Inflow,
+    Neumann,
+    NoFlux,
+    Outflow,
+    Robin,
+)
+
+# Conductance, outward speed, distance, and the value in the cell.
+K, DISTANCE, U = 3.0, 0.1, 1.7
+
+
+def flux(condition: AbstractBoundary, speed: float, *, upwind: bool = False) -> float:
+    carried = (max(speed, 0.0), min(speed, 0.0)) if upwind else (0.0, speed)
+    const, slope = condition.flux(BoundaryFace(K, *carried, DISTANCE))
+    return float(const + slope * U)
+
+
+@pytest.mark.parametrize("speed", [0.0, 2.0, -2.0])
+def test_a_held_value(speed: float):
+    assert flux(Dirichlet(0.4), speed) == pytest.approx(K * (U - 0.4) + speed * 0.4)
+    carried = speed * (U if speed > 0 else 0.4)
+    assert flux(Dirichlet(0.4), speed, upwind=True) == pytest.approx(K * (U - 0.4) + carried)
+
+
+@pytest.mark.parametrize("speed", [0.0, 2.0, -2.0])
+def test_a_given_gradient(speed: float):
+    """A field that grows outwards diffuses in."""
+    at_face = U + 5.0 * DISTANCE
+    assert flux(Neumann(5.0), speed) == pytest.approx(-K * DISTANCE * 5.0 + speed * at_face)
+
+
+@pytest.mark.parametrize("speed", [0.0, 2.0, -2.0])
+def test_an_exchange_with_the_outside(speed: float):
+    """What diffuses to the face is what is handed on there."""
+    at_face = (K * U + 0.5 * 0.2) / (K + 0.5)
+    assert K * (U - at_face) == pytest.approx(0.5 * (at_face - 0.2))
+    expected = 0.5 * (at_face - 0.2) + speed * at_face
+    assert flux(Robin(0.5, 0.2), speed) == pytest.approx(expected)
+
+
+def test_robin_lies_between_a_wall_and_a_held_value():
+    assert flux(Robin(0.0, 9.0), 0.0) == pytest.approx(0.0)
+    assert flux(Robin(1e9, 0.4), 0.0) == pytest.approx(flux(Dirichlet(0.4), 0.0))
+    const, slope = Robin(0.0, 9.0).flux(BoundaryFace(0.0, 0.0, 1.0, DISTANCE))
+    assert (float(const), float(slope)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("upwind", [True, False])
+def test_what_flows_in_is_given_and_what_flows_out_is_not(upwind: bool):
+    assert flux(Inflow(0.4), -2.0, upwind=upwind) == pytest.approx(-2.0 * 0.4)
+    assert flux(Inflow(0.4), 2.0, upwind=upwind) == pytest.approx(2.0 * U)
+    assert flux(Outflow(), 2.0, upwind=upwind) == pytest.approx(2.0 * U)
+    assert flux(NoFlux(), 2.0, upwind=upwind) == 0.0
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("side, sign", [(0, -1.0), (1, 1.0)])
+def test_terms_see_the_flow_and_the_distance_at_either_end(axis: int, side: int, sign: float):
+    grid = Grid([Axis.graded("x", 0, 1, 5, 3.0), Axis.from_faces("y", [0, 1, 3])])
+    half = float(grid.axes[axis].widths[-side]) / 2
+    diffusive = Diffusion(0.3).boundary_face(grid, axis, side)
+    assert float(diffusive.conductance) == pytest.approx(0.3 / half)
+    assert diffusive.distance == pytest.approx(half)
+    wind = Advection(jnp.array([0.7, -0.4]), "central").boundary_face(grid, axis, side)
+    np.testing.assert_allclose(wind.speed, sign * (0.7, -0.4)[axis])
+    assert jnp.shape(wind.speed) == ((1, 2), (5, 1))[axis]
+
+
+def test_coefficients_are_carried_on_to_the_face():
+    """Linearly, on stretched cells, too; a diffusivity no further than to its half or double."""
+    grid = Grid([Axis.from_faces("x", [0, 1, 3, 4])])
+    field = jnp.asarray(2 + 0.3 * grid.axes[0].centres)
+    for side, place in ((0, 0.0), (1, 4.0)):
+        spread = Diffusion(field).boundary_face(grid, 0, side)
+        np.testing.assert_allclose(spread.conductance, (2 + 0.3 * place) / 0.5)
+        wind = Advection(field, "limited").boundary_face(grid, 0, side)
+        np.testing.assert_allclose(jnp.abs(wind.speed), 2 + 0.3 * place)
+        # Donor cells send out their own velocity.
+        donor = Advection(field, "upwind").boundary_face(grid, 0, side)
+        np.testing.assert_allclose(jnp.abs(donor.speed), field[-side])
+    steep = Diffusion(jnp.array([1.0, 9.0, 1e-6])).boundary_face(grid, 0, 0)
+    np.testing.assert_allclose(steep.conductance, 0.5 / 0.5)
+
+
+def test_velocities_at_faces_are_taken_as_they_are():
+    ring = Grid.uniform((3, 2), ((0, 3), (0, 2)), periodic=(True, False))
+    x, y = jnp.arange(6.0).reshape(3, 2), -jnp.arange(9.0).reshape(3, 3)
+    evaluated = FaceVelocity(x, y).evaluate(ring)
+    term = Advection(evaluated)
+    below, above = term.face_coefficients(ring, 0)
+    np.testing.assert_array_equal(below, np.roll(x, -1, 0))
+    np.testing.assert_array_equal(above, 0 * x)
+    below, above = term.face_coefficients(ring, 1)
+    np.testing.assert_array_equal(above, y[:, 1:])
+    np.testing.assert_array_equal(term.boundary_face(ring, 1, 0).speed, -y[:, :1])
+    np.testing.assert_array_equal(term.boundary_face(ring, 1, 1).speed, y[:, 2:])
+    by_formula = FaceVelocity(lambda x, y: x + 10 * y, 0.5).evaluate(ring)
+    np.testing.assert_allclose(by_formula[0][:, 1], np.arange(3) + 15.0)
+    np.testing.assert_array_equal(by_formula[1], np.full((3, 3), 0.5))
+
+
+@pytest.mark.parametrize(
+    "components, said",
+    [
+        ((0.0,), r"1 components, but the grid has 2 axes \(x, y\)"),
+        ((jnp.zeros((4, 2)), 0.0), r"along 'x' an array of shape \(4, 2\).*of shape \(3, 2\)"),
+        ((0.0, jnp.zeros((3, 2))), r"along 'y' an array of shape \(3, 2\).*of shape \(3, 3\)"),
+    ],
+)
+def test_velocities_of_other_faces_are_refused(components: Any, said: str):
+    ring = Grid.uniform((3, 2), ((0, 3), (0, 2)), periodic=(True, False))
+    with pytest.raises(InputError, match=said):
+        FaceVelocity(*components).evaluate(ring)
+
+
+class Drift(AbstractTwoPointFlux):
+    """A term that does not know about ends."""
+
+    def face_coefficients(self, grid: Grid, axis: int):
+        return jnp.ones(grid.shape), jnp.zeros(grid.shape)
+
+
+def test_a_term_that_does_not_know_its_outer_faces_says_so():
+    grid = Grid.uniform((4,), ((0, 1),))
+    with pytest.raises(InputError, match="Drift does not say what passes an outer face"):
+        Drift().boundary_face(grid, 0, 1)
