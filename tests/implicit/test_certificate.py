@@ -61,6 +61,26 @@ def test_a_gradient_that_is_nan_fails():
     assert not check.passed
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.sum(jnp.sqrt(x)),  # The slope is infinite, and on one side there is nothing.
+        lambda x: jnp.sum(jnp.where(x == 0, x, jnp.nan)),  # A slope, but nothing to compare with.
+        lambda x: jnp.sum(jnp.abs(x)),
+    ],
+)
+def test_where_there_is_no_derivative_there_is_no_certificate(function):
+    assert not check_gradient(function, jnp.zeros(1)).passed
+
+
+def test_a_constant_passes_and_empty_parts_are_left_out():
+    check = check_gradient(
+        lambda p: 3.0 + 0 * jnp.sum(p["a"]), POINT | {"c": (), "d": jnp.zeros(0)}
+    )
+    assert check.passed
+    assert {d.with_respect_to for d in check.directions} == {"a", "b"}
+
+
 def residual(unknown, inputs):
     coupling, rhs = inputs
     return unknown + coupling * (2 * unknown - jnp.roll(unknown, 1) - jnp.roll(unknown, -1)) - rhs

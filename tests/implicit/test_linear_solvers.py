@@ -93,17 +93,35 @@ class TestContract:
         _, outcome = run(SOLVERS[kind](1e-10), matrix, rhs, guess=exact)
         assert int(outcome.iterations) == 0 and bool(outcome.converged)
 
-    def test_the_scale_of_the_right_hand_side_does_not_matter(self, kind):
+    # Squares of the one are zero in single precision, the other has no reciprocal.
+    @pytest.mark.parametrize("power", [-80, 125])
+    def test_the_scale_of_the_right_hand_side_does_not_matter(self, kind, power):
         matrix, rhs = system(dtype=jnp.float32, kind=kind)
         plain, _ = run(SOLVERS[kind](1e-5), matrix, rhs)
-        tiny, outcome = run(SOLVERS[kind](1e-5), matrix, rhs * 2.0**-80)
+        scaled, outcome = run(SOLVERS[kind](1e-5), matrix, rhs * 2.0**power)
         assert bool(outcome.converged)
-        np.testing.assert_allclose(tiny * 2.0**80, plain, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(scaled * 2.0**-power, plain, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("power", [-80, 80])
+    def test_nor_does_that_of_the_operator(self, kind, power):
+        matrix, rhs = system(dtype=jnp.float32, kind=kind)
+        plain, _ = run(SOLVERS[kind](1e-5), matrix, rhs)
+        scaled, outcome = run(SOLVERS[kind](1e-5), matrix * 2.0**power, rhs)
+        assert bool(outcome.converged)
+        np.testing.assert_allclose(scaled * 2.0**power, plain, rtol=1e-4, atol=1e-5)
+
+    def test_the_floor_of_the_precision_counts_as_converged(self, kind):
+        matrix, rhs = system(dtype=jnp.float32, kind=kind)
+        _, outcome = run(SOLVERS[kind](1e-10), matrix, rhs)
+        assert int(outcome.result) == Result.ROUND_OFF
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_what_is_not_finite_is_said_and_ends(self, kind, bad):
         matrix, rhs = system(kind=kind)
-        _, outcome = run(SOLVERS[kind](1e-10), matrix, rhs.at[3].set(bad))
+        solver = SOLVERS[kind](1e-10)
+        _, outcome = run(solver, matrix, rhs.at[3].set(bad))
+        assert int(outcome.result) == Result.NOT_FINITE
+        _, outcome = run(solver, matrix.at[3, 3].set(bad), rhs)
         assert int(outcome.result) == Result.NOT_FINITE
 
     def test_a_singular_operator_ends_without_success(self, kind):
@@ -127,7 +145,12 @@ class TestContract:
 
     @pytest.mark.parametrize(
         "arguments, said",
-        [({"rtol": -1.0}, "negative"), ({"rtol": 0.0}, "positive"), ({"max_steps": 0}, "at least")],
+        [
+            ({"rtol": -1.0}, "negative"),
+            ({"rtol": 0.0}, "positive"),
+            ({"atol": np.nan}, "finite"),
+            ({"max_steps": 0}, "at least"),
+        ],
     )
     def test_limits_that_cannot_be_met_are_refused(self, kind, arguments, said):
         if kind is Lineax and "max_steps" in arguments:
@@ -180,7 +203,16 @@ def test_gmres_never_lets_the_residual_grow():
     assert np.all(np.diff(residuals) <= 1e-12)
 
 
-def test_cg_says_so_where_the_operator_is_not_definite():
+@pytest.mark.parametrize("shift", [3.0, 100.0])
+def test_cg_says_so_where_the_operator_is_not_definite(shift):
     matrix, rhs = system()
-    _, outcome = run(CG(1e-10), matrix - 3 * jnp.eye(SIZE), rhs)
-    assert not bool(outcome.converged)
+    _, outcome = run(CG(1e-10), matrix - shift * jnp.eye(SIZE), rhs)
+    assert int(outcome.result) == Result.NOT_SYMMETRIC
+
+
+def test_gmres_says_so_where_more_iterations_do_not_help():
+    matrix, rhs = system()
+    singular = matrix.at[0].set(0)
+    _, outcome = run(GMRES(1e-10), singular, rhs)
+    assert int(outcome.result) == Result.STALLED
+    assert int(outcome.iterations) < GMRES().max_steps

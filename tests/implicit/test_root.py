@@ -244,3 +244,24 @@ def test_memory_does_not_grow_with_the_iterations_allowed():
 def test_a_residual_unlike_its_unknown_is_refused(wrong, guess, said: str):
     with pytest.raises(ValueError, match=said):
         root(wrong, guess, None, TIGHT)
+
+
+@pytest.mark.parametrize(
+    "guess, found",
+    [
+        ({"a": jnp.zeros(3), "b": jnp.zeros(3, jnp.float32)}, "float64.*float32"),
+        ({}, "{}"),
+        (jnp.zeros((0, 4)), "float64.0, 4."),
+    ],
+)
+def test_what_is_no_vector_is_refused(guess, found: str):
+    with pytest.raises(ValueError, match=f"the guess is .*{found}.*real numbers"):
+        root(lambda u, _: u, guess, None, TIGHT)
+
+
+def test_an_unknown_may_be_a_number_or_have_an_empty_part():
+    guess = {"number": jnp.array(0.0), "empty": jnp.zeros(0)}
+    found, outcome = root(
+        lambda u, p: {"number": 2 * u["number"] - p, "empty": u["empty"]}, guess, 3.0, TIGHT
+    )
+    assert bool(outcome.converged) and float(found["number"]) == pytest.approx(1.5)

@@ -91,6 +91,24 @@ class TestContract:
         _, outcome = root(burgers, exact, inputs, SOLVERS[kind](rtol=1e-10))
         assert int(outcome.steps) == 0 and bool(outcome.converged)
 
+    def test_a_guess_at_round_off_needs_no_step_where_zero_is_a_root_too(self, kind):
+        guess = jnp.full(3, 1 + 4 * np.finfo(float).eps)
+        found, outcome = root(lambda u, _: u**3 - u, guess, None, SOLVERS[kind](rtol=1e-10))
+        assert int(outcome.steps) == 0 and bool(outcome.converged)
+        assert np.array_equal(found, guess)
+
+    # The squares of one are zero in single precision, those of the other infinite.
+    @pytest.mark.parametrize("power", [-80, 80])
+    def test_units_do_not_matter(self, kind, power):
+        inputs = tuple(jnp.asarray(i, jnp.float32) for i in (0.01, 0.01, before()))
+        unit, solver = 2.0**power, SOLVERS[kind](rtol=1e-5)
+        found, outcome = root(
+            lambda u, i: unit * burgers(u / unit, i), unit * inputs[2], inputs, solver
+        )
+        plain, expected = root(burgers, inputs[2], inputs, solver)
+        assert bool(outcome.converged) and int(outcome.steps) == int(expected.steps) > 0
+        np.testing.assert_allclose(found / unit, plain, atol=1e-4)
+
     @pytest.mark.parametrize("guess, result", [(np.nan, Result.GUESS_NOT_FINITE), (1.0, None)])
     def test_where_there_is_no_root_it_ends_without_success(self, kind, guess, result):
         def never_zero(unknown, inputs):
@@ -133,6 +151,21 @@ def test_newton_converges_quadratically_near_the_root():
         residuals.append(float(advance(solver, dt=0.003)[0][1].relative_residual))
     first, second, third = np.log(residuals)
     assert (third - second) / (second - first) > 1.5
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_newton_ends_at_once_where_no_step_lowers_the_residual(dtype):
+    flat = jnp.zeros(3, dtype)
+    _, outcome = root(lambda u, _: u**2 - 1, flat, None, Newton(BiCGStab(max_steps=5)))
+    assert int(outcome.result) == Result.STALLED and int(outcome.steps) == 1
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_anderson_survives_residuals_that_are_multiples_of_each_other(dtype):
+    start = jnp.zeros(8, dtype)
+    found, outcome = root(lambda u, _: u + 0.3 * u**3 - 1, start, None, Anderson(rtol=1e-5))
+    assert int(outcome.result) == Result.CONVERGED
+    np.testing.assert_allclose(found + 0.3 * found**3, 1, atol=1e-4)
 
 
 def test_newton_is_damped_where_the_full_step_leads_away():

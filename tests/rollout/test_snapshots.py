@@ -12,10 +12,11 @@ from smooth import box, wave, winds
 from impindiff._errors import InputError
 from impindiff.implicit import AdjointOutcome, Affine, BiCGStab
 from impindiff.integrate import CrankNicolson, RungeKutta4, Theta
+from impindiff.latent import AbstractLatent
 from impindiff.rollout import KeepAll, Snapshots, TimeGrid, simulate
 from impindiff.rollout._schedule import least_steps
-from impindiff.systems import advection_diffusion
-from impindiff.terms import fourier
+from impindiff.systems import System, advection_diffusion
+from impindiff.terms import Advection, Diffusion, Source, fourier
 
 GRID = box(5, 4)
 TIGHT = Affine(BiCGStab(1e-13), BiCGStab(1e-13))
@@ -170,3 +171,35 @@ def test_nothing_to_keep(count):
 def test_more_snapshots_than_steps():
     with pytest.raises(InputError, match=r"10 snapshots of 9 steps.*from 1 to 9"):
         loss(given(), Snapshots(10))
+
+
+class Pulse(AbstractLatent):
+    """A learned strength that comes and goes: evaluated anew at the times of each step."""
+
+    strength: jax.Array
+    names: tuple[str, ...] = ("pulse",)
+
+    @property
+    def is_steady(self) -> bool:
+        return False
+
+    def evaluate(self, grid, time=None):
+        assert time is not None
+        return self.strength * jnp.sin(20 * time) * wave(grid)
+
+
+def test_coefficients_that_depend_on_time():
+    state = {"concentration": wave(GRID)}
+
+    def total(strength, memory):
+        terms = [Source(Pulse(strength)), Diffusion(0.05), Advection(winds(GRID))]
+        system = System(GRID, {"concentration": terms})
+        found = simulate(system, state, TIMES, IMPLICIT, memory=memory)
+        return jnp.sum(found.states["concentration"] ** 3)
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(partial(total, memory=memory)))(jnp.array(0.7))
+        for memory in (Snapshots(3), KeepAll())
+    )
+    assert_close(found, expected)
+    assert abs(expected[1]) > 1e-3

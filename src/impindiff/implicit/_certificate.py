@@ -35,7 +35,8 @@ class DirectionCheck:
     Attributes:
         with_respect_to: the part of the point that was changed.
         rate: order in which the remainder falls, 2 for a true gradient; infinite where the
-            function is linear along the direction and nothing remains.
+            function is linear along the direction and nothing remains; NaN where gradient or
+            function are not finite.
         relative_error: of the slope that the gradient gives, against central differences.
     """
 
@@ -94,7 +95,7 @@ def check_gradient(
     Raises: ValueError for a point that is not float64, or a function that is not a finite number
         there.
     """
-    leaves = jax.tree.leaves(point)
+    leaves = [leaf for leaf in jax.tree.leaves(point) if jnp.size(leaf)]
     if num_directions < 1 or not leaves or any(jnp.asarray(a).dtype != jnp.float64 for a in leaves):
         found = sorted({str(jnp.asarray(leaf).dtype) for leaf in leaves}) or "nothing"
         raise ValueError(
@@ -130,6 +131,8 @@ def _directions(point: PyTree, count: int, seed: int) -> Iterator[tuple[str, PyT
     parts = {str(k): k for k in point} if isinstance(point, dict) else {"point": None}
     for name, key in parts.items():
         part = point if key is None else point[key]
+        if not sum(jnp.size(leaf) for leaf in jax.tree.leaves(part)):
+            continue
         length = float(tree.norm(part)) or 1.0
         for _ in range(count):
             drawn = jax.tree.map(lambda p: jnp.asarray(random.standard_normal(jnp.shape(p))), part)
@@ -140,14 +143,15 @@ def _directions(point: PyTree, count: int, seed: int) -> Iterator[tuple[str, PyT
 def _check(
     along: Callable[[float], float], value: float, slope: float, accuracy: float
 ) -> tuple[float, float]:
-    """The rate of the remainder, and the relative error of the slope."""
+    """The rate of the remainder, and the relative error of the slope; NaN where neither is."""
     remainders = np.array([abs(along(h) - value - h * slope) for h in _STEPS])
     floor = _NOISE_UNITS * accuracy * max(abs(value), np.finfo(np.float64).tiny)
     telling = remainders > floor
     h = np.finfo(np.float64).eps ** (1 / 3)
     central = (along(h) - along(-h)) / (2 * h)
     relative = abs(central - slope) / (abs(central) or 1.0)
-    if np.isnan(slope):
+    # Where the function ends at the point there is no remainder, which is not to say that it is 0.
+    if not np.isfinite(slope + remainders[-1]):
         return float("nan"), float("nan")
     # The last steps whose remainder stands clear of round-off: there higher terms are smallest.
     pairs = np.flatnonzero(telling[:-1] & telling[1:] & np.isfinite(remainders[:-1]))

@@ -20,10 +20,10 @@ class CG(AbstractLinearSolver):
     r"""The conjugate gradient method: one product an iteration, four vectors.
 
     Operator and preconditioner must be symmetric and positive definite; for others use `BiCGStab`.
-    Where a direction shows that they are not, the iteration ends and the outcome says so by its
-    residual. That an operator is not symmetric shows in the second direction: $p_1^\top A\,p_0$ is
-    zero by construction, but $p_0^\top A\,p_1$ only by symmetry. The outcome then is
-    `Result.NOT_SYMMETRIC`.
+    Where a direction shows that they are not, the iteration ends and the outcome is
+    `Result.NOT_SYMMETRIC`. That an operator is not definite shows in $p^\top A\,p$; that it is not
+    symmetric in the second direction: $p_1^\top A\,p_0$ is zero by construction, but $p_0^\top
+    A\,p_1$ only by symmetry.
 
     Args:
         rtol: see `AbstractLinearSolver`.
@@ -53,24 +53,26 @@ class CG(AbstractLinearSolver):
         loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
-        # The two inner products differ by round-off times the condition number.
+        # The two inner products differ by round-off times the root of the condition number.
         tolerance = jnp.finfo(tree.scalar_dtype(residual)).eps ** 0.25
 
         def unfinished(carry):
-            *_, norm2, iteration, definite, symmetric = carry
+            *_, norm2, iteration, curvature, symmetric = carry
+            definite = (iteration == 0) | (curvature > 0)
             return (norm2 > tolerance2) & (iteration < self.max_steps) & definite & symmetric
 
-        def is_symmetric(iteration, v):
+        def is_symmetric(iteration, v, first, second):
             if not self.check_symmetry:
                 return True
-            skew = jnp.abs(tree.dot(z, v)) > tolerance * tree.norm(z) * tree.norm(v)
-            return (iteration != 1) | ~skew
+            # Relative to the two directions' own products, as the inequality of Cauchy has it.
+            largest = tree.root_of(first) * tree.root_of(second)
+            return (iteration != 1) | ~(jnp.abs(tree.dot(z, v)) > tolerance * largest)
 
         def step(carry):
-            x, r, p, rho, _, iteration, *_ = carry
+            x, r, p, rho, _, iteration, before, _ = carry
             v = operator(p)
-            symmetric = is_symmetric(iteration, v)
             curvature = tree.dot(p, v)
+            symmetric = is_symmetric(iteration, v, before, curvature)
             alpha = divide(rho, curvature)
             x = jax.tree.map(lambda x, p: x + alpha * p, x, p)
             r = jax.tree.map(lambda r, v: r - alpha * v, r, v)
@@ -78,14 +80,15 @@ class CG(AbstractLinearSolver):
             rho_next = tree.dot(r, z)
             beta = divide(rho_next, rho)
             p = jax.tree.map(lambda z, p: z + beta * p, z, p)
-            return x, r, p, rho_next, tree.dot(r, r), iteration + 1, curvature > 0, symmetric
+            return x, r, p, rho_next, tree.dot(r, r), iteration + 1, curvature, symmetric
 
         z = precondition(residual)
         norm2 = tree.dot(residual, residual)
         zero = tree.zeros_like(residual)
-        yes = jnp.array(True)
-        first = (zero, residual, z, tree.dot(residual, z), norm2, jnp.array(0), yes, yes)
+        count, yes = jnp.array(0), jnp.array(True)
+        first = (zero, residual, z, tree.dot(residual, z), norm2, count, norm2, yes)
         last = loop(unfinished, step, first, self.max_steps)
-        x, *_, norm2, iterations, _, symmetric = last
-        failure = jnp.where(symmetric, Result.CONVERGED, Result.NOT_SYMMETRIC)
+        x, *_, norm2, iterations, curvature, symmetric = last
+        suits = symmetric & ((iterations == 0) | (curvature > 0))
+        failure = jnp.where(suits, Result.CONVERGED, Result.NOT_SYMMETRIC)
         return Iterated(x, norm2, iterations, failure)

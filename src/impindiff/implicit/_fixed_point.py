@@ -88,7 +88,8 @@ class Anderson(AbstractRootSolver):
         adjoint: how gradients are made.
         memory: $m$; each costs two vectors.
         mixing: $\beta$.
-        regularisation: $\epsilon$, keeps nearly dependent residuals from giving large $\gamma$.
+        regularisation: $\epsilon$, keeps nearly dependent residuals from giving large $\gamma$; at
+            least round-off, $m$ units of it.
         rtol: tolerance relative to the residual at zero.
         atol: absolute tolerance.
         max_steps: most iterations.
@@ -157,6 +158,10 @@ def _anderson(system: _System, solver, rtol, loop: Loop, *, memory, mixing, shri
             tree.norm(value)
         )
 
+    f, norm = evaluate(flat_guess)
+    # Steps are kept in units of the first, for the sake of their inner products.
+    unit = tree.unit(f)
+
     def unfinished(carry):
         *_, norm, best, fails, steps = carry
         return (norm > goal) & (steps < solver.max_steps) & (fails < _PATIENCE)
@@ -167,22 +172,23 @@ def _anderson(system: _System, solver, rtol, loop: Loop, *, memory, mixing, shri
         if memory:
             gram = past_f @ past_f.T
             # Empty slots are zero rows: the unit added there gives them a coefficient of zero.
-            ridge = shrink * jnp.trace(gram) + jnp.where(jnp.diag(gram) == 0, 1, 0)
+            least = memory * jnp.finfo(gram.dtype).eps
+            ridge = max(shrink, least) * jnp.trace(gram) + jnp.where(jnp.diag(gram) == 0, 1, 0)
             gamma = jnp.linalg.solve(gram + jnp.diag(ridge), past_f @ f)
             move = move - gamma @ (past_u + mixing * past_f)
-        new_u = u + move
+        new_u = u + unit * move
         new_f, new_norm = evaluate(new_u)
+        new_f = new_f / unit
         if memory:
             slot = steps % memory
-            past_u, past_f = past_u.at[slot].set(new_u - u), past_f.at[slot].set(new_f - f)
+            past_u, past_f = past_u.at[slot].set(move), past_f.at[slot].set(new_f - f)
         better = new_norm < best
         fails = jnp.where(better, 0, fails + 1)
         return new_u, new_f, past_u, past_f, new_norm, jnp.minimum(best, new_norm), fails, steps + 1
 
-    f, norm = evaluate(flat_guess)
     empty = jnp.zeros((memory, flat_guess.size), flat_guess.dtype)
     zero = jnp.array(0)
-    first = (flat_guess, f, empty, empty, norm, norm, zero, zero)
+    first = (flat_guess, f / unit, empty, empty, norm, norm, zero, zero)
     u, *_, norm, _, fails, steps = loop(unfinished, step, first, solver.max_steps)
     outcome = conclude(guess, norm, goal, scale, fails >= _PATIENCE, steps, steps)
     return unravel(u), outcome

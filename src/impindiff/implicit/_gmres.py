@@ -13,6 +13,7 @@ from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator, divide
 from impindiff.implicit._loop import Loop
+from impindiff.implicit._outcome import Result
 
 
 @final
@@ -78,8 +79,10 @@ class GMRES(AbstractLinearSolver):
         first = (jnp.zeros_like(flat), flat, norm2, jnp.array(0), jnp.array(False))
         # At least one iteration a cycle; all but the last do as many as there are vectors.
         most_cycles = -(-self.max_steps // size) + 1
-        x, _, norm2, iterations, _ = loop(unfinished, cycle, first, most_cycles)
-        return Iterated(unravel(x), norm2, iterations)
+        x, _, norm2, iterations, stalled = loop(unfinished, cycle, first, most_cycles)
+        stalled &= iterations < self.max_steps
+        failure = jnp.where(stalled, Result.STALLED, Result.CONVERGED)
+        return Iterated(unravel(x), norm2, iterations, failure)
 
 
 def _cycle(products, residual, tolerance2: Scalar, size: int, budget, loop: Loop):
@@ -117,7 +120,7 @@ def _cycle(products, residual, tolerance2: Scalar, size: int, budget, loop: Loop
             return i + 1, column.at[i].set(rotated[0]).at[i + 1].set(rotated[1])
 
         _, column = loop(lambda carry: carry[0] < step, rotate, (jnp.array(0), column), size)
-        length = tree.root_of(column[step] ** 2 + column[step + 1] ** 2)
+        length = tree.norm((column[step], column[step + 1]))
         cosine, sine = divide(column[step], length), divide(column[step + 1], length)
         rotations = rotations.at[step].set(jnp.stack([cosine, sine]))
         # A column of zeros (the operator is singular) would make the triangle so, too.

@@ -1,5 +1,6 @@
 """Tolerances and counts, checked when a solver is made."""
 
+import math
 from typing import Protocol, runtime_checkable
 
 
@@ -26,10 +27,12 @@ class Limited(Protocol):
 def check_limits(solver: Limited) -> None:
     """Raise ValueError for tolerances that cannot be met, or no iteration allowed."""
     name = type(solver).__name__
-    if solver.rtol < 0 or solver.atol < 0 or solver.rtol == solver.atol == 0:
+    # Comparisons that NaN fails, too.
+    if not (solver.rtol >= 0 and solver.atol >= 0 and 0 < solver.rtol + solver.atol < math.inf):
         raise ValueError(
-            f"{name}(rtol={solver.rtol}, atol={solver.atol}): tolerances must not be negative, and "
-            "one of them must be positive. Use rtol=1e-6 in float32, down to 1e-13 in float64."
+            f"{name}(rtol={solver.rtol}, atol={solver.atol}): tolerances must not be negative, "
+            "both must be finite, and one of them must be positive. Use rtol=1e-6 in float32, down "
+            "to 1e-13 in float64."
         )
     if solver.max_steps < 1:
         raise ValueError(f"{name}(max_steps={solver.max_steps}): at least 1 step must be allowed.")

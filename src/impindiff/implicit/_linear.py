@@ -44,10 +44,10 @@ class Iterated(NamedTuple):
 # Relative to the right-hand side, in units of round-off: a residual beyond this that the recurrence
 # believes to be small is an error rather than the floor of the precision.
 _ROUND_OFF_UNITS = 1e3
-# How often an iteration may begin again at a true residual that it believed to be smaller, and how
-# much of that residual, squared, may be left for it to be worth another try.
+# How often an iteration may begin again at a true residual that it believed to be smaller.
 _MOST_RESTARTS = 4
-_WORTHWHILE = 0.25
+# How much of a residual, squared, one more try may leave for it to be worth the next.
+WORTHWHILE = 0.25
 
 
 class AbstractLinearSolver(eqx.Module):
@@ -104,11 +104,11 @@ class AbstractLinearSolver(eqx.Module):
             rtol: a looser tolerance than the solver's own, for this solve.
             loop: repeats the iteration; with `unrolled_loop` it can be differentiated.
         """
-        # No derivative of its own: the unit cancels, and tolerances only decide when to stop.
-        unit = jax.lax.stop_gradient(_unit(rhs))
+        unit = tree.unit(rhs)
         scaled = tree.scale(1 / unit, rhs)
         rhs_norm2 = tree.dot(scaled, scaled)
         goal = self.rtol if rtol is None else jnp.maximum(rtol, self.rtol)
+        # Tolerances only decide when to stop.
         tolerance2 = jax.lax.stop_gradient(
             jnp.maximum(goal**2 * rhs_norm2, (self.atol / unit) ** 2)
         )
@@ -150,14 +150,6 @@ def divide(numerator: Float[Array, "..."], denominator: Scalar) -> Float[Array, 
     return jnp.where(denominator == 0, 0, numerator / jnp.where(denominator == 0, 1, denominator))
 
 
-def _unit(vector: Vector) -> Scalar:
-    """The largest magnitude of a vector's entries, or 1 where that is zero to its precision."""
-    largest = jax.tree.reduce(
-        jnp.maximum, jax.tree.map(lambda leaf: jnp.max(jnp.abs(leaf)), vector)
-    )
-    return jnp.where(largest < jnp.finfo(largest.dtype).tiny, 1, largest)
-
-
 class _Arrived(NamedTuple):
     """Where a solve stands after some passes of its iteration, by the equation itself.
 
@@ -190,7 +182,7 @@ class _Arrived(NamedTuple):
     def moved(self, x: Vector, residual: Vector, found: Iterated) -> "_Arrived":
         """After one more pass: at its end, or where it began if it brought nothing."""
         norm2 = tree.dot(residual, residual)
-        went_on = (self.passes == 0) | (norm2 < _WORTHWHILE * self.norm2)
+        went_on = (self.passes == 0) | (norm2 < WORTHWHILE * self.norm2)
 
         def kept(new: Vector, old: Vector) -> Vector:
             return jax.tree.map(lambda a, b: jnp.where(went_on, a, b), new, old)
@@ -214,10 +206,12 @@ class _Arrived(NamedTuple):
 
     def judge(self, rhs_norm2: Scalar, tolerance2: Scalar, round_off2: Scalar) -> Outcome:
         """Compare what the iteration believes with what the equation says."""
-        short = jnp.where(self.norm2 <= round_off2, Result.ROUND_OFF, Result.STALLED)
-        result = jnp.where(self.believed2 <= tolerance2, short, Result.MAX_STEPS)
+        why = jnp.maximum(self.failure, Result.STALLED)
+        short = jnp.where(self.norm2 <= round_off2, Result.ROUND_OFF, why)
+        ended = (self.believed2 <= tolerance2) | (self.failure != Result.CONVERGED)
+        result = jnp.where(ended, short, Result.MAX_STEPS)
+        # A solver may take an operator of NaN for a singular one.
         result = jnp.where(jnp.isfinite(self.norm2), result, Result.NOT_FINITE)
-        result = jnp.where(self.failure == Result.CONVERGED, result, self.failure)
         result = jnp.where(self.norm2 <= tolerance2, Result.CONVERGED, result)
         relative = tree.root_of(divide(self.norm2, rhs_norm2))
         return Outcome(result, self.iterations, relative)
@@ -225,6 +219,6 @@ class _Arrived(NamedTuple):
 
 def _blame_guess(outcome: Outcome, guess: Vector) -> Outcome:
     """The same outcome, but for an equation that is not finite because its guess is not."""
-    to_blame = (outcome.result == Result.NOT_FINITE) & ~jnp.isfinite(tree.dot(guess, guess))
+    to_blame = (outcome.result == Result.NOT_FINITE) & ~jnp.isfinite(tree.norm(guess))
     result = jnp.where(to_blame, Result.GUESS_NOT_FINITE, outcome.result)
     return Outcome(result, outcome.iterations, outcome.relative_residual)

@@ -84,9 +84,12 @@ class Lineax(AbstractLinearSolver):
             throw=False,
         )
         x = jax.tree.map(lambda leaf: jnp.where(needed, leaf, 0), solution.value)
-        good = jnp.isfinite(tree.dot(x, x))
+        good = jnp.isfinite(tree.norm(x))
         x = jax.tree.map(lambda leaf: jnp.where(good, leaf, 0), x)
         left = tree.subtract(residual, operator(x))
         counted = jnp.asarray(solution.stats.get("num_steps", 1))
-        failure = jnp.where(good | ~needed, Result.CONVERGED, Result.SINGULAR)
+        # Of a solution that lineax is content with, more of the same makes no better one.
+        content = solution.result == lx.RESULTS.successful
+        failure = jnp.where(content, Result.STALLED, Result.CONVERGED)
+        failure = jnp.where(good | ~needed, failure, Result.SINGULAR)
         return Iterated(x, tree.dot(left, left), jnp.where(needed, counted, 0), failure)

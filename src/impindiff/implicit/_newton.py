@@ -113,7 +113,8 @@ def _along(residual, start: Vector, direction: Vector, norm: Scalar, loop: Loop)
     """Go the longest of the steps 1, 1/2, 1/4, ... at which the residual falls, or nowhere."""
 
     def falls(length, after):
-        return after <= (1 - _SUFFICIENT_DECREASE * length) * norm
+        # In single precision the factor of a short step is 1.
+        return (after <= (1 - _SUFFICIENT_DECREASE * length) * norm) & (after < norm)
 
     def at(length):
         point = jax.tree.map(lambda u, d: u + length * d, start, direction)

@@ -17,14 +17,19 @@ _ROUND_OFF_UNITS = 1e3
 def residual_scale(residual: Callable[[Vector], Vector], guess: Vector) -> Scalar:
     r"""What a relative tolerance is relative to: $\lVert R(0) \rVert$.
 
-    Where that is zero or not finite, the residual at the guess stands in for it. For an affine
-    residual it is the norm of the right-hand side. It does not shrink as guesses get better, as the
-    residual at the guess would.
+    For an affine residual it is the norm of the right-hand side. It does not shrink as guesses get
+    better, as the residual at the guess would. Where it is zero or not finite, the larger of
+    $\lVert R(u) \rVert$ and $\lVert J(u)\,u \rVert$ at the guess stands in for it: the second is
+    what is left of the first, in size, when the guess is the root.
     """
     at_zero = tree.norm(residual(tree.zeros_like(guess)))
+
+    def at_guess():
+        value, change = jax.jvp(residual, (guess,), (guess,))
+        return jnp.maximum(tree.norm(value), tree.norm(change))
+
     usable = jnp.isfinite(at_zero) & (at_zero > 0)
-    scale = jnp.where(usable, at_zero, tree.norm(residual(guess)))
-    return jax.lax.stop_gradient(scale)
+    return jax.lax.stop_gradient(jax.lax.cond(usable, lambda: at_zero, at_guess))
 
 
 def conclude(

@@ -25,9 +25,9 @@ class Result(IntEnum):
     MAX_STEPS = 2
     """The iterations allowed were used up."""
     STALLED = 3
-    """Round-off parted the recurrence from the true residual; more iterations do not help."""
+    """More iterations do not lower the true residual."""
     NOT_SYMMETRIC = 4
-    """The operator, or its preconditioner, is not symmetric, which the method needs."""
+    """The operator, or its preconditioner, is not symmetric positive definite, as CG needs."""
     SINGULAR = 5
     """A finite equation without a finite solution: the operator is singular, or nearly so."""
     NOT_FINITE = 6
@@ -53,8 +53,8 @@ _EXPLANATIONS = {
     "or a better guess, or shorten the step; an operator that is singular ends like this, too.",
     Result.STALLED: "no step lowers the residual any more: compute in float64, shorten the step, "
     "or look for an equation without a solution (a singular Jacobian).",
-    Result.NOT_SYMMETRIC: "the operator or its preconditioner is not symmetric: use BiCGStab or "
-    "GMRES instead of CG.",
+    Result.NOT_SYMMETRIC: "the operator or its preconditioner is not symmetric and positive "
+    "definite: use BiCGStab or GMRES instead of CG.",
     Result.SINGULAR: "the operator is singular or nearly so: look for an unknown that no equation "
     "determines, or shorten the step.",
     Result.NOT_FINITE: "the equation contains NaN or infinity: look at its coefficients and at the "

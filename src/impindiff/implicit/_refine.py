@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
-from impindiff.implicit._linear import Iterated, Operator
+from impindiff.implicit._linear import WORTHWHILE, Iterated, Operator
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._outcome import Result
 
@@ -40,7 +40,7 @@ def refine(
     def improve(solve, x, r, norm2):
         # What a singular matrix gives is not finite: no step is taken, and no NaN carried on.
         step = solve(r)
-        good = jnp.isfinite(tree.dot(step, step))
+        good = jnp.isfinite(tree.norm(step))
         moved = jax.tree.map(lambda x, d: x + jnp.where(good, d, 0), x, step)
         left = tree.subtract(residual, operator(moved))
         after = tree.dot(left, left)
@@ -50,9 +50,9 @@ def refine(
             jax.tree.map(lambda new, old: jnp.where(better, new, old), *pair)
             for pair in ((moved, x), (left, r))
         ]
-        return *kept, jnp.where(better, after, norm2), better
+        return *kept, jnp.where(better, after, norm2), good & (after < WORTHWHILE * norm2)
 
-    x, r, norm2, moved = improve(first, tree.zeros_like(residual), residual, start2)
+    x, r, norm2, _ = improve(first, tree.zeros_like(residual), residual, start2)
     x = jax.tree.map(lambda leaf: jnp.where(needed, leaf, 0), x)
     norm2 = jnp.where(needed, norm2, start2)
 
@@ -62,12 +62,13 @@ def refine(
 
     def step(carry):
         x, r, norm2, count, _ = carry
-        *improved, better = improve(again, x, r, norm2)
-        return *improved, count + 1, better
+        *improved, going = improve(again, x, r, norm2)
+        return *improved, count + 1, going
 
     carry = (x, r, norm2, needed.astype(int), jnp.array(True))
-    x, _, norm2, count, _ = loop(unfinished, step, carry, max_steps)
+    x, _, norm2, count, going = loop(unfinished, step, carry, max_steps)
     # A finite equation of which the inverse takes away nothing at all.
     singular = jnp.isfinite(start2) & (norm2 >= start2) & needed
-    failure = jnp.where(singular, Result.SINGULAR, Result.CONVERGED)
+    failure = jnp.where(going, Result.CONVERGED, Result.STALLED)
+    failure = jnp.where(singular, Result.SINGULAR, failure)
     return Iterated(x, norm2, count, failure)

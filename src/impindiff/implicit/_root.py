@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from impindiff._types import Vector
@@ -40,9 +41,11 @@ def root(
         The root, of the guess's structure, and the outcome of the solve. A gradient whose adjoint
         solve misses its tolerance is never handed out silently, see `ImplicitAdjoint`.
 
-    Raises: ValueError if the residual's structure, shapes or precision differ from the unknown's,
-        or the preconditioner is of another size.
+    Raises: ValueError if the unknown is not of real numbers of one precision, the residual's
+        structure, shapes or precision differ from the unknown's, or the preconditioner is of
+        another size.
     """
+    guess = _as_unknown(guess)
     _check_like(residual, (guess, inputs), guess, _RESIDUAL)
     if preconditioner is not None:
         _check_like(preconditioner.apply, (guess,), guess, _PRECONDITIONER)
@@ -61,6 +64,21 @@ _PRECONDITIONER = (
     "the preconditioner",
     "it must be made for this grid, these fields and their precision.",
 )
+
+
+def _as_unknown(guess: Vector) -> Vector:
+    """The guess as arrays, if they make a vector."""
+    unknown = jax.tree.map(jnp.asarray, guess)
+    leaves = jax.tree.leaves(unknown)
+    one_precision = len({leaf.dtype for leaf in leaves}) == 1
+    real = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+    if not (one_precision and real and sum(leaf.size for leaf in leaves)):
+        raise ValueError(
+            f"the guess is {_kinds(unknown)}: an unknown is a PyTree of arrays of real numbers, at "
+            "least one, all float32 or all float64. Convert integers; give a complex unknown as a "
+            "pair of its real and imaginary parts."
+        )
+    return unknown
 
 
 def _check_like(function, arguments, guess: Vector, told: tuple[str, str]) -> None:

@@ -12,8 +12,27 @@ def dot(left: Vector, right: Vector) -> Scalar:
 
 
 def norm(vector: Vector) -> Scalar:
-    """Euclidean norm over all leaves; at zero its derivative is taken to be zero."""
-    return root_of(dot(vector, vector))
+    """Euclidean norm over all leaves; at zero its derivative is taken to be zero.
+
+    Formed in units of the vector's own size: in single precision the square of 1e-20 is zero, and
+    that of 1e20 infinite.
+    """
+    length = unit(vector)
+    in_units = scale(1 / length, vector)
+    return length * root_of(dot(in_units, in_units))
+
+
+def unit(vector: Vector) -> Scalar:
+    """What to measure a vector in: the power of two below its largest magnitude.
+
+    Of two, so that nothing is rounded; within the range that has reciprocals. Has no derivative,
+    for it cancels in whatever is measured by it.
+    """
+    magnitudes = jax.tree.map(lambda leaf: jnp.max(jnp.abs(leaf), initial=0), vector)
+    largest = jax.lax.stop_gradient(jax.tree.reduce(jnp.maximum, magnitudes))
+    most = -int(jnp.finfo(largest.dtype).minexp)
+    _, exponent = jnp.frexp(largest)
+    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent - 1, -most, most))
 
 
 def root_of(square: Scalar) -> Scalar:
