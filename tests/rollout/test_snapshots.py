@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -177,7 +178,7 @@ class Pulse(AbstractLatent):
     """A learned strength that comes and goes: evaluated anew at the times of each step."""
 
     strength: jax.Array
-    names: tuple[str, ...] = ("pulse",)
+    names: tuple[str, ...] = eqx.field(static=True, default=("pulse",))
 
     @property
     def is_steady(self) -> bool:
@@ -192,7 +193,7 @@ def test_coefficients_that_depend_on_time():
     state = {"concentration": wave(GRID)}
 
     def total(strength, memory):
-        terms = [Source(Pulse(strength)), Diffusion(0.05), Advection(winds(GRID))]
+        terms = [Source(Pulse(strength=strength)), Diffusion(0.05), Advection(winds(GRID))]
         system = System(GRID, {"concentration": terms})
         found = simulate(system, state, TIMES, IMPLICIT, memory=memory)
         return jnp.sum(found.states["concentration"] ** 3)
