@@ -65,6 +65,7 @@ def test_shapes_are_enough(tmp_path: Path, found: dict[str, Any]):
     [
         ({}, (), "neither data nor a grid"),
         ({"grid": GRID, "data.train_samples": "0:"}, (), "'0:', which without data has no end"),
+        ({"grid": GRID, "data.train_times": [0.0]}, (), "what is trained on must come later"),
         ({"grid": GRID}, ("--memory", "2 gigs"), "no amount of memory"),
         ({"training.memory": "much"}, (), "training.memory"),
         ({"training.samples_at_once": 0}, (), "training.samples_at_once"),
@@ -92,6 +93,7 @@ def test_training_refuses_what_cannot_fit(tmp_path: Path, monkeypatch: pytest.Mo
     out = tmp_path / "run"
     status, _, err = call("train", config, "--data", data, "--out", out, "--memory", "4KiB")
     assert status == 2 and "budget of 4 KiB is too small" in err and "needs" in err
+    assert not out.exists(), "the advice can be followed"
     # Two steps of 576 bytes each: the states alone, and then the program that keeps them.
     for there_is, told in ((1000, "would take 1.12 KiB"), (2000, "would take")):
         monkeypatch.setattr(_memory, "available_bytes", lambda there_is=there_is: there_is)

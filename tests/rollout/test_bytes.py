@@ -30,6 +30,12 @@ def test_what_is_no_amount_is_refused(text: Any):
         ipd.MemoryBudget(text)
 
 
-@pytest.mark.parametrize("amount", ["17 B", "612 MiB", "2.7 GiB", "3.5 TiB"])
+def test_three_digits_are_enough():
+    assert format_bytes(999.7 * 2**10) == "0.976 MiB"
+    with pytest.raises(ipd.InputError):
+        parse_bytes("9" * 400 + "GiB")
+
+
+@pytest.mark.parametrize("amount", ["17 B", "999 KiB", "612 MiB", "2.7 GiB", "3.5 TiB"])
 def test_an_amount_is_written_as_it_is_read(amount: str):
     assert format_bytes(parse_bytes(amount)) == amount

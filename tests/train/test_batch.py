@@ -7,7 +7,7 @@ import pytest
 from small_problem import DT, make_dataset, make_system
 
 import impindiff as ipd
-from impindiff._errors import InputError
+from impindiff._errors import InputError, NumericsError
 from impindiff.integrate import CrankNicolson
 from impindiff.latent import learned
 from impindiff.observe import squared_misfit
@@ -136,6 +136,20 @@ def run(system, observations, stages, **options):
     trainer = Trainer(system, observations, CrankNicolson(), DT, stages, **options)
     trainer.run(records.append, resume="checkpoints" in options)
     return records
+
+
+def test_a_batch_that_fails_does_not_make_others_fail(observations, system):
+    """The error names the sample whose fields are not finite, whichever batch comes first."""
+    for bad in (0, 4):
+        broken = observations.initial["concentration"].at[bad, 0].set(np.nan)
+        spoilt = eqx.tree_at(lambda o: o.initial, observations, {"concentration": broken})
+        with pytest.raises(NumericsError, match=rf"epoch 1: step 1 of .* sample {bad}: .*4 of 20"):
+            run(system, spoilt, [Adam(1, batching=Batching(samples=1))])
+
+
+def test_one_window_of_all_times_takes_the_steps_of_the_whole(observations):
+    batches = batches_of(observations, 2, 3)
+    assert batches.grids[0].num_steps == observations.time_grid(DT).num_steps == 4
 
 
 def test_an_update_a_batch(observations, system):

@@ -1,6 +1,8 @@
 """Memory as a budget: what is chosen, that it holds, and that nothing else changes."""
 
+import inspect
 import json
+import re
 
 import equinox as eqx
 import jax
@@ -82,14 +84,34 @@ def test_the_gradient_within_a_budget_is_that_of_all_states(problem):
 
 def test_a_budget_that_nothing_fits_is_refused_before_training(problem):
     system, dataset, given = problem
-    with pytest.raises(ipd.InputError, match=r"budget of 3 KiB is too small: .* 100 steps needs"):
+    with pytest.raises(
+        ipd.InputError, match=r"budget of 3 KiB is too small: .* 100 steps needs"
+    ) as e:
         ipd.fit(system, dataset, **given, memory=ipd.MemoryBudget("3KiB"))
+    (advised,) = re.findall(r"needs (\d+KiB)", str(e.value))
+    stages = [ipd.Adam(1)]
+    ipd.fit(system, dataset, **given, stages=stages, memory=ipd.MemoryBudget(advised))
 
 
 def test_more_snapshots_than_steps_are_refused_before_training(problem):
     system, dataset, given = problem
     with pytest.raises(ipd.InputError, match=r"101 snapshots of 100 steps.*from 1 to 100"):
         ipd.fit(system, dataset, **given, memory=ipd.Snapshots(101))
+
+
+@pytest.mark.parametrize("memory", ["2GiB", None, 3])
+def test_what_is_no_policy_is_not_ignored(memory):
+    """As without the type checks of the tests."""
+    with pytest.raises(ipd.InputError, match="give KeepAll"):
+        inspect.unwrap(choose_policy)(None, memory)
+    with pytest.raises(ipd.InputError, match="a rollout takes KeepAll"):
+        inspect.unwrap(ipd.simulate)(None, {}, None, None, memory=memory)
+
+
+def test_a_plan_of_no_samples(problem):
+    system, dataset, given = problem
+    with pytest.raises(ipd.InputError, match="samples_at_once is 0"):
+        ipd.plan(system, dataset, **given, samples_at_once=0)
 
 
 def test_training_with_few_states_goes_the_same_way(problem):

@@ -17,6 +17,7 @@ from impindiff.rollout import TimeGrid
 from impindiff.train import (
     LBFGS,
     Adam,
+    Batching,
     Checkpoints,
     EpochRecord,
     Observations,
@@ -26,6 +27,7 @@ from impindiff.train import (
     whole,
 )
 from impindiff.train._adaptation import Trial
+from impindiff.train._batch import WHOLE
 
 # Two iterations are too few for the whole step, and enough for one eighth of it.
 SCARCE = CrankNicolson(Affine(BiCGStab(1e-6, max_steps=2), BiCGStab(1e-5)))
@@ -64,12 +66,10 @@ def test_without_a_rescue_it_ends(system, observations):
         train(system, observations, SCARCE, [Adam(3)], None)
 
 
-@pytest.mark.parametrize("sample", [0, 1])
-def test_a_sample_that_nothing_helps_is_left_out(system, sample):
-    moving = 1 - sample
-    records = train(
-        system, with_one_at_rest(system, sample), NONE, [Adam(2)], Rescue(max_halvings=1)
-    )
+@pytest.mark.parametrize("sample, batching", [(0, WHOLE), (1, WHOLE), (0, Batching(samples=1))])
+def test_a_sample_that_nothing_helps_is_left_out(system, sample, batching):
+    moving, stage = 1 - sample, Adam(2, batching=batching)
+    records = train(system, with_one_at_rest(system, sample), NONE, [stage], Rescue(max_halvings=1))
     assert len(records) == 2
     remedies = [(f.sample, f.remedy) for f in records[0].failures]
     assert remedies == [(moving, "step halved"), (moving, "sample masked")]

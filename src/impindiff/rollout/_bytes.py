@@ -15,7 +15,7 @@ def parse_bytes(amount: int | str) -> int:
     """
     if isinstance(amount, int) and not isinstance(amount, bool) and amount > 0:
         return amount
-    matched = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(amount))
+    matched = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(amount))
     unit = _UNITS.get((matched[2] or "B").upper()) if matched else None
     parsed = int(float(matched[1]) * unit) if matched and unit else 0
     if isinstance(amount, bool) or parsed < 1:
@@ -29,7 +29,7 @@ def parse_bytes(amount: int | str) -> int:
 def format_bytes(amount: float) -> str:
     """In powers of 1024: `612 MiB`, `2.70 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1000:
+        if amount < 999.5:
             return f"{amount:.0f} B" if unit == "B" else f"{amount:.3g} {unit}"
         amount /= 1024
     return f"{amount:.3g} TiB"

@@ -92,9 +92,14 @@ def simulate(
         memory: which states are kept for a gradient: `KeepAll()` or `Snapshots(count)`.
 
     Raises: InputError where the stepper cannot advance the system, the initial fields are not
-        real, of one precision, and of the system's names and shapes, or there are more snapshots
-        than steps.
+        real, of one precision, and of the system's names and shapes, there are more snapshots than
+        steps, or `memory` is something else.
     """
+    if not isinstance(memory, MemoryPolicy):
+        raise InputError(
+            f"memory is {memory!r}: a rollout takes KeepAll() or Snapshots(count). A budget in "
+            "bytes is for training, which knows what a whole gradient takes."
+        )
     initial = jax.tree.map(jnp.asarray, initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
     dtype = jnp.result_type(*(types.values() or [bool]))

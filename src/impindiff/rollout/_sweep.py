@@ -70,7 +70,8 @@ def keep_snapshots(
     order = columns(reversal(num_steps, count))
     is_reversal, source, first, end, target = (jnp.asarray(column) for column in order)
 
-    def sweep(learned, fixed, initial, saved):
+    # Steps are arguments: under `vmap` they may be other ones for each sample.
+    def sweep(learned, fixed, steps, initial, saved):
         kept = jax.tree.map(lambda u: jnp.zeros((count + 1, *u.shape), u.dtype), initial)
 
         def one(carry, step_and_place):
@@ -83,14 +84,14 @@ def keep_snapshots(
         (last, saved, kept), outcome = jax.lax.scan(
             one, (initial, saved, kept), (steps, jnp.asarray(place))
         )
-        return (saved, outcome), (learned, fixed, kept, last)
+        return (saved, outcome), (learned, fixed, steps, kept, last)
 
     @jax.custom_vjp
-    def run(learned, fixed, initial, saved):
-        return sweep(learned, fixed, initial, saved)[0]
+    def run(learned, fixed, steps, initial, saved):
+        return sweep(learned, fixed, steps, initial, saved)[0]
 
     def back(residuals, cotangents):
-        learned, fixed, kept, last = residuals
+        learned, fixed, steps, kept, last = residuals
         of_saved, _ = cotangents
 
         def again(before, first, end, carry):
@@ -124,10 +125,10 @@ def keep_snapshots(
         start = (kept, _load(kept, source[0]), (last, *zeros))
         actions = (is_reversal, first, end, target, jnp.roll(source, -1))
         (_, _, (_, of_initial, of_learned)), _ = jax.lax.scan(act, start, actions)
-        return of_learned, None, of_initial, of_saved
+        return of_learned, None, None, of_initial, of_saved
 
     run.defvjp(sweep, back)
-    return run(learned, fixed, initial, saved)
+    return run(learned, fixed, steps, initial, saved)
 
 
 def _store(slots: State, slot: Array, state: State) -> State:

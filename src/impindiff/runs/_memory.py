@@ -37,7 +37,8 @@ def plan_run(config: Config, data_file: Path | None, memory: str | None = None) 
 
     Args:
         config: as loaded.
-        data_file: the data. Without them, fields are made up on the config's grid: shapes decide.
+        data_file: the data. Without them, fields are made up on the config's grid, at time 0 first:
+            shapes decide.
         memory: an amount such as "2GiB"; the config's own by default, or else what is available.
 
     Raises: InputError for what does not fit together, no amount of memory, or where neither data
@@ -92,6 +93,11 @@ def _made_up(config: Config) -> tuple[System, Observations]:
         raise InputError(
             "the config names neither data nor a grid, and what memory a gradient takes depends on "
             "the number of cells: give --data FILE, or data.file or [[grid]] in the config."
+        )
+    if min(config.data.train_times) <= 0:
+        raise InputError(
+            f"data.train_times begin at {min(config.data.train_times):g}: without data time begins "
+            "at 0, and what is trained on must come later. Give --data FILE."
         )
     selection = config.data.train_samples
     counts = [

@@ -57,6 +57,7 @@ def train_run(
     # Not resolved: a link's target need not have a data file's suffix.
     plan = RunPlan.make(config, _absolute(data_file), _absolute(folder.path))
     check_memory(plan)
+    trainer = _trainer(plan, folder)
     began = time.perf_counter()
     with folder.claimed():
         if going_on:
@@ -73,7 +74,7 @@ def train_run(
                 watch(record)
 
         say("training")
-        system = _trainer(plan, folder).run(observe, resume=resume)
+        system = trainer.run(observe, resume=resume)
         say("forecasting")
         scores = _finish(plan, system, folder, began - done.seconds)
         say("drawing the report")

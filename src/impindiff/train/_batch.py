@@ -131,7 +131,7 @@ class Batches(eqx.Module):
             field: jnp.concatenate([observations.initial[field][:, None], observed], axis=1)
             for field, observed in observations.observed.items()
         }
-        grids = [grid.halved(halvings) for grid in _time_grids(observations, dt, batching, window)]
+        grids = [grid.halved(halvings) for grid in _time_grids(observations, dt, window)]
         stacked = jax.tree.map(lambda *parts: np.stack(parts), *grids)
         return cls(states, stacked, num_windows, num_samples, batch_samples, window)
 
@@ -215,10 +215,8 @@ def whole(observations: Observations, dt: float, halvings: tuple[int, ...] = ())
     return Batch(observations.initial, observations.observed, time_grid)
 
 
-def _time_grids(
-    observations: Observations, dt: float, batching: Batching, window: int
-) -> list[TimeGrid]:
-    if batching.window is None:
+def _time_grids(observations: Observations, dt: float, window: int) -> list[TimeGrid]:
+    if window == len(observations.times):
         return [observations.time_grid(dt)]
     clock = (observations.start, *observations.times)
     # As many steps in each: programs have shapes.

@@ -56,8 +56,8 @@ class Trainer:
             up; all of a batch where None.
         seed: of the order in which batches are drawn.
 
-    Raises: InputError for a system with nothing to learn, no stages, or a division of the data
-        that cannot be.
+    Raises: InputError for a system with nothing to learn, no stages, a division of the data that
+        cannot be, or a memory budget that is too small.
     """
 
     def __init__(
@@ -93,7 +93,12 @@ class Trainer:
         self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
         self.rescue, self.progressive_tolerance = rescue, progressive_tolerance
         self.memory, self.samples_at_once, self.seed = memory, samples_at_once, seed
-        _check_division(self.stages, samples_at_once, rescue)
+        if rescue and any(stage.batching.window is not None for stage in self.stages):
+            raise InputError(
+                "a rescue halves steps of the whole span of time, which stages with a window do "
+                "not take: leave out the rescue, or the window."
+            )
+        self._policies = self._choose_policies()
         self._good: _Point | None = None
 
     def run(self, watch: Watcher, *, resume: bool = False) -> System:
@@ -102,25 +107,22 @@ class Trainer:
         With `resume`, goes on from the last checkpoint, where there is one. On an interrupt the
         last completed epoch is saved before the interrupt goes on its way.
 
-        Raises: InputError, before anything is computed, for a memory budget that is too small;
-            NumericsError if a loss, a gradient or a solve fails; the last arrays that an epoch has
-            found to be good are saved.
+        Raises: NumericsError if a loss, a gradient or a solve fails; the last arrays that an epoch
+            has found to be good are saved.
         """
         progress = Progress()
         if resume and self.checkpoints and (saved := self.checkpoints.progress()):
             progress = saved
             self.learned = self.checkpoints.restore_learned(self.learned)
         began = time.perf_counter() - progress.seconds
-        policies = self._policies()
         with Interrupts() as interrupts:
             for index in range(progress.stage, len(self.stages)):
-                progress = self._run_stage(index, policies, progress, began, watch, interrupts)
+                progress = self._run_stage(index, progress, began, watch, interrupts)
         return eqx.combine(self.learned, self.frozen)
 
     def _run_stage(
         self,
         index: int,
-        policies: Sequence[MemoryPolicy],
         progress: Progress,
         began: float,
         watch: Watcher,
@@ -133,7 +135,7 @@ class Trainer:
             optimiser.dt or self.dt,
             self.frozen,
             self.observations,
-            policies[index],
+            self._policies[index],
             self.samples_at_once,
             self.seed,
         )
@@ -200,8 +202,8 @@ class Trainer:
         self._save(here._replace(progress=ended))
         return ended
 
-    def _policies(self) -> list[MemoryPolicy]:
-        """What each stage keeps; chosen before the first one, lest a later one fail."""
+    def _choose_policies(self) -> list[MemoryPolicy]:
+        """What each stage keeps; known before the first one, lest a later one fail."""
         kept: dict[tuple[float, Batching], MemoryPolicy] = {}
         keys = [(stage.dt or self.dt, stage.batching) for stage in self.stages]
         for dt, batching in dict.fromkeys(keys):
@@ -227,18 +229,6 @@ class Trainer:
     def _save(self, point: _Point) -> None:
         if self.checkpoints:
             self.checkpoints.save(*point)
-
-
-def _check_division(
-    stages: Sequence[AbstractOptimiser], samples_at_once: int | None, rescue: Rescue | None
-) -> None:
-    if samples_at_once is not None and samples_at_once < 1:
-        raise InputError(f"samples_at_once is {samples_at_once}: it must be at least 1.")
-    if rescue and any(stage.batching.window is not None for stage in stages):
-        raise InputError(
-            "a rescue halves steps of the whole span of time, which stages with a window do not "
-            "take: leave out the rescue, or the window."
-        )
 
 
 def _adapted(progress: Progress, adaptation: Adaptation) -> Progress:

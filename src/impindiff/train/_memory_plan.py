@@ -6,6 +6,7 @@ that two compilations tell how many fit, and a third confirms it.
 
 from collections.abc import Callable
 from functools import partial
+from math import ceil
 from typing import final
 
 import equinox as eqx
@@ -34,6 +35,8 @@ class Work(eqx.Module):
         batch: what is fitted.
         stepper: advances one step.
         samples_at_once: how many samples' states are held at a time; all where None.
+
+    Raises: InputError for none at a time.
     """
 
     learned: PyTree
@@ -41,6 +44,11 @@ class Work(eqx.Module):
     batch: Batch
     stepper: AbstractStepper
     samples_at_once: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        """Refuse parts without samples."""
+        if self.samples_at_once is not None and self.samples_at_once < 1:
+            raise InputError(f"samples_at_once is {self.samples_at_once}: it must be at least 1.")
 
     @property
     def num_steps(self) -> int:
@@ -94,8 +102,13 @@ def gradient_bytes(work: Work, memory: MemoryPolicy) -> int:
 def choose_policy(work: Work, memory: MemoryPolicy | MemoryBudget) -> MemoryPolicy:
     """The policy that a budget leaves, see `within_budget`; any other is returned as it is.
 
-    Raises: InputError for more snapshots than steps, or a budget that is too small.
+    Raises: InputError for what is no policy, more snapshots than steps, or a budget that is too
+        small.
     """
+    if not isinstance(memory, MemoryPolicy | MemoryBudget):
+        raise InputError(
+            f"memory is {memory!r}: give KeepAll(), Snapshots(count) or MemoryBudget('2GiB')."
+        )
     num_steps = work.num_steps
     if isinstance(memory, Snapshots) and memory.count > num_steps:
         raise InputError(
@@ -108,10 +121,11 @@ def choose_policy(work: Work, memory: MemoryPolicy | MemoryBudget) -> MemoryPoli
     if least > memory.num_bytes:
         raise InputError(
             f"a memory budget of {format_bytes(memory.num_bytes)} is too small: with one snapshot, "
-            f"the least, a gradient of {num_steps} steps needs {format_bytes(least)}. Give that "
+            f"the least, a gradient of {num_steps} steps needs {ceil(least / 1024)}KiB. Give that "
             "much, or hold fewer samples at a time (samples_at_once)."
         )
-    return policy
+    # As many also where a rescue halves steps: the budget holds for those, too.
+    return Snapshots(num_steps) if isinstance(policy, KeepAll) else policy
 
 
 def within_budget(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -185,15 +186,25 @@ def _update_in_batches(fixed: _Fixed, batches: Batches, order: Order, trial: Tri
         learned, state = carry
         window, samples, active = chosen
         if trial.active is not None:
-            active = active & trial.active[samples]
+            counts = trial.active[samples]
+            active = active & counts
+            # All of a batch may be left out: then each begins as a sample does that is not.
+            samples = jnp.where(counts, samples, jnp.argmax(trial.active))
         objective = fixed.objective(batches.take(window, samples), Trial(active, trial.rtol))
-        learned, state, epoch = fixed.optimiser.update(objective, learned, state, updates)
-        return (learned, state), epoch
+        *updated, epoch = fixed.optimiser.update(objective, learned, state, updates)
+        # An epoch with a failure does not count, but no batch may seem to fail because another did;
+        # and a batch of which nothing counts changes nothing.
+        good = epoch.evaluation.is_finite & active.any()
+        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), tuple(updated), carry)
+        return strongly_typed(kept), (epoch, active.any())
 
     first = strongly_typed((learned, state))
-    (learned, state), epochs = jax.lax.scan(one, first, tuple(order))
+    (learned, state), (epochs, counts) = jax.lax.scan(one, first, tuple(order))
     evaluation = epochs.evaluation
-    loss, gradient = jax.tree.map(lambda leaf: leaf.mean(0), (evaluation.loss, evaluation.gradient))
+    loss, gradient = jax.tree.map(
+        lambda leaf: jnp.tensordot(counts.astype(leaf.dtype), leaf, 1) / counts.sum(),
+        (evaluation.loss, evaluation.gradient),
+    )
     outcome, adjoint = batches.by_sample(order, (evaluation.outcome, evaluation.adjoint))
     whole = Evaluation(loss, gradient, outcome, adjoint)
     return strongly_typed(
