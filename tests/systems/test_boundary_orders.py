@@ -31,7 +31,7 @@ from impindiff.terms import (
 TRANSFER, SPREAD = 0.7, 0.25
 CONDITIONS = ("dirichlet", "neumann", "robin", "inflow", "outflow", "no-flux")
 SCHEMES: dict[Any, int] = {"diffusion": 2, "central": 2, "upwind": 1}
-CELLS = {1: 48, 2: 24, 3: 12}
+CELLS = {1: 48, 2: 24, 3: 14}
 
 
 def uneven(name: str, lower: float, upper: float, cells: int) -> Axis:

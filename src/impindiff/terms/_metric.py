@@ -97,4 +97,4 @@ def as_metric(values: Metric, coefficient: Float[Array, "..."]) -> Float[Array, 
     """Lengths in the precision of a coefficient, to which a number leaves it."""
     if isinstance(values, float):
         return jnp.asarray(values)
-    return jnp.asarray(values, jnp.result_type(coefficient, jnp.float32))
+    return jnp.asarray(values, jnp.result_type(coefficient, float))
