@@ -14,7 +14,7 @@ from gradients import taylor_rates
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, BiCGStab
-from impindiff.integrate import CrankNicolson, RungeKutta4
+from impindiff.integrate import CrankNicolson, ForwardEuler
 from impindiff.latent import Parameter, SineField, latents_of, learned
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import System, advection_diffusion
@@ -201,7 +201,7 @@ def test_gradients_with_respect_to_conditions_and_coefficients(scheme):
     x, y = grid.centres()
     times = TimeGrid.build(0.0, np.array([0.02]), 0.01)
     linear = BiCGStab(1e-13, max_steps=500)
-    stepper = RungeKutta4() if scheme == "limited" else CrankNicolson(Affine(linear, linear))
+    stepper = ForwardEuler() if scheme == "limited" else CrankNicolson(Affine(linear, linear))
     random = np.random.default_rng(0)
     point = {
         "inlet": jnp.asarray(random.uniform(1, 2, 4)),
@@ -211,7 +211,8 @@ def test_gradients_with_respect_to_conditions_and_coefficients(scheme):
             jnp.asarray(random.uniform(0.5, 1, (7, 4))),
             jnp.asarray(random.uniform(-0.3, 0.3, (6, 5))),
         ),
-        "diffusivity": jnp.asarray(random.uniform(0.2, 0.4, grid.shape)),
+        # Smooth: where its extrapolation to a face is cut off, it has no derivative.
+        "diffusivity": jnp.asarray(0.3 + 0.1 * x * y),
     }
 
     def loss(point):
@@ -226,7 +227,7 @@ def test_gradients_with_respect_to_conditions_and_coefficients(scheme):
         found = simulate(system, initial, times, stepper)
         return jnp.sum(jnp.sin(3 * found.states["c"][-1]))
 
-    rates = taylor_rates(loss, point, step=2e-2)
+    rates = taylor_rates(loss, point, step=5e-3)
     assert min(rates.values()) >= 1.9, rates
 
 
