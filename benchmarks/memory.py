@@ -41,7 +41,7 @@ import impindiff as ipd
 from impindiff.benchmark import announce, median_seconds
 from impindiff.implicit import AbstractRootSolver
 
-GRID = ipd.Grid.uniform((128, 64), ((-1.0, 1.0), (0.0, 1.0)))
+GRID = ipd.Grid.uniform((128, 64), ((-1.0, 1.0), (0.0, 1.0)), periodic=True)
 WIDTH = 1 / 64  # of a cell, along both axes
 LAST, TIME_STEPS, SAMPLES = 0.1, (1e-4, 2e-4, 5e-4, 1e-3, 2e-3), 5
 # Nothing is run that needs more than this.
