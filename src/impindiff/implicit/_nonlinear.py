@@ -17,14 +17,16 @@ _ROUND_OFF_UNITS = 1e3
 def residual_scale(residual: Callable[[Vector], Vector], guess: Vector) -> Scalar:
     r"""What a relative tolerance is relative to: $\lVert R(0) \rVert$.
 
-    Where that is zero or not finite, the residual at the guess stands in for it. For an affine
-    residual it is the norm of the right-hand side. It does not shrink as guesses get better, as the
-    residual at the guess would.
+    For an affine residual it is the norm of the right-hand side. It does not shrink as guesses get
+    better, as the residual at the guess would. Where it is zero, that residual stands in for it;
+    where it is not finite, as that of a logarithm, the residual at zero of the linearisation at the
+    guess, $\lVert R(u) - R'(u)\,u \rVert$.
     """
     at_zero = tree.norm(residual(tree.zeros_like(guess)))
-    usable = jnp.isfinite(at_zero) & (at_zero > 0)
-    scale = jnp.where(usable, at_zero, tree.norm(residual(guess)))
-    return jax.lax.stop_gradient(scale)
+    here, product = jax.jvp(residual, (guess,), (guess,))
+    extrapolated = tree.norm(tree.subtract(here, product))
+    scale = jnp.where(jnp.isfinite(at_zero), at_zero, extrapolated)
+    return jax.lax.stop_gradient(jnp.where(scale == 0, tree.norm(here), scale))
 
 
 def conclude(
