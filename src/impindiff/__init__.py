@@ -42,12 +42,35 @@ if TYPE_CHECKING:
         gauss_newton_product,
         root,
     )
-    from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
-    from impindiff.latent import Parameter, SineField
+    from impindiff.integrate import (
+        SDIRK2,
+        BackwardEuler,
+        CrankNicolson,
+        ForwardEuler,
+        RungeKutta4,
+        Theta,
+    )
+    from impindiff.latent import (
+        CellField,
+        Closure,
+        Corrected,
+        NeuralClosure,
+        Parameter,
+        SineField,
+        tabulate,
+    )
     from impindiff.report import write_report
-    from impindiff.rollout import KeepAll, MemoryBudget, Snapshots, TimeGrid, Trajectory, simulate
+    from impindiff.rollout import (
+        KeepAll,
+        MemoryBudget,
+        Snapshots,
+        TimeGrid,
+        Trajectory,
+        consistent,
+        simulate,
+    )
     from impindiff.runs import RunFolder, train_run
-    from impindiff.systems import System, advection_diffusion
+    from impindiff.systems import Reaction, System, advection_diffusion
     from impindiff.terms import (
         Advection,
         Diffusion,
@@ -73,7 +96,10 @@ __all__ = [
     "BiCGStab",
     "BlockJacobi",
     "CASES",
+    "CellField",
     "CG",
+    "Closure",
+    "Corrected",
     "CrankNicolson",
     "DenseLU",
     "Diffusion",
@@ -89,6 +115,7 @@ __all__ = [
     "Lineax",
     "MemoryBudget",
     "Multigrid",
+    "NeuralClosure",
     "Newton",
     "NumericsError",
     "OneStepAdjoint",
@@ -96,9 +123,11 @@ __all__ = [
     "Parameter",
     "Picard",
     "ProgressiveTolerance",
+    "Reaction",
     "Rescue",
     "RunFolder",
     "RungeKutta4",
+    "SDIRK2",
     "SineField",
     "Snapshots",
     "Source",
@@ -112,6 +141,7 @@ __all__ = [
     "advection_diffusion",
     "block_jacobi",
     "check_gradient",
+    "consistent",
     "evaluate",
     "fit",
     "fourier",
@@ -127,6 +157,7 @@ __all__ = [
     "root",
     "save_dataset",
     "simulate",
+    "tabulate",
     "train_run",
     "write_report",
 ]

@@ -13,7 +13,7 @@ import pytest
 from smooth import box, wave, winds
 
 from impindiff.grid import Grid
-from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
+from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import advection_diffusion
 
@@ -22,6 +22,7 @@ STEPPERS = {
     "Runge-Kutta": RungeKutta4(),
     "backward Euler": BackwardEuler(),
     "Crank-Nicolson": CrankNicolson(),
+    "SDIRK-2": SDIRK2(),
 }
 UNITS = 40
 

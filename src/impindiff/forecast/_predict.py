@@ -81,7 +81,7 @@ def predict(
     """
     check_dataset(dataset, fields=system.fields)
     for field in system.fields:
-        check_grid(dataset, field, system.grid)
+        check_grid(dataset, field, system.data_grid)
     at = select_samples(dataset, samples)
     start = float(times_of(dataset)[0])
     if np.size(times) and np.min(times) < start:
@@ -93,12 +93,13 @@ def predict(
     initial = {
         field: jnp.asarray(initial_fields(dataset, field, at), dtype) for field in system.fields
     }
+    system.check({field: u[0] for field, u in initial.items()}, start)
     states = carry_forward(system, initial, stepper or CrankNicolson(), time_grid)
     latents = system.latents()
     ids = dataset["sample"].values[at] if "sample" in dataset.coords else at
-    names = (*system.fields, *latents, "time", *system.grid.names)
+    names = (*system.fields, *latents, "time", *system.data_grid.names)
     return to_dataset(
-        system.grid,
+        system.data_grid,
         time_grid.saved,
         {field: np.asarray(values) for field, values in states.items()},
         {name: np.asarray(value) for name, value in latents.items()},

@@ -14,10 +14,16 @@ from impindiff.terms._preconditioners import (
     multigrid,
 )
 from impindiff.terms._source import Source
-from impindiff.terms._term import AbstractSource, AbstractTerm, AbstractTwoPointFlux
+from impindiff.terms._term import (
+    AbstractSource,
+    AbstractStateTerm,
+    AbstractTerm,
+    AbstractTwoPointFlux,
+)
 
 __all__ = [
     "AbstractSource",
+    "AbstractStateTerm",
     "AbstractTerm",
     "AbstractTwoPointFlux",
     "Advection",

@@ -1,6 +1,6 @@
 """Diffusion as the divergence of a Fickian face flux."""
 
-from typing import Any, final
+from typing import Any, Literal, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,14 +13,19 @@ from impindiff.implicit import neighbour
 from impindiff.terms._face_fluxes import FaceCoefficients
 from impindiff.terms._term import AbstractTwoPointFlux
 
+MEANS = ("harmonic", "arithmetic")
+
 
 @final
 class Diffusion(AbstractTwoPointFlux):
     r"""Fickian diffusion, $\nabla\cdot(D\,\nabla u)$.
 
     Args:
-        diffusivity: $D \ge 0$ at cell centres: a number, an array of the grid's shape, or a
-            learned field.
+        diffusivity: $D \ge 0$ at cell centres: a number, an array of the grid's shape, a learned
+            field, or a function of the state.
+        mean: of the two cells of a face. "harmonic" closes the face of a cell with $D = 0$, as it
+            must be for material that differs from place to place; "arithmetic" leaves it open, as
+            it must be for a $D(u)$ that vanishes with $u$, or no front would ever advance.
 
     Accuracy: second order in the cell width for smooth $D$.
     Raises: InputError for a known value that is negative or not finite, or an array of another
@@ -29,9 +34,12 @@ class Diffusion(AbstractTwoPointFlux):
     """
 
     diffusivity: Any
+    mean: Literal["harmonic", "arithmetic"] = eqx.field(static=True, default="harmonic")
 
     def __check_init__(self) -> None:
         """Refuse a diffusivity that makes the problem ill-posed, where it is known already."""
+        if self.mean not in MEANS:
+            raise InputError(f"the mean {self.mean!r} at faces is not one of {', '.join(MEANS)}.")
         if isinstance(self.diffusivity, Tracer) or not eqx.is_array_like(self.diffusivity):
             return
         values = np.ravel(self.diffusivity)
@@ -50,6 +58,8 @@ class Diffusion(AbstractTwoPointFlux):
         here = jnp.asarray(self.diffusivity)
         if shape == ():
             at_face = here
+        elif self.mean == "arithmetic":
+            at_face = (here + neighbour(here, axis, +1)) / 2
         else:
             above = neighbour(here, axis, +1)
             total = here + above

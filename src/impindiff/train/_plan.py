@@ -98,7 +98,7 @@ def plan(
     """
     limit = available_bytes() if memory is None else parse_bytes(memory)
     observations = Observations.from_dataset(
-        dataset, system.grid, system.fields, samples, times, dtype
+        dataset, system.data_grid, system.fields, samples, times, dtype
     )
     return plan_memory(system, observations, stepper or CrankNicolson(), dt, limit, calibrate)
 
