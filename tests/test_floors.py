@@ -1,12 +1,12 @@
 """Which module may know which.
 
 Every package stands on a floor and imports from strictly lower floors only, or from within itself;
-what it takes from another package it takes from that package's face, `impindiff.<package>`. Four
-refinements of the design: `forecast` stands beside `train`, since an old run is forecast from
-without the training code; `runs`, which carries out what a config says, stands above `config`;
-`benchmark`, whose scripts measure all of these, stands beside it; and `cli` stands above, as
-commands are made from them and never the other way round. The top-level `impindiff/__init__.py`
-stands above all.
+what it takes from another package it takes from that package's face, `impindiff.<package>`. Five
+refinements of the design: `coefficients`, which terms hold and latents are, stands beneath both;
+`forecast` stands beside `train`, since an old run is forecast from without the training code;
+`runs`, which carries out what a config says, stands above `config`; `benchmark`, whose scripts
+measure all of these, stands beside it; and `cli` stands above, as commands are made from them and
+never the other way round. The top-level `impindiff/__init__.py` stands above all.
 """
 
 import ast
@@ -23,23 +23,24 @@ FLOORS = {
     "_types": 0,
     "grid": 1,
     "implicit": 1,
+    "coefficients": 2,
     "integrate": 2,
-    "latent": 2,
-    "terms": 2,
+    "latent": 3,
+    "terms": 3,
     "data": 3,
-    "observe": 3,
-    "rollout": 3,
-    "systems": 4,
-    "forecast": 5,
-    "train": 5,
-    "cases": 6,
-    "report": 6,
-    "config": 7,
-    "benchmark": 8,
-    "runs": 8,
-    "cli": 9,
-    "__main__": 10,
-    "": 11,  # impindiff/__init__.py
+    "observe": 4,
+    "rollout": 4,
+    "systems": 5,
+    "forecast": 6,
+    "train": 6,
+    "cases": 7,
+    "report": 7,
+    "config": 8,
+    "benchmark": 9,
+    "runs": 9,
+    "cli": 10,
+    "__main__": 11,
+    "": 12,  # impindiff/__init__.py
 }
 
 MOST_LINES = 300

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from impindiff._errors import InputError, NumericsError
     from impindiff.cases import CASES
+    from impindiff.coefficients import Closure, Corrected
     from impindiff.data import grid_of, open_dataset, save_dataset
     from impindiff.forecast import continue_forecast, evaluate, forecast_to, predict
     from impindiff.grid import Axis, Grid
@@ -42,12 +43,33 @@ if TYPE_CHECKING:
         gauss_newton_product,
         root,
     )
-    from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
-    from impindiff.latent import Parameter, SineField
+    from impindiff.integrate import (
+        SDIRK2,
+        BackwardEuler,
+        CrankNicolson,
+        ForwardEuler,
+        RungeKutta4,
+        Theta,
+    )
+    from impindiff.latent import (
+        CellField,
+        NeuralClosure,
+        Parameter,
+        SineField,
+        tabulate,
+    )
     from impindiff.report import write_report
-    from impindiff.rollout import KeepAll, MemoryBudget, Snapshots, TimeGrid, Trajectory, simulate
+    from impindiff.rollout import (
+        KeepAll,
+        MemoryBudget,
+        Snapshots,
+        TimeGrid,
+        Trajectory,
+        consistent,
+        simulate,
+    )
     from impindiff.runs import RunFolder, train_run
-    from impindiff.systems import System, advection_diffusion
+    from impindiff.systems import Reaction, System, advection_diffusion
     from impindiff.terms import (
         AbstractBoundary,
         Advection,
@@ -83,7 +105,10 @@ __all__ = [
     "BiCGStab",
     "BlockJacobi",
     "CASES",
+    "CellField",
     "CG",
+    "Closure",
+    "Corrected",
     "CrankNicolson",
     "DenseLU",
     "Diffusion",
@@ -103,6 +128,7 @@ __all__ = [
     "MemoryBudget",
     "Multigrid",
     "Neumann",
+    "NeuralClosure",
     "Newton",
     "NoFlux",
     "NumericsError",
@@ -112,10 +138,12 @@ __all__ = [
     "Parameter",
     "Picard",
     "ProgressiveTolerance",
+    "Reaction",
     "Rescue",
     "Robin",
     "RunFolder",
     "RungeKutta4",
+    "SDIRK2",
     "SineField",
     "Snapshots",
     "Source",
@@ -129,6 +157,7 @@ __all__ = [
     "advection_diffusion",
     "block_jacobi",
     "check_gradient",
+    "consistent",
     "continue_forecast",
     "evaluate",
     "fit",
@@ -146,6 +175,7 @@ __all__ = [
     "root",
     "save_dataset",
     "simulate",
+    "tabulate",
     "train_run",
     "write_report",
 ]

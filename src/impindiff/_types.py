@@ -1,5 +1,6 @@
 """Names for the things that travel between the floors: states, and the equations that move them."""
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PyTree
@@ -24,6 +25,25 @@ class Tendency(Protocol):
 
 
 @runtime_checkable
+class BalanceTendency(Tendency, Protocol):
+    r"""The right-hand side of $\frac{d}{dt}\,q(u) = F(u)$ at one instant, with a storage $q$."""
+
+    def stored(self, state: State) -> State:
+        """$q(u)$, what is stored of every field; zero where that is algebraic."""
+        ...
+
+    @property
+    def algebraic(self) -> tuple[str, ...]:
+        """The fields without storage, whose equation is $F(u) = 0$."""
+        ...
+
+    @property
+    def scales(self) -> Mapping[str, float]:
+        """Typical magnitudes of fields, as far as known."""
+        ...
+
+
+@runtime_checkable
 class Dynamics(Protocol):
     r"""A semi-discrete system $\dot u = F(t, u)$ with its steady parts evaluated. A PyTree."""
 
@@ -39,4 +59,14 @@ class Dynamics(Protocol):
 
     def at(self, time: Scalar) -> Tendency:
         """The right-hand side at one instant."""
+        ...
+
+
+@runtime_checkable
+class StoredDynamics(Dynamics, Protocol):
+    r"""A system that may be $\frac{d}{dt}\,q(u) = F(t, u)$ with a storage $q$ other than $u$."""
+
+    @property
+    def has_storage(self) -> bool:
+        """Whether it is; the right-hand side then is a `BalanceTendency`."""
         ...

@@ -21,6 +21,7 @@ from impindiff.implicit import (
     Jacobi,
     Line,
     Multigrid,
+    Scaled,
     Spectral,
     Stencil,
 )
@@ -69,6 +70,11 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
             (11,),
         ),
         {"a": jnp.zeros(11), "b": jnp.zeros(11)},
+    ),
+    Scaled: lambda: Example(
+        # Powers of two, which are inverted without round-off.
+        Scaled(Jacobi(random_like(UNKNOWN, 0)), {"a": 2.0**-9, "b": 4.0}, {"a": 2.0, "b": 0.5}),
+        UNKNOWN,
     ),
     Spectral: lambda: Example(
         Spectral(
@@ -133,6 +139,26 @@ def test_spectral_inverts_a_periodic_operator_of_constant_coefficients():
         float(kernel[i, j]) * jnp.roll(x, (i, j), (0, 1)) for i in range(5) for j in range(6)
     )
     np.testing.assert_allclose(Spectral(symbol).apply(product), x, atol=1e-12)
+
+
+def test_scaled_is_the_inverse_of_the_scaled_operator():
+    matrix = np.asarray(4 * np.eye(3) + random_like(jnp.zeros((3, 3)), 0))
+    columns, rows = np.array([1e-4, 2.0, 3e5]), np.array([7.0, 1e-6, 1e3])
+
+    class Inverse(AbstractPreconditioner):
+        matrix: jax.Array
+
+        def apply(self, vector):
+            return jnp.linalg.solve(self.matrix, vector)
+
+        def transpose(self):
+            return Inverse(self.matrix.T)
+
+    scaled = Scaled(Inverse(jnp.asarray(matrix)), jnp.asarray(columns), jnp.asarray(rows))
+    operator = matrix * columns / rows[:, None]
+    np.testing.assert_allclose(scaled.apply(jnp.asarray(operator[:, 1])), [0, 1, 0], atol=1e-10)
+    transposed = scaled.transpose().apply(jnp.asarray(operator[2]))
+    np.testing.assert_allclose(transposed, [0, 0, 1], atol=1e-10)
 
 
 def test_jacobi_divides_by_the_diagonal_and_leaves_what_has_none():

@@ -194,3 +194,18 @@ def test_picard_refuses_a_relaxation_that_cannot_work(relaxation):
 def test_anderson_refuses_what_cannot_work(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Anderson(**wrong)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_residual_that_is_not_finite_at_zero_is_solved_from_a_good_guess_too(dtype):
+    """A tolerance relative to the residual at the guess would ask for more than there is."""
+
+    def residual(unknown, inputs):
+        return unknown * jnp.log(unknown) - inputs
+
+    exact = jnp.asarray(np.linspace(1.5, 3.0, CELLS), dtype)
+    inputs = exact * jnp.log(exact)
+    for off in (1e-1, 1e-5, 0.0):
+        found, outcome = root(residual, exact * (1 + off), inputs, Newton(BiCGStab(1e-6), STRICT))
+        assert bool(outcome.converged), off
+        np.testing.assert_allclose(found, exact, rtol=1e-5)

@@ -3,7 +3,8 @@
 The bounds are multiples of the precision, the same for any number of steps: each step errs by a few
 units of round-off of the total, and over n steps these add like a random walk, so that a thousand
 steps make about thirty of them. A scheme that leaked the solver's tolerance of 1e-6 each step would
-be off by 1e-3.
+be off by 1e-3. SDIRK-2 carries on 2.4 times what its first stage did, errors included, and adds
+those of its second.
 """
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 from smooth import box, wave, winds
 
 from impindiff.grid import Grid
-from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
+from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import advection_diffusion
 
@@ -22,6 +23,7 @@ STEPPERS = {
     "Runge-Kutta": RungeKutta4(),
     "backward Euler": BackwardEuler(),
     "Crank-Nicolson": CrankNicolson(),
+    "SDIRK-2": SDIRK2(),
 }
 UNITS = 40
 
@@ -45,4 +47,5 @@ def test_the_total_is_constant_over_a_thousand_steps(stepper, grid: Grid, scheme
     before = np.asarray(initial["concentration"], np.float64)
     assert np.abs(found[-1] - before).max() > 0.1  # it has moved
     drift = found.sum(axis=tuple(range(1, found.ndim))) / before.sum() - 1
-    assert np.abs(drift).max() < UNITS * np.finfo(dtype).eps
+    units = UNITS * (3.4 if isinstance(stepper, SDIRK2) else 1)
+    assert np.abs(drift).max() < units * np.finfo(dtype).eps

@@ -12,6 +12,7 @@ import impindiff
 from impindiff.grid import Grid
 from impindiff.implicit import Affine, BiCGStab, Outcome
 from impindiff.integrate import (
+    SDIRK2,
     AbstractStepper,
     BackwardEuler,
     CrankNicolson,
@@ -28,6 +29,7 @@ STEPPERS = {
     "Runge-Kutta": RungeKutta4(),
     "backward Euler": BackwardEuler(TIGHT),
     "Crank-Nicolson": CrankNicolson(TIGHT),
+    "SDIRK-2": SDIRK2(TIGHT),
 }
 GRIDS = {"1-D": box(7), "3-D": box(4, 3, 2)}
 DT = 0.02
@@ -78,7 +80,7 @@ def two_steps(stepper: AbstractStepper, grid: Grid, given: dict) -> tuple[dict, 
 
 def is_heavy(name: str, dimensions: str) -> bool:
     """To compile."""
-    return dimensions == "3-D" and name in ("Runge-Kutta", "backward Euler")
+    return dimensions == "3-D" and name in ("Runge-Kutta", "backward Euler", "SDIRK-2")
 
 
 @pytest.mark.parametrize(

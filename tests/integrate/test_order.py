@@ -12,7 +12,14 @@ from smooth import box, evolve, matrix_of, wave, winds
 from impindiff._types import Scalar
 from impindiff.grid import Grid
 from impindiff.implicit import Affine, BiCGStab
-from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
+from impindiff.integrate import (
+    SDIRK2,
+    BackwardEuler,
+    CrankNicolson,
+    ForwardEuler,
+    RungeKutta4,
+    Theta,
+)
 from impindiff.latent import AbstractLatent
 from impindiff.systems import System
 from impindiff.terms import Advection, Diffusion, Source
@@ -23,9 +30,10 @@ METHODS = [
     (BackwardEuler(TIGHT), 1, 64),
     (Theta(0.75, TIGHT), 1, 64),
     (CrankNicolson(TIGHT), 2, 32),
+    (SDIRK2(TIGHT), 2, 32),
     (RungeKutta4(), 4, 16),
 ]
-NAMES = ["forward Euler", "backward Euler", "theta", "Crank-Nicolson", "Runge-Kutta"]
+NAMES = ["forward Euler", "backward Euler", "theta", "Crank-Nicolson", "SDIRK-2", "Runge-Kutta"]
 UNTIL = 0.4
 
 

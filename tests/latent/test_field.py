@@ -10,12 +10,12 @@ import pytest
 from smooth import box, wave
 
 from impindiff._types import Scalar
+from impindiff.coefficients import evaluate_coefficients
 from impindiff.grid import Grid
 from impindiff.latent import (
     AbstractLatent,
     Parameter,
     SineField,
-    evaluate_latents,
     is_latent,
     latent_values,
     latents_of,
@@ -62,12 +62,12 @@ def test_latents_are_found_in_order():
 
 
 def test_steady_latents_become_arrays_and_others_wait_for_a_time():
-    steady = evaluate_latents(system(), GRID)
+    steady = evaluate_coefficients(system(), GRID)
     assert [type(latent) for latent in latents_of(steady)] == [Drifting]
     (advection, _), (_, source) = steady.equations["a"], steady.equations["b"]
     assert isinstance(advection, Advection) and isinstance(source, Source)
     np.testing.assert_array_equal(advection.velocity, wind().evaluate(GRID))
-    then = evaluate_latents(source, GRID, jnp.array(3.0))
+    then = evaluate_coefficients(source, GRID, jnp.array(3.0))
     assert latents_of(then) == []
     np.testing.assert_allclose(then.strength, 6 * wave(GRID))
 

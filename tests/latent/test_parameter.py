@@ -14,7 +14,15 @@ GRID = box(4)
 
 
 @pytest.mark.parametrize(
-    "initial, bounds", [(0.1, (0, 1)), (1e-3, (1e-4, 1e-2)), (-3.0, (-5, -1)), (999.0, (0, 1000))]
+    "initial, bounds",
+    [
+        (0.1, (0, 1)),
+        (1e-3, (1e-4, 1e-2)),
+        (-3.0, (-5, -1)),
+        (999.0, (0, 1000)),
+        (1e-9, (0, np.inf)),
+        (-2.0, (-np.inf, np.inf)),
+    ],
 )
 def test_it_starts_where_it_is_told(initial: float, bounds):
     parameter = Parameter("d", initial, bounds)
@@ -30,8 +38,15 @@ def test_whatever_is_learned_it_stays_inside_its_bounds(raw: float):
     assert 0.2 <= float(pushed.evaluate(GRID)) <= 3.0
 
 
-def test_its_gradient():
-    parameter = jax.tree.map(lambda a: a.astype(jnp.float64), Parameter("d", 0.5, (0.2, 3.0)))
+@pytest.mark.parametrize("raw", [-50.0, 0.0, 50.0])
+def test_a_positive_one_is_learned_by_its_logarithm(raw: float):
+    pushed = jax.tree.map(lambda _: jnp.asarray(raw), Parameter("k", 1.0, (0.0, np.inf)))
+    assert float(pushed.evaluate(GRID)) == pytest.approx(np.exp(raw))
+
+
+@pytest.mark.parametrize("bounds", [(0.2, 3.0), (0.2, np.inf)])
+def test_its_gradient(bounds):
+    parameter = jax.tree.map(lambda a: a.astype(jnp.float64), Parameter("d", 0.5, bounds))
     assert taylor_rate(lambda p: jnp.exp(p.evaluate(GRID)), parameter) == pytest.approx(2, abs=0.1)
 
 
@@ -41,11 +56,12 @@ def test_its_gradient():
         (0.0, (0, 1), r"starts at 0.0, which is not inside its bounds \(0, 1\)"),
         (1.0, (0, 1), "not inside"),
         (2.0, (0, 1), "not inside"),
-        (0.5, (1, 0), "not inside"),
+        (0.5, (1, 0), "nothing inside"),
         (np.nan, (0, 1), "not inside"),
-        (0.5, (0, np.inf), "finite"),
-        (0.5, (-np.inf, 1), "finite"),
-        (0.5, (np.nan, 1), "finite"),
+        (0.0, (0, np.inf), "not inside"),
+        (0.5, (-np.inf, 1), "two finite numbers"),
+        (0.5, (np.nan, 1), "two finite numbers"),
+        (0.5, (0, np.nan), "two finite numbers"),
     ],
 )
 def test_a_start_outside_its_bounds_is_refused(initial: float, bounds, said: str):

@@ -14,7 +14,7 @@ from impindiff._errors import InputError, NumericsError
 from impindiff._types import Scalar
 from impindiff.grid import Grid
 from impindiff.implicit import Affine, BiCGStab, Outcome, Result
-from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
+from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import AbstractLatent
 from impindiff.rollout import TimeGrid, Trajectory, simulate
 from impindiff.systems import System, advection_diffusion
@@ -128,6 +128,7 @@ def test_other_latents_are_evaluated_at_the_times_of_the_scheme():
         (ForwardEuler(), ends[:-1]),
         (BackwardEuler(), ends[1:]),
         (CrankNicolson(), sorted([*ends[:-1], *ends[1:]])),
+        (SDIRK2(), sorted([*(TIMES.starts + (1 - 0.5**0.5) * TIMES.lengths), *ends[1:]])),
         (RungeKutta4(), sorted([*ends[:-1], *middles, *ends[1:]])),
     ]
     for stepper, times in expected:

@@ -185,7 +185,7 @@ class Pulse(AbstractLatent):
         return False
 
     def evaluate(self, grid, time=None):
-        assert time is not None
+        assert time is not None and grid is not None
         return self.strength * jnp.sin(20 * time) * wave(grid)
 
 

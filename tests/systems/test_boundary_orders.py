@@ -14,6 +14,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 
+from impindiff.coefficients import Closure
 from impindiff.grid import Axis, Grid
 from impindiff.systems import AffineTendency, System
 from impindiff.terms import (
@@ -61,6 +62,7 @@ class Exact:
         # wants a flow along it.
         self.walled = condition == "no-flux"
         self.flat = self.walled or condition == "outflow"
+        self.names = grid.names
         self.lowers = [axis.lower for axis in grid.axes]
         self.moves, self.radial = scheme != "diffusion", grid.is_radial(0)
         self.centred = not grid.has_end(0, 0)
@@ -118,7 +120,7 @@ class Exact:
             return self.u(*x) - self.diffusivity(*x) * slope(*x) / (outward * self.v(axis, x))
 
         def timed(function):
-            return lambda t, *x: function(*x)
+            return Closure(lambda t, *x: function(*x), fields=("t", *self.names))
 
         made = {
             "dirichlet": Dirichlet(timed(self.u)),

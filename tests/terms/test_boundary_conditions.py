@@ -112,7 +112,8 @@ def test_velocities_at_faces_are_taken_as_they_are():
     np.testing.assert_array_equal(above, y[:, 1:])
     np.testing.assert_array_equal(term.boundary_face(ring, 1, 0).speed, -y[:, :1])
     np.testing.assert_array_equal(term.boundary_face(ring, 1, 1).speed, y[:, 2:])
-    by_formula = FaceVelocity(lambda x, y: x + 10 * y, 0.5).evaluate(ring)
+    cells = dict(zip("xy", ring.centres(), strict=True))
+    by_formula = FaceVelocity(lambda x, y: x + 10 * y, 0.5).evaluate(ring, None, cells)
     np.testing.assert_allclose(by_formula[0][:, 1], np.arange(3) + 15.0)
     np.testing.assert_array_equal(by_formula[1], np.full((3, 3), 0.5))
 
@@ -120,6 +121,7 @@ def test_velocities_at_faces_are_taken_as_they_are():
 @pytest.mark.parametrize(
     "components, said",
     [
+        ((lambda c: c, 0.0), r"FaceVelocity\(c\) is a function of 'c', which has a value for each"),
         ((0.0,), r"1 components, but the grid has 2 axes \(x, y\)"),
         ((jnp.zeros((4, 2)), 0.0), r"along 'x' an array of shape \(4, 2\).*of shape \(3, 2\)"),
         ((0.0, jnp.zeros((3, 2))), r"along 'y' an array of shape \(3, 2\).*of shape \(3, 3\)"),
@@ -128,7 +130,7 @@ def test_velocities_at_faces_are_taken_as_they_are():
 def test_velocities_of_other_faces_are_refused(components: Any, said: str):
     ring = Grid.uniform((3, 2), ((0, 3), (0, 2)), periodic=(True, False))
     with pytest.raises(InputError, match=said):
-        FaceVelocity(*components).evaluate(ring)
+        FaceVelocity(*components).evaluate(ring, None, {"c": jnp.zeros((3, 2))})
 
 
 class Drift(AbstractTwoPointFlux):

@@ -58,8 +58,9 @@ class Beginning:
         source = dataset.isel(time=[position])
         check_dataset(source, fields=system.fields)
         for field in system.fields:
-            check_grid(source, field, system.grid)
+            check_grid(source, field, system.data_grid)
         state = {f: jnp.asarray(initial_fields(source, f, at), dtype) for f in system.fields}
+        system.check({field: values[0] for field, values in state.items()}, time)
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         return cls(system, time, state, ids, source)
 
@@ -84,9 +85,9 @@ class Beginning:
     ) -> xr.Dataset:
         """States `(sample, time, *grid)` in the documented layout, with learned coefficients."""
         latents = self.latents
-        names = (*self.system.fields, *latents, "time", *self.system.grid.names)
+        names = (*self.system.fields, *latents, "time", *self.system.data_grid.names)
         return to_dataset(
-            self.system.grid,
+            self.system.data_grid,
             times,
             {field: np.asarray(values) for field, values in states.items()},
             latents,

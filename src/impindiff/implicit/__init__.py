@@ -25,6 +25,7 @@ from impindiff.implicit._outcome import AdjointOutcome, Outcome, Result
 from impindiff.implicit._preconditioner import AbstractPreconditioner, Jacobi
 from impindiff.implicit._probe import probe, reach_error
 from impindiff.implicit._root import root
+from impindiff.implicit._scaled import Scaled
 from impindiff.implicit._solver import AbstractRootSolver
 from impindiff.implicit._spectral import Spectral, eigenvalues, laplacian_symbol
 from impindiff.implicit._stencil import Stencil, neighbour
@@ -57,6 +58,7 @@ __all__ = [
     "Outcome",
     "Picard",
     "Result",
+    "Scaled",
     "SolveContext",
     "Spectral",
     "Stencil",

@@ -4,7 +4,8 @@ from typing import final
 
 import jax
 
-from impindiff._types import Dynamics, Scalar, State
+from impindiff._errors import InputError
+from impindiff._types import Dynamics, Scalar, State, StoredDynamics
 from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
 from impindiff.integrate._stepper import AbstractStepper
 
@@ -12,6 +13,18 @@ from impindiff.integrate._stepper import AbstractStepper
 def axpy(state: State, factor: Scalar | float, rate: State) -> State:
     """`state + factor * rate`, field by field."""
     return jax.tree.map(lambda u, k: u + factor * k, state, rate)
+
+
+def check_no_storage(dynamics: Dynamics) -> None:
+    """Refuse a system whose storage is not the fields themselves.
+
+    Raises: InputError.
+    """
+    if isinstance(dynamics, StoredDynamics) and dynamics.has_storage:
+        raise InputError(
+            "the system has a storage, or fields without one, and an explicit step knows no way "
+            "from what is stored back to the fields: use SDIRK2, CrankNicolson or BackwardEuler."
+        )
 
 
 @final
@@ -23,7 +36,8 @@ class ForwardEuler(AbstractStepper):
     """
 
     def check(self, dynamics: Dynamics) -> None:
-        """Any system can be stepped explicitly."""
+        """Refuse a system that stores something other than its fields."""
+        check_no_storage(dynamics)
 
     def setup(self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State) -> None:
         """Nothing is solved, so nothing is set up."""
@@ -51,7 +65,8 @@ class RungeKutta4(AbstractStepper):
     """
 
     def check(self, dynamics: Dynamics) -> None:
-        """Any system can be stepped explicitly."""
+        """Refuse a system that stores something other than its fields."""
+        check_no_storage(dynamics)
 
     def setup(self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State) -> None:
         """Nothing is solved, so nothing is set up."""

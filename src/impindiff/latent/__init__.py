@@ -1,25 +1,26 @@
-"""Learned coefficients: parameters and neural fields."""
+"""Learned coefficients: numbers, fields, and functions of the state."""
 
 from impindiff.latent._field import (
     AbstractLatent,
-    evaluate_latents,
-    is_evaluated,
     is_latent,
     latent_values,
     latents_of,
     learned,
 )
-from impindiff.latent._parameter import Parameter
+from impindiff.latent._neural_closure import NeuralClosure
+from impindiff.latent._parameter import CellField, Parameter
 from impindiff.latent._siren import SineField
+from impindiff.latent._tabulate import tabulate
 
 __all__ = [
     "AbstractLatent",
+    "CellField",
+    "NeuralClosure",
     "Parameter",
     "SineField",
-    "evaluate_latents",
-    "is_evaluated",
     "is_latent",
     "latent_values",
     "latents_of",
     "learned",
+    "tabulate",
 ]

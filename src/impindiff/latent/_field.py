@@ -1,19 +1,19 @@
-"""Latent fields: coefficients of the equations that are learned.
+"""Latents: what is learned of the coefficients of equations.
 
-A latent field stands where an array of coefficients would stand. Before anything is solved it is
-evaluated on the grid, and from there on nobody can tell the difference.
+A latent stands where a number or an array of coefficients would stand. Before anything is solved it
+is evaluated, and from there on nobody can tell the difference.
 """
 
-import abc
 from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from impindiff._types import Scalar
-from impindiff.grid import AbstractCoefficient, Grid, is_coefficient
+from impindiff.coefficients import AbstractClosure, AbstractCoefficient
+from impindiff.grid import Grid
 
 T = TypeVar("T")
 
@@ -23,16 +23,10 @@ class AbstractLatent(AbstractCoefficient):
 
     Attributes:
         names: one name for each component, as in data files (`("advection_x", "advection_y")`).
+            A latent of one name has no component axis.
     """
 
     names: eqx.AbstractVar[tuple[str, ...]]
-
-    @abc.abstractmethod
-    def evaluate(self, grid: Grid, time: Scalar | None = None) -> Float[Array, "..."]:
-        """Values at the cell centres: of the grid's shape, or with components along a leading axis.
-
-        A latent of one name has no component axis.
-        """
 
 
 def is_latent(node: object) -> bool:
@@ -40,35 +34,25 @@ def is_latent(node: object) -> bool:
     return isinstance(node, AbstractLatent)
 
 
-def evaluate_latents(tree: T, grid: Grid, time: Scalar | None = None) -> T:
-    """The PyTree with coefficients replaced by their values: the steady ones, or all at a time."""
-
-    def evaluate(node):
-        if is_coefficient(node) and (node.is_steady or time is not None):
-            return node.evaluate(grid, time)
-        return node
-
-    return jax.tree.map(evaluate, tree, is_leaf=is_coefficient)
-
-
-def is_evaluated(tree: PyTree) -> bool:
-    """Whether nothing in a PyTree waits for a time."""
-    return not any(map(is_coefficient, jax.tree.leaves(tree, is_leaf=is_coefficient)))
-
-
 def latents_of(tree: PyTree) -> list[AbstractLatent]:
-    """Every latent in a PyTree, in order."""
+    """Every latent in a PyTree, in order, those inside other coefficients included."""
     return [node for node in jax.tree.leaves(tree, is_leaf=is_latent) if is_latent(node)]
 
 
-def latent_values(tree: PyTree, grid: Grid, time: Scalar | None = None) -> dict[str, Array]:
-    """The values of every latent component on the grid, by name."""
+def latent_values(tree: PyTree, grid: Grid | None, time: Scalar | None = None) -> dict[str, Array]:
+    """The values of every latent component on the grid, by name.
+
+    A closure has no values without a state, and is left out: see `tabulate`.
+    """
     values: dict[str, Array] = {}
     for latent in latents_of(tree):
+        if isinstance(latent, AbstractClosure):
+            continue
         value = latent.evaluate(grid, time)
         parts = [value] if len(latent.names) == 1 else list(value)
+        shape = () if grid is None else grid.shape
         values |= {
-            name: jnp.broadcast_to(part, grid.shape)
+            name: jnp.broadcast_to(part, jnp.broadcast_shapes(shape, jnp.shape(part)))
             for name, part in zip(latent.names, parts, strict=True)
         }
     return values
@@ -77,7 +61,8 @@ def latent_values(tree: PyTree, grid: Grid, time: Scalar | None = None) -> dict[
 def learned(tree: T) -> T:
     """A PyTree of booleans: true for the arrays that training may change.
 
-    These are the real arrays inside latents. An array given as a known coefficient is not learned.
+    These are the real arrays inside latents, wherever those stand. An array given as a known
+    coefficient is not learned, nor are those inside a network that is given as a known function.
     """
 
     def mark(node):

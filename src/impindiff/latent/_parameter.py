@@ -1,17 +1,19 @@
-"""Single unknown numbers, kept inside their bounds by a transform."""
+"""Unknown numbers, one or one for each cell, kept inside their bounds by a transform."""
 
 from typing import final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.grid import Grid
 from impindiff.latent._field import AbstractLatent
+from impindiff.latent._interval import Interval
+
+_ANY = (-float("inf"), float("inf"))
 
 
 @final
@@ -21,35 +23,74 @@ class Parameter(AbstractLatent):
     Args:
         name: as in data files.
         initial: where to start, strictly inside the bounds.
-        bounds: $(a, b)$, finite.
+        bounds: $(a, b)$. With $b = \infty$ it is learned as $p = a + e^s$, so that $(0, \infty)$
+            suits a positive number of unknown magnitude; $(-\infty, \infty)$ leaves it free.
 
-    Raises: InputError for bounds that are not finite, or an initial value that is not inside them.
+    Raises: InputError for other bounds, or an initial value that is not inside them.
     """
 
     raw: Float[Array, ""]
     names: tuple[str, ...] = eqx.field(static=True)
-    bounds: tuple[float, float] = eqx.field(static=True)
+    interval: Interval = eqx.field(static=True)
 
     def __init__(self, name: str, initial: float, bounds: tuple[float, float]) -> None:
-        low, high = bounds
-        if not np.isfinite(high - low):
-            raise InputError(
-                f"parameter {name!r} has the bounds ({low}, {high}): both must be finite numbers."
-            )
-        if not low < initial < high:
-            raise InputError(
-                f"parameter {name!r} starts at {initial}, which is not inside its bounds ({low}, "
-                f"{high})."
-            )
-        self.raw = jnp.asarray(np.log((initial - low) / (high - initial)), jnp.float32)
-        self.names, self.bounds = (name,), (float(low), float(high))
+        whose = f"parameter {name!r}"
+        self.interval = Interval(bounds, whose)
+        self.raw = jnp.asarray(self.interval.raw(initial, whose), jnp.float32)
+        self.names = (name,)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The bounds."""
+        return self.interval.lower, self.interval.upper
 
     @property
     def is_steady(self) -> bool:
-        """See `AbstractLatent.is_steady`."""
+        """See `AbstractCoefficient.is_steady`."""
         return True
 
-    def evaluate(self, grid: Grid, time: Scalar | None = None) -> Float[Array, ""]:
+    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, ""]:
         """The number itself, for every cell alike."""
-        low, high = self.bounds
-        return low + (high - low) * jax.nn.sigmoid(self.raw)
+        return self.interval.inside(self.raw)
+
+
+@final
+class CellField(AbstractLatent):
+    """An unknown field as one number for each cell, learned as it stands.
+
+    For fields without structure that a network could know of, where there are measurements or a
+    regulariser enough to determine every cell.
+
+    Args:
+        name: as in data files.
+        initial: where to start: an array of the grid's shape, every value inside the bounds.
+        bounds: as those of `Parameter`, the same for all cells.
+
+    Raises: InputError for initial values that are not inside the bounds, and, when evaluated, a
+        grid of another shape.
+    """
+
+    raw: Float[Array, "..."]
+    names: tuple[str, ...] = eqx.field(static=True)
+    interval: Interval = eqx.field(static=True)
+
+    def __init__(self, name: str, initial: ArrayLike, bounds: tuple[float, float] = _ANY) -> None:
+        whose = f"cell field {name!r}"
+        self.interval = Interval(bounds, whose)
+        self.raw = jnp.asarray(self.interval.raw(np.asarray(initial), whose), jnp.float32)
+        self.names = (name,)
+
+    @property
+    def is_steady(self) -> bool:
+        """See `AbstractCoefficient.is_steady`."""
+        return True
+
+    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+        """The values at the cells."""
+        if grid is None or self.raw.shape != grid.shape:
+            shape = None if grid is None else grid.shape
+            raise InputError(
+                f"cell field {self.names[0]!r} has the shape {self.raw.shape}, the grid {shape}: "
+                "give an initial value for each cell, jnp.full(grid.shape, value)."
+            )
+        return self.interval.inside(self.raw)

@@ -7,11 +7,9 @@ quarter before to a quarter after the middle: a scaled position on which the two
 apart as can be, in as many numbers, so that one network serves either kind of axis.
 """
 
-from functools import partial
 from typing import final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -20,30 +18,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.grid import Grid
 from impindiff.latent._field import AbstractLatent
-
-
-class _Dense(eqx.Module):
-    weight: Float[Array, "inputs outputs"]
-    bias: Float[Array, " outputs"]
-
-    def __call__(self, x: Float[Array, "cells inputs"]) -> Float[Array, "cells outputs"]:
-        return x @ self.weight + self.bias
-
-
-# One compilation for all layers: drawn one by one, the start would take a second.
-@partial(jax.jit, static_argnums=(1, 2))
-def _draw(
-    key: PRNGKeyArray, sizes: tuple[int, ...], bounds: tuple[float, ...]
-) -> tuple[_Dense, ...]:
-    r"""Uniform weights within a bound for each layer, biases within $1/\sqrt{\mathrm{inputs}}$."""
-    layers = []
-    for inputs, outputs, bound in zip(sizes, sizes[1:], bounds, strict=False):
-        key, for_weight, for_bias = jax.random.split(key, 3)
-        spread = inputs**-0.5
-        weight = jax.random.uniform(for_weight, (inputs, outputs), jnp.float32, -bound, bound)
-        bias = jax.random.uniform(for_bias, (outputs,), jnp.float32, -spread, spread)
-        layers.append(_Dense(weight, bias))
-    return tuple(layers)
+from impindiff.latent._layers import Dense, draw
 
 
 @final
@@ -69,8 +44,8 @@ class SineField(AbstractLatent):
     Reference: Sitzmann et al. (2020), arXiv 2006.09661; arXiv 2504.02260, section 3.
     """
 
-    hidden: tuple[_Dense, ...]
-    head: _Dense
+    hidden: tuple[Dense, ...]
+    head: Dense
     midpoint: Float[Array, " outputs"]
     half_width: Float[Array, " outputs"]
     names: tuple[str, ...] = eqx.field(static=True)
@@ -104,7 +79,7 @@ class SineField(AbstractLatent):
         sizes = (2 * num_axes, *[width] * depth, len(names))
         # The bounds of Sitzmann et al., section 3.2: activations keep their spread through layers.
         bounds = (1 / sizes[0], *[float(np.sqrt(6 / width)) / frequency] * depth)
-        *hidden, self.head = _draw(key, sizes, bounds)
+        *hidden, self.head = draw(key, sizes, bounds)
         self.hidden = tuple(hidden)
         self.midpoint = jnp.full(len(names), (low + high) / 2, jnp.float32)
         self.half_width = jnp.full(len(names), (high - low) / 2, jnp.float32)
@@ -113,12 +88,17 @@ class SineField(AbstractLatent):
 
     @property
     def is_steady(self) -> bool:
-        """See `AbstractLatent.is_steady`."""
+        """See `AbstractCoefficient.is_steady`."""
         return True
 
-    def evaluate(self, grid: Grid, time: Scalar | None = None) -> Float[Array, "..."]:
-        """See `AbstractLatent.evaluate`."""
+    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+        """See `AbstractCoefficient.evaluate`."""
         num_axes = self.hidden[0].weight.shape[0] // 2
+        if grid is None:
+            raise InputError(
+                f"the neural field {self.names} is a field on a grid, and the system has none: use "
+                "a Parameter, or a NeuralClosure of the state."
+            )
         if num_axes != grid.num_axes:
             raise InputError(
                 f"the neural field {self.names} has num_axes={num_axes}, but the grid has "

@@ -162,7 +162,7 @@ def _parts(system: System, observations: Observations) -> dict[str, PyTree]:
     """What is differentiated by, by name: learned arrays, and the first sample's start."""
     parts = {
         ", ".join(latent.names): eqx.filter(latent, learned(latent))
-        for latent in latents_of(system.equations)
+        for latent in latents_of(system)
     }
     return parts | {f"initial {field}": u[0] for field, u in observations.initial.items()}
 
@@ -175,10 +175,7 @@ def _make_loss(system, observations, time_grid, stepper):
     def loss(point, probe):
         dtype = jax.tree.leaves(point)[0].dtype
         here = jax.tree.map(lambda leaf: _to(leaf, dtype), eqx.combine(dynamic, static))
-        equations = jax.tree.map(
-            lambda node: _with_learned(node, point), here.equations, is_leaf=is_latent
-        )
-        here = eqx.tree_at(lambda s: s.equations, here, equations)
+        here = jax.tree.map(lambda node: _with_learned(node, point), here, is_leaf=is_latent)
         initial = {field: point[f"initial {field}"] for field in observed}
         trajectory = simulate(here, initial, time_grid, stepper, probe=probe)
         data = {field: _to(u, dtype) for field, u in observed.items()}

@@ -1,6 +1,19 @@
 """Systems of equations, put together from terms."""
 
 from impindiff.systems._advection_diffusion import advection_diffusion
-from impindiff.systems._system import AffineTendency, PreparedSystem, System
+from impindiff.systems._affine_tendency import AffineTendency
+from impindiff.systems._corrected import CorrectedTendency
+from impindiff.systems._prepared import PreparedSystem
+from impindiff.systems._reaction import Reaction
+from impindiff.systems._state_tendency import StateTendency
+from impindiff.systems._system import System
 
-__all__ = ["AffineTendency", "PreparedSystem", "System", "advection_diffusion"]
+__all__ = [
+    "AffineTendency",
+    "CorrectedTendency",
+    "PreparedSystem",
+    "Reaction",
+    "StateTendency",
+    "System",
+    "advection_diffusion",
+]

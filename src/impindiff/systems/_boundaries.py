@@ -5,13 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar
-from impindiff.grid import Function, Grid, is_coefficient
+from impindiff._types import Scalar, State
+from impindiff.coefficients import coefficients_of, evaluate_coefficients
+from impindiff.grid import Grid
 from impindiff.latent import latent_values
+from impindiff.systems._scope import Scope
 from impindiff.terms import AbstractBoundary, AbstractTerm, AbstractTwoPointFlux, FaceFluxes
 
 SIDES = ("lower", "upper")
@@ -29,13 +30,19 @@ def fluxes_among(terms: Sequence[AbstractTerm]) -> list[AbstractTwoPointFlux]:
 
 
 def check_boundaries(
-    grid: Grid, equations: Mapping[str, Sequence[AbstractTerm]], given: Mapping[str, Given] | None
+    grid: Grid | None,
+    equations: Mapping[str, Sequence[AbstractTerm]],
+    given: Mapping[str, Given] | None,
 ) -> dict[str, Ends]:
     """The conditions of each field, at both ends of each axis.
 
     Raises: InputError for a condition that is missing, superfluous or none at all.
     """
     given = given or {}
+    if grid is None:
+        if given:
+            raise InputError("a system without a grid has no boundaries: leave them out.")
+        return dict.fromkeys(equations, ())
     if strange := [field for field in given if field not in equations]:
         raise InputError(
             f"boundaries name the field {strange[0]!r}, which has no equation; there are "
@@ -106,21 +113,15 @@ def _pair(grid: Grid, field: str, axis: int, given: Any) -> Any:
 
 
 def evaluate_boundaries(
-    boundaries: dict[str, Ends], grid: Grid, time: Scalar | None = None
+    scope: Scope, boundaries: Mapping[str, Ends], state: State | None = None
 ) -> dict[str, Ends]:
-    """The conditions with what is steady in them evaluated, or all at a time."""
+    """The conditions with their coefficients evaluated, as far as is known: see `Scope`."""
 
     def at_end(condition: AbstractBoundary | None, axis: int, side: int) -> Any:
-        def evaluate(node):
-            if not is_coefficient(node) or not (node.is_steady or time is not None):
-                return node
-            if isinstance(node, Function):
-                place = tuple(slice(None) if k != axis else -side for k in range(grid.num_axes))
-                centres = [np.asarray(at[place]) for at in grid.face_centres(axis)]
-                return node.at(time, dict(zip(grid.names, centres, strict=True)))
-            return node.evaluate(grid.across(axis), time)
-
-        return jax.tree.map(evaluate, condition, is_leaf=is_coefficient)
+        if scope.grid is None or not coefficients_of(condition):
+            return condition
+        known = scope.values_beside(axis, side, state)
+        return evaluate_coefficients(condition, scope.grid.across(axis), scope.time, known)
 
     return {
         field: tuple(
@@ -132,7 +133,7 @@ def evaluate_boundaries(
 
 
 def boundary_latents(
-    boundaries: dict[str, Ends], grid: Grid, time: Scalar | None = None
+    boundaries: Mapping[str, Ends], grid: Grid, time: Scalar | None = None
 ) -> dict[str, Array]:
     """Values of the learned coefficients in conditions, the same all along the axis they end."""
     found: dict[str, Array] = {}

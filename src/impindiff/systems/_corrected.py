@@ -1,6 +1,6 @@
 """A right-hand side with fluxes that are not linear in the field."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import equinox as eqx
@@ -26,11 +26,21 @@ class CorrectedTendency(eqx.Module):
 
     def __call__(self, state: State) -> State:
         """The rate of change of every field."""
-        rates = self.linear_part(state)
-        for field, terms in self.corrected.items():
-            for term in terms:
-                rates[field] = rates[field] + term.corrected_rate(self.grid, state[field])
-        return rates
+        return corrected(self.linear_part(state), self.corrected, self.grid, state)
+
+
+def corrected(
+    rates: State,
+    terms: Mapping[str, Sequence[AbstractCorrectedFlux]],
+    grid: Grid,
+    state: State,
+) -> State:
+    """Rates of change with what the terms' corrections add."""
+    rates = dict(rates)
+    for field, group in terms.items():
+        for term in group:
+            rates[field] = rates[field] + term.corrected_rate(grid, state[field])
+    return rates
 
 
 def corrected_among(terms: Sequence[AbstractTerm]) -> tuple[AbstractCorrectedFlux, ...]:

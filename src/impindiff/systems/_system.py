@@ -1,236 +1,171 @@
-"""Equations put together: fields, the terms that move them, and the grid they live on."""
+"""Equations put together: fields, what they store, the terms that move them, and their grid."""
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
-from impindiff.grid import Grid, as_coefficients
-from impindiff.latent import evaluate_latents, is_evaluated, latent_values, latents_of
+from impindiff.coefficients import as_closures, coefficients_of, depends_on
+from impindiff.grid import Grid
+from impindiff.latent import latent_values, latents_of
+from impindiff.systems._balance import check_balance, is_algebraic
 from impindiff.systems._boundaries import (
     Ends,
     Given,
     boundary_latents,
     check_boundaries,
     evaluate_boundaries,
-    fluxes_among,
-    mode_kinds,
-    with_boundaries,
 )
-from impindiff.systems._corrected import CorrectedTendency, corrected_among
-from impindiff.terms import (
-    AbstractSource,
-    AbstractTerm,
-    AbstractTwoPointFlux,
-    FaceFluxes,
-    Stencil,
-)
+from impindiff.systems._checks import check_equations, check_functions, check_learned_names
+from impindiff.systems._prepared import PreparedSystem
+from impindiff.systems._scope import Scope, check_finite, check_names, varying_names
+from impindiff.systems._state_tendency import Equations
+from impindiff.terms import AbstractTerm
 
 
 @final
 class System(eqx.Module):
-    r"""A semi-discrete system $\dot u_i = \sum_k T_{ik}(u_i)$ of named fields on one grid.
+    r"""A semi-discrete system $\frac{d}{dt} q_i(u) = \sum_k T_{ik}(t, u)$ of named fields.
+
+    Wherever a coefficient may stand, so may a number, an array, a latent, or a plain function whose
+    parameters name what it depends on: fields, axes, the time `t`, coefficients of the system.
 
     Args:
-        grid: where the fields live.
+        grid: where the fields live; None for ordinary differential equations, whose fields are
+            numbers or small arrays, and whose terms are reactions.
         equations: for each field, the terms whose sum is its rate of change.
         boundaries: for each field that moves through faces, and each axis by name that is not
             periodic, the conditions at its ends: `{"c": {"x": (Inflow(1.0), Outflow()), "y":
             NoFlux()}}`. One condition stands for both ends.
+        coefficients: what functions may name besides, such as `{"rate": Parameter(...), "k": lambda
+            T: ...}`. What several terms share, a learned closure above all, is given here, once.
+        storage: $q$ of fields that store something other than themselves: a function of the state,
+            `{"gas": lambda porosity, gas: porosity * gas}`; a capacity $c$ that does not depend on
+            it, for $q = c\,u$; or 0 for an algebraic field, whose terms always add up to zero.
+        scales: typical magnitudes of fields that differ by orders of magnitude, for the norms by
+            which solvers measure: `{"gas": 0.04, "temperature": 1e3}`.
 
     One PyTree, its learned coefficients included.
     Raises: InputError for no field, an entry that is not a term, a boundary condition that is
-        missing or superfluous, or two learned coefficients of one name.
+        missing or superfluous, a function of something that the system does not have, two things of
+        one name, or a storage or scale of what is no field.
     """
 
-    grid: Grid
-    equations: dict[str, tuple[AbstractTerm, ...]]
+    grid: Grid | None
+    equations: Equations
     boundaries: dict[str, Ends]
+    coefficients: dict[str, Any]
+    storage: dict[str, Any]
+    algebraic: tuple[str, ...] = eqx.field(static=True)
+    scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
 
     def __init__(
         self,
-        grid: Grid,
+        grid: Grid | None,
         equations: Mapping[str, Sequence[AbstractTerm]],
         boundaries: Mapping[str, Given] | None = None,
+        *,
+        coefficients: Mapping[str, Any] | None = None,
+        storage: Mapping[str, Any] | None = None,
+        scales: Mapping[str, float] | None = None,
     ) -> None:
-        if not equations:
-            raise InputError("a system needs at least one field with its terms.")
-        for field, terms in equations.items():
-            listed = terms if isinstance(terms, Sequence) else [terms]
-            strange = [term for term in listed if not isinstance(term, AbstractTerm)]
-            if strange or not listed or listed is not terms:
-                raise InputError(
-                    f"the equation of {field!r} must be a list of at least one term; found "
-                    f"{strange or terms}."
-                )
-        ends = check_boundaries(grid, equations, boundaries)
-        names = [name for latent in latents_of((equations, ends)) for name in latent.names]
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise InputError(
-                f"{', '.join(sorted(repeated))} stand for more than one learned coefficient: each "
-                "is learned apart from the others, so give each a name of its own."
-            )
+        check_equations(grid, equations)
+        storage, scales = storage or {}, scales or {}
+        check_balance(tuple(equations), storage, scales)
         self.grid = grid
-        self.equations = as_coefficients({field: tuple(ts) for field, ts in equations.items()})
-        self.boundaries = as_coefficients(ends)
+        self.equations = {
+            field: tuple(as_closures(term) for term in terms) for field, terms in equations.items()
+        }
+        ends = check_boundaries(grid, equations, boundaries)
+        self.boundaries = {
+            field: tuple((as_closures(lower), as_closures(upper)) for lower, upper in each)
+            for field, each in ends.items()
+        }
+        self.coefficients = as_closures(dict(coefficients or {}))
+        self.algebraic = tuple(field for field, part in storage.items() if is_algebraic(part))
+        self.storage = as_closures(
+            {field: part for field, part in storage.items() if field not in self.algebraic}
+        )
+        self.scales = tuple((field, float(scale)) for field, scale in scales.items())
+        check_names(grid, self.fields, self.coefficients)
+        check_functions(grid, self.equations, self.boundaries, self.coefficients, self.storage)
+        check_learned_names((self.equations, self.boundaries, self.coefficients, self.storage))
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields."""
         return tuple(self.equations)
 
+    @property
+    def data_grid(self) -> Grid:
+        """The grid, for what works with data that lie on one.
+
+        Raises: InputError for a system without.
+        """
+        if self.grid is None:
+            raise InputError(
+                "the system has no grid, on which data would lie: advance it by `simulate`."
+            )
+        return self.grid
+
+    def check(self, state: State, time: Scalar | float = 0.0) -> None:
+        """Evaluate every function at a state, and say which of them is not finite there.
+
+        Not under `jit`.
+        Raises: InputError for the first that is not, with the values that it was given.
+        """
+        parts = {f"the coefficient {name!r}": part for name, part in self.coefficients.items()}
+        parts |= {f"the storage of {field!r}": part for field, part in self.storage.items()}
+        parts |= {f"the equation of {field!r}": terms for field, terms in self.equations.items()}
+        dtype = jnp.result_type(*state.values())
+        scope = Scope(self.grid, self.coefficients, dtype).at(jnp.asarray(time, dtype))
+        check_finite(scope, parts, state)
+
     def latents(self, time: Scalar | None = None) -> dict[str, Array]:
-        """Values of the learned coefficients on the grid, by name."""
-        inside = latent_values(self.equations, self.grid, time)
-        return inside | boundary_latents(self.boundaries, self.grid, time)
+        """Values on the grid, by name, of what is learned and does not depend on the state.
+
+        Latents, and the system's coefficients that are made from them. A learned closure has values
+        only at a state: see `tabulate`.
+        """
+        parts = (self.equations, self.coefficients, self.storage)
+        values = latent_values(parts, self.grid, time)
+        if self.grid is not None:
+            values |= boundary_latents(self.boundaries, self.grid, time)
+        known = Scope(self.grid, self.coefficients, jnp.dtype(jnp.float32)).at(time).values()
+        made = [name for name, part in self.coefficients.items() if latents_of(part)]
+        shape = () if self.grid is None else self.grid.shape
+        for name in made:
+            if name in known and name not in values:
+                value = jnp.asarray(known[name])
+                values[name] = jnp.broadcast_to(value, jnp.broadcast_shapes(shape, value.shape))
+        return values
 
     def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
         """Evaluate what is steady; assemble it, if that is everything."""
-        equations = evaluate_latents(self.equations, self.grid)
-        boundaries = evaluate_boundaries(self.boundaries, self.grid)
-        prepared = PreparedSystem(self.grid, equations, boundaries, None, dtype)
-        if not is_evaluated((equations, boundaries)):
-            return prepared
-        # Nothing depends on time, so the tendency at any instant serves them all.
-        assembled = prepared.at(jnp.zeros(()))
-        return PreparedSystem(self.grid, equations, boundaries, assembled, dtype)
-
-
-@final
-class PreparedSystem(eqx.Module):
-    """A system whose steady coefficients are arrays."""
-
-    grid: Grid
-    equations: dict[str, tuple[AbstractTerm, ...]]
-    boundaries: dict[str, Ends]
-    assembled: "AffineTendency | CorrectedTendency | None"
-    dtype: jnp.dtype = eqx.field(static=True)
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether every term is linear or a source."""
-        terms = [term for group in self.equations.values() for term in group]
-        linear = all(isinstance(term, AbstractTwoPointFlux | AbstractSource) for term in terms)
-        return linear and not corrected_among(terms)
-
-    @property
-    def is_steady(self) -> bool:
-        """Whether no coefficient depends on time."""
-        return self.assembled is not None
-
-    def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
-        """Itself: what is prepared once can stand wherever a system can.
-
-        Raises: InputError for another precision than it was prepared in.
-        """
-        if dtype != self.dtype:
-            raise InputError(f"the system was prepared in {self.dtype}, but is used in {dtype}.")
-        return self
-
-    def at(self, time: Scalar) -> "AffineTendency | CorrectedTendency":
-        """See `impindiff._types.Dynamics.at`."""
-        if self.assembled is not None:
-            return self.assembled
-        equations = evaluate_latents(self.equations, self.grid, time)
-        boundaries = evaluate_boundaries(self.boundaries, self.grid, time)
-        parts = {
-            field: _assemble(self.grid, field, terms, boundaries[field])
-            for field, terms in equations.items()
-        }
-        tendency = AffineTendency(
-            {field: fluxes for field, (fluxes, _) in parts.items()},
-            {field: source for field, (_, source) in parts.items()},
-            self.grid,
-            tuple((field, mode_kinds(self.grid, ends)) for field, ends in boundaries.items()),
+        scope = Scope(self.grid, self.coefficients, dtype).at(None)
+        equations, storage = scope.evaluate((self.equations, self.storage))
+        boundaries = evaluate_boundaries(scope, self.boundaries)
+        varying = varying_names(self.fields, self.coefficients)
+        functions = tuple(f for f, part in storage.items() if depends_on(part, varying))
+        prepared = PreparedSystem(
+            scope,
+            equations,
+            boundaries,
+            None,
+            storage,
+            functions,
+            self.algebraic,
+            self.scales,
+            varying,
+            dtype,
         )
-        corrected = {field: corrected_among(terms) for field, terms in equations.items()}
-        if any(corrected.values()):
-            tendency = CorrectedTendency(tendency, corrected, self.grid)
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), tendency)
-
-
-@final
-class AffineTendency(eqx.Module):
-    """$F(u)_i = S_i u_i + s_i$: fluxes and a source for each field, where there are any."""
-
-    fluxes: dict[str, FaceFluxes | None]
-    sources: dict[str, Float[Array, "..."] | None]
-    grid: Grid
-    kinds: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """See `impindiff.terms.Assembled`."""
-        return self.grid.shape
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """See `impindiff.terms.Assembled`."""
-        return self.grid.cell_widths
-
-    @property
-    def volumes(self) -> np.ndarray | None:
-        """See `impindiff.terms.Assembled`."""
-        even = all(map(self.grid.is_even, range(self.grid.num_axes)))
-        return None if even else self.grid.cell_volumes()
-
-    @property
-    def mode_kinds(self) -> Mapping[str, tuple[str, ...]]:
-        """See `impindiff.terms.Assembled`."""
-        return dict(self.kinds)
-
-    @property
-    def stencils(self) -> dict[str, Stencil | None]:
-        """$S$, put together from the fluxes: a few operations on arrays that samples share."""
-        return {
-            field: None if fluxes is None else fluxes.stencil()
-            for field, fluxes in self.fluxes.items()
-        }
-
-    def __call__(self, state: State) -> State:
-        """The rate of change of every field.
-
-        Raises: InputError for a state of other fields or shapes. A batch of states has another
-            shape: it would not fail, but mix its samples.
-        """
-        found = {field: jnp.shape(value) for field, value in state.items()}
-        wanted = dict.fromkeys(self.fluxes, self.shape)
-        if found != wanted:
-            raise InputError(
-                f"the state has the fields {found}, the system {wanted}: give each field of the "
-                "system, and no other, as one value for each cell. For many samples use jax.vmap."
-            )
-        rates, stencils = {}, self.stencils
-        for field, value in state.items():
-            stencil, source = stencils[field], self.sources[field]
-            rate = jnp.zeros_like(value) if stencil is None else stencil(value)
-            rates[field] = rate if source is None else rate + source
-        return rates
-
-
-def _assemble(
-    grid: Grid, field: str, terms: tuple[AbstractTerm, ...], ends: Ends
-) -> tuple[FaceFluxes | None, Float[Array, "..."] | None]:
-    for term in terms:
-        if not isinstance(term, AbstractTwoPointFlux | AbstractSource):
-            raise InputError(
-                f"{type(term).__name__} is neither a two-point flux nor a source: a system cannot "
-                "assemble it. Derive the term from AbstractTwoPointFlux or AbstractSource."
-            )
-    moving = fluxes_among(terms)
-    fluxes = [term.fluxes(grid) for term in moving]
-    sources = [term.rate(grid) for term in terms if isinstance(term, AbstractSource)]
-    if grid.solid is not None:
-        sources = [jnp.where(grid.solid, 0, source) for source in sources]
-    flux = sum(fluxes[1:], start=fluxes[0]) if fluxes else None
-    if flux is not None:
-        flux, through_ends = with_boundaries(grid, field, moving, ends, flux)
-        sources += [] if through_ends is None else [through_ends]
-    source = sum(sources[1:], start=sources[0]) if sources else None
-    return flux, source
+        waiting = coefficients_of((equations, boundaries, storage, scope.coefficients))
+        if not all(coefficient.is_steady for coefficient in waiting):
+            return prepared
+        # Nothing depends on time, so the right-hand side at any instant serves them all.
+        assembled = prepared.at(jnp.zeros((), dtype))
+        return eqx.tree_at(lambda p: p.assembled, prepared, assembled, is_leaf=lambda x: x is None)

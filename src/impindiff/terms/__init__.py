@@ -20,6 +20,7 @@ from impindiff.terms._source import Source
 from impindiff.terms._term import (
     AbstractCorrectedFlux,
     AbstractSource,
+    AbstractStateTerm,
     AbstractTerm,
     AbstractTwoPointFlux,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "AbstractBoundary",
     "AbstractCorrectedFlux",
     "AbstractSource",
+    "AbstractStateTerm",
     "AbstractTerm",
     "AbstractTwoPointFlux",
     "Advection",

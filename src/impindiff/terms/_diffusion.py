@@ -1,6 +1,6 @@
 """Diffusion as the divergence of a Fickian face flux."""
 
-from typing import Any, final
+from typing import Any, Literal, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -22,17 +22,23 @@ from impindiff.terms._metric import (
 )
 from impindiff.terms._term import AbstractTwoPointFlux
 
+MEANS = ("harmonic", "arithmetic")
+
 
 @final
 class Diffusion(AbstractTwoPointFlux):
     r"""Fickian diffusion, $\nabla\cdot(D\,\nabla u)$.
 
     Args:
-        diffusivity: $D \ge 0$ at cell centres: a number, an array of the grid's shape, a function
-            `f(t, x, ...)` or a learned field.
+        diffusivity: $D \ge 0$ at cell centres: a number, an array of the grid's shape, a learned
+            field, or a function of time, position and the state.
+        mean: of the two cells of a face, weighted by the way through either. "harmonic" closes the
+            face of a cell with $D = 0$, as it must be for material that differs from place to
+            place; "arithmetic" leaves it open, as it must be for a $D(u)$ that vanishes with $u$,
+            or no front would ever advance.
 
-    At a face stands the harmonic mean of its two cells, weighted by the way through either; at an
-    outer face what the two cells before it lead to, at most twice and at least half of the last.
+    At an outer face stands what the two cells before it lead to, at most twice and at least half of
+    the last.
 
     Accuracy: second order in the cell width for smooth $D$ and smoothly stretched cells.
     Raises: InputError for a known value that is negative or not finite, or an array of another
@@ -41,9 +47,12 @@ class Diffusion(AbstractTwoPointFlux):
     """
 
     diffusivity: Any
+    mean: Literal["harmonic", "arithmetic"] = eqx.field(static=True, default="harmonic")
 
     def __check_init__(self) -> None:
         """Refuse a diffusivity that makes the problem ill-posed, where it is known already."""
+        if self.mean not in MEANS:
+            raise InputError(f"the mean {self.mean!r} at faces is not one of {', '.join(MEANS)}.")
         if isinstance(self.diffusivity, Tracer) or not eqx.is_array_like(self.diffusivity):
             return
         values = np.ravel(self.diffusivity)
@@ -59,10 +68,12 @@ class Diffusion(AbstractTwoPointFlux):
             at_face = here
         else:
             above = neighbour(here, axis, +1)
-            # Harmonic, not arithmetic: beside a near-impermeable cell the arithmetic mean stays
-            # half open and leaks through what should be a wall.
-            total = as_metric(between.above, here) * here + as_metric(between.below, here) * above
-            at_face = jnp.where(total == 0, 0, here * above / jnp.where(total == 0, 1, total))
+            mean = as_metric(between.above, here) * here + as_metric(between.below, here) * above
+            if self.mean == "harmonic":
+                # Not arithmetic by default: beside a near-impermeable cell that mean stays half
+                # open and leaks through what should be a wall.
+                mean = jnp.where(mean == 0, 0, here * above / jnp.where(mean == 0, 1, mean))
+            at_face = mean
         conductance = at_face / distance
         return conductance, -conductance
 

@@ -1,13 +1,13 @@
 """The stencils of a right-hand side: its own, or those of its Jacobian, probed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from impindiff._types import State, Tendency
+from impindiff._types import BalanceTendency, Scalar, State, Tendency
 from impindiff.implicit import Stencil, probe
 
 
@@ -67,14 +67,15 @@ class ProbedJacobian(eqx.Module):
         return dict.fromkeys(self.stencils, ("periodic",) * len(self.shape))
 
 
-def linearised(tendency: Tendency, state: State) -> Assembled:
-    r"""The stencils of $\partial F/\partial u$, field by field.
+def linearised(tendency: Tendency, weight: Scalar, state: State) -> Assembled:
+    r"""The stencils $S$, field by field, of which a step inverts $I - w S$.
 
     Args:
         tendency: the right-hand side. One that is neither `Assembled` nor names such a one is
             linearised at the state and its coefficients found by coloured products, see
             `impindiff.implicit.probe`; what reaches beyond face neighbours is misread, which costs
             iterations and nothing else.
+        weight: $w$.
         state: where to linearise.
 
     Raises: ValueError for fields of different shapes.
@@ -83,9 +84,28 @@ def linearised(tendency: Tendency, state: State) -> Assembled:
         tendency = tendency.linear_part
     if isinstance(tendency, Assembled):
         return tendency
-    _, product = jax.linearize(tendency, jax.lax.stop_gradient(state))
-    jacobian = probe(product, state)
+    jacobian = probe(products(tendency, weight, state), state)
     # The leaves of a dictionary come in the order of its sorted names.
     stencils = {field: jacobian.stencil(k) for k, field in enumerate(sorted(state))}
     shape = jacobian.centre.shape[2:]
     return ProbedJacobian(stencils, shape, (1.0,) * len(shape))
+
+
+def products(tendency: Tendency, weight: Scalar, state: State) -> Callable[[State], State]:
+    r"""The product with $\partial F/\partial u$ at a state.
+
+    With a storage $q$ that of $F' + (I - q') / w$: a step inverts $q' - w F'$, and so $I - w S$
+    with this for $S$, as if there were none.
+    """
+    here = jax.lax.stop_gradient(state)
+    _, rate = jax.linearize(tendency, here)
+    if not isinstance(tendency, BalanceTendency):
+        return rate
+    _, change = jax.linearize(tendency.stored, here)
+
+    def product(vector: State) -> State:
+        return jax.tree.map(
+            lambda f, v, q: f + (v - q) / weight, rate(vector), vector, change(vector)
+        )
+
+    return product

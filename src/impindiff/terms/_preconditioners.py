@@ -1,8 +1,8 @@
 r"""Preconditioners for implicit steps.
 
-A step of the theta method inverts $I - w\,\partial F/\partial u$ with a weight $w$. Each function
-here makes an approximate inverse from the right-hand side $F$, the weight, and a state at which a
-nonlinear $F$ is linearised.
+An implicit stage inverts $I - w\,\partial F/\partial u$ with a weight $w$, or $q' - w\,\partial
+F/\partial u$ where the system has a storage $q$. Each function here makes an approximate inverse
+from the right-hand side $F$, the weight, and a state at which what is nonlinear is linearised.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from impindiff.implicit import (
     eigenvalues,
     probe,
 )
-from impindiff.terms._linearised import linearised
+from impindiff.terms._linearised import linearised, products
 
 PERIODIC = "periodic"
 
@@ -36,7 +36,7 @@ Preconditioning = Callable[[Tendency, Scalar, State], AbstractPreconditioner]
 
 def jacobi(tendency: Tendency, weight: Scalar, state: State) -> Jacobi:
     """The diagonal of $I - w S$: for coefficients that differ by orders of magnitude."""
-    parts = linearised(tendency, state)
+    parts = linearised(tendency, weight, state)
 
     def diagonal(stencil: Stencil | None) -> Array:
         centre = jnp.zeros(()) if stencil is None else stencil.centre
@@ -52,8 +52,7 @@ def block_jacobi(tendency: Tendency, weight: Scalar, state: State) -> BlockJacob
 
     Raises: ValueError for fields of different shapes.
     """
-    _, product = jax.linearize(tendency, jax.lax.stop_gradient(state))
-    centre = probe(product, state).centre
+    centre = probe(products(tendency, weight, state), state).centre
     grid_axes = (1,) * (centre.ndim - 2)
     identity = jnp.eye(centre.shape[0], dtype=centre.dtype).reshape(*centre.shape[:2], *grid_axes)
     return BlockJacobi(jax.lax.stop_gradient(identity - weight * centre))
@@ -67,7 +66,7 @@ def fourier(tendency: Tendency, weight: Scalar, state: State) -> Spectral:
     iterations depends on how much they vary and not on the step or the grid; where they jump by
     orders of magnitude it is no help. Of a flow along an axis with ends it sees nothing.
     """
-    parts = linearised(tendency, state)
+    parts = linearised(tendency, weight, state)
     periodic = {name: PERIODIC in kinds for name, kinds in parts.mode_kinds.items()}
 
     def symbol(name: str, stencil: Stencil | None) -> Array:
@@ -95,7 +94,7 @@ def line(axis: int) -> Preconditioning:
     """
 
     def along_axis(tendency: Tendency, weight: Scalar, state: State) -> Line:
-        operator = linearised(tendency, state)
+        operator = linearised(tendency, weight, state)
         num_axes = len(operator.shape)
         if not 0 <= axis < num_axes:
             raise InputError(
@@ -125,7 +124,7 @@ def multigrid(cycle: str = "W", sweeps: int = 2) -> Preconditioning:
     """
 
     def make(tendency: Tendency, weight: Scalar, state: State) -> Multigrid:
-        parts = linearised(tendency, state)
+        parts = linearised(tendency, weight, state)
 
         def shifted(stencil: Stencil | None) -> Stencil:
             if stencil is None:

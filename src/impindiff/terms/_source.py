@@ -1,4 +1,4 @@
-"""Sources that do not depend on the state."""
+"""Sources that do not depend on the state, once their strength is known."""
 
 from typing import Any, final
 
@@ -15,20 +15,20 @@ class Source(AbstractSource):
     """A given rate of production, $s(t, x)$ per unit of volume and time.
 
     Args:
-        strength: a number, an array of the grid's shape, a function of `t` and `x`, `y`, `z`, or a
-            learned field.
+        strength: a number, an array of the grid's shape, a learned field, or a function of time,
+            position and the state: see `impindiff.Reaction`.
 
     Raises: InputError for an array of another shape.
     """
 
     strength: Any
 
-    def rate(self, grid: Grid) -> Float[Array, "..."]:
+    def rate(self, grid: Grid | None) -> Float[Array, "..."]:
         """See `AbstractSource.rate`."""
         shape = jnp.shape(self.strength)
-        if shape not in ((), grid.shape):
+        if grid is not None and shape not in ((), grid.shape):
             raise InputError(
                 f"the source has shape {shape}: it must be one number or of the grid's shape "
                 f"{grid.shape}."
             )
-        return jnp.asarray(self.strength)
+        return 1.0 * jnp.asarray(self.strength)

@@ -1,7 +1,7 @@
 """What a term of a conservation law is.
 
-A term does not care where its coefficients come from: by the time it computes, every learned field
-and every formula has been evaluated to an array.
+A term does not care where its coefficients come from: by the time it computes, every latent and
+every function has been evaluated to an array.
 """
 
 import abc
@@ -10,6 +10,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
+from impindiff._types import State
 from impindiff.grid import Grid
 from impindiff.implicit import Stencil
 from impindiff.terms._boundary_face import BoundaryFace
@@ -17,7 +18,11 @@ from impindiff.terms._face_fluxes import FaceCoefficients, FaceFluxes, rate_of
 
 
 class AbstractTerm(eqx.Module):
-    """A contribution to the rate of change of one field."""
+    """A contribution to the rate of change of one field.
+
+    Whatever stands in an attribute is a coefficient, plain functions included; what is to stay a
+    function must be static, `equinox.field(static=True)`.
+    """
 
 
 class AbstractTwoPointFlux(AbstractTerm):
@@ -76,8 +81,25 @@ class AbstractCorrectedFlux(AbstractTwoPointFlux):
 
 
 class AbstractSource(AbstractTerm):
-    """A term that does not depend on the state."""
+    """A term that does not depend on the state, once its coefficients are evaluated."""
 
     @abc.abstractmethod
-    def rate(self, grid: Grid) -> Float[Array, "..."]:
-        """What is added to each cell per unit of time."""
+    def rate(self, grid: Grid | None) -> Float[Array, "..."]:
+        """What is added to each cell per unit of time; without a grid, to the field's numbers."""
+
+
+class AbstractStateTerm(AbstractTerm):
+    """Any other function of the state: of several fields, of neighbours further away.
+
+    A system with such a term is taken for nonlinear.
+    """
+
+    @abc.abstractmethod
+    def rate(self, grid: Grid | None, state: State, field: str) -> Float[Array, "..."]:
+        """What is added to each cell of a field per unit of time.
+
+        Args:
+            grid: where.
+            state: all fields.
+            field: the one in whose equation the term stands.
+        """

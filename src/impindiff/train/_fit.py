@@ -61,8 +61,9 @@ def fit(
         NumericsError if a solve, the loss or the gradient fails.
     """
     observations = Observations.from_dataset(
-        dataset, system.grid, system.fields, samples, times, dtype
+        dataset, system.data_grid, system.fields, samples, times, dtype
     )
+    system.check({f: u[0] for f, u in observations.initial.items()}, observations.start)
     trainer = Trainer(
         system,
         observations,

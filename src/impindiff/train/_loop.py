@@ -83,7 +83,7 @@ class Trainer:
         if not jax.tree.leaves(self.learned):
             raise InputError(
                 "the system has nothing to learn: give a coefficient as a latent (SineField, "
-                "Parameter)."
+                "Parameter, NeuralClosure)."
             )
         if not stages:
             raise InputError("training needs at least one stage (Adam, LBFGS).")

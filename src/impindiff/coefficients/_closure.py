@@ -1,0 +1,154 @@
+"""Formulas of named things: of fields, positions, the time."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from impindiff._errors import InputError
+from impindiff._types import Scalar
+from impindiff.coefficients._coefficient import AbstractClosure, Values
+from impindiff.grid import Grid
+
+
+@final
+class Held(eqx.Module):
+    """A function within a PyTree: its arrays, if it is a module, are leaves and the rest is not."""
+
+    arrays: Any
+    static: Any = eqx.field(static=True)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.arrays, self.static = eqx.partition(function, eqx.is_array)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function."""
+        return eqx.combine(self.arrays, self.static)
+
+
+@final
+class Closure(AbstractClosure):
+    r"""A known function of named things, such as $D(u)$ or $k(T)$.
+
+    `Closure(lambda porosity, T: porosity**1.5 * k(T))`: the names of the function's parameters say
+    what it is given. They may be fields, axes (the coordinates of the cell centres), the time `t`,
+    and coefficients that the system names. A plain function that stands in a system where a
+    coefficient may stand becomes a closure by itself.
+
+    Args:
+        function: of arrays, cell by cell; written with `jax.numpy`. An equinox module is a known
+            function, too: its arrays are not learned (see `NeuralClosure`).
+        fields: names of what it is given, where its parameters do not say so.
+        parts: further arguments by keyword, each a coefficient of any kind: numbers, arrays,
+            latents, other functions.
+
+    Shapes: returns one value, an array of the grid's shape, or several of them for a coefficient
+        with components.
+    Raises: InputError for a function whose parameters cannot be read, and, when evaluated, for a
+        result of another shape.
+    """
+
+    held: Held
+    parts: dict[str, Any]
+    arguments: tuple[str, ...] = eqx.field(static=True)
+    by_keyword: bool = eqx.field(static=True)
+
+    def __init__(
+        self, function: Callable[..., Any], fields: tuple[str, ...] | None = None, **parts: Any
+    ) -> None:
+        self.held = Held(function)
+        self.parts = as_closures(parts)
+        self.by_keyword = fields is None
+        self.arguments = _parameters(function, parts) if fields is None else tuple(fields)
+
+    @property
+    def label(self) -> str:
+        """See `AbstractClosure.label`."""
+        return f"{name_of(self.held.function)}({', '.join(self.arguments)})"
+
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | None = None, values: Values | None = None
+    ) -> Array:
+        """See `AbstractClosure.evaluate`."""
+        known: Values = {} if values is None else values
+        given = {name: known[name] for name in self.arguments}
+        if self.by_keyword:
+            value = self.held.function(**given, **self.parts)
+        else:
+            value = self.held.function(*given.values(), **self.parts)
+        return checked(value, self.label, grid)
+
+
+def as_closures(tree: Any) -> Any:
+    """A PyTree in which plain functions have become closures.
+
+    Those inside modules, as the activation of a network, are theirs, and stay as they are. A
+    single term is looked into.
+    """
+
+    def visit(node: Any) -> Any:
+        if callable(node) and not isinstance(node, eqx.Module | type):
+            return Closure(node)
+        return node
+
+    def is_whole(node: Any) -> bool:
+        return node is not tree and isinstance(node, eqx.Module)
+
+    return jax.tree.map(visit, tree, is_leaf=is_whole)
+
+
+def checked(value: Any, label: str, grid: Grid | None) -> Array:
+    """What a function returned, as an array.
+
+    Raises: InputError for what is no array of numbers, or of a shape that no coefficient has.
+    """
+    try:
+        if isinstance(value, tuple | list):
+            value = jnp.stack(jnp.broadcast_arrays(*value))
+        value = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the function {label} returns {type(value).__name__}: it must return a number or an "
+            f"array of numbers ({error})."
+        ) from error
+    if grid is not None:
+        shape, cells = value.shape, grid.shape
+        uniform = len(shape) <= 1 and value.size in (1, len(cells))
+        if not uniform and shape not in (cells, (*shape[:1], *cells)):
+            raise InputError(
+                f"the function {label} returns an array of shape {shape} on a grid of shape "
+                f"{cells}: it must return one value for each cell. Use jax.numpy cell by cell, "
+                "without sums over cells."
+            )
+    return value
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """A function's name, for messages."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _parameters(function: Callable[..., Any], parts: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the parameters that are not given by keyword and have no default."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        parameters = ()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    if not parameters or any(parameter.kind not in kinds for parameter in parameters):
+        raise InputError(
+            f"the parameters of the function {name_of(function)} do not say what it is a function "
+            'of: name them, Closure(function, fields=("u", "v")).'
+        )
+    if strange := set(parts) - {parameter.name for parameter in parameters}:
+        raise InputError(
+            f"the function {name_of(function)} has no parameter {', '.join(sorted(strange))}; it "
+            f"has {', '.join(parameter.name for parameter in parameters)}."
+        )
+    wanted = (p for p in parameters if p.default is inspect.Parameter.empty)
+    return tuple(parameter.name for parameter in wanted if parameter.name not in parts)

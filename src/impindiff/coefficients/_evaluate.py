@@ -1,0 +1,75 @@
+"""How coefficients are replaced by their values, as soon as these are known.
+
+What does not vary is known before a rollout, what varies in time at the times of a step, and what
+depends on the state wherever the right-hand side is evaluated. The mechanism is one: a coefficient
+is replaced when all that it is a function of has been given, and what stands inside it first.
+"""
+
+from typing import Any, TypeVar
+
+import jax
+from jaxtyping import PyTree
+
+from impindiff._types import Scalar
+from impindiff.coefficients._coefficient import (
+    AbstractClosure,
+    AbstractCoefficient,
+    Values,
+    is_coefficient,
+)
+from impindiff.grid import Grid
+
+T = TypeVar("T")
+
+
+def coefficients_of(tree: PyTree) -> list[AbstractCoefficient]:
+    """Every coefficient in a PyTree that is still to be evaluated, those inside others included."""
+    found: list[AbstractCoefficient] = []
+    for node in jax.tree.leaves(tree, is_leaf=is_coefficient):
+        if isinstance(node, AbstractCoefficient):
+            found += [node, *coefficients_of(_children(node))]
+    return found
+
+
+def depends_on(tree: PyTree, names: frozenset[str] | set[str]) -> bool:
+    """Whether anything in a PyTree of coefficients is a function of one of the names."""
+    closures = [node for node in coefficients_of(tree) if isinstance(node, AbstractClosure)]
+    return any(name in names for closure in closures for name in closure.arguments)
+
+
+def evaluate_coefficients(
+    tree: T, grid: Grid | None, time: Scalar | None = None, values: Values | None = None
+) -> T:
+    """The PyTree with coefficients replaced by their values, as far as these are known.
+
+    Args:
+        tree: terms, or anything else with coefficients in it.
+        grid: where.
+        time: when; without, only what is steady is evaluated.
+        values: what closures may be functions of.
+    """
+    known: Values = {} if values is None else values
+
+    def visit(node):
+        if not is_coefficient(node):
+            return node
+        node = jax.tree.map(visit, node, is_leaf=_is_inside(node))
+        if not node.is_steady and time is None:
+            return node
+        if any(is_coefficient(part) for part in _children(node)):
+            return node
+        if not isinstance(node, AbstractClosure):
+            return node.evaluate(grid, time)
+        if any(name not in known for name in node.arguments):
+            return node
+        return node.evaluate(grid, time, known)
+
+    return jax.tree.map(visit, tree, is_leaf=is_coefficient)
+
+
+def _is_inside(node: object):
+    return lambda part: part is not node and is_coefficient(part)
+
+
+def _children(node: AbstractCoefficient) -> list[Any]:
+    return jax.tree.leaves(node, is_leaf=_is_inside(node))

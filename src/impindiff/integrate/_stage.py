@@ -1,0 +1,205 @@
+r"""One implicit stage: the root of $R(u) = q(u) - w F(u) - k$, from which steps are made.
+
+$q$ is the storage, $u$ itself unless the system says otherwise. A field without storage, $q = 0$,
+is algebraic: its row is $F(u) = 0$.
+
+Where fields differ by orders of magnitude, norms would see the largest only. The root is then found
+for $u / s$ with the fields' scales $s$, and each row in units of what changes by $s$ do to it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from impindiff._errors import InputError
+from impindiff._types import (
+    BalanceTendency,
+    Dynamics,
+    Scalar,
+    State,
+    StoredDynamics,
+    Tendency,
+)
+from impindiff.implicit import (
+    AbstractPreconditioner,
+    AbstractRootSolver,
+    Affine,
+    DenseLU,
+    Newton,
+    Outcome,
+    Scaled,
+    SolveContext,
+    root,
+)
+from impindiff.integrate._explicit import axpy
+
+Preconditioning = Callable[[Any, Scalar, State], AbstractPreconditioner]
+
+# Up to so many unknowns the Jacobian is written out and factorised.
+_FEW_UNKNOWNS = 32
+_AFFINE, _KRYLOV, _DIRECT = Affine(), Newton(), Newton(DenseLU(), DenseLU())
+
+
+def solve_stage(
+    tendency: Tendency,
+    weight: Scalar,
+    known: State,
+    guess: State,
+    solver: AbstractRootSolver,
+    preconditioner: AbstractPreconditioner | None,
+    context: SolveContext | None,
+) -> tuple[State, Outcome]:
+    """The state of a stage and the outcome of the solve.
+
+    Args:
+        tendency: $F$, and $q$ if it has one.
+        weight: $w$.
+        known: $k$; what it says of algebraic fields is not used.
+        guess: where to start.
+        solver: finds the root.
+        preconditioner: approximates the inverse of $q' - w F'$.
+        context: what else is wanted of the solve.
+    """
+    if not isinstance(tendency, BalanceTendency) or not (tendency.scales or tendency.algebraic):
+        inputs = (tendency, weight, known)
+        return root(
+            _residual, guess, inputs, solver, preconditioner=preconditioner, context=context
+        )
+    at_rest = tendency.stored(guess)
+    known = known | {field: at_rest[field] for field in tendency.algebraic}
+    inputs = (tendency, weight, known)
+    units = _units(tendency.scales, guess)
+    rows = jax.lax.stop_gradient(_rows(tendency, weight, guess, units))
+    if preconditioner is not None:
+        preconditioner = Scaled(preconditioner, units, rows)
+    if context is not None and context.root is not None:
+        context = replace(context, root=_over(context.root, units))
+    found, outcome = root(
+        _scaled_residual,
+        _over(guess, units),
+        (inputs, units, rows),
+        solver,
+        preconditioner=preconditioner,
+        context=context,
+    )
+    return jax.tree.map(jnp.multiply, found, units), outcome
+
+
+def stored(tendency: Tendency, state: State) -> State:
+    """$q(u)$."""
+    return tendency.stored(state) if isinstance(tendency, BalanceTendency) else state
+
+
+def stored_at(dynamics: Dynamics, time: Scalar, state: State) -> State:
+    """$q(u)$ at a time; the system is not asked where it has no storage."""
+    has_storage = isinstance(dynamics, StoredDynamics) and dynamics.has_storage
+    return stored(dynamics.at(time), state) if has_storage else state
+
+
+def choose_solver(
+    solver: AbstractRootSolver | None, dynamics: Dynamics, state: State
+) -> AbstractRootSolver:
+    """The solver given, or one linear solve where that is exact, or Newton's method."""
+    if solver is not None:
+        return solver
+    if dynamics.is_affine:
+        return _AFFINE
+    size = sum(leaf.size for leaf in jax.tree.leaves(state))
+    return _DIRECT if size <= _FEW_UNKNOWNS else _KRYLOV
+
+
+def check_solver(solver: AbstractRootSolver | None, dynamics: Dynamics) -> None:
+    """Refuse to solve a nonlinear step with one linear solve.
+
+    Raises: InputError.
+    """
+    if isinstance(solver, Affine) and not dynamics.is_affine:
+        raise InputError(
+            "the system is not affine in its fields, but the stepper's solver takes each step as "
+            "one linear solve. Leave the solver out, give a nonlinear one (Newton), or use an "
+            "explicit stepper (RungeKutta4)."
+        )
+
+
+def set_up_once(
+    preconditioning: Preconditioning | None,
+    keep: bool | None,
+    dynamics: Dynamics,
+    time: Scalar,
+    weight: Scalar,
+    state: State,
+) -> AbstractPreconditioner | None:
+    """The preconditioner, where one serves every step.
+
+    Args:
+        preconditioning: makes it.
+        keep: whether one is to serve; by default where the Jacobian does not change.
+        dynamics: the system.
+        time: at which it is linearised.
+        weight: $w$.
+        state: at which it is linearised.
+    """
+    if keep is None:
+        keep = dynamics.is_steady and dynamics.is_affine
+    if preconditioning is None or not keep:
+        return None
+    return preconditioning(dynamics.at(time), weight, state)
+
+
+# Module level on purpose: residuals may not capture traced arrays, so all that varies travels in
+# `inputs`.
+def _residual(unknown: State, inputs: tuple[Tendency, Scalar, State]) -> State:
+    tendency, weight, known = inputs
+    left = axpy(stored(tendency, unknown), -weight, tendency(unknown))
+    return jax.tree.map(jnp.subtract, left, known)
+
+
+def _scaled_residual(unknown: State, inputs: tuple[Any, State, State]) -> State:
+    inner, units, rows = inputs
+    return _over(_residual(jax.tree.map(jnp.multiply, unknown, units), inner), rows)
+
+
+def _units(scales: Mapping[str, float], like: State) -> State:
+    return {field: jnp.asarray(scales.get(field, 1.0), u.dtype) for field, u in like.items()}
+
+
+def _rows(tendency: BalanceTendency, weight: Scalar, state: State, units: State) -> State:
+    """For each row the sum of what a change of each field by its scale does to it, over all cells.
+
+    Stored and fast alike: the row of a field that reacts within the step is large by its rate, and
+    so is its round-off. Changes are uniform, which fluxes do not see: how far a field spreads is no
+    reason to solve less well for its mean. The rows of algebraic fields may be fluxes only; there
+    every other cell changes.
+    """
+    _, stored_by = jax.linearize(tendency.stored, state)
+    _, moved_by = jax.linearize(tendency, state)
+    total = jax.tree.map(jnp.zeros_like, state)
+    for field, value in state.items():
+        nothing = jax.tree.map(jnp.zeros_like, state)
+        uniform = nothing | {field: jnp.full_like(value, units[field])}
+        stored_change, rates = stored_by(uniform), moved_by(uniform)
+        if tendency.algebraic:
+            every_other = nothing | {field: jnp.where(_every_other(value.shape), units[field], 0)}
+            uneven = moved_by(every_other)
+            rates = rates | {name: uneven[name] for name in tendency.algebraic}
+        total = jax.tree.map(
+            lambda row, q, f: row + jnp.abs(q - weight * f), total, stored_change, rates
+        )
+
+    def size(row):
+        found = jnp.sqrt(jnp.mean(row**2))
+        return jnp.where(jnp.isfinite(found) & (found > 0), found, 1)
+
+    return jax.tree.map(size, total)
+
+
+def _every_other(shape: tuple[int, ...]) -> np.ndarray:
+    return np.indices(shape).sum(axis=0) % 2 == 0 if shape else np.array(True)
+
+
+def _over(state: State, units: State) -> State:
+    return jax.tree.map(jnp.divide, state, units)

@@ -1,0 +1,77 @@
+r"""Keeping a number inside an interval: learned is $s$, used is a function of it.
+
+| interval | value |
+|---|---|
+| $(a, b)$ | $a + (b - a)\,\mathrm{sigmoid}(s)$ |
+| $(a, \infty)$ | $a + e^s$: equal steps of $s$ are equal ratios |
+| $(-\infty, \infty)$ | $s$ |
+"""
+
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from impindiff._errors import InputError
+
+
+@final
+class Interval(eqx.Module):
+    """An open interval, bounded on both sides, below, or not at all.
+
+    Args:
+        lower: $a$, finite where `upper` is.
+        upper: $b$.
+        whose: what the interval is for, for messages.
+
+    Raises: InputError for another kind of interval, or an empty one.
+    """
+
+    lower: float = eqx.field(static=True)
+    upper: float = eqx.field(static=True)
+
+    def __init__(self, bounds: tuple[float, float], whose: str) -> None:
+        lower, upper = (float(bound) for bound in bounds)
+        known = np.isfinite(lower) or (lower == -np.inf and upper == np.inf)
+        if not known or np.isnan(upper):
+            raise InputError(
+                f"{whose} has the bounds ({lower}, {upper}): they must be two finite numbers, "
+                "(a, inf) with a finite a, or (-inf, inf)."
+            )
+        if not lower < upper:
+            raise InputError(f"{whose} has the bounds ({lower}, {upper}), with nothing inside.")
+        self.lower, self.upper = lower, upper
+
+    def inside(self, raw: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The values of learned numbers."""
+        if np.isinf(self.lower):
+            return raw
+        if np.isinf(self.upper):
+            return self.lower + jnp.exp(raw)
+        return self.lower + (self.upper - self.lower) * jax.nn.sigmoid(raw)
+
+    def raw(self, values: np.ndarray | float, whose: str) -> np.ndarray:
+        """The numbers that have these values.
+
+        Raises: InputError for values that are not strictly inside.
+        """
+        values = np.asarray(values, np.float64)
+        strange = values[~((values > self.lower) & (values < self.upper))]
+        if strange.size:
+            raise InputError(
+                f"{whose} starts at {strange.flat[0]}, which is not inside its bounds "
+                f"({self.lower:g}, {self.upper:g})."
+            )
+        if np.isinf(self.upper):
+            return values if np.isinf(self.lower) else np.asarray(np.log(values - self.lower))
+        return np.asarray(np.log((values - self.lower) / (self.upper - values)))
+
+    @property
+    def middle(self) -> float:
+        """A value to start from where none is given: that of $s = 0$."""
+        if np.isinf(self.upper):
+            return 0.0 if np.isinf(self.lower) else self.lower + 1.0
+        return (self.lower + self.upper) / 2

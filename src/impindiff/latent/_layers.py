@@ -1,0 +1,34 @@
+"""Layers of networks, and how they are drawn."""
+
+from functools import partial
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+@final
+class Dense(eqx.Module):
+    """$x W + b$ for many cells at once."""
+
+    weight: Float[Array, "inputs outputs"]
+    bias: Float[Array, " outputs"]
+
+    def __call__(self, x: Float[Array, "cells inputs"]) -> Float[Array, "cells outputs"]:
+        return x @ self.weight + self.bias
+
+
+# One compilation for all layers: drawn one by one, the start would take a second.
+@partial(jax.jit, static_argnums=(1, 2))
+def draw(key: PRNGKeyArray, sizes: tuple[int, ...], bounds: tuple[float, ...]) -> tuple[Dense, ...]:
+    r"""Uniform weights within a bound for each layer, biases within $1/\sqrt{\mathrm{inputs}}$."""
+    layers = []
+    for inputs, outputs, bound in zip(sizes, sizes[1:], bounds, strict=False):
+        key, for_weight, for_bias = jax.random.split(key, 3)
+        spread = inputs**-0.5
+        weight = jax.random.uniform(for_weight, (inputs, outputs), jnp.float32, -bound, bound)
+        bias = jax.random.uniform(for_bias, (outputs,), jnp.float32, -spread, spread)
+        layers.append(Dense(weight, bias))
+    return tuple(layers)

@@ -1,0 +1,150 @@
+r"""Closures that are learned: a small network of the local state."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from impindiff._errors import InputError
+from impindiff._types import Scalar
+from impindiff.coefficients import AbstractClosure, Held, Values, checked
+from impindiff.grid import Grid
+from impindiff.latent._field import AbstractLatent
+from impindiff.latent._interval import Interval
+from impindiff.latent._layers import Dense, draw
+
+_ANY = (-float("inf"), float("inf"))
+
+
+@final
+class NeuralClosure(AbstractLatent, AbstractClosure):
+    r"""An unknown function of the state, the same in every cell: $c = g(s_0 + N(\hat u))$.
+
+    $\hat u$ are the inputs scaled to $[-1, 1]$, $N$ a network that is zero at first, and $g$ keeps
+    the value inside its bounds as that of `Parameter` does; $g(s_0)$ is the value it starts at.
+
+    Args:
+        names: a name for each component; one may be given as it is.
+        inputs: what it is a function of, and the range in which each is expected:
+            `{"porosity": (0.0, 1.0)}`. Fields, axes, `t` or named coefficients. Outside of the
+            ranges it is extrapolated, by an activation that levels off.
+        initial: the value it starts at, everywhere; the middle of the bounds by default.
+        bounds: $(a, b)$, $(0, \infty)$ for a positive quantity, or none.
+        width: units of each hidden layer, of hyperbolic tangents.
+        depth: hidden layers.
+        network: instead of these layers, any equinox module from the vector of scaled inputs to the
+            vector of $N$, for one cell.
+        key: random key for the layers.
+
+    Raises: InputError for no names or inputs, an empty range, an initial value outside the bounds,
+        and for neither a key nor a network, or both.
+    """
+
+    held: Held
+    names: tuple[str, ...] = eqx.field(static=True)
+    arguments: tuple[str, ...] = eqx.field(static=True)
+    ranges: tuple[tuple[float, float], ...] = eqx.field(static=True)
+    interval: Interval = eqx.field(static=True)
+    start: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        names: str | Sequence[str],
+        inputs: Mapping[str, tuple[float, float]],
+        *,
+        initial: float | None = None,
+        bounds: tuple[float, float] = _ANY,
+        width: int = 16,
+        depth: int = 2,
+        network: Callable[..., Any] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> None:
+        self.names = (names,) if isinstance(names, str) else tuple(names)
+        self.arguments = tuple(inputs)
+        whose = f"neural closure {self.label}"
+        if not self.names or len(set(self.names)) != len(self.names) or not inputs:
+            raise InputError(
+                f"{whose}: give at least one input, and a name of its own for each component."
+            )
+        self.ranges = tuple((float(low), float(high)) for low, high in inputs.values())
+        for name, (low, high) in zip(self.arguments, self.ranges, strict=True):
+            if not 0 < high - low < np.inf:
+                raise InputError(
+                    f"{whose}: {name!r} is expected in ({low}, {high}); give finite (low, high) "
+                    "with high > low."
+                )
+        self.interval = Interval(bounds, whose)
+        first = self.interval.middle if initial is None else initial
+        self.start = float(self.interval.raw(first, whose))
+        if (key is None) == (network is None):
+            raise InputError(f"{whose}: give either a random key, or a network.")
+        if key is not None:
+            if min(width, depth) < 1:
+                raise InputError(f"{whose}: width={width} and depth={depth} must be at least 1.")
+            sizes = (len(inputs), *[width] * depth, len(self.names))
+            self.held = Held(_Layers.of(sizes, key))
+        elif network is not None:
+            self.held = Held(_EachCell(network))
+
+    @property
+    def label(self) -> str:
+        """See `AbstractClosure.label`."""
+        return f"{', '.join(self.names)}({', '.join(self.arguments)})"
+
+    @property
+    def is_steady(self) -> bool:
+        """See `AbstractCoefficient.is_steady`."""
+        return "t" not in self.arguments
+
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | None = None, values: Values | None = None
+    ) -> Array:
+        """See `AbstractClosure.evaluate`."""
+        known: Values = {} if values is None else values
+        inputs = jnp.broadcast_arrays(*(jnp.asarray(known[name]) for name in self.arguments))
+        shape = inputs[0].shape
+        scaled = [
+            (2 * value.ravel() - (low + high)) / (high - low)
+            for value, (low, high) in zip(inputs, self.ranges, strict=True)
+        ]
+        found = self.held.function(jnp.stack(scaled, axis=-1))
+        if found.shape != (wanted := (scaled[0].size, len(self.names))):
+            raise InputError(
+                f"the network of {self.label} returns the shape {found.shape[1:]} for each cell: "
+                f"it must return a vector, a component for each name: {wanted[1:]}."
+            )
+        value = self.interval.inside(self.start + found)
+        value = value.T.reshape(len(self.names), *shape)
+        return checked(value[0] if len(self.names) == 1 else value, self.label, grid)
+
+
+class _Layers(eqx.Module):
+    """Layers of hyperbolic tangents; the last is linear, and zero at first."""
+
+    layers: tuple[Dense, ...]
+
+    @classmethod
+    def of(cls, sizes: tuple[int, ...], key: PRNGKeyArray) -> "_Layers":
+        # Glorot's bounds: activations keep their spread through layers.
+        bounds = tuple((6 / (a + b)) ** 0.5 for a, b in zip(sizes, sizes[1:], strict=False))
+        *hidden, head = draw(key, sizes, bounds)
+        return cls((*hidden, jax.tree.map(jnp.zeros_like, head)))
+
+    def __call__(self, x: Float[Array, "cells inputs"]) -> Float[Array, "cells outputs"]:
+        *hidden, head = self.layers
+        for layer in hidden:
+            x = jnp.tanh(layer(x))
+        return head(x)
+
+
+class _EachCell(eqx.Module):
+    """A network for one cell, applied to each."""
+
+    network: Callable[..., Any]
+
+    def __call__(self, x: Float[Array, "cells inputs"]) -> Array:
+        return jax.vmap(self.network)(x)

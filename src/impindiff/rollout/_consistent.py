@@ -1,0 +1,51 @@
+"""Starts that satisfy the equations of algebraic fields."""
+
+import jax.numpy as jnp
+
+from impindiff._errors import InputError
+from impindiff._types import BalanceTendency, Scalar, State
+from impindiff.implicit import AbstractRootSolver, Outcome, root
+from impindiff.integrate import choose_solver
+from impindiff.rollout._simulate import Preparable
+
+
+def consistent(
+    system: Preparable,
+    state: State,
+    time: Scalar | float = 0.0,
+    solver: AbstractRootSolver | None = None,
+) -> tuple[State, Outcome]:
+    """The state with its algebraic fields solved for, the other fields as they are.
+
+    What `simulate` wants as a start where a field has no storage and the stepper begins from what
+    the right-hand side is there, as Crank-Nicolson does. Differentiable like any root.
+
+    Args:
+        system: with algebraic fields, `System(..., storage={"pressure": 0})`.
+        state: all fields; of the algebraic ones a guess.
+        time: of the start.
+        solver: finds the root; by default as `Theta` chooses it.
+
+    Returns: the state, and the outcome of the solve.
+    Raises: InputError for a system without algebraic fields.
+    """
+    state = {field: jnp.asarray(value) for field, value in state.items()}
+    dtype = jnp.result_type(*state.values())
+    dynamics = system.prepare(dtype)
+    tendency = dynamics.at(jnp.asarray(time, dtype))
+    if not isinstance(tendency, BalanceTendency) or not tendency.algebraic:
+        raise InputError("the system has no algebraic fields: every start is consistent.")
+    guess = {field: state[field] for field in tendency.algebraic}
+    others = {field: value for field, value in state.items() if field not in guess}
+    solver = choose_solver(solver, dynamics, guess)
+    stored = {field: tendency.stored(state)[field] for field in guess}
+    found, outcome = root(_residual, guess, (tendency, others, stored), solver)
+    return others | found, outcome
+
+
+def _residual(unknown: State, inputs: tuple[BalanceTendency, State, State]) -> State:
+    tendency, others, stored = inputs
+    state = others | unknown
+    rates, now = tendency(state), tendency.stored(state)
+    # Nothing is stored but in solid cells, which nothing enters: there the guess stays.
+    return {field: rates[field] - (now[field] - stored[field]) for field in unknown}

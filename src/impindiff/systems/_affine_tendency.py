@@ -1,0 +1,123 @@
+"""Right-hand sides that are affine in the state, assembled from terms."""
+
+from collections.abc import Mapping
+from typing import final
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from impindiff._errors import InputError
+from impindiff._types import State
+from impindiff.grid import Grid
+from impindiff.systems._boundaries import Ends, fluxes_among, mode_kinds, with_boundaries
+from impindiff.terms import (
+    AbstractSource,
+    AbstractTerm,
+    AbstractTwoPointFlux,
+    FaceFluxes,
+    Stencil,
+)
+
+
+@final
+class AffineTendency(eqx.Module):
+    """$F(u)_i = S_i u_i + s_i$: fluxes and a source for each field, where there are any."""
+
+    fluxes: dict[str, FaceFluxes | None]
+    sources: dict[str, Float[Array, "..."] | None]
+    grid: Grid
+    kinds: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `impindiff.terms.Assembled`."""
+        return self.grid.shape
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """See `impindiff.terms.Assembled`."""
+        return self.grid.cell_widths
+
+    @property
+    def volumes(self) -> np.ndarray | None:
+        """See `impindiff.terms.Assembled`."""
+        even = all(map(self.grid.is_even, range(self.grid.num_axes)))
+        return None if even else self.grid.cell_volumes()
+
+    @property
+    def mode_kinds(self) -> Mapping[str, tuple[str, ...]]:
+        """See `impindiff.terms.Assembled`."""
+        return dict(self.kinds)
+
+    @property
+    def stencils(self) -> dict[str, Stencil | None]:
+        """$S$, put together from the fluxes: a few operations on arrays that samples share."""
+        return {
+            field: None if fluxes is None else fluxes.stencil()
+            for field, fluxes in self.fluxes.items()
+        }
+
+    def __call__(self, state: State) -> State:
+        """The rate of change of every field.
+
+        Raises: InputError for a state of other fields or shapes. A batch of states has another
+            shape: it would not fail, but mix its samples.
+        """
+        found = {field: jnp.shape(value) for field, value in state.items()}
+        wanted = dict.fromkeys(self.fluxes, self.shape)
+        if found != wanted:
+            raise InputError(
+                f"the state has the fields {found}, the system {wanted}: give each field of the "
+                "system, and no other, as one value for each cell. For many samples use jax.vmap."
+            )
+        rates, stencils = {}, self.stencils
+        for field, value in state.items():
+            stencil, source = stencils[field], self.sources[field]
+            rate = jnp.zeros_like(value) if stencil is None else stencil(value)
+            rates[field] = rate if source is None else rate + source
+        return rates
+
+
+def assemble(
+    grid: Grid, equations: Mapping[str, tuple[AbstractTerm, ...]], boundaries: Mapping[str, Ends]
+) -> AffineTendency:
+    """Put terms and boundary conditions together whose coefficients are evaluated.
+
+    The conditions of a field of which no flux is among the terms are left out.
+    Raises: InputError for a term that is neither a two-point flux nor a source.
+    """
+    parts = {
+        field: _assemble(grid, field, terms, boundaries[field])
+        for field, terms in equations.items()
+    }
+    return AffineTendency(
+        {field: fluxes for field, (fluxes, _) in parts.items()},
+        {field: source for field, (_, source) in parts.items()},
+        grid,
+        tuple((field, mode_kinds(grid, boundaries[field])) for field in equations),
+    )
+
+
+def _assemble(
+    grid: Grid, field: str, terms: tuple[AbstractTerm, ...], ends: Ends
+) -> tuple[FaceFluxes | None, Float[Array, "..."] | None]:
+    for term in terms:
+        if not isinstance(term, AbstractTwoPointFlux | AbstractSource):
+            raise InputError(
+                f"{type(term).__name__} is neither a two-point flux nor a source: a system cannot "
+                "assemble it. Derive the term from AbstractTwoPointFlux, AbstractSource or "
+                "AbstractStateTerm."
+            )
+    moving = fluxes_among(terms)
+    fluxes = [term.fluxes(grid) for term in moving]
+    sources = [term.rate(grid) for term in terms if isinstance(term, AbstractSource)]
+    if grid.solid is not None:
+        sources = [jnp.where(grid.solid, 0, source) for source in sources]
+    flux = sum(fluxes[1:], start=fluxes[0]) if fluxes else None
+    if flux is not None:
+        flux, through_ends = with_boundaries(grid, field, moving, ends, flux)
+        sources += [] if through_ends is None else [through_ends]
+    source = sum(sources[1:], start=sources[0]) if sources else None
+    return flux, source

@@ -1,0 +1,116 @@
+r"""Systems that store something other than their fields, $\frac{d}{dt}\,q(u) = F(t, u)$.
+
+What stands for a field's storage decides what it means: a function of the state is $q$ itself, and
+what does not depend on the state is a capacity $c$, $q = c\,u$. The number 0 is no capacity at all:
+the field is algebraic.
+"""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from impindiff._errors import InputError
+from impindiff._types import State
+from impindiff.systems._affine_tendency import AffineTendency
+from impindiff.systems._corrected import CorrectedTendency
+from impindiff.systems._scope import Scope
+from impindiff.systems._state_tendency import StateTendency, check_fields
+
+
+@final
+class Balance(eqx.Module):
+    """A right-hand side with its storage, at one instant.
+
+    Attributes:
+        rates: $F$.
+        storage: for fields with one: capacities, and functions that are still to be evaluated.
+        scope: what these may name.
+        fields: all of them.
+        functions: the fields whose storage is a function of the state.
+        algebraic: the fields without storage.
+        known_scales: typical magnitudes, by field.
+    """
+
+    rates: AffineTendency | CorrectedTendency | StateTendency
+    storage: dict[str, Any]
+    scope: Scope
+    fields: tuple[str, ...] = eqx.field(static=True)
+    functions: tuple[str, ...] = eqx.field(static=True)
+    algebraic: tuple[str, ...] = eqx.field(static=True)
+    known_scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
+
+    @property
+    def scales(self) -> Mapping[str, float]:
+        """See `impindiff._types.BalanceTendency`."""
+        return dict(self.known_scales)
+
+    def __call__(self, state: State) -> State:
+        """The right-hand side."""
+        return self.rates(state)
+
+    def stored(self, state: State) -> State:
+        """What is stored of every field.
+
+        Raises: InputError for a state of other fields, or a storage of another shape than its
+            field.
+        """
+        check_fields(state, self.fields)
+        found = dict(state)
+        for field, part in self.scope.evaluate(self.storage, state).items():
+            value = state[field]
+            stored = jnp.asarray(part if field in self.functions else part * value)
+            if stored.shape != value.shape:
+                raise InputError(
+                    f"the storage of {field!r} has the shape {stored.shape}, the field "
+                    f"{value.shape}: it must give one number for each of the field's."
+                )
+            found[field] = stored.astype(value.dtype)
+        return found | {field: self._in_solid_cells(state[field]) for field in self.algebraic}
+
+    def _in_solid_cells(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        # Nothing is in balance in there: what an algebraic field is, it stays.
+        grid = self.scope.grid
+        if grid is None or grid.solid is None:
+            return jnp.zeros_like(value)
+        return jnp.where(grid.solid, value, 0)
+
+
+def is_algebraic(storage: Any) -> bool:
+    """Whether a storage is the number zero."""
+    return isinstance(storage, int | float) and storage == 0
+
+
+def check_balance(
+    fields: tuple[str, ...], storage: Mapping[str, Any], scales: Mapping[str, float]
+) -> None:
+    """Refuse storages and scales of what is no field, or that cannot be.
+
+    Raises: InputError.
+    """
+    for what, given in (("storage", storage), ("scales", scales)):
+        if strange := sorted(set(given) - set(fields)):
+            raise InputError(
+                f"{what} names {', '.join(strange)}, of which the system has no equation: its "
+                f"fields are {', '.join(fields)}. Every field needs an equation."
+            )
+    for field, scale in scales.items():
+        if not (np.ndim(scale) == 0 and 0 < float(scale) < np.inf):
+            raise InputError(
+                f"the scale of {field!r} is {scale}: it must be a positive number, the field's "
+                "typical magnitude."
+            )
+    for field, part in storage.items():
+        if isinstance(part, bool | str) or part is None:
+            raise InputError(
+                f"the storage of {field!r} is {part!r}: give a function of the fields, a capacity "
+                "(a number, an array, a latent), or 0 for a field without."
+            )
+    if all(is_algebraic(storage.get(field, 1)) for field in fields):
+        raise InputError(
+            "no field of the system has a storage, so that nothing changes in time: solve such "
+            "equations by `impindiff.root`."
+        )

@@ -1,0 +1,77 @@
+"""What is refused when a system is put together."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxtyping import PyTree
+
+from impindiff._errors import InputError
+from impindiff.grid import Grid
+from impindiff.latent import latents_of
+from impindiff.systems._boundaries import Ends
+from impindiff.systems._scope import check_arguments, varying_names
+from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
+
+
+def check_equations(grid: Grid | None, equations: Mapping[str, Sequence[AbstractTerm]]) -> None:
+    """Every field must have a list of terms.
+
+    Raises: InputError.
+    """
+    if not equations:
+        raise InputError("a system needs at least one field with its terms.")
+    for field, terms in equations.items():
+        listed = terms if isinstance(terms, Sequence) else [terms]
+        strange = [term for term in listed if not isinstance(term, AbstractTerm)]
+        if strange or not listed or listed is not terms:
+            raise InputError(
+                f"the equation of {field!r} must be a list of at least one term; found "
+                f"{strange or terms}."
+            )
+        for term in terms:
+            if grid is None and not isinstance(term, AbstractSource | AbstractStateTerm):
+                raise InputError(
+                    f"the equation of {field!r} has the term {type(term).__name__}, which needs a "
+                    "grid: without one, System(None, ...), terms are Reaction and Source."
+                )
+
+
+def check_functions(
+    grid: Grid | None,
+    equations: Mapping[str, tuple[AbstractTerm, ...]],
+    boundaries: Mapping[str, Ends],
+    coefficients: Mapping[str, Any],
+    storage: Mapping[str, Any],
+) -> None:
+    """Every function must be one of things that the system has.
+
+    Raises: InputError, also for coefficients that depend on each other in a circle.
+    """
+    known = {
+        "fields": tuple(equations),
+        "axes": () if grid is None else grid.names,
+        "coefficients": tuple(coefficients),
+    }
+    for field, terms in equations.items():
+        check_arguments(terms, f"the equation of {field!r}", known)
+    for field, ends in boundaries.items():
+        check_arguments(ends, f"the boundary conditions of {field!r}", known)
+    for field, part in storage.items():
+        check_arguments(part, f"the storage of {field!r}", known)
+    for name, coefficient in coefficients.items():
+        check_arguments(coefficient, f"the coefficient {name!r}", known)
+    varying_names(tuple(equations), coefficients)
+
+
+def check_learned_names(tree: PyTree) -> None:
+    """Every learned coefficient must have a name of its own.
+
+    Raises: InputError.
+    """
+    names = [name for latent in latents_of(tree) for name in latent.names]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(
+            f"{', '.join(sorted(repeated))} stand for more than one learned coefficient: each is "
+            "learned apart from the others, so give each a name of its own. One that several terms "
+            "share is given once, System(..., coefficients={name: ...}), and named by functions."
+        )

@@ -1,0 +1,183 @@
+"""What a function in a system may name: fields, axes, the time, and the system's coefficients."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from impindiff._errors import InputError
+from impindiff._types import Scalar, State
+from impindiff.coefficients import AbstractClosure, coefficients_of, evaluate_coefficients
+from impindiff.grid import Grid
+
+T = TypeVar("T")
+
+TIME = "t"
+
+
+@final
+class Scope(eqx.Module):
+    """The names of a system and what is known of them by now.
+
+    Attributes:
+        grid: its axes' names are the coordinates of the cell centres.
+        coefficients: those that the system names, evaluated as far as they can be.
+        dtype: precision of the coordinates.
+        time: the instant, `t`; None as long as only what is steady is wanted.
+    """
+
+    grid: Grid | None
+    coefficients: dict[str, Any]
+    dtype: jnp.dtype = eqx.field(static=True)
+    time: Scalar | None = None
+
+    def at(self, time: Scalar | None) -> "Scope":
+        """The same at an instant, with all evaluated that does not depend on the state."""
+        scope = Scope(self.grid, self.coefficients, self.dtype, time)
+        coefficients = scope.evaluate(self.coefficients)
+        return Scope(self.grid, coefficients, self.dtype, time)
+
+    def evaluate(self, tree: T, state: State | None = None) -> T:
+        """A PyTree with its coefficients evaluated as far as is known, see `latent`."""
+        return evaluate_coefficients(tree, self.grid, self.time, self.values(state))
+
+    def values(self, state: State | None = None) -> dict[str, Any]:
+        """All that has a name and is known."""
+        known: dict[str, Any] = dict(state or {})
+        if self.time is not None:
+            known[TIME] = self.time
+        if self.grid is not None:
+            for name, centres in zip(self.grid.names, self.grid.centres(), strict=True):
+                known[name] = jnp.asarray(centres, self.dtype)
+        # One may be a function of another: each pass finds at least one of those that can be found.
+        for _ in self.coefficients:
+            for name, coefficient in self.coefficients.items():
+                if name in known:
+                    continue
+                value = evaluate_coefficients(coefficient, self.grid, self.time, known)
+                if not coefficients_of(value):
+                    known[name] = value
+        return known
+
+    def values_beside(self, axis: int, side: int, state: State | None = None) -> dict[str, Any]:
+        """All that is known at one end of an axis: where its faces lie, and what is beside them.
+
+        Fields and coefficients have the values of the cells that the faces belong to.
+        """
+        grid = self.grid
+        if grid is None:
+            return {}
+        place = tuple(-side if k == axis else slice(None) for k in range(grid.num_axes))
+
+        def beside(value: Any) -> Any:
+            shape = jnp.shape(value)
+            whole = len(shape) >= grid.num_axes and shape[-grid.num_axes :] == grid.shape
+            return jnp.asarray(value)[(..., *place)] if whole else value
+
+        known = {name: beside(value) for name, value in self.values(state).items()}
+        for name, faces in zip(grid.names, grid.face_centres(axis), strict=True):
+            known[name] = jnp.asarray(faces[place], self.dtype)
+        return known
+
+
+def check_names(
+    grid: Grid | None, fields: tuple[str, ...], coefficients: Mapping[str, Any]
+) -> None:
+    """Refuse names that stand for two things."""
+    axes = () if grid is None else grid.names
+    places = {
+        "a field": set(fields),
+        "a coefficient": set(coefficients),
+        "an axis": set(axes),
+        "the time": {TIME},
+    }
+    for name in sorted(set().union(*places.values())):
+        meanings = [meaning for meaning, names in places.items() if name in names]
+        if len(meanings) > 1:
+            raise InputError(
+                f"{name!r} is {' and '.join(meanings)} of the system: give each a name of its own."
+            )
+
+
+def check_arguments(tree: Any, whose: str, known: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a function of something that the system does not have.
+
+    Args:
+        tree: what is looked through.
+        whose: where it stands, for the message.
+        known: names by what they are, such as `{"fields": ("u", "v")}`.
+    """
+    names = {TIME}.union(*known.values())
+    for closure in coefficients_of(tree):
+        if not isinstance(closure, AbstractClosure):
+            continue
+        if missing := [name for name in closure.arguments if name not in names]:
+            told = "; ".join(f"{kind} {', '.join(n) or 'none'}" for kind, n in known.items())
+            raise InputError(
+                f"the function {closure.label} in {whose} asks for {missing[0]!r}, which the "
+                f"system does not have. It has the {told}; and the time t. Give {missing[0]!r} by "
+                f"keyword, Closure(function, {missing[0]}=...), or in System(coefficients=...)."
+            )
+
+
+def check_finite(scope: Scope, parts: Mapping[str, Any], state: State) -> None:
+    """Refuse functions that are not finite at a state.
+
+    Args:
+        scope: at a time.
+        parts: what is looked through, by where it stands.
+        state: the fields.
+    """
+    known = scope.values(state)
+    for whose, part in parts.items():
+        for closure in coefficients_of(part):
+            if not isinstance(closure, AbstractClosure):
+                continue
+            value = jnp.asarray(scope.evaluate(closure, state))
+            wild = np.argwhere(~np.isfinite(value))
+            if not wild.size:
+                continue
+            at = tuple(wild[0])
+            given = {name: jnp.asarray(known[name]) for name in closure.arguments}
+            told = ", ".join(
+                f"{name} = {float(arg[at[len(at) - arg.ndim :]]):g}" for name, arg in given.items()
+            )
+            raise InputError(
+                f"the function {closure.label} in {whose} is {value[at]} where {told}: it must be "
+                "finite wherever the state may be. Guard divisions, roots and logarithms."
+            )
+
+
+def varying_names(fields: tuple[str, ...], coefficients: Mapping[str, Any]) -> frozenset[str]:
+    """The fields, and the coefficients that depend on them by whatever way.
+
+    Raises: InputError for coefficients that depend on each other in a circle.
+    """
+    reached: dict[str, set[str]] = {
+        name: {
+            argument
+            for closure in coefficients_of(coefficient)
+            if isinstance(closure, AbstractClosure)
+            for argument in closure.arguments
+        }
+        for name, coefficient in coefficients.items()
+    }
+    for _ in reached:
+        for names in reached.values():
+            names.update(*(reached[name] for name in names & reached.keys()))
+    if circle := sorted(name for name, names in reached.items() if name in names):
+        raise InputError(
+            f"the coefficients {', '.join(circle)} depend on each other in a circle: at least one "
+            "must be given without the others."
+        )
+    return frozenset(fields) | {name for name, names in reached.items() if names & set(fields)}
+
+
+def cast(tree: T, dtype: jnp.dtype) -> T:
+    """The PyTree with its real arrays in one precision."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree
+    )

@@ -1,0 +1,123 @@
+"""Right-hand sides that are not affine: what depends on the state is evaluated at the state."""
+
+from collections.abc import Mapping
+from typing import final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from impindiff._errors import InputError
+from impindiff._types import State
+from impindiff.coefficients import depends_on
+from impindiff.systems._affine_tendency import AffineTendency, assemble
+from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among
+from impindiff.systems._corrected import CorrectedTendency, corrected, corrected_among
+from impindiff.systems._scope import Scope
+from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm, AbstractTwoPointFlux
+
+Equations = dict[str, tuple[AbstractTerm, ...]]
+
+
+@final
+class StateTendency(eqx.Module):
+    r"""$F(u) = S u + s + \sum_k T_k(u)$: the affine part is assembled, the rest remains in terms.
+
+    At a state the closures of these terms are evaluated. From there on they are terms as any other,
+    with arrays for coefficients: one code makes face fluxes and stencils of both.
+
+    Attributes:
+        assembled: what does not depend on the state; None without a grid.
+        terms: for each field those that do, their other coefficients evaluated.
+        boundaries: of all fields, the same.
+        scope: what closures may name.
+    """
+
+    assembled: AffineTendency | CorrectedTendency | None
+    terms: Equations
+    boundaries: dict[str, Ends]
+    scope: Scope
+
+    def __call__(self, state: State) -> State:
+        """The rate of change of every field.
+
+        Raises: InputError for a state of other fields or shapes.
+        """
+        if self.assembled is None:
+            check_fields(state, tuple(self.terms))
+        terms, grid = self.scope.evaluate(self.terms, state), self.scope.grid
+        parts = [{field: jnp.zeros_like(value) for field, value in state.items()}]
+        if self.assembled is not None:
+            parts.append(self.assembled(state))
+        if grid is not None:
+            moving = {field: tuple(fluxes_among(group)) for field, group in terms.items()}
+            ends = evaluate_boundaries(self.scope, self.boundaries, state)
+            limited = {field: corrected_among(group) for field, group in moving.items()}
+            linear = assemble(grid, moving, ends)(state)
+            parts.append(corrected(linear, limited, grid, state))
+        for field, group in terms.items():
+            for term in group:
+                if isinstance(term, AbstractSource):
+                    parts.append({field: self._in_free_cells(term.rate(grid))})
+                elif isinstance(term, AbstractStateTerm):
+                    parts.append({field: self._in_free_cells(term.rate(grid, state, field))})
+        return {
+            field: _sum([part[field] for part in parts if field in part], field) for field in state
+        }
+
+    def _in_free_cells(self, rate: Float[Array, "..."]) -> Float[Array, "..."]:
+        grid = self.scope.grid
+        if grid is None or grid.solid is None:
+            return rate
+        return jnp.where(grid.solid, 0, rate)
+
+
+def split(
+    equations: Equations, boundaries: Mapping[str, Ends], varying: frozenset[str]
+) -> tuple[Equations, Equations]:
+    """The terms that do not depend on the state, and those that do.
+
+    The fluxes of a field stay together: what passes the boundary is a matter of all of them.
+
+    Args:
+        equations: evaluated as far as they can be without a state.
+        boundaries: the same.
+        varying: names of what depends on the state.
+    """
+    known: Equations = {}
+    others: Equations = {}
+    for field, terms in equations.items():
+        moving = fluxes_among(terms)
+        together = depends_on((moving, boundaries.get(field)), varying)
+
+        def is_other(term: AbstractTerm, together: bool = together) -> bool:
+            if isinstance(term, AbstractTwoPointFlux):
+                return together
+            return isinstance(term, AbstractStateTerm) or depends_on(term, varying)
+
+        known[field] = tuple(term for term in terms if not is_other(term))
+        others[field] = tuple(term for term in terms if is_other(term))
+    return known, others
+
+
+def check_fields(state: State, fields: tuple[str, ...]) -> None:
+    """Refuse a state of other fields.
+
+    Raises: InputError.
+    """
+    if set(state) != set(fields):
+        raise InputError(
+            f"the state has the fields {', '.join(sorted(state)) or 'none'}, the system "
+            f"{', '.join(sorted(fields))}: give each field of the system, and no other."
+        )
+
+
+def _sum(parts: list[Float[Array, "..."]], field: str) -> Array:
+    value, *rates = parts
+    for rate in rates:
+        if jnp.shape(rate) not in ((), value.shape):
+            raise InputError(
+                f"a term of {field!r} gives a rate of shape {jnp.shape(rate)}, the field has "
+                f"{value.shape}: a rate must be one number, or one for each of the field's."
+            )
+    return sum(rates, start=value).astype(value.dtype)

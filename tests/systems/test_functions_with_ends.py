@@ -1,0 +1,152 @@
+"""Functions of the state on grids with ends, rings, stretched cells and obstacles."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import taylor_rates
+
+from impindiff._errors import InputError
+from impindiff.grid import Axis, Grid
+from impindiff.implicit import DenseLU, Newton
+from impindiff.integrate import BackwardEuler
+from impindiff.latent import Parameter
+from impindiff.rollout import TimeGrid, consistent, simulate
+from impindiff.systems import CorrectedTendency, Reaction, System
+from impindiff.terms import (
+    Advection,
+    Diffusion,
+    Dirichlet,
+    Inflow,
+    NoFlux,
+    Outflow,
+    Robin,
+    Source,
+)
+
+DOUBLE = jnp.dtype("float64")
+NOW = jnp.array(0.7)
+SOLID = np.zeros((5, 4), bool)
+SOLID[2, 1:3] = SOLID[4, 0] = True
+UNEVEN = [Axis.graded("x", 0.5, 2, 5, 3.0), Axis.from_faces("y", [0, 0.4, 1, 1.5, 1.7])]
+GRIDS = {
+    "stretched": Grid(UNEVEN),
+    "ring": Grid(UNEVEN, "cylindrical"),
+    "obstacles": Grid(UNEVEN, solid=SOLID),
+}
+DIRECT = Newton(DenseLU(), DenseLU(), rtol=1e-12)
+
+
+def bumps(grid: Grid, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.5, 1.5, grid.shape)
+
+
+@pytest.mark.parametrize("scheme", ["upwind", "limited"])
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_a_function_of_the_state_is_what_its_values_would_be(grid: Grid, scheme):
+    """Conditions included: at an outer face a field has the value of the cell beside it."""
+    u, v = bumps(grid, 0), bumps(grid, 1)
+    _, y = grid.centres()
+    wind = [Advection(jnp.array([0.4, -0.3]), scheme)]
+    functions = System(
+        grid,
+        {
+            "u": [Diffusion(lambda u, v: 0.1 + u * v), *wind, Reaction(lambda u, v: v - u**2)],
+            "v": [Diffusion(lambda k, v: k + v, mean="arithmetic")],
+        },
+        {
+            "u": {"x": (Inflow(lambda t, y: t + y), Outflow()), "y": Dirichlet(lambda v: v**2)},
+            "v": {
+                "x": (Dirichlet(lambda x: x), Robin(lambda v: v**3, lambda k: 2 * k)),
+                "y": NoFlux(),
+            },
+        },
+        coefficients={"k": Parameter("k", 0.3, (0.0, 1.0))},
+    )
+    values = System(
+        grid,
+        {
+            "u": [Diffusion(0.1 + u * v), *wind, Source(v - u**2)],
+            "v": [Diffusion(0.3 + v, mean="arithmetic")],
+        },
+        {
+            "u": {
+                "x": (Inflow(0.7 + y[0]), Outflow()),
+                "y": (Dirichlet(v[:, 0] ** 2), Dirichlet(v[:, -1] ** 2)),
+            },
+            "v": {"x": (Dirichlet(0.5), Robin(v[-1] ** 3, 0.6)), "y": NoFlux()},
+        },
+    )
+    state = {"u": jnp.asarray(u), "v": jnp.asarray(v)}
+    assert isinstance(values.prepare(DOUBLE).at(NOW), CorrectedTendency) == (scheme == "limited")
+    expected = values.prepare(DOUBLE).at(NOW)(state)
+    for field, found in functions.prepare(DOUBLE).at(NOW)(state).items():
+        np.testing.assert_allclose(found, expected[field], rtol=1e-6, atol=1e-6)
+
+
+def test_conduction_that_depends_on_temperature_settles_to_its_closed_form():
+    r"""$((1 + u)\,u')' = 0$ between 0 and 2: $u + u^2/2$ is a straight line (Kirchhoff)."""
+
+    def error(cells: int) -> float:
+        grid = Grid.uniform((cells,), ((0, 1),))
+        ends = {"u": {"x": (Dirichlet(0.0), Dirichlet(2.0))}}
+        system = System(grid, {"u": [Diffusion(lambda u: 1 + u, mean="arithmetic")]}, ends)
+        times = TimeGrid.build(0.0, [1e6], 5e5)
+        start = {"u": jnp.ones(cells)}
+        found = simulate(system, start, times, BackwardEuler(DIRECT))
+        found.check(times)
+        (x,) = grid.centres()
+        return float(np.abs(found.states["u"][-1] - (np.sqrt(1 + 8 * x) - 1)).max())
+
+    coarse, fine = error(80), error(160)
+    assert np.log2(coarse / fine) == pytest.approx(2, abs=0.1) and fine < 1e-3
+
+
+def test_a_pressure_flows_around_an_obstacle_and_leaves_it_alone():
+    """Quasi-steady, with no equation in solid cells: what the start says there, it stays."""
+    grid = GRIDS["obstacles"]
+    system = System(
+        grid,
+        {"p": [Diffusion(lambda c: 1 + c)], "c": [Reaction(lambda c, p: -0.1 * c * p)]},
+        {"p": {"x": (Dirichlet(1.0), Dirichlet(0.0)), "y": NoFlux()}},
+        storage={"p": 0},
+    )
+    state = {"p": jnp.full(grid.shape, 0.25), "c": jnp.asarray(bumps(grid, 2))}
+    start, outcome = consistent(system, state, solver=DIRECT)
+    assert bool(outcome.converged)
+    times = TimeGrid.build(0.0, [1.0], 0.25)
+    found = simulate(system, start, times, BackwardEuler(DIRECT))
+    found.check(times)
+    for fields in (start, {name: values[-1] for name, values in found.states.items()}):
+        np.testing.assert_allclose(np.asarray(fields["p"])[SOLID], 0.25, rtol=1e-12)
+        rates = system.prepare(DOUBLE).at(jnp.zeros(()))(fields)
+        assert np.abs(rates["p"]).max() < 1e-9
+    free = np.asarray(start["p"])[~SOLID]
+    assert 0 < free.min() < 0.2 and 0.8 < free.max() < 1
+    np.testing.assert_array_equal(np.asarray(found.states["c"][-1])[SOLID], state["c"][SOLID])
+
+
+def test_gradients_pass_through_conditions_that_depend_on_the_state():
+    grid = Grid.uniform((6,), ((0, 1),))
+    hot = {"T": jnp.linspace(1.0, 2.0, 6)}
+    times = TimeGrid.build(0.0, [0.5], 0.1)
+
+    def loss(coefficients):
+        system = System(
+            grid,
+            {"T": [Diffusion(lambda T, k: k * T)]},
+            {"T": {"x": (Robin(lambda T, h: h * T**3, 0.2), NoFlux())}},
+            coefficients=coefficients,
+        )
+        last = simulate(system, hot, times, BackwardEuler(DIRECT)).states["T"][-1]
+        return jnp.sum(last**2)
+
+    orders = taylor_rates(loss, {"k": jnp.array(0.3), "h": jnp.array(0.8)})
+    np.testing.assert_allclose(list(orders.values()), 2, atol=0.1)
+
+
+def test_a_function_in_a_condition_must_be_of_what_there_is():
+    grid = Grid.uniform((4,), ((0, 1),))
+    with pytest.raises(InputError, match="the boundary conditions of 'c' asks for 'q'"):
+        System(grid, {"c": [Diffusion(1.0)]}, {"c": {"x": Dirichlet(lambda q: q)}})
+    with pytest.raises(InputError, match="without a grid has no boundaries"):
+        System(None, {"c": [Source(1.0)]}, {"c": {"x": NoFlux()}})
