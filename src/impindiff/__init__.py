@@ -185,6 +185,7 @@ _PACKAGES = (
     "_errors",
     "grid",
     "implicit",
+    "coefficients",
     "terms",
     "integrate",
     "latent",

@@ -73,7 +73,11 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
     ),
     Scaled: lambda: Example(
         # Powers of two, which are inverted without round-off.
-        Scaled(Jacobi(random_like(UNKNOWN, 0)), {"a": 2.0**-9, "b": 4.0}, {"a": 2.0, "b": 0.5}),
+        Scaled(
+            Jacobi(random_like(UNKNOWN, 0)),
+            {"a": jnp.array(2.0**-9), "b": jnp.array(4.0)},
+            {"a": jnp.array(2.0), "b": jnp.array(0.5)},
+        ),
         UNKNOWN,
     ),
     Spectral: lambda: Example(
