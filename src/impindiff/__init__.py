@@ -66,7 +66,17 @@ if TYPE_CHECKING:
         line,
         multigrid,
     )
-    from impindiff.train import LBFGS, Adam, Batching, ProgressiveTolerance, Rescue, fit, plan
+    from impindiff.train import (
+        LBFGS,
+        Adam,
+        Batching,
+        Optax,
+        ProgressiveTolerance,
+        Rescue,
+        by_latent,
+        fit,
+        plan,
+    )
 
 __version__ = "0.1.0"
 
@@ -107,6 +117,7 @@ __all__ = [
     "NoFlux",
     "NumericsError",
     "OneStepAdjoint",
+    "Optax",
     "Outcome",
     "Outflow",
     "Parameter",
@@ -128,6 +139,7 @@ __all__ = [
     "UnrolledAdjoint",
     "advection_diffusion",
     "block_jacobi",
+    "by_latent",
     "check_gradient",
     "continue_forecast",
     "evaluate",

@@ -58,9 +58,10 @@ class Checkpoints:
 
         Raises: InputError if the folder cannot be written.
         """
+        # Not every optimiser has a state, and orbax refuses to save nothing.
+        trees = {"learned": _by_path(learned), "optimiser": _by_path(state)}
         items = ocp.args.Composite(
-            learned=ocp.args.StandardSave(_by_path(learned)),
-            optimiser=ocp.args.StandardSave(_by_path(state)),
+            **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree},
             progress=ocp.args.JsonSave(progress.model_dump(mode="json")),
         )
         try:
@@ -98,6 +99,8 @@ class Checkpoints:
 
     def _restore(self, item: str, template: PyTree) -> PyTree:
         wanted = _by_path(template)
+        if not wanted:
+            return template
         kept = self._read(item, ocp.args.StandardRestore(wanted), wanted)
         if kept is None:
             raise InputError(f"{self.folder} holds no checkpoint: train first.")

@@ -15,6 +15,7 @@ from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._batch import Batches, Batching, divided
+from impindiff.train._by_name import as_names, moving
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._interrupts import Interrupts
 from impindiff.train._memory_plan import Work, choose_policy
@@ -54,10 +55,11 @@ class Trainer:
         memory: which states are kept for the gradient.
         samples_at_once: how many samples' states are held at a time, their gradients being added
             up; all of a batch where None.
+        freeze: names of latents that keep their values throughout.
         seed: of the order in which batches are drawn.
 
     Raises: InputError for a system with nothing to learn, no stages, a division of the data that
-        cannot be, or a memory budget that is too small.
+        cannot be, a name that no latent has, or a memory budget that is too small.
     """
 
     def __init__(
@@ -76,9 +78,10 @@ class Trainer:
         progressive_tolerance: ProgressiveTolerance | None = None,
         memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
         samples_at_once: int | None = None,
+        freeze: str | Sequence[str] = (),
         seed: int = 0,
     ) -> None:
-        learned, self.frozen = eqx.partition(system, learned_mask(system))
+        learned, self.known = eqx.partition(system, learned_mask(system))
         self.learned = strongly_typed(learned)
         if not jax.tree.leaves(self.learned):
             raise InputError(
@@ -88,7 +91,7 @@ class Trainer:
         if not stages:
             raise InputError("training needs at least one stage (Adam, LBFGS).")
         self.observations, self.stepper, self.dt = observations, stepper, dt
-        self.stages = tuple(stages)
+        self.stages, self.freeze = tuple(stages), as_names(freeze)
         self.validate, self.validate_every = validate, validate_every
         self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
         self.rescue, self.progressive_tolerance = rescue, progressive_tolerance
@@ -118,7 +121,7 @@ class Trainer:
         with Interrupts() as interrupts:
             for index in range(progress.stage, len(self.stages)):
                 progress = self._run_stage(index, progress, began, watch, interrupts)
-        return eqx.combine(self.learned, self.frozen)
+        return eqx.combine(self.learned, self.known)
 
     def _run_stage(
         self,
@@ -133,7 +136,8 @@ class Trainer:
             optimiser,
             self.stepper,
             optimiser.dt or self.dt,
-            self.frozen,
+            self.known,
+            self._frozen_in(optimiser),
             self.observations,
             self._policies[index],
             self.samples_at_once,
@@ -202,27 +206,36 @@ class Trainer:
         self._save(here._replace(progress=ended))
         return ended
 
+    def _frozen_in(self, stage: AbstractOptimiser) -> tuple[str, ...]:
+        return (*self.freeze, *stage.freeze)
+
     def _choose_policies(self) -> list[MemoryPolicy]:
         """What each stage keeps; known before the first one, lest a later one fail."""
-        kept: dict[tuple[float, Batching], MemoryPolicy] = {}
-        keys = [(stage.dt or self.dt, stage.batching) for stage in self.stages]
-        for dt, batching in dict.fromkeys(keys):
-            batch = divided(self.observations, dt, batching)
-            work = Work(
-                self.learned,
-                self.frozen,
-                batch.first if isinstance(batch, Batches) else batch,
-                self.stepper,
-                self.samples_at_once,
-            )
-            kept[dt, batching] = choose_policy(work, self.memory)
-        return [kept[key] for key in keys]
+        kept: dict[tuple[float, Batching, tuple[str, ...]], MemoryPolicy] = {}
+        policies = []
+        for stage in self.stages:
+            dt, freeze = stage.dt or self.dt, self._frozen_in(stage)
+            moved, still = eqx.partition(self.learned, moving(self.learned, freeze))
+            stage.check(moved)
+            key = (dt, stage.batching, freeze)
+            if key not in kept:
+                batch = divided(self.observations, dt, stage.batching)
+                work = Work(
+                    moved,
+                    eqx.combine(still, self.known),
+                    batch.first if isinstance(batch, Batches) else batch,
+                    self.stepper,
+                    self.samples_at_once,
+                )
+                kept[key] = choose_policy(work, self.memory)
+            policies.append(kept[key])
+        return policies
 
     def _validation(self, learned: PyTree, number: int, last: bool) -> float | None:
         if self.validate is None or not (last or number % self.validate_every == 0):
             return None
         try:
-            return self.validate(eqx.combine(learned, self.frozen))
+            return self.validate(eqx.combine(learned, self.known))
         except NumericsError as error:
             raise NumericsError(f"epoch {number}, validation: {error}") from None
 

@@ -18,7 +18,7 @@ class EpochRecord(BaseModel):
         seconds: training time so far, compilation included.
         solver_iterations: mean iterations of a forward solve.
         adjoint_iterations: mean iterations of an adjoint solve.
-        learning_rate: step length of the optimiser.
+        learning_rate: step length of the optimiser, where it tells.
         rtol: tolerance of the epoch's solves, where it was looser than their own.
         failures: solves that failed before the epoch succeeded, the first of each sample.
     """
@@ -30,7 +30,7 @@ class EpochRecord(BaseModel):
     seconds: float
     solver_iterations: float
     adjoint_iterations: float
-    learning_rate: float
+    learning_rate: float | None
     rtol: float | None = None
     failures: list[SolveFailure] = []
 

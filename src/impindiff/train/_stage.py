@@ -1,6 +1,8 @@
 """One stage of training as compiled functions, and an epoch of it that may be tried again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -15,6 +17,7 @@ from impindiff.rollout import MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation, Trial
 from impindiff.train._batch import Batch, Batches, Order, divided
+from impindiff.train._by_name import moving
 from impindiff.train._guard import check_epoch
 from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
@@ -38,6 +41,7 @@ class Tried(NamedTuple):
         """The epoch's line in the metrics."""
         evaluation = self.epoch.evaluation
         adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
+        rate = float(self.epoch.learning_rate)
         return EpochRecord(
             epoch=number,
             stage=stage,
@@ -46,7 +50,8 @@ class Tried(NamedTuple):
             seconds=seconds,
             solver_iterations=float(np.mean(evaluation.outcome.iterations)),
             adjoint_iterations=adjoint.iterations / max(adjoint.solves, 1),
-            learning_rate=float(self.epoch.learning_rate),
+            # JSON has no number for what is not known.
+            learning_rate=None if np.isnan(rate) else rate,
             rtol=self.adaptation.rtol or None,
             failures=self.failures,
         )
@@ -76,7 +81,8 @@ class Stage:
         optimiser: changes the learned arrays.
         stepper: advances one step.
         dt: longest step.
-        frozen: the system without what is learned.
+        known: the system without its learned arrays.
+        freeze: names of latents whose arrays stay as they are; no gradient is computed for them.
         observations: what is fitted.
         memory: which states are kept for the gradient.
         samples_at_once: how many samples' states are held at a time; all where None.
@@ -86,7 +92,8 @@ class Stage:
     optimiser: AbstractOptimiser
     stepper: AbstractStepper
     dt: float
-    frozen: System
+    known: System
+    freeze: tuple[str, ...]
     observations: Observations
     memory: MemoryPolicy
     samples_at_once: int | None
@@ -95,18 +102,16 @@ class Stage:
 
     def init(self, learned: PyTree, adaptation: Adaptation) -> Any:
         """The optimiser's first state."""
-        return _init(self._fixed, self._data(adaptation), self._trial(adaptation), learned)
+        return self._init(_init, learned, adaptation)
 
     def template(self, learned: PyTree, adaptation: Adaptation) -> Any:
         """Shapes of the optimiser's state."""
-        return eqx.filter_eval_shape(
-            _init, self._fixed, self._data(adaptation), self._trial(adaptation), learned
-        )
+        return self._init(partial(eqx.filter_eval_shape, _init), learned, adaptation)
 
     def refresh(self, learned: PyTree, state: Any, adaptation: Adaptation) -> Any:
         """The optimiser's state after another adaptation."""
-        data = self._data(adaptation)
-        return _refresh(self._fixed, data, self._trial(adaptation), learned, state)
+        moved, fixed = self._split(learned)
+        return _refresh(fixed, self._data(adaptation), self._trial(adaptation), moved, state)
 
     def epoch(
         self,
@@ -121,14 +126,15 @@ class Stage:
         Raises: NumericsError where a solve, the loss or the gradient failed for good.
         """
         failures: list[SolveFailure] = []
+        moved, fixed = self._split(learned)
         while True:
             data, trial = self._data(adaptation), self._trial(adaptation)
             if isinstance(data, Batches):
                 order = data.order((self.seed, number))
-                updated = _update_in_batches(self._fixed, data, order, trial, learned, state)
+                updated = _update_in_batches(fixed, data, order, trial, moved, state)
                 grids = data.grids
             else:
-                updated = _update(self._fixed, data, trial, learned, state)
+                updated = _update(fixed, data, trial, moved, state)
                 grids = [data.time_grid]
             epoch = jax.device_get(updated[2])
             remedied = rescue and rescue.remedy(
@@ -136,14 +142,23 @@ class Stage:
             )
             if not remedied:
                 check_epoch(epoch, number, grids)
-                return Tried(updated[0], updated[1], epoch, adaptation, failures)
+                changed = eqx.combine(updated[0], learned)
+                return Tried(changed, updated[1], epoch, adaptation, failures)
             adaptation, found = remedied
             failures += found
             state = self.refresh(learned, state, adaptation)
 
-    @property
-    def _fixed(self) -> _Fixed:
-        return _Fixed(self.optimiser, self.stepper, self.frozen, self.memory, self.samples_at_once)
+    def _init(self, run: Callable[..., Any], learned: PyTree, adaptation: Adaptation) -> Any:
+        moved, fixed = self._split(learned)
+        return run(fixed, self._data(adaptation), self._trial(adaptation), moved)
+
+    def _split(self, learned: PyTree) -> tuple[PyTree, _Fixed]:
+        """The arrays that the stage changes, and what it is given besides."""
+        moved, still = eqx.partition(learned, moving(learned, self.freeze))
+        frozen = eqx.combine(still, self.known)
+        return moved, _Fixed(
+            self.optimiser, self.stepper, frozen, self.memory, self.samples_at_once
+        )
 
     def _data(self, adaptation: Adaptation) -> Batch | Batches:
         """The training data with the steps that are to be taken; made once for each."""
