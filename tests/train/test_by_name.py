@@ -87,11 +87,11 @@ def test_no_gradient_is_computed_of_what_is_frozen(two, observations):
     """What a stage is given holds none of its arrays."""
     seen = []
 
-    def update(changes, state, params=None):
-        seen.append((changes, params))
-        return changes, state
+    def update(updates, state, params=None):
+        seen.append((updates, params))
+        return updates, state
 
-    watching = optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+    watching = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
     train(two, observations, [Optax(1, watching)], freeze="advection_x")
     for tree in seen[0]:
         assert [leaf.shape for leaf in jax.tree.leaves(tree)] == [()]

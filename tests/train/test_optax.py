@@ -96,17 +96,18 @@ def test_a_line_search_is_given_the_loss_and_lowers_it(system, observations):
 
 
 def test_the_function_of_a_line_search_is_the_loss(system, observations):
-    """A step of half the loss over the squared gradient, if value and gradient are passed on."""
     learned, frozen = eqx.partition(system, learned_mask(system))
     objective = make_objective(frozen, whole(observations, DT), CrankNicolson())
     seen = {}
 
-    def update(changes, state, params=None, *, value, grad, value_fn, **_):
+    def update(updates, state, params=None, **given):
+        value_fn = given["value_fn"]
         found, slope = jax.value_and_grad(value_fn)(params)
-        seen.update(value=value, grad=grad, found=found, slope=slope, alone=value_fn(params))
-        return changes, state
+        seen.update(value=given["value"], grad=given["grad"])
+        seen.update(found=found, slope=slope, alone=value_fn(params))
+        return updates, state
 
-    probe = optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
+    probe = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
     stage = Optax(1, probe)
 
     @jax.jit

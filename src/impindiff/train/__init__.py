@@ -5,6 +5,7 @@ from impindiff.train._available import available_bytes, control_group_limit, fre
 from impindiff.train._batch import Batch, Batches, Batching, divided, whole
 from impindiff.train._by_name import by_latent
 from impindiff.train._checkpoint import Checkpoints, Progress
+from impindiff.train._early_stopping import EarlyStopping
 from impindiff.train._fit import fit
 from impindiff.train._lbfgs import LBFGS
 from impindiff.train._loop import Trainer
@@ -26,6 +27,7 @@ __all__ = [
     "Batches",
     "Batching",
     "Checkpoints",
+    "EarlyStopping",
     "EpochRecord",
     "Evaluation",
     "MemoryPlan",

@@ -4,7 +4,7 @@ A latent is named by any of its components: the arrays of a network that gives t
 more the first one's than the second's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -81,7 +81,8 @@ def by_latent(
     def label(learned: PyTree) -> PyTree:
         return by_name(learned, labels, "transformation")
 
-    return optax.partition(transformations, label)
+    groups: dict[Hashable, optax.GradientTransformation] = {**transformations}
+    return optax.partition(groups, label)
 
 
 def moving(learned: PyTree, freeze: Sequence[str]) -> PyTree:

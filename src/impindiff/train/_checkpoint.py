@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from impindiff._errors import InputError
 from impindiff.train._adaptation import Adaptation
+from impindiff.train._early_stopping import Standing
 
 
 class Progress(BaseModel):
@@ -32,6 +33,8 @@ class Progress(BaseModel):
         seconds: training time so far.
         finished: whether training is complete.
         adaptation: what the stage under way changed of its own accord.
+        standing: what early stopping knows.
+        stopped_early: whether it ended a stage.
     """
 
     epoch: int = 0
@@ -40,6 +43,8 @@ class Progress(BaseModel):
     seconds: float = 0.0
     finished: bool = False
     adaptation: Adaptation = Adaptation()
+    standing: Standing = Standing()
+    stopped_early: bool = False
 
 
 @final

@@ -1,6 +1,6 @@
 """Fitting in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._adam import Adam
 from impindiff.train._checkpoint import Checkpoints
+from impindiff.train._early_stopping import EarlyStopping
 from impindiff.train._lbfgs import LBFGS
 from impindiff.train._loop import Trainer
 from impindiff.train._observations import Observations
@@ -37,6 +38,9 @@ def fit(
     memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
     samples_at_once: int | None = None,
     freeze: str | Sequence[str] = (),
+    validate: Callable[[System], float] | None = None,
+    validate_every: int = 10,
+    early_stopping: EarlyStopping | None = None,
     seed: int = 0,
 ) -> System:
     """Train the latents of a system on snapshots.
@@ -58,6 +62,9 @@ def fit(
         samples_at_once: how many samples' states are held at a time, their gradients being added
             up; all where None. The result is the same, to round-off.
         freeze: names of latents that keep their values; a stage may freeze others besides.
+        validate: gives an error of the system as it is, such as that of samples held back.
+        validate_every: epochs between two calls of it; it is also called at the end of each stage.
+        early_stopping: when to end a stage whose error no longer falls.
         seed: of the order in which batches are drawn, where a stage has any.
 
     Returns: the trained system.
@@ -79,6 +86,9 @@ def fit(
         memory=memory,
         samples_at_once=samples_at_once,
         freeze=freeze,
+        validate=validate,
+        validate_every=validate_every,
+        early_stopping=early_stopping,
         seed=seed,
     )
     return trainer.run(watch or _ignore, resume=checkpoints is not None)

@@ -21,6 +21,7 @@ class EpochRecord(BaseModel):
         learning_rate: step length of the optimiser, where it tells.
         rtol: tolerance of the epoch's solves, where it was looser than their own.
         failures: solves that failed before the epoch succeeded, the first of each sample.
+        stopped_early: whether the stage ended with it since its error no longer fell.
     """
 
     epoch: int
@@ -33,6 +34,7 @@ class EpochRecord(BaseModel):
     learning_rate: float | None
     rtol: float | None = None
     failures: list[SolveFailure] = []
+    stopped_early: bool = False
 
 
 Watcher = Callable[[EpochRecord], None]

@@ -27,16 +27,22 @@ from impindiff.train._rescue import Rescue, SolveFailure
 
 
 class Tried(NamedTuple):
-    """An epoch that succeeded, and what it took."""
+    """An epoch that succeeded, and what it took; its loss may be that from before its update."""
 
     learned: PyTree
     state: Any
     epoch: Epoch
     adaptation: Adaptation
     failures: list[SolveFailure]
+    is_before: bool
 
     def record(
-        self, number: int, stage: str, validation: float | None, seconds: float
+        self,
+        number: int,
+        stage: str,
+        validation: float | None,
+        seconds: float,
+        stopped_early: bool = False,
     ) -> EpochRecord:
         """The epoch's line in the metrics."""
         evaluation = self.epoch.evaluation
@@ -54,6 +60,7 @@ class Tried(NamedTuple):
             learning_rate=None if np.isnan(rate) else rate,
             rtol=self.adaptation.rtol or None,
             failures=self.failures,
+            stopped_early=stopped_early,
         )
 
 
@@ -143,7 +150,8 @@ class Stage:
             if not remedied:
                 check_epoch(epoch, number, grids)
                 changed = eqx.combine(updated[0], learned)
-                return Tried(changed, updated[1], epoch, adaptation, failures)
+                is_before = self.optimiser.loss_is_before
+                return Tried(changed, updated[1], epoch, adaptation, failures, is_before)
             adaptation, found = remedied
             failures += found
             state = self.refresh(learned, state, adaptation)
