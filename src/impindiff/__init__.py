@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from impindiff._errors import InputError, NumericsError
     from impindiff.cases import CASES
     from impindiff.data import grid_of, open_dataset, save_dataset
-    from impindiff.forecast import continue_forecast, evaluate, forecast_to, predict
+    from impindiff.forecast import (
+        continue_forecast,
+        evaluate,
+        forecast_to,
+        predict,
+        predict_ensemble,
+    )
     from impindiff.grid import Axis, Grid
     from impindiff.implicit import (
         CG,
@@ -47,7 +53,7 @@ if TYPE_CHECKING:
     from impindiff.report import write_report
     from impindiff.rollout import KeepAll, MemoryBudget, Snapshots, TimeGrid, Trajectory, simulate
     from impindiff.runs import RunFolder, train_run
-    from impindiff.systems import System, advection_diffusion
+    from impindiff.systems import Ensemble, System, advection_diffusion
     from impindiff.terms import (
         AbstractBoundary,
         Advection,
@@ -76,6 +82,7 @@ if TYPE_CHECKING:
         Rescue,
         by_latent,
         fit,
+        fit_ensemble,
         plan,
     )
 
@@ -100,6 +107,7 @@ __all__ = [
     "Diffusion",
     "Dirichlet",
     "EarlyStopping",
+    "Ensemble",
     "FaceVelocity",
     "ForwardEuler",
     "GMRES",
@@ -146,6 +154,7 @@ __all__ = [
     "continue_forecast",
     "evaluate",
     "fit",
+    "fit_ensemble",
     "forecast_to",
     "fourier",
     "gauss_newton_operator",
@@ -157,6 +166,7 @@ __all__ = [
     "open_dataset",
     "plan",
     "predict",
+    "predict_ensemble",
     "root",
     "save_dataset",
     "simulate",

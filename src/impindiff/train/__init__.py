@@ -6,6 +6,7 @@ from impindiff.train._batch import Batch, Batches, Batching, divided, whole
 from impindiff.train._by_name import by_latent
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._early_stopping import EarlyStopping
+from impindiff.train._ensemble import EnsembleRecord, fit_ensemble
 from impindiff.train._fit import fit
 from impindiff.train._lbfgs import LBFGS
 from impindiff.train._loop import Trainer
@@ -28,6 +29,7 @@ __all__ = [
     "Batching",
     "Checkpoints",
     "EarlyStopping",
+    "EnsembleRecord",
     "EpochRecord",
     "Evaluation",
     "MemoryPlan",
@@ -46,6 +48,7 @@ __all__ = [
     "control_group_limit",
     "divided",
     "fit",
+    "fit_ensemble",
     "free_bytes",
     "gradient_bytes",
     "make_objective",

@@ -29,8 +29,9 @@ class Standing(BaseModel):
 
     def counted_from(self, epoch: int, *, is_comparable: bool) -> Self:
         """With all patience again; errors so far only count if later ones can be compared."""
-        kept = {"lowest": self.lowest, "reference": self.reference} if is_comparable else {}
-        return type(self)(since=epoch, **kept)
+        if not is_comparable:
+            return type(self)(since=epoch)
+        return self.model_copy(update={"since": epoch, "is_over": False})
 
 
 @final

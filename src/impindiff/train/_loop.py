@@ -15,6 +15,7 @@ from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._by_name import as_names
 from impindiff.train._checkpoint import Checkpoints, Progress
+from impindiff.train._compiled import strongly_typed
 from impindiff.train._early_stopping import EarlyStopping
 from impindiff.train._interrupts import Interrupts
 from impindiff.train._observations import Observations
@@ -23,7 +24,6 @@ from impindiff.train._point import Point
 from impindiff.train._ready import ready
 from impindiff.train._record import Watcher
 from impindiff.train._rescue import Rescue
-from impindiff.train._stage import strongly_typed
 from impindiff.train._tolerance import ProgressiveTolerance
 
 
