@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from impindiff.cases import CASES
     from impindiff.coefficients import Closure, Corrected
     from impindiff.data import grid_of, open_dataset, save_dataset
-    from impindiff.forecast import continue_forecast, evaluate, forecast_to, predict
+    from impindiff.forecast import (
+        continue_forecast,
+        evaluate,
+        forecast_to,
+        predict,
+        predict_ensemble,
+    )
     from impindiff.grid import Axis, Grid
     from impindiff.implicit import (
         CG,
@@ -69,7 +75,7 @@ if TYPE_CHECKING:
         simulate,
     )
     from impindiff.runs import RunFolder, train_run
-    from impindiff.systems import Reaction, System, advection_diffusion
+    from impindiff.systems import Ensemble, Reaction, System, advection_diffusion
     from impindiff.terms import (
         AbstractBoundary,
         Advection,
@@ -88,7 +94,19 @@ if TYPE_CHECKING:
         line,
         multigrid,
     )
-    from impindiff.train import LBFGS, Adam, Batching, ProgressiveTolerance, Rescue, fit, plan
+    from impindiff.train import (
+        LBFGS,
+        Adam,
+        Batching,
+        EarlyStopping,
+        Optax,
+        ProgressiveTolerance,
+        Rescue,
+        by_latent,
+        fit,
+        fit_ensemble,
+        plan,
+    )
 
 __version__ = "0.1.0"
 
@@ -113,6 +131,8 @@ __all__ = [
     "DenseLU",
     "Diffusion",
     "Dirichlet",
+    "EarlyStopping",
+    "Ensemble",
     "FaceVelocity",
     "ForwardEuler",
     "GMRES",
@@ -133,6 +153,7 @@ __all__ = [
     "NoFlux",
     "NumericsError",
     "OneStepAdjoint",
+    "Optax",
     "Outcome",
     "Outflow",
     "Parameter",
@@ -156,11 +177,13 @@ __all__ = [
     "UnrolledAdjoint",
     "advection_diffusion",
     "block_jacobi",
+    "by_latent",
     "check_gradient",
     "consistent",
     "continue_forecast",
     "evaluate",
     "fit",
+    "fit_ensemble",
     "forecast_to",
     "fourier",
     "gauss_newton_operator",
@@ -172,6 +195,7 @@ __all__ = [
     "open_dataset",
     "plan",
     "predict",
+    "predict_ensemble",
     "root",
     "save_dataset",
     "simulate",

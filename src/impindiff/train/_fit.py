@@ -1,6 +1,6 @@
 """Fitting in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -9,10 +9,13 @@ import xarray as xr
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
+from impindiff.train._adam import Adam
 from impindiff.train._checkpoint import Checkpoints
+from impindiff.train._early_stopping import EarlyStopping
+from impindiff.train._lbfgs import LBFGS
 from impindiff.train._loop import Trainer
 from impindiff.train._observations import Observations
-from impindiff.train._optimisers import LBFGS, AbstractOptimiser, Adam
+from impindiff.train._optimisers import AbstractOptimiser
 from impindiff.train._record import EpochRecord, Watcher
 from impindiff.train._rescue import Rescue
 from impindiff.train._tolerance import ProgressiveTolerance
@@ -34,6 +37,10 @@ def fit(
     progressive_tolerance: ProgressiveTolerance | None = None,
     memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
     samples_at_once: int | None = None,
+    freeze: str | Sequence[str] = (),
+    validate: Callable[[System], float] | None = None,
+    validate_every: int = 10,
+    early_stopping: EarlyStopping | None = None,
     seed: int = 0,
 ) -> System:
     """Train the latents of a system on snapshots.
@@ -54,6 +61,10 @@ def fit(
         memory: which states are kept for the gradient: all, so many, or what fits a budget.
         samples_at_once: how many samples' states are held at a time, their gradients being added
             up; all where None. The result is the same, to round-off.
+        freeze: names of latents that keep their values; a stage may freeze others besides.
+        validate: gives an error of the system as it is, such as that of samples held back.
+        validate_every: epochs between two calls of it; it is also called at the end of each stage.
+        early_stopping: when to end a stage whose error no longer falls.
         seed: of the order in which batches are drawn, where a stage has any.
 
     Returns: the trained system.
@@ -75,6 +86,10 @@ def fit(
         progressive_tolerance=progressive_tolerance,
         memory=memory,
         samples_at_once=samples_at_once,
+        freeze=freeze,
+        validate=validate,
+        validate_every=validate_every,
+        early_stopping=early_stopping,
         seed=seed,
     )
     return trainer.run(watch or _ignore, resume=checkpoints is not None)
