@@ -107,7 +107,7 @@ def fit_ensemble(
         raise InputError(f"members_at_once is {members_at_once}: it must be at least 1.")
     learned, known = _stacked(make_system, seeds)
     observations = Observations.from_dataset(
-        dataset, known.grid, known.fields, samples, times, dtype
+        dataset, known.data_grid, known.fields, samples, times, dtype
     )
     if isinstance(memory, MemoryBudget):
         memory = MemoryBudget(memory.num_bytes // together)
