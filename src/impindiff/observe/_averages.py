@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
@@ -21,6 +20,7 @@ from impindiff.observe._operator import (
     AbstractObservation,
     AbstractOperator,
     Noise,
+    Numbers,
     WeightedSums,
     read,
 )
@@ -51,8 +51,8 @@ class LineAverage(AbstractObservation):
     field: str = eqx.field(static=True)
     data: str = eqx.field(static=True)
     noise: Noise = eqx.field(default=None)
-    start: ArrayLike = eqx.field(kw_only=True)
-    end: ArrayLike = eqx.field(kw_only=True)
+    start: Numbers = eqx.field(kw_only=True)
+    end: Numbers = eqx.field(kw_only=True)
 
     def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> WeightedSums:
         """See `AbstractObservation.prepare`."""
@@ -143,7 +143,7 @@ class VolumeAverage(AbstractObservation):
     field: str = eqx.field(static=True)
     data: str = eqx.field(static=True)
     noise: Noise = eqx.field(default=None)
-    weight: ArrayLike | None = eqx.field(kw_only=True, default=None)
+    weight: Numbers | None = eqx.field(kw_only=True, default=None)
 
     def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> MeanOver:
         """See `AbstractObservation.prepare`."""

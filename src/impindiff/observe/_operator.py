@@ -6,7 +6,8 @@ PyTree of constants that costs no more than to read the cells which a reading in
 """
 
 import abc
-from typing import final
+from collections.abc import Sequence
+from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,7 +19,10 @@ from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.grid import Grid
 
-Noise = float | str | np.ndarray | None
+Numbers = float | np.ndarray | Array | Sequence[Any]
+"""What numpy makes an array of real numbers of."""
+
+Noise = Numbers | str | None
 """Standard deviation of a reading: a number, an array that broadcasts to the data, or the name of
 the variable that holds it; None where it is not known."""
 

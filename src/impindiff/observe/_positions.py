@@ -3,16 +3,16 @@
 from itertools import product
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
+from impindiff.observe._operator import Numbers
 
 # Relative to the axis: a position so close to the domain is on its boundary.
 _ON_THE_BOUNDARY = 1e-9
 
 
-def as_positions(grid: Grid, positions: ArrayLike, whose: str) -> np.ndarray:
+def as_positions(grid: Grid, positions: Numbers, whose: str) -> np.ndarray:
     """Positions as an array `(..., axes)`; on a grid of one axis that axis may be left out.
 
     Raises: InputError for another number of coordinates, or one that is not finite.

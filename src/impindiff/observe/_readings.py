@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.grid import Grid
+from impindiff.grid import Axis, Grid
 from impindiff.observe._operator import AbstractObservation
 
 
@@ -34,15 +34,16 @@ def measure(
     """
     space = ("sample", "time", *grid.names)
     fields = {str(n): v.values for n, v in forecast.data_vars.items() if v.dims == space}
-    if not fields or next(iter(fields.values())).shape[2:] != grid.shape:
+    if not fields or not all(_lies_on(forecast, axis) for axis in grid.axes):
         raise InputError(
-            f"the forecast has the sizes {dict(forecast.sizes)}: it holds no field on the grid "
-            f"{grid.shape} of {', '.join(grid.names)}. Give the grid of the system that made it."
+            f"the forecast has the sizes {dict(forecast.sizes)}: it holds no field at the centres "
+            f"of the grid {grid.shape} of {', '.join(grid.names)}. Give the grid of the system "
+            "that made it."
         )
     state = {name: jnp.asarray(values) for name, values in fields.items()}
     made = xr.Dataset(coords={k: forecast[k] for k in ("sample", "time") if k in forecast.coords})
     for each in observe:
-        values = np.asarray(jax.vmap(jax.vmap(each.prepare(grid, data)))(state))
+        values = np.array(jax.vmap(jax.vmap(each.prepare(grid, data)))(state))
         known = data is not None and each.data in data.variables
         like = data[each.data] if known else None  # pyright: ignore[reportOptionalSubscript]
         dims = [f"{each.data}_{k}" for k in range(values.ndim - 2)]
@@ -55,3 +56,9 @@ def measure(
         attributes |= like.attrs if like is not None else {}
         made[each.data] = (("sample", "time", *dims), values, attributes)
     return made
+
+
+def _lies_on(forecast: xr.Dataset, axis: Axis) -> bool:
+    at = forecast[axis.name].values
+    slack = 1e-3 * axis.widths.min()
+    return at.shape == axis.centres.shape and np.allclose(at, axis.centres, rtol=0, atol=slack)

@@ -6,7 +6,6 @@ import equinox as eqx
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
@@ -15,6 +14,7 @@ from impindiff.observe._operator import (
     AbstractObservation,
     AbstractOperator,
     Noise,
+    Numbers,
     WeightedSums,
     read,
 )
@@ -78,7 +78,7 @@ class Sensors(AbstractObservation):
     field: str = eqx.field(static=True)
     data: str = eqx.field(static=True)
     noise: Noise = eqx.field(default=None)
-    positions: ArrayLike | None = eqx.field(kw_only=True, default=None)
+    positions: Numbers | None = eqx.field(kw_only=True, default=None)
 
     def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> WeightedSums:
         """See `AbstractObservation.prepare`."""
