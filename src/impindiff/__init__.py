@@ -78,7 +78,16 @@ if TYPE_CHECKING:
         line,
         multigrid,
     )
-    from impindiff.train import LBFGS, Adam, Batching, ProgressiveTolerance, Rescue, fit, plan
+    from impindiff.train import (
+        LBFGS,
+        Adam,
+        Batching,
+        LevenbergMarquardt,
+        ProgressiveTolerance,
+        Rescue,
+        fit,
+        plan,
+    )
 
 __version__ = "0.1.0"
 
@@ -112,6 +121,7 @@ __all__ = [
     "Jacobi",
     "KeepAll",
     "LBFGS",
+    "LevenbergMarquardt",
     "Line",
     "LineAverage",
     "Lineax",

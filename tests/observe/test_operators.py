@@ -22,7 +22,7 @@ GRIDS = {
 }
 
 
-@pytest.fixture(params=GRIDS.values(), ids=GRIDS.keys())
+@pytest.fixture(params=GRIDS.values(), ids=list(GRIDS))
 def grid(request) -> Grid:
     return request.param
 

@@ -13,7 +13,7 @@ import impindiff as ipd
 from impindiff import InputError
 from impindiff.integrate import CrankNicolson
 from impindiff.latent import learned
-from impindiff.train import Batching, Observations, divided, make_objective, whole
+from impindiff.train import Batches, Batching, Observations, divided, make_objective, whole
 from impindiff.train._adaptation import Trial
 
 FIELD = "concentration"
@@ -214,6 +214,7 @@ def test_windows_need_observed_states(dataset, system, observations):
 
 def test_batches_take_their_part_of_readings_and_noise(observations):
     batches = divided(observations, DT, Batching(samples=2))
+    assert isinstance(batches, Batches)
     batch = batches.take(0, np.array([2, 0]))
     for name, values in observations.observed.items():
         np.testing.assert_array_equal(batch.observed[name], values[np.array([2, 0])])

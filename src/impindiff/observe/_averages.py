@@ -50,9 +50,15 @@ class LineAverage(AbstractObservation):
 
     field: str = eqx.field(static=True)
     data: str = eqx.field(static=True)
-    noise: Noise = eqx.field(default=None)
-    start: Numbers = eqx.field(kw_only=True)
-    end: Numbers = eqx.field(kw_only=True)
+    noise: Noise
+    start: Numbers
+    end: Numbers
+
+    def __init__(
+        self, field: str, data: str, noise: Noise = None, *, start: Numbers, end: Numbers
+    ) -> None:
+        self.field, self.data, self.noise = field, data, noise
+        self.start, self.end = start, end
 
     def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> WeightedSums:
         """See `AbstractObservation.prepare`."""
@@ -142,8 +148,13 @@ class VolumeAverage(AbstractObservation):
 
     field: str = eqx.field(static=True)
     data: str = eqx.field(static=True)
-    noise: Noise = eqx.field(default=None)
-    weight: Numbers | None = eqx.field(kw_only=True, default=None)
+    noise: Noise
+    weight: Numbers | None
+
+    def __init__(
+        self, field: str, data: str, noise: Noise = None, *, weight: Numbers | None = None
+    ) -> None:
+        self.field, self.data, self.noise, self.weight = field, data, noise, weight
 
     def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> MeanOver:
         """See `AbstractObservation.prepare`."""

@@ -45,7 +45,10 @@ class Measured(AbstractObservation):
 
     function: Callable = eqx.field(static=True)
     data: str = eqx.field(static=True)
-    noise: Noise = eqx.field(default=None)
+    noise: Noise
+
+    def __init__(self, function: Callable, data: str, noise: Noise = None) -> None:
+        self.function, self.data, self.noise = function, data, noise
 
     def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> Computed:
         """See `AbstractObservation.prepare`."""

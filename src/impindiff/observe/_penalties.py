@@ -6,13 +6,13 @@ any grid.
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from impindiff._errors import InputError
@@ -21,6 +21,8 @@ from impindiff.observe._differences import divergence, face_gradients, open_shar
 
 Latents = Mapping[str, Array]
 """Learned coefficients on the grid, by name."""
+
+Names = str | Sequence[str]
 
 
 class AbstractPenalty(eqx.Module):
@@ -60,8 +62,11 @@ class Smoothness(AbstractPenalty):
         that no steady learned coefficient has.
     """
 
-    latent: str | tuple[str, ...] = eqx.field(static=True, converter=lambda n: _names(n))
+    latents: tuple[str, ...] = eqx.field(static=True)
     weight: float = eqx.field(static=True)
+
+    def __init__(self, latent: Names, weight: float) -> None:
+        self.latents, self.weight = _names(latent), weight
 
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
@@ -70,7 +75,7 @@ class Smoothness(AbstractPenalty):
     def residuals(self, latents: Latents, learned: PyTree, grid: Grid) -> Float[Array, " entries"]:
         """See `AbstractPenalty.residuals`."""
         parts = []
-        for name in self.latent:
+        for name in self.latents:
             for slope in face_gradients(_named(latents, name, self), grid):
                 parts.append((slope.value * np.sqrt(self.weight * slope.share)).ravel())
         return jnp.concatenate(parts)
@@ -92,9 +97,12 @@ class TotalVariation(AbstractPenalty):
     Reference: Rudin, Osher & Fatemi (1992), Physica D 60, 259.
     """
 
-    latent: str | tuple[str, ...] = eqx.field(static=True, converter=lambda n: _names(n))
+    latents: tuple[str, ...] = eqx.field(static=True)
     weight: float = eqx.field(static=True)
-    epsilon: float = eqx.field(static=True, kw_only=True, default=1e-3)
+    epsilon: float = eqx.field(static=True)
+
+    def __init__(self, latent: Names, weight: float, *, epsilon: float = 1e-3) -> None:
+        self.latents, self.weight, self.epsilon = _names(latent), weight, epsilon
 
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
@@ -108,7 +116,7 @@ class TotalVariation(AbstractPenalty):
     def residuals(self, latents: Latents, learned: PyTree, grid: Grid) -> Float[Array, " entries"]:
         """See `AbstractPenalty.residuals`."""
         parts = []
-        for name in self.latent:
+        for name in self.latents:
             slopes = face_gradients(_named(latents, name, self), grid)
             squared = sum(slope.value**2 for slope in slopes) + self.epsilon**2
             share = np.sqrt(self.weight * open_share(grid))
@@ -129,8 +137,11 @@ class DivergenceFree(AbstractPenalty):
     Raises: InputError as `Smoothness`, or for another number of components than there are axes.
     """
 
-    components: tuple[str, ...] = eqx.field(static=True, converter=lambda n: _names(n))
+    components: tuple[str, ...] = eqx.field(static=True)
     weight: float = eqx.field(static=True)
+
+    def __init__(self, components: Names, weight: float) -> None:
+        self.components, self.weight = _names(components), weight
 
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
@@ -145,7 +156,7 @@ class DivergenceFree(AbstractPenalty):
             )
         velocity = [_named(latents, name, self) for name in self.components]
         share = np.sqrt(self.weight * open_share(grid))
-        return (share * divergence(velocity, grid)).ravel()
+        return (divergence(velocity, grid) * share).ravel()
 
 
 @final
@@ -166,11 +177,11 @@ class WeightDecay(AbstractPenalty):
 
     def residuals(self, latents: Latents, learned: PyTree, grid: Grid) -> Float[Array, " entries"]:
         """See `AbstractPenalty.residuals`."""
-        flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(learned)])
-        return self.weight**0.5 * flat
+        flat, _ = ravel_pytree(learned)
+        return jnp.sqrt(self.weight) * flat
 
 
-def _names(given: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def _names(given: Names) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 

@@ -77,8 +77,13 @@ class Sensors(AbstractObservation):
 
     field: str = eqx.field(static=True)
     data: str = eqx.field(static=True)
-    noise: Noise = eqx.field(default=None)
-    positions: Numbers | None = eqx.field(kw_only=True, default=None)
+    noise: Noise
+    positions: Numbers | None
+
+    def __init__(
+        self, field: str, data: str, noise: Noise = None, *, positions: Numbers | None = None
+    ) -> None:
+        self.field, self.data, self.noise, self.positions = field, data, noise, positions
 
     def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> WeightedSums:
         """See `AbstractObservation.prepare`."""

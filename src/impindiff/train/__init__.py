@@ -4,6 +4,7 @@ from impindiff.train._available import available_bytes, control_group_limit, fre
 from impindiff.train._batch import Batch, Batches, Batching, divided, whole
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._fit import fit
+from impindiff.train._levenberg_marquardt import LevenbergMarquardt
 from impindiff.train._loop import Trainer
 from impindiff.train._memory_plan import Work, gradient_bytes
 from impindiff.train._objective import Evaluation, make_objective
@@ -24,6 +25,7 @@ __all__ = [
     "Checkpoints",
     "EpochRecord",
     "Evaluation",
+    "LevenbergMarquardt",
     "MemoryPlan",
     "Observations",
     "PolicyPlan",

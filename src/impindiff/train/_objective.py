@@ -12,17 +12,19 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from impindiff._types import Scalar, State
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
-from impindiff.observe import squared_misfit, squared_scale
+from impindiff.observe import misfit_residuals, squared_misfit, squared_scale
 from impindiff.rollout import KeepAll, MemoryPolicy, Preparable, Snapshots, Trajectory, simulate
 from impindiff.systems import System
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
-from impindiff.train._parts import Part, in_parts
+from impindiff.train._parts import Part, in_parts, parts_of
+from impindiff.train._triangle import fold, linearised
 
 
 @final
@@ -109,6 +111,31 @@ class TrainingLoss(eqx.Module):
             value = value + penalty.astype(value.dtype)
             gradient = jax.tree.map(jnp.add, gradient, slope)
         return Evaluation(value, gradient, outcome, adjoint)
+
+    def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
+        """The residuals and their derivative, by forward mode; see `impindiff.train._triangle`.
+
+        Some samples after others, as the gradient. A solve that failed leaves NaN.
+        """
+        flat, restore = ravel_pytree(learned)
+
+        def fold_part(triangle, part: Part):
+            probe = jnp.tile(AdjointOutcome.probe(), (part.num_samples, 1))
+
+            def residuals(flat):
+                prepared = eqx.combine(restore(flat), self.frozen).prepare(self.dtype)
+                states = self.trajectories(prepared, probe, part, KeepAll()).states
+                predicted = self.predicted(states)
+                return misfit_residuals(predicted, part.observed, self.scale, part.deviations)
+
+            return fold(triangle, linearised(residuals, flat)), None
+
+        empty = jnp.zeros((flat.size + 1,) * 2, self.dtype)
+        triangle, _ = jax.lax.scan(fold_part, empty, parts_of(self.batch, self.samples_at_once))
+        if self.batch.penalties:
+            rows = linearised(lambda flat: self.penalty_residuals(restore(flat)), flat)
+            triangle = fold(triangle, rows.astype(self.dtype))
+        return triangle
 
     @property
     def dtype(self) -> jnp.dtype:

@@ -41,10 +41,9 @@ def in_parts(
         summed, each = evaluate(part)
         return jax.tree.map(jnp.add, total, summed), each
 
-    whole = Part(batch.initial, batch.observed, batch.deviations)
     if at_once is None or at_once >= batch.num_samples:
-        return evaluate(whole)
-    parts = _divided(whole, at_once)
+        return evaluate(Part(batch.initial, batch.observed, batch.deviations))
+    parts = parts_of(batch, at_once)
     first = jax.tree.map(lambda u: u[0], parts)
     zero = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(evaluate, first)[0]
@@ -53,17 +52,18 @@ def in_parts(
     return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: batch.num_samples], each)
 
 
-def _divided(whole: Part, at_once: int) -> Part:
+def parts_of(batch: Batch, at_once: int | None) -> Part:
     """Parts along a leading axis, the last filled up with samples that are not observed."""
-    count = -(-whole.num_samples // at_once)
-    fill = count * at_once - whole.num_samples
+    at_once = min(at_once or batch.num_samples, batch.num_samples)
+    count = -(-batch.num_samples // at_once)
+    fill = count * at_once - batch.num_samples
 
     def parted(values: Array, instead: Any) -> Array:
         more = jnp.broadcast_to(jnp.asarray(instead, values.dtype), (fill, *values.shape[1:]))
         return jnp.concatenate([values, more]).reshape(count, at_once, *values.shape[1:])
 
     return Part(
-        {field: parted(u, u[0]) for field, u in whole.initial.items()},
-        {name: parted(u, jnp.nan) for name, u in whole.observed.items()},
-        {name: parted(u, 1.0) for name, u in whole.deviations.items()},
+        {field: parted(u, u[0]) for field, u in batch.initial.items()},
+        {name: parted(u, jnp.nan) for name, u in batch.observed.items()},
+        {name: parted(u, 1.0) for name, u in batch.deviations.items()},
     )
