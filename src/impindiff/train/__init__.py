@@ -9,6 +9,7 @@ from impindiff.train._early_stopping import EarlyStopping
 from impindiff.train._ensemble import EnsembleRecord, fit_ensemble
 from impindiff.train._fit import fit
 from impindiff.train._lbfgs import LBFGS
+from impindiff.train._levenberg_marquardt import LevenbergMarquardt
 from impindiff.train._loop import Trainer
 from impindiff.train._memory_plan import Work, gradient_bytes
 from impindiff.train._objective import Evaluation, make_objective
@@ -32,6 +33,7 @@ __all__ = [
     "EnsembleRecord",
     "EpochRecord",
     "Evaluation",
+    "LevenbergMarquardt",
     "MemoryPlan",
     "Observations",
     "Optax",
