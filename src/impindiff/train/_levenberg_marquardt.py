@@ -12,7 +12,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.train._batch import WHOLE, Batching
 from impindiff.train._objective import Evaluation, Objective
-from impindiff.train._optimisers import AbstractOptimiser, Epoch
+from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts
 from impindiff.train._triangle import damped_step
 
 # Beyond, as many derivatives cost far more than L-BFGS takes to the same end.
@@ -88,21 +88,19 @@ class LevenbergMarquardt(AbstractOptimiser):
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
-        positive = self.damping > 0 and (self.dt is None or self.dt > 0)
-        if min(self.epochs, self.max_attempts) < 1 or not positive:
-            raise InputError(
-                "LevenbergMarquardt: epochs and max_attempts must be at least 1, damping and steps "
-                f"positive; found {self}."
-            )
+        check_counts(self, self.damping, self.max_attempts)
 
-    def init(self, objective: Objective, learned: PyTree) -> _State:
-        """See `AbstractOptimiser.init`."""
+    def check(self, learned: PyTree) -> None:
+        """See `AbstractOptimiser.check`."""
         count = sum(leaf.size for leaf in jax.tree.leaves(learned))
         if count > MOST_UNKNOWNS:
             raise InputError(
                 f"LevenbergMarquardt takes a forward solve for each of {count:,} learned numbers: "
                 f"at most {MOST_UNKNOWNS} are allowed. Use LBFGS, or fewer unknowns."
             )
+
+    def init(self, objective: Objective, learned: PyTree) -> _State:
+        """See `AbstractOptimiser.init`."""
         squares = _as_least_squares(objective)
         evaluation, triangle = squares(learned), squares.triangle(learned)
         return _State(evaluation, triangle, jnp.asarray(self.damping, triangle.dtype))

@@ -48,7 +48,9 @@ def ready(
         has, or a memory budget that is too small.
     """
     if not optimisers:
-        raise InputError("training needs at least one stage (Adam, LBFGS, Optax).")
+        raise InputError(
+            "training needs at least one stage (Adam, LBFGS, LevenbergMarquardt, Optax)."
+        )
     policies: dict[tuple[float, Batching, tuple[str, ...]], MemoryPolicy] = {}
     stages = []
     for optimiser in optimisers:
