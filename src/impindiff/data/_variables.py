@@ -21,7 +21,7 @@ def source_of(dataset: xr.Dataset) -> str:
 
 
 def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.DataArray:
-    """The variable of that name, with a field's dimensions, real numbers and at least one cell."""
+    """The variable of that name, with a field's dimensions, real numbers and at least one entry."""
     source = source or source_of(dataset)
     if name not in dataset.data_vars:
         near = get_close_matches(name, map(str, dataset.data_vars), n=1)
@@ -32,7 +32,7 @@ def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.Da
     array = dataset[name]
     dims = tuple(map(str, array.dims))
     axes = tuple(axis for axis in SPACE_AXES if axis in dims)
-    allowed = ("sample", "time", *(axes or "x"))
+    allowed = ("sample", "time", *axes)
     if dims != allowed:
         if unknown := sorted(set(dims) - set(allowed)):
             remedy = f"Rename or drop {listed(unknown)}: dataset.rename(old='new')"
@@ -42,7 +42,8 @@ def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.Da
             remedy = f"Reorder them: dataset.transpose({listed(allowed)})"
         raise InputError(
             f"{source}: field {name!r} has the dimensions ({listed(dims)}), but a field has "
-            f"'sample', 'time', then its space axes among 'x', 'y', 'z', in this order. {remedy}"
+            f"'sample', 'time', then its space axes among 'x', 'y', 'z', if any, in this order. "
+            f"{remedy}"
         )
     check_numeric(array, f"{source}: field {name!r}")
     for dim, size in array.sizes.items():

@@ -58,7 +58,7 @@ class Beginning:
         source = dataset.isel(time=[position])
         check_dataset(source, fields=system.fields)
         for field in system.fields:
-            check_grid(source, field, system.data_grid)
+            check_grid(source, field, system.grid)
         state = {f: jnp.asarray(initial_fields(source, f, at), dtype) for f in system.fields}
         system.check({field: values[0] for field, values in state.items()}, time)
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
@@ -84,10 +84,11 @@ class Beginning:
         attrs: Mapping[str, object] | None = None,
     ) -> xr.Dataset:
         """States `(sample, time, *grid)` in the documented layout, with learned coefficients."""
-        latents = self.latents
-        names = (*self.system.fields, *latents, "time", *self.system.data_grid.names)
+        latents, grid = self.latents, self.system.grid
+        axes = () if grid is None else grid.names
+        names = (*self.system.fields, *latents, "time", *axes)
         return to_dataset(
-            self.system.data_grid,
+            grid,
             times,
             {field: np.asarray(values) for field, values in states.items()},
             latents,

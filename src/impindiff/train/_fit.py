@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 
 from impindiff.integrate import AbstractStepper, CrankNicolson
@@ -23,7 +24,7 @@ def fit(
     dataset: xr.Dataset,
     *,
     samples: str | Sequence[int],
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray,
     dt: float,
     stages: Sequence[AbstractOptimiser] = (Adam(100, learning_rate=4e-3), LBFGS(200)),
     stepper: AbstractStepper | None = None,
@@ -61,7 +62,7 @@ def fit(
         NumericsError if a solve, the loss or the gradient fails.
     """
     observations = Observations.from_dataset(
-        dataset, system.data_grid, system.fields, samples, times, dtype
+        dataset, system.grid, system.fields, samples, times, dtype
     )
     system.check({f: u[0] for f, u in observations.initial.items()}, observations.start)
     trainer = Trainer(

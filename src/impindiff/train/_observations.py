@@ -52,10 +52,10 @@ class Observations(eqx.Module):
     def from_dataset(
         cls,
         dataset: xr.Dataset,
-        grid: Grid,
+        grid: Grid | None,
         fields: Sequence[str],
         samples: str | Sequence[int],
-        times: Sequence[float],
+        times: Sequence[float] | np.ndarray,
         dtype: jnp.dtype | type = jnp.float32,
     ) -> "Observations":
         """Select and check.

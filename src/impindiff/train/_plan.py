@@ -75,7 +75,7 @@ def plan(
     dataset: xr.Dataset,
     *,
     samples: str | Sequence[int],
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray,
     dt: float,
     memory: int | str | None = None,
     stepper: AbstractStepper | None = None,
@@ -101,7 +101,7 @@ def plan(
     """
     limit = available_bytes() if memory is None else parse_bytes(memory)
     observations = Observations.from_dataset(
-        dataset, system.data_grid, system.fields, samples, times, dtype
+        dataset, system.grid, system.fields, samples, times, dtype
     )
     learned, frozen = eqx.partition(system, learned_mask(system))
     batch = whole(observations, dt)
