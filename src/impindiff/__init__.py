@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from impindiff._errors import InputError, NumericsError
     from impindiff.cases import CASES
     from impindiff.coefficients import Closure, Corrected
-    from impindiff.data import grid_of, open_dataset, save_dataset
+    from impindiff.data import grid_of, open_dataset, save_dataset, to_dataset
     from impindiff.forecast import (
         continue_forecast,
         evaluate,
@@ -224,6 +224,7 @@ __all__ = [
     "save_dataset",
     "simulate",
     "tabulate",
+    "to_dataset",
     "train_run",
     "write_report",
 ]

@@ -57,7 +57,7 @@ def initial_fields(dataset: xr.Dataset, field: str, samples: Sequence[int]) -> n
 
 
 def initial_state(
-    dataset: xr.Dataset, grid: Grid, fields: Sequence[str], samples: Sequence[int]
+    dataset: xr.Dataset, grid: Grid | None, fields: Sequence[str], samples: Sequence[int]
 ) -> dict[str, np.ndarray]:
     """All fields of a system at the first time of the data, see `initial_fields`.
 

@@ -22,11 +22,17 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
         field: the variable's name.
         source: what messages call the dataset; by default the file it came from.
 
-    Raises: InputError if the field is not in the layout, a coordinate is missing, does not
-        increase, or is uneven without bounds, or the dataset's boundary is none of these words.
+    Raises: InputError if the field is not in the layout or has no space axes, a coordinate is
+        missing, does not increase, or is uneven without bounds, or the dataset's boundary is none
+        of these words.
     """
     source = source or source_of(dataset)
-    names = [str(dim) for dim in field_of(dataset, field, source).dims[2:]]
+    names = _axes_of(dataset, field, source)
+    if not names:
+        raise InputError(
+            f"{source}: {field!r} has no space axes and lies on no grid; give its system none: "
+            "System(None, ...)"
+        )
     rings = _periodic(dataset, names, source)
     try:
         return Grid([_axis(dataset, *pair, source) for pair in zip(names, rings, strict=True)])
@@ -43,6 +49,11 @@ def boundary_of(grid: Grid) -> str:
 def bounds_name(axis: str) -> str:
     """The variable that holds the faces of an axis."""
     return f"{axis}_bounds"
+
+
+def _axes_of(dataset: xr.Dataset, field: str, source: str) -> list[str]:
+    """The names of a field's space axes, which may be none."""
+    return [str(dim) for dim in field_of(dataset, field, source).dims[2:]]
 
 
 def _periodic(dataset: xr.Dataset, names: list[str], source: str) -> list[bool]:
@@ -76,11 +87,19 @@ def _axis(dataset: xr.Dataset, name: str, periodic: bool, source: str) -> Axis:
     return Axis.from_faces(name, [*faces[:, 0], faces[-1, 1]], periodic=periodic)
 
 
-def check_grid(dataset: xr.Dataset, field: str, grid: Grid) -> None:
-    """Refuse data on another grid than the one asked for.
+def check_grid(dataset: xr.Dataset, field: str, grid: Grid | None) -> None:
+    """Refuse data on another grid than the one asked for, or on one where none is.
 
     Raises: InputError that sets the two side by side, axis by axis.
     """
+    if grid is None:
+        if axes := _axes_of(dataset, field, source_of(dataset)):
+            raise InputError(
+                f"{source_of(dataset)}: {field!r} lies on a grid, along {listed(axes)}, but the "
+                "system has none: give it the one of the data, System(grid_of(...), ...), or "
+                "choose a place: dataset.isel(x=0)"
+            )
+        return
     found = grid_of(dataset, field)
     if found.names == grid.names and all(map(_agree, found.axes, grid.axes)):
         return

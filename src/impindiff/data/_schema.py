@@ -1,7 +1,8 @@
 """The layout of a dataset, checked before anything is computed from it.
 
 A field has the dimensions `sample`, `time`, then the space axes `x`, `y`, `z` as far as there are
-any; a latent truth has the space axes alone, or `time` in front of them. NaN in a field means "not
+any, none for an ordinary differential equation; a latent truth has the space axes alone, or `time`
+in front of them. NaN in a field means "not
 observed"; infinity means nothing and is refused.
 """
 
@@ -44,7 +45,8 @@ def check_dataset(
                 f"({listed(axes)}) and {array.name!r} on ({listed(array.dims[2:])})."
             )
     check_time(dataset, source)
-    grid_of(dataset, fields[0], source)
+    if axes:
+        grid_of(dataset, fields[0], source)
     for array in arrays:
         _refuse(array, np.isinf(array.values), source, "infinite. Mark missing values as NaN.")
     for name in latents:
@@ -73,7 +75,7 @@ def _check_latent(array: xr.DataArray, axes: tuple, source: str) -> None:
             f"allowed are ({listed(axes)}), or these with 'time' in front."
         )
     check_numeric(array, f"{source}: latent {array.name!r}")
-    unknown = ~np.isfinite(array.values)
+    unknown = np.asarray(~np.isfinite(array.values))
     _refuse(array, unknown, source, "not finite. A latent truth is known everywhere, or left out.")
 
 

@@ -37,7 +37,7 @@ def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.Da
     array = variable_of(dataset, name, source)
     dims = tuple(map(str, array.dims))
     axes = tuple(axis for axis in SPACE_AXES if axis in dims)
-    allowed = ("sample", "time", *(axes or "x"))
+    allowed = ("sample", "time", *axes)
     if dims != allowed:
         if unknown := sorted(set(dims) - set(allowed)):
             remedy = f"Rename or drop {listed(unknown)}: dataset.rename(old='new')"
@@ -47,7 +47,8 @@ def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.Da
             remedy = f"Reorder them: dataset.transpose({listed(allowed)})"
         raise InputError(
             f"{source}: field {name!r} has the dimensions ({listed(dims)}), but a field has "
-            f"'sample', 'time', then its space axes among 'x', 'y', 'z', in this order. {remedy}"
+            f"'sample', 'time', then its space axes among 'x', 'y', 'z', if any, in this order. "
+            f"{remedy}"
         )
     check_numeric(array, f"{source}: field {name!r}")
     for dim, size in array.sizes.items():

@@ -54,7 +54,7 @@ class Beginning:
         at = select_samples(dataset, samples)
         position, time = start_of(dataset, start)
         source = dataset.isel(time=[position])
-        fields = initial_state(source, system.data_grid, system.fields, at)
+        fields = initial_state(source, system.grid, system.fields, at)
         state = {field: jnp.asarray(values, dtype) for field, values in fields.items()}
         system.check({field: values[0] for field, values in state.items()}, time)
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
@@ -80,10 +80,11 @@ class Beginning:
         attrs: Mapping[str, object] | None = None,
     ) -> xr.Dataset:
         """States `(sample, time, *grid)` in the documented layout, with learned coefficients."""
-        latents = self.latents
-        names = (*self.system.fields, *latents, "time", *self.system.data_grid.names)
+        latents, grid = self.latents, self.system.grid
+        axes = () if grid is None else grid.names
+        names = (*self.system.fields, *latents, "time", *axes)
         return to_dataset(
-            self.system.data_grid,
+            grid,
             times,
             {field: np.asarray(values) for field, values in states.items()},
             latents,

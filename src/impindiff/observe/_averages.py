@@ -22,6 +22,7 @@ from impindiff.observe._operator import (
     Noise,
     Numbers,
     WeightedSums,
+    on_grid,
     read,
 )
 from impindiff.observe._positions import as_positions, cells_of, check_inside, spelled
@@ -60,9 +61,10 @@ class LineAverage(AbstractObservation):
         self.field, self.data, self.noise = field, data, noise
         self.start, self.end = start, end
 
-    def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> WeightedSums:
+    def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> WeightedSums:
         """See `AbstractObservation.prepare`."""
         whose = f"LineAverage({self.field!r}, data={self.data!r})"
+        grid = on_grid(grid, whose)
         start, end = (as_positions(grid, at, whose) for at in (self.start, self.end))
         if start.shape != end.shape:
             raise InputError(
@@ -156,8 +158,9 @@ class VolumeAverage(AbstractObservation):
     ) -> None:
         self.field, self.data, self.noise, self.weight = field, data, noise, weight
 
-    def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> MeanOver:
+    def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> MeanOver:
         """See `AbstractObservation.prepare`."""
+        grid = on_grid(grid, f"VolumeAverage({self.field!r}, data={self.data!r})")
         weight = np.ones(grid.shape) if self.weight is None else np.asarray(self.weight, np.float64)
         usable = weight.shape == grid.shape and np.all(np.isfinite(weight) & (weight >= 0))
         share = weight * grid.cell_volumes() if usable else np.zeros(grid.shape)

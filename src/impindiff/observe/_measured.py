@@ -50,7 +50,7 @@ class Measured(AbstractObservation):
     def __init__(self, function: Callable, data: str, noise: Noise = None) -> None:
         self.function, self.data, self.noise = function, data, noise
 
-    def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> Computed:
+    def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> Computed:
         """See `AbstractObservation.prepare`."""
         plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = inspect.signature(self.function).parameters.values()
@@ -63,8 +63,9 @@ class Measured(AbstractObservation):
 
 
 def readings_shape(
-    operator: AbstractOperator, grid: Grid, fields: tuple[str, ...], dtype: jnp.dtype | type
+    operator: AbstractOperator, grid: Grid | None, fields: tuple[str, ...], dtype: jnp.dtype | type
 ) -> tuple[int, ...]:
     """The shape of the readings at one instant; nothing is computed."""
-    state = {field: jax.ShapeDtypeStruct(grid.shape, dtype) for field in fields}
+    shape = () if grid is None else grid.shape
+    state = {field: jax.ShapeDtypeStruct(shape, dtype) for field in fields}
     return jax.eval_shape(operator, state).shape

@@ -47,11 +47,11 @@ class AbstractObservation(eqx.Module):
     noise: eqx.AbstractVar[Noise]
 
     @abc.abstractmethod
-    def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> AbstractOperator:
+    def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> AbstractOperator:
         """The operator on one grid.
 
         Args:
-            grid: where the fields live.
+            grid: where the fields live; None in a system without.
             dataset: holds what the observation itself leaves out, such as where sensors stand.
 
         Raises: InputError for what cannot be observed on this grid.
@@ -94,3 +94,16 @@ def read(state: State, field: str) -> Float[Array, "..."]:
             "name one of these."
         )
     return state[field]
+
+
+def on_grid(grid: Grid | None, what: str) -> Grid:
+    """The grid, for what lies somewhere on it.
+
+    Raises: InputError where there is none.
+    """
+    if grid is None:
+        raise InputError(
+            f"{what} is about positions in space, but the system has no grid: its fields are "
+            "observed by Cells or Measured."
+        )
+    return grid

@@ -16,6 +16,7 @@ from impindiff.observe._operator import (
     Noise,
     Numbers,
     WeightedSums,
+    on_grid,
     read,
 )
 from impindiff.observe._positions import as_positions, cells_of, check_inside, multilinear, spelled
@@ -50,7 +51,7 @@ class Cells(AbstractObservation):
     def __init__(self, field: str, data: str | None = None, noise: Noise = None) -> None:
         self.field, self.data, self.noise = field, data or field, noise
 
-    def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> CellValues:
+    def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> CellValues:
         """See `AbstractObservation.prepare`."""
         return CellValues(self.field)
 
@@ -85,8 +86,9 @@ class Sensors(AbstractObservation):
     ) -> None:
         self.field, self.data, self.noise, self.positions = field, data, noise, positions
 
-    def prepare(self, grid: Grid, dataset: xr.Dataset | None = None) -> WeightedSums:
+    def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> WeightedSums:
         """See `AbstractObservation.prepare`."""
+        grid = on_grid(grid, f"Sensors({self.field!r}, data={self.data!r})")
         whose = f"sensor of {self.data!r}, number"
         given = self._in(dataset, grid) if self.positions is None else self.positions
         at = as_positions(grid, given, f"Sensors({self.field!r}, data={self.data!r})")

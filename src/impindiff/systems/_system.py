@@ -7,7 +7,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import as_closures, coefficients_of, depends_on
 from impindiff.grid import Grid
@@ -99,18 +98,6 @@ class System(eqx.Module):
     def fields(self) -> tuple[str, ...]:
         """Names of the fields."""
         return tuple(self.equations)
-
-    @property
-    def data_grid(self) -> Grid:
-        """The grid, for what works with data that lie on one.
-
-        Raises: InputError for a system without.
-        """
-        if self.grid is None:
-            raise InputError(
-                "the system has no grid, on which data would lie: advance it by `simulate`."
-            )
-        return self.grid
 
     def check(self, state: State, time: Scalar | float = 0.0) -> None:
         """Evaluate every function at a state, and say which of them is not finite there.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 
 from impindiff.integrate import AbstractStepper, CrankNicolson
@@ -27,7 +28,7 @@ def fit(
     dataset: xr.Dataset,
     *,
     samples: str | Sequence[int],
-    times: Sequence[float] | None = None,
+    times: Sequence[float] | np.ndarray | None = None,
     dt: float,
     observe: Sequence[AbstractObservation] | None = None,
     regularise: Sequence[AbstractPenalty] = (),
@@ -79,7 +80,7 @@ def fit(
         NumericsError if a solve, the loss or the gradient fails.
     """
     observations = Observations.from_dataset(
-        dataset, system.data_grid, system.fields, samples, times, dtype, observe, regularise
+        dataset, system.grid, system.fields, samples, times, dtype, observe, regularise
     )
     system.check({f: u[0] for f, u in observations.initial.items()}, observations.start)
     trainer = Trainer(

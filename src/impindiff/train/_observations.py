@@ -69,10 +69,10 @@ class Observations(eqx.Module):
     def from_dataset(
         cls,
         dataset: xr.Dataset,
-        grid: Grid,
+        grid: Grid | None,
         fields: Sequence[str],
         samples: str | Sequence[int],
-        times: Sequence[float] | None = None,
+        times: Sequence[float] | np.ndarray | None = None,
         dtype: jnp.dtype | type = jnp.float32,
         observe: Sequence[AbstractObservation] | None = None,
         regularise: Sequence[AbstractPenalty] = (),

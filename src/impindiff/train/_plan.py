@@ -76,7 +76,7 @@ def plan(
     dataset: xr.Dataset,
     *,
     samples: str | Sequence[int],
-    times: Sequence[float] | None = None,
+    times: Sequence[float] | np.ndarray | None = None,
     dt: float,
     observe: Sequence[AbstractObservation] | None = None,
     regularise: Sequence[AbstractPenalty] = (),
@@ -106,7 +106,7 @@ def plan(
     """
     limit = available_bytes() if memory is None else parse_bytes(memory)
     observations = Observations.from_dataset(
-        dataset, system.data_grid, system.fields, samples, times, dtype, observe, regularise
+        dataset, system.grid, system.fields, samples, times, dtype, observe, regularise
     )
     learned, frozen = eqx.partition(system, learned_mask(system))
     batch = whole(observations, dt)
