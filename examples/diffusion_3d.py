@@ -2,10 +2,11 @@ r"""What is inside the block? A conductivity field in three dimensions, from how
 
 $$ T_t = \nabla\cdot(k(x, y, z)\,\nabla T) $$
 
-in a block that is cooled at top and bottom, $T = 0$, and insulated at its four sides. It is believed
-to be uniform, $k = 1$; in truth it has an inclusion that insulates and one that conducts. What is
-believed is multiplied by $e^c$, and $c$ is a neural field of position. Data are four noisy snapshots
-of the temperature in each of four experiments, which begin with hot spots in different places.
+in a block that is cooled at top and bottom, $T = 0$, and insulated at its four sides. It is
+believed to be uniform, $k = 1$; in truth it has an inclusion that insulates and one that conducts.
+What is believed is multiplied by $e^c$, and $c$ is a neural field of position. Data are four noisy
+snapshots of the temperature in each of four experiments, which begin with hot spots in different
+places.
 """
 
 from pathlib import Path

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from impindiff.cases import CASES
     from impindiff.coefficients import Closure, Corrected
     from impindiff.data import grid_of, open_dataset, save_dataset, to_dataset
-    from impindiff.forecast import continue_forecast, evaluate, forecast_to, predict
+    from impindiff.forecast import (
+        continue_forecast,
+        evaluate,
+        forecast_to,
+        predict,
+        predict_ensemble,
+    )
     from impindiff.grid import Axis, Grid
     from impindiff.implicit import (
         CG,
@@ -58,6 +64,18 @@ if TYPE_CHECKING:
         SineField,
         tabulate,
     )
+    from impindiff.observe import (
+        Cells,
+        DivergenceFree,
+        LineAverage,
+        Measured,
+        Sensors,
+        Smoothness,
+        TotalVariation,
+        VolumeAverage,
+        WeightDecay,
+        measure,
+    )
     from impindiff.report import write_report
     from impindiff.rollout import (
         KeepAll,
@@ -69,7 +87,7 @@ if TYPE_CHECKING:
         simulate,
     )
     from impindiff.runs import RunFolder, train_run
-    from impindiff.systems import Reaction, System, advection_diffusion
+    from impindiff.systems import Ensemble, Reaction, System, advection_diffusion
     from impindiff.terms import (
         AbstractBoundary,
         Advection,
@@ -88,7 +106,20 @@ if TYPE_CHECKING:
         line,
         multigrid,
     )
-    from impindiff.train import LBFGS, Adam, Batching, ProgressiveTolerance, Rescue, fit, plan
+    from impindiff.train import (
+        LBFGS,
+        Adam,
+        Batching,
+        EarlyStopping,
+        LevenbergMarquardt,
+        Optax,
+        ProgressiveTolerance,
+        Rescue,
+        by_latent,
+        fit,
+        fit_ensemble,
+        plan,
+    )
 
 __version__ = "0.1.0"
 
@@ -106,6 +137,7 @@ __all__ = [
     "BlockJacobi",
     "CASES",
     "CellField",
+    "Cells",
     "CG",
     "Closure",
     "Corrected",
@@ -113,6 +145,9 @@ __all__ = [
     "DenseLU",
     "Diffusion",
     "Dirichlet",
+    "EarlyStopping",
+    "Ensemble",
+    "DivergenceFree",
     "FaceVelocity",
     "ForwardEuler",
     "GMRES",
@@ -123,8 +158,11 @@ __all__ = [
     "Jacobi",
     "KeepAll",
     "LBFGS",
+    "LevenbergMarquardt",
     "Line",
+    "LineAverage",
     "Lineax",
+    "Measured",
     "MemoryBudget",
     "Multigrid",
     "Neumann",
@@ -133,6 +171,7 @@ __all__ = [
     "NoFlux",
     "NumericsError",
     "OneStepAdjoint",
+    "Optax",
     "Outcome",
     "Outflow",
     "Parameter",
@@ -144,23 +183,30 @@ __all__ = [
     "RunFolder",
     "RungeKutta4",
     "SDIRK2",
+    "Sensors",
     "SineField",
+    "Smoothness",
     "Snapshots",
     "Source",
     "Spectral",
     "System",
     "Theta",
     "TimeGrid",
+    "TotalVariation",
     "Trajectory",
     "Tridiagonal",
     "UnrolledAdjoint",
+    "VolumeAverage",
+    "WeightDecay",
     "advection_diffusion",
     "block_jacobi",
+    "by_latent",
     "check_gradient",
     "consistent",
     "continue_forecast",
     "evaluate",
     "fit",
+    "fit_ensemble",
     "forecast_to",
     "fourier",
     "gauss_newton_operator",
@@ -168,10 +214,12 @@ __all__ = [
     "grid_of",
     "jacobi",
     "line",
+    "measure",
     "multigrid",
     "open_dataset",
     "plan",
     "predict",
+    "predict_ensemble",
     "root",
     "save_dataset",
     "simulate",
@@ -191,6 +239,7 @@ _PACKAGES = (
     "integrate",
     "latent",
     "data",
+    "observe",
     "rollout",
     "systems",
     "forecast",

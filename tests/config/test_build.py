@@ -12,6 +12,7 @@ from small_problem import make_tables
 from impindiff import InputError
 from impindiff.config import (
     Config,
+    build_early_stopping,
     build_grid,
     build_progressive_tolerance,
     build_rescue,
@@ -27,7 +28,7 @@ from impindiff.implicit import CG, GMRES, Affine, BiCGStab
 from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
 from impindiff.latent import Parameter, SineField
 from impindiff.terms import Advection, Diffusion, fourier, jacobi
-from impindiff.train import LBFGS, Adam, ProgressiveTolerance, Rescue
+from impindiff.train import LBFGS, Adam, EarlyStopping, ProgressiveTolerance, Rescue
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=True)
 PARAMETER = {"kind": "parameter", "name": "diffusivity", "initial": 0.1, "bounds": [0.0, 1.0]}
@@ -123,6 +124,27 @@ def test_the_stages_in_their_order():
     ]
     built = build_stages(config_of({"training.stages": stages}))
     assert built == [LBFGS(3, memory=7, dt=0.1), Adam(5, learning_rate=0.5)]
+
+
+def test_rates_and_freezing_by_name():
+    rates = {"advection_x": 0.1, "*": 0.2}
+    stages = [
+        {"optimiser": "adam", "epochs": 5, "learning_rate": rates},
+        {"optimiser": "lbfgs", "epochs": 3, "freeze": ["advection_x"]},
+    ]
+    config = config_of({"training.stages": stages, "training.freeze": ["advection_y"]})
+    assert build_stages(config) == [
+        Adam(5, learning_rate=rates),
+        LBFGS(3, freeze=("advection_x",)),
+    ]
+    assert parse_config(tomllib.loads(dump_config(config)), "it") == config
+
+
+def test_early_stopping():
+    assert build_early_stopping(config_of({})) is None
+    table = {"samples": "2", "patience": 3, "min_improvement": 0.1}
+    stopping = build_early_stopping(config_of({"training.early_stopping": table}))
+    assert stopping == EarlyStopping(3, min_improvement=0.1)
 
 
 @pytest.mark.parametrize("method, kind", [("gmres", GMRES), ("cg", CG), ("bicgstab", BiCGStab)])

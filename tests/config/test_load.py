@@ -30,7 +30,7 @@ UNKNOWN_KEYS = {
     "system.velocity.widht": "did you mean 'width'?",
     "training.validate": "did you mean 'validate_every'?",
     f"{ADAM}.learning_rat": "did you mean 'learning_rate'?",
-    "training.stages.1.learning_rate": "allowed are dt, epochs, memory, optimiser",
+    "training.stages.1.learning_rate": "allowed are dt, epochs, freeze, memory, optimiser",
     "training.stages.1.memmory": "did you mean 'memory'?",
 }
 
@@ -68,6 +68,15 @@ REFUSED = [
     ({f"{ADAM}.learning_rate": -1.0}, "'training.stages.0.learning_rate' is -1.0"),
     ({f"{ADAM}.dt": 0.0}, "'training.stages.0.dt' is 0.0: it should be greater than 0"),
     ({"training.checkpoint_every": 0}, "'training.checkpoint_every' is 0"),
+    ({f"{ADAM}.learning_rate": {"*": -1.0}}, "'training.stages.0.learning_rate.*' is -1.0"),
+    ({f"{ADAM}.learning_rate": {"q": 1.0}}, "training.stages.0 names 'q', but what is unknown are"),
+    ({f"{ADAM}.freeze": ["q"]}, "training.stages.0 names 'q', but what is unknown are"),
+    ({"training.freeze": ["q"]}, "training.freeze names 'q', but what is unknown are 'advection_x"),
+    ({"training.early_stopping": {}}, "key 'training.early_stopping.patience' is missing"),
+    (
+        {"training.early_stopping": {"samples": "2", "patience": 0}},
+        "stopping.patience' is 0",
+    ),
     # Empty or too long.
     ({"training.stages": []}, "'training.stages' is []: it should be a list of at least 1"),
     ({"data.train_times": []}, "'data.train_times' is []: it should be a list of at least 1"),
@@ -174,6 +183,9 @@ def full_tables() -> dict:
             "system.velocity": [1.0, 2.0],
             "solver": {"rtol": 1e-7, "max_steps": 7},
             "training.stages.0.dt": 1e-3,
+            "training.stages.0.learning_rate": {"diffusivity": 1e-2, "*": 1},
+            "training.stages.1.freeze": [],
+            "training.early_stopping": {"samples": "2", "patience": 3},
         }
     )
 

@@ -41,6 +41,14 @@ CONFIGS = [
     ({"data.train_samples": "first"}, ["data.train_samples: ", "cannot read 'first'"]),
     ({"data.test_samples": "4"}, ["data.test_samples: ", "lies outside"]),
     ({"data.test_samples": ""}, ["data.test_samples: ", "select nothing"]),
+    (
+        {"training.early_stopping": {"samples": "1", "patience": 3}},
+        ["training.early_stopping.samples: ", "sample 1 is also trained on"],
+    ),
+    (
+        {"training.early_stopping": {"samples": "3", "patience": 3}},
+        ["training.early_stopping.samples: ", "sample 3 is also tested on"],
+    ),
     ({"data.train_times": [0.3]}, ["data.train_times: ", "0.3 lies outside the data", "0 to 0.2"]),
     ({"data.train_times": [0.07]}, ["data.train_times: ", "0.07 is not in the data"]),
     ({"data.train_times": [0.1, 0.05]}, ["data.train_times: ", "times must increase"]),

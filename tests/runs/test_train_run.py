@@ -67,6 +67,7 @@ def test_the_metrics_have_a_line_an_epoch(finished: Path):
         "learning_rate",
         "rtol",
         "failures",
+        "stopped_early",
     ]
     validated = [line["epoch"] for line in lines if line["validation"] is not None]
     assert validated == [2, 4, 6, 8, 9]
@@ -83,13 +84,34 @@ def test_the_summary_is_what_evaluation_gives(finished: Path):
     assert summary["training_times"] == [0.1]
     assert (summary["dt"], summary["time_scheme"]) == (0.05, "crank-nicolson")
     assert (summary["title"], summary["question"]) == ("A small problem", "Does it work?")
-    assert summary["epochs"] == 9
+    assert summary["epochs"] == 9 and summary["stopped_early"] is False
     assert 0 < summary["training_seconds"] <= summary["total_seconds"]
     assert summary["peak_memory_bytes"] > 1e7
     # 4 x 8 + 8 in the hidden layer, 8 x 2 + 2 in the head, two midpoints and two half-widths.
     assert summary["trainable_parameters"] == 62
     last = losses(finished / "run")[-1][3]
     assert summary["fields"]["concentration"]["relative_l1_percent"][-1] == pytest.approx(last)
+
+
+def test_a_run_stops_early_by_samples_held_back(tmp_path: Path):
+    """A rate so large that the second epoch is worse than the first."""
+    changes = {
+        "data.test_samples": "3:4",
+        "training.validate_every": 1,
+        "training.stages": [
+            {"optimiser": "adam", "epochs": 9, "learning_rate": {"advection_x": 1.0}}
+        ],
+        "training.early_stopping": {"samples": "2:3", "patience": 1},
+    }
+    config, data = write_problem(tmp_path, changes)
+    run = RunFolder(tmp_path / "run")
+    train_run(load_config(config), data, run)
+    lines = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    assert [line["stopped_early"] for line in lines] == [False] * (len(lines) - 1) + [True]
+    assert run.read_json("summary.json")["stopped_early"] and len(lines) < 9
+    best = min(line["validation"] for line in lines)
+    errors = evaluate_run(run, data, "2:3").fields["concentration"].relative_l1_percent
+    assert errors[-1] == pytest.approx(best, rel=1e-5)
 
 
 def test_the_forecast_has_the_truth_beside_it(finished: Path):

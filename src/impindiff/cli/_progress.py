@@ -69,7 +69,7 @@ def training_bar(num_epochs: int, done: int = 0) -> Iterator[Watcher]:
             bar.update(
                 task,
                 completed=record.epoch,
-                stage=record.stage,
+                stage=f"{record.stage}, stopped early" if record.stopped_early else record.stage,
                 rate=f"{1 / step:.1f} epochs/s" if step else "",
                 errors=f"loss {record.loss:.2e}  validation {validation}",
             )

@@ -15,9 +15,10 @@ def summary_lines(folder: RunFolder, scores: Scores) -> str:
         f"{name} (error {error.relative_l2_percent:.2g} %)" for name, error in scores.latent.items()
     )
     names = ", ".join(scores.latent) or "the unknown coefficients"
+    early = " (stopped early)" if summary.get("stopped_early") else ""
     lines = [
         f"Learned    {learned or names} from {_snapshots(summary)}: "
-        f"{summary['trainable_parameters']} parameters, {summary['epochs']} epochs, "
+        f"{summary['trainable_parameters']} parameters, {summary['epochs']} epochs{early}, "
         f"{summary['training_seconds']:.0f} s of training"
     ]
     unseen = "" if set(scores.samples) & set(summary["training_samples"]) else "unseen "

@@ -1,6 +1,7 @@
 """Config files and the objects they describe."""
 
 from impindiff.config._build import (
+    build_early_stopping,
     build_grid,
     build_memory,
     build_progressive_tolerance,
@@ -18,6 +19,7 @@ __all__ = [
     "with_memory",
     "Config",
     "SineFieldTable",
+    "build_early_stopping",
     "build_grid",
     "build_memory",
     "build_progressive_tolerance",

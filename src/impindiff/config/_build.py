@@ -28,7 +28,15 @@ from impindiff.latent import Parameter, SineField
 from impindiff.rollout import KeepAll, MemoryBudget, parse_bytes
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import fourier, jacobi, multigrid
-from impindiff.train import LBFGS, AbstractOptimiser, Adam, Batching, ProgressiveTolerance, Rescue
+from impindiff.train import (
+    LBFGS,
+    AbstractOptimiser,
+    Adam,
+    Batching,
+    EarlyStopping,
+    ProgressiveTolerance,
+    Rescue,
+)
 
 
 def build_grid(config: Config) -> Grid:
@@ -158,6 +166,12 @@ def build_progressive_tolerance(config: Config) -> ProgressiveTolerance | None:
     return None if table is None else ProgressiveTolerance(**table.model_dump())
 
 
+def build_early_stopping(config: Config) -> EarlyStopping | None:
+    """When to end a stage early; None where none is."""
+    table = config.training.early_stopping
+    return None if table is None else EarlyStopping(table.patience, table.min_improvement)
+
+
 def build_memory(config: Config) -> KeepAll | MemoryBudget:
     """What a gradient may keep."""
     amount = config.training.memory
@@ -177,5 +191,6 @@ def with_memory(config: Config, amount: str) -> Config:
 def _stage(table: AdamTable | LBFGSTable) -> AbstractOptimiser:
     if isinstance(table, AdamTable):
         batching = Batching(table.batch_samples, table.window)
-        return Adam(table.epochs, learning_rate=table.learning_rate, dt=table.dt, batching=batching)
-    return LBFGS(table.epochs, memory=table.memory, dt=table.dt)
+        rate, freeze = table.learning_rate, table.freeze
+        return Adam(table.epochs, learning_rate=rate, freeze=freeze, dt=table.dt, batching=batching)
+    return LBFGS(table.epochs, memory=table.memory, freeze=table.freeze, dt=table.dt)

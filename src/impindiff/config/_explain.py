@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from impindiff.config._schema import Config
 
 # What pydantic puts into a location to say which table of a union it tried.
-_TAGS = ("known", "sine-field", "parameter", "adam", "lbfgs")
+_TAGS = ("known", "sine-field", "parameter", "adam", "lbfgs", "by-name")
 
 
 def explain(detail: ErrorDetails) -> str:

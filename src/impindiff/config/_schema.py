@@ -15,7 +15,7 @@ from impindiff.config._kinds import (
     check_interval,
     tagged,
 )
-from impindiff.config._training import TrainingTable
+from impindiff.config._training import TrainingTable, names_in
 
 
 class DataTable(Table):
@@ -176,9 +176,7 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [self.data.field]
-        for table in self.system.unknowns:
-            names += table.names if isinstance(table, SineFieldTable) else [table.name]
+        names = [self.data.field, *self._unknown_names]
         # In a forecast file the truth stands beside each of them.
         names += [f"{name}_truth" for name in names]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -187,3 +185,22 @@ class Config(Table):
                 "unknown must differ"
             )
         return self
+
+    @model_validator(mode="after")
+    def _training_speaks_of_what_is_unknown(self) -> Self:
+        known, stages = self._unknown_names, self.training.stages
+        spoken = {f"training.stages.{i}": names_in(stage) for i, stage in enumerate(stages)}
+        for key, names in ({"training.freeze": self.training.freeze} | spoken).items():
+            if strange := [name for name in names if name not in known]:
+                raise ValueError(
+                    f"{key} names {strange[0]!r}, but what is unknown are "
+                    f"{', '.join(map(repr, known))}"
+                )
+        return self
+
+    @property
+    def _unknown_names(self) -> list[str]:
+        names: list[str] = []
+        for table in self.system.unknowns:
+            names += table.names if isinstance(table, SineFieldTable) else [table.name]
+        return names

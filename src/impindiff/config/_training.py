@@ -2,9 +2,14 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from impindiff.config._kinds import Count, Memory, Positive, Table, Tolerance, tagged
+
+Rates = Annotated[
+    Annotated[Positive, Tag("known")] | Annotated[dict[str, Positive], Tag("by-name")],
+    Discriminator(lambda rates: "by-name" if isinstance(rates, dict) else "known"),
+]
 
 
 class AdamTable(Table):
@@ -12,7 +17,8 @@ class AdamTable(Table):
 
     optimiser: Literal["adam"]
     epochs: Count
-    learning_rate: Positive = 1e-3
+    learning_rate: Rates = 1e-3
+    freeze: list[str] = []
     dt: Positive | None = None
     batch_samples: Count | None = None
     window: Count | None = None
@@ -24,6 +30,7 @@ class LBFGSTable(Table):
     optimiser: Literal["lbfgs"]
     epochs: Count
     memory: Count = 50
+    freeze: list[str] = []
     dt: Positive | None = None
 
 
@@ -31,6 +38,13 @@ Stage = Annotated[
     Annotated[AdamTable, Tag("adam")] | Annotated[LBFGSTable, Tag("lbfgs")],
     tagged("optimiser", allowed="a table with optimiser = 'adam' or 'lbfgs'"),
 ]
+
+
+def names_in(stage: AdamTable | LBFGSTable) -> list[str]:
+    """The names of unknowns that a stage speaks of, `"*"` for the others left out."""
+    rates = stage.learning_rate if isinstance(stage, AdamTable) else {}
+    by_name = rates if isinstance(rates, dict) else {}
+    return [*stage.freeze, *(name for name in by_name if name != "*")]
 
 
 class RescueTable(Table):
@@ -56,6 +70,14 @@ class ProgressiveToleranceTable(Table):
         return self
 
 
+class EarlyStoppingTable(Table):
+    """`[training.early_stopping]`: end a stage whose error on some samples no longer falls."""
+
+    samples: str
+    patience: Count
+    min_improvement: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 class TrainingTable(Table):
     """`[training]`: stages, and how often to validate and save."""
 
@@ -66,6 +88,8 @@ class TrainingTable(Table):
     samples_at_once: Count | None = None
     rescue: RescueTable | None = None
     progressive_tolerance: ProgressiveToleranceTable | None = None
+    early_stopping: EarlyStoppingTable | None = None
+    freeze: list[str] = []
 
     @model_validator(mode="after")
     def _halves_what_is_whole(self) -> Self:

@@ -20,16 +20,21 @@ def source_of(dataset: xr.Dataset) -> str:
     return str(dataset.encoding.get("source", "dataset"))
 
 
-def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.DataArray:
-    """The variable of that name, with a field's dimensions, real numbers and at least one entry."""
-    source = source or source_of(dataset)
+def variable_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.DataArray:
+    """The variable of that name, whatever it is."""
     if name not in dataset.data_vars:
         near = get_close_matches(name, map(str, dataset.data_vars), n=1)
         raise InputError(
-            f"{source}: there is no variable {name!r}; it holds {listed(dataset.data_vars)}."
-            + (f" Did you mean {near[0]!r}?" if near else "")
+            f"{source or source_of(dataset)}: there is no variable {name!r}; it holds "
+            f"{listed(dataset.data_vars)}." + (f" Did you mean {near[0]!r}?" if near else "")
         )
-    array = dataset[name]
+    return dataset[name]
+
+
+def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.DataArray:
+    """The variable of that name, with a field's dimensions, real numbers and at least one entry."""
+    source = source or source_of(dataset)
+    array = variable_of(dataset, name, source)
     dims = tuple(map(str, array.dims))
     axes = tuple(axis for axis in SPACE_AXES if axis in dims)
     allowed = ("sample", "time", *axes)

@@ -13,9 +13,7 @@ from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.data import (
     Start,
-    check_dataset,
-    check_grid,
-    initial_fields,
+    initial_state,
     select_samples,
     start_of,
     to_dataset,
@@ -56,10 +54,8 @@ class Beginning:
         at = select_samples(dataset, samples)
         position, time = start_of(dataset, start)
         source = dataset.isel(time=[position])
-        check_dataset(source, fields=system.fields)
-        for field in system.fields:
-            check_grid(source, field, system.grid)
-        state = {f: jnp.asarray(initial_fields(source, f, at), dtype) for f in system.fields}
+        fields = initial_state(source, system.grid, system.fields, at)
+        state = {field: jnp.asarray(values, dtype) for field, values in fields.items()}
         system.check({field: values[0] for field, values in state.items()}, time)
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         return cls(system, time, state, ids, source)

@@ -56,6 +56,8 @@ class RunPlan:
         observations: what to fit.
         train_samples: positions of the samples trained on.
         test_samples: positions of the samples held back.
+        validation_samples: positions of those whose forecast is followed in training: the test
+            samples for the record only, or others, held back for early stopping.
         forecast_times: the data's times up to `until`, and `until` itself.
     """
 
@@ -69,6 +71,7 @@ class RunPlan:
     observations: Observations
     train_samples: list[int]
     test_samples: list[int]
+    validation_samples: list[int]
     forecast_times: np.ndarray
 
     @classmethod
@@ -106,6 +109,12 @@ class RunPlan:
         with _about("data.test_samples"):
             test_samples = select_samples(dataset, data.test_samples)
             initial_fields(dataset, field, test_samples)
+        validation_samples = test_samples
+        if (stopping := config.training.early_stopping) is not None:
+            with _about("training.early_stopping.samples"):
+                validation_samples = select_samples(dataset, stopping.samples)
+                initial_fields(dataset, field, validation_samples)
+                _check_apart(validation_samples, train_samples, test_samples)
         forecast_times = _times_up_to(times_of(dataset), config.time.until)
         stages = build_stages(config)
         for dt in (config.time.dt, *(stage.dt for stage in stages if stage.dt is not None)):
@@ -123,6 +132,7 @@ class RunPlan:
             ),
             train_samples=train_samples,
             test_samples=test_samples,
+            validation_samples=validation_samples,
             forecast_times=forecast_times,
         )
 
@@ -132,13 +142,13 @@ class RunPlan:
         return int(np.isin(self.forecast_times, times_of(self.dataset)).sum())
 
     def validator(self) -> "Validator | None":
-        """The forecast error of the test samples, as a function of the system.
+        """The forecast error of the validation samples, as a function of the system.
 
         At the last forecast time at which all of them were observed; None where that is never
         after the initial time.
         """
         field, dtype = self.config.data.field, precision(self.config)
-        truth = self.dataset[field].values[self.test_samples][:, : self.known_times]
+        truth = self.dataset[field].values[self.validation_samples][:, : self.known_times]
         observed = ~np.isnan(truth).all(axis=tuple(range(2, truth.ndim)))
         last = int(np.flatnonzero(observed.all(axis=0))[-1])
         if last == 0:
@@ -200,6 +210,15 @@ def _times_up_to(clock: np.ndarray, until: float) -> np.ndarray:
     slack = 1e-6 * (until - clock[0])
     times = clock[clock <= until + slack]
     return times if until - times[-1] <= slack else np.append(times, until)
+
+
+def _check_apart(validation: list[int], train: list[int], test: list[int]) -> None:
+    """What decides when training ends is neither trained on nor unseen."""
+    for what, samples in (("trained on", train), ("tested on", test)):
+        if shared := sorted(set(validation) & set(samples)):
+            raise InputError(
+                f"sample {shared[0]} is also {what}: hold back others to decide when training ends."
+            )
 
 
 @contextmanager

@@ -13,7 +13,13 @@ import jax
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import Config, build_memory, build_progressive_tolerance, build_rescue
+from impindiff.config import (
+    Config,
+    build_early_stopping,
+    build_memory,
+    build_progressive_tolerance,
+    build_rescue,
+)
 from impindiff.data import file_sha256, save_dataset
 from impindiff.forecast import Scores, evaluate, predict
 from impindiff.latent import learned
@@ -101,6 +107,8 @@ def _trainer(plan: RunPlan, folder: RunFolder) -> Trainer:
         progressive_tolerance=build_progressive_tolerance(plan.config),
         memory=build_memory(plan.config),
         samples_at_once=plan.config.training.samples_at_once,
+        freeze=plan.config.training.freeze,
+        early_stopping=build_early_stopping(plan.config),
         seed=plan.config.seed,
     )
 
@@ -166,6 +174,7 @@ def _finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> S
         "training_seconds": progress.seconds,
         "total_seconds": time.perf_counter() - began,
         "epochs": progress.epoch,
+        "stopped_early": progress.stopped_early,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "trainable_parameters": sum(a.size for a in arrays),
         "training_times": list(plan.observations.times),

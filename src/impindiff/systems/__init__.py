@@ -3,6 +3,7 @@
 from impindiff.systems._advection_diffusion import advection_diffusion
 from impindiff.systems._affine_tendency import AffineTendency
 from impindiff.systems._corrected import CorrectedTendency
+from impindiff.systems._ensemble import Ensemble, Spread
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
 from impindiff.systems._state_tendency import StateTendency
@@ -11,8 +12,10 @@ from impindiff.systems._system import System
 __all__ = [
     "AffineTendency",
     "CorrectedTendency",
+    "Ensemble",
     "PreparedSystem",
     "Reaction",
+    "Spread",
     "StateTendency",
     "System",
     "advection_diffusion",

@@ -1,14 +1,21 @@
 """Training: what is fitted, by which optimisers, watched over and saved."""
 
+from impindiff.train._adam import Adam
 from impindiff.train._available import available_bytes, control_group_limit, free_bytes
 from impindiff.train._batch import Batch, Batches, Batching, divided, whole
+from impindiff.train._by_name import by_latent
 from impindiff.train._checkpoint import Checkpoints, Progress
+from impindiff.train._early_stopping import EarlyStopping
+from impindiff.train._ensemble import EnsembleRecord, fit_ensemble
 from impindiff.train._fit import fit
+from impindiff.train._lbfgs import LBFGS
+from impindiff.train._levenberg_marquardt import LevenbergMarquardt
 from impindiff.train._loop import Trainer
 from impindiff.train._memory_plan import Work, gradient_bytes
 from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
-from impindiff.train._optimisers import LBFGS, AbstractOptimiser, Adam
+from impindiff.train._optax import Optax
+from impindiff.train._optimisers import AbstractOptimiser
 from impindiff.train._plan import MemoryPlan, PolicyPlan, plan, plan_memory
 from impindiff.train._record import EpochRecord, Watcher
 from impindiff.train._rescue import Rescue, SolveFailure
@@ -22,10 +29,14 @@ __all__ = [
     "Batches",
     "Batching",
     "Checkpoints",
+    "EarlyStopping",
+    "EnsembleRecord",
     "EpochRecord",
     "Evaluation",
+    "LevenbergMarquardt",
     "MemoryPlan",
     "Observations",
+    "Optax",
     "PolicyPlan",
     "Progress",
     "ProgressiveTolerance",
@@ -35,9 +46,11 @@ __all__ = [
     "Watcher",
     "Work",
     "available_bytes",
+    "by_latent",
     "control_group_limit",
     "divided",
     "fit",
+    "fit_ensemble",
     "free_bytes",
     "gradient_bytes",
     "make_objective",

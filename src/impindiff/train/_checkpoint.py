@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from impindiff._errors import InputError
 from impindiff.train._adaptation import Adaptation
+from impindiff.train._early_stopping import Standing
 
 
 class Progress(BaseModel):
@@ -32,6 +33,8 @@ class Progress(BaseModel):
         seconds: training time so far.
         finished: whether training is complete.
         adaptation: what the stage under way changed of its own accord.
+        standing: what early stopping knows.
+        stopped_early: whether it ended a stage.
     """
 
     epoch: int = 0
@@ -40,6 +43,8 @@ class Progress(BaseModel):
     seconds: float = 0.0
     finished: bool = False
     adaptation: Adaptation = Adaptation()
+    standing: Standing = Standing()
+    stopped_early: bool = False
 
 
 @final
@@ -58,9 +63,10 @@ class Checkpoints:
 
         Raises: InputError if the folder cannot be written.
         """
+        # Not every optimiser has a state, and orbax refuses to save nothing.
+        trees = {"learned": _by_path(learned), "optimiser": _by_path(state)}
         items = ocp.args.Composite(
-            learned=ocp.args.StandardSave(_by_path(learned)),
-            optimiser=ocp.args.StandardSave(_by_path(state)),
+            **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree},
             progress=ocp.args.JsonSave(progress.model_dump(mode="json")),
         )
         try:
@@ -98,6 +104,8 @@ class Checkpoints:
 
     def _restore(self, item: str, template: PyTree) -> PyTree:
         wanted = _by_path(template)
+        if not wanted:
+            return template
         kept = self._read(item, ocp.args.StandardRestore(wanted), wanted)
         if kept is None:
             raise InputError(f"{self.folder} holds no checkpoint: train first.")

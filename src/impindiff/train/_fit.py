@@ -1,6 +1,6 @@
 """Fitting in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -8,12 +8,16 @@ import numpy as np
 import xarray as xr
 
 from impindiff.integrate import AbstractStepper, CrankNicolson
+from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
+from impindiff.train._adam import Adam
 from impindiff.train._checkpoint import Checkpoints
+from impindiff.train._early_stopping import EarlyStopping
+from impindiff.train._lbfgs import LBFGS
 from impindiff.train._loop import Trainer
 from impindiff.train._observations import Observations
-from impindiff.train._optimisers import LBFGS, AbstractOptimiser, Adam
+from impindiff.train._optimisers import AbstractOptimiser
 from impindiff.train._record import EpochRecord, Watcher
 from impindiff.train._rescue import Rescue
 from impindiff.train._tolerance import ProgressiveTolerance
@@ -24,8 +28,10 @@ def fit(
     dataset: xr.Dataset,
     *,
     samples: str | Sequence[int],
-    times: Sequence[float] | np.ndarray,
+    times: Sequence[float] | np.ndarray | None = None,
     dt: float,
+    observe: Sequence[AbstractObservation] | None = None,
+    regularise: Sequence[AbstractPenalty] = (),
     stages: Sequence[AbstractOptimiser] = (Adam(100, learning_rate=4e-3), LBFGS(200)),
     stepper: AbstractStepper | None = None,
     watch: Watcher | None = None,
@@ -35,16 +41,24 @@ def fit(
     progressive_tolerance: ProgressiveTolerance | None = None,
     memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
     samples_at_once: int | None = None,
+    freeze: str | Sequence[str] = (),
+    validate: Callable[[System], float] | None = None,
+    validate_every: int = 10,
+    early_stopping: EarlyStopping | None = None,
     seed: int = 0,
 ) -> System:
-    """Train the latents of a system on snapshots.
+    """Train the latents of a system on what was observed.
 
     Args:
         system: the equations, with latents where coefficients are unknown.
         dataset: the data, in the documented layout; initial fields are those at its first time.
         samples: which samples, such as "0:5".
-        times: times of the snapshots to fit.
+        times: times of the observations to fit; by default all after the first.
         dt: longest time step.
+        observe: what was measured and how; by default each field, cell by cell, as far as it was
+            observed. A field that no observation is of is hidden: it takes part, from its initial
+            values on.
+        regularise: penalties on learned coefficients, added to the misfit.
         stages: optimisers, one after the other.
         stepper: advances one step; Crank-Nicolson by default.
         watch: called with every epoch's record.
@@ -55,6 +69,10 @@ def fit(
         memory: which states are kept for the gradient: all, so many, or what fits a budget.
         samples_at_once: how many samples' states are held at a time, their gradients being added
             up; all where None. The result is the same, to round-off.
+        freeze: names of latents that keep their values; a stage may freeze others besides.
+        validate: gives an error of the system as it is, such as that of samples held back.
+        validate_every: epochs between two calls of it; it is also called at the end of each stage.
+        early_stopping: when to end a stage whose error no longer falls.
         seed: of the order in which batches are drawn, where a stage has any.
 
     Returns: the trained system.
@@ -62,7 +80,7 @@ def fit(
         NumericsError if a solve, the loss or the gradient fails.
     """
     observations = Observations.from_dataset(
-        dataset, system.grid, system.fields, samples, times, dtype
+        dataset, system.grid, system.fields, samples, times, dtype, observe, regularise
     )
     system.check({f: u[0] for f, u in observations.initial.items()}, observations.start)
     trainer = Trainer(
@@ -76,6 +94,10 @@ def fit(
         progressive_tolerance=progressive_tolerance,
         memory=memory,
         samples_at_once=samples_at_once,
+        freeze=freeze,
+        validate=validate,
+        validate_every=validate_every,
+        early_stopping=early_stopping,
         seed=seed,
     )
     return trainer.run(watch or _ignore, resume=checkpoints is not None)

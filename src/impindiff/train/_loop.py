@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, final
+from typing import final
 
 import equinox as eqx
 import jax
@@ -13,25 +13,18 @@ from impindiff.integrate import AbstractStepper
 from impindiff.latent import learned as learned_mask
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
-from impindiff.train._adaptation import Adaptation
-from impindiff.train._batch import Batches, Batching, divided
+from impindiff.train._by_name import as_names
 from impindiff.train._checkpoint import Checkpoints, Progress
+from impindiff.train._compiled import strongly_typed
+from impindiff.train._early_stopping import EarlyStopping
 from impindiff.train._interrupts import Interrupts
-from impindiff.train._memory_plan import Work, choose_policy
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser
+from impindiff.train._point import Point
+from impindiff.train._ready import ready
 from impindiff.train._record import Watcher
 from impindiff.train._rescue import Rescue
-from impindiff.train._stage import Stage, strongly_typed
 from impindiff.train._tolerance import ProgressiveTolerance
-
-
-class _Point(NamedTuple):
-    """Where training stands: what a checkpoint holds."""
-
-    progress: Progress
-    learned: PyTree
-    state: Any
 
 
 @final
@@ -54,10 +47,12 @@ class Trainer:
         memory: which states are kept for the gradient.
         samples_at_once: how many samples' states are held at a time, their gradients being added
             up; all of a batch where None.
+        freeze: names of latents that keep their values throughout.
+        early_stopping: when to end a stage whose error no longer falls; without, none ends so.
         seed: of the order in which batches are drawn.
 
     Raises: InputError for a system with nothing to learn, no stages, a division of the data that
-        cannot be, or a memory budget that is too small.
+        cannot be, a name that no latent has, or a memory budget that is too small.
     """
 
     def __init__(
@@ -76,30 +71,39 @@ class Trainer:
         progressive_tolerance: ProgressiveTolerance | None = None,
         memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
         samples_at_once: int | None = None,
+        freeze: str | Sequence[str] = (),
+        early_stopping: EarlyStopping | None = None,
         seed: int = 0,
     ) -> None:
-        learned, self.frozen = eqx.partition(system, learned_mask(system))
+        learned, self.known = eqx.partition(system, learned_mask(system))
         self.learned = strongly_typed(learned)
         if not jax.tree.leaves(self.learned):
             raise InputError(
                 "the system has nothing to learn: give a coefficient as a latent (SineField, "
                 "Parameter, NeuralClosure)."
             )
-        if not stages:
-            raise InputError("training needs at least one stage (Adam, LBFGS).")
-        self.observations, self.stepper, self.dt = observations, stepper, dt
-        self.stages = tuple(stages)
+        self.stages = ready(
+            self.learned,
+            self.known,
+            observations,
+            stepper,
+            dt,
+            stages,
+            memory=memory,
+            samples_at_once=samples_at_once,
+            freeze=as_names(freeze),
+            seed=seed,
+        )
         self.validate, self.validate_every = validate, validate_every
         self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
         self.rescue, self.progressive_tolerance = rescue, progressive_tolerance
-        self.memory, self.samples_at_once, self.seed = memory, samples_at_once, seed
-        if rescue and any(stage.batching.window is not None for stage in self.stages):
+        self.early_stopping = early_stopping
+        if rescue and any(stage.batching.window is not None for stage in stages):
             raise InputError(
                 "a rescue halves steps of the whole span of time, which stages with a window do "
                 "not take: leave out the rescue, or the window."
             )
-        self._policies = self._choose_policies()
-        self._good: _Point | None = None
+        self._good: Point | None = None
 
     def run(self, watch: Watcher, *, resume: bool = False) -> System:
         """Train to the end of the last stage and return the trained system.
@@ -118,7 +122,7 @@ class Trainer:
         with Interrupts() as interrupts:
             for index in range(progress.stage, len(self.stages)):
                 progress = self._run_stage(index, progress, began, watch, interrupts)
-        return eqx.combine(self.learned, self.frozen)
+        return eqx.combine(self.learned, self.known)
 
     def _run_stage(
         self,
@@ -128,27 +132,26 @@ class Trainer:
         watch: Watcher,
         interrupts: Interrupts,
     ) -> Progress:
-        optimiser = self.stages[index]
-        stage = Stage(
-            optimiser,
-            self.stepper,
-            optimiser.dt or self.dt,
-            self.frozen,
-            self.observations,
-            self._policies[index],
-            self.samples_at_once,
-            self.seed,
-        )
+        stage, stopping = self.stages[index], self.early_stopping
+        optimiser = stage.optimiser
         schedule, adaptation = self.progressive_tolerance, progress.adaptation
         if schedule:
             adaptation = schedule.begin(adaptation)
+        # Kept beside the optimiser's state: between two stages what was best is what was learned.
+        best = self.learned if stopping else None
+        standing = progress.standing
         if progress.stage_epoch and self.checkpoints:
-            state = self.checkpoints.restore_state(stage.template(self.learned, adaptation))
+            template = stage.template(self.learned, adaptation), best
+            state, best = self.checkpoints.restore_state(template)
         else:
             state = stage.init(self.learned, adaptation)
-        here = _Point(_adapted(progress, adaptation), self.learned, state)
+            standing = standing.counted_from(
+                progress.epoch, is_comparable=self.validate is not None
+            )
+        update = {"adaptation": adaptation, "standing": standing}
+        here = Point(progress.model_copy(update=update), self.learned, state, best)
         try:
-            while here.progress.stage_epoch < optimiser.epochs:
+            while not (here.progress.stage_epoch == optimiser.epochs or here.is_over):
                 interrupts.deliver()
                 adaptation, number = here.progress.adaptation, here.progress.epoch + 1
                 tried = stage.epoch(here.learned, here.state, adaptation, number, self.rescue)
@@ -157,12 +160,17 @@ class Trainer:
                         break
                     adaptation = schedule.tighten(tried.adaptation)
                     fresh = stage.refresh(here.learned, here.state, adaptation)
-                    here = _Point(_adapted(here.progress, adaptation), here.learned, fresh)
+                    here = here.adapted(adaptation, fresh)
                     continue
                 last = here.progress.stage_epoch + 1 == optimiser.epochs
                 validation = self._validation(tried.learned, number, last)
                 seconds = time.perf_counter() - began
-                watch(tried.record(number, optimiser.name, validation, seconds))
+                if stopping:
+                    standing, best = here.follow(
+                        stopping, tried, number, validation, self.validate is not None
+                    )
+                stopped = standing.is_over
+                watch(tried.record(number, optimiser.name, validation, seconds, stopped))
                 adaptation, state = tried.adaptation, tried.state
                 if schedule:
                     adaptation = schedule.after(adaptation, float(tried.epoch.evaluation.loss))
@@ -174,10 +182,19 @@ class Trainer:
                     stage_epoch=here.progress.stage_epoch + 1,
                     seconds=seconds,
                     adaptation=adaptation,
+                    standing=standing,
+                    stopped_early=here.progress.stopped_early or stopped,
                 )
-                self._good, here = here, _Point(progress, tried.learned, state)
-                if not last and number % self.checkpoint_every == 0:
+                self._good, here = here, Point(progress, tried.learned, state, best)
+                if not (last or stopped) and number % self.checkpoint_every == 0:
                     self._save(here)
+            if stopping:
+                # A stage that could not go on has ended at any epoch.
+                stalled = not here.is_over and here.progress.stage_epoch < optimiser.epochs
+                number = here.progress.epoch
+                unknown = stalled and number % self.validate_every != 0
+                error = self._validation(here.learned, number, last=True) if unknown else None
+                here = here.at_best(stopping, error)
         except KeyboardInterrupt:
             self._save(here)
             raise
@@ -202,34 +219,14 @@ class Trainer:
         self._save(here._replace(progress=ended))
         return ended
 
-    def _choose_policies(self) -> list[MemoryPolicy]:
-        """What each stage keeps; known before the first one, lest a later one fail."""
-        kept: dict[tuple[float, Batching], MemoryPolicy] = {}
-        keys = [(stage.dt or self.dt, stage.batching) for stage in self.stages]
-        for dt, batching in dict.fromkeys(keys):
-            batch = divided(self.observations, dt, batching)
-            work = Work(
-                self.learned,
-                self.frozen,
-                batch.first if isinstance(batch, Batches) else batch,
-                self.stepper,
-                self.samples_at_once,
-            )
-            kept[dt, batching] = choose_policy(work, self.memory)
-        return [kept[key] for key in keys]
-
     def _validation(self, learned: PyTree, number: int, last: bool) -> float | None:
         if self.validate is None or not (last or number % self.validate_every == 0):
             return None
         try:
-            return self.validate(eqx.combine(learned, self.frozen))
+            return self.validate(eqx.combine(learned, self.known))
         except NumericsError as error:
             raise NumericsError(f"epoch {number}, validation: {error}") from None
 
-    def _save(self, point: _Point) -> None:
+    def _save(self, point: Point) -> None:
         if self.checkpoints:
-            self.checkpoints.save(*point)
-
-
-def _adapted(progress: Progress, adaptation: Adaptation) -> Progress:
-    return progress.model_copy(update={"adaptation": adaptation})
+            self.checkpoints.save(point.progress, point.learned, (point.state, point.best))

@@ -18,9 +18,10 @@ class EpochRecord(BaseModel):
         seconds: training time so far, compilation included.
         solver_iterations: mean iterations of a forward solve.
         adjoint_iterations: mean iterations of an adjoint solve.
-        learning_rate: step length of the optimiser.
+        learning_rate: step length of the optimiser, where it tells.
         rtol: tolerance of the epoch's solves, where it was looser than their own.
         failures: solves that failed before the epoch succeeded, the first of each sample.
+        stopped_early: whether the stage ended with it since its error no longer fell.
     """
 
     epoch: int
@@ -30,9 +31,10 @@ class EpochRecord(BaseModel):
     seconds: float
     solver_iterations: float
     adjoint_iterations: float
-    learning_rate: float
+    learning_rate: float | None
     rtol: float | None = None
     failures: list[SolveFailure] = []
+    stopped_early: bool = False
 
 
 Watcher = Callable[[EpochRecord], None]

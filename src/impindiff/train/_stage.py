@@ -5,18 +5,17 @@ from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from impindiff.implicit import AdjointOutcome
 from impindiff.integrate import AbstractStepper
-from impindiff.rollout import MemoryPolicy
+from impindiff.rollout import MemoryPolicy, TimeGrid
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation, Trial
 from impindiff.train._batch import Batch, Batches, Order, divided
+from impindiff.train._compiled import Fixed, init, refresh, update
 from impindiff.train._guard import check_epoch
-from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser, Epoch
 from impindiff.train._record import EpochRecord
@@ -24,20 +23,27 @@ from impindiff.train._rescue import Rescue, SolveFailure
 
 
 class Tried(NamedTuple):
-    """An epoch that succeeded, and what it took."""
+    """An epoch that succeeded, and what it took; its loss may be that from before its update."""
 
     learned: PyTree
     state: Any
     epoch: Epoch
     adaptation: Adaptation
     failures: list[SolveFailure]
+    is_before: bool
 
     def record(
-        self, number: int, stage: str, validation: float | None, seconds: float
+        self,
+        number: int,
+        stage: str,
+        validation: float | None,
+        seconds: float,
+        stopped_early: bool = False,
     ) -> EpochRecord:
         """The epoch's line in the metrics."""
         evaluation = self.epoch.evaluation
         adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
+        rate = float(self.epoch.learning_rate)
         return EpochRecord(
             epoch=number,
             stage=stage,
@@ -46,24 +52,11 @@ class Tried(NamedTuple):
             seconds=seconds,
             solver_iterations=float(np.mean(evaluation.outcome.iterations)),
             adjoint_iterations=adjoint.iterations / max(adjoint.solves, 1),
-            learning_rate=float(self.epoch.learning_rate),
+            # JSON has no number for what is not known.
+            learning_rate=None if np.isnan(rate) else rate,
             rtol=self.adaptation.rtol or None,
             failures=self.failures,
-        )
-
-
-class _Fixed(NamedTuple):
-    """What every compiled function of a stage is given."""
-
-    optimiser: AbstractOptimiser
-    stepper: AbstractStepper
-    frozen: System
-    memory: MemoryPolicy
-    samples_at_once: int | None
-
-    def objective(self, batch: Batch, trial: Trial):
-        return make_objective(
-            self.frozen, batch, self.stepper, trial, self.memory, self.samples_at_once
+            stopped_early=stopped_early,
         )
 
 
@@ -76,7 +69,8 @@ class Stage:
         optimiser: changes the learned arrays.
         stepper: advances one step.
         dt: longest step.
-        frozen: the system without what is learned.
+        known: the system without its learned arrays.
+        freeze: names of latents whose arrays stay as they are; no gradient is computed for them.
         observations: what is fitted.
         memory: which states are kept for the gradient.
         samples_at_once: how many samples' states are held at a time; all where None.
@@ -86,7 +80,8 @@ class Stage:
     optimiser: AbstractOptimiser
     stepper: AbstractStepper
     dt: float
-    frozen: System
+    known: System
+    freeze: tuple[str, ...]
     observations: Observations
     memory: MemoryPolicy
     samples_at_once: int | None
@@ -95,18 +90,18 @@ class Stage:
 
     def init(self, learned: PyTree, adaptation: Adaptation) -> Any:
         """The optimiser's first state."""
-        return _init(self._fixed, self._data(adaptation), self._trial(adaptation), learned)
+        return init(self.fixed, self._data(adaptation), self._trial(adaptation), learned)
 
     def template(self, learned: PyTree, adaptation: Adaptation) -> Any:
         """Shapes of the optimiser's state."""
         return eqx.filter_eval_shape(
-            _init, self._fixed, self._data(adaptation), self._trial(adaptation), learned
+            init, self.fixed, self._data(adaptation), self._trial(adaptation), learned
         )
 
     def refresh(self, learned: PyTree, state: Any, adaptation: Adaptation) -> Any:
         """The optimiser's state after another adaptation."""
         data = self._data(adaptation)
-        return _refresh(self._fixed, data, self._trial(adaptation), learned, state)
+        return refresh(self.fixed, data, self._trial(adaptation), learned, state)
 
     def epoch(
         self,
@@ -122,28 +117,41 @@ class Stage:
         """
         failures: list[SolveFailure] = []
         while True:
-            data, trial = self._data(adaptation), self._trial(adaptation)
-            if isinstance(data, Batches):
-                order = data.order((self.seed, number))
-                updated = _update_in_batches(self._fixed, data, order, trial, learned, state)
-                grids = data.grids
-            else:
-                updated = _update(self._fixed, data, trial, learned, state)
-                grids = [data.time_grid]
-            epoch = jax.device_get(updated[2])
+            trial = self._trial(adaptation)
+            data, order, grids = self.data(number, adaptation)
+            *updated, epoch = update(self.fixed, data, order, trial, learned, state)
+            epoch = jax.device_get(epoch)
             remedied = rescue and rescue.remedy(
                 adaptation, epoch.evaluation, self.observations.time_grid(self.dt)
             )
             if not remedied:
                 check_epoch(epoch, number, grids)
-                return Tried(updated[0], updated[1], epoch, adaptation, failures)
+                is_before = self.optimiser.loss_is_before
+                return Tried(updated[0], updated[1], epoch, adaptation, failures, is_before)
             adaptation, found = remedied
             failures += found
             state = self.refresh(learned, state, adaptation)
 
     @property
-    def _fixed(self) -> _Fixed:
-        return _Fixed(self.optimiser, self.stepper, self.frozen, self.memory, self.samples_at_once)
+    def fixed(self) -> Fixed:
+        """What its compiled functions are given."""
+        return Fixed(
+            self.optimiser,
+            self.stepper,
+            self.known,
+            self.freeze,
+            self.memory,
+            self.samples_at_once,
+        )
+
+    def data(
+        self, number: int, adaptation: Adaptation
+    ) -> tuple[Batch | Batches, Order | None, list[TimeGrid]]:
+        """The training data of an epoch, the order of batches, the steps in each window."""
+        data = self._data(adaptation)
+        if isinstance(data, Batches):
+            return data, data.order((self.seed, number)), data.grids
+        return data, None, [data.time_grid]
 
     def _data(self, adaptation: Adaptation) -> Batch | Batches:
         """The training data with the steps that are to be taken; made once for each."""
@@ -155,63 +163,3 @@ class Stage:
 
     def _trial(self, adaptation: Adaptation) -> Trial:
         return adaptation.trial(self.observations.num_samples)
-
-
-# At module level, so that a second training of the same shape need not compile again.
-@eqx.filter_jit
-def _init(fixed: _Fixed, data: Batch | Batches, trial: Trial, learned):
-    batch = data.first if isinstance(data, Batches) else data
-    objective = fixed.objective(batch, Trial(rtol=trial.rtol))
-    return strongly_typed(fixed.optimiser.init(objective, learned))
-
-
-@eqx.filter_jit
-def _refresh(fixed: _Fixed, data: Batch | Batches, trial: Trial, learned, state):
-    if isinstance(data, Batches):
-        return state  # there is no one objective that it could have been of
-    return strongly_typed(fixed.optimiser.refresh(fixed.objective(data, trial), learned, state))
-
-
-@eqx.filter_jit
-def _update(fixed: _Fixed, batch: Batch, trial: Trial, learned, state):
-    objective = fixed.objective(batch, trial)
-    return strongly_typed(fixed.optimiser.update(objective, learned, state))
-
-
-@eqx.filter_jit
-def _update_in_batches(fixed: _Fixed, batches: Batches, order: Order, trial: Trial, learned, state):
-    updates = len(order.window)
-
-    def one(carry, chosen):
-        learned, state = carry
-        window, samples, active = chosen
-        if trial.active is not None:
-            counts = trial.active[samples]
-            active = active & counts
-            # All of a batch may be left out: then each begins as a sample does that is not.
-            samples = jnp.where(counts, samples, jnp.argmax(trial.active))
-        objective = fixed.objective(batches.take(window, samples), Trial(active, trial.rtol))
-        *updated, epoch = fixed.optimiser.update(objective, learned, state, updates)
-        # An epoch with a failure does not count, but no batch may seem to fail because another did;
-        # and a batch of which nothing counts changes nothing.
-        good = epoch.evaluation.is_finite & active.any()
-        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), tuple(updated), carry)
-        return strongly_typed(kept), (epoch, active.any())
-
-    first = strongly_typed((learned, state))
-    (learned, state), (epochs, counts) = jax.lax.scan(one, first, tuple(order))
-    evaluation = epochs.evaluation
-    loss, gradient = jax.tree.map(
-        lambda leaf: jnp.tensordot(counts.astype(leaf.dtype), leaf, 1) / counts.sum(),
-        (evaluation.loss, evaluation.gradient),
-    )
-    outcome, adjoint = batches.by_sample(order, (evaluation.outcome, evaluation.adjoint))
-    whole = Evaluation(loss, gradient, outcome, adjoint)
-    return strongly_typed(
-        (learned, state, Epoch(whole, epochs.learning_rate[-1], epochs.stalled[-1]))
-    )
-
-
-def strongly_typed(tree: PyTree) -> PyTree:
-    """Without weak types, which a checkpoint cannot hold: what is restored is what was saved."""
-    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), tree)

@@ -1,0 +1,66 @@
+"""L-BFGS as a training stage."""
+
+from typing import Any, ClassVar, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from impindiff.train._batch import WHOLE, Batching
+from impindiff.train._line_search import weak_wolfe
+from impindiff.train._objective import Objective
+from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts
+
+
+@final
+class LBFGS(AbstractOptimiser):
+    """Limited-memory BFGS with a line search for the weak Wolfe conditions.
+
+    The epoch's loss is the one it arrives at. The stage ends early where the line search finds no
+    lower loss, which in float32 is the usual end.
+
+    Args:
+        epochs: most iterations.
+        memory: number of stored pairs.
+        max_evaluations: most evaluations of a line search.
+        dt: see `AbstractOptimiser`, as for `freeze`.
+
+    Reference: Nocedal & Wright, Numerical Optimization, section 7.2.
+    """
+
+    name: ClassVar[str] = "lbfgs"
+    epochs: int = eqx.field(static=True)
+    memory: int = eqx.field(static=True, kw_only=True, default=50)
+    max_evaluations: int = eqx.field(static=True, kw_only=True, default=20)
+    dt: float | None = eqx.field(static=True, kw_only=True, default=None)
+    # Successive losses are compared: they must be of the same data.
+    batching: Batching = eqx.field(init=False, default=WHOLE)
+
+    def __check_init__(self) -> None:
+        """Refuse counts that do nothing."""
+        check_counts(self, min(self.memory, self.max_evaluations))
+
+    def _scale(self) -> optax.GradientTransformation:
+        return optax.scale_by_lbfgs(self.memory)
+
+    def init(self, objective: Objective, learned: PyTree) -> Any:
+        """See `AbstractOptimiser.init`."""
+        return objective(learned), self._scale().init(learned)
+
+    def update(
+        self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
+    ) -> tuple[PyTree, Any, Epoch]:
+        """See `AbstractOptimiser.update`."""
+        evaluation, pairs = state
+        ascent, pairs = self._scale().update(evaluation.gradient, pairs, learned)
+        found = weak_wolfe(
+            objective, learned, jax.tree.map(jnp.negative, ascent), evaluation, self.max_evaluations
+        )
+        epoch = Epoch(found.evaluation, found.length, ~found.accepted)
+        return found.point, (found.evaluation, pairs), epoch
+
+    def refresh(self, objective: Objective, learned: PyTree, state: Any) -> Any:
+        """Evaluate anew: a search that compared two objectives would find no way down."""
+        return objective(learned), state[1]

@@ -1,0 +1,123 @@
+"""Any optax optimiser as a training stage."""
+
+from typing import Any, ClassVar, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from impindiff._types import Scalar
+from impindiff.train._batch import WHOLE, Batching
+from impindiff.train._objective import Objective
+from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts
+
+
+@final
+class Optax(AbstractOptimiser):
+    """An optax optimiser, or a chain of transformations that ends in a step.
+
+    The epoch's loss is the one before its update. Schedules count updates, which with batches are
+    several an epoch. Optimisers that search along a line or follow the loss (`optax.lbfgs`,
+    `optax.polyak_sgd`) are given `value`, `grad` and `value_fn`. Each call of `value_fn` is a
+    rollout of all samples, and its gradient one forth and back, beyond that which begins the epoch;
+    `LBFGS` compiles less and evaluates less often. Where a solve fails in such a search the loss is
+    infinite, so that a shorter step is taken.
+
+    Args:
+        epochs: number of epochs.
+        transformation: what makes of a gradient the change of the learned arrays, such as
+            `optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))`. For one by the name
+            of each latent see `by_latent`.
+        dt: see `AbstractOptimiser`, as for `freeze`.
+        batching: how the training data are divided; an update for each batch.
+
+    The epoch's record tells the learning rate where the state holds one, as it does of
+    `optax.inject_hyperparams`.
+    """
+
+    name: ClassVar[str] = "optax"
+    loss_is_before: ClassVar[bool] = True
+    epochs: int = eqx.field(static=True)
+    transformation: optax.GradientTransformation
+    dt: float | None = eqx.field(static=True, kw_only=True, default=None)
+    batching: Batching = eqx.field(kw_only=True, default=WHOLE)
+
+    def __check_init__(self) -> None:
+        """Refuse counts that do nothing."""
+        check_counts(self)
+
+    def check(self, learned: PyTree) -> None:
+        """Refuse what the transformation cannot begin with."""
+        eqx.filter_eval_shape(self.transformation.init, learned)
+
+    def init(self, objective: Objective, learned: PyTree) -> Any:
+        """See `AbstractOptimiser.init`."""
+        return jax.tree.map(_as_numbers, self.transformation.init(learned))
+
+    def update(
+        self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
+    ) -> tuple[PyTree, Any, Epoch]:
+        """See `AbstractOptimiser.update`."""
+        evaluation = objective(learned)
+        # Only its kinds of leaves are used, which cost nothing.
+        fresh = self.transformation.init(learned)
+        changes, inner = optax.with_extra_args_support(self.transformation).update(
+            evaluation.gradient,
+            jax.tree.map(_as_in, fresh, state),
+            learned,
+            value=evaluation.loss,
+            grad=evaluation.gradient,
+            value_fn=_value_function(objective),
+        )
+        # As it was: in batches, and from a checkpoint, kinds of numbers may not change.
+        kept = jax.tree.map(lambda new, old: _as_numbers(new).astype(old.dtype), inner, state)
+        epoch = Epoch(evaluation, _learning_rate(kept), jnp.array(False))
+        return optax.apply_updates(learned, changes), kept, epoch
+
+
+def _is_key(leaf: Any) -> bool:
+    return eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_numbers(leaf: Any) -> jax.Array:
+    """A leaf of a state as what a checkpoint can hold, and `jnp.where` choose."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else jnp.asarray(leaf)
+
+
+def _as_in(fresh: Any, numbers: jax.Array) -> jax.Array:
+    if not _is_key(fresh):
+        return numbers
+    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(fresh))
+
+
+def _value_function(objective: Objective):
+    """The loss alone, whose gradient is that of the objective and not derived a second time."""
+
+    def value(evaluation) -> Scalar:
+        loss = evaluation.loss
+        return jnp.where(evaluation.outcome.converged.all(), loss, jnp.inf).astype(loss.dtype)
+
+    @jax.custom_jvp
+    def loss(learned: PyTree) -> Scalar:
+        return value(objective(learned))
+
+    @loss.defjvp
+    def _(primals, tangents):
+        evaluation = objective(*primals)
+        slopes = jax.tree.map(jnp.vdot, evaluation.gradient, *tangents)
+        loss = value(evaluation)
+        return loss, jax.tree.reduce(jnp.add, slopes).astype(loss.dtype)
+
+    return loss
+
+
+def _learning_rate(state: Any) -> Scalar:
+    """What a state calls by this name, NaN where that is nothing or several."""
+    found = [
+        value
+        for _, value in optax.tree_utils.tree_get_all_with_path(state, "learning_rate")
+        if eqx.is_array(value) and value.ndim == 0
+    ]
+    return found[0] if len(found) == 1 else jnp.array(jnp.nan)
