@@ -57,14 +57,14 @@ def learn(data: xr.Dataset) -> ipd.System:
 
 # --- What was measured, and what was found ---
 def make_data() -> xr.Dataset:
-    """Two pulses on a finer grid, by shorter steps of another method, averaged over the cells."""
+    """Two pulses on a finer grid, by the classical Runge-Kutta method, averaged over the cells."""
     fine = ipd.Grid.uniform((FINER * GRID.shape[0],), ((0.0, 1.0),))
     (x,) = fine.centres()
     pulses = 0.9 * (1 - ((x - 0.3) / 0.1) ** 2), 0.5 * (1 - ((x - 0.7) / 0.08) ** 2)
     start = sum(np.maximum(pulse, 0) for pulse in pulses)
     first = ipd.to_dataset(fine, [0.0], {"u": start[None, None]})
     exact = ipd.predict(
-        equations(truth, fine), first, times=TIMES, dt=1e-4, stepper=ipd.BackwardEuler()
+        equations(truth, fine), first, times=TIMES, dt=5e-6, stepper=ipd.RungeKutta4()
     )
     profiles = exact["u"].values.reshape(1, len(TIMES), -1, FINER).mean(axis=-1)
     return ipd.to_dataset(GRID, TIMES, {"u": noisy(profiles, NOISE)})
