@@ -15,7 +15,7 @@ def picture(file: Path, columns: int, height: float = 2.9) -> Iterator[Any]:
     figure = Figure(figsize=(9.6, height), layout="constrained")
     FigureCanvasAgg(figure)
     yield figure.subplots(1, columns)
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=100)
 
 
 def image(axes: Any, values: Any, extent: tuple[float, ...], title: str, **options: Any) -> None:

@@ -97,6 +97,8 @@ def draw(file: Path, data: xr.Dataset, table: dict[str, np.ndarray]) -> None:
         image(middle, table["eaten"], (0, 1, 0, 0.5), "learned rate of (u, v)", **shades)
         image(right, true, (0, 1, 0, 0.5), "true rate, and what occurred", **shades)
         right.plot(data["u"].values.ravel(), data["v"].values.ravel(), "c,", alpha=0.5)
+        for axes in (middle, right):
+            axes.set(xlim=(0, 1), ylim=(0, 0.5), xlabel="u", ylabel="v")
 
 
 if __name__ == "__main__":
