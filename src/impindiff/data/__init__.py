@@ -13,7 +13,7 @@ from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
 from impindiff.data._open import open_dataset
 from impindiff.data._save import check_writable, save_dataset
-from impindiff.data._schema import check_dataset
+from impindiff.data._schema import check_dataset, check_units
 from impindiff.data._select import Start, select_samples, select_times, start_of
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "check_dataset",
     "check_grid",
     "check_observed",
+    "check_units",
     "check_writable",
     "file_sha256",
     "grid_of",

@@ -12,7 +12,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data._grids import check_grid
-from impindiff.data._schema import check_dataset
+from impindiff.data._schema import check_dataset, check_time
 from impindiff.data._variables import check_numeric, field_of, listed, source_of, variable_of
 from impindiff.grid import Grid
 
@@ -66,6 +66,9 @@ def initial_state(
     Raises: InputError for a dataset that is not of the documented layout, lacks a field or lies on
         another grid.
     """
+    if not fields:
+        check_time(dataset, source_of(dataset))
+        return {}
     check_dataset(dataset, fields=fields)
     for field in fields:
         check_grid(dataset, field, grid)

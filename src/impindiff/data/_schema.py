@@ -6,7 +6,7 @@ in front of them. NaN in a field means "not
 observed"; infinity means nothing and is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -52,6 +52,24 @@ def check_dataset(
     for name in latents:
         if name in dataset.variables:
             _check_latent(dataset[name], axes, source)
+
+
+def check_units(dataset: xr.Dataset, units: Mapping[str, str]) -> None:
+    """Refuse data in other units than those of the equations.
+
+    Args:
+        dataset: variables without the attribute `units` pass.
+        units: by the variable's name.
+
+    Raises: InputError.
+    """
+    for name, wanted in units.items():
+        found = dataset[name].attrs.get("units") if name in dataset.variables else None
+        if found is not None and str(found) != wanted:
+            raise InputError(
+                f"{source_of(dataset)}: {name!r} is in {found!r}, in the system it is in "
+                f"{wanted!r}. Convert the data, or change the system's units."
+            )
 
 
 def check_time(dataset: xr.Dataset, source: str) -> None:

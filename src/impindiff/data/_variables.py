@@ -12,7 +12,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 
-SPACE_AXES = ("x", "y", "z")
+SPACE_AXES = ("r", "x", "y", "z")
 
 
 def source_of(dataset: xr.Dataset) -> str:

@@ -13,6 +13,7 @@ from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.data import (
     Start,
+    check_units,
     initial_state,
     select_samples,
     start_of,
@@ -54,8 +55,15 @@ class Beginning:
         at = select_samples(dataset, samples)
         position, time = start_of(dataset, start)
         source = dataset.isel(time=[position])
-        fields = initial_state(source, system.grid, system.fields, at)
-        state = {field: jnp.asarray(values, dtype) for field, values in fields.items()}
+        check_units(dataset, dict(system.units))
+        # Later than its first time, it is the data that know where the fields are.
+        own = system.initial and position == 0
+        begins = system.start(time, jnp.dtype(dtype)) if own else {}
+        in_data = [field for field in system.fields if field not in begins]
+        state = {
+            field: jnp.asarray(values, dtype)
+            for field, values in initial_state(source, system.grid, in_data, at).items()
+        } | {field: jnp.stack([value] * len(at)) for field, value in begins.items()}
         system.check({field: values[0] for field, values in state.items()}, time)
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         return cls(system, time, state, ids, source)
@@ -95,7 +103,8 @@ class Beginning:
 
     def _attributes(self, name: str) -> dict[str, str]:
         known = self.source[name].attrs if name in self.source.variables else {}
+        units = dict(self.system.units).get(name, "1")
         return {
-            "units": str(known.get("units", "1")),
+            "units": str(known.get("units", units)),
             "long_name": str(known.get("long_name", name.replace("_", " "))),
         }

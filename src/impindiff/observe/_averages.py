@@ -22,7 +22,7 @@ from impindiff.observe._operator import (
     Noise,
     Numbers,
     WeightedSums,
-    in_space,
+    on_grid,
     read,
 )
 from impindiff.observe._positions import as_positions, cells_of, check_inside, spelled
@@ -63,8 +63,8 @@ class LineAverage(AbstractObservation):
 
     def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> WeightedSums:
         """See `AbstractObservation.prepare`."""
-        grid = in_space(grid, self)
         whose = f"LineAverage({self.field!r}, data={self.data!r})"
+        grid = on_grid(grid, whose)
         start, end = (as_positions(grid, at, whose) for at in (self.start, self.end))
         if start.shape != end.shape:
             raise InputError(
@@ -160,7 +160,7 @@ class VolumeAverage(AbstractObservation):
 
     def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> MeanOver:
         """See `AbstractObservation.prepare`."""
-        grid = in_space(grid, self)
+        grid = on_grid(grid, f"VolumeAverage({self.field!r}, data={self.data!r})")
         weight = np.ones(grid.shape) if self.weight is None else np.asarray(self.weight, np.float64)
         usable = weight.shape == grid.shape and np.all(np.isfinite(weight) & (weight >= 0))
         share = weight * grid.cell_volumes() if usable else np.zeros(grid.shape)

@@ -51,24 +51,11 @@ class AbstractObservation(eqx.Module):
         """The operator on one grid.
 
         Args:
-            grid: where the fields live; None where these are numbers.
+            grid: where the fields live; None in a system without.
             dataset: holds what the observation itself leaves out, such as where sensors stand.
 
         Raises: InputError for what cannot be observed on this grid.
         """
-
-
-def in_space(grid: Grid | None, observation: AbstractObservation) -> Grid:
-    """The grid, for an observation that makes no sense without one.
-
-    Raises: InputError where there is none.
-    """
-    if grid is None:
-        raise InputError(
-            f"{type(observation).__name__} observes fields in space, but the system has no grid: "
-            "its fields are observed by Cells, and functions of them by Measured."
-        )
-    return grid
 
 
 @final
@@ -107,3 +94,16 @@ def read(state: State, field: str) -> Float[Array, "..."]:
             "name one of these."
         )
     return state[field]
+
+
+def on_grid(grid: Grid | None, what: str) -> Grid:
+    """The grid, for what lies somewhere on it.
+
+    Raises: InputError where there is none.
+    """
+    if grid is None:
+        raise InputError(
+            f"{what} is about positions in space, but the system has no grid: its fields are "
+            "observed by Cells or Measured."
+        )
+    return grid

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.observe._differences import divergence, face_gradients, open_share
+from impindiff.observe._operator import on_grid
 
 Latents = Mapping[str, Array]
 """Learned coefficients on the grid, by name."""
@@ -78,7 +79,7 @@ class Smoothness(AbstractPenalty):
         self, latents: Latents, learned: PyTree, grid: Grid | None
     ) -> Float[Array, " entries"]:
         """See `AbstractPenalty.residuals`."""
-        grid = _on_grid(grid, self)
+        grid = on_grid(grid, type(self).__name__)
         parts = []
         for name in self.latents:
             for slope in face_gradients(_named(latents, name, self), grid):
@@ -122,7 +123,7 @@ class TotalVariation(AbstractPenalty):
         self, latents: Latents, learned: PyTree, grid: Grid | None
     ) -> Float[Array, " entries"]:
         """See `AbstractPenalty.residuals`."""
-        grid = _on_grid(grid, self)
+        grid = on_grid(grid, type(self).__name__)
         parts = []
         for name in self.latents:
             slopes = face_gradients(_named(latents, name, self), grid)
@@ -159,7 +160,7 @@ class DivergenceFree(AbstractPenalty):
         self, latents: Latents, learned: PyTree, grid: Grid | None
     ) -> Float[Array, " entries"]:
         """See `AbstractPenalty.residuals`."""
-        grid = _on_grid(grid, self)
+        grid = on_grid(grid, type(self).__name__)
         if len(self.components) != grid.num_axes:
             raise InputError(
                 f"DivergenceFree names {self.components}: a velocity on this grid has "
@@ -205,12 +206,3 @@ def _named(latents: Latents, name: str, penalty: AbstractPenalty) -> Array:
             f"{', '.join(map(repr, latents)) or 'none'}: name one of these."
         )
     return latents[name]
-
-
-def _on_grid(grid: Grid | None, penalty: AbstractPenalty) -> Grid:
-    if grid is None:
-        raise InputError(
-            f"{type(penalty).__name__} is a penalty on fields in space, but the system has no "
-            "grid: leave it out."
-        )
-    return grid

@@ -16,7 +16,7 @@ from impindiff.observe._operator import (
     Noise,
     Numbers,
     WeightedSums,
-    in_space,
+    on_grid,
     read,
 )
 from impindiff.observe._positions import as_positions, cells_of, check_inside, multilinear, spelled
@@ -88,7 +88,7 @@ class Sensors(AbstractObservation):
 
     def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> WeightedSums:
         """See `AbstractObservation.prepare`."""
-        grid = in_space(grid, self)
+        grid = on_grid(grid, f"Sensors({self.field!r}, data={self.data!r})")
         whose = f"sensor of {self.data!r}, number"
         given = self._in(dataset, grid) if self.positions is None else self.positions
         at = as_positions(grid, given, f"Sensors({self.field!r}, data={self.data!r})")

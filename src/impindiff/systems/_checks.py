@@ -8,8 +8,9 @@ from jaxtyping import PyTree
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._boundaries import Ends
-from impindiff.systems._scope import check_arguments, varying_names
+from impindiff.systems._boundaries import Ends, fluxes_among
+from impindiff.systems._flux_of import carriers
+from impindiff.systems._scope import check_arguments, flux_name, varying_names
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
 
@@ -49,6 +50,7 @@ def check_functions(
     """
     known = {
         "fields": tuple(equations),
+        "fluxes": tuple(flux_name(field) for field in equations if fluxes_among(equations[field])),
         "axes": () if grid is None else grid.names,
         "coefficients": tuple(coefficients),
     }
@@ -61,6 +63,47 @@ def check_functions(
     for name, coefficient in coefficients.items():
         check_arguments(coefficient, f"the coefficient {name!r}", known)
     varying_names(tuple(equations), coefficients)
+    for field, terms in equations.items():
+        for carrier in carriers(terms):
+            if nested := carriers(equations[carrier]):
+                raise InputError(
+                    f"the equation of {field!r} is carried by the flux of {carrier!r}, which is "
+                    f"itself carried by that of {nested[0]!r}: only one may follow from another."
+                )
+
+
+def check_initial(
+    grid: Grid | None,
+    fields: tuple[str, ...],
+    initial: Mapping[str, Any],
+    coefficients: Mapping[str, Any],
+) -> None:
+    """Initial values are of fields, and do not depend on any.
+
+    Raises: InputError.
+    """
+    if strange := sorted(set(initial) - set(fields)):
+        raise InputError(
+            f"initial names {', '.join(strange)}, of which the system has no equation: its fields "
+            f"are {', '.join(fields)}."
+        )
+    steady = tuple(set(coefficients) - varying_names(fields, coefficients))
+    known = {"axes": () if grid is None else grid.names, "steady coefficients": steady}
+    for field, part in initial.items():
+        check_arguments(part, f"the initial values of {field!r}", known)
+
+
+def check_units(fields: tuple[str, ...], parts: PyTree, units: Mapping[str, str]) -> None:
+    """Units are of fields and of what is learned.
+
+    Raises: InputError.
+    """
+    latents = [name for latent in latents_of(parts) for name in latent.names]
+    if strange := sorted(set(units) - {*fields, *latents}):
+        raise InputError(
+            f"units names {', '.join(strange)}, which the system does not have: its fields are "
+            f"{', '.join(fields)}; learned are {', '.join(latents) or 'none'}."
+        )
 
 
 def check_learned_names(tree: PyTree) -> None:

@@ -59,7 +59,7 @@ def fit_ensemble(
     *,
     seeds: Iterable[int],
     samples: str | Sequence[int],
-    times: Sequence[float] | None = None,
+    times: Sequence[float] | np.ndarray | None = None,
     dt: float,
     observe: Sequence[AbstractObservation] | None = None,
     regularise: Sequence[AbstractPenalty] = (),
@@ -111,9 +111,8 @@ def fit_ensemble(
     if together < 1:
         raise InputError(f"members_at_once is {members_at_once}: it must be at least 1.")
     learned, known = _stacked(make_system, seeds)
-    observations = Observations.from_dataset(
-        dataset, known.grid, known.fields, samples, times, dtype, observe, regularise
-    )
+    first = eqx.combine(jax.tree.map(lambda a: a[0], learned), known)
+    observations = Observations.of(first, dataset, samples, times, dtype, observe, regularise)
     if isinstance(memory, MemoryBudget):
         memory = MemoryBudget(memory.num_bytes // together)
     ready_stages = ready(

@@ -79,10 +79,7 @@ def fit(
     Raises: InputError for data that do not fit the system, or a memory budget that is too small;
         NumericsError if a solve, the loss or the gradient fails.
     """
-    observations = Observations.from_dataset(
-        dataset, system.grid, system.fields, samples, times, dtype, observe, regularise
-    )
-    system.check({f: u[0] for f, u in observations.initial.items()}, observations.start)
+    observations = Observations.of(system, dataset, samples, times, dtype, observe, regularise)
     trainer = Trainer(
         system,
         observations,

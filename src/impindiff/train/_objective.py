@@ -19,8 +19,8 @@ from impindiff._types import Scalar, State
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import misfit_residuals, squared_misfit, squared_scale
-from impindiff.rollout import KeepAll, MemoryPolicy, Preparable, Snapshots, Trajectory, simulate
-from impindiff.systems import System
+from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, Trajectory, simulate
+from impindiff.systems import PreparedSystem, System
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
 from impindiff.train._parts import Part, in_parts, parts_of
@@ -144,12 +144,17 @@ class TrainingLoss(eqx.Module):
 
     def trajectories(
         self,
-        prepared: Preparable,
+        prepared: PreparedSystem,
         probe: Float[Array, "samples 4"],
         part: Part,
         memory: MemoryPolicy,
     ) -> Trajectory:
         """States at the observed times, and the outcomes of all solves, of some samples."""
+        begins = prepared.start(jnp.asarray(self.batch.time_grid.starts[0], self.dtype))
+        initial = part.initial | {
+            field: jnp.broadcast_to(value, (part.num_samples, *value.shape))
+            for field, value in begins.items()
+        }
 
         def run(initial, probe):
             return simulate(
@@ -162,7 +167,7 @@ class TrainingLoss(eqx.Module):
                 memory=memory,
             )
 
-        return jax.vmap(run)(part.initial, probe)
+        return jax.vmap(run)(initial, probe)
 
     def predicted(self, states: State) -> State:
         """The readings of all that was observed, by its name."""

@@ -12,6 +12,7 @@ from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.data import (
     check_observed,
+    check_units,
     initial_state,
     readings,
     select_samples,
@@ -28,6 +29,7 @@ from impindiff.observe import (
     readings_shape,
 )
 from impindiff.rollout import TimeGrid
+from impindiff.systems import System
 from impindiff.train._noise import deviations_of
 
 
@@ -66,6 +68,30 @@ class Observations(eqx.Module):
         return TimeGrid.build(self.start, np.array(self.times), dt)
 
     @classmethod
+    def of(
+        cls,
+        system: System,
+        dataset: xr.Dataset,
+        samples: str | Sequence[int],
+        times: Sequence[float] | np.ndarray | None = None,
+        dtype: jnp.dtype | type = jnp.float32,
+        observe: Sequence[AbstractObservation] | None = None,
+        regularise: Sequence[AbstractPenalty] = (),
+    ) -> "Observations":
+        """What a system is fitted to, see `from_dataset`.
+
+        Raises: InputError besides for other units than the system's, and for functions in it that
+            are not finite at the start.
+        """
+        check_units(dataset, dict(system.units))
+        clock = times_of(dataset)
+        begins = system.start(float(clock[0]), jnp.dtype(dtype)) if system.initial else {}
+        selection = (system.grid, system.fields, samples, times, dtype)
+        made = cls.from_dataset(dataset, *selection, observe, regularise, begins)
+        system.check({field: values[0] for field, values in made.initial.items()}, made.start)
+        return made
+
+    @classmethod
     def from_dataset(
         cls,
         dataset: xr.Dataset,
@@ -76,6 +102,7 @@ class Observations(eqx.Module):
         dtype: jnp.dtype | type = jnp.float32,
         observe: Sequence[AbstractObservation] | None = None,
         regularise: Sequence[AbstractPenalty] = (),
+        begins: State | None = None,
     ) -> "Observations":
         """Select and check.
 
@@ -89,13 +116,16 @@ class Observations(eqx.Module):
             observe: what was measured; by default each field, cell by cell, that was observed at
                 all.
             regularise: see `penalties`.
+            begins: initial values of fields that do not begin as the data say.
 
         Raises: InputError for a dataset that is not of the documented layout or of another grid,
             for samples or times that it does not have, for values that are not finite where they
             must be, and for what cannot be observed on this grid or was not in this shape.
         """
+        begins = begins or {}
         at = select_samples(dataset, samples) if fields else []
-        initial = initial_state(dataset, grid, fields, at)
+        initial = initial_state(dataset, grid, [f for f in fields if f not in begins], at)
+        initial |= {field: np.stack([value] * len(at)) for field, value in begins.items()}
         clock = times_of(dataset)
         when = list(range(1, clock.size)) if times is None else select_times(dataset, times)
         if when and when[0] == 0:
@@ -107,7 +137,8 @@ class Observations(eqx.Module):
             raise InputError(
                 f"the data end at their initial time, {clock[0]:g}: there is nothing to fit."
             )
-        given = [Cells(field) for field in fields] if observe is None else list(observe)
+        in_data = [f for f in fields if f not in begins or f in dataset.data_vars]
+        given = [Cells(field) for field in in_data] if observe is None else list(observe)
         _check_names(given)
         found = {each.data: readings(dataset, each.data, at, when) for each in given}
         if observe is None:

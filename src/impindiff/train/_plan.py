@@ -105,9 +105,7 @@ def plan(
     Raises: InputError for data that do not fit the system, or no amount of memory.
     """
     limit = available_bytes() if memory is None else parse_bytes(memory)
-    observations = Observations.from_dataset(
-        dataset, system.grid, system.fields, samples, times, dtype, observe, regularise
-    )
+    observations = Observations.of(system, dataset, samples, times, dtype, observe, regularise)
     learned, frozen = eqx.partition(system, learned_mask(system))
     batch = whole(observations, dt)
     work = Work(learned, frozen, batch, stepper or CrankNicolson(), samples_at_once)
