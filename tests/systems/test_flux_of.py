@@ -1,5 +1,7 @@
 """A field carried by the flux of another."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +30,7 @@ GRIDS = {
 }
 
 
-def flow(grid: Grid, scheme="upwind") -> System:
+def flow(grid: Grid, scheme: Any) -> System:
     permeability = np.random.default_rng(0).uniform(0.5, 2.0, grid.shape)
     ends = {"p": {"x": (Dirichlet(1.0), Dirichlet(0.0))}, "c": {"x": (Inflow(1.0), Outflow())}}
     if not grid.axes[1].periodic:

@@ -40,11 +40,11 @@ class Scope(eqx.Module):
         coefficients = scope.evaluate(self.coefficients)
         return Scope(self.grid, coefficients, self.dtype, time)
 
-    def evaluate(self, tree: T, state: State | None = None) -> T:
+    def evaluate(self, tree: T, state: Mapping[str, Any] | None = None) -> T:
         """A PyTree with its coefficients evaluated as far as is known, see `latent`."""
         return evaluate_coefficients(tree, self.grid, self.time, self.values(state))
 
-    def values(self, state: State | None = None) -> dict[str, Any]:
+    def values(self, state: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """All that has a name and is known."""
         known: dict[str, Any] = dict(state or {})
         if self.time is not None:

@@ -1,7 +1,7 @@
 """Right-hand sides that are not affine: what depends on the state is evaluated at the state."""
 
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -48,7 +48,8 @@ class StateTendency(eqx.Module):
         """
         if self.assembled is None:
             check_fields(state, tuple(self.terms))
-        grid, known = self.scope.grid, dict(state)
+        grid = self.scope.grid
+        known: dict[str, Any] = dict(state)
         if grid is not None and self.carriers:
             carrying = self.scope.evaluate(self.carriers, state)
             ends = evaluate_boundaries(self.scope, self.boundaries, state)
