@@ -7,17 +7,19 @@ from impindiff.config._build import (
     build_progressive_tolerance,
     build_rescue,
     build_stages,
-    build_stepper,
     build_system,
     describe_grid,
     with_memory,
 )
 from impindiff.config._load import config_sha256, dump_config, load_config, parse_config
-from impindiff.config._schema import Config, SineFieldTable
+from impindiff.config._schema import Config
+from impindiff.config._steppers import build_stepper
+from impindiff.config._systems import OwnSystemTable, SineFieldTable
 
 __all__ = [
     "with_memory",
     "Config",
+    "OwnSystemTable",
     "SineFieldTable",
     "build_early_stopping",
     "build_grid",

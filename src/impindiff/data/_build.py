@@ -28,7 +28,7 @@ def to_dataset(
             written: they are the system's.
         times: the times, increasing.
         fields: arrays of shape `(sample, time, *grid.shape)`, kept in their dtype.
-        latents: arrays of shape `grid.shape`, or `(time, *grid.shape)`.
+        latents: arrays of shape `grid.shape`, or `(time, *grid.shape)`; numbers.
         attributes: `units` and `long_name` of every variable. Those of a coordinate may be given
             too; they are "1" and its name by default.
         samples: the samples' ids; counted from 0 by default.
@@ -72,7 +72,7 @@ def to_dataset(
 
     return xr.Dataset(
         {name: variable(name, ("sample", *varying)) for name in fields}
-        | {name: variable(name, steady, varying) for name in latents},
+        | {name: variable(name, steady, varying, ()) for name in latents},
         coords={
             "sample": coordinate("sample", ids),
             "time": coordinate("time", times),

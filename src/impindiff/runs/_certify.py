@@ -28,7 +28,7 @@ from impindiff.implicit import (
     UnrolledAdjoint,
     check_gradient,
 )
-from impindiff.integrate import AbstractStepper, Theta
+from impindiff.integrate import SDIRK2, AbstractStepper, Theta
 from impindiff.latent import is_latent, latents_of, learned
 from impindiff.observe import squared_misfit
 from impindiff.rollout import TimeGrid, simulate
@@ -112,7 +112,6 @@ def certify(
     if num_directions < 1:
         raise InputError(f"--directions is {num_directions}: at least 1 is needed.")
     jax.config.update("jax_enable_x64", True)
-    own = (precision(config), build_stepper(config))
     tight = config.model_copy(
         update={"precision": "float64", "solver": config.solver.model_copy(update=_TIGHT)}
     )
@@ -125,7 +124,7 @@ def certify(
         problem = f"sample {plan.train_samples[0]} of {data_file}"
     if folder is not None:
         system = cast(trained_system(folder), jnp.dtype(jnp.float64))
-    stepper = build_stepper(tight)
+    stepper = build_stepper(tight, system)
     point = _parts(system, observations)
     time_grid = TimeGrid.build(observations.start, np.array(observations.times), config.time.dt)
 
@@ -148,7 +147,7 @@ def certify(
         )
     except ValueError as error:
         raise NumericsError(str(error)) from None
-    dtype, own_stepper = own
+    dtype, own_stepper = precision(config), build_stepper(config, system)
     return Certificate(
         check,
         AdjointOutcome.from_cotangent(cotangent),
@@ -197,7 +196,7 @@ def _unrolled(stepper, loss_by, point) -> tuple[AbstractStepper | None, str]:
 
     By Anderson's: the derivative of a Krylov iterate converges far behind the iterate.
     """
-    if not isinstance(stepper, Theta):
+    if not isinstance(stepper, Theta | SDIRK2):
         return None, ""
     solver = Anderson(UnrolledAdjoint(), rtol=1e-13, max_steps=_MOST_ITERATIONS)
     trial = replace(stepper, solver=replace(solver, adjoint=ImplicitAdjoint()))
