@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from impindiff._errors import InputError, NumericsError
     from impindiff.cases import CASES
     from impindiff.coefficients import Closure, Corrected
-    from impindiff.data import grid_of, open_dataset, save_dataset
+    from impindiff.data import grid_of, open_dataset, save_dataset, to_dataset
     from impindiff.forecast import (
         continue_forecast,
         evaluate,
@@ -64,6 +64,18 @@ if TYPE_CHECKING:
         SineField,
         tabulate,
     )
+    from impindiff.observe import (
+        Cells,
+        DivergenceFree,
+        LineAverage,
+        Measured,
+        Sensors,
+        Smoothness,
+        TotalVariation,
+        VolumeAverage,
+        WeightDecay,
+        measure,
+    )
     from impindiff.report import write_report
     from impindiff.rollout import (
         KeepAll,
@@ -99,6 +111,7 @@ if TYPE_CHECKING:
         Adam,
         Batching,
         EarlyStopping,
+        LevenbergMarquardt,
         Optax,
         ProgressiveTolerance,
         Rescue,
@@ -124,6 +137,7 @@ __all__ = [
     "BlockJacobi",
     "CASES",
     "CellField",
+    "Cells",
     "CG",
     "Closure",
     "Corrected",
@@ -133,6 +147,7 @@ __all__ = [
     "Dirichlet",
     "EarlyStopping",
     "Ensemble",
+    "DivergenceFree",
     "FaceVelocity",
     "ForwardEuler",
     "GMRES",
@@ -143,8 +158,11 @@ __all__ = [
     "Jacobi",
     "KeepAll",
     "LBFGS",
+    "LevenbergMarquardt",
     "Line",
+    "LineAverage",
     "Lineax",
+    "Measured",
     "MemoryBudget",
     "Multigrid",
     "Neumann",
@@ -165,16 +183,21 @@ __all__ = [
     "RunFolder",
     "RungeKutta4",
     "SDIRK2",
+    "Sensors",
     "SineField",
+    "Smoothness",
     "Snapshots",
     "Source",
     "Spectral",
     "System",
     "Theta",
     "TimeGrid",
+    "TotalVariation",
     "Trajectory",
     "Tridiagonal",
     "UnrolledAdjoint",
+    "VolumeAverage",
+    "WeightDecay",
     "advection_diffusion",
     "block_jacobi",
     "by_latent",
@@ -191,6 +214,7 @@ __all__ = [
     "grid_of",
     "jacobi",
     "line",
+    "measure",
     "multigrid",
     "open_dataset",
     "plan",
@@ -200,6 +224,7 @@ __all__ = [
     "save_dataset",
     "simulate",
     "tabulate",
+    "to_dataset",
     "train_run",
     "write_report",
 ]
@@ -214,6 +239,7 @@ _PACKAGES = (
     "integrate",
     "latent",
     "data",
+    "observe",
     "rollout",
     "systems",
     "forecast",

@@ -41,6 +41,12 @@ def test_samples_keep_their_ids(grid: Grid):
     assert built["sample"].values.tolist() == [5, 9]
 
 
+def test_what_is_not_described_is_called_by_its_name(grid: Grid):
+    built = to_dataset(grid, [0.0], {"q": np.ones((2, 1, 6, 4))}, attributes={"x": {"units": "m"}})
+    assert built["q"].attrs == {"units": "1", "long_name": "q"}
+    assert built["x"].attrs == {"units": "m", "long_name": "x"}
+
+
 def test_latents_alone_have_no_samples(grid: Grid):
     built = to_dataset(grid, [0.0], {}, {"v": np.ones((6, 4))}, DESCRIBED)
     assert isinstance(built, xr.Dataset) and built.sizes["sample"] == 0
@@ -60,7 +66,6 @@ def test_latents_alone_have_no_samples(grid: Grid):
             {"v": np.ones((4, 6))},
             r"'v' has the shape \(4, 6\); allowed is \(6, 4\) \(x, y\) or \(1, 6, 4\)",
         ),
-        ({"q": np.ones((2, 1, 6, 4))}, {}, "'q' lacks long_name and units: give attributes="),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(grid: Grid, fields, latents, said: str):

@@ -70,7 +70,7 @@ def test_no_field_is_a_mistake(dataset: xr.Dataset):
         (lambda d: d.rename(x="lat"), "Rename or drop 'lat': dataset.rename(old='new')"),
         (lambda d: d.isel(sample=0), ".expand_dims(['sample'])"),
         (lambda d: d.isel(sample=0, time=0), ".expand_dims(['sample', 'time'])"),
-        (lambda d: d.isel(x=0, y=0), "its space axes among 'x', 'y', 'z'"),
+        (lambda d: d.rename(y="w").isel(x=0), "its space axes among 'x', 'y', 'z', if any"),
         (lambda d: d.isel(sample=slice(0)), "dimension 'sample' of 'concentration' has no entries"),
         (lambda d: d.isel(y=slice(0)), "dimension 'y' of 'concentration' has no entries"),
         (lambda d: d.astype(complex), "must hold real numbers, found complex128"),
@@ -219,3 +219,20 @@ def test_a_grid_that_disagrees_is_set_beside_the_data(dataset: xr.Dataset, other
     with pytest.raises(InputError, match="'concentration' does not lie on the grid") as caught:
         check_grid(dataset, NAME, other)
     assert said in str(caught.value)
+
+
+def test_without_a_grid_a_field_is_a_number_at_each_time(tmp_path):
+    built = to_dataset(None, [0.0, 1.0], {"a": np.ones((3, 2))}, {"k": 0.5})
+    assert built["a"].dims == ("sample", "time") and built["k"].dims == ()
+    assert "boundary" not in built.attrs
+    save_dataset(built, tmp_path / "a.nc")
+    opened = open_dataset(tmp_path / "a.nc")
+    check_dataset(opened, fields=["a"], latents=["k"])
+    check_grid(opened, "a", None)
+    with pytest.raises(InputError, match="'a' has no space axes and lies on no grid; give its sys"):
+        grid_of(opened, "a")
+
+
+def test_a_field_on_a_grid_is_none_of_a_system_without(dataset: xr.Dataset):
+    with pytest.raises(InputError, match="'concentration' lies on a grid, along 'x', 'y', but"):
+        check_grid(dataset, NAME, None)

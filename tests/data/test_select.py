@@ -5,7 +5,14 @@ import pytest
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.data import initial_fields, open_dataset, select_samples, select_times, snapshots
+from impindiff.data import (
+    check_observed,
+    initial_fields,
+    open_dataset,
+    readings,
+    select_samples,
+    select_times,
+)
 
 NAME = "concentration"
 
@@ -124,7 +131,7 @@ def test_tolerance_does_not_grow_with_the_last_time(dataset: xr.Dataset):
 def test_arrays_are_what_was_selected(dataset: xr.Dataset):
     values = dataset[NAME].values.copy()
     start = initial_fields(dataset, NAME, [4, 2])
-    later = snapshots(dataset, NAME, [4, 2, 0], [1, 4])
+    later = readings(dataset, NAME, [4, 2, 0], [1, 4])
     np.testing.assert_array_equal(start, values[[4, 2], 0])
     np.testing.assert_array_equal(later, values[[4, 2, 0]][:, [1, 4]])
     assert start.dtype == later.dtype == np.float32
@@ -142,17 +149,35 @@ def test_an_initial_field_is_known_everywhere(dataset: xr.Dataset):
     assert "in sample 3 (2 cells), 5 (1 cells), of 24 cells each" in str(caught.value)
 
 
-def test_snapshots_may_have_gaps_but_not_be_one(dataset: xr.Dataset):
+def test_readings_may_have_gaps_but_not_be_one(dataset: xr.Dataset):
+    def check(samples: list[int], times: list[int], *others: str) -> np.ndarray:
+        found = {name: readings(dataset, name, samples, times) for name in (NAME, *others)}
+        check_observed(dataset, found, samples, times)
+        return found[NAME]
+
     dataset[NAME][1, 2] = np.nan
-    assert np.isnan(snapshots(dataset, NAME, [0, 1], [2, 3])[1, 0]).all()
+    assert np.isnan(check([0, 1], [2, 3])[1, 0]).all()
     with pytest.raises(InputError, match="everywhere in sample 1 at the selected times"):
-        snapshots(dataset, NAME, [0, 1], [2])
+        check([0, 1], [2])
+    dataset["well"] = dataset[NAME][..., 0, 0].fillna(1.0)
+    check([0, 1], [2], "well")
     dataset[NAME][:, 3] = np.nan
     with pytest.raises(InputError, match="everywhere in the selected samples at time 0.15"):
-        snapshots(dataset, NAME, [0, 2], [2, 3])
+        check([0, 2], [2, 3])
+    with pytest.raises(InputError, match="'concentration' is NaN .* everywhere in the selected"):
+        check([0, 2], [3], "well")
 
 
-@pytest.mark.parametrize("take", [initial_fields, lambda d, f, s: snapshots(d, f, s, [0])])
+def test_readings_have_samples_and_times(dataset: xr.Dataset):
+    dataset["well"] = dataset[NAME][0, :, 0, 0]
+    with pytest.raises(InputError, match=r"'well' has the dimensions \('time'\), but"):
+        readings(dataset, "well", [0], [1])
+    dataset[NAME][0, 1, 0, 0] = np.inf
+    with pytest.raises(InputError, match="'concentration' is infinite"):
+        readings(dataset, NAME, [0], [1])
+
+
+@pytest.mark.parametrize("take", [initial_fields, lambda d, f, s: readings(d, f, s, [0])])
 def test_a_missing_field_is_named(dataset: xr.Dataset, take):
     with pytest.raises(InputError, match="no variable 'concentratio'.*mean 'concentration'"):
         take(dataset, "concentratio", [0])

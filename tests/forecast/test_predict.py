@@ -94,8 +94,9 @@ def test_another_grid_and_a_gap_in_the_initial_field_are_refused(dataset: xr.Dat
 
 
 def test_an_unstable_explicit_forecast_is_no_result(dataset: xr.Dataset):
-    system = known_system(dataset)
-    fast = ipd.advection_diffusion(system.data_grid, jnp.array([1e4, 0.0]), DIFFUSIVITY)
+    fast = ipd.advection_diffusion(
+        ipd.grid_of(dataset, "concentration"), jnp.array([1e4, 0.0]), DIFFUSIVITY
+    )
     with pytest.raises(NumericsError, match=r"not finite at t = .*steps of 0.05\. Lower dt"):
         predict(fast, dataset, times=[5.0], dt=DT, stepper=ipd.RungeKutta4())
 

@@ -103,8 +103,6 @@ def test_forces_may_vary_in_time():
 def test_an_unknown_constant_is_a_latent_of_shape_one_number():
     system = System(None, {"u": [Reaction(lambda u, k: -k * u, k=Parameter("k", 0.5, (0, 1)))]})
     assert system.latents()["k"].shape == ()
-    with pytest.raises(InputError, match="the system has no grid, on which data would lie"):
-        _ = system.data_grid
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,14 @@ from impindiff.config._build import (
     build_early_stopping,
     build_grid,
     build_memory,
+    build_observations,
+    build_penalties,
     build_progressive_tolerance,
     build_rescue,
     build_stages,
     build_system,
     describe_grid,
+    known_grid,
     with_memory,
 )
 from impindiff.config._load import config_sha256, dump_config, load_config, parse_config
@@ -24,6 +27,8 @@ __all__ = [
     "build_early_stopping",
     "build_grid",
     "build_memory",
+    "build_observations",
+    "build_penalties",
     "build_progressive_tolerance",
     "build_rescue",
     "build_stages",
@@ -32,6 +37,7 @@ __all__ = [
     "config_sha256",
     "describe_grid",
     "dump_config",
+    "known_grid",
     "load_config",
     "parse_config",
 ]

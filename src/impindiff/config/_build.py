@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from impindiff._errors import InputError
-from impindiff.config._own import own_stages, own_system
+from impindiff.config._own import own_observations, own_penalties, own_stages, own_system
 from impindiff.config._schema import AxisTable, Config
 from impindiff.config._systems import (
     AdvectionDiffusionTable,
@@ -18,6 +18,7 @@ from impindiff.config._systems import (
 from impindiff.config._training import AdamTable, LBFGSTable
 from impindiff.grid import Axis, Grid
 from impindiff.latent import Parameter, SineField
+from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, parse_bytes
 from impindiff.systems import System, advection_diffusion
 from impindiff.train import (
@@ -57,6 +58,11 @@ def describe_grid(grid: Grid) -> list[AxisTable]:
         return AxisTable(**described, lower=axis.lower, upper=axis.upper, cells=axis.num_cells)
 
     return [describe(axis) for axis in grid.axes]
+
+
+def known_grid(config: Config) -> Grid | None:
+    """The same; None where it names none, as where a system brings its own or has none."""
+    return None if config.grid is None else build_grid(config)
 
 
 def build_system(config: Config, grid: Grid | None = None) -> System:
@@ -134,6 +140,24 @@ def build_stages(config: Config, system: System) -> list[AbstractOptimiser]:
     return (
         own_stages(config, stages, system) if isinstance(stages, str) else list(map(_stage, stages))
     )
+
+
+def build_observations(config: Config, system: System) -> list[AbstractObservation] | None:
+    """What was measured and how; None where each field was, cell by cell.
+
+    Raises: InputError for a function of the user's own that fails, or returns something else.
+    """
+    name = config.data.observe
+    return None if name is None else own_observations(config, name, system)
+
+
+def build_penalties(config: Config, system: System) -> list[AbstractPenalty]:
+    """What of the learned coefficients is held against them.
+
+    Raises: InputError for a function of the user's own that fails, or returns something else.
+    """
+    name = config.training.regularise
+    return [] if name is None else own_penalties(config, name, system)
 
 
 def build_rescue(config: Config) -> Rescue | None:

@@ -1,6 +1,5 @@
 """What functions of the user's own return, checked."""
 
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -12,10 +11,17 @@ from impindiff.config._schema import Config
 from impindiff.config._systems import OwnSystemTable
 from impindiff.grid import Grid
 from impindiff.latent import latents_of, learned
+from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.systems import System
 from impindiff.train import AbstractOptimiser
 
 T = TypeVar("T")
+
+_KINDS = {
+    AbstractOptimiser: "optimisers (Adam, LBFGS, Optax, LevenbergMarquardt)",
+    AbstractObservation: "observations (Cells, Sensors, LineAverage, VolumeAverage, Measured)",
+    AbstractPenalty: "penalties (Smoothness, TotalVariation, WeightDecay, DivergenceFree)",
+}
 
 
 def own_system(config: Config, table: OwnSystemTable, grid: Grid | None) -> System:
@@ -43,38 +49,44 @@ def own_system(config: Config, table: OwnSystemTable, grid: Grid | None) -> Syst
             f"{key}: the system that {name} returned has nothing to learn: give a coefficient as a "
             "latent (Parameter, SineField, CellField, NeuralClosure)."
         )
-    wanted = set(config.data.fields)
-    if wanted != set(system.fields):
+    in_data, begun = set(config.data.fields), set(system.fields) - set(system.initial)
+    if not begun <= in_data <= set(system.fields):
         raise InputError(
             f"{key}: the system that {name} returned has the fields "
             f"{', '.join(map(repr, system.fields))}, but data.fields are "
-            f"{', '.join(map(repr, config.data.fields))}: they must be the same."
+            f"{', '.join(map(repr, config.data.fields))}: they must be the same, but for fields "
+            "whose initial values the system gives itself (System(..., initial=...))."
         )
     _check_names(key, system)
     return system
 
 
 def own_stages(config: Config, name: str, system: System) -> list[AbstractOptimiser]:
-    """The optimisers that a function returns, which may ask for the system.
+    """The optimisers that a function returns, which may ask for the system and its grid.
 
     Raises: InputError for a function that fails or returns anything else.
     """
-    return _listed(
-        config, "training.stages", name, {"system": system}, AbstractOptimiser, "optimisers"
-    )
+    return _listed(config, "training.stages", name, system, AbstractOptimiser)
 
 
-def _listed(
-    config: Config, key: str, name: str, given: dict[str, Any], kind: type[T], what: str
-) -> list[T]:
+def own_observations(config: Config, name: str, system: System) -> list[AbstractObservation]:
+    """The observations that a function returns; see `own_stages`."""
+    return _listed(config, "data.observe", name, system, AbstractObservation)
+
+
+def own_penalties(config: Config, name: str, system: System) -> list[AbstractPenalty]:
+    """The penalties that a function returns; see `own_stages`."""
+    return _listed(config, "training.regularise", name, system, AbstractPenalty)
+
+
+def _listed(config: Config, key: str, name: str, system: System, kind: type[T]) -> list[T]:
     """The list that a function returns."""
-    found = config.code.call(key, name, given)
-    if not isinstance(found, Sequence) or not found:
-        raise InputError(f"{key}: {name} returned {_described(found)}; it must return {what}.")
+    found = config.code.call(key, name, {"system": system, "grid": system.grid})
+    wanted = f"it must return a list of {_KINDS[kind]}."
+    if not isinstance(found, list | tuple) or not found:
+        raise InputError(f"{key}: {name} returned {_described(found)}; {wanted}")
     if strange := [each for each in found if not isinstance(each, kind)]:
-        raise InputError(
-            f"{key}: {name} returned a list with {_described(strange[0])}; it must return {what}."
-        )
+        raise InputError(f"{key}: {name} returned a list with {_described(strange[0])}; {wanted}")
     return list(found)
 
 

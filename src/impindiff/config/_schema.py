@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, BeforeValidator, Field, PrivateAttr, model_validator
 
 from impindiff.config._code import Code
-from impindiff.config._kinds import Count, Finite, Name, Table, check_interval
+from impindiff.config._kinds import Count, Finite, FunctionName, Name, Table, check_interval
 from impindiff.config._solving import SolverTable, TimeTable, check_solving
 from impindiff.config._systems import (
     AdvectionDiffusionTable,
@@ -18,7 +18,7 @@ from impindiff.config._training import TrainingTable, names_in
 
 
 class DataTable(Table):
-    """`[data]`: what is trained on and what is held back."""
+    """`[data]`: what is trained on and what is held back, and how it was observed."""
 
     fields: Annotated[
         list[Name], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
@@ -27,6 +27,7 @@ class DataTable(Table):
     train_times: list[Finite] = Field(min_length=1)
     test_samples: str
     file: str | None = None
+    observe: FunctionName | None = None
 
 
 class AxisTable(Table):

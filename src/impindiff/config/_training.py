@@ -104,6 +104,7 @@ class TrainingTable(Table):
     progressive_tolerance: ProgressiveToleranceTable | None = None
     early_stopping: EarlyStoppingTable | None = None
     freeze: list[str] = []
+    regularise: FunctionName | None = None
 
     @property
     def listed(self) -> list[AdamTable | LBFGSTable]:

@@ -1,13 +1,19 @@
 """Datasets: netCDF-4 or zarr files with dimensions `sample`, `time` and the space axes."""
 
 from impindiff.data._append import append_dataset
-from impindiff.data._arrays import initial_fields, snapshots, times_of
+from impindiff.data._arrays import (
+    check_observed,
+    initial_fields,
+    initial_state,
+    readings,
+    times_of,
+)
 from impindiff.data._build import to_dataset
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
 from impindiff.data._open import open_dataset
 from impindiff.data._save import check_writable, save_dataset
-from impindiff.data._schema import check_dataset
+from impindiff.data._schema import check_dataset, check_units
 from impindiff.data._select import Start, select_samples, select_times, start_of
 
 __all__ = [
@@ -15,15 +21,18 @@ __all__ = [
     "append_dataset",
     "check_dataset",
     "check_grid",
+    "check_observed",
+    "check_units",
     "check_writable",
     "file_sha256",
     "grid_of",
     "initial_fields",
+    "initial_state",
     "open_dataset",
+    "readings",
     "save_dataset",
     "select_samples",
     "select_times",
-    "snapshots",
     "start_of",
     "times_of",
     "to_dataset",

@@ -1,16 +1,20 @@
 """Arrays for computing, taken from a dataset by positions along `sample` and `time`.
 
-An initial field must be known in every cell. Later snapshots may have gaps (NaN), but a sample or a
-time with nothing observed at all is a mistake: it would count as data and teach nothing.
+An initial field must be known in every cell. What was observed later may have gaps (NaN), but a
+sample or a time with nothing observed at all is a mistake: it would count as data and teach
+nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.data._variables import field_of, source_of
+from impindiff.data._grids import check_grid
+from impindiff.data._schema import check_dataset, check_time
+from impindiff.data._variables import check_numeric, field_of, listed, source_of, variable_of
+from impindiff.grid import Grid
 
 
 def times_of(dataset: xr.Dataset) -> np.ndarray:
@@ -52,34 +56,89 @@ def initial_fields(dataset: xr.Dataset, field: str, samples: Sequence[int]) -> n
     return values
 
 
-def snapshots(
-    dataset: xr.Dataset, field: str, samples: Sequence[int], times: Sequence[int]
+def initial_state(
+    dataset: xr.Dataset, grid: Grid | None, fields: Sequence[str], samples: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """All fields of a system at the first time of the data, see `initial_fields`.
+
+    Fields that are never observed again have to begin somewhere, too.
+
+    Raises: InputError for a dataset that is not of the documented layout, lacks a field or lies on
+        another grid.
+    """
+    if not fields:
+        check_time(dataset, source_of(dataset))
+        return {}
+    check_dataset(dataset, fields=fields)
+    for field in fields:
+        check_grid(dataset, field, grid)
+    return {field: initial_fields(dataset, field, samples) for field in fields}
+
+
+def readings(
+    dataset: xr.Dataset, name: str, samples: Sequence[int], times: Sequence[int]
 ) -> np.ndarray:
-    """The field at some samples and times, in the data's dtype; NaN where it was not observed.
+    """What was observed at some samples and times, in the data's dtype; NaN where nothing was.
 
     Args:
-        dataset: a dataset that holds the field.
-        field: the variable's name.
+        dataset: a dataset that holds the variable.
+        name: a variable whose dimensions begin with `sample` and `time`: a field, or the readings
+            of an instrument.
         samples: positions along `sample`, as from `select_samples`.
         times: positions along `time`, as from `select_times`.
 
-    Shapes: returns `(sample, time, *space)`.
-    Raises: InputError if a sample or a time has no observed cell.
+    Shapes: returns `(sample, time, ...)`.
+    Raises: InputError for a variable that there is not, of other dimensions, or with infinite
+        values.
     """
-    values = field_of(dataset, field).values[np.ix_(samples, times)]
-    observed = _count(~np.isnan(values), first_axis=2)
-    found = f"{source_of(dataset)}: {field!r} is NaN (not observed) everywhere in"
-    if blank := [s for s, n in zip(samples, observed.sum(axis=1), strict=True) if n == 0]:
+    source, array = source_of(dataset), variable_of(dataset, name)
+    if array.dims[:2] != ("sample", "time"):
+        raise InputError(
+            f"{source}: {name!r} has the dimensions ({listed(array.dims)}), but what was observed "
+            "has 'sample', 'time', then those of an instrument, as 'sensor', if any: "
+            "dataset.expand_dims(...) adds one, dataset.transpose(...) reorders them."
+        )
+    check_numeric(array, f"{source}: {name!r}")
+    values = array.values[np.ix_(samples, times)]
+    if np.isinf(values).any():
+        raise InputError(f"{source}: {name!r} is infinite somewhere. Mark missing values as NaN.")
+    return values
+
+
+def check_observed(
+    dataset: xr.Dataset,
+    observed: Mapping[str, np.ndarray],
+    samples: Sequence[int],
+    times: Sequence[int],
+) -> None:
+    """Refuse a variable, a sample or a time of which nothing at all was observed.
+
+    Args:
+        dataset: where the arrays come from.
+        observed: `readings` by name.
+        samples: their positions along `sample`.
+        times: their positions along `time`.
+    """
+    source = source_of(dataset)
+    for name, values in observed.items():
+        if np.isnan(values).all():
+            raise InputError(
+                f"{source}: {name!r} is NaN (not observed) everywhere in the selected samples at "
+                "the selected times. Select others, or leave it out."
+            )
+    counts = sum(_count(~np.isnan(values), first_axis=2) for values in observed.values())
+    found = f"{source}: {listed(observed)} {'is' if len(observed) == 1 else 'are'} NaN (not "
+    found += "observed) everywhere in"
+    if blank := [s for s, n in zip(samples, np.sum(counts, axis=1), strict=True) if n == 0]:
         raise InputError(
             f"{found} sample {', '.join(map(str, blank))} at the selected times. "
             "Select other samples or times."
         )
-    if blank := [t for t, n in zip(times, observed.sum(axis=0), strict=True) if n == 0]:
+    if blank := [t for t, n in zip(times, np.sum(counts, axis=0), strict=True) if n == 0]:
         moments = ", ".join(f"{float(dataset['time'][t]):g}" for t in blank)
         raise InputError(
             f"{found} the selected samples at time {moments}. Select other samples or times."
         )
-    return values
 
 
 def _count(cells: np.ndarray, first_axis: int) -> np.ndarray:

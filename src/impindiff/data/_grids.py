@@ -22,11 +22,17 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
         field: the variable's name.
         source: what messages call the dataset; by default the file it came from.
 
-    Raises: InputError if the field is not in the layout, a coordinate is missing, does not
-        increase, or is uneven without bounds, or the dataset's boundary is none of these words.
+    Raises: InputError if the field is not in the layout or has no space axes, a coordinate is
+        missing, does not increase, or is uneven without bounds, or the dataset's boundary is none
+        of these words.
     """
     source = source or source_of(dataset)
-    names = [str(dim) for dim in field_of(dataset, field, source).dims[2:]]
+    names = _axes_of(dataset, field, source)
+    if not names:
+        raise InputError(
+            f"{source}: {field!r} has no space axes and lies on no grid; give its system none: "
+            "System(None, ...)"
+        )
     rings = _periodic(dataset, names, source)
     try:
         return Grid([_axis(dataset, *pair, source) for pair in zip(names, rings, strict=True)])
@@ -45,6 +51,11 @@ def bounds_name(axis: str) -> str:
     return f"{axis}_bounds"
 
 
+def _axes_of(dataset: xr.Dataset, field: str, source: str) -> list[str]:
+    """The names of a field's space axes, which may be none."""
+    return [str(dim) for dim in field_of(dataset, field, source).dims[2:]]
+
+
 def _periodic(dataset: xr.Dataset, names: list[str], source: str) -> list[bool]:
     boundary = str(dataset.attrs.get("boundary", PERIODIC))
     words = boundary.lower().split()
@@ -59,7 +70,7 @@ def _periodic(dataset: xr.Dataset, names: list[str], source: str) -> list[bool]:
 
 def _axis(dataset: xr.Dataset, name: str, periodic: bool, source: str) -> Axis:
     centres = coordinate_of(dataset, name, source)
-    bounds = dataset[name].attrs.get("bounds", dataset[name].encoding.get("bounds"))
+    bounds = _bounds_of(dataset, name)
     if bounds is None:
         return Axis.from_centres(name, centres, periodic=periodic)
     if bounds not in dataset.variables:
@@ -76,14 +87,25 @@ def _axis(dataset: xr.Dataset, name: str, periodic: bool, source: str) -> Axis:
     return Axis.from_faces(name, [*faces[:, 0], faces[-1, 1]], periodic=periodic)
 
 
-def check_grid(dataset: xr.Dataset, field: str, grid: Grid) -> None:
-    """Refuse data on another grid than the one asked for.
+def check_grid(dataset: xr.Dataset, field: str, grid: Grid | None) -> None:
+    """Refuse data on another grid than the one asked for, or on one where none is.
+
+    What data leave out, the grid says: whether axes are periodic, and where the faces between
+    uneven cells lie.
 
     Raises: InputError that sets the two side by side, axis by axis.
     """
-    found = grid_of(dataset, field)
-    if found.names == grid.names and all(map(_agree, found.axes, grid.axes)):
+    if grid is None:
+        if axes := _axes_of(dataset, field, source_of(dataset)):
+            raise InputError(
+                f"{source_of(dataset)}: {field!r} lies on a grid, along {listed(axes)}, but the "
+                "system has none: give it the one of the data, System(grid_of(...), ...), or "
+                "choose a place: dataset.isel(x=0)"
+            )
         return
+    if tuple(_axes_of(dataset, field, source_of(dataset))) == grid.names and _fits(dataset, grid):
+        return
+    found = grid_of(dataset, field)
     order = f" (in the data {listed(found.names)}, asked for {listed(grid.names)})"
     rows = [
         f"  {name}: in the data {_spelled(found, name)}, asked for {_spelled(grid, name)}"
@@ -98,12 +120,23 @@ def check_grid(dataset: xr.Dataset, field: str, grid: Grid) -> None:
     )
 
 
-def _agree(left: Axis, right: Axis) -> bool:
-    # Bounds read from rounded centres carry the rounding: a thousandth of a cell is agreement.
-    if left.num_cells != right.num_cells or left.periodic != right.periodic:
-        return False
-    slack = 1e-3 * left.widths.min()
-    return bool(np.all(np.abs(left.faces - right.faces) < slack))
+def _fits(dataset: xr.Dataset, grid: Grid) -> bool:
+    source, rings = source_of(dataset), [axis.periodic for axis in grid.axes]
+    said = _periodic(dataset, list(grid.names), source) if "boundary" in dataset.attrs else rings
+    return said == rings and all(_agree(dataset, axis, source) for axis in grid.axes)
+
+
+def _agree(dataset: xr.Dataset, axis: Axis, source: str) -> bool:
+    found, wanted = coordinate_of(dataset, axis.name, source), axis.centres
+    if _bounds_of(dataset, axis.name) is not None:
+        found, wanted = _axis(dataset, axis.name, axis.periodic, source).faces, axis.faces
+    # Coordinates are rounded: a thousandth of a cell is agreement.
+    slack = 1e-3 * axis.widths.min()
+    return found.shape == wanted.shape and bool(np.all(np.abs(found - wanted) < slack))
+
+
+def _bounds_of(dataset: xr.Dataset, name: str) -> str | None:
+    return dataset[name].attrs.get("bounds", dataset[name].encoding.get("bounds"))
 
 
 def _spelled(grid: Grid, name: str) -> str:

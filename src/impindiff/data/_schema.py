@@ -1,11 +1,12 @@
 """The layout of a dataset, checked before anything is computed from it.
 
 A field has the dimensions `sample`, `time`, then the space axes `x`, `y`, `z` as far as there are
-any; a latent truth has the space axes alone, or `time` in front of them, or is one number. NaN in a
-field means "not observed"; infinity means nothing and is refused.
+any, none for an ordinary differential equation; a latent truth has the space axes alone, or `time`
+in front of them, or is one number. NaN in a field means "not observed"; infinity means nothing and
+is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -44,12 +45,31 @@ def check_dataset(
                 f"({listed(axes)}) and {array.name!r} on ({listed(array.dims[2:])})."
             )
     check_time(dataset, source)
-    grid_of(dataset, fields[0], source)
+    if axes:
+        grid_of(dataset, fields[0], source)
     for array in arrays:
         _refuse(array, np.isinf(array.values), source, "infinite. Mark missing values as NaN.")
     for name in latents:
         if name in dataset.variables:
             _check_latent(dataset[name], axes, source)
+
+
+def check_units(dataset: xr.Dataset, units: Mapping[str, str]) -> None:
+    """Refuse data in other units than those of the equations.
+
+    Args:
+        dataset: variables without the attribute `units` pass.
+        units: by the variable's name.
+
+    Raises: InputError.
+    """
+    for name, wanted in units.items():
+        found = dataset[name].attrs.get("units") if name in dataset.variables else None
+        if found is not None and str(found) != wanted:
+            raise InputError(
+                f"{source_of(dataset)}: {name!r} is in {found!r}, in the system it is in "
+                f"{wanted!r}. Convert the data, or change the system's units."
+            )
 
 
 def check_time(dataset: xr.Dataset, source: str) -> None:
@@ -73,7 +93,7 @@ def _check_latent(array: xr.DataArray, axes: tuple, source: str) -> None:
             f"allowed are ({listed(axes)}), or these with 'time' in front, or none for a number."
         )
     check_numeric(array, f"{source}: latent {array.name!r}")
-    unknown = ~np.isfinite(array.values)
+    unknown = np.asarray(~np.isfinite(array.values))
     _refuse(array, unknown, source, "not finite. A latent truth is known everywhere, or left out.")
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 
-SPACE_AXES = ("x", "y", "z")
+SPACE_AXES = ("r", "x", "y", "z")
 
 
 def source_of(dataset: xr.Dataset) -> str:
@@ -20,19 +20,24 @@ def source_of(dataset: xr.Dataset) -> str:
     return str(dataset.encoding.get("source", "dataset"))
 
 
-def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.DataArray:
-    """The variable of that name, with a field's dimensions, real numbers and at least one cell."""
-    source = source or source_of(dataset)
+def variable_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.DataArray:
+    """The variable of that name, whatever it is."""
     if name not in dataset.data_vars:
         near = get_close_matches(name, map(str, dataset.data_vars), n=1)
         raise InputError(
-            f"{source}: there is no variable {name!r}; it holds {listed(dataset.data_vars)}."
-            + (f" Did you mean {near[0]!r}?" if near else "")
+            f"{source or source_of(dataset)}: there is no variable {name!r}; it holds "
+            f"{listed(dataset.data_vars)}." + (f" Did you mean {near[0]!r}?" if near else "")
         )
-    array = dataset[name]
+    return dataset[name]
+
+
+def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.DataArray:
+    """The variable of that name, with a field's dimensions, real numbers and at least one cell."""
+    source = source or source_of(dataset)
+    array = variable_of(dataset, name, source)
     dims = tuple(map(str, array.dims))
     axes = tuple(axis for axis in SPACE_AXES if axis in dims)
-    allowed = ("sample", "time", *(axes or "x"))
+    allowed = ("sample", "time", *axes)
     if dims != allowed:
         if unknown := sorted(set(dims) - set(allowed)):
             remedy = f"Rename or drop {listed(unknown)}: dataset.rename(old='new')"
@@ -42,7 +47,8 @@ def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.Da
             remedy = f"Reorder them: dataset.transpose({listed(allowed)})"
         raise InputError(
             f"{source}: field {name!r} has the dimensions ({listed(dims)}), but a field has "
-            f"'sample', 'time', then its space axes among 'x', 'y', 'z', in this order. {remedy}"
+            f"'sample', 'time', then its space axes among 'x', 'y', 'z', if any, in this order. "
+            f"{remedy}"
         )
     check_numeric(array, f"{source}: field {name!r}")
     for dim, size in array.sizes.items():

@@ -13,9 +13,8 @@ from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.data import (
     Start,
-    check_dataset,
-    check_grid,
-    initial_fields,
+    check_units,
+    initial_state,
     select_samples,
     start_of,
     to_dataset,
@@ -58,10 +57,15 @@ class Beginning:
         at = select_samples(dataset, samples)
         position, time = start_of(dataset, start)
         source = dataset.isel(time=[position])
-        check_dataset(source, fields=system.fields)
-        for field in system.fields:
-            check_grid(source, field, system.data_grid)
-        state = {f: jnp.asarray(initial_fields(source, f, at), dtype) for f in system.fields}
+        check_units(dataset, dict(system.units))
+        # Later than its first time, it is the data that know where the fields are.
+        own = system.initial and position == 0
+        begins = system.start(time, jnp.dtype(dtype)) if own else {}
+        in_data = [field for field in system.fields if field not in begins]
+        state = {
+            field: jnp.asarray(values, dtype)
+            for field, values in initial_state(source, system.grid, in_data, at).items()
+        } | {field: jnp.stack([value] * len(at)) for field, value in begins.items()}
         system.check({field: values[0] for field, values in state.items()}, time)
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         return cls(system, time, state, ids, source)
@@ -95,10 +99,11 @@ class Beginning:
         attrs: Mapping[str, object] | None = None,
     ) -> xr.Dataset:
         """States `(sample, time, *grid)` in the documented layout, with learned coefficients."""
-        latents = self.latents
-        names = (*self.system.fields, *latents, "time", *self.system.data_grid.names)
+        latents, grid = self.latents, self.system.grid
+        axes = () if grid is None else grid.names
+        names = (*self.system.fields, *latents, "time", *axes)
         return to_dataset(
-            self.system.data_grid,
+            grid,
             times,
             {field: np.asarray(values) for field, values in states.items()},
             latents,
@@ -109,7 +114,8 @@ class Beginning:
 
     def _attributes(self, name: str) -> dict[str, str]:
         known = self.source[name].attrs if name in self.source.variables else {}
+        units = dict(self.system.units).get(name, "1")
         return {
-            "units": str(known.get("units", "1")),
+            "units": str(known.get("units", units)),
             "long_name": str(known.get("long_name", name.replace("_", " "))),
         }

@@ -171,7 +171,7 @@ def _beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning
             f"{sorted(system.fields)}. Forecast to another file."
         )
     for field in system.fields:
-        check_grid(last, field, system.data_grid)
+        check_grid(last, field, system.grid)
     dtype = last[system.fields[0]].dtype
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise InputError(

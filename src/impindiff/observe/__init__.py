@@ -1,5 +1,42 @@
-"""Comparing predictions with observations: losses and metrics."""
+"""What was measured, how far predictions are from it, and what else is held against a model."""
 
-from impindiff.observe._misfit import relative_error, squared_misfit, squared_scale
+from impindiff.observe._averages import LineAverage, VolumeAverage
+from impindiff.observe._measured import Measured, readings_shape
+from impindiff.observe._misfit import (
+    misfit_residuals,
+    relative_error,
+    squared_misfit,
+    squared_scale,
+)
+from impindiff.observe._operator import AbstractObservation, AbstractOperator
+from impindiff.observe._penalties import (
+    AbstractPenalty,
+    DivergenceFree,
+    Smoothness,
+    TotalVariation,
+    WeightDecay,
+)
+from impindiff.observe._readings import measure
+from impindiff.observe._sensors import Cells, CellValues, Sensors
 
-__all__ = ["relative_error", "squared_misfit", "squared_scale"]
+__all__ = [
+    "AbstractObservation",
+    "AbstractOperator",
+    "AbstractPenalty",
+    "CellValues",
+    "Cells",
+    "DivergenceFree",
+    "LineAverage",
+    "Measured",
+    "Sensors",
+    "Smoothness",
+    "TotalVariation",
+    "VolumeAverage",
+    "WeightDecay",
+    "measure",
+    "misfit_residuals",
+    "readings_shape",
+    "relative_error",
+    "squared_misfit",
+    "squared_scale",
+]

@@ -12,22 +12,53 @@ from impindiff._types import Scalar, State
 
 
 def squared_misfit(
-    predicted: State, observed: State, scale: dict[str, Scalar] | None = None
+    predicted: State,
+    observed: State,
+    scale: dict[str, Scalar] | None = None,
+    deviations: State | None = None,
 ) -> Scalar:
-    r"""Relative squared misfit, averaged over fields.
+    r"""How far predictions are from observations: one number, zero where they agree.
 
-    $\frac1F \sum_f \sum_o (p_o - d_o)^2 / \sum_o d_o^2$ over the observed entries $o$ of each
-    field $f$; a field observed as zero everywhere is not scaled.
+    Where the noise is not known it is relative, $\frac1F \sum_f \sum_o (p_o - d_o)^2 / \sum_o
+    d_o^2$ over the observed entries $o$ of each of $F$ fields or instruments $f$; one observed as
+    zero everywhere is not scaled. Where it is known, $\frac1N \sum_f \sum_o (p_o - d_o)^2 /
+    \sigma_o^2$ over all $N$ observed entries: $\chi^2$ per datum, near 1 for a fit as good as the
+    noise lets it be.
 
     Args:
         predicted: for each field an array; may hold fields that are not observed.
         observed: arrays of the same shapes, NaN where not observed.
         scale: `squared_scale` of all observations, where these are a part of them: the misfits of
             the parts then add up to that of all.
+        deviations: $\sigma$, for all of the observed or for none: arrays that broadcast to theirs.
 
     Raises: InputError where no field is observed, or one is not predicted in its observations'
         shape.
     """
+    errors = _errors(predicted, observed, deviations)
+    scale = squared_scale(observed, deviations) if scale is None else scale
+    total = jnp.zeros((), jnp.result_type(*observed.values()))
+    for field, error in errors.items():
+        total += jnp.sum(error**2) / scale[field]
+    return total / len(observed)
+
+
+def misfit_residuals(
+    predicted: State,
+    observed: State,
+    scale: dict[str, Scalar],
+    deviations: State | None = None,
+) -> Float[Array, " entries"]:
+    """The vector whose squares add up to `squared_misfit`, zero where nothing was observed."""
+    errors = _errors(predicted, observed, deviations)
+    scaled = [
+        (error / jnp.sqrt(scale[field] * len(observed))).ravel() for field, error in errors.items()
+    ]
+    return jnp.concatenate(scaled)
+
+
+def _errors(predicted: State, observed: State, deviations: State | None) -> State:
+    """Predictions less observations, in units of the noise where that is known."""
     if not observed:
         raise InputError("there is no observed field to compare predictions with.")
     for field, data in observed.items():
@@ -37,20 +68,27 @@ def squared_misfit(
                 f"the observations of {field!r} have shape {data.shape}, the predictions {found}: "
                 "observe what is predicted, in the same shape."
             )
-    total = jnp.zeros((), jnp.result_type(*observed.values()))
+    errors = {}
     for field, data in observed.items():
         seen = ~jnp.isnan(data)
         known = jnp.where(seen, data, 0)
         # The difference is masked before it is squared: the gradient of a masked NaN would be NaN.
         error = jnp.where(seen, predicted[field] - known, 0)
-        total += (
-            jnp.sum(error**2) / (squared_scale({field: data}) if scale is None else scale)[field]
-        )
-    return total / len(observed)
+        errors[field] = error / deviations[field] if deviations else error
+    return errors
 
 
-def squared_scale(observed: State) -> dict[str, Scalar]:
-    r"""$\sum_o d_o^2$ over the observed entries of each field, or 1 where that is zero."""
+def squared_scale(observed: State, deviations: State | None = None) -> dict[str, Scalar]:
+    r"""What squared errors of each field are divided by, before the mean over fields.
+
+    $\sum_o d_o^2$ over the observed entries, or 1 where that is zero; with known noise the number
+    of observed entries of all fields over that of fields, which makes the mean one over entries.
+    """
+    if deviations:
+        count = sum(jnp.sum(~jnp.isnan(data)) for data in observed.values())
+        dtype = jnp.result_type(*observed.values())
+        share = jnp.asarray(jnp.maximum(count, 1), dtype) / len(observed)
+        return dict.fromkeys(observed, share)
 
     def scale(data: Array) -> Scalar:
         total = jnp.sum(jnp.where(jnp.isnan(data), 0, data) ** 2)

@@ -31,13 +31,13 @@ from impindiff.implicit import (
 from impindiff.integrate import SDIRK2, AbstractStepper, Theta
 from impindiff.latent import is_latent, latents_of, learned
 from impindiff.observe import squared_misfit
-from impindiff.rollout import TimeGrid, simulate
+from impindiff.rollout import KeepAll
 from impindiff.runs._example import made_up_problem
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import RunPlan, cast, precision
 from impindiff.runs._trained import trained_system
 from impindiff.systems import System
-from impindiff.train import Observations
+from impindiff.train import Observations, Part, make_objective, whole
 
 _TIGHT = {"rtol": 1e-12, "adjoint_rtol": 1e-12, "max_steps": 5000, "adjoint_max_steps": 5000}
 # The unrolled gradient keeps about this many vectors an iteration, the memory of Anderson's among
@@ -126,10 +126,10 @@ def certify(
         system = cast(trained_system(folder), jnp.dtype(jnp.float64))
     stepper = build_stepper(tight, system)
     point = _parts(system, observations)
-    time_grid = TimeGrid.build(observations.start, np.array(observations.times), config.time.dt)
+    time_grid = observations.time_grid(config.time.dt)
 
     def loss_by(stepper: AbstractStepper) -> Callable[..., tuple[jax.Array, Any]]:
-        return _make_loss(system, observations, time_grid, stepper)
+        return _make_loss(system, observations, config.time.dt, stepper)
 
     loss = loss_by(stepper)
     probe = AdjointOutcome.probe(jnp.float64)
@@ -163,11 +163,16 @@ def _parts(system: System, observations: Observations) -> dict[str, PyTree]:
         ", ".join(latent.names): eqx.filter(latent, learned(latent))
         for latent in latents_of(system)
     }
-    return parts | {f"initial {field}": u[0] for field, u in observations.initial.items()}
+    begun = {f: u[0] for f, u in observations.initial.items() if f not in system.initial}
+    return parts | {f"initial {field}": u for field, u in begun.items()}
 
 
-def _make_loss(system, observations, time_grid, stepper):
-    observed = {field: u[0] for field, u in observations.observed.items()}
+def _make_loss(system, observations, dt, stepper):
+    one = {
+        name: {key: u[:1] for key, u in getattr(observations, name).items()}
+        for name in ("initial", "observed", "deviations")
+    }
+    first = whole(replace(observations, **one), dt)
     # Apart from the learned arrays nothing of the system depends on the point.
     dynamic, static = eqx.partition(system, eqx.is_array)
 
@@ -175,10 +180,18 @@ def _make_loss(system, observations, time_grid, stepper):
         dtype = jax.tree.leaves(point)[0].dtype
         here = jax.tree.map(lambda leaf: _to(leaf, dtype), eqx.combine(dynamic, static))
         here = jax.tree.map(lambda node: _with_learned(node, point), here, is_leaf=is_latent)
-        initial = {field: point[f"initial {field}"] for field in observed}
-        trajectory = simulate(here, initial, time_grid, stepper, probe=probe)
-        data = {field: _to(u, dtype) for field, u in observed.items()}
-        return squared_misfit(trajectory.states, data), trajectory
+        batch = jax.tree.map(lambda leaf: _to(leaf, dtype), first)
+        begun = {f: point.get(f"initial {f}", u[0])[None] for f, u in batch.initial.items()}
+        batch = replace(batch, initial=begun)
+        objective = make_objective(here, batch, stepper)
+        part = Part(batch.initial, batch.observed, batch.deviations)
+        trajectory = objective.trajectories(here.prepare(dtype), probe[None], part, KeepAll())
+        predicted = objective.predicted(trajectory.states)
+        value = squared_misfit(predicted, batch.observed, objective.scale, batch.deviations)
+        if batch.penalties:
+            arrays = eqx.filter(here, learned(here))
+            value = value + jnp.sum(objective.penalty_residuals(arrays) ** 2)
+        return value, trajectory
 
     return loss
 

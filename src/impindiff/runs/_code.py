@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from impindiff._errors import InputError
-from impindiff.config import Config, build_grid, build_system
+from impindiff.config import Config, build_system, known_grid
 from impindiff.runs._folder import RunFolder
 
 Hashes = dict[str, str]
@@ -39,7 +39,7 @@ def check_complete(config: Config) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         try:
-            build_system(config.beside(Path(scratch)), build_grid(config))
+            build_system(config.beside(Path(scratch)), known_grid(config))
         except InputError as error:
             raise InputError(
                 f"a run keeps {', '.join(config.code.files)}, and with these alone: {error} Name "

@@ -1,6 +1,6 @@
 """Config and data put together and checked, before anything is computed or written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from impindiff._errors import InputError
 from impindiff.config import (
     Config,
     build_grid,
+    build_observations,
+    build_penalties,
     build_stages,
     build_stepper,
     build_system,
@@ -24,7 +26,7 @@ from impindiff.data import (
     check_dataset,
     check_grid,
     grid_of,
-    initial_fields,
+    initial_state,
     open_dataset,
     select_samples,
     select_times,
@@ -86,40 +88,50 @@ class RunPlan:
         dataset = open_dataset(data_file)
         fields = config.data.fields
         check_dataset(dataset, fields=fields)
-        grid = grid_of(dataset, fields[0])
         if config.grid is not None:
+            grid = build_grid(config)
             with _about("grid"):
-                check_grid(dataset, fields[0], build_grid(config))
+                check_grid(dataset, fields[0], grid)
+        else:
+            grid = grid_of(dataset, fields[0]) if dataset[fields[0]].ndim > 2 else None
         inside = data_file.is_relative_to(folder)
         place = data_file.relative_to(folder) if inside else data_file
         data = config.data.model_copy(update={"file": str(place)})
-        config = config.model_copy(update={"grid": describe_grid(grid), "data": data})
+        config = config.model_copy(update={"data": data})
         system = cast(build_system(config, grid), dtype)
         with _about("system"):
-            check_grid(dataset, fields[0], system.data_grid)
+            check_grid(dataset, fields[0], system.grid)
+        axes = None if system.grid is None else describe_grid(system.grid)
+        config = config.model_copy(update={"grid": axes})
         stepper = build_stepper(config, system)
         check_dataset(dataset, fields=fields, latents=tuple(system.latents()))
+        begun = [field for field in fields if field not in system.initial]
         with _about("data.train_samples"):
             train_samples = select_samples(dataset, data.train_samples)
         with _about("data.train_times"):
             select_times(dataset, data.train_times)
         with _about("data.test_samples"):
             test_samples = select_samples(dataset, data.test_samples)
-            initial_state(dataset, fields, test_samples)
+            initial_state(dataset, system.grid, begun, test_samples)
         validation_samples = test_samples
         if (stopping := config.training.early_stopping) is not None:
             with _about("training.early_stopping.samples"):
                 validation_samples = select_samples(dataset, stopping.samples)
-                initial_state(dataset, fields, validation_samples)
+                initial_state(dataset, system.grid, begun, validation_samples)
                 _check_apart(validation_samples, train_samples, test_samples)
         forecast_times = _times_up_to(times_of(dataset), config.time.until)
         stages = build_stages(config, system)
         for dt in (config.time.dt, *(stage.dt for stage in stages if stage.dt is not None)):
             TimeGrid.build(float(forecast_times[0]), forecast_times, dt)
-        observations = Observations.from_dataset(
-            dataset, system.data_grid, fields, train_samples, data.train_times, dtype
+        observations = Observations.of(
+            system,
+            dataset,
+            train_samples,
+            data.train_times,
+            dtype,
+            build_observations(config, system),
+            build_penalties(config, system),
         )
-        system.check({f: u[0] for f, u in observations.initial.items()}, observations.start)
         return cls(
             config=config,
             data_file=data_file,
@@ -177,13 +189,6 @@ def _times_up_to(clock: np.ndarray, until: float) -> np.ndarray:
     slack = 1e-6 * (until - clock[0])
     times = clock[clock <= until + slack]
     return times if until - times[-1] <= slack else np.append(times, until)
-
-
-def initial_state(
-    dataset: xr.Dataset, fields: Sequence[str], samples: Sequence[int]
-) -> dict[str, np.ndarray]:
-    """All fields at the first time of the data, each known in every cell."""
-    return {field: initial_fields(dataset, field, samples) for field in fields}
 
 
 def _check_apart(validation: list[int], train: list[int], test: list[int]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import build_grid, build_stepper, build_system
+from impindiff.config import build_stepper, build_system, known_grid
 from impindiff.data import (
     Start,
     check_dataset,
@@ -47,7 +47,7 @@ def trained_system(folder: RunFolder) -> System:
     config = folder.config()
     use_precision(config)
     check_kept(folder)
-    system = cast(build_system(config, build_grid(config)), precision(config))
+    system = cast(build_system(config, known_grid(config)), precision(config))
     template, frozen = eqx.partition(system, learned(system))
     return eqx.combine(folder.checkpoints.restore_learned(template), frozen)
 

@@ -18,7 +18,14 @@ from impindiff.systems import System
 @final
 @dataclass(frozen=True)
 class Validator:
-    """Mean relative L1 error [%] of a forecast at one time, over samples and observed fields."""
+    """Mean relative L1 error [%] of a forecast at one time, over samples and observed fields.
+
+    Attributes:
+        initial: the fields as the data begin; what the system itself says of them goes before.
+        truth: at the end.
+        time_grid: the steps.
+        stepper: advances one.
+    """
 
     initial: State
     truth: Mapping[str, np.ndarray]
@@ -47,7 +54,7 @@ class Validator:
         Returns: None where that is never after the first time.
         """
         seen = {
-            field: ~np.isnan(values).all(axis=tuple(range(2, values.ndim)))
+            field: np.asarray(~np.isnan(values).all(axis=tuple(range(2, values.ndim))))
             for field, values in truth.items()
         }
         observed = [field for field, there in seen.items() if there[:, 1:].any()]
@@ -64,7 +71,12 @@ class Validator:
 
     def __call__(self, system: System) -> float:
         """The error of a system's forecast."""
-        states = carry_forward(system, self.initial, self.stepper, self.time_grid)
+        initial = dict(self.initial)
+        if system.initial:
+            like = next(iter(self.initial.values()))
+            begins = system.start(float(self.time_grid.starts[0]), like.dtype)
+            initial |= {field: jnp.stack([value] * len(like)) for field, value in begins.items()}
+        states = carry_forward(system, initial, self.stepper, self.time_grid)
         errors = [
             relative_error(np.asarray(states[field])[:, -1], known, 1, known.ndim - 1).mean()
             for field, known in self.truth.items()

@@ -63,6 +63,40 @@ def check_functions(
     varying_names(tuple(equations), coefficients)
 
 
+def check_initial(
+    grid: Grid | None,
+    fields: tuple[str, ...],
+    initial: Mapping[str, Any],
+    coefficients: Mapping[str, Any],
+) -> None:
+    """Initial values are of fields, and do not depend on any.
+
+    Raises: InputError.
+    """
+    if strange := sorted(set(initial) - set(fields)):
+        raise InputError(
+            f"initial names {', '.join(strange)}, of which the system has no equation: its fields "
+            f"are {', '.join(fields)}."
+        )
+    steady = tuple(set(coefficients) - varying_names(fields, coefficients))
+    known = {"axes": () if grid is None else grid.names, "steady coefficients": steady}
+    for field, part in initial.items():
+        check_arguments(part, f"the initial values of {field!r}", known)
+
+
+def check_units(fields: tuple[str, ...], parts: PyTree, units: Mapping[str, str]) -> None:
+    """Units are of fields and of what is learned.
+
+    Raises: InputError.
+    """
+    latents = [name for latent in latents_of(parts) for name in latent.names]
+    if strange := sorted(set(units) - {*fields, *latents}):
+        raise InputError(
+            f"units names {', '.join(strange)}, which the system does not have: its fields are "
+            f"{', '.join(fields)}; learned are {', '.join(latents) or 'none'}."
+        )
+
+
 def check_learned_names(tree: PyTree) -> None:
     """Every learned coefficient must have a name of its own.
 

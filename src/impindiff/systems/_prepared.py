@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar
+from impindiff._types import Scalar, State
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
 from impindiff.systems._boundaries import Ends, evaluate_boundaries
@@ -28,6 +28,7 @@ class PreparedSystem(eqx.Module):
         boundaries: their conditions, the same.
         assembled: the right-hand side at all times, where it is one.
         storage: capacities, and functions that are still to be evaluated.
+        initial: values of fields that do not begin as data say.
         functions: the fields whose storage is a function of the state.
         algebraic: the fields without storage.
         scales: typical magnitudes, by field.
@@ -40,6 +41,7 @@ class PreparedSystem(eqx.Module):
     boundaries: dict[str, Ends]
     assembled: RightHandSide | Balance | None
     storage: dict[str, Any]
+    initial: dict[str, Any]
     functions: tuple[str, ...] = eqx.field(static=True)
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
@@ -72,6 +74,25 @@ class PreparedSystem(eqx.Module):
         if dtype != self.dtype:
             raise InputError(f"the system was prepared in {self.dtype}, but is used in {dtype}.")
         return self
+
+    def start(self, time: Scalar) -> State:
+        """The initial values that the system itself gives: of one field for each of its cells.
+
+        Raises: InputError for values of another shape.
+        """
+        scope = cast(self.scope.at(time), self.dtype)
+        shape = () if scope.grid is None else scope.grid.shape
+        values = {name: jnp.asarray(v) for name, v in scope.evaluate(self.initial).items()}
+        for field, value in values.items():
+            if value.shape not in ((), shape):
+                raise InputError(
+                    f"the initial values of {field!r} have the shape {value.shape}: they must be "
+                    f"one number, or of the grid's shape {shape}."
+                )
+        return {
+            field: jnp.broadcast_to(value, shape).astype(self.dtype)
+            for field, value in values.items()
+        }
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`."""

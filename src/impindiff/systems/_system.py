@@ -7,7 +7,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import as_closures, coefficients_of, depends_on
 from impindiff.grid import Grid
@@ -20,7 +19,13 @@ from impindiff.systems._boundaries import (
     check_boundaries,
     evaluate_boundaries,
 )
-from impindiff.systems._checks import check_equations, check_functions, check_learned_names
+from impindiff.systems._checks import (
+    check_equations,
+    check_functions,
+    check_initial,
+    check_learned_names,
+    check_units,
+)
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._scope import Scope, check_finite, check_names, varying_names
 from impindiff.systems._state_tendency import Equations
@@ -46,13 +51,17 @@ class System(eqx.Module):
         storage: $q$ of fields that store something other than themselves: a function of the state,
             `{"gas": lambda porosity, gas: porosity * gas}`; a capacity $c$ that does not depend on
             it, for $q = c\,u$; or 0 for an algebraic field, whose terms always add up to zero.
+        initial: of fields whose initial values no data hold, a coefficient that does not depend on
+            the state: known, such as `{"c": 0.0}`, or learned. The same for all samples.
+        units: of fields and latents, `{"c": "mol/m3"}`: compared with those of the data, and
+            written to forecasts.
         scales: typical magnitudes of fields that differ by orders of magnitude, for the norms by
             which solvers measure: `{"gas": 0.04, "temperature": 1e3}`.
 
     One PyTree, its learned coefficients included.
     Raises: InputError for no field, an entry that is not a term, a boundary condition that is
         missing or superfluous, a function of something that the system does not have, two things of
-        one name, or a storage or scale of what is no field.
+        one name, or a storage, scale, initial value or unit of what is no field.
     """
 
     grid: Grid | None
@@ -60,8 +69,10 @@ class System(eqx.Module):
     boundaries: dict[str, Ends]
     coefficients: dict[str, Any]
     storage: dict[str, Any]
+    initial: dict[str, Any]
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
+    units: tuple[tuple[str, str], ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -71,7 +82,9 @@ class System(eqx.Module):
         *,
         coefficients: Mapping[str, Any] | None = None,
         storage: Mapping[str, Any] | None = None,
+        initial: Mapping[str, Any] | None = None,
         scales: Mapping[str, float] | None = None,
+        units: Mapping[str, str] | None = None,
     ) -> None:
         check_equations(grid, equations)
         storage, scales = storage or {}, scales or {}
@@ -90,27 +103,24 @@ class System(eqx.Module):
         self.storage = as_closures(
             {field: part for field, part in storage.items() if field not in self.algebraic}
         )
+        self.initial = as_closures(dict(initial or {}))
+        self.units = tuple((units or {}).items())
         self.scales = tuple((field, float(scale)) for field, scale in scales.items())
         check_names(grid, self.fields, self.coefficients)
         check_functions(grid, self.equations, self.boundaries, self.coefficients, self.storage)
-        check_learned_names((self.equations, self.boundaries, self.coefficients, self.storage))
+        check_initial(grid, self.fields, self.initial, self.coefficients)
+        check_learned_names(self._parts)
+        check_units(self.fields, self._parts, dict(self.units))
+
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        """All that may hold a coefficient."""
+        return self.equations, self.boundaries, self.coefficients, self.storage, self.initial
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields."""
         return tuple(self.equations)
-
-    @property
-    def data_grid(self) -> Grid:
-        """The grid, for what works with data that lie on one.
-
-        Raises: InputError for a system without.
-        """
-        if self.grid is None:
-            raise InputError(
-                "the system has no grid, on which data would lie: advance it by `simulate`."
-            )
-        return self.grid
 
     def check(self, state: State, time: Scalar | float = 0.0) -> None:
         """Evaluate every function at a state, and say which of them is not finite there.
@@ -131,7 +141,7 @@ class System(eqx.Module):
         Latents, and the system's coefficients that are made from them. A learned closure has values
         only at a state: see `tabulate`.
         """
-        parts = (self.equations, self.coefficients, self.storage)
+        parts = (self.equations, self.coefficients, self.storage, self.initial)
         values = latent_values(parts, self.grid, time)
         if self.grid is not None:
             values |= boundary_latents(self.boundaries, self.grid, time)
@@ -144,10 +154,14 @@ class System(eqx.Module):
                 values[name] = jnp.broadcast_to(value, jnp.broadcast_shapes(shape, value.shape))
         return values
 
+    def start(self, time: Scalar | float, dtype: jnp.dtype) -> State:
+        """The initial values that the system itself gives, see `PreparedSystem.start`."""
+        return self.prepare(dtype).start(jnp.asarray(time, dtype))
+
     def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
         """Evaluate what is steady; assemble it, if that is everything."""
         scope = Scope(self.grid, self.coefficients, dtype).at(None)
-        equations, storage = scope.evaluate((self.equations, self.storage))
+        equations, storage, initial = scope.evaluate((self.equations, self.storage, self.initial))
         boundaries = evaluate_boundaries(scope, self.boundaries)
         varying = varying_names(self.fields, self.coefficients)
         functions = tuple(f for f, part in storage.items() if depends_on(part, varying))
@@ -157,6 +171,7 @@ class System(eqx.Module):
             boundaries,
             None,
             storage,
+            initial,
             functions,
             self.algebraic,
             self.scales,

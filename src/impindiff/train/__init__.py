@@ -9,12 +9,14 @@ from impindiff.train._early_stopping import EarlyStopping
 from impindiff.train._ensemble import EnsembleRecord, fit_ensemble
 from impindiff.train._fit import fit
 from impindiff.train._lbfgs import LBFGS
+from impindiff.train._levenberg_marquardt import LevenbergMarquardt
 from impindiff.train._loop import Trainer
 from impindiff.train._memory_plan import Work, gradient_bytes
 from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
 from impindiff.train._optax import Optax
 from impindiff.train._optimisers import AbstractOptimiser
+from impindiff.train._parts import Part
 from impindiff.train._plan import MemoryPlan, PolicyPlan, plan, plan_memory
 from impindiff.train._record import EpochRecord, Watcher
 from impindiff.train._rescue import Rescue, SolveFailure
@@ -32,9 +34,11 @@ __all__ = [
     "EnsembleRecord",
     "EpochRecord",
     "Evaluation",
+    "LevenbergMarquardt",
     "MemoryPlan",
     "Observations",
     "Optax",
+    "Part",
     "PolicyPlan",
     "Progress",
     "ProgressiveTolerance",

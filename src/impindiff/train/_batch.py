@@ -10,8 +10,10 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from impindiff._errors import InputError
 from impindiff._types import State
+from impindiff.observe import AbstractOperator, AbstractPenalty
 from impindiff.rollout import TimeGrid
 from impindiff.train._observations import Observations
+from impindiff.train._windows import later_starts, window_grids
 
 
 @final
@@ -20,13 +22,19 @@ class Batch(eqx.Module):
 
     Attributes:
         initial: for each field an array `(sample, *grid)`.
-        observed: for each field an array `(sample, time, *grid)`, NaN where not observed.
+        observed: see `Observations.observed`.
         time_grid: steps through the observed times.
+        operators: see `Observations.operators`.
+        deviations: see `Observations.deviations`.
+        penalties: see `Observations.penalties`.
     """
 
     initial: State
     observed: State
     time_grid: TimeGrid
+    operators: dict[str, AbstractOperator] = eqx.field(default_factory=dict)
+    deviations: State = eqx.field(default_factory=dict)
+    penalties: tuple[AbstractPenalty, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -84,7 +92,8 @@ class Batches(eqx.Module):
     """Training data, divided.
 
     Attributes:
-        states: for each field an array `(sample, time, *grid)` with the initial time in front.
+        starts: for each field an array `(sample, window, *grid)`: where the windows begin.
+        observations: what was observed, at all times.
         time_grids: of every window, along a leading axis of each array; as many steps in each.
         num_windows: how many there are.
         num_samples: in all.
@@ -92,7 +101,8 @@ class Batches(eqx.Module):
         window: observed times in each.
     """
 
-    states: State
+    starts: State
+    observations: Observations
     time_grids: TimeGrid
     num_windows: int = eqx.field(static=True)
     num_samples: int = eqx.field(static=True)
@@ -126,14 +136,15 @@ class Batches(eqx.Module):
                     f"batches with {name} = {count} of {most} {of}: give at most {most}."
                 )
         num_windows = num_times - window + 1
-        _check_starts(observations, num_windows)
-        states = {
-            field: jnp.concatenate([observations.initial[field][:, None], observed], axis=1)
-            for field, observed in observations.observed.items()
+        starts = {
+            field: jnp.concatenate(
+                [initial[:, None], later_starts(observations, field, num_windows)], axis=1
+            )
+            for field, initial in observations.initial.items()
         }
-        grids = [grid.halved(halvings) for grid in _time_grids(observations, dt, window)]
+        grids = [grid.halved(halvings) for grid in window_grids(observations, dt, window)]
         stacked = jax.tree.map(lambda *parts: np.stack(parts), *grids)
-        return cls(states, stacked, num_windows, num_samples, batch_samples, window)
+        return cls(starts, observations, stacked, num_windows, num_samples, batch_samples, window)
 
     def order(self, key: tuple[int, ...]) -> Order:
         """The batches of an epoch: every sample in every window once, in random order.
@@ -185,15 +196,23 @@ class Batches(eqx.Module):
     def take(self, window: Any, samples: Any) -> Batch:
         """One batch; both arguments may be traced."""
 
-        def chosen(states: Array) -> tuple[Array, Array]:
-            some = jnp.asarray(states)[samples]
-            first = jax.lax.dynamic_index_in_dim(some, window, 1, keepdims=False)
-            return first, jax.lax.dynamic_slice_in_dim(some, window + 1, self.window, 1)
+        def start(starts: Array) -> Array:
+            some = jnp.asarray(starts)[samples]
+            return jax.lax.dynamic_index_in_dim(some, window, 1, keepdims=False)
 
-        pairs = {field: chosen(states) for field, states in self.states.items()}
-        initial, observed = ({field: pair[i] for field, pair in pairs.items()} for i in range(2))
-        time_grids = jax.tree.map(jnp.asarray, self.time_grids)
-        return Batch(initial, observed, _of(window, time_grids))
+        def later(values: Array) -> Array:
+            some = jnp.asarray(values)[samples]
+            return jax.lax.dynamic_slice_in_dim(some, window, self.window, 1)
+
+        whole = self.observations
+        return Batch(
+            jax.tree.map(start, self.starts),
+            jax.tree.map(later, whole.observed),
+            _of(window, jax.tree.map(jnp.asarray, self.time_grids)),
+            whole.operators,
+            jax.tree.map(later, whole.deviations),
+            whole.penalties,
+        )
 
 
 def _of(window: Any, time_grids: TimeGrid) -> TimeGrid:
@@ -211,32 +230,11 @@ def divided(
 
 def whole(observations: Observations, dt: float, halvings: tuple[int, ...] = ()) -> Batch:
     """All samples at all times, by steps of at most `dt`, some of them halved."""
-    time_grid = observations.time_grid(dt).halved(halvings)
-    return Batch(observations.initial, observations.observed, time_grid)
-
-
-def _time_grids(observations: Observations, dt: float, window: int) -> list[TimeGrid]:
-    if window == len(observations.times):
-        return [observations.time_grid(dt)]
-    clock = (observations.start, *observations.times)
-    # As many steps in each: programs have shapes.
-    most = max(
-        TimeGrid.build(start, end, dt).num_steps
-        for start, end in zip(clock, clock[1:], strict=False)
+    return Batch(
+        observations.initial,
+        observations.observed,
+        observations.time_grid(dt).halved(halvings),
+        observations.operators,
+        observations.deviations,
+        observations.penalties,
     )
-    return [
-        TimeGrid.even(clock[first], np.array(clock[first + 1 : first + 1 + window]), most)
-        for first in range(len(clock) - window)
-    ]
-
-
-def _check_starts(observations: Observations, num_windows: int) -> None:
-    for field, observed in observations.observed.items():
-        starts = np.isnan(np.asarray(observed[:, : num_windows - 1]))
-        if starts.any():
-            sample, time = np.argwhere(starts)[0][:2]
-            raise InputError(
-                f"a window would begin at t = {observations.times[time]:g}, but there {field!r} of "
-                f"training sample {sample} was not observed in every cell. Leave the window out, "
-                "so that all times are predicted from the initial state."
-            )

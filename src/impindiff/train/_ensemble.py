@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from impindiff._errors import InputError, NumericsError
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.latent import learned as learned_mask
+from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import Ensemble, System
 from impindiff.train._adam import Adam
@@ -58,8 +59,10 @@ def fit_ensemble(
     *,
     seeds: Iterable[int],
     samples: str | Sequence[int],
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray | None = None,
     dt: float,
+    observe: Sequence[AbstractObservation] | None = None,
+    regularise: Sequence[AbstractPenalty] = (),
     stages: Sequence[AbstractOptimiser] = (Adam(100, learning_rate=4e-3), LBFGS(200)),
     stepper: AbstractStepper | None = None,
     watch: Callable[[EnsembleRecord], None] | None = None,
@@ -82,8 +85,10 @@ def fit_ensemble(
         dataset: the data, see `fit`.
         seeds: of the members, one for each.
         samples: which samples.
-        times: times of the snapshots to fit.
+        times: times of the observations to fit; by default all after the first.
         dt: longest time step.
+        observe: what was measured and how, see `fit`.
+        regularise: penalties on learned coefficients.
         stages: optimisers, one after the other.
         stepper: advances one step; Crank-Nicolson by default.
         watch: called with every epoch's record.
@@ -106,9 +111,8 @@ def fit_ensemble(
     if together < 1:
         raise InputError(f"members_at_once is {members_at_once}: it must be at least 1.")
     learned, known = _stacked(make_system, seeds)
-    observations = Observations.from_dataset(
-        dataset, known.grid, known.fields, samples, times, dtype
-    )
+    first = eqx.combine(jax.tree.map(lambda a: a[0], learned), known)
+    observations = Observations.of(first, dataset, samples, times, dtype, observe, regularise)
     if isinstance(memory, MemoryBudget):
         memory = MemoryBudget(memory.num_bytes // together)
     ready_stages = ready(

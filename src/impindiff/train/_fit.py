@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 
 from impindiff.integrate import AbstractStepper, CrankNicolson
+from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._adam import Adam
@@ -26,8 +28,10 @@ def fit(
     dataset: xr.Dataset,
     *,
     samples: str | Sequence[int],
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray | None = None,
     dt: float,
+    observe: Sequence[AbstractObservation] | None = None,
+    regularise: Sequence[AbstractPenalty] = (),
     stages: Sequence[AbstractOptimiser] = (Adam(100, learning_rate=4e-3), LBFGS(200)),
     stepper: AbstractStepper | None = None,
     watch: Watcher | None = None,
@@ -43,14 +47,18 @@ def fit(
     early_stopping: EarlyStopping | None = None,
     seed: int = 0,
 ) -> System:
-    """Train the latents of a system on snapshots.
+    """Train the latents of a system on what was observed.
 
     Args:
         system: the equations, with latents where coefficients are unknown.
         dataset: the data, in the documented layout; initial fields are those at its first time.
         samples: which samples, such as "0:5".
-        times: times of the snapshots to fit.
+        times: times of the observations to fit; by default all after the first.
         dt: longest time step.
+        observe: what was measured and how; by default each field, cell by cell, as far as it was
+            observed. A field that no observation is of is hidden: it takes part, from its initial
+            values on.
+        regularise: penalties on learned coefficients, added to the misfit.
         stages: optimisers, one after the other.
         stepper: advances one step; Crank-Nicolson by default.
         watch: called with every epoch's record.
@@ -71,10 +79,7 @@ def fit(
     Raises: InputError for data that do not fit the system, or a memory budget that is too small;
         NumericsError if a solve, the loss or the gradient fails.
     """
-    observations = Observations.from_dataset(
-        dataset, system.data_grid, system.fields, samples, times, dtype
-    )
-    system.check({f: u[0] for f, u in observations.initial.items()}, observations.start)
+    observations = Observations.of(system, dataset, samples, times, dtype, observe, regularise)
     trainer = Trainer(
         system,
         observations,

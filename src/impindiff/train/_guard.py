@@ -5,14 +5,19 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from impindiff._errors import NumericsError
+from impindiff._errors import InputError, NumericsError
 from impindiff.implicit import AdjointOutcome
+from impindiff.latent import latents_of
 from impindiff.rollout import TimeGrid, Trajectory
+from impindiff.train._objective import Evaluation
 from impindiff.train._optimisers import Epoch
 
 
 def check_epoch(epoch: Epoch, number: int, time_grids: Sequence[TimeGrid]) -> None:
     """Raise NumericsError if a solve, the loss or the gradient of an epoch failed.
+
+    Raises: InputError too, after the first epoch, for a coefficient that nothing observed depends
+        on.
 
     Args:
         epoch: on the host.
@@ -43,3 +48,20 @@ def check_epoch(epoch: Epoch, number: int, time_grids: Sequence[TimeGrid]) -> No
             f"epoch {number}, last of {time_grids[-1].num_steps} time steps: the {what} is not "
             f"finite (loss {float(evaluation.loss):g}). Lower the learning rate."
         )
+    if number == 1:
+        _check_constrained(evaluation)
+
+
+def _check_constrained(evaluation: Evaluation) -> None:
+    """Refuse a coefficient that the loss does not feel at all; a perfect fit feels none."""
+    if not evaluation.loss > 0:
+        return
+    for latent in latents_of(evaluation.gradient):
+        leaves = jax.tree.leaves(latent)
+        if leaves and not any(np.any(leaf) for leaf in leaves):
+            raise InputError(
+                f"the data do not constrain {', '.join(map(repr, latent.names))}: the gradient by "
+                "it is exactly zero. Observe a field that depends on it, at a time and a place "
+                "where it can be seen; start it elsewhere, if it is at a bound; or give it as "
+                "known."
+            )

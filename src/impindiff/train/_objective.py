@@ -1,21 +1,30 @@
-"""The training loss as a function of the learned arrays, with what its solves did."""
+r"""The training loss as a function of the learned arrays, with what its solves did.
+
+The loss is a sum of squares: the misfit of what was observed, and penalties on the learned
+coefficients. Optimisers that need no more than a gradient get it by reverse mode; a least-squares
+method also gets the residuals' derivative, by forward mode.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from impindiff._types import Scalar, State
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
-from impindiff.observe import squared_misfit, squared_scale
-from impindiff.rollout import KeepAll, MemoryPolicy, Preparable, Snapshots, simulate
-from impindiff.systems import System
+from impindiff.observe import misfit_residuals, squared_misfit, squared_scale
+from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, Trajectory, simulate
+from impindiff.systems import PreparedSystem, System
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
+from impindiff.train._parts import Part, in_parts, parts_of
+from impindiff.train._triangle import fold, linearised
 
 
 @final
@@ -45,6 +54,137 @@ class Evaluation(eqx.Module):
 Objective = Callable[[PyTree], Evaluation]
 
 
+@final
+class TrainingLoss(eqx.Module):
+    """The loss of a system on observations; called with the learned arrays.
+
+    Steady coefficients are evaluated, and differentiated, once, however many parts the samples are
+    taken in.
+
+    Attributes:
+        frozen: the system without its learned arrays (`None` in their place), see
+            `equinox.partition`.
+        batch: what to fit.
+        stepper: advances one step.
+        rtol: a looser tolerance than the solvers' own; theirs where None.
+        memory: which states are kept for the gradient.
+        samples_at_once: how many samples' states are held at a time, their gradients being added
+            up; all where None.
+        scale: of the whole batch, so that the losses of its parts add up to its own.
+    """
+
+    frozen: System
+    batch: Batch
+    stepper: AbstractStepper
+    rtol: Scalar | None
+    memory: MemoryPolicy
+    samples_at_once: int | None
+    scale: dict[str, Scalar]
+
+    def __call__(self, learned: PyTree) -> Evaluation:
+        """The loss and its gradient, by reverse mode."""
+        prepared, pull = eqx.filter_vjp(
+            lambda learned: eqx.combine(learned, self.frozen).prepare(self.dtype), learned
+        )
+        arrays, rest = eqx.partition(prepared, eqx.is_inexact_array)
+
+        def loss(arrays, probe, part: Part):
+            trajectory = self.trajectories(eqx.combine(arrays, rest), probe, part, self.memory)
+            predicted = self.predicted(trajectory.states)
+            misfit = squared_misfit(predicted, part.observed, self.scale, part.deviations)
+            return misfit, trajectory.outcome
+
+        def of_part(part: Part):
+            probe = jnp.tile(AdjointOutcome.probe(), (part.num_samples, 1))
+            value_and_grad = jax.value_and_grad(
+                lambda arrays, probe: loss(arrays, probe, part), argnums=(0, 1), has_aux=True
+            )
+            (value, outcome), (gradient, adjoint) = value_and_grad(arrays, probe)
+            return (value, gradient), (outcome, adjoint)
+
+        (value, gradient), (outcome, adjoint) = in_parts(of_part, self.batch, self.samples_at_once)
+        (gradient,) = pull(gradient)
+        if self.batch.penalties:
+            penalty, slope = eqx.filter_value_and_grad(
+                lambda learned: jnp.sum(self.penalty_residuals(learned) ** 2)
+            )(learned)
+            value = value + penalty.astype(value.dtype)
+            gradient = jax.tree.map(jnp.add, gradient, slope)
+        return Evaluation(value, gradient, outcome, adjoint)
+
+    def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
+        """The residuals and their derivative, by forward mode; see `impindiff.train._triangle`.
+
+        Some samples after others, as the gradient. A solve that failed leaves NaN.
+        """
+        flat, restore = ravel_pytree(learned)
+
+        def fold_part(triangle, part: Part):
+            probe = jnp.tile(AdjointOutcome.probe(), (part.num_samples, 1))
+
+            def residuals(flat):
+                prepared = eqx.combine(restore(flat), self.frozen).prepare(self.dtype)
+                states = self.trajectories(prepared, probe, part, KeepAll()).states
+                predicted = self.predicted(states)
+                return misfit_residuals(predicted, part.observed, self.scale, part.deviations)
+
+            return fold(triangle, linearised(residuals, flat)), None
+
+        empty = jnp.zeros((flat.size + 1,) * 2, self.dtype)
+        triangle, _ = jax.lax.scan(fold_part, empty, parts_of(self.batch, self.samples_at_once))
+        if self.batch.penalties:
+            rows = linearised(lambda flat: self.penalty_residuals(restore(flat)), flat)
+            triangle = fold(triangle, rows.astype(self.dtype))
+        return triangle
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The precision of the fields."""
+        return jnp.result_type(*self.batch.initial.values())
+
+    def trajectories(
+        self,
+        prepared: PreparedSystem,
+        probe: Float[Array, "samples 4"],
+        part: Part,
+        memory: MemoryPolicy,
+    ) -> Trajectory:
+        """States at the observed times, and the outcomes of all solves, of some samples."""
+        begins = prepared.start(jnp.asarray(self.batch.time_grid.starts[0], self.dtype))
+        initial = part.initial | {
+            field: jnp.broadcast_to(value, (part.num_samples, *value.shape))
+            for field, value in begins.items()
+        }
+
+        def run(initial, probe):
+            return simulate(
+                prepared,
+                initial,
+                self.batch.time_grid,
+                self.stepper,
+                probe=probe,
+                rtol=self.rtol,
+                memory=memory,
+            )
+
+        return jax.vmap(run)(initial, probe)
+
+    def predicted(self, states: State) -> State:
+        """The readings of all that was observed, by its name."""
+        operators = self.batch.operators
+        return {
+            name: jax.vmap(jax.vmap(operators[name]))(states) if name in operators else states[name]
+            for name in self.batch.observed
+        }
+
+    def penalty_residuals(self, learned: PyTree) -> Float[Array, " entries"]:
+        """The vector whose squares add up to all penalties."""
+        system = eqx.combine(learned, self.frozen)
+        latents = system.latents()
+        parts = [each.residuals(latents, learned, system.grid) for each in self.batch.penalties]
+        return jnp.concatenate(parts)
+
+
 def make_objective(
     frozen: System,
     batch: Batch,
@@ -52,105 +192,36 @@ def make_objective(
     trial: Trial = Trial(),  # noqa: B008 (it cannot change)
     memory: MemoryPolicy = KeepAll(),  # noqa: B008
     samples_at_once: int | None = None,
-) -> Objective:
-    """The loss of a system on observations.
-
-    Steady coefficients are evaluated, and differentiated, once, however many parts the samples are
-    taken in.
+) -> TrainingLoss:
+    """The loss of a system on observations, see `TrainingLoss`.
 
     Args:
-        frozen: the system without its learned arrays (`None` in their place), see
-            `equinox.partition`.
+        frozen: the system without its learned arrays.
         batch: what to fit.
         stepper: advances one step.
         trial: samples to leave out, a looser tolerance.
         memory: which states are kept for the gradient.
-        samples_at_once: how many samples' states are held at a time, their gradients being added
-            up; all where None.
+        samples_at_once: how many samples' states are held at a time.
     """
     if trial.active is not None:
         batch = _without_masked(batch, trial.active)
-    time_grid, dtype = batch.time_grid, jnp.result_type(*batch.initial.values())
     if isinstance(memory, KeepAll):
         # Only reverse mode is wanted here: then the end of a step is kept as the next one's start,
         # not a second time.
-        memory = Snapshots(time_grid.num_steps)
-    # Of the whole batch, so that the losses of its parts add up to its own.
-    scale = squared_scale(batch.observed)
-
-    def loss(prepared: Preparable, probe, initial: State, observed: State):
-        def run(initial, probe):
-            return simulate(
-                prepared, initial, time_grid, stepper, probe=probe, rtol=trial.rtol, memory=memory
-            )
-
-        trajectory = jax.vmap(run)(initial, probe)
-        return squared_misfit(trajectory.states, observed, scale), trajectory.outcome
-
-    def evaluate(learned):
-        prepared, pull = eqx.filter_vjp(
-            lambda learned: eqx.combine(learned, frozen).prepare(dtype), learned
-        )
-        arrays, rest = eqx.partition(prepared, eqx.is_inexact_array)
-
-        def of_part(part: tuple[State, State]):
-            num_samples = len(jax.tree.leaves(part)[0])
-            probe = jnp.tile(AdjointOutcome.probe(), (num_samples, 1))
-            value_and_grad = jax.value_and_grad(
-                lambda arrays, probe: loss(eqx.combine(arrays, rest), probe, *part),
-                argnums=(0, 1),
-                has_aux=True,
-            )
-            (value, outcome), (gradient, adjoint) = value_and_grad(arrays, probe)
-            return (value, gradient), (outcome, adjoint)
-
-        (value, gradient), (outcome, adjoint) = _in_parts(
-            of_part, (batch.initial, batch.observed), batch.num_samples, samples_at_once
-        )
-        (gradient,) = pull(gradient)
-        return Evaluation(value, gradient, outcome, adjoint)
-
-    return evaluate
-
-
-def _in_parts(evaluate, data: tuple[State, State], num_samples: int, at_once: int | None):
-    """Evaluate some samples after others: what is summed, and what each of them gives."""
-    if at_once is None or at_once >= num_samples:
-        return evaluate(data)
-    count = -(-num_samples // at_once)
-    # The last part is filled up with samples that are not observed.
-    fill = count * at_once - num_samples
-
-    def parted(values: Array, instead: Array | float) -> Array:
-        more = jnp.broadcast_to(jnp.asarray(instead, values.dtype), (fill, *values.shape[1:]))
-        return jnp.concatenate([values, more]).reshape(count, at_once, *values.shape[1:])
-
-    initial, observed = data
-    parts = (
-        {field: parted(u, u[0]) for field, u in initial.items()},
-        {field: parted(u, jnp.nan) for field, u in observed.items()},
-    )
-    zero = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(evaluate, jax.tree.map(lambda u: u[0], parts))[0],
-    )
-
-    def one(total, part):
-        summed, each = evaluate(part)
-        return jax.tree.map(jnp.add, total, summed), each
-
-    total, each = jax.lax.scan(one, zero, parts)
-    joined = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:num_samples], each)
-    return total, joined
+        memory = Snapshots(batch.time_grid.num_steps)
+    scale = squared_scale(batch.observed, batch.deviations)
+    return TrainingLoss(frozen, batch, stepper, trial.rtol, memory, samples_at_once, scale)
 
 
 def _without_masked(batch: Batch, active: Bool[Array, " samples"]) -> Batch:
-    """Fields of which masked samples are not observed, and begin as one that is not masked does."""
+    """Observations without those of masked samples, which begin as one that is not masked does."""
 
     def select(values: Array, otherwise: Array | float) -> Array:
         return jnp.where(active.reshape(-1, *(1,) * (values.ndim - 1)), values, otherwise)
 
     harmless = jnp.argmax(active)
-    initial = {name: select(u, u[harmless]) for name, u in batch.initial.items()}
-    observed = {name: select(u, jnp.nan) for name, u in batch.observed.items()}
-    return Batch(initial, observed, batch.time_grid)
+    return replace(
+        batch,
+        initial={name: select(u, u[harmless]) for name, u in batch.initial.items()},
+        observed={name: select(u, jnp.nan) for name, u in batch.observed.items()},
+    )

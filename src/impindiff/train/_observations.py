@@ -1,6 +1,6 @@
-"""What a model is trained on: initial fields and later snapshots, taken from a dataset."""
+"""What a model is trained on: initial fields and later observations, taken from a dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import equinox as eqx
@@ -11,33 +11,52 @@ import xarray as xr
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.data import (
-    check_dataset,
-    check_grid,
-    initial_fields,
+    check_observed,
+    check_units,
+    initial_state,
+    readings,
     select_samples,
     select_times,
-    snapshots,
     times_of,
 )
 from impindiff.grid import Grid
+from impindiff.observe import (
+    AbstractObservation,
+    AbstractOperator,
+    AbstractPenalty,
+    Cells,
+    CellValues,
+    readings_shape,
+)
 from impindiff.rollout import TimeGrid
+from impindiff.systems import System
+from impindiff.train._noise import deviations_of
 
 
 @final
 class Observations(eqx.Module):
-    """Snapshots of some samples at some times, and where those samples started.
+    """Readings of some samples at some times, and where those samples started.
 
     Attributes:
         initial: for each field an array `(sample, *grid)`.
-        observed: for each field an array `(sample, time, *grid)`, NaN where not observed.
+        observed: by the name of its variable an array `(sample, time, ...)`, NaN where not
+            observed.
         start: time of the initial fields.
-        times: times of the snapshots.
+        times: times of the observations.
+        operators: how what is observed follows from the fields; what is not named here is the field
+            of its name, cell by cell.
+        deviations: standard deviation of the noise, `(sample, time, ...)`, axes of length one in
+            place of those along which it does not vary; of all that is observed, or of nothing.
+        penalties: what of the learned coefficients is held against them, beside the observations.
     """
 
     initial: State
     observed: State
     start: float = eqx.field(static=True)
     times: tuple[float, ...] = eqx.field(static=True)
+    operators: dict[str, AbstractOperator] = eqx.field(default_factory=dict)
+    deviations: State = eqx.field(default_factory=dict)
+    penalties: tuple[AbstractPenalty, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -49,35 +68,132 @@ class Observations(eqx.Module):
         return TimeGrid.build(self.start, np.array(self.times), dt)
 
     @classmethod
+    def of(
+        cls,
+        system: System,
+        dataset: xr.Dataset,
+        samples: str | Sequence[int],
+        times: Sequence[float] | np.ndarray | None = None,
+        dtype: jnp.dtype | type = jnp.float32,
+        observe: Sequence[AbstractObservation] | None = None,
+        regularise: Sequence[AbstractPenalty] = (),
+    ) -> "Observations":
+        """What a system is fitted to, see `from_dataset`.
+
+        Raises: InputError besides for other units than the system's, and for functions in it that
+            are not finite at the start.
+        """
+        check_units(dataset, dict(system.units))
+        clock = times_of(dataset)
+        begins = system.start(float(clock[0]), jnp.dtype(dtype)) if system.initial else {}
+        selection = (system.grid, system.fields, samples, times, dtype)
+        made = cls.from_dataset(dataset, *selection, observe, regularise, begins)
+        system.check({field: values[0] for field, values in made.initial.items()}, made.start)
+        return made
+
+    @classmethod
     def from_dataset(
         cls,
         dataset: xr.Dataset,
-        grid: Grid,
+        grid: Grid | None,
         fields: Sequence[str],
         samples: str | Sequence[int],
-        times: Sequence[float],
+        times: Sequence[float] | np.ndarray | None = None,
         dtype: jnp.dtype | type = jnp.float32,
+        observe: Sequence[AbstractObservation] | None = None,
+        regularise: Sequence[AbstractPenalty] = (),
+        begins: State | None = None,
     ) -> "Observations":
         """Select and check.
 
+        Args:
+            dataset: the data; its first time is where samples start.
+            grid: where the fields live.
+            fields: all fields of the system.
+            samples: which samples.
+            times: which times; by default all after the first at which anything was observed.
+            dtype: precision.
+            observe: what was measured; by default each field, cell by cell, that was observed at
+                all.
+            regularise: see `penalties`.
+            begins: initial values of fields that do not begin as the data say.
+
         Raises: InputError for a dataset that is not of the documented layout or of another grid,
-            for samples or times that it does not have, and for values that are not finite where
-            they must be.
+            for samples or times that it does not have, for values that are not finite where they
+            must be, and for what cannot be observed on this grid or was not in this shape.
         """
-        check_dataset(dataset, fields=fields)
-        for field in fields:
-            check_grid(dataset, field, grid)
-        at = select_samples(dataset, samples)
-        when = select_times(dataset, times)
+        begins = begins or {}
+        at = select_samples(dataset, samples) if fields else []
+        initial = initial_state(dataset, grid, [f for f in fields if f not in begins], at)
+        initial |= {field: np.stack([value] * len(at)) for field, value in begins.items()}
         clock = times_of(dataset)
-        if when[0] == 0:
+        when = list(range(1, clock.size)) if times is None else select_times(dataset, times)
+        if when and when[0] == 0:
             raise InputError(
                 f"training time {clock[0]:g} is the initial time, whose fields are given and not "
                 "predicted: leave it out of the training times."
             )
+        if not when:
+            raise InputError(
+                f"the data end at their initial time, {clock[0]:g}: there is nothing to fit."
+            )
+        in_data = [f for f in fields if f not in begins or f in dataset.data_vars]
+        given = [Cells(field) for field in in_data] if observe is None else list(observe)
+        _check_names(given)
+        found = {each.data: readings(dataset, each.data, at, when) for each in given}
+        if observe is None:
+            # What is not observed at all is hidden, unless nothing is observed.
+            seen = {name: u for name, u in found.items() if not np.isnan(u).all()}
+            found = seen or found
+            given = [each for each in given if each.data in found]
+        if times is None:
+            kept = _with_readings(found)
+            found = {name: values[:, kept] for name, values in found.items()}
+            when = [when[k] for k in kept]
+        check_observed(dataset, found, at, when)
+        operators = {each.data: each.prepare(grid, dataset) for each in given}
+        for name, operator in operators.items():
+            wanted = readings_shape(operator, grid, tuple(fields), dtype)
+            if found[name].shape[2:] != wanted:
+                raise InputError(
+                    f"{name!r} has readings of shape {found[name].shape[2:]} at one instant, but "
+                    f"what observes it gives {wanted}: its dimensions after 'sample' and 'time' "
+                    "must be as many and as long."
+                )
         return cls(
-            {field: jnp.asarray(initial_fields(dataset, field, at), dtype) for field in fields},
-            {field: jnp.asarray(snapshots(dataset, field, at, when), dtype) for field in fields},
+            {field: jnp.asarray(values, dtype) for field, values in initial.items()},
+            {name: jnp.asarray(values, dtype) for name, values in found.items()},
             float(clock[0]),
             tuple(float(clock[i]) for i in when),
+            {name: op for name, op in operators.items() if not _is_plain(name, op)},
+            {
+                name: jnp.asarray(values, dtype)
+                for name, values in deviations_of(given, dataset, found, at, when).items()
+            },
+            tuple(regularise),
         )
+
+
+def _check_names(observations: Sequence[AbstractObservation]) -> None:
+    names = [each.data for each in observations]
+    if not names:
+        raise InputError("observe is empty: name at least one observation, or leave it out.")
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(
+            f"the data {', '.join(map(repr, sorted(repeated)))} are observed twice: every variable "
+            "is data once. Name another with data=, or leave one of the observations out."
+        )
+
+
+def _is_plain(name: str, operator: AbstractOperator) -> bool:
+    """Whether an operator is that which is taken where none is named."""
+    return isinstance(operator, CellValues) and operator.field == name
+
+
+def _with_readings(observed: Mapping[str, np.ndarray]) -> list[int]:
+    """The times at which there is a reading; all where there is none at any."""
+    known = [
+        (~np.isnan(values)).any(axis=(0, *range(2, values.ndim))) for values in observed.values()
+    ]
+    some = np.any(known, axis=0)
+    return np.flatnonzero(some if some.any() else ~some).tolist()

@@ -1,7 +1,7 @@
 """What a gradient will take of memory and time, by what is kept of its rollout."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from math import ceil, sqrt
 from time import perf_counter
@@ -15,10 +15,11 @@ import xarray as xr
 
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.latent import learned as learned_mask
+from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, TimeGrid, least_steps, parse_bytes
 from impindiff.systems import System
 from impindiff.train._available import available_bytes
-from impindiff.train._batch import Batch, whole
+from impindiff.train._batch import whole
 from impindiff.train._memory_plan import Work, gradient_bytes, within_budget
 from impindiff.train._observations import Observations
 
@@ -75,8 +76,10 @@ def plan(
     dataset: xr.Dataset,
     *,
     samples: str | Sequence[int],
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray | None = None,
     dt: float,
+    observe: Sequence[AbstractObservation] | None = None,
+    regularise: Sequence[AbstractPenalty] = (),
     memory: int | str | None = None,
     stepper: AbstractStepper | None = None,
     dtype: jnp.dtype | type = jnp.float32,
@@ -89,8 +92,10 @@ def plan(
         system: the equations.
         dataset: the data.
         samples: which samples.
-        times: times of the snapshots to fit.
+        times: times of the observations to fit.
         dt: longest step.
+        observe: what was measured.
+        regularise: penalties on learned coefficients.
         memory: bytes, as a number or as `"2GiB"`; what is available by default.
         stepper: advances one step; Crank-Nicolson by default.
         dtype: precision.
@@ -100,9 +105,7 @@ def plan(
     Raises: InputError for data that do not fit the system, or no amount of memory.
     """
     limit = available_bytes() if memory is None else parse_bytes(memory)
-    observations = Observations.from_dataset(
-        dataset, system.data_grid, system.fields, samples, times, dtype
-    )
+    observations = Observations.of(system, dataset, samples, times, dtype, observe, regularise)
     learned, frozen = eqx.partition(system, learned_mask(system))
     batch = whole(observations, dt)
     work = Work(learned, frozen, batch, stepper or CrankNicolson(), samples_at_once)
@@ -138,11 +141,15 @@ def plan_memory(work: Work, memory_bytes: int, calibrate: bool = True) -> Memory
 def _calibrated(work: Work) -> Callable[[int, int], float]:
     """Seconds of a gradient, by its steps and those taken again."""
     step, start = float(np.max(work.batch.time_grid.lengths)), float(work.batch.time_grid.starts[0])
-    first = {field: u[:, :1] for field, u in work.batch.observed.items()}
 
     def measure(steps: int, of_gradient: bool) -> float:
         time_grid = TimeGrid.even(start, np.array([start + steps * step]), steps)
-        short = Batch(work.batch.initial, first, time_grid)
+        short = replace(
+            work.batch,
+            observed={name: u[:, :1] for name, u in work.batch.observed.items()},
+            deviations={name: u[:, :1] for name, u in work.batch.deviations.items()},
+            time_grid=time_grid,
+        )
 
         def run(work: Work):
             evaluation = work.evaluate(KeepAll())

@@ -48,13 +48,20 @@ def ready(
         has, or a memory budget that is too small.
     """
     if not optimisers:
-        raise InputError("training needs at least one stage (Adam, LBFGS, Optax).")
+        raise InputError(
+            "training needs at least one stage (Adam, LBFGS, LevenbergMarquardt, Optax)."
+        )
     policies: dict[tuple[float, Batching, tuple[str, ...]], MemoryPolicy] = {}
     stages = []
     for optimiser in optimisers:
         longest, frozen = optimiser.dt or dt, (*freeze, *optimiser.freeze)
         moved, still = eqx.partition(learned, moving(learned, frozen))
         optimiser.check(moved)
+        if known.initial and optimiser.batching.window is not None:
+            raise InputError(
+                f"the system gives initial values of {', '.join(known.initial)}, and windows begin "
+                "at later states: leave out the window, or System(initial=...)."
+            )
         key = (longest, optimiser.batching, frozen)
         if key not in policies:
             batch = divided(observations, longest, optimiser.batching)

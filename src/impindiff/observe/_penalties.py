@@ -1,0 +1,208 @@
+r"""What is held against learned coefficients beside the data: that they be smooth, or small.
+
+Each penalty is a sum of squares $\sum r^2$, as the misfit is: of a least-squares problem it is so
+many more equations. Integrals are means over the open volume, so that a weight means the same on
+any grid.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from impindiff._errors import InputError
+from impindiff.grid import Grid
+from impindiff.observe._differences import divergence, face_gradients, open_share
+from impindiff.observe._operator import on_grid
+
+Latents = Mapping[str, Array]
+"""Learned coefficients on the grid, by name."""
+
+Names = str | Sequence[str]
+
+
+class AbstractPenalty(eqx.Module):
+    """A sum of squares that training adds to the misfit."""
+
+    weight: eqx.AbstractVar[float]
+
+    @abc.abstractmethod
+    def residuals(
+        self, latents: Latents, learned: PyTree, grid: Grid | None
+    ) -> Float[Array, " entries"]:
+        r"""The vector $r$ whose squares add up to the penalty, the weight included.
+
+        Args:
+            latents: the steady learned coefficients on the grid, by name.
+            learned: the learned arrays.
+            grid: the grid, where there is one.
+        """
+
+
+def _check_weight(penalty: AbstractPenalty) -> None:
+    if not 0 < penalty.weight < np.inf:
+        raise InputError(
+            f"{type(penalty).__name__} has weight {penalty.weight}: it must be positive and "
+            "finite. Leave the penalty out where nothing is to be held against a coefficient."
+        )
+
+
+@final
+class Smoothness(AbstractPenalty):
+    r"""$w\,\frac{1}{|\Omega|}\int |\nabla k|^2\,\mathrm{d}V$ (Tikhonov): steep slopes cost much.
+
+    Args:
+        latent: name of a learned coefficient, or a list of names.
+        weight: $w > 0$.
+
+    Differences are taken across faces, none through an end or an obstacle.
+    Raises: InputError for a weight that is not positive and finite, or, when it is used, a name
+        that no steady learned coefficient has.
+    """
+
+    latents: tuple[str, ...] = eqx.field(static=True)
+    weight: float = eqx.field(static=True)
+
+    def __init__(self, latent: Names, weight: float) -> None:
+        self.latents, self.weight = _names(latent), weight
+
+    def __check_init__(self) -> None:
+        """Refuse a weight that does nothing, or harm."""
+        _check_weight(self)
+
+    def residuals(
+        self, latents: Latents, learned: PyTree, grid: Grid | None
+    ) -> Float[Array, " entries"]:
+        """See `AbstractPenalty.residuals`."""
+        grid = on_grid(grid, type(self).__name__)
+        parts = []
+        for name in self.latents:
+            for slope in face_gradients(_named(latents, name, self), grid):
+                parts.append((slope.value * np.sqrt(self.weight * slope.share)).ravel())
+        return jnp.concatenate(parts)
+
+
+@final
+class TotalVariation(AbstractPenalty):
+    r"""$w\,\frac{1}{|\Omega|}\int \sqrt{|\nabla k|^2 + \varepsilon^2}\,\mathrm{d}V$: edges stay.
+
+    A jump costs its height, however steep it is; `Smoothness` would smear it.
+
+    Args:
+        latent: name of a learned coefficient, or a list of names.
+        weight: $w > 0$.
+        epsilon: $\varepsilon > 0$, in units of the gradient: below it, slopes cost as with
+            `Smoothness`. A constant coefficient costs $w\,\varepsilon$.
+
+    Raises: InputError as `Smoothness`.
+    Reference: Rudin, Osher & Fatemi (1992), Physica D 60, 259.
+    """
+
+    latents: tuple[str, ...] = eqx.field(static=True)
+    weight: float = eqx.field(static=True)
+    epsilon: float = eqx.field(static=True)
+
+    def __init__(self, latent: Names, weight: float, *, epsilon: float = 1e-3) -> None:
+        self.latents, self.weight, self.epsilon = _names(latent), weight, epsilon
+
+    def __check_init__(self) -> None:
+        """Refuse a weight that does nothing, or harm."""
+        _check_weight(self)
+        if not 0 < self.epsilon < np.inf:
+            raise InputError(
+                f"TotalVariation has epsilon {self.epsilon}: it must be positive and finite, for "
+                "the square root has no slope at zero."
+            )
+
+    def residuals(
+        self, latents: Latents, learned: PyTree, grid: Grid | None
+    ) -> Float[Array, " entries"]:
+        """See `AbstractPenalty.residuals`."""
+        grid = on_grid(grid, type(self).__name__)
+        parts = []
+        for name in self.latents:
+            slopes = face_gradients(_named(latents, name, self), grid)
+            squared = sum(slope.value**2 for slope in slopes) + self.epsilon**2
+            share = np.sqrt(self.weight * open_share(grid))
+            parts.append((share * squared**0.25).ravel())
+        return jnp.concatenate(parts)
+
+
+@final
+class DivergenceFree(AbstractPenalty):
+    r"""$w\,\frac{1}{|\Omega|}\int (\nabla\cdot v)^2\,\mathrm{d}V$ of a learned velocity.
+
+    Args:
+        components: names of the components, one for each axis in the grid's order.
+        weight: $w > 0$.
+
+    At faces the velocity is interpolated between the two cells, at an end of the domain
+    extrapolated; at a solid cell it is zero, as nothing passes there.
+    Raises: InputError as `Smoothness`, or for another number of components than there are axes.
+    """
+
+    components: tuple[str, ...] = eqx.field(static=True)
+    weight: float = eqx.field(static=True)
+
+    def __init__(self, components: Names, weight: float) -> None:
+        self.components, self.weight = _names(components), weight
+
+    def __check_init__(self) -> None:
+        """Refuse a weight that does nothing, or harm."""
+        _check_weight(self)
+
+    def residuals(
+        self, latents: Latents, learned: PyTree, grid: Grid | None
+    ) -> Float[Array, " entries"]:
+        """See `AbstractPenalty.residuals`."""
+        grid = on_grid(grid, type(self).__name__)
+        if len(self.components) != grid.num_axes:
+            raise InputError(
+                f"DivergenceFree names {self.components}: a velocity on this grid has "
+                f"{grid.num_axes} components, one for each of {', '.join(grid.names)}."
+            )
+        velocity = [_named(latents, name, self) for name in self.components]
+        share = np.sqrt(self.weight * open_share(grid))
+        return (divergence(velocity, grid) * share).ravel()
+
+
+@final
+class WeightDecay(AbstractPenalty):
+    r"""$w\sum_i \theta_i^2$ over all learned numbers: of networks, their weights.
+
+    Args:
+        weight: $w > 0$.
+
+    Raises: InputError for a weight that is not positive and finite.
+    """
+
+    weight: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        """Refuse a weight that does nothing, or harm."""
+        _check_weight(self)
+
+    def residuals(
+        self, latents: Latents, learned: PyTree, grid: Grid | None
+    ) -> Float[Array, " entries"]:
+        """See `AbstractPenalty.residuals`."""
+        flat, _ = ravel_pytree(learned)
+        return jnp.sqrt(self.weight) * flat
+
+
+def _names(given: Names) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _named(latents: Latents, name: str, penalty: AbstractPenalty) -> Array:
+    if name not in latents:
+        raise InputError(
+            f"{type(penalty).__name__} is on {name!r}, but the learned coefficients are "
+            f"{', '.join(map(repr, latents)) or 'none'}: name one of these."
+        )
+    return latents[name]

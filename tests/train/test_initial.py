@@ -1,0 +1,109 @@
+"""Initial values that the system gives: known ones, learned ones, and data in other units."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import impindiff as ipd
+from impindiff._errors import InputError
+from impindiff.rollout import TimeGrid, simulate
+
+GRID = ipd.Grid.uniform((12,), ((0, 1),))
+TIMES = np.array([0.0, 0.05, 0.1])
+ENDS = {"c": {"x": ipd.NoFlux()}}
+(X,) = GRID.centres()
+
+
+def heap(x, height):
+    return height * jnp.exp(-20 * (x - 0.3) ** 2)
+
+
+def system(height, **options) -> ipd.System:
+    return ipd.System(
+        GRID,
+        {"c": [ipd.Diffusion(0.5), ipd.Source(0.2)]},
+        ENDS,
+        coefficients={"height": height},
+        initial={"c": heap},
+        **options,
+    )
+
+
+def readings(**attrs) -> xr.Dataset:
+    """Nothing but two sensors, of one sample."""
+    start = {"c": heap(jnp.asarray(X), 1.7)}
+    steps = TimeGrid.build(0.0, TIMES, 0.0125)
+    states = simulate(system(1.7), start, steps, ipd.CrankNicolson()).states["c"]
+    found = states[:, 4:6][None].at[:, 0].set(jnp.nan)
+    return xr.Dataset(
+        {"wells": (("sample", "time", "sensor"), np.asarray(found), attrs)},
+        {"time": TIMES, "sensor_x": ("sensor", X[4:6])},
+    )
+
+
+SENSORS = ipd.Sensors("c", data="wells")
+HOW = {"samples": ":", "dt": 0.0125, "dtype": jnp.float64}
+
+
+def test_an_initial_field_is_learned_from_what_comes_of_it():
+    unknown = system(ipd.Parameter("height", 1.0, (0.0, jnp.inf)))
+    stages = [ipd.LevenbergMarquardt(8)]
+    fitted = ipd.fit(unknown, readings(), observe=[SENSORS], stages=stages, **HOW)
+    assert float(fitted.latents()["height"][0]) == pytest.approx(1.7, rel=1e-6)
+    forecast = ipd.predict(fitted, readings(), times=TIMES, dt=0.0125, dtype=jnp.float64)
+    np.testing.assert_allclose(forecast["c"][0, 0], heap(X, 1.7), rtol=1e-6)
+    measured = ipd.measure(forecast, GRID, [SENSORS], readings())
+    np.testing.assert_allclose(measured["wells"][0, 1:], readings()["wells"][0, 1:], rtol=1e-6)
+
+
+def test_later_than_its_first_time_the_data_say_where_the_fields_are():
+    fields = xr.Dataset(
+        {"c": (("sample", "time", "x"), np.ones((1, 2, 12)))}, {"time": [0.0, 0.1], "x": X}
+    )
+    made = {
+        start: ipd.predict(system(2.0), fields, times=[0.1], start=start, dt=0.1)["c"][0, 0]
+        for start in ("first", "last")
+    }
+    np.testing.assert_allclose(made["last"], 1.0)
+    assert np.abs(made["first"] - 1.0).max() > 0.1
+
+
+def test_windows_cannot_begin_at_what_only_the_system_knows():
+    unknown = system(ipd.Parameter("height", 1.0, (0.0, 5.0)))
+    stages = [ipd.Adam(1, batching=ipd.Batching(window=1))]
+    with pytest.raises(InputError, match="gives initial values of c, and windows begin"):
+        ipd.fit(unknown, readings(), observe=[SENSORS], stages=stages, **HOW)
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"initial": {"q": 0.0}}, "initial names q, of which the system has no equation"),
+        ({"initial": {"c": lambda c: c}}, "the initial values of 'c' asks for 'c'"),
+        ({"units": {"q": "K"}}, "units names q, which the system does not have"),
+    ],
+)
+def test_what_is_given_must_be_of_the_system(options, said: str):
+    with pytest.raises(InputError, match=said):
+        ipd.System(GRID, {"c": [ipd.Diffusion(1.0)]}, ENDS, **options)
+
+
+def test_initial_values_have_one_for_each_cell():
+    given = ipd.System(GRID, {"c": [ipd.Diffusion(1.0)]}, ENDS, initial={"c": np.ones(5)})
+    with pytest.raises(InputError, match=r"initial values of 'c' have the shape \(5,\).*\(12,\)"):
+        given.start(0.0, jnp.dtype("float32"))
+
+
+def test_data_in_other_units_are_refused():
+    fields = xr.Dataset(
+        {"c": (("sample", "time", "x"), np.ones((1, 2, 12)), {"units": "g/l"})},
+        {"time": [0.0, 0.1], "x": X},
+    )
+    unknown = system(ipd.Parameter("height", 1.0, (0.0, 5.0)), units={"c": "mol/m3"})
+    with pytest.raises(InputError, match="'c' is in 'g/l', in the system it is in 'mol/m3'"):
+        ipd.fit(unknown, fields, **HOW)
+    with pytest.raises(InputError, match="Convert the data"):
+        ipd.predict(unknown, fields, times=[0.1], dt=0.1)
+    del fields["c"].attrs["units"]
+    assert ipd.predict(unknown, fields, times=[0.1], dt=0.1)["c"].attrs["units"] == "mol/m3"

@@ -1,0 +1,171 @@
+"""Levenberg-Marquardt on problems whose answers are known, and on a diffusion from few sensors."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from small_problem import DIFFUSIVITY, DT, make_dataset, make_system
+
+import impindiff as ipd
+from impindiff import InputError, LevenbergMarquardt
+from impindiff.implicit import AdjointOutcome, Outcome
+from impindiff.latent import learned
+from impindiff.train import Observations, make_objective, whole
+from impindiff.train._objective import Evaluation
+from impindiff.train._triangle import damped_step, fold, linearised
+
+FIELD = "concentration"
+MATRIX = np.random.default_rng(0).normal(size=(7, 3)) * [1.0, 1e3, 1e-3]
+RIGHT = np.random.default_rng(1).normal(size=7)
+
+
+class Squares(eqx.Module):
+    """The sum of squares of a function of one array."""
+
+    residuals: Callable
+
+    def __call__(self, point) -> Evaluation:
+        loss, gradient = jax.value_and_grad(lambda x: jnp.sum(self.residuals(x) ** 2))(point)
+        return Evaluation(loss, gradient, Outcome.exact(), AdjointOutcome.probe())
+
+    def triangle(self, point) -> jax.Array:
+        empty = jnp.zeros((point.size + 1,) * 2, point.dtype)
+        return fold(empty, linearised(self.residuals, point))
+
+
+def run(optimiser: LevenbergMarquardt, residuals: Callable, start):
+    objective = Squares(residuals)
+    update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state))
+    point, state, losses = start, optimiser.init(objective, start), []
+    for _ in range(optimiser.epochs):
+        point, state, epoch = update(point, state)
+        if epoch.stalled:
+            return point, losses, True
+        losses.append(float(epoch.evaluation.loss))
+    return point, losses, False
+
+
+def linear(x):
+    return jnp.asarray(MATRIX, x.dtype) @ x - jnp.asarray(RIGHT, x.dtype)
+
+
+def rosenbrock(x):
+    return jnp.stack([10 * (x[1] - x[0] ** 2), 1 - x[0]])
+
+
+@pytest.mark.parametrize("dtype, rtol", [(jnp.float64, 1e-9), (jnp.float32, 1e-3)])
+def test_linear_least_squares_take_one_step(dtype, rtol: float):
+    """Columns of very different length, and in single precision too."""
+    expected = np.linalg.lstsq(MATRIX, RIGHT)[0]
+    found, losses, _ = run(LevenbergMarquardt(1, damping=1e-12), linear, jnp.zeros(3, dtype))
+    np.testing.assert_allclose(found, expected, rtol=rtol)
+    _, losses, stalled = run(LevenbergMarquardt(9), linear, jnp.zeros(3, dtype))
+    assert stalled and np.all(np.diff(losses) < 0)
+
+
+def test_rosenbrocks_valley():
+    found, losses, _ = run(LevenbergMarquardt(30), rosenbrock, jnp.array([-1.2, 1.0]))
+    np.testing.assert_allclose(found, 1, atol=1e-8)
+    assert np.all(np.diff(losses) < 0) and losses[20] < 1e-12
+
+
+@pytest.mark.parametrize("damping", [1e-9, 0.3, 1e3])
+def test_a_damped_step_solves_the_damped_normal_equations(damping: float):
+    triangle = Squares(linear).triangle(jnp.ones(3))
+    residual = MATRIX @ np.ones(3) - RIGHT
+    normal = MATRIX.T @ MATRIX
+    expected = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -MATRIX.T @ residual)
+    step, promised = damped_step(triangle, jnp.asarray(damping))
+    np.testing.assert_allclose(step, expected, rtol=1e-7)
+    left = MATRIX @ expected + residual
+    assert float(promised) == pytest.approx(residual @ residual - left @ left, rel=1e-7)
+
+
+def test_it_stalls_at_a_minimum_and_leaves_an_unknown_alone_that_nothing_depends_on():
+    def residuals(x):
+        return jnp.stack([x[0] - 2, 3.0 + 0 * x[1]])
+
+    found, losses, stalled = run(LevenbergMarquardt(9), residuals, jnp.array([5.0, 7.0]))
+    assert stalled and len(losses) < 8
+    np.testing.assert_allclose(found, [2.0, 7.0], atol=1e-6)
+
+
+def objective_of(samples_at_once: int | None = None):
+    """A whole training loss, with penalties, on a handful of cells."""
+    data = make_dataset((12,))
+    grid = ipd.grid_of(data, FIELD)
+    system = make_system(grid)
+    penalties = [ipd.Smoothness("advection_x", 1e-2), ipd.TotalVariation("advection_x", 1e-2)]
+    wells = ipd.Sensors(FIELD, "wells", positions=[[-0.5], [0.4]])
+    data = data.merge(ipd.measure(data, grid, [wells]))
+    observations = Observations.from_dataset(
+        data, grid, system.fields, "0:3", [0.1, 0.2], np.float64, [wells], penalties
+    )
+    arrays, frozen = eqx.partition(system, learned(system))
+    tight = ipd.Affine(ipd.BiCGStab(1e-12), ipd.BiCGStab(1e-12))
+    batch = whole(observations, DT)
+    stepper = ipd.CrankNicolson(tight)
+    return make_objective(frozen, batch, stepper, samples_at_once=samples_at_once), arrays
+
+
+def test_the_triangle_of_a_training_loss_has_its_value_and_gradient():
+    """Forward mode through the rollout against reverse mode, one of the two in parts."""
+    objective, arrays = objective_of()
+    in_parts, _ = objective_of(samples_at_once=2)
+    evaluation, triangle = jax.jit(lambda a: (objective(a), in_parts.triangle(a)))(arrays)
+    gradient = ravel_pytree(evaluation.gradient)[0]
+    jacobian, residual = triangle[:, :-1], triangle[:, -1]
+    assert float(jnp.vdot(residual, residual)) == pytest.approx(float(evaluation.loss))
+    found = 2 * jacobian.T @ residual
+    np.testing.assert_allclose(found, gradient, atol=1e-5 * float(jnp.abs(gradient).max()))
+
+
+@pytest.fixture(scope="module")
+def wells():
+    data = make_dataset((12,))
+    grid = ipd.grid_of(data, FIELD)
+    sensors = ipd.Sensors(FIELD, "wells", noise=1e-3, positions=[[-0.62], [0.1], [0.7]])
+    return data.merge(ipd.measure(data, grid, [sensors])), sensors
+
+
+def test_a_diffusivity_from_few_sensors_in_a_few_epochs(wells):
+    data, sensors = wells
+    grid = ipd.grid_of(data, FIELD)
+    velocity = jnp.asarray(data["advection_x"].values)[None]
+    records = []
+    found = ipd.fit(
+        ipd.advection_diffusion(grid, velocity, ipd.Parameter("k", 0.07, (0.0, 0.1))),
+        data,
+        samples="0:2",
+        dt=DT,
+        observe=[sensors],
+        stages=[LevenbergMarquardt(9)],
+        watch=records.append,
+    )
+    assert float(found.latents()["k"].mean()) == pytest.approx(DIFFUSIVITY, rel=1e-3)
+    losses = [record.loss for record in records]
+    assert len(losses) <= 9 and np.all(np.diff(losses) < 0)
+    assert records[0].stage == "levenberg-marquardt" and 0 < records[0].learning_rate <= 1
+
+
+def test_too_many_unknowns_and_no_sum_of_squares_are_refused(wells):
+    data, sensors = wells
+    grid = ipd.grid_of(data, FIELD)
+    velocity = ipd.SineField(1, ("w",), width=30, depth=2, key=jax.random.key(0))
+    with pytest.raises(InputError, match=r"each of 1,053 learned numbers: at most 500"):
+        ipd.fit(
+            ipd.advection_diffusion(grid, velocity, DIFFUSIVITY),
+            data,
+            samples="0:2",
+            dt=DT,
+            observe=[sensors],
+            stages=[LevenbergMarquardt(2)],
+        )
+    with pytest.raises(InputError, match="needs a sum of squares"):
+        LevenbergMarquardt(2).init(lambda x: Squares(linear)(x), jnp.zeros(3))
+    with pytest.raises(InputError, match="must be at least 1, damping"):
+        LevenbergMarquardt(2, damping=0.0)
