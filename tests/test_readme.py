@@ -42,6 +42,6 @@ def test_code_block_runs(code, tmp_path):
 
 
 def test_links_lead_somewhere():
-    for page in (_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")):
+    for page in (_ROOT / "README.md", *(_ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).exists(), (page.name, target)

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
         simulate,
     )
     from impindiff.runs import RunFolder, train_run
-    from impindiff.systems import Ensemble, Reaction, System, advection_diffusion
+    from impindiff.systems import Ensemble, FluxOf, Reaction, System, advection_diffusion
     from impindiff.terms import (
         AbstractBoundary,
         Advection,
@@ -149,6 +149,7 @@ __all__ = [
     "Ensemble",
     "DivergenceFree",
     "FaceVelocity",
+    "FluxOf",
     "ForwardEuler",
     "GMRES",
     "Grid",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from impindiff.implicit import AdjointOutcome, Outcome
-from impindiff.train._line_search import weak_wolfe
+from impindiff.train._line_search import unknown, weak_wolfe
 from impindiff.train._objective import Evaluation
 
 LINES = {
@@ -98,3 +98,15 @@ def test_a_failed_solve_counts_as_too_long_a_step():
     found = weak_wolfe(objective, start, -evaluation.gradient, evaluation, 30)
     assert bool(found.accepted)
     assert float(found.point) <= 1.0
+
+
+@pytest.mark.parametrize("function", [lambda x: (x - 3.0) ** 2, lambda x: x / 0])
+def test_a_start_that_is_unknown_is_evaluated_and_taken(function):
+    """Whatever it is: one whose loss is no number has to be seen to be refused."""
+    objective = objective_of(function)
+    start = jnp.asarray(1.0)
+    known = objective(start)
+    found = weak_wolfe(objective, start, jnp.zeros(()), unknown(objective, start), 30)
+    assert bool(found.accepted) and float(found.point) == 1
+    assert float(found.evaluation.loss) == float(known.loss)
+    assert float(found.evaluation.gradient) == float(known.gradient)

@@ -32,7 +32,7 @@ def variable_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr
 
 
 def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.DataArray:
-    """The variable of that name, with a field's dimensions, real numbers and at least one cell."""
+    """The variable of that name, with a field's dimensions, real numbers and at least one entry."""
     source = source or source_of(dataset)
     array = variable_of(dataset, name, source)
     dims = tuple(map(str, array.dims))

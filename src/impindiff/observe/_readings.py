@@ -14,7 +14,7 @@ from impindiff.observe._operator import AbstractObservation
 
 def measure(
     forecast: xr.Dataset,
-    grid: Grid,
+    grid: Grid | None,
     observe: Sequence[AbstractObservation],
     data: xr.Dataset | None = None,
 ) -> xr.Dataset:
@@ -22,7 +22,7 @@ def measure(
 
     Args:
         forecast: as `predict` gives it.
-        grid: its grid, as in the system.
+        grid: its grid, as in the system, where there is one.
         observe: what to observe.
         data: what was measured: says where sensors stand that bring no positions, and lends the
             readings its dimensions and coordinates.
@@ -32,13 +32,14 @@ def measure(
     Raises: InputError for a forecast of another grid or without a field that is observed, or what
         cannot be observed on the grid.
     """
-    space = ("sample", "time", *grid.names)
+    axes = () if grid is None else grid.axes
+    space = ("sample", "time", *(axis.name for axis in axes))
     fields = {str(n): v.values for n, v in forecast.data_vars.items() if v.dims == space}
-    if not fields or not all(_lies_on(forecast, axis) for axis in grid.axes):
+    if not fields or not all(_lies_on(forecast, axis) for axis in axes):
         raise InputError(
             f"the forecast has the sizes {dict(forecast.sizes)}: it holds no field at the centres "
-            f"of the grid {grid.shape} of {', '.join(grid.names)}. Give the grid of the system "
-            "that made it."
+            f"of the grid, {[axis.num_cells for axis in axes]} cells along {space[2:]}. Give the "
+            "grid of the system that made it."
         )
     state = {name: jnp.asarray(values) for name, values in fields.items()}
     made = xr.Dataset(coords={k: forecast[k] for k in ("sample", "time") if k in forecast.coords})

@@ -4,6 +4,7 @@ from impindiff.systems._advection_diffusion import advection_diffusion
 from impindiff.systems._affine_tendency import AffineTendency
 from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._ensemble import Ensemble, Spread
+from impindiff.systems._flux_of import FluxOf
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
 from impindiff.systems._state_tendency import StateTendency
@@ -13,6 +14,7 @@ __all__ = [
     "AffineTendency",
     "CorrectedTendency",
     "Ensemble",
+    "FluxOf",
     "PreparedSystem",
     "Reaction",
     "Spread",

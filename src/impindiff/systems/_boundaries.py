@@ -13,7 +13,7 @@ from impindiff.coefficients import coefficients_of, evaluate_coefficients
 from impindiff.grid import Grid
 from impindiff.latent import latent_values
 from impindiff.systems._scope import Scope
-from impindiff.terms import AbstractBoundary, AbstractTerm, AbstractTwoPointFlux, FaceFluxes
+from impindiff.terms import AbstractBoundary, AbstractTerm, AbstractTwoPointFlux, Affine, FaceFluxes
 
 SIDES = ("lower", "upper")
 
@@ -158,13 +158,28 @@ def with_boundaries(
         for side, condition in enumerate(pair):
             if condition is None:
                 continue
-            first, *others = (term.boundary_face(grid, axis, side) for term in terms)
-            placed = _placed(condition, grid, axis, f"{field!r} at the {SIDES[side]} end")
-            const, slope = placed.flux(sum(others, start=first))
+            const, slope = end_flux(grid, field, terms, condition, axis, side)
             fluxes = fluxes.with_end(axis, side, slope)
             rate = fluxes.end_rate(axis, side, const)
             source = rate if source is None else source + rate
     return fluxes, source
+
+
+def end_flux(
+    grid: Grid,
+    field: str,
+    terms: Sequence[AbstractTwoPointFlux],
+    condition: AbstractBoundary,
+    axis: int,
+    side: int,
+) -> Affine:
+    """The outward flux through the outer faces of one end, affine in the cells beside them.
+
+    Raises: InputError for a value in the condition that does not have the boundary's shape.
+    """
+    first, *others = (term.boundary_face(grid, axis, side) for term in terms)
+    placed = _placed(condition, grid, axis, f"{field!r} at the {SIDES[side]} end")
+    return placed.flux(sum(others, start=first))
 
 
 def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:

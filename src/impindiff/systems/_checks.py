@@ -8,8 +8,9 @@ from jaxtyping import PyTree
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._boundaries import Ends
-from impindiff.systems._scope import check_arguments, varying_names
+from impindiff.systems._boundaries import Ends, fluxes_among
+from impindiff.systems._flux_of import carriers
+from impindiff.systems._scope import check_arguments, flux_name, varying_names
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
 
@@ -49,6 +50,7 @@ def check_functions(
     """
     known = {
         "fields": tuple(equations),
+        "fluxes": tuple(flux_name(field) for field in equations if fluxes_among(equations[field])),
         "axes": () if grid is None else grid.names,
         "coefficients": tuple(coefficients),
     }
@@ -61,6 +63,13 @@ def check_functions(
     for name, coefficient in coefficients.items():
         check_arguments(coefficient, f"the coefficient {name!r}", known)
     varying_names(tuple(equations), coefficients)
+    for field, terms in equations.items():
+        for carrier in carriers(terms):
+            if nested := carriers(equations[carrier]):
+                raise InputError(
+                    f"the equation of {field!r} is carried by the flux of {carrier!r}, which is "
+                    f"itself carried by that of {nested[0]!r}: only one may follow from another."
+                )
 
 
 def check_initial(

@@ -12,6 +12,7 @@ from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
 from impindiff.systems._boundaries import Ends, evaluate_boundaries
 from impindiff.systems._corrected import CorrectedTendency, corrected_among
+from impindiff.systems._flux_of import carriers
 from impindiff.systems._scope import Scope, cast
 from impindiff.systems._state_tendency import Equations, StateTendency, split
 
@@ -111,7 +112,7 @@ class PreparedSystem(eqx.Module):
         known, others = split(scope.evaluate(self.equations), boundaries, self.varying)
         if scope.grid is None:
             whole = {field: known[field] + others[field] for field in known}
-            return StateTendency(None, cast(whole, self.dtype), boundaries, scope)
+            return StateTendency(None, cast(whole, self.dtype), boundaries, {}, scope)
         rates = assemble(scope.grid, known, boundaries)
         limited = {field: corrected_among(terms) for field, terms in known.items()}
         if any(limited.values()):
@@ -119,4 +120,6 @@ class PreparedSystem(eqx.Module):
         rates = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), rates)
         if not any(others.values()):
             return rates
-        return StateTendency(rates, cast(others, self.dtype), boundaries, scope)
+        carrying = {field: known[field] + others[field] for field in carriers(others)}
+        carrying, others = cast((carrying, others), self.dtype)
+        return StateTendency(rates, others, boundaries, carrying, scope)

@@ -40,11 +40,11 @@ class Scope(eqx.Module):
         coefficients = scope.evaluate(self.coefficients)
         return Scope(self.grid, coefficients, self.dtype, time)
 
-    def evaluate(self, tree: T, state: State | None = None) -> T:
+    def evaluate(self, tree: T, state: Mapping[str, Any] | None = None) -> T:
         """A PyTree with its coefficients evaluated as far as is known, see `latent`."""
         return evaluate_coefficients(tree, self.grid, self.time, self.values(state))
 
-    def values(self, state: State | None = None) -> dict[str, Any]:
+    def values(self, state: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """All that has a name and is known."""
         known: dict[str, Any] = dict(state or {})
         if self.time is not None:
@@ -83,6 +83,11 @@ class Scope(eqx.Module):
         return known
 
 
+def flux_name(field: str) -> str:
+    """What the flux of a field is called among the names of a system."""
+    return f"flux of {field}"
+
+
 def check_names(
     grid: Grid | None, fields: tuple[str, ...], coefficients: Mapping[str, Any]
 ) -> None:
@@ -115,7 +120,11 @@ def check_arguments(tree: Any, whose: str, known: Mapping[str, tuple[str, ...]])
         if not isinstance(closure, AbstractClosure):
             continue
         if missing := [name for name in closure.arguments if name not in names]:
-            told = "; ".join(f"{kind} {', '.join(n) or 'none'}" for kind, n in known.items())
+            told = "; ".join(
+                f"{kind} {', '.join(given) or 'none'}"
+                for kind, given in known.items()
+                if kind != "fluxes"  # nobody names these by hand
+            )
             raise InputError(
                 f"the function {closure.label} in {whose} asks for {missing[0]!r}, which the "
                 f"system does not have. It has the {told}; and the time t. Give {missing[0]!r} by "
@@ -136,6 +145,8 @@ def check_finite(scope: Scope, parts: Mapping[str, Any], state: State) -> None:
         for closure in coefficients_of(part):
             if not isinstance(closure, AbstractClosure):
                 continue
+            if any(name not in known for name in closure.arguments):
+                continue  # a flux, which follows from fields that are looked at themselves
             value = jnp.asarray(scope.evaluate(closure, state))
             wild = np.argwhere(~np.isfinite(value))
             if not wild.size:
@@ -173,7 +184,12 @@ def varying_names(fields: tuple[str, ...], coefficients: Mapping[str, Any]) -> f
             f"the coefficients {', '.join(circle)} depend on each other in a circle: at least one "
             "must be given without the others."
         )
-    return frozenset(fields) | {name for name, names in reached.items() if names & set(fields)}
+    fluxes = {flux_name(field) for field in fields}
+    return (
+        frozenset(fields)
+        | fluxes
+        | {name for name, names in reached.items() if names & {*fields, *fluxes}}
+    )
 
 
 def cast(tree: T, dtype: jnp.dtype) -> T:

@@ -1,7 +1,7 @@
 """Right-hand sides that are not affine: what depends on the state is evaluated at the state."""
 
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from impindiff.coefficients import depends_on
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among
 from impindiff.systems._corrected import CorrectedTendency, corrected, corrected_among
+from impindiff.systems._flux_of import known_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm, AbstractTwoPointFlux
 
@@ -30,12 +31,14 @@ class StateTendency(eqx.Module):
         assembled: what does not depend on the state; None without a grid.
         terms: for each field those that do, their other coefficients evaluated.
         boundaries: of all fields, the same.
+        carriers: the equations of fields whose flux is a velocity in others, the same.
         scope: what closures may name.
     """
 
     assembled: AffineTendency | CorrectedTendency | None
     terms: Equations
     boundaries: dict[str, Ends]
+    carriers: Equations
     scope: Scope
 
     def __call__(self, state: State) -> State:
@@ -45,7 +48,13 @@ class StateTendency(eqx.Module):
         """
         if self.assembled is None:
             check_fields(state, tuple(self.terms))
-        terms, grid = self.scope.evaluate(self.terms, state), self.scope.grid
+        grid = self.scope.grid
+        known: dict[str, Any] = dict(state)
+        if grid is not None and self.carriers:
+            carrying = self.scope.evaluate(self.carriers, state)
+            ends = evaluate_boundaries(self.scope, self.boundaries, state)
+            known |= known_fluxes(grid, carrying, ends, state)
+        terms = self.scope.evaluate(self.terms, known)
         parts = [{field: jnp.zeros_like(value) for field, value in state.items()}]
         if self.assembled is not None:
             parts.append(self.assembled(state))

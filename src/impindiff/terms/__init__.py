@@ -2,12 +2,13 @@
 
 from impindiff.implicit import Stencil
 from impindiff.terms._advection import Advection
-from impindiff.terms._boundary_face import AbstractBoundary, BoundaryFace
+from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
 from impindiff.terms._conditions import Dirichlet, Inflow, Neumann, NoFlux, Outflow, Robin
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
 from impindiff.terms._linearised import Assembled
+from impindiff.terms._metric import open_faces
 from impindiff.terms._preconditioners import (
     Preconditioning,
     block_jacobi,
@@ -33,6 +34,7 @@ __all__ = [
     "AbstractTerm",
     "AbstractTwoPointFlux",
     "Advection",
+    "Affine",
     "Assembled",
     "BoundaryFace",
     "Diffusion",
@@ -52,4 +54,5 @@ __all__ = [
     "jacobi",
     "line",
     "multigrid",
+    "open_faces",
 ]

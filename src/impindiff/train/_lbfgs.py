@@ -9,7 +9,7 @@ import optax
 from jaxtyping import PyTree
 
 from impindiff.train._batch import WHOLE, Batching
-from impindiff.train._line_search import weak_wolfe
+from impindiff.train._line_search import unknown, weak_wolfe
 from impindiff.train._objective import Objective
 from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts
 
@@ -47,20 +47,32 @@ class LBFGS(AbstractOptimiser):
 
     def init(self, objective: Objective, learned: PyTree) -> Any:
         """See `AbstractOptimiser.init`."""
-        return objective(learned), self._scale().init(learned)
+        return unknown(objective, learned), self._scale().init(learned)
 
     def update(
         self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
-        evaluation, pairs = state
-        ascent, pairs = self._scale().update(evaluation.gradient, pairs, learned)
-        found = weak_wolfe(
-            objective, learned, jax.tree.map(jnp.negative, ascent), evaluation, self.max_evaluations
-        )
-        epoch = Epoch(found.evaluation, found.length, ~found.accepted)
-        return found.point, (found.evaluation, pairs), epoch
+
+        def search(carry):
+            point, (evaluation, pairs), *_ = carry
+            is_new = jnp.isposinf(evaluation.loss)
+            ascent, more = self._scale().update(evaluation.gradient, pairs, point)
+            direction = jax.tree.map(lambda d: jnp.where(is_new, 0, -d), ascent)
+            pairs = jax.tree.map(lambda new, old: jnp.where(is_new, old, new), more, pairs)
+            found = weak_wolfe(objective, point, direction, evaluation, self.max_evaluations)
+            epoch = Epoch(found.evaluation, found.length, ~found.accepted)
+            ended = ~is_new | ~found.evaluation.is_finite
+            return found.point, (found.evaluation, pairs), epoch, ended
+
+        evaluation, _ = state
+        nothing = Epoch(evaluation, jnp.zeros_like(evaluation.loss), jnp.array(False))
+        # A second time where the first has but evaluated the start: one compiled objective does
+        # both, and compiling it is what most small trainings take.
+        first = (learned, state, nothing, jnp.array(False))
+        point, state, epoch, _ = jax.lax.while_loop(lambda carry: ~carry[-1], search, first)
+        return point, state, epoch
 
     def refresh(self, objective: Objective, learned: PyTree, state: Any) -> Any:
         """Evaluate anew: a search that compared two objectives would find no way down."""
-        return objective(learned), state[1]
+        return unknown(objective, learned), state[1]

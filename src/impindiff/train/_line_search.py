@@ -47,11 +47,13 @@ def weak_wolfe(
         objective: loss and gradient.
         start: where the line begins.
         direction: along which to search.
-        evaluation: of the objective at the start.
+        evaluation: of the objective at the start; where it is `unknown`, the start is evaluated
+            and taken, whatever it is.
         max_evaluations: most evaluations.
 
     Reference: Lewis & Overton, Math. Program. 141 (2013) 135, algorithm 4.6.
     """
+    is_new = jnp.isposinf(evaluation.loss)
     slope = _dot(evaluation.gradient, direction)
     infinity = jnp.array(jnp.inf, evaluation.loss.dtype)
 
@@ -67,7 +69,7 @@ def weak_wolfe(
         wanted = evaluation.loss + _SUFFICIENT_DECREASE * t * slope
         lower = here.is_finite & (here.loss <= wanted) & (here.loss < evaluation.loss)
         flat = _dot(here.gradient, direction) >= _CURVATURE * slope
-        done = lower & flat
+        done = (lower & flat) | is_new
         better = done | (here.is_finite & (here.loss < best.evaluation.loss))
         found = LineSearch(point, here, t, jnp.array(True))
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, best)
@@ -80,6 +82,13 @@ def weak_wolfe(
     nowhere = LineSearch(start, evaluation, zero, jnp.array(False))
     first = (nowhere, zero, infinity, one, jnp.array(False), 0)
     return jax.lax.while_loop(unfinished, probe, first)[0]
+
+
+def unknown(objective: Objective, point: PyTree) -> Evaluation:
+    """An evaluation that has yet to be made: of infinite loss."""
+    shapes = eqx.filter_eval_shape(objective, point)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return eqx.tree_at(lambda e: e.loss, nothing, jnp.full_like(nothing.loss, jnp.inf))
 
 
 def _dot(left: PyTree, right: PyTree) -> Scalar:
