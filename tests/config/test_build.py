@@ -27,11 +27,15 @@ from impindiff.grid import Axis, Grid
 from impindiff.implicit import CG, GMRES, Affine, BiCGStab
 from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
 from impindiff.latent import Parameter, SineField
+from impindiff.systems import advection_diffusion
 from impindiff.terms import Advection, Diffusion, fourier, jacobi
 from impindiff.train import LBFGS, Adam, EarlyStopping, ProgressiveTolerance, Rescue
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=True)
 PARAMETER = {"kind": "parameter", "name": "diffusivity", "initial": 0.1, "bounds": [0.0, 1.0]}
+
+
+SYSTEM = advection_diffusion(GRID, jnp.array([0.5, 1.0]), 0.1)
 
 
 def config_of(changes: dict | None = None) -> Config:
@@ -109,7 +113,7 @@ def test_two_unknown_fields_start_differently():
 )
 def test_the_stepper_and_its_solver(scheme: str, expected):
     solver = {"rtol": 1e-7, "max_steps": 3, "adjoint_rtol": 1e-4, "adjoint_max_steps": 4}
-    stepper = build_stepper(config_of({"time.scheme": scheme, "solver": solver}))
+    stepper = build_stepper(config_of({"time.scheme": scheme, "solver": solver}), SYSTEM)
     if isinstance(stepper, Theta):
         wanted = Affine(BiCGStab(1e-7, max_steps=3), BiCGStab(1e-4, max_steps=4))
         assert eqx.tree_equal(stepper, expected(wanted))
@@ -122,7 +126,7 @@ def test_the_stages_in_their_order():
         {"optimiser": "lbfgs", "epochs": 3, "memory": 7, "dt": 0.1},
         {"optimiser": "adam", "epochs": 5, "learning_rate": 0.5},
     ]
-    built = build_stages(config_of({"training.stages": stages}))
+    built = build_stages(config_of({"training.stages": stages}), SYSTEM)
     assert built == [LBFGS(3, memory=7, dt=0.1), Adam(5, learning_rate=0.5)]
 
 
@@ -133,7 +137,7 @@ def test_rates_and_freezing_by_name():
         {"optimiser": "lbfgs", "epochs": 3, "freeze": ["advection_x"]},
     ]
     config = config_of({"training.stages": stages, "training.freeze": ["advection_y"]})
-    assert build_stages(config) == [
+    assert build_stages(config, SYSTEM) == [
         Adam(5, learning_rate=rates),
         LBFGS(3, freeze=("advection_x",)),
     ]
@@ -150,7 +154,7 @@ def test_early_stopping():
 @pytest.mark.parametrize("method, kind", [("gmres", GMRES), ("cg", CG), ("bicgstab", BiCGStab)])
 def test_the_method_of_the_solver(method: str, kind: type):
     solver = {"method": method, "rtol": 1e-7, "adjoint_rtol": 1e-4, "max_steps": 9}
-    stepper = build_stepper(config_of({"solver": solver}))
+    stepper = build_stepper(config_of({"solver": solver}), SYSTEM)
     assert isinstance(stepper, Theta) and isinstance(stepper.solver, Affine)
     assert isinstance(stepper.solver.linear, kind)
     assert stepper.solver.linear.rtol == 1e-7 and stepper.solver.linear.max_steps == 9
@@ -158,14 +162,15 @@ def test_the_method_of_the_solver(method: str, kind: type):
 
 @pytest.mark.parametrize("name, made", [("fourier", fourier), ("jacobi", jacobi), ("none", None)])
 def test_the_preconditioner_of_the_solver(name: str, made):
-    stepper = build_stepper(config_of({"solver": {"preconditioner": name}}))
+    stepper = build_stepper(config_of({"solver": {"preconditioner": name}}), SYSTEM)
     assert isinstance(stepper, Theta) and stepper.preconditioner is made
 
 
 def test_multigrid_is_the_same_function_each_time():
     """Another one would have every training compiled anew."""
     first, second = (
-        build_stepper(config_of({"solver": {"preconditioner": "multigrid"}})) for _ in range(2)
+        build_stepper(config_of({"solver": {"preconditioner": "multigrid"}}), SYSTEM)
+        for _ in range(2)
     )
     assert first == second
 

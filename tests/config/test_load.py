@@ -23,7 +23,7 @@ UNKNOWN_KEYS = {
     "colour": "allowed are data, grid, precision, question, seed,",
     "parameter": "allowed are data, grid",
     "data.train_sample": "did you mean 'train_samples'?",
-    "data.shuffle": "allowed are field, file, test_samples, train_samples, train_times",
+    "data.shuffle": "allowed are field, fields, file, observe, test_samples, train_samples, train_times",
     "time.dtt": "did you mean 'dt'?",
     "solver.rtoll": "did you mean 'rtol'?",
     "system.shceme": "did you mean 'scheme'?",
@@ -57,7 +57,7 @@ REFUSED = [
     ({DIFFUSIVITY: math.nan}, "'system.diffusivity' is nan: it should be a finite number"),
     ({"solver": {"rtol": 0.0}}, "'solver.rtol' is 0.0: it should be greater than 0"),
     ({"solver": {"adjoint_rtol": 2.0}}, "'solver.adjoint_rtol' is 2.0: it should be less than 1"),
-    ({"solver": {"preconditioner": "ilu"}}, "'none', 'jacobi', 'fourier' or 'multigrid'"),
+    ({"solver": {"preconditioner": "ilu"}}, "'fourier', 'multigrid' or 'line'"),
     (
         {"solver": {"preconditioner": "jacobi"}, "time.scheme": "forward-euler"},
         "'forward-euler' solves no system",
@@ -87,7 +87,10 @@ REFUSED = [
     # Kinds.
     ({"system.kind": "burgers"}, "'system.kind' is 'burgers': it should be 'advection-diffusion'"),
     ({"system.scheme": "upwnd"}, "'system.scheme' is 'upwnd': it should be 'upwind' or 'central'"),
-    ({"time.scheme": "cn"}, "it should be 'crank-nicolson', 'backward-euler', 'forward-euler' or"),
+    (
+        {"time.scheme": "cn"},
+        "should be 'crank-nicolson', 'backward-euler', 'sdirk-2', 'forward-euler' or",
+    ),
     ({"precision": "float16"}, "'precision' is 'float16': it should be 'float32' or 'float64'"),
     ({f"{ADAM}.optimiser": "adm"}, "it should be a table with optimiser = 'adam' or 'lbfgs'"),
     ({f"{ADAM}.optimiser": None}, "it should be a table with optimiser = 'adam' or 'lbfgs'"),
@@ -110,7 +113,7 @@ REFUSED = [
     ({f"{VELOCITY}.names": ["", "v"]}, "'' cannot name a variable"),
     ({f"{VELOCITY}.names": ["x", "v"]}, "'x' is the name of a dimension"),
     ({"grid": [{"name": "x", "lower": 1.0, "upper": 0.0, "cells": 4}]}, "'grid.0': [1.0, 0.0] is"),
-    ({"grid": [{"name": "x", "lower": 0.0, "upper": 1.0, "cells": 1}]}, "'grid.0.cells' is 1"),
+    ({"grid": [{"name": "x", "lower": 0.0, "upper": 1.0, "cells": 1}]}, "'grid.0': cells is 1"),
     ({VELOCITY: [0.5, 0.5]}, "nothing is unknown: make system.velocity or system.diffusivity a"),
     ({VELOCITY: [0.5, math.nan], DIFFUSIVITY: PARAMETER}, "'system.velocity.1' is nan"),
 ]

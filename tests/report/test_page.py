@@ -175,10 +175,34 @@ def test_one_dimension_is_drawn_as_curves(make_run: MakeRun):
     assert "Truth and forecast" in page.text
 
 
-def test_three_dimensions_show_the_middle_plane(make_run: MakeRun):
+def test_three_dimensions_show_the_middle_plane_across_each_axis(make_run: MakeRun):
     text, page = _write(make_run(cells=(8, 6, 5)))
-    assert "A slice through the middle of the domain, z = 0." in page.text
-    assert _payloads(text)[0]["rows"][0]["size"] == [8, 6]
+    for axis, place in (("z", "0"), ("y", "0.1667"), ("x", "0.125")):
+        assert f"A slice through the middle of the domain, {axis} = {place}." in page.text
+    for viewer in _payloads(text):
+        assert [row["size"] for row in viewer["rows"]] == [[8, 6], [8, 5], [6, 5]]
+        assert [row["axes"] for row in viewer["rows"]] == [["x", "y"], ["x", "z"], ["y", "z"]]
+
+
+def test_several_fields_and_learned_functions(make_run: MakeRun):
+    def more(dataset: xr.Dataset) -> xr.Dataset:
+        one, inputs = dataset["concentration"], np.linspace(0, 1, 9)
+        law = xr.DataArray(inputs**2, {"law_u": inputs}, attrs={"units": "1/s"})
+        law["law_u"].attrs = {"units": "mol", "long_name": "u"}
+        of_two = xr.DataArray(np.outer(inputs, inputs), {"r_u": inputs, "r_v": 9 * inputs})
+        extra = {"law": law, "law_truth": 1.1 * law, "r": of_two, "temperature": 300 + one}
+        return dataset.assign(**extra)
+
+    text, page = _write(make_run(cells=(20,), latents=False, edit=more))
+    fields, latents = _payloads(text)
+    assert [row["axes"] for row in fields["rows"]] == [["x"], ["x"]]
+    assert [list(row["panels"]) for row in latents["rows"]] == [
+        ["truth", "forecast", "error"],
+        ["forecast"],
+    ]
+    assert [row["size"] for row in latents["rows"]] == [[9, 1], [9, 9]]
+    assert "u [mol]" in page.text and "A learned function" in page.text
+    assert "not to scale" not in page.text
 
 
 def test_without_truth_there_is_no_error_and_no_claim(make_run: MakeRun):

@@ -140,7 +140,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
         folder.write_json("summary.json", {"a": 2})
     assert folder.read_json("summary.json") == {"a": 1}

@@ -117,9 +117,8 @@ def _train(config: "Config", data: Path, folder: "RunFolder", *, resume: bool) -
     from impindiff.cli._show import summary_lines
     from impindiff.runs import train_run
 
-    num_epochs = sum(stage.epochs for stage in config.training.stages)
-    with training_bar(num_epochs) as watch, saved_on_failure(folder):
-        scores = train_run(config, data, folder, resume=resume, watch=watch, say=say)
+    with training_bar() as (expect, watch), saved_on_failure(folder):
+        scores = train_run(config, data, folder, resume=resume, watch=watch, say=say, expect=expect)
     typer.echo(summary_lines(folder, scores))
 
 

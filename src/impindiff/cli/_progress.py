@@ -36,12 +36,10 @@ def forecast_bar(until: float) -> Iterator[Callable[[float], None]]:
 
 
 @contextmanager
-def training_bar(num_epochs: int, done: int = 0) -> Iterator[Watcher]:
+def training_bar() -> Iterator[tuple[Callable[[int], None], Watcher]]:
     """A progress bar with rate, loss, validation error and time left.
 
-    Args:
-        num_epochs: most epochs that there will be.
-        done: epochs done before.
+    Gives what is to be called with the most epochs that there will be, and with every epoch.
     """
     bar = Progress(
         TextColumn("[bold]{task.fields[stage]}"),
@@ -56,9 +54,10 @@ def training_bar(num_epochs: int, done: int = 0) -> Iterator[Watcher]:
     validation = "-"
     before: float | None = None
     with bar:
-        task = bar.add_task(
-            "", total=num_epochs, completed=done, stage="compiling", rate="", errors=""
-        )
+        task = bar.add_task("", total=None, completed=0, stage="compiling", rate="", errors="")
+
+        def expect(num_epochs: int) -> None:
+            bar.update(task, total=num_epochs)
 
         def watch(record: EpochRecord) -> None:
             nonlocal validation, before
@@ -74,4 +73,4 @@ def training_bar(num_epochs: int, done: int = 0) -> Iterator[Watcher]:
                 errors=f"loss {record.loss:.2e}  validation {validation}",
             )
 
-        yield watch
+        yield expect, watch

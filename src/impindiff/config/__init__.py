@@ -4,24 +4,31 @@ from impindiff.config._build import (
     build_early_stopping,
     build_grid,
     build_memory,
+    build_observations,
+    build_penalties,
     build_progressive_tolerance,
     build_rescue,
     build_stages,
-    build_stepper,
     build_system,
     describe_grid,
+    known_grid,
     with_memory,
 )
 from impindiff.config._load import config_sha256, dump_config, load_config, parse_config
-from impindiff.config._schema import Config, SineFieldTable
+from impindiff.config._schema import Config
+from impindiff.config._steppers import build_stepper
+from impindiff.config._systems import OwnSystemTable, SineFieldTable
 
 __all__ = [
     "with_memory",
     "Config",
+    "OwnSystemTable",
     "SineFieldTable",
     "build_early_stopping",
     "build_grid",
     "build_memory",
+    "build_observations",
+    "build_penalties",
     "build_progressive_tolerance",
     "build_rescue",
     "build_stages",
@@ -30,6 +37,7 @@ __all__ = [
     "config_sha256",
     "describe_grid",
     "dump_config",
+    "known_grid",
     "load_config",
     "parse_config",
 ]

@@ -1,6 +1,5 @@
 """From a checked config to the objects it describes."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,26 +7,20 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from impindiff._errors import InputError
-from impindiff.config._schema import (
-    AxisTable,
-    Config,
+from impindiff.config._own import own_observations, own_penalties, own_stages, own_system
+from impindiff.config._schema import AxisTable, Config
+from impindiff.config._systems import (
+    AdvectionDiffusionTable,
+    OwnSystemTable,
     ParameterTable,
     SineFieldTable,
 )
 from impindiff.config._training import AdamTable, LBFGSTable
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import CG, GMRES, AbstractLinearSolver, Affine, BiCGStab, Tridiagonal
-from impindiff.integrate import (
-    AbstractStepper,
-    BackwardEuler,
-    CrankNicolson,
-    ForwardEuler,
-    RungeKutta4,
-)
 from impindiff.latent import Parameter, SineField
+from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, parse_bytes
 from impindiff.systems import System, advection_diffusion
-from impindiff.terms import fourier, jacobi, multigrid
 from impindiff.train import (
     LBFGS,
     AbstractOptimiser,
@@ -46,38 +39,58 @@ def build_grid(config: Config) -> Grid:
     """
     if config.grid is None:
         raise InputError("the config names no grid; it is taken from the data when a run is made.")
-    return Grid([Axis(a.name, a.lower, a.upper, a.cells, a.periodic) for a in config.grid])
+    return Grid([_axis(table) for table in config.grid])
+
+
+def _axis(table: AxisTable) -> Axis:
+    if table.even is None:
+        return Axis.from_faces(table.name, table.faces or [], periodic=table.periodic)
+    return Axis(table.name, *table.even, periodic=table.periodic)
 
 
 def describe_grid(grid: Grid) -> list[AxisTable]:
-    """The config tables of a grid.
+    """The config tables of a grid's axes; obstacles and coordinates are the system's."""
 
-    Raises: InputError for a grid that they cannot describe.
-    """
-    if uneven := [axis.name for axis in grid.axes if not axis.is_uniform]:
-        raise InputError(
-            f"the cells along {uneven[0]!r} are not equal, and a config describes equal cells: "
-            "train in Python (impindiff.fit), or interpolate the data to equal cells."
-        )
-    return [
-        AxisTable(name=a.name, lower=a.lower, upper=a.upper, cells=a.num_cells, periodic=a.periodic)
-        for a in grid.axes
-    ]
+    def describe(axis: Axis) -> AxisTable:
+        described: dict[str, Any] = {"name": axis.name, "periodic": axis.periodic}
+        if not axis.is_uniform:
+            return AxisTable(**described, faces=[float(face) for face in axis.faces])
+        return AxisTable(**described, lower=axis.lower, upper=axis.upper, cells=axis.num_cells)
+
+    return [describe(axis) for axis in grid.axes]
 
 
-def build_system(config: Config, grid: Grid) -> System:
+def known_grid(config: Config) -> Grid | None:
+    """The same; None where it names none, as where a system brings its own or has none."""
+    return None if config.grid is None else build_grid(config)
+
+
+def build_system(config: Config, grid: Grid | None = None) -> System:
     """The equations, unknown coefficients freshly initialised from the config's seed.
 
+    Args:
+        config: whose table `[system]` is taken.
+        grid: where the fields live; a function of the user's own may bring another.
+
     Raises: InputError for a velocity whose components are not as many as the grid's axes, an
-        unknown diffusivity of several components, or an axis that is not periodic.
+        unknown diffusivity of several components, an axis that is not periodic, and for a function
+        that fails or does not return what it should.
     """
+    table = config.system
+    if isinstance(table, OwnSystemTable):
+        return own_system(config, table, grid)
+    if grid is None:
+        grid = build_grid(config)
+    return _advection_diffusion(config, table, grid)
+
+
+def _advection_diffusion(config: Config, table: AdvectionDiffusionTable, grid: Grid) -> System:
     if ends := [axis.name for axis in grid.axes if not axis.periodic]:
         raise InputError(
             f"the axis {ends[0]!r} is not periodic, and a config names no boundary conditions: "
-            "train in Python, where System takes them."
+            "write the system as a function, and name it by system.build."
         )
     keys = jax.random.split(jax.random.key(config.seed), 2)
-    table = config.system
     velocity = _coefficient(table.velocity, grid, keys[0])
     components = (
         table.velocity.names if isinstance(table.velocity, SineFieldTable) else table.velocity
@@ -92,7 +105,7 @@ def build_system(config: Config, grid: Grid) -> System:
         raise InputError("system.diffusivity is one field: give it exactly one name.")
     diffusivity = _coefficient(table.diffusivity, grid, keys[1])
     return advection_diffusion(
-        grid, velocity, diffusivity, scheme=table.scheme, field=config.data.field
+        grid, velocity, diffusivity, scheme=table.scheme, field=config.data.fields[0]
     )
 
 
@@ -118,40 +131,33 @@ def _coefficient(table: Any, grid: Grid, key: PRNGKeyArray) -> Any:
             return table
 
 
-_STEPPERS: dict[str, Callable[[Affine, Any], AbstractStepper]] = {
-    "crank-nicolson": CrankNicolson,
-    "backward-euler": BackwardEuler,
-    "forward-euler": lambda solver, preconditioner: ForwardEuler(),
-    "runge-kutta-4": lambda solver, preconditioner: RungeKutta4(),
-}
-_METHODS: dict[str, Callable[..., AbstractLinearSolver]] = {
-    "bicgstab": BiCGStab,
-    "gmres": GMRES,
-    "cg": CG,
-    "tridiagonal": Tridiagonal,
-}
-_PRECONDITIONERS = {
-    "none": None,
-    "jacobi": jacobi,
-    "fourier": fourier,
-    "multigrid": multigrid(),
-}
+def build_stages(config: Config, system: System) -> list[AbstractOptimiser]:
+    """The optimisers, in order.
 
-
-def build_stepper(config: Config) -> AbstractStepper:
-    """The time stepper with its solver."""
-    table = config.solver
-    method = _METHODS[table.method]
-    solver = Affine(
-        method(table.rtol, max_steps=table.max_steps),
-        method(table.adjoint_rtol, max_steps=table.adjoint_max_steps),
+    Raises: InputError for a function of the user's own that fails, or returns something else.
+    """
+    stages = config.training.stages
+    return (
+        own_stages(config, stages, system) if isinstance(stages, str) else list(map(_stage, stages))
     )
-    return _STEPPERS[config.time.scheme](solver, _PRECONDITIONERS[table.preconditioner])
 
 
-def build_stages(config: Config) -> list[AbstractOptimiser]:
-    """The optimisers, in order."""
-    return [_stage(table) for table in config.training.stages]
+def build_observations(config: Config, system: System) -> list[AbstractObservation] | None:
+    """What was measured and how; None where each field was, cell by cell.
+
+    Raises: InputError for a function of the user's own that fails, or returns something else.
+    """
+    name = config.data.observe
+    return None if name is None else own_observations(config, name, system)
+
+
+def build_penalties(config: Config, system: System) -> list[AbstractPenalty]:
+    """What of the learned coefficients is held against them.
+
+    Raises: InputError for a function of the user's own that fails, or returns something else.
+    """
+    name = config.training.regularise
+    return [] if name is None else own_penalties(config, name, system)
 
 
 def build_rescue(config: Config) -> Rescue | None:

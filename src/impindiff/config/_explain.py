@@ -4,13 +4,16 @@ import difflib
 import textwrap
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from pydantic_core import ErrorDetails
 
 from impindiff.config._schema import Config
 
 # What pydantic puts into a location to say which table of a union it tried.
-_TAGS = ("known", "sine-field", "parameter", "adam", "lbfgs", "by-name")
+_TAGS = (
+    *("known", "listed", "by-name", "module:function"),
+    *("advection-diffusion", "sine-field", "parameter", "adam", "lbfgs"),
+)
 
 
 def explain(detail: ErrorDetails) -> str:
@@ -39,10 +42,18 @@ def explain(detail: ErrorDetails) -> str:
 def _unknown_key(location: tuple[int | str, ...]) -> str:
     *parents, last = location
     key = ".".join(str(part) for part in (*(p for p in parents if p not in _TAGS), last))
-    allowed = sorted({name for table in _tables_at(parents) for name in table.model_fields})
+    allowed = sorted({key for table in _tables_at(parents) for key in _keys_of(table)})
     near = difflib.get_close_matches(str(last), allowed, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(allowed)}"
     return f"unknown key {key!r}; {hint}"
+
+
+def _keys_of(table: type[BaseModel]) -> list[str]:
+    keys: list[str] = []
+    for name, field in table.model_fields.items():
+        alias = field.validation_alias
+        keys += map(str, alias.choices) if isinstance(alias, AliasChoices) else [name]
+    return keys
 
 
 def _tables_at(parents: list[int | str]) -> list[type[BaseModel]]:

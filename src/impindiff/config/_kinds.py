@@ -1,5 +1,6 @@
 """Kinds of values that tables of a config file hold, and what every table refuses."""
 
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
@@ -8,7 +9,8 @@ from impindiff._errors import InputError
 from impindiff.rollout import parse_bytes
 
 
-def _variable_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """Refuse what no variable of a data file is called."""
     if not name.strip() or name != name.strip() or "/" in name or not name.isprintable():
         raise ValueError(f"{name!r} cannot name a variable of a data file")
     if name in ("sample", "time", "x", "y", "z"):
@@ -28,7 +30,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Tolerance = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, AfterValidator(_variable_name)]
+Name = Annotated[str, AfterValidator(check_name)]
 Interval = Annotated[
     list[Finite], Field(min_length=2, max_length=2), AfterValidator(check_interval)
 ]
@@ -43,6 +45,29 @@ def _amount_of_memory(amount: str) -> str:
 
 
 Memory = Annotated[str, AfterValidator(_amount_of_memory)]
+
+
+def _function_name(name: str) -> str:
+    module, _, function = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), function)):
+        raise ValueError(
+            f"{name!r} names no function: write 'module:function', for a function in module.py "
+            "beside the config"
+        )
+    return name
+
+
+FunctionName = Annotated[str, AfterValidator(_function_name)]
+
+
+def _inner_path(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise ValueError(f"{name!r} does not lie beside the config, or in a folder beside it")
+    return path.as_posix()
+
+
+InnerPath = Annotated[str, AfterValidator(_inner_path)]
 
 
 class Table(BaseModel):

@@ -28,20 +28,21 @@ def load_config(path: Path) -> Config:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
-    return parse_config(tables, str(path))
+    return parse_config(tables, str(path), path.parent)
 
 
-def parse_config(tables: dict[str, Any], source: str) -> Config:
+def parse_config(tables: dict[str, Any], source: str, folder: Path | None = None) -> Config:
     """Check the tables of a config.
 
     Args:
         tables: nested dictionaries, as `tomllib` gives them.
         source: what messages call the config.
+        folder: where the functions that it names are found; by default where one stands.
 
     Raises: InputError as for `load_config`.
     """
     try:
-        return Config.model_validate(tables)
+        return Config.model_validate(tables).beside(folder or Path())
     except ValidationError as error:
         details = error.errors(include_url=False)
         lines = [explain(detail) for detail in details[:5]]

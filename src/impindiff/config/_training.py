@@ -4,7 +4,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from impindiff.config._kinds import Count, Memory, Positive, Table, Tolerance, tagged
+from impindiff.config._kinds import (
+    Count,
+    FunctionName,
+    Memory,
+    Positive,
+    Table,
+    Tolerance,
+    tagged,
+)
 
 Rates = Annotated[
     Annotated[Positive, Tag("known")] | Annotated[dict[str, Positive], Tag("by-name")],
@@ -37,6 +45,12 @@ class LBFGSTable(Table):
 Stage = Annotated[
     Annotated[AdamTable, Tag("adam")] | Annotated[LBFGSTable, Tag("lbfgs")],
     tagged("optimiser", allowed="a table with optimiser = 'adam' or 'lbfgs'"),
+]
+
+Stages = Annotated[
+    Annotated[list[Stage], Field(min_length=1), Tag("listed")]
+    | Annotated[FunctionName, Tag("module:function")],
+    Discriminator(lambda stages: "module:function" if isinstance(stages, str) else "listed"),
 ]
 
 
@@ -81,7 +95,7 @@ class EarlyStoppingTable(Table):
 class TrainingTable(Table):
     """`[training]`: stages, and how often to validate and save."""
 
-    stages: list[Stage] = Field(min_length=1)
+    stages: Stages
     validate_every: Count = 10
     checkpoint_every: Count = 50
     memory: Memory | None = None
@@ -90,10 +104,16 @@ class TrainingTable(Table):
     progressive_tolerance: ProgressiveToleranceTable | None = None
     early_stopping: EarlyStoppingTable | None = None
     freeze: list[str] = []
+    regularise: FunctionName | None = None
+
+    @property
+    def listed(self) -> list[AdamTable | LBFGSTable]:
+        """The stages that stand in the config; none where a function gives them."""
+        return [] if isinstance(self.stages, str) else self.stages
 
     @model_validator(mode="after")
     def _halves_what_is_whole(self) -> Self:
-        windowed = any(isinstance(s, AdamTable) and s.window is not None for s in self.stages)
+        windowed = any(isinstance(s, AdamTable) and s.window is not None for s in self.listed)
         if self.rescue is not None and windowed:
             raise ValueError(
                 "a rescue halves steps of the whole span of time, which stages with a window do "

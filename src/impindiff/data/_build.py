@@ -30,7 +30,7 @@ def to_dataset(
         times: the times, increasing.
         fields: arrays of shape `(sample, time, *grid.shape)`, kept in their dtype.
         latents: the truth of coefficients, where it is known: arrays of shape `grid.shape`, or
-            `(time, *grid.shape)`.
+            `(time, *grid.shape)`; numbers.
         attributes: `units` and `long_name` of variables and coordinates; "1" and the name by
             default.
         samples: the samples' ids; counted from 0 by default.
@@ -74,7 +74,7 @@ def to_dataset(
 
     return xr.Dataset(
         {name: variable(name, ("sample", *varying)) for name in fields}
-        | {name: variable(name, steady, varying) for name in latents},
+        | {name: variable(name, steady, varying, ()) for name in latents},
         coords={
             "sample": coordinate("sample", ids),
             "time": coordinate("time", times),

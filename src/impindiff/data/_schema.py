@@ -2,8 +2,8 @@
 
 A field has the dimensions `sample`, `time`, then the space axes `x`, `y`, `z` as far as there are
 any, none for an ordinary differential equation; a latent truth has the space axes alone, or `time`
-in front of them. NaN in a field means "not
-observed"; infinity means nothing and is refused.
+in front of them, or is one number. NaN in a field means "not observed"; infinity means nothing and
+is refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,10 +87,10 @@ def check_time(dataset: xr.Dataset, source: str) -> None:
 
 
 def _check_latent(array: xr.DataArray, axes: tuple, source: str) -> None:
-    if array.dims not in (axes, ("time", *axes)):
+    if array.dims not in ((), axes, ("time", *axes)):
         raise InputError(
             f"{source}: latent {array.name!r} has the dimensions ({listed(array.dims)}); "
-            f"allowed are ({listed(axes)}), or these with 'time' in front."
+            f"allowed are ({listed(axes)}), or these with 'time' in front, or none for a number."
         )
     check_numeric(array, f"{source}: latent {array.name!r}")
     unknown = np.asarray(~np.isfinite(array.values))

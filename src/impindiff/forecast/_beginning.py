@@ -19,6 +19,8 @@ from impindiff.data import (
     start_of,
     to_dataset,
 )
+from impindiff.forecast._tables import closure_tables
+from impindiff.latent import Parameter, latents_of
 from impindiff.systems import System
 
 TITLE = "forecast by impindiff"
@@ -70,8 +72,17 @@ class Beginning:
 
     @cached_property
     def latents(self) -> dict[str, np.ndarray]:
-        """Values of the learned coefficients."""
-        return {name: np.asarray(value) for name, value in self.system.latents().items()}
+        """Values of the learned coefficients on the grid, and of those that are numbers."""
+        values = {name: np.asarray(value) for name, value in self.system.latents().items()}
+        numbers = [each for each in latents_of(self.system) if isinstance(each, Parameter)]
+        return values | {
+            each.names[0]: values[each.names[0]].ravel()[0:1].reshape(()) for each in numbers
+        }
+
+    @cached_property
+    def tables(self) -> dict[str, xr.DataArray]:
+        """The learned closures."""
+        return closure_tables(self.system, self._attributes)
 
     def check_times(self, times: np.ndarray) -> None:
         """Refuse times before the initial one."""
@@ -99,7 +110,7 @@ class Beginning:
             {name: self._attributes(name) for name in names},
             samples=self.samples,
             attrs={"title": TITLE, **(attrs or {})},
-        )
+        ).assign(self.tables)
 
     def _attributes(self, name: str) -> dict[str, str]:
         known = self.source[name].attrs if name in self.source.variables else {}

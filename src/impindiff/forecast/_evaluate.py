@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from impindiff._errors import InputError
 from impindiff.data import select_samples, times_of
+from impindiff.forecast._tables import is_table, truth_at
 from impindiff.observe import relative_error
 
 
@@ -30,7 +31,8 @@ class Scores(BaseModel):
 
     Attributes:
         fields: for each field, relative errors $|p - d|/|d|$ in percent at each time.
-        latent: for each learned coefficient whose truth the data carries, its error.
+        latent: for each learned coefficient whose truth the data carries, its error; of a closure
+            over the range of its inputs in which that is known.
         samples: the samples' positions in the data.
     """
 
@@ -68,11 +70,13 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
         if "sample" in variable.dims:
             known = truth[name].values[positions][:, theirs]
             fields[str(name)] = _field_errors(clock[ours], variable.values[:, ours], known)
-        else:
-            known = truth[name].values
-            found = np.broadcast_to(variable.values, known.shape)
-            error = relative_error(found, known, 2, known.ndim)
-            latent[str(name)] = LatentError(relative_l2_percent=100 * float(error))
+            continue
+        known = truth_at(variable, truth[name]) if is_table(variable) else truth[name]
+        if known is None:
+            continue
+        found, exact = np.broadcast_arrays(variable.values, known.values)
+        error = relative_error(found, exact, 2, exact.ndim)
+        latent[str(name)] = LatentError(relative_l2_percent=100 * float(error))
     return Scores(fields=fields, latent=latent, samples=positions)
 
 

@@ -144,19 +144,28 @@ def _check(
     along: Callable[[float], float], value: float, slope: float, accuracy: float
 ) -> tuple[float, float]:
     """The rate of the remainder, and the relative error of the slope; NaN where neither is."""
-    remainders = np.array([abs(along(h) - value - h * slope) for h in _STEPS])
+    sides = [
+        np.array([abs(along(h) - value - h * slope) for h in side * _STEPS]) for side in (1, -1)
+    ]
     floor = _NOISE_UNITS * accuracy * max(abs(value), np.finfo(np.float64).tiny)
-    telling = remainders > floor
     h = np.finfo(np.float64).eps ** (1 / 3)
     central = (along(h) - along(-h)) / (2 * h)
     relative = abs(central - slope) / (abs(central) or 1.0)
     # Where the function ends at the point there is no remainder, which is not to say that it is 0.
-    if not np.isfinite(slope + remainders[-1]):
+    if not np.isfinite(slope + sides[0][-1] + sides[1][-1]):
         return float("nan"), float("nan")
+    # The mean of both: where the function bends little along the direction, a cubic term shows in
+    # each, with opposite signs.
+    rates = [rate for side in sides if np.isfinite(rate := _rate(side, floor))]
+    return float(np.mean(rates)) if rates else float("inf"), relative
+
+
+def _rate(remainders: np.ndarray, floor: float) -> float:
+    """The order in which remainders fall; infinite where none stands clear of round-off."""
+    telling = remainders > floor
     # The last steps whose remainder stands clear of round-off: there higher terms are smallest.
     pairs = np.flatnonzero(telling[:-1] & telling[1:] & np.isfinite(remainders[:-1]))
     if not pairs.size:
-        return float("inf"), relative
+        return float("inf")
     last = pairs[-3:]
-    rates = np.log2(remainders[last] / remainders[last + 1])
-    return float(np.median(rates)), relative
+    return float(np.median(np.log2(remainders[last] / remainders[last + 1])))

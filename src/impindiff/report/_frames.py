@@ -7,11 +7,12 @@ film, then samples.
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 
+from impindiff.forecast import is_table
 from impindiff.report._codes import PixelAxis, pixel_axis
 
 _OUTSIDE_SPACE = ("sample", "time")
@@ -28,17 +29,33 @@ class Variable:
         name: its name in the file.
         forecast: the forecast, or what was inferred.
         truth: the truth, over dimensions among those of the forecast.
+        across: of three axes the one that is cut in the middle; the last by default.
     """
 
     name: str
     forecast: xr.DataArray
     truth: xr.DataArray | None
+    across: Hashable | None = None
 
     @property
     def axes(self) -> list[Hashable]:
-        """The axes it is drawn over: space, or time where it depends on nothing else."""
+        """The axes it is drawn over: two of space, then one that is cut; or else time."""
         space = [name for name in self.forecast.dims if name not in _OUTSIDE_SPACE]
+        drawn = [name for name in space if name != self.across]
+        space = drawn if len(drawn) == len(space) else [*drawn, self.across]
         return space or [name for name in self.forecast.dims if name == "time"]
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a learned function, over its inputs and not over space."""
+        return is_table(self.forecast)
+
+    @property
+    def planes(self) -> list["Variable"]:
+        """What is drawn of it: in three dimensions a slice across each axis, the last first."""
+        if len(self.axes) < 3:
+            return [self]
+        return [replace(self, across=name) for name in reversed(self.axes)]
 
     @property
     def num_panels(self) -> int:
@@ -62,12 +79,15 @@ class Frames:
     forecast: np.ndarray
     truth: np.ndarray | None
     axes: list[PixelAxis]
+    is_function: bool = False
 
     @property
     def aspect(self) -> float:
-        """Width over height of the domain; in one dimension, of the plot."""
+        """Width over height of the domain; of a curve or a learned function, of the plot."""
         if len(self.axes) < 2:
             return 2.0
+        if self.is_function:
+            return 1.5
         horizontal, vertical = self.axes
         return (horizontal.high - horizontal.low) / (vertical.high - vertical.low)
 
@@ -122,9 +142,10 @@ def frames_of(variable: Variable, selection: Selection) -> Frames:
     axes = [pixel_axis(variable.forecast[name].to_numpy(), limit) for name in drawn]
     forecast = _array(variable.forecast, variable, axes, selection)
     if variable.truth is None:
-        return Frames(forecast, None, axes)
+        return Frames(forecast, None, axes, variable.is_function)
     truth = _array(variable.truth, variable, axes, selection)
-    return Frames(forecast, np.broadcast_to(truth, forecast.shape), axes)
+    truth = np.broadcast_to(truth, forecast.shape)
+    return Frames(forecast, truth, axes, variable.is_function)
 
 
 def middle_plane(variable: Variable) -> str:

@@ -11,6 +11,8 @@ from impindiff.report._frames import Frames, Selection, Variable, middle_plane
 def remarks_on(variable: Variable, frames: Frames, scales: Sequence[Scale]) -> str:
     """What to know about the pictures of one variable; `scales` are those of its samples."""
     remarks = []
+    if variable.is_function:
+        remarks.append("A learned function, over the range in which its inputs are expected.")
     if plane := middle_plane(variable):
         remarks.append(f"A slice through the middle of the domain, {plane}.")
     if frames.drawn_aspect != frames.aspect:

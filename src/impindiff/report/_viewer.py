@@ -73,7 +73,7 @@ def make_viewer(
     byte_budget: int,
 ) -> Viewer | None:
     """Show these variables as far as the budget (before base64) goes; None if none can be drawn."""
-    variables = [variable for variable in variables if variable.axes]
+    variables = [plane for variable in variables if variable.axes for plane in variable.planes]
     if not variables:
         return None
     selection = select(variables, byte_budget)
@@ -192,5 +192,6 @@ def _phase(time: float, training_times: Sequence[float]) -> str:
 
 def _axis_label(variable: Variable, index: int) -> str:
     name = variable.axes[index]
+    label = variable.forecast[name].attrs.get("long_name", name) if variable.is_function else name
     unit = unit_of(str(variable.forecast[name].attrs.get("units", "")))
-    return f"{name} [{unit.strip()}]" if unit else str(name)
+    return f"{label} [{unit.strip()}]" if unit else str(label)

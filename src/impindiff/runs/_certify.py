@@ -28,16 +28,16 @@ from impindiff.implicit import (
     UnrolledAdjoint,
     check_gradient,
 )
-from impindiff.integrate import AbstractStepper, Theta
+from impindiff.integrate import SDIRK2, AbstractStepper, Theta
 from impindiff.latent import is_latent, latents_of, learned
 from impindiff.observe import squared_misfit
-from impindiff.rollout import TimeGrid, simulate
+from impindiff.rollout import KeepAll
 from impindiff.runs._example import made_up_problem
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import RunPlan, cast, precision
 from impindiff.runs._trained import trained_system
 from impindiff.systems import System
-from impindiff.train import Observations
+from impindiff.train import Observations, Part, make_objective, whole
 
 _TIGHT = {"rtol": 1e-12, "adjoint_rtol": 1e-12, "max_steps": 5000, "adjoint_max_steps": 5000}
 # The unrolled gradient keeps about this many vectors an iteration, the memory of Anderson's among
@@ -112,7 +112,6 @@ def certify(
     if num_directions < 1:
         raise InputError(f"--directions is {num_directions}: at least 1 is needed.")
     jax.config.update("jax_enable_x64", True)
-    own = (precision(config), build_stepper(config))
     tight = config.model_copy(
         update={"precision": "float64", "solver": config.solver.model_copy(update=_TIGHT)}
     )
@@ -125,12 +124,12 @@ def certify(
         problem = f"sample {plan.train_samples[0]} of {data_file}"
     if folder is not None:
         system = cast(trained_system(folder), jnp.dtype(jnp.float64))
-    stepper = build_stepper(tight)
+    stepper = build_stepper(tight, system)
     point = _parts(system, observations)
-    time_grid = TimeGrid.build(observations.start, np.array(observations.times), config.time.dt)
+    time_grid = observations.time_grid(config.time.dt)
 
     def loss_by(stepper: AbstractStepper) -> Callable[..., tuple[jax.Array, Any]]:
-        return _make_loss(system, observations, time_grid, stepper)
+        return _make_loss(system, observations, config.time.dt, stepper)
 
     loss = loss_by(stepper)
     probe = AdjointOutcome.probe(jnp.float64)
@@ -148,7 +147,7 @@ def certify(
         )
     except ValueError as error:
         raise NumericsError(str(error)) from None
-    dtype, own_stepper = own
+    dtype, own_stepper = precision(config), build_stepper(config, system)
     return Certificate(
         check,
         AdjointOutcome.from_cotangent(cotangent),
@@ -164,11 +163,16 @@ def _parts(system: System, observations: Observations) -> dict[str, PyTree]:
         ", ".join(latent.names): eqx.filter(latent, learned(latent))
         for latent in latents_of(system)
     }
-    return parts | {f"initial {field}": u[0] for field, u in observations.initial.items()}
+    begun = {f: u[0] for f, u in observations.initial.items() if f not in system.initial}
+    return parts | {f"initial {field}": u for field, u in begun.items()}
 
 
-def _make_loss(system, observations, time_grid, stepper):
-    observed = {field: u[0] for field, u in observations.observed.items()}
+def _make_loss(system, observations, dt, stepper):
+    one = {
+        name: {key: u[:1] for key, u in getattr(observations, name).items()}
+        for name in ("initial", "observed", "deviations")
+    }
+    first = whole(replace(observations, **one), dt)
     # Apart from the learned arrays nothing of the system depends on the point.
     dynamic, static = eqx.partition(system, eqx.is_array)
 
@@ -176,10 +180,18 @@ def _make_loss(system, observations, time_grid, stepper):
         dtype = jax.tree.leaves(point)[0].dtype
         here = jax.tree.map(lambda leaf: _to(leaf, dtype), eqx.combine(dynamic, static))
         here = jax.tree.map(lambda node: _with_learned(node, point), here, is_leaf=is_latent)
-        initial = {field: point[f"initial {field}"] for field in observed}
-        trajectory = simulate(here, initial, time_grid, stepper, probe=probe)
-        data = {field: _to(u, dtype) for field, u in observed.items()}
-        return squared_misfit(trajectory.states, data), trajectory
+        batch = jax.tree.map(lambda leaf: _to(leaf, dtype), first)
+        begun = {f: point.get(f"initial {f}", u[0])[None] for f, u in batch.initial.items()}
+        batch = replace(batch, initial=begun)
+        objective = make_objective(here, batch, stepper)
+        part = Part(batch.initial, batch.observed, batch.deviations)
+        trajectory = objective.trajectories(here.prepare(dtype), probe[None], part, KeepAll())
+        predicted = objective.predicted(trajectory.states)
+        value = squared_misfit(predicted, batch.observed, objective.scale, batch.deviations)
+        if batch.penalties:
+            arrays = eqx.filter(here, learned(here))
+            value = value + jnp.sum(objective.penalty_residuals(arrays) ** 2)
+        return value, trajectory
 
     return loss
 
@@ -197,7 +209,7 @@ def _unrolled(stepper, loss_by, point) -> tuple[AbstractStepper | None, str]:
 
     By Anderson's: the derivative of a Krylov iterate converges far behind the iterate.
     """
-    if not isinstance(stepper, Theta):
+    if not isinstance(stepper, Theta | SDIRK2):
         return None, ""
     solver = Anderson(UnrolledAdjoint(), rtol=1e-13, max_steps=_MOST_ITERATIONS)
     trial = replace(stepper, solver=replace(solver, adjoint=ImplicitAdjoint()))

@@ -3,7 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 
-from impindiff.config import Config, SineFieldTable, build_grid, build_system
+from impindiff.config import (
+    Config,
+    OwnSystemTable,
+    SineFieldTable,
+    build_grid,
+    build_penalties,
+    build_system,
+)
 from impindiff.grid import Axis, Grid
 from impindiff.runs._plan import cast
 from impindiff.systems import System
@@ -17,34 +24,46 @@ def made_up_problem(
 ) -> tuple[System, Observations, str]:
     """The untrained system, samples of made-up observations, and what was made up, in words.
 
-    On the config's grid, or a small one on the unit square or cube.
+    On the grid of the config or of its own system; else a small one on the unit square or cube.
+    Each field is of the order of its scale, and observed cell by cell.
     """
+    system = cast(build_system(config, _grid(config)), jnp.dtype(dtype))
+    shape, times = _shape(system), tuple(sorted(config.data.train_times))
+    random, scales = np.random.default_rng(config.seed), dict(system.scales)
+
+    def smooth(field: str, *leading: int) -> jnp.ndarray:
+        made = [_smooth(shape, random) for _ in range(int(np.prod(leading)))]
+        size = scales.get(field, 1.0)
+        return jnp.asarray(size * np.stack(made).reshape(*leading, *shape), dtype)
+
+    initial = {field: smooth(field, num_samples) for field in system.fields}
+    observed = {field: smooth(field, num_samples, len(times)) for field in system.fields}
+    penalties = tuple(build_penalties(config, system))
+    observations = Observations(initial, observed, 0.0, times, penalties=penalties)
+    cells = f" on {' x '.join(map(str, shape))} cells" if shape else ""
+    return system, observations, f"fields made up{cells}, as no data file is named"
+
+
+def _grid(config: Config) -> Grid | None:
     if config.grid is not None:
-        grid = build_grid(config)
-    else:
-        velocity = config.system.velocity
-        names = velocity.names if isinstance(velocity, SineFieldTable) else velocity
-        axes = "xyz"[: len(names)]
-        grid = Grid([Axis(name, 0.0, 1.0, _CELLS, periodic=True) for name in axes])
-    system = cast(build_system(config, grid), jnp.dtype(dtype))
-    field, times = config.data.field, tuple(sorted(config.data.train_times))
-    random = np.random.default_rng(config.seed)
-
-    def smooth(*leading: int) -> jnp.ndarray:
-        made = [_smooth(grid, random) for _ in range(int(np.prod(leading)))]
-        return jnp.asarray(np.stack(made).reshape(*leading, *grid.shape), dtype)
-
-    initial, observed = smooth(num_samples), smooth(num_samples, len(times))
-    said = f"fields made up on {' x '.join(map(str, grid.shape))} cells, as no data file is named"
-    return system, Observations({field: initial}, {field: observed}, 0.0, times), said
+        return build_grid(config)
+    if isinstance(config.system, OwnSystemTable):
+        return None
+    velocity = config.system.velocity
+    names = velocity.names if isinstance(velocity, SineFieldTable) else velocity
+    return Grid([Axis(name, 0.0, 1.0, _CELLS, periodic=True) for name in "xyz"[: len(names)]])
 
 
-def _smooth(grid: Grid, random: np.random.Generator) -> np.ndarray:
+def _shape(system: System) -> tuple[int, ...]:
+    return () if system.grid is None else system.grid.shape
+
+
+def _smooth(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
     """A positive sum of a few waves along each axis."""
-    total = np.full(grid.shape, 2.0)
-    for axis, cells in enumerate(grid.shape):
+    total = np.full(shape, 2.0)
+    for axis, cells in enumerate(shape):
         angle = 2 * np.pi * (np.arange(cells) + 0.5) / cells
-        shape = [-1 if a == axis else 1 for a in range(len(grid.shape))]
+        place = [-1 if a == axis else 1 for a in range(len(shape))]
         for wave in (1, 2):
-            total = total + 0.25 * np.sin(wave * angle + random.uniform(0, 6)).reshape(shape)
+            total = total + 0.25 * np.sin(wave * angle + random.uniform(0, 6)).reshape(place)
     return total

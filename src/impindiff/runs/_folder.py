@@ -8,6 +8,8 @@ summary.json     errors, times, memory
 forecast.nc      forecast of the test samples, with the truth beside it
 report.html      for people
 provenance.json  what made it: versions, commit, device, seed, hashes
+
+Where the config names functions of the user's own, copies of their files lie beside it.
 """
 
 import fcntl
@@ -36,6 +38,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._is_claimed = False
+
+    @staticmethod
+    def own_names() -> set[str]:
+        """Names of what a run may hold, the user's files apart."""
+        names = ("config.toml", "metrics.jsonl", "checkpoints", "summary.json", "forecast.nc")
+        return {*names, "report.html", "provenance.json", "data.nc"}
 
     @property
     def config_file(self) -> Path:
@@ -108,11 +116,15 @@ class RunFolder:
             pass  # a file system without locks
 
     def create(self, config: Config) -> None:
-        """Begin a run here; the folder must be claimed.
+        """Begin a run here, with copies of what its functions were read from.
 
+        The folder must be claimed.
         Raises: InputError if the folder holds another run or other files, or cannot be written.
         """
         self.check_free()
+        for name, content in config.code.files.items():
+            self._write(name, content)
+        # Last: it is what tells that a run was begun.
         self.write_text("config.toml", dump_config(config))
 
     def check_free(self) -> None:
@@ -155,10 +167,14 @@ class RunFolder:
 
         Raises: InputError if it cannot be written.
         """
+        self._write(name, text.encode())
+
+    def _write(self, name: str, content: bytes) -> None:
         target = self.path / name
-        fresh = target.with_name(f".{name}.writing")
+        fresh = target.with_name(f".{target.name}.writing")
         try:
-            fresh.write_text(text, encoding="utf-8")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(content)
             os.replace(fresh, target)
         except OSError as error:
             with suppress(OSError):

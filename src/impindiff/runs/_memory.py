@@ -1,7 +1,7 @@
 """The memory that a config's gradients need, beside what there is."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import equinox as eqx
@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import Config, build_stages, build_stepper
+from impindiff.config import Config, OwnSystemTable, build_stages, build_stepper
 from impindiff.data import select_samples
 from impindiff.latent import learned
 from impindiff.rollout import KeepAll, format_bytes, parse_bytes
@@ -17,6 +17,7 @@ from impindiff.runs._example import made_up_problem
 from impindiff.runs._plan import RunPlan, precision, use_precision
 from impindiff.systems import System
 from impindiff.train import (
+    AbstractOptimiser,
     Batches,
     MemoryPlan,
     Observations,
@@ -48,11 +49,12 @@ def plan_run(config: Config, data_file: Path | None, memory: str | None = None) 
     limit = available_bytes() if memory is None else parse_bytes(memory)
     if data_file is None:
         system, observations = _made_up(config)
+        works = _works(config, system, observations, build_stages(config, system))
     else:
         data_file = Path(os.path.abspath(data_file))
         plan = RunPlan.make(config, data_file, data_file.parent)
-        system, observations = plan.system, plan.observations
-    return plan_memory(max(_works(config, system, observations), key=_kept_bytes), limit)
+        works = _works(config, plan.system, plan.observations, plan.stages)
+    return plan_memory(max(works, key=_kept_bytes), limit)
 
 
 def check_memory(plan: RunPlan) -> None:
@@ -62,7 +64,8 @@ def check_memory(plan: RunPlan) -> None:
     """
     if plan.config.training.memory is not None:
         return  # chosen to fit
-    work = max(_works(plan.config, plan.system, plan.observations), key=_kept_bytes)
+    works = _works(plan.config, plan.system, plan.observations, plan.stages)
+    work = max(works, key=_kept_bytes)
     there_is = available_bytes()
     needed = _kept_bytes(work)
     if needed < _HARMLESS_SHARE * there_is:
@@ -78,18 +81,24 @@ def check_memory(plan: RunPlan) -> None:
         )
 
 
-def _works(config: Config, system: System, observations: Observations) -> Iterator[Work]:
+def _works(
+    config: Config,
+    system: System,
+    observations: Observations,
+    stages: Sequence[AbstractOptimiser],
+) -> Iterator[Work]:
     """The gradient that each stage computes."""
+    stepper = build_stepper(config, system)
     arrays, frozen = eqx.partition(system, learned(system))
-    for stage in build_stages(config):
+    for stage in stages:
         data = divided(observations, stage.dt or config.time.dt, stage.batching)
         batch = data.first if isinstance(data, Batches) else data
-        yield Work(arrays, frozen, batch, build_stepper(config), config.training.samples_at_once)
+        yield Work(arrays, frozen, batch, stepper, config.training.samples_at_once)
 
 
 def _made_up(config: Config) -> tuple[System, Observations]:
     """The config's system, and observations of the shapes that it names."""
-    if config.grid is None:
+    if config.grid is None and not isinstance(config.system, OwnSystemTable):
         raise InputError(
             "the config names neither data nor a grid, and what memory a gradient takes depends on "
             "the number of cells: give --data FILE, or data.file or [[grid]] in the config."

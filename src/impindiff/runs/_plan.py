@@ -12,10 +12,11 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff._types import State
 from impindiff.config import (
     Config,
     build_grid,
+    build_observations,
+    build_penalties,
     build_stages,
     build_stepper,
     build_system,
@@ -25,17 +26,15 @@ from impindiff.data import (
     check_dataset,
     check_grid,
     grid_of,
-    initial_fields,
+    initial_state,
     open_dataset,
     select_samples,
     select_times,
     times_of,
 )
-from impindiff.forecast import carry_forward
-from impindiff.grid import Grid
 from impindiff.integrate import AbstractStepper
-from impindiff.observe import relative_error
 from impindiff.rollout import TimeGrid
+from impindiff.runs._validator import Validator
 from impindiff.systems import System
 from impindiff.train import AbstractOptimiser, Observations
 
@@ -49,7 +48,6 @@ class RunPlan:
         config: as resolved: with the grid and the place of the data.
         data_file: the data.
         dataset: its content.
-        grid: of the data.
         system: untrained.
         stepper: advances one step.
         stages: the optimisers.
@@ -64,7 +62,6 @@ class RunPlan:
     config: Config
     data_file: Path
     dataset: xr.Dataset
-    grid: Grid
     system: System
     stepper: AbstractStepper
     stages: list[AbstractOptimiser]
@@ -89,47 +86,60 @@ class RunPlan:
         use_precision(config)
         dtype = precision(config)
         dataset = open_dataset(data_file)
-        field = config.data.field
-        check_dataset(dataset, fields=[field])
-        grid = grid_of(dataset, field)
+        fields = config.data.fields
+        check_dataset(dataset, fields=fields)
         if config.grid is not None:
+            grid = build_grid(config)
             with _about("grid"):
-                check_grid(dataset, field, build_grid(config))
+                check_grid(dataset, fields[0], grid)
+        else:
+            grid = grid_of(dataset, fields[0]) if dataset[fields[0]].ndim > 2 else None
         inside = data_file.is_relative_to(folder)
         place = data_file.relative_to(folder) if inside else data_file
         data = config.data.model_copy(update={"file": str(place)})
-        config = config.model_copy(update={"grid": describe_grid(grid), "data": data})
+        config = config.model_copy(update={"data": data})
         system = cast(build_system(config, grid), dtype)
-        system.prepare(dtype)
-        check_dataset(dataset, fields=[field], latents=tuple(system.latents()))
+        with _about("system"):
+            check_grid(dataset, fields[0], system.grid)
+        axes = None if system.grid is None else describe_grid(system.grid)
+        config = config.model_copy(update={"grid": axes})
+        stepper = build_stepper(config, system)
+        check_dataset(dataset, fields=fields, latents=tuple(system.latents()))
+        begun = [field for field in fields if field not in system.initial]
         with _about("data.train_samples"):
             train_samples = select_samples(dataset, data.train_samples)
         with _about("data.train_times"):
             select_times(dataset, data.train_times)
         with _about("data.test_samples"):
             test_samples = select_samples(dataset, data.test_samples)
-            initial_fields(dataset, field, test_samples)
+            initial_state(dataset, system.grid, begun, test_samples)
         validation_samples = test_samples
         if (stopping := config.training.early_stopping) is not None:
             with _about("training.early_stopping.samples"):
                 validation_samples = select_samples(dataset, stopping.samples)
-                initial_fields(dataset, field, validation_samples)
+                initial_state(dataset, system.grid, begun, validation_samples)
                 _check_apart(validation_samples, train_samples, test_samples)
         forecast_times = _times_up_to(times_of(dataset), config.time.until)
-        stages = build_stages(config)
+        stages = build_stages(config, system)
         for dt in (config.time.dt, *(stage.dt for stage in stages if stage.dt is not None)):
             TimeGrid.build(float(forecast_times[0]), forecast_times, dt)
+        observations = Observations.of(
+            system,
+            dataset,
+            train_samples,
+            data.train_times,
+            dtype,
+            build_observations(config, system),
+            build_penalties(config, system),
+        )
         return cls(
             config=config,
             data_file=data_file,
             dataset=dataset,
-            grid=grid,
             system=system,
-            stepper=build_stepper(config),
+            stepper=stepper,
             stages=stages,
-            observations=Observations.from_dataset(
-                dataset, grid, [field], train_samples, data.train_times, dtype
-            ),
+            observations=observations,
             train_samples=train_samples,
             test_samples=test_samples,
             validation_samples=validation_samples,
@@ -141,43 +151,12 @@ class RunPlan:
         """How many of the forecast's times, from the first, are times of the data."""
         return int(np.isin(self.forecast_times, times_of(self.dataset)).sum())
 
-    def validator(self) -> "Validator | None":
-        """The forecast error of the validation samples, as a function of the system.
-
-        At the last forecast time at which all of them were observed; None where that is never
-        after the initial time.
-        """
-        field, dtype = self.config.data.field, precision(self.config)
-        truth = self.dataset[field].values[self.validation_samples][:, : self.known_times]
-        observed = ~np.isnan(truth).all(axis=tuple(range(2, truth.ndim)))
-        last = int(np.flatnonzero(observed.all(axis=0))[-1])
-        if last == 0:
-            return None
-        start, end = self.forecast_times[0], self.forecast_times[last]
-        return Validator(
-            {field: jnp.asarray(truth[:, 0], dtype)},
-            truth[:, last],
-            TimeGrid.build(float(start), np.array([end]), self.config.time.dt),
-            self.stepper,
-        )
-
-
-@final
-@dataclass(frozen=True)
-class Validator:
-    """Mean relative L1 error [%] of a forecast, at one time."""
-
-    initial: State
-    truth: np.ndarray
-    time_grid: TimeGrid
-    stepper: AbstractStepper
-
-    def __call__(self, system: System) -> float:
-        """The error of a system's forecast."""
-        states = carry_forward(system, self.initial, self.stepper, self.time_grid)
-        (found,) = states.values()
-        errors = relative_error(np.asarray(found)[:, -1], self.truth, 1, self.truth.ndim - 1)
-        return float(100 * errors.mean())
+    def validator(self) -> Validator | None:
+        """The forecast error of the validation samples, see `Validator.of`."""
+        fields, known = self.config.data.fields, self.known_times
+        truth = {f: self.dataset[f].values[self.validation_samples][:, :known] for f in fields}
+        time, dtype = self.config.time, precision(self.config)
+        return Validator.of(truth, self.forecast_times, time.dt, self.stepper, dtype)
 
 
 def precision(config: Config) -> jnp.dtype:

@@ -13,6 +13,7 @@ import jax
 
 from impindiff.config import Config, config_sha256
 from impindiff.data import file_sha256
+from impindiff.runs._code import hashes_of
 
 _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy", "xarray", "h5netcdf")
 
@@ -21,7 +22,7 @@ def provenance(config: Config, data: Path) -> dict[str, Any]:
     """Versions, commit, device, seed and hashes, at the start of a run.
 
     Args:
-        config: as resolved.
+        config: as resolved, its functions called.
         data: the data file.
     """
     device = jax.devices()[0]
@@ -37,6 +38,7 @@ def provenance(config: Config, data: Path) -> dict[str, Any]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": now(),
         "data": {"file": str(data), "sha256": file_sha256(data)},
+        **({"code": code} if (code := hashes_of(config)) else {}),
     }
 
 

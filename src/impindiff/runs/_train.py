@@ -21,9 +21,10 @@ from impindiff.config import (
     build_rescue,
 )
 from impindiff.data import file_sha256, save_dataset
-from impindiff.forecast import Scores, evaluate, predict
+from impindiff.forecast import Scores, evaluate, is_table, predict, truth_at
 from impindiff.latent import learned
 from impindiff.report import write_report
+from impindiff.runs._code import check_complete, check_same_code
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._memory import check_memory
 from impindiff.runs._plan import RunPlan, precision
@@ -42,6 +43,7 @@ def train_run(
     resume: bool = False,
     watch: Watcher | None = None,
     say: StageReport = lambda text: None,
+    expect: Callable[[int], None] = lambda num_epochs: None,
 ) -> Scores:
     """Train, forecast the test samples, score, and write the run folder.
 
@@ -52,6 +54,7 @@ def train_run(
         resume: go on from the last checkpoint. A folder that holds no run is begun.
         watch: called with every epoch's record.
         say: called with a line of text as each part of the work begins.
+        expect: called before the first epoch, with the most that there will be.
 
     Returns: the errors of the forecast.
     Raises: InputError before any computation for whatever does not fit; NumericsError if training
@@ -63,6 +66,7 @@ def train_run(
     # Not resolved: a link's target need not have a data file's suffix.
     plan = RunPlan.make(config, _absolute(data_file), _absolute(folder.path))
     check_memory(plan)
+    check_complete(plan.config)
     trainer = _trainer(plan, folder)
     began = time.perf_counter()
     with folder.claimed():
@@ -80,6 +84,7 @@ def train_run(
                 watch(record)
 
         say("training")
+        expect(sum(stage.epochs for stage in plan.stages))
         system = trainer.run(observe, resume=resume)
         say("forecasting")
         scores = _finish(plan, system, folder, began - done.seconds)
@@ -131,6 +136,7 @@ def _check_same(plan: RunPlan, folder: RunFolder) -> None:
             f"{folder.config_file}: the run was begun with another config: {'; '.join(changed)}. "
             f"Resume with {folder.config_file}, or choose another --out."
         )
+    check_same_code(plan.config, folder)
     known = folder.read_json("provenance.json").get("data", {}).get("sha256")
     if known is not None and known != file_sha256(plan.data_file):
         raise InputError(
@@ -191,11 +197,13 @@ def _finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> S
 def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
     """The forecast with the truth beside it, where the data has it, as NAME_truth."""
     truth = plan.dataset.isel(sample=plan.test_samples)
-    names = [name for name in forecast.data_vars if name in truth.data_vars]
     num_times, known = forecast.sizes["time"], plan.known_times
     beside = {}
-    for name in names:
-        variable = truth[name].variable
+    for name in (name for name in forecast.data_vars if name in truth.data_vars):
+        exact = truth_at(forecast[name], truth[name]) if is_table(forecast[name]) else truth[name]
+        if exact is None:
+            continue
+        variable = exact.variable
         if "time" in variable.dims:
             variable = variable.isel(time=slice(known)).pad(time=(0, num_times - known))
         beside[f"{name}_truth"] = variable.copy()

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import build_grid, build_stepper, build_system
+from impindiff.config import build_stepper, build_system, known_grid
 from impindiff.data import (
     Start,
     check_dataset,
@@ -29,6 +29,7 @@ from impindiff.forecast import (
 )
 from impindiff.latent import learned
 from impindiff.rollout import format_bytes
+from impindiff.runs._code import check_kept
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import cast, precision, use_precision
 from impindiff.systems import System
@@ -45,7 +46,8 @@ def trained_system(folder: RunFolder) -> System:
     """
     config = folder.config()
     use_precision(config)
-    system = cast(build_system(config, build_grid(config)), precision(config))
+    check_kept(folder)
+    system = cast(build_system(config, known_grid(config)), precision(config))
     template, frozen = eqx.partition(system, learned(system))
     return eqx.combine(folder.checkpoints.restore_learned(template), frozen)
 
@@ -109,7 +111,7 @@ def forecast_run_to(
         check_writable(out)
     config, system = folder.config(), trained_system(folder)
     dataset, times = _beginning(folder, initial, until, every, start)
-    dt, stepper = config.time.dt, build_stepper(config)
+    dt, stepper = config.time.dt, build_stepper(config, system)
     if is_same:
         return continue_forecast(out, system, times=times, dt=dt, stepper=stepper, watch=watch)
     if out.suffix.lower() == ".zarr":
@@ -172,7 +174,7 @@ def _predict(
         times=times,
         dt=config.time.dt,
         start=float(times[0]),
-        stepper=build_stepper(config),
+        stepper=build_stepper(config, system),
         samples=samples,
         dtype=precision(config),
     )

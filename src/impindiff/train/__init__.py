@@ -16,6 +16,7 @@ from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
 from impindiff.train._optax import Optax
 from impindiff.train._optimisers import AbstractOptimiser
+from impindiff.train._parts import Part
 from impindiff.train._plan import MemoryPlan, PolicyPlan, plan, plan_memory
 from impindiff.train._record import EpochRecord, Watcher
 from impindiff.train._rescue import Rescue, SolveFailure
@@ -37,6 +38,7 @@ __all__ = [
     "MemoryPlan",
     "Observations",
     "Optax",
+    "Part",
     "PolicyPlan",
     "Progress",
     "ProgressiveTolerance",

@@ -1,0 +1,220 @@
+"""The user's own Python that a config names: files beside it, loaded without leaving a trace.
+
+While such a file is loaded, or a function in it called, imports find its neighbours, as if their
+folder were the first of Python's path. Before and after they do not: two files of one name may be
+in use at once, nothing is added to `sys.path` or stays in `sys.modules`, and no compiled file is
+written. What was read is remembered, so that a run can keep it.
+"""
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, final
+
+from impindiff._errors import InputError
+
+# These stay what they are, whatever lies beside a config.
+_NOT_THE_USERS = sys.stdlib_module_names | {"impindiff"}
+
+
+@final
+class Code:
+    """The Python files in a folder, and what was read of them.
+
+    Any two are equal: what a config says does not depend on where it lies.
+
+    Args:
+        folder: where the config lies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.files: dict[str, bytes] = {}
+        self._modules: dict[str, ModuleType] = {}
+
+    def __eq__(self, other: object) -> bool:
+        """See the class."""
+        return isinstance(other, Code)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def parameters(self, key: str, name: str) -> tuple[str, ...]:
+        """Names of a function's parameters.
+
+        Args:
+            key: the config's key that names the function, for messages.
+            name: `module:function`.
+
+        Raises: InputError for a file or a function that there is not, or a file that fails.
+        """
+        return tuple(_signature(self._function(key, name)))
+
+    def call(self, key: str, name: str, given: Mapping[str, Any]) -> Any:
+        """Call a function with what its parameters name.
+
+        Args:
+            key: the config's key that names the function.
+            name: `module:function`.
+            given: what may be named.
+
+        Raises: InputError as for `parameters`, for a parameter that names nothing, and with the
+            message and line of whatever the function raises.
+        """
+        function = self._function(key, name)
+        parameters = _signature(function)
+        named = [p for p in parameters.values() if p.name in given and p.kind != p.POSITIONAL_ONLY]
+        for p in parameters.values():
+            needed = p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            if needed and p not in named:
+                raise InputError(
+                    f"{key}: {name} has the parameter {p.name!r}; what it may name are "
+                    f"{', '.join(given)}. Give it a default value, or leave it out."
+                )
+        with self._at_work(key, name):
+            return function(**{p.name: given[p.name] for p in named})
+
+    def read(self, key: str, names: list[str]) -> None:
+        """Remember further files, that functions read.
+
+        Raises: InputError for a file that there is not, or that cannot be read.
+        """
+        for name in names:
+            try:
+                self.files[name] = (self.folder / name).read_bytes()
+            except OSError as error:
+                reason = error.strerror or error
+                raise InputError(f"{key}: {self.folder / name}: {reason}.") from None
+
+    def _function(self, key: str, name: str) -> Any:
+        module_name, _, function_name = name.partition(":")
+        if module_name not in self._modules:
+            self._check_exists(key, name, module_name)
+            with self._at_work(key, name):
+                importlib.import_module(module_name)
+        module = self._modules[module_name]
+        function = getattr(module, function_name, None)
+        if not callable(function):
+            own = [
+                each
+                for each, value in vars(module).items()
+                if callable(value) and getattr(value, "__module__", "") == module_name
+            ]
+            near = get_close_matches(function_name, own, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(own) or 'none'}."
+            raise InputError(
+                f"{key}: there is no function {function_name!r} in {module.__file__}; {hint}"
+            )
+        return function
+
+    def _check_exists(self, key: str, name: str, module: str) -> None:
+        first = module.partition(".")[0]
+        if first in _NOT_THE_USERS:
+            raise InputError(
+                f"{key} is {name!r}, but {first!r} is a module of Python's or impindiff's own: "
+                "rename the file."
+            )
+        if self.file_of(module) is None:
+            path = module.replace(".", "/")
+            inside = ", with an __init__.py in each folder" if "/" in path else ""
+            raise InputError(
+                f"{key} is {name!r}, but there is no {path}.py in {self.folder}, where the config "
+                f"lies{inside}."
+            )
+
+    def file_of(self, module: str) -> Path | None:
+        """The file of a module, if it lies here."""
+        path = self.folder.joinpath(*module.split("."))
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return file
+        return None
+
+    @contextmanager
+    def _at_work(self, key: str, name: str) -> Iterator[None]:
+        """Let imports find what lies here, and name file and line of what goes wrong."""
+        finder, ours = _Finder(self), self._names()
+        aside = _taken(ours)
+        sys.modules.update(self._modules)
+        sys.meta_path.insert(0, finder)
+        try:
+            yield
+        except Exception as error:
+            raise InputError(f"{key}: {name}: {self._told(error)}") from error
+        finally:
+            sys.meta_path.remove(finder)
+            self._modules = _taken(ours)
+            sys.modules.update(aside)
+
+    def _names(self) -> set[str]:
+        """Names of the modules and packages that lie here."""
+        found = {path.stem for path in self.folder.glob("*.py")}
+        found |= {path.parent.name for path in self.folder.glob("*/__init__.py")}
+        return found - _NOT_THE_USERS
+
+    def _told(self, error: Exception) -> str:
+        """What an error says, and the last line of a file here that led to it."""
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [(Path(frame.filename), frame.lineno) for frame in frames]
+        if isinstance(error, SyntaxError) and error.filename:
+            places.append((Path(error.filename), error.lineno))
+        here = [place for place in places if place[0].is_relative_to(self.folder)]
+        where = f"{here[-1][0]}, line {here[-1][1]}: " if here else ""
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        return f"{where}{kind}{said}"
+
+
+class _Finder(MetaPathFinder):
+    """Finds the modules of one folder."""
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`."""
+        if fullname.partition(".")[0] in _NOT_THE_USERS:
+            return None
+        file = self._code.file_of(fullname)
+        if file is None:
+            return None
+        loader = _Loader(fullname, str(file), self._code)
+        inside = [str(file.parent)] if file.name == "__init__.py" else None
+        return spec_from_file_location(
+            fullname, file, loader=loader, submodule_search_locations=inside
+        )
+
+
+class _Loader(SourceFileLoader):
+    """Compiles the source anew each time, and remembers it."""
+
+    def __init__(self, fullname: str, path: str, code: Code) -> None:
+        super().__init__(fullname, path)
+        self._code = code
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The compiled source; neither read from a compiled file nor written to one."""
+        source = self.get_data(self.path)
+        self._code.files[Path(self.path).relative_to(self._code.folder).as_posix()] = source
+        return self.source_to_code(source, self.path)
+
+
+def _signature(function: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _taken(names: set[str]) -> dict[str, ModuleType]:
+    """The loaded modules of these names and those inside them, taken out of `sys.modules`."""
+    found = [name for name in sys.modules if name.partition(".")[0] in names]
+    return {name: sys.modules.pop(name) for name in found}

@@ -1,0 +1,73 @@
+"""The tables of `[time]` and `[solver]`: how time advances, and how its steps are solved."""
+
+from typing import Literal
+
+from impindiff.config._kinds import Count, Finite, Positive, Table, Tolerance
+
+EXPLICIT = ("forward-euler", "runge-kutta-4")
+DIRECT = ("tridiagonal", "dense-lu")
+
+
+class TimeTable(Table):
+    """`[time]`: how time advances."""
+
+    scheme: Literal[
+        "crank-nicolson", "backward-euler", "sdirk-2", "forward-euler", "runge-kutta-4"
+    ] = "crank-nicolson"
+    dt: Positive
+    until: Finite
+
+
+class SolverTable(Table):
+    """`[solver]`: the linear systems of implicit steps and their adjoints, and what leads to them.
+
+    Where `nonlinear` is left out the system decides: one linear solve a step where it is affine,
+    else Newton's method.
+    """
+
+    method: Literal["bicgstab", "gmres", "cg", "tridiagonal", "dense-lu"] = "bicgstab"
+    preconditioner: Literal["none", "jacobi", "block-jacobi", "fourier", "multigrid", "line"] = (
+        "none"
+    )
+    line_axis: str | None = None
+    rtol: Tolerance = 1e-6
+    max_steps: Count = 200
+    adjoint_rtol: Tolerance = 1e-5
+    adjoint_max_steps: Count = 200
+    nonlinear: Literal["newton", "anderson", "picard"] | None = None
+    nonlinear_max_steps: Count | None = None
+
+
+def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) -> None:
+    """Refuse what does not go together.
+
+    Args:
+        time: the table.
+        solver: the table.
+        num_axes: of the grid, where that is known.
+
+    Raises: ValueError.
+    """
+    named = solver.preconditioner
+    if time.scheme in EXPLICIT:
+        given = {"preconditioner": named != "none", "nonlinear": solver.nonlinear is not None}
+        for key in (key for key, is_given in given.items() if is_given):
+            raise ValueError(
+                f"solver.{key} is {getattr(solver, key)!r}, but time.scheme {time.scheme!r} solves "
+                "no system: leave it out, or use 'crank-nicolson', 'backward-euler' or 'sdirk-2'"
+            )
+    if named != "none" and solver.method in DIRECT:
+        raise ValueError(
+            f"solver.preconditioner is {named!r}, but solver.method {solver.method!r} is direct "
+            "and uses none: leave one of them out"
+        )
+    if (named == "line") != (solver.line_axis is not None):
+        raise ValueError(
+            "solver.preconditioner 'line' and solver.line_axis, the axis to solve along, go "
+            "together: give both or neither"
+        )
+    if num_axes is not None and num_axes > 1 and solver.method == "tridiagonal":
+        raise ValueError(
+            f"solver.method is 'tridiagonal', but the grid has {num_axes} axes: it is for one; use "
+            "'bicgstab' or 'gmres'"
+        )

@@ -1,0 +1,106 @@
+"""From `[time]` and `[solver]` to a time stepper with its solvers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from impindiff._errors import InputError
+from impindiff.config._schema import Config
+from impindiff.implicit import (
+    CG,
+    GMRES,
+    AbstractLinearSolver,
+    AbstractRootSolver,
+    Affine,
+    Anderson,
+    BiCGStab,
+    DenseLU,
+    ImplicitAdjoint,
+    Newton,
+    Picard,
+    Tridiagonal,
+)
+from impindiff.integrate import (
+    SDIRK2,
+    AbstractStepper,
+    BackwardEuler,
+    CrankNicolson,
+    ForwardEuler,
+    RungeKutta4,
+)
+from impindiff.systems import System
+from impindiff.terms import block_jacobi, fourier, jacobi, line, multigrid
+
+_STEPPERS: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
+    "crank-nicolson": CrankNicolson,
+    "backward-euler": BackwardEuler,
+    "sdirk-2": SDIRK2,
+    "forward-euler": lambda solver, preconditioner: ForwardEuler(),
+    "runge-kutta-4": lambda solver, preconditioner: RungeKutta4(),
+}
+_METHODS: dict[str, Callable[..., AbstractLinearSolver]] = {
+    "bicgstab": BiCGStab,
+    "gmres": GMRES,
+    "cg": CG,
+    "tridiagonal": Tridiagonal,
+    "dense-lu": DenseLU,
+}
+_PRECONDITIONERS = {
+    "none": None,
+    "jacobi": jacobi,
+    "block-jacobi": block_jacobi,
+    "fourier": fourier,
+    "multigrid": multigrid(),
+}
+
+
+def build_stepper(config: Config, system: System) -> AbstractStepper:
+    """The time stepper with its solver.
+
+    Args:
+        config: whose tables `[time]` and `[solver]` are taken.
+        system: what is to be advanced; whether it is affine decides on the solver, where the config
+            does not.
+
+    Raises: InputError for a scheme or solver that cannot advance this system.
+    """
+    table = config.solver
+    axes = () if system.grid is None else system.grid.names
+    if table.method == "tridiagonal" and len(axes) != 1:
+        raise InputError(
+            f"solver.method is 'tridiagonal', but the system's grid has {len(axes)} axes: it is "
+            "for one; use 'bicgstab' or 'gmres'."
+        )
+    preconditioner = _PRECONDITIONERS.get(table.preconditioner)
+    if table.line_axis is not None:
+        if table.line_axis not in axes:
+            raise InputError(
+                f"solver.line_axis is {table.line_axis!r}, but the system's axes are "
+                f"{', '.join(map(repr, axes)) or 'none'}."
+            )
+        preconditioner = line(axes.index(table.line_axis))
+    dynamics = system.prepare(jnp.dtype(config.precision))
+    solver = _root_solver(config, dynamics.is_affine)
+    stepper = _STEPPERS[config.time.scheme](solver, preconditioner)
+    stepper.check(dynamics)
+    return stepper
+
+
+def _root_solver(config: Config, is_affine: bool) -> AbstractRootSolver:
+    table = config.solver
+    method = _METHODS[table.method]
+    linear = method(table.rtol, max_steps=table.max_steps)
+    adjoint = method(table.adjoint_rtol, max_steps=table.adjoint_max_steps)
+    if table.nonlinear is None and is_affine:
+        return Affine(linear, adjoint)
+    limits: dict[str, Any] = {"rtol": table.rtol}
+    if table.nonlinear_max_steps is not None:
+        limits["max_steps"] = table.nonlinear_max_steps
+    match table.nonlinear:
+        case "anderson":
+            return Anderson(ImplicitAdjoint(adjoint), **limits)
+        case "picard":
+            return Picard(ImplicitAdjoint(adjoint), **limits)
+        case _:
+            return Newton(linear, ImplicitAdjoint(adjoint), **limits)

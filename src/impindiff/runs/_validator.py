@@ -1,0 +1,84 @@
+"""How good a forecast is while its system is being trained, as one number."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self, final
+
+import jax.numpy as jnp
+import numpy as np
+
+from impindiff._types import State
+from impindiff.forecast import carry_forward
+from impindiff.integrate import AbstractStepper
+from impindiff.observe import relative_error
+from impindiff.rollout import TimeGrid
+from impindiff.systems import System
+
+
+@final
+@dataclass(frozen=True)
+class Validator:
+    """Mean relative L1 error [%] of a forecast at one time, over samples and observed fields.
+
+    Attributes:
+        initial: the fields as the data begin; what the system itself says of them goes before.
+        truth: at the end.
+        time_grid: the steps.
+        stepper: advances one.
+    """
+
+    initial: State
+    truth: Mapping[str, np.ndarray]
+    time_grid: TimeGrid
+    stepper: AbstractStepper
+
+    @classmethod
+    def of(
+        cls,
+        truth: Mapping[str, np.ndarray],
+        times: np.ndarray,
+        dt: float,
+        stepper: AbstractStepper,
+        dtype: jnp.dtype,
+    ) -> Self | None:
+        """At the last time at which all samples of all fields that are observed were observed.
+
+        Args:
+            truth: for each field an array `(sample, time, *grid)`, NaN where not observed; the
+                fields at the first time are known.
+            times: its times, and maybe later ones.
+            dt: longest step.
+            stepper: advances one step.
+            dtype: precision.
+
+        Returns: None where that is never after the first time.
+        """
+        seen = {
+            field: np.asarray(~np.isnan(values).all(axis=tuple(range(2, values.ndim))))
+            for field, values in truth.items()
+        }
+        observed = [field for field, there in seen.items() if there[:, 1:].any()]
+        whole = np.array([seen[field].all(axis=0) for field in observed]).all(axis=0)
+        last = int(np.flatnonzero(whole)[-1]) if observed else 0
+        if last == 0:
+            return None
+        return cls(
+            {field: jnp.asarray(values[:, 0], dtype) for field, values in truth.items()},
+            {field: truth[field][:, last] for field in observed},
+            TimeGrid.build(float(times[0]), times[[last]], dt),
+            stepper,
+        )
+
+    def __call__(self, system: System) -> float:
+        """The error of a system's forecast."""
+        initial = dict(self.initial)
+        if system.initial:
+            like = next(iter(self.initial.values()))
+            begins = system.start(float(self.time_grid.starts[0]), like.dtype)
+            initial |= {field: jnp.stack([value] * len(like)) for field, value in begins.items()}
+        states = carry_forward(system, initial, self.stepper, self.time_grid)
+        errors = [
+            relative_error(np.asarray(states[field])[:, -1], known, 1, known.ndim - 1).mean()
+            for field, known in self.truth.items()
+        ]
+        return float(100 * np.mean(errors))
