@@ -24,11 +24,18 @@ from impindiff.config import (
     parse_config,
 )
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import CG, GMRES, Affine, BiCGStab
-from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4, Theta
+from impindiff.implicit import CG, GMRES, Affine, Anderson, BiCGStab, DenseLU, Newton, Picard
+from impindiff.integrate import (
+    SDIRK2,
+    BackwardEuler,
+    CrankNicolson,
+    ForwardEuler,
+    RungeKutta4,
+    Theta,
+)
 from impindiff.latent import Parameter, SineField
-from impindiff.systems import advection_diffusion
-from impindiff.terms import Advection, Diffusion, fourier, jacobi
+from impindiff.systems import Reaction, System, advection_diffusion
+from impindiff.terms import Advection, Diffusion, block_jacobi, fourier, jacobi, line
 from impindiff.train import LBFGS, Adam, EarlyStopping, ProgressiveTolerance, Rescue
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=True)
@@ -43,7 +50,8 @@ def config_of(changes: dict | None = None) -> Config:
 
 
 def test_a_grid_is_described_and_built_again():
-    grid = Grid((Axis("x", -1, 0.1, 12, periodic=True), Axis("z", 0, 1 / 3, 7, periodic=True)))
+    uneven = Axis.from_faces("z", [0.0, 0.1, 0.3, 1 / 3])
+    grid = Grid((Axis("x", -1, 0.1, 12, periodic=True), Axis("y", 0, 1 / 3, 7), uneven))
     config = config_of().model_copy(update={"grid": describe_grid(grid)})
     assert build_grid(config) == grid
     with pytest.raises(InputError, match="names no grid"):
@@ -119,6 +127,47 @@ def test_the_stepper_and_its_solver(scheme: str, expected):
         assert eqx.tree_equal(stepper, expected(wanted))
     else:
         assert stepper == expected()
+
+
+def reacting() -> System:
+    return System(
+        GRID,
+        {"a": [Diffusion(0.1), Reaction(lambda a, b: -a * b)], "b": [Reaction(lambda a, b: a * b)]},
+    )
+
+
+@pytest.mark.parametrize(
+    "table, solver",
+    [
+        ({"max_steps": 7}, Newton(BiCGStab(max_steps=7), BiCGStab(1e-5, max_steps=200))),
+        (
+            {"method": "gmres", "rtol": 1e-4, "nonlinear_max_steps": 5},
+            Newton(GMRES(1e-4, max_steps=200), GMRES(1e-5, max_steps=200), rtol=1e-4, max_steps=5),
+        ),
+        ({"nonlinear": "anderson"}, Anderson(BiCGStab(1e-5, max_steps=200))),
+        (
+            {"nonlinear": "picard", "method": "dense-lu", "adjoint_max_steps": 3},
+            Picard(DenseLU(1e-5, max_steps=3)),
+        ),
+    ],
+)
+def test_where_a_system_is_not_affine_its_solver_is_nonlinear(table: dict, solver):
+    stepper = build_stepper(config_of({"time.scheme": "sdirk-2", "solver": table}), reacting())
+    assert eqx.tree_equal(stepper, SDIRK2(solver))
+
+
+def test_preconditioners_of_coupled_fields_and_of_lines():
+    tables = {"solver": {"preconditioner": "block-jacobi"}}
+    stepper = build_stepper(config_of(tables), reacting())
+    assert isinstance(stepper, Theta) and stepper.preconditioner is block_jacobi
+    tables = {"solver": {"preconditioner": "line", "line_axis": "y"}}
+    stepper = build_stepper(config_of(tables), SYSTEM)
+    assert isinstance(stepper, Theta) and stepper.preconditioner is line(1)
+    tables = {"solver": {"preconditioner": "line", "line_axis": "z"}}
+    with pytest.raises(InputError, match="solver.line_axis is 'z', but the system's axes are 'x'"):
+        build_stepper(config_of(tables), SYSTEM)
+    with pytest.raises(InputError, match="'tridiagonal', but the system's grid has 2 axes"):
+        build_stepper(config_of({"solver": {"method": "tridiagonal"}}), SYSTEM)
 
 
 def test_the_stages_in_their_order():

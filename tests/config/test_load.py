@@ -23,7 +23,7 @@ UNKNOWN_KEYS = {
     "colour": "allowed are data, grid, precision, question, seed,",
     "parameter": "allowed are data, grid",
     "data.train_sample": "did you mean 'train_samples'?",
-    "data.shuffle": "allowed are field, fields, file, observe, test_samples, train_samples, train_",
+    "data.shuffle": "allowed are field, fields, file, observe, test_samples, train_samples,",
     "time.dtt": "did you mean 'dt'?",
     "solver.rtoll": "did you mean 'rtol'?",
     "system.shceme": "did you mean 'scheme'?",

@@ -190,8 +190,13 @@ def test_several_fields_and_learned_functions(make_run: MakeRun):
         law = xr.DataArray(inputs**2, {"law_u": inputs}, attrs={"units": "1/s"})
         law["law_u"].attrs = {"units": "mol", "long_name": "u"}
         of_two = xr.DataArray(np.outer(inputs, inputs), {"r_u": inputs, "r_v": 9 * inputs})
-        extra = {"law": law, "law_truth": 1.1 * law, "r": of_two, "temperature": 300 + one}
-        return dataset.assign(**extra)
+        extra: dict[str, Any] = {
+            "law": law,
+            "law_truth": 1.1 * law,
+            "r": of_two,
+            "temperature": 300 + one,
+        }
+        return dataset.assign(extra)
 
     text, page = _write(make_run(cells=(20,), latents=False, edit=more))
     fields, latents = _payloads(text)
