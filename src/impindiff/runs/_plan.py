@@ -88,12 +88,16 @@ class RunPlan:
         dataset = open_dataset(data_file)
         fields = config.data.fields
         check_dataset(dataset, fields=fields)
+        grid = grid_of(dataset, fields[0]) if dataset[fields[0]].ndim > 2 else None
         if config.grid is not None:
-            grid = build_grid(config)
+            named = build_grid(config)
             with _about("grid"):
-                check_grid(dataset, fields[0], grid)
-        else:
-            grid = grid_of(dataset, fields[0]) if dataset[fields[0]].ndim > 2 else None
+                check_grid(dataset, fields[0], named)
+            # The data's own but for rounding; whether axes are periodic they may leave out.
+            if grid is None or any(
+                a.periodic != b.periodic for a, b in zip(grid.axes, named.axes, strict=True)
+            ):
+                grid = named
         inside = data_file.is_relative_to(folder)
         place = data_file.relative_to(folder) if inside else data_file
         data = config.data.model_copy(update={"file": str(place)})
