@@ -34,6 +34,9 @@ def truth(x, y):
 # --- The problem ---
 TIMES = np.linspace(0.0, 0.4, 9)
 WELLS = np.array([(x, y) for x in (0.2, 0.55, 0.9, 1.25) for y in (0.15, 0.4, 0.65, 0.9)])
+READ = [ipd.Sensors(f, data=f"{f}_wells", noise=NOISE, positions=WELLS) for f in "pc"]
+FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.025, "observe": READ}
+FIT |= {"stepper": ipd.BackwardEuler(preconditioner=ipd.fourier)}
 
 
 def equations(permeability, cells=(24, 16)) -> ipd.System:
@@ -61,35 +64,25 @@ def untrained() -> ipd.System:
 
 def learn(data: xr.Dataset) -> ipd.System:
     """Fit the permeability to what the wells say, as smooth as they allow."""
-    return ipd.fit(
-        untrained(),
-        data,
-        observe=[ipd.Sensors(field, data=f"{field}_wells", noise=NOISE) for field in "pc"],
-        regularise=[ipd.Smoothness("log_change", 4e-2)],
-        stages=[ipd.LBFGS(60)],
-        stepper=ipd.BackwardEuler(preconditioner=ipd.fourier),
-        samples=":",
-        dt=0.025,
-    )
+    smooth = [ipd.Smoothness("log_change", 4e-2)]
+    return ipd.fit(untrained(), data, regularise=smooth, stages=[ipd.LBFGS(60)], **FIT)
 
 
 # --- What was measured, and what was found ---
 def make_data() -> xr.Dataset:
     """Heads and concentrations in the wells, and nothing of the fields."""
     system = equations(truth, (48, 32))
-    start = {field: value for field, value in system.start(0.0, jnp.dtype("float32")).items()}
+    start = system.start(0.0, jnp.dtype("float32"))
     steps = ipd.TimeGrid.build(0.0, TIMES[1:], 0.0125)
     found = jax.jit(lambda u: ipd.simulate(system, u, steps, ipd.BackwardEuler()))(start)
     found.check(steps)
     random = np.random.default_rng(0)
-    wells = {"sensor_x": ("sensor", WELLS[:, 0]), "sensor_y": ("sensor", WELLS[:, 1])}
-    data = xr.Dataset(coords={"time": TIMES, **wells})
-    for field in "pc":
-        read = ipd.Sensors(field, data=field, positions=WELLS).prepare(system.grid)
-        exact = np.asarray(jax.vmap(read)(found.states))
+    data = xr.Dataset(coords={"time": TIMES})
+    for wells in READ:
+        exact = np.asarray(jax.vmap(wells.prepare(system.grid))(found.states))
         noise = NOISE * random.standard_normal(exact.shape)
         values = np.concatenate([np.full((1, len(WELLS)), np.nan), exact + noise])
-        data[f"{field}_wells"] = (("sample", "time", "sensor"), values[None])
+        data[wells.data] = (("sample", "time", "sensor"), values[None])
     return data
 
 
