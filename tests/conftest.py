@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 # Before JAX starts: tests are about results, which have to be the same on every machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -11,7 +12,12 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
 
-from pathlib import Path
+# Workers, and what they start, compile many of the same small functions: each once is enough.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax
 import jaxtyping

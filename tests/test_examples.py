@@ -52,7 +52,14 @@ def load(monkeypatch):
     return importlib.import_module
 
 
-@each
+# One at every run of the tests, so that examples do not rot unseen; the others with the slow ones.
+_LEARN = [
+    pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.name != "gray_scott"))
+    for one in EXAMPLES
+]
+
+
+@pytest.mark.parametrize("example", _LEARN)
 def test_it_learns(example: Example):
     """In a process of its own, compiled as for a user."""
     code = f"import json, {example.name} as it; print(json.dumps(it.main()))"

@@ -45,7 +45,7 @@ def iterations(stencil, shape, solver: AbstractLinearSolver | None = None, **set
     return int(outcome.iterations)
 
 
-@pytest.mark.parametrize("number", [1.0, 1e2, 1e4])
+@pytest.mark.parametrize("number", [1.0, pytest.param(1e2, marks=pytest.mark.slow), 1e4])
 @pytest.mark.parametrize(
     "case", [{}, {"jump": 1e4}, {"jump": 1e4, "periodic": False}, {"peclet": 10.0}]
 )

@@ -64,7 +64,8 @@ def test_published_counts(num_steps, published):
 
 
 @pytest.mark.parametrize(
-    "num_steps, snapshots", [(7, 1), (10, 3), (101, 5), (1000, 10), (1000, 80)]
+    "num_steps, snapshots",
+    [(7, 1), (10, 3), (101, 5), (1000, 10), pytest.param(1000, 80, marks=pytest.mark.slow)],
 )
 def test_as_many_steps_as_another_implementation_takes(num_steps, snapshots):
     """That of checkpoint-schedules counts the step that is differentiated, too."""

@@ -114,6 +114,7 @@ def test_a_plan_of_no_samples(problem):
         ipd.plan(system, dataset, **given, samples_at_once=0)
 
 
+@pytest.mark.slow
 def test_training_with_few_states_goes_the_same_way(problem):
     system, dataset, given = problem
     ends = []

@@ -45,5 +45,7 @@ def test_a_function_of_the_fields_is_observed():
     unknown = decay(Parameter("rate", 0.2, (0.0, jnp.inf)))
     system = fit(unknown, data, samples=":", dt=0.1, observe=observe, stages=[LBFGS(10)])
     assert float(system.latents()["rate"]) == pytest.approx(RATE, rel=2e-3)
-    with pytest.raises(InputError, match="Sensors observes fields in space, but the system has"):
+    with pytest.raises(
+        InputError, match="but the system has no grid: its fields are observed by Cells"
+    ):
         fit(unknown, data, samples=":", dt=0.1, observe=[Sensors("u", "square")])
