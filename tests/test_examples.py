@@ -39,9 +39,9 @@ EXAMPLES = [
     Example("robertson", {"error_of_k1": 0.01, "error_of_k2": 0.02, "error_of_k3": 0.02}),
     Example("diffusion_3d", {"error_of_the_conductivity": 0.12}),
     Example("aquifer", {"error_of_the_velocity": 0.215, "error_of_the_forecast": 0.2}),
-    Example("rod", {"error_of_the_conductivity": 0.03, "error_of_the_transfer": 0.04}),
+    Example("rod", {"error_of_the_conductivity": 0.05, "error_of_h": 0.04, "error_of_joint": 0.04}),
     Example("source", {"error_of_the_place": 0.03, "error_of_the_strength": 0.05}),
-    Example("burgers_inverse", {"error_of_lambda1": 0.01, "error_of_lambda2": 0.02}),
+    Example("burgers_inverse", {"error_of_lambda1": 0.01, "error_of_lambda2": 0.05}),
 ]
 each = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 
@@ -119,7 +119,8 @@ def _loss(module: ModuleType):
         jnp.float64,
         fit.get("observe"),
     )
-    linear = DenseLU(1e-13) if system.grid is None else BiCGStab(rtol=1e-13)
+    few = system.grid is None or system.grid.num_axes == 1
+    linear = DenseLU(1e-13) if few else BiCGStab(rtol=1e-13)
     stepper = replace(fit["stepper"], solver=Newton(linear, linear, rtol=1e-13))
     times = TimeGrid.build(data.start, list(data.times), fit["dt"])
     initial, observed, deviations = (
