@@ -38,6 +38,10 @@ EXAMPLES = [
     Example("porous_medium", {"error_of_the_diffusivity_up_to_0.6": 0.1}),
     Example("robertson", {"error_of_k1": 0.01, "error_of_k2": 0.02, "error_of_k3": 0.02}),
     Example("diffusion_3d", {"error_of_the_conductivity": 0.12}),
+    Example("aquifer", {"error_of_the_velocity": 0.215, "error_of_the_forecast": 0.2}),
+    Example("rod", {"error_of_the_conductivity": 0.05, "error_of_h": 0.04, "error_of_joint": 0.04}),
+    Example("source", {"error_of_the_place": 0.03, "error_of_the_strength": 0.05}),
+    Example("burgers_inverse", {"error_of_lambda1": 0.01, "error_of_lambda2": 0.05}),
 ]
 each = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 
@@ -105,19 +109,29 @@ def _loss(module: ModuleType):
         module.untrained(),
     )
     point, frozen = eqx.partition(system, learned(system))
+    fit = module.FIT
     data = Observations.from_dataset(
-        module.make_data(), system.grid, system.fields, [0], module.FIT["times"][:1], jnp.float64
+        module.make_data(),
+        system.grid,
+        system.fields,
+        [0],
+        fit["times"][:1],
+        jnp.float64,
+        fit.get("observe"),
     )
-    linear = DenseLU(1e-13) if system.grid is None else BiCGStab(rtol=1e-13)
-    stepper = replace(module.FIT["stepper"], solver=Newton(linear, linear, rtol=1e-13))
-    times = TimeGrid.build(data.start, list(data.times), module.FIT["dt"])
-    initial, observed = (
-        {k: u[0] for k, u in part.items()} for part in (data.initial, data.observed)
+    few = system.grid is None or system.grid.num_axes == 1
+    linear = DenseLU(1e-13) if few else BiCGStab(rtol=1e-13)
+    stepper = replace(fit["stepper"], solver=Newton(linear, linear, rtol=1e-13))
+    times = TimeGrid.build(data.start, list(data.times), fit["dt"])
+    initial, observed, deviations = (
+        {k: u[0] for k, u in part.items()}
+        for part in (data.initial, data.observed, data.deviations)
     )
 
     def loss(point):
         found = simulate(eqx.combine(point, frozen), initial, times, stepper)
-        return squared_misfit(found.states, observed)
+        read = {name: jax.vmap(of)(found.states) for name, of in data.operators.items()}
+        return squared_misfit(found.states | read, observed, deviations=deviations)
 
     return loss, point
 

@@ -19,7 +19,7 @@ from impindiff.integrate import CrankNicolson
 from impindiff.latent import NeuralClosure, Parameter, learned
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import AffineTendency, Reaction, StateTendency, System
-from impindiff.terms import AbstractStateTerm, Advection, Diffusion, Source
+from impindiff.terms import AbstractStateTerm, Advection, Diffusion, FaceVelocity, NoFlux, Source
 
 GRID = box(6, 5)
 DOUBLE = jnp.dtype("float64")
@@ -256,6 +256,17 @@ def test_a_function_that_is_not_finite_is_found_with_what_it_was_given():
         system.check(STATE | {"u": wave(GRID).at[2, 3].set(-2.0)})
     with pytest.raises(InputError, match=r"the equation of 'u' is inf where v = 0, loss = "):
         system.check({"u": 2 + wave(GRID), "v": wave(GRID).at[0, 1].set(0.0)})
+
+
+def test_velocities_at_faces_are_looked_at_along_each_axis():
+    """Their arrays have no shape in common."""
+    ends = {"u": {"x": NoFlux(), "y": NoFlux()}}
+    plane = Grid.uniform((3, 2), ((0.0, 1.0), (0.0, 1.0)))
+    at_x, at_y = jnp.ones((4, 2)), jnp.ones((3, 3))
+    System(plane, {"u": [Advection(FaceVelocity(at_x, at_y))]}, ends).check({"u": jnp.ones((3, 2))})
+    wild = FaceVelocity(at_x, at_y.at[2, 2].set(jnp.inf))
+    with pytest.raises(InputError, match=r"FaceVelocity\(\) in the equation of 'u' is inf"):
+        System(plane, {"u": [Advection(wild)]}, ends).check({"u": jnp.ones((3, 2))})
 
 
 def test_a_state_of_other_fields_is_refused():

@@ -147,19 +147,21 @@ def check_finite(scope: Scope, parts: Mapping[str, Any], state: State) -> None:
                 continue
             if any(name not in known for name in closure.arguments):
                 continue  # a flux, which follows from fields that are looked at themselves
-            value = jnp.asarray(scope.evaluate(closure, state))
-            wild = np.argwhere(~np.isfinite(value))
-            if not wild.size:
-                continue
-            at = tuple(wild[0])
-            given = {name: jnp.asarray(known[name]) for name in closure.arguments}
-            told = ", ".join(
-                f"{name} = {float(arg[at[len(at) - arg.ndim :]]):g}" for name, arg in given.items()
-            )
-            raise InputError(
-                f"the function {closure.label} in {whose} is {value[at]} where {told}: it must be "
-                "finite wherever the state may be. Guard divisions, roots and logarithms."
-            )
+            # Values at faces are an array for each axis, and no two of them need be of one shape.
+            for value in map(jnp.asarray, jax.tree.leaves(scope.evaluate(closure, state))):
+                wild = np.argwhere(~np.isfinite(value))
+                if not wild.size:
+                    continue
+                at = tuple(wild[0])
+                given = {name: jnp.asarray(known[name]) for name in closure.arguments}
+                told = ", ".join(
+                    f"{name} = {float(arg[at[len(at) - arg.ndim :]]):g}"
+                    for name, arg in given.items()
+                )
+                raise InputError(
+                    f"the function {closure.label} in {whose} is {value[at]} where {told}: it must "
+                    "be finite wherever the state may be. Guard divisions, roots and logarithms."
+                )
 
 
 def varying_names(fields: tuple[str, ...], coefficients: Mapping[str, Any]) -> frozenset[str]:
