@@ -42,6 +42,7 @@ EXAMPLES = [
     Example("rod", {"error_of_the_conductivity": 0.05, "error_of_h": 0.04, "error_of_joint": 0.04}),
     Example("source", {"error_of_the_place": 0.03, "error_of_the_strength": 0.05}),
     Example("burgers_inverse", {"error_of_lambda1": 0.01, "error_of_lambda2": 0.05}),
+    Example("darcy", {"error_of_the_permeability": 0.3}),
 ]
 each = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 
@@ -110,14 +111,8 @@ def _loss(module: ModuleType):
     )
     point, frozen = eqx.partition(system, learned(system))
     fit = module.FIT
-    data = Observations.from_dataset(
-        module.make_data(),
-        system.grid,
-        system.fields,
-        [0],
-        fit["times"][:1],
-        jnp.float64,
-        fit.get("observe"),
+    data = Observations.of(
+        system, module.make_data(), [0], fit["times"][:1], jnp.float64, fit.get("observe")
     )
     few = system.grid is None or system.grid.num_axes == 1
     linear = DenseLU(1e-13) if few else BiCGStab(rtol=1e-13)
