@@ -31,6 +31,8 @@ class Example:
 
     name: str
     bounds: dict[str, float]
+    # Until something has been read that depends on what is unknown.
+    times_checked: int = 1
 
 
 EXAMPLES = [
@@ -38,7 +40,7 @@ EXAMPLES = [
     Example("porous_medium", {"error_of_the_diffusivity_up_to_0.6": 0.1}),
     Example("robertson", {"error_of_k1": 0.01, "error_of_k2": 0.02, "error_of_k3": 0.02}),
     Example("diffusion_3d", {"error_of_the_conductivity": 0.12}),
-    Example("aquifer", {"error_of_the_velocity": 0.215, "error_of_the_forecast": 0.2}),
+    Example("aquifer", {"error_of_the_velocity": 0.215, "error_of_the_forecast": 0.2}, 8),
     Example("rod", {"error_of_the_conductivity": 0.05, "error_of_h": 0.04, "error_of_joint": 0.04}),
     Example("source", {"error_of_the_place": 0.03, "error_of_the_strength": 0.05}),
     Example("burgers_inverse", {"error_of_lambda1": 0.01, "error_of_lambda2": 0.05}),
@@ -82,9 +84,9 @@ def test_it_learns(example: Example):
 @pytest.mark.slow
 @each
 def test_its_gradient_is_true(example: Example, load):
-    """Of the untrained model's loss on the first sample, to the first time observed."""
+    """Of the untrained model's loss on the first sample, to the first times observed."""
     module = load(example.name)
-    loss, point = _loss(module)
+    loss, point = _loss(module, example.times_checked)
     assert check_gradient(loss, point, num_directions=1, accuracy=1e-11).passed
 
 
@@ -103,7 +105,7 @@ def test_a_page_shows_the_code_of_its_example(page: Path):
         assert block.split("```")[0].strip() in script
 
 
-def _loss(module: ModuleType):
+def _loss(module: ModuleType, num_times: int):
     """The misfit as a function of the learned arrays, in float64 and with tight solves."""
     system = jax.tree.map(
         lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf,
@@ -112,7 +114,7 @@ def _loss(module: ModuleType):
     point, frozen = eqx.partition(system, learned(system))
     fit = module.FIT
     data = Observations.of(
-        system, module.make_data(), [0], fit["times"][:1], jnp.float64, fit.get("observe")
+        system, module.make_data(), [0], fit["times"][:num_times], jnp.float64, fit.get("observe")
     )
     few = system.grid is None or system.grid.num_axes == 1
     linear = DenseLU(1e-13) if few else BiCGStab(rtol=1e-13)
