@@ -77,6 +77,7 @@ def test_what_cannot_be_planned(tmp_path: Path, changes, options, told: str):
     assert (status, out) == (2, "") and told in err
 
 
+@pytest.mark.slow
 def test_training_within_a_budget_is_the_same_training(tmp_path: Path, found: dict[str, Any]):
     config, data = write_problem(tmp_path, FINE)
     least = found["policies"][1]["peak_bytes"]

@@ -193,6 +193,7 @@ def test_gmres_solves_what_bicgstab_cannot():
     np.testing.assert_allclose(skew @ found, rhs, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_gmres_never_lets_the_residual_grow():
     matrix, rhs = system(3)
     skewed = matrix + 2 * (jnp.triu(matrix) - jnp.tril(matrix))

@@ -5,6 +5,7 @@ are NumPy's, of dense matrices in double precision: what remains of the predicti
 where the step is halved, unless the gradient is wrong.
 """
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -127,8 +128,15 @@ COMBINATIONS = [(solver, other) for solver in ITERATIVE for other in PRECONDITIO
 COMBINATIONS += [(solver, "none") for solver in DIRECT]
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("precision", RTOL)
+# Each boundary at one precision, and the other two pairs with the slow tests.
+QUICK = {("float32", "periodic"), ("float64", "closed")}
+PAIRS = [
+    pytest.param(*pair, id="-".join(pair), marks=[pytest.mark.slow] * (pair not in QUICK))
+    for pair in itertools.product(RTOL, BOUNDARIES)
+]
+
+
+@pytest.mark.parametrize("precision, boundary", PAIRS)
 @pytest.mark.parametrize("solver, preconditioner", COMBINATIONS)
 def test_gradients_predict_what_a_dense_solve_finds(solver, preconditioner, precision, boundary):
     linear = (ITERATIVE | DIRECT)[solver](RTOL[precision])

@@ -136,6 +136,7 @@ def test_a_program_is_no_longer_for_more_steps():
     assert size(200) == pytest.approx(size(20), rel=0.01)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_snapshots_and_not_with_the_steps():
     grid = box(64, 32)
     state = {"concentration": wave(grid)}

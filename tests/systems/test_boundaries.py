@@ -201,6 +201,7 @@ def test_values_at_the_ends_may_be_learned():
         System(HALL, {"c": [Diffusion(Parameter("h", 0.3, (0, 1)))]}, boundaries)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["central", "limited"])
 def test_gradients_with_respect_to_conditions_and_coefficients(scheme):
     """On a stretched grid, boundary values and velocities at faces included."""

@@ -78,6 +78,7 @@ def test_a_row_of_layers_lets_pass_what_their_resistances_say():
     np.testing.assert_allclose(rate, [-4 * speed, 4 * speed, 0, 0], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_it_is_learned_like_anything_else():
     """The permeability moves the front: its gradient is that of differences."""
     grid = Grid.uniform((8,), ((0, 1),))

@@ -125,6 +125,7 @@ def test_a_pressure_flows_around_an_obstacle_and_leaves_it_alone():
     np.testing.assert_array_equal(np.asarray(found.states["c"][-1])[SOLID], state["c"][SOLID])
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_conditions_that_depend_on_the_state():
     grid = Grid.uniform((6,), ((0, 1),))
     hot = {"T": jnp.linspace(1.0, 2.0, 6)}

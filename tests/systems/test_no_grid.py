@@ -65,6 +65,7 @@ def test_the_default_solver_takes_stiff_steps_in_single_precision():
     assert float(found.states["a"][-1]) == pytest.approx(0.7158, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_gradients_with_respect_to_an_unknown_rate():
     """In all of its memory policies."""
     times = TimeGrid.build(0.0, np.geomspace(1e-3, 1e2, 6), 1e3)

@@ -106,6 +106,7 @@ def test_fast_reactions_are_solved_cell_by_cell():
     assert few * 3 <= many, (few, many)
 
 
+@pytest.mark.slow
 def test_gradients_do_not_see_the_preconditioner():
     state = {"c": smooth((5, 4), 1), "a": smooth((5, 4), 2), "b": smooth((5, 4), 3)}
 

@@ -119,6 +119,7 @@ def test_parts_of_a_batch_add_up_to_it(observations, system, at_once):
     np.testing.assert_array_equal(found.adjoint[:, 0], expected.adjoint[:, 0])
 
 
+@pytest.mark.slow
 def test_states_of_fewer_samples_take_less_memory(observations, system):
     arrays, frozen = eqx.partition(system, learned(system))
     all_, one = (

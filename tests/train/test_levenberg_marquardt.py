@@ -167,5 +167,5 @@ def test_too_many_unknowns_and_no_sum_of_squares_are_refused(wells):
         )
     with pytest.raises(InputError, match="needs a sum of squares"):
         LevenbergMarquardt(2).init(lambda x: Squares(linear)(x), jnp.zeros(3))
-    with pytest.raises(InputError, match="must be at least 1, damping"):
+    with pytest.raises(InputError, match="must be at least 1 and rates and steps positive"):
         LevenbergMarquardt(2, damping=0.0)

@@ -82,6 +82,7 @@ def test_the_gradient_within_a_budget_is_that_of_all_states(problem):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_budget_that_nothing_fits_is_refused_before_training(problem):
     system, dataset, given = problem
     with pytest.raises(
@@ -135,6 +136,7 @@ def test_training_with_few_states_goes_the_same_way(problem):
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_each_policy_takes(problem):
     system, dataset, given = problem
     plan = ipd.plan(system, dataset, **given, memory="1TiB", calibrate=False)

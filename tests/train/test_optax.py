@@ -54,7 +54,7 @@ def history(records):
 def test_a_chain_does_what_it_does_by_hand(system, observations):
     trained, records = train(system, observations, [Optax(4, CHAIN)])
     learned, frozen = eqx.partition(system, learned_mask(system))
-    evaluate = jax.jit(make_objective(frozen, whole(observations, DT), CrankNicolson()))
+    evaluate = eqx.filter_jit(make_objective(frozen, whole(observations, DT), CrankNicolson()))
     state, losses = CHAIN.init(learned), []
     for _ in range(4):
         here = evaluate(learned)
