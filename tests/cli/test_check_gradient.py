@@ -38,6 +38,7 @@ def test_the_object_is_as_documented(config: Path):
     assert 0 < found["adjoint"]["relative_residual"] <= 1e-11
 
 
+@pytest.mark.slow
 def test_of_a_run_the_trained_coefficients_are_checked_on_its_data(finished: Path):
     status, out, err = check(finished / "run", "--directions", 1)
     assert status == 0, err

@@ -83,6 +83,7 @@ def test_run_goes_from_nothing_to_a_report(small_case, tmp_path: Path):
     assert folder.read_json("provenance.json")["seed"] == 0
 
 
+@pytest.mark.slow
 def test_run_heeds_preset_and_seed(small_case, tmp_path: Path):
     call("run", NAME, "--out", tmp_path / "a", "--preset", "paper", "--seed", 1)
     call("run", NAME, "--out", tmp_path / "b", "--preset", "quick", "--seed", 2)

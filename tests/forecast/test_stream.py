@@ -90,6 +90,7 @@ def test_all_pieces_are_one_program(tmp_path: Path, dataset, system, num_compile
     assert len(reached) > 4 and num_compiled == [number]
 
 
+@pytest.mark.slow
 def test_nothing_is_longer_than_a_piece(tmp_path: Path, dataset, system, monkeypatch):
     """Neither on the device nor in what is written at a time, nor in a file."""
     largest = []

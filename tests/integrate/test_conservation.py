@@ -36,6 +36,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("grid, scheme, dtype", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
+@pytest.mark.slow
 def test_the_total_is_constant_over_a_thousand_steps(stepper, grid: Grid, scheme, dtype):
     system = advection_diffusion(grid, winds(grid), 2e-3 * wave(grid), scheme=scheme)
     steps = TimeGrid.build(0.0, np.linspace(0.5, 5, 10), 0.005)

@@ -200,6 +200,7 @@ def test_preconditioners_know_the_storage(make):
 
 
 @pytest.mark.parametrize("name", ["Crank-Nicolson", "SDIRK-2"])
+@pytest.mark.slow
 def test_gradients_leave_second_order_remainders(name: str):
     """With respect to parts of the storage, learned and not, the closure's and the start."""
     grid, (stepper, _) = box(4), IMPLICIT[name]

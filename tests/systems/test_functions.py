@@ -169,6 +169,7 @@ def test_rates_keep_the_precision_of_the_fields(dtype):
     assert {leaf.dtype for leaf in found.values()} == {jnp.dtype(dtype)}
 
 
+@pytest.mark.slow
 def test_gradients_leave_second_order_remainders():
     """With respect to a closure's weights, a shared rate, a formula's part, and the start."""
     grid = box(6)

@@ -39,6 +39,7 @@ def change(trained: System, before: System, name: str):
     return np.concatenate([np.ravel(np.asarray(a - b, np.float64)) for a, b in pairs])
 
 
+@pytest.mark.slow
 def test_each_latent_has_its_own_rate(two, observations):
     """One step with each rate alone, and one with both: each latent moves as with its own."""
     both, records = train(two, observations, [Adam(1, learning_rate={"k": 1e-2, "*": 1e-3})])

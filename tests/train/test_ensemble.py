@@ -55,6 +55,7 @@ def velocity_of(system: System):
         ([Optax(3, optax.lbfgs(memory_size=4))], {}, 1e-3),
     ],
 )
+@pytest.mark.slow
 def test_a_member_is_what_it_is_alone(dataset, make_system, stages, options, rtol):
     records = []
     found = fit_ensemble(

@@ -125,6 +125,7 @@ def test_its_gradient_leaves_a_second_order_remainder(system, observations):
     assert taylor_rate(loss, arrays) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_parts_and_masks_are_of_any_readings(system, observations, evaluation):
     in_parts = evaluate(system, observations, samples_at_once=2)
     assert float(in_parts.loss) == pytest.approx(float(evaluation.loss), rel=1e-6)

@@ -66,6 +66,7 @@ def objective_of(problem, dtype=np.float64):
     return learned, frozen, observations
 
 
+@pytest.mark.slow
 def test_the_gradient_within_a_budget_is_that_of_all_states(problem):
     learned, frozen, observations = objective_of(problem)
     work = Work(learned, frozen, whole(observations, 2e-3), ipd.CrankNicolson())

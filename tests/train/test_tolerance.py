@@ -44,6 +44,7 @@ def test_it_tightens_where_the_loss_settles_and_only_there():
     assert schedule.begin(now.for_next_stage()).rtol == 0
 
 
+@pytest.mark.slow
 def test_training_begins_loose_and_ends_tight(system, observations):
     stages = [Adam(12, learning_rate=1e-3), LBFGS(30)]
     records = train(system, observations, stages, SCHEDULE)
