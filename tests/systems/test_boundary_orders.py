@@ -182,7 +182,10 @@ def errors(kind: str, axes: int, cells: int) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("kind, axes", GRIDS)
+@pytest.mark.parametrize(
+    "kind, axes",
+    [pytest.param(*each, marks=[pytest.mark.slow] * (each == ("stretched", 3))) for each in GRIDS],
+)
 def test_every_condition_reaches_the_order_of_its_scheme(kind: str, axes: int):
     coarse, fine = (errors(kind, axes, CELLS[axes] * factor) for factor in (1, 2))
     orders = {name: float(np.log2(coarse[name] / fine[name])) for name in coarse}
