@@ -57,7 +57,7 @@ def load(monkeypatch):
 
 # One at every run of the tests, so that examples do not rot unseen; the others with the slow ones.
 _LEARN = [
-    pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.name != "gray_scott"))
+    pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.name != "diffusion_3d"))
     for one in EXAMPLES
 ]
 
@@ -133,6 +133,7 @@ def _loss(module: ModuleType, num_times: int):
     return loss, point
 
 
+@pytest.mark.slow
 def test_the_porous_medium_solver_meets_barenblatt(load):
     r"""$u = t^{-1/3} (C - x^2 / (12\,t^{2/3}))_+$, the closed form of 1952."""
     module = load("porous_medium")

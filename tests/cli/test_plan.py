@@ -51,6 +51,7 @@ def test_the_object_is_as_documented(found: dict[str, Any]):
     assert snapshots["peak_bytes"] < keep_all["peak_bytes"] == budget["peak_bytes"]
 
 
+@pytest.mark.slow
 def test_shapes_are_enough(tmp_path: Path, found: dict[str, Any]):
     """Without data, on the config's grid, the plan is the one with data."""
     config, _ = write_problem(tmp_path, FINE)

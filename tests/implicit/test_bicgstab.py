@@ -150,6 +150,7 @@ def test_a_recurrence_that_lost_the_true_residual_begins_again():
 @pytest.mark.parametrize(
     "weight, attainable", [(80.0, True), pytest.param(8000.0, False, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_drift_in_single_precision(weight, attainable):
     """Upwind advection-diffusion from rough right-hand sides: of 64 solves some drift far."""
     rhs = np.random.default_rng(0).normal(size=(64, 128, 64)) + 1

@@ -71,6 +71,7 @@ def test_diffusion_needs_one_sweep_of_a_v_cycle_only_and_cg_may_use_it():
     assert np.vdot(x, cycle.apply(x)) > 0
 
 
+@pytest.mark.slow
 def test_thin_cells_are_coarsened_along_their_short_side_first():
     """Cells a hundred times as long as wide: coarsened alike, the cycle hardly helps."""
     shape = (64, 64)

@@ -48,6 +48,7 @@ def test_three_dimensions(tmp_path: Path):
     assert open_dataset(out.forecast_file)["concentration"].shape == (2, 5, 6, 5, 4)
 
 
+@pytest.mark.slow
 def test_an_unknown_diffusivity_is_recovered(tmp_path: Path):
     """With a known uniform velocity, the number that made the data is found."""
     unknown = {"kind": "parameter", "name": "D", "initial": 0.3, "bounds": [1e-4, 1.0]}

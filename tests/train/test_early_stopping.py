@@ -4,6 +4,7 @@ from pathlib import Path
 
 import equinox as eqx
 import pytest
+from killed_run import Killed, history, train
 from small_problem import DT
 
 from impindiff import InputError
@@ -14,9 +15,7 @@ from impindiff.train import (
     Adam,
     Checkpoints,
     EarlyStopping,
-    EpochRecord,
     ProgressiveTolerance,
-    Trainer,
     fit,
     make_objective,
     whole,
@@ -28,10 +27,6 @@ ADAM = Adam(12, learning_rate=0.3, constant_share=1.0)
 LBFGS_ = LBFGS(4)
 
 
-class Killed(BaseException):
-    """A death that saves nothing."""
-
-
 class Scripted:
     """A validation that gives one error after the other, and keeps what it was asked of."""
 
@@ -41,22 +36,6 @@ class Scripted:
     def __call__(self, system):
         self.seen.append(system)
         return next(self.errors)
-
-
-def train(system, observations, stages, stop_at=None, **options):
-    records: list[EpochRecord] = []
-
-    def watch(record: EpochRecord) -> None:
-        if record.epoch == stop_at:
-            raise Killed
-        records.append(record)
-
-    trainer = Trainer(system, observations, CrankNicolson(), DT, stages, **options)
-    return trainer.run(watch, resume=True), records
-
-
-def history(records):
-    return [record.model_dump(exclude={"seconds"}) for record in records]
 
 
 def follow(stopping: EarlyStopping, errors):

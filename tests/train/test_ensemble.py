@@ -74,6 +74,7 @@ def test_a_member_is_what_it_is_alone(dataset, make_system, stages, options, rto
         assert np.abs(velocity_of(member) - velocity_of(system)).max() > 10 * rtol
 
 
+@pytest.mark.slow
 def test_a_member_that_has_stalled_stays_as_it_is(dataset, make_system):
     """In single precision each stalls at its own epoch; alone it would have stayed there."""
     records = []

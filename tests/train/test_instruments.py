@@ -74,7 +74,7 @@ def observations(dataset, system) -> Observations:
     return observations_of(dataset, system, regularise=REGULARISE)
 
 
-def evaluate(system, observations, samples_at_once=None, trial=Trial()):  # noqa: B008
+def evaluate(system, observations, samples_at_once=None, trial=Trial()):
     arrays, frozen = eqx.partition(system, learned(system))
     batch = whole(observations, DT)
     return jax.jit(

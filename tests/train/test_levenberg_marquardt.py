@@ -132,6 +132,7 @@ def wells():
     return data.merge(ipd.measure(data, grid, [sensors])), sensors
 
 
+@pytest.mark.slow
 def test_a_diffusivity_from_few_sensors_in_a_few_epochs(wells):
     data, sensors = wells
     grid = ipd.grid_of(data, FIELD)

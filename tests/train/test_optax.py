@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from killed_run import Killed, history, train
 from small_problem import DT
 
 from impindiff.integrate import CrankNicolson
@@ -15,7 +16,6 @@ from impindiff.train import (
     Checkpoints,
     EpochRecord,
     Optax,
-    Trainer,
     make_objective,
     whole,
 )
@@ -29,26 +29,6 @@ TRANSFORMATIONS = {
     "no state": optax.sgd(0.1),
     "lbfgs": optax.lbfgs(memory_size=4),
 }
-
-
-class Killed(BaseException):
-    """A death that saves nothing."""
-
-
-def train(system, observations, stages, stop_at: int | None = None, **options):
-    records: list[EpochRecord] = []
-
-    def watch(record: EpochRecord) -> None:
-        if record.epoch == stop_at:
-            raise Killed
-        records.append(record)
-
-    trainer = Trainer(system, observations, CrankNicolson(), DT, stages, **options)
-    return trainer.run(watch, resume=True), records
-
-
-def history(records):
-    return [record.model_dump(exclude={"seconds"}) for record in records]
 
 
 def test_a_chain_does_what_it_does_by_hand(system, observations):

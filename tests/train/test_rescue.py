@@ -67,6 +67,7 @@ def test_without_a_rescue_it_ends(system, observations):
 
 
 @pytest.mark.parametrize("sample, batching", [(0, WHOLE), (1, WHOLE), (0, Batching(samples=1))])
+@pytest.mark.slow
 def test_a_sample_that_nothing_helps_is_left_out(system, sample, batching):
     moving, stage = 1 - sample, Adam(2, batching=batching)
     records = train(system, with_one_at_rest(system, sample), NONE, [stage], Rescue(max_halvings=1))

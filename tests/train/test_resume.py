@@ -60,7 +60,7 @@ def make_run(system, observations, tmp_path: Path):
         ("adam then lbfgs", [3, 8, 30]),
     ],
 )
-@pytest.mark.parametrize("how", [KeyboardInterrupt, Killed])
+@pytest.mark.parametrize("how", [KeyboardInterrupt, pytest.param(Killed, marks=pytest.mark.slow)])
 def test_the_history_is_the_same(make_run, name: str, stops: list[int], how):
     whole, stopped = make_run("whole", STAGES[name]), make_run("stopped", STAGES[name])
     expected = whole.train()

@@ -58,6 +58,7 @@ def test_training_begins_loose_and_ends_tight(system, observations):
     assert records[-1].loss < 2 * plain[-1].loss + 1e-8
 
 
+@pytest.mark.slow
 def test_a_line_search_that_stalls_on_loose_solves_goes_on_with_tight_ones(system, observations):
     never_settled = ProgressiveTolerance(start=0.5, window=1000)
     records = train(system, observations, [LBFGS(60)], never_settled)

@@ -5,9 +5,11 @@ What is written of it is complete at every moment (`impindiff.data.append_datase
 was stopped is a shorter forecast, and can be continued.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -88,17 +90,9 @@ def forecast_to(
     begin = Beginning.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(np.asarray(times, np.float64))
     begin.check_times(times)
-    is_first = True
-    for moments, states in _pieces(begin, times, dt, stepper, piece):
-        found = begin.dataset(moments, states, {"until": float(times[-1])})
-        if is_first:
-            save_dataset(found, path, chunks=_chunks(begin, piece))
-        else:
-            append_dataset(found, path)
-        is_first = False
-        if watch:
-            watch(float(moments[-1]))
-    return Stored(len(begin.samples), times)
+    save = partial(save_dataset, chunks=_chunks(begin, piece))
+    writers = itertools.chain([save], itertools.repeat(append_dataset))
+    return _write(path, writers, begin, times, dt, stepper, piece, watch)
 
 
 def continue_forecast(
@@ -141,11 +135,8 @@ def continue_forecast(
             f"{path}: the forecast already reaches t = {begin.time:g}, and the last time asked for "
             f"is {times[-1]:g}. Ask for a later one."
         )
-    for moments, states in _pieces(begin, ahead, dt, stepper, piece):
-        append_dataset(begin.dataset(moments, states, {"until": float(times[-1])}), path)
-        if watch:
-            watch(float(moments[-1]))
-    return Stored(len(begin.samples), ahead)
+    writers = itertools.repeat(append_dataset)
+    return _write(path, writers, begin, ahead, dt, stepper, piece, watch)
 
 
 def _check_zarr(path: Path) -> None:
@@ -190,6 +181,25 @@ def _beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning
     return begin
 
 
+def _write(
+    path: Path,
+    writers: Iterator[Callable[[xr.Dataset, Path], None]],
+    begin: Beginning,
+    times: np.ndarray,
+    dt: float,
+    stepper: AbstractStepper | None,
+    piece: int | str,
+    watch: Watcher | None,
+) -> Stored:
+    """Compute a forecast piece by piece, and have each written by the next of the writers."""
+    for moments, states in _pieces(begin, times, dt, stepper, piece):
+        next(writers)(begin.dataset(moments, states, {"until": float(times[-1])}), path)
+        del states  # not to be held while the next are computed
+        if watch:
+            watch(float(moments[-1]))
+    return Stored(len(begin.samples), times)
+
+
 def _pieces(
     begin: Beginning,
     times: np.ndarray,
@@ -212,7 +222,9 @@ def _pieces(
         yield from waiting
         waiting = []
         if part.times.size:
-            yield part.times, {f: values[:, : part.times.size] for f, values in found.items()}
+            found = {f: values[:, : part.times.size] for f, values in found.items()}
+            yield part.times, found
+        del found
     yield from waiting
 
 

@@ -13,7 +13,7 @@ from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.systems._boundaries import Ends, end_flux, fluxes_among
 from impindiff.systems._scope import flux_name
-from impindiff.terms import AbstractTerm, AbstractTwoPointFlux, open_faces
+from impindiff.terms import AbstractTerm, AbstractTwoPointFlux, cells_at, open_faces
 
 FaceFlux = tuple[Float[Array, "..."], ...]
 
@@ -95,10 +95,7 @@ def _along(
     inner = upper[tuple(slice(-1) if k == axis else slice(None) for k in range(grid.num_axes))]
 
     def outer(side: int) -> Float[Array, "..."]:
-        place = tuple(
-            slice(-side, None if side else 1) if k == axis else slice(None)
-            for k in range(grid.num_axes)
-        )
+        place = cells_at(grid, axis, side)
         beside = value[place]
         condition = ends[axis][side]
         if condition is None:  # the axis of symmetry

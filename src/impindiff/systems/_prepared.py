@@ -13,7 +13,7 @@ from impindiff.systems._balance import Balance
 from impindiff.systems._boundaries import Ends, evaluate_boundaries
 from impindiff.systems._corrected import CorrectedTendency, corrected_among
 from impindiff.systems._flux_of import carriers
-from impindiff.systems._scope import Scope, cast
+from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._state_tendency import Equations, StateTendency, split
 
 RightHandSide = AffineTendency | CorrectedTendency | StateTendency
@@ -81,19 +81,7 @@ class PreparedSystem(eqx.Module):
 
         Raises: InputError for values of another shape.
         """
-        scope = cast(self.scope.at(time), self.dtype)
-        shape = () if scope.grid is None else scope.grid.shape
-        values = {name: jnp.asarray(v) for name, v in scope.evaluate(self.initial).items()}
-        for field, value in values.items():
-            if value.shape not in ((), shape):
-                raise InputError(
-                    f"the initial values of {field!r} have the shape {value.shape}: they must be "
-                    f"one number, or of the grid's shape {shape}."
-                )
-        return {
-            field: jnp.broadcast_to(value, shape).astype(self.dtype)
-            for field, value in values.items()
-        }
+        return initial_values(self.scope.at(time), self.initial)
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`."""

@@ -83,6 +83,24 @@ class Scope(eqx.Module):
         return known
 
 
+def initial_values(scope: Scope, initial: Mapping[str, Any]) -> State:
+    """Initial values of some fields at an instant, one for each of their cells.
+
+    Raises: InputError for values of another shape.
+    """
+    shape = () if scope.grid is None else scope.grid.shape
+    found: State = {}
+    for field, given in scope.evaluate(dict(initial)).items():
+        value = jnp.asarray(given, scope.dtype)
+        if value.shape not in ((), shape):
+            raise InputError(
+                f"the initial values of {field!r} have the shape {value.shape}: they must be one "
+                f"number, or of the grid's shape {shape}."
+            )
+        found[field] = jnp.broadcast_to(value, shape)
+    return found
+
+
 def flux_name(field: str) -> str:
     """What the flux of a field is called among the names of a system."""
     return f"flux of {field}"

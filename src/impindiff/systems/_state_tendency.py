@@ -50,9 +50,9 @@ class StateTendency(eqx.Module):
             check_fields(state, tuple(self.terms))
         grid = self.scope.grid
         known: dict[str, Any] = dict(state)
+        ends = evaluate_boundaries(self.scope, self.boundaries, state)
         if grid is not None and self.carriers:
             carrying = self.scope.evaluate(self.carriers, state)
-            ends = evaluate_boundaries(self.scope, self.boundaries, state)
             known |= known_fluxes(grid, carrying, ends, state)
         terms = self.scope.evaluate(self.terms, known)
         parts = [{field: jnp.zeros_like(value) for field, value in state.items()}]
@@ -60,7 +60,6 @@ class StateTendency(eqx.Module):
             parts.append(self.assembled(state))
         if grid is not None:
             moving = {field: tuple(fluxes_among(group)) for field, group in terms.items()}
-            ends = evaluate_boundaries(self.scope, self.boundaries, state)
             limited = {field: corrected_among(group) for field, group in moving.items()}
             linear = assemble(grid, moving, ends)(state)
             parts.append(corrected(linear, limited, grid, state))

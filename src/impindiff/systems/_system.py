@@ -27,7 +27,7 @@ from impindiff.systems._checks import (
     check_units,
 )
 from impindiff.systems._prepared import PreparedSystem
-from impindiff.systems._scope import Scope, check_finite, check_names, varying_names
+from impindiff.systems._scope import Scope, check_finite, check_names, initial_values, varying_names
 from impindiff.systems._state_tendency import Equations
 from impindiff.terms import AbstractTerm
 
@@ -156,7 +156,8 @@ class System(eqx.Module):
 
     def start(self, time: Scalar | float, dtype: jnp.dtype) -> State:
         """The initial values that the system itself gives, see `PreparedSystem.start`."""
-        return self.prepare(dtype).start(jnp.asarray(time, dtype))
+        scope = Scope(self.grid, self.coefficients, dtype).at(jnp.asarray(time, dtype))
+        return initial_values(scope, self.initial)
 
     def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
         """Evaluate what is steady; assemble it, if that is everything."""

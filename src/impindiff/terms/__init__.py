@@ -8,7 +8,7 @@ from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
 from impindiff.terms._linearised import Assembled
-from impindiff.terms._metric import open_faces
+from impindiff.terms._metric import cells_at, open_faces
 from impindiff.terms._preconditioners import (
     Preconditioning,
     block_jacobi,
@@ -50,6 +50,7 @@ __all__ = [
     "Source",
     "Stencil",
     "block_jacobi",
+    "cells_at",
     "fourier",
     "jacobi",
     "line",

@@ -67,7 +67,7 @@ def fit_ensemble(
     stepper: AbstractStepper | None = None,
     watch: Callable[[EnsembleRecord], None] | None = None,
     dtype: jnp.dtype | type = jnp.float32,
-    memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
+    memory: MemoryPolicy | MemoryBudget = KeepAll(),
     samples_at_once: int | None = None,
     members_at_once: int | None = None,
     freeze: str | Sequence[str] = (),

@@ -39,7 +39,7 @@ def fit(
     dtype: jnp.dtype | type = jnp.float32,
     rescue: Rescue | None = None,
     progressive_tolerance: ProgressiveTolerance | None = None,
-    memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
+    memory: MemoryPolicy | MemoryBudget = KeepAll(),
     samples_at_once: int | None = None,
     freeze: str | Sequence[str] = (),
     validate: Callable[[System], float] | None = None,

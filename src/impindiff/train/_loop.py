@@ -69,7 +69,7 @@ class Trainer:
         checkpoint_every: int = 50,
         rescue: Rescue | None = None,
         progressive_tolerance: ProgressiveTolerance | None = None,
-        memory: MemoryPolicy | MemoryBudget = KeepAll(),  # noqa: B008 (it cannot change)
+        memory: MemoryPolicy | MemoryBudget = KeepAll(),
         samples_at_once: int | None = None,
         freeze: str | Sequence[str] = (),
         early_stopping: EarlyStopping | None = None,

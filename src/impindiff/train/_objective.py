@@ -189,8 +189,8 @@ def make_objective(
     frozen: System,
     batch: Batch,
     stepper: AbstractStepper,
-    trial: Trial = Trial(),  # noqa: B008 (it cannot change)
-    memory: MemoryPolicy = KeepAll(),  # noqa: B008
+    trial: Trial = Trial(),
+    memory: MemoryPolicy = KeepAll(),
     samples_at_once: int | None = None,
 ) -> TrainingLoss:
     """The loss of a system on observations, see `TrainingLoss`.
