@@ -68,6 +68,8 @@ def keep_snapshots(
     place = np.full(num_steps, count)
     place[kept_first] = np.arange(len(kept_first))
     order = columns(reversal(num_steps, count))
+    # With a snapshot for each step none is taken again: no forward solve is compiled for that.
+    recomputes = not order[0].all()
     is_reversal, source, first, end, target = (jnp.asarray(column) for column in order)
 
     # Steps are arguments: under `vmap` they may be other ones for each sample.
@@ -115,7 +117,10 @@ def keep_snapshots(
         def act(carry, action):
             is_reversal, first, end, target, next_source = action
             kept, before, carry = carry
-            state, carry = jax.lax.cond(is_reversal, reverse, again, before, first, end, carry)
+            if recomputes:
+                state, carry = jax.lax.cond(is_reversal, reverse, again, before, first, end, carry)
+            else:
+                state, carry = reverse(before, first, end, carry)
             # Outside of the branches, which would each want a copy of all that is kept; and first
             # written, then read for the next action: the other way round is a copy, too.
             kept = _store(kept, target, state)
