@@ -1,6 +1,7 @@
 """Levenberg-Marquardt: least squares in few unknowns, by all derivatives of all residuals."""
 
-from typing import Any, ClassVar, NamedTuple, Protocol, final, runtime_checkable
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, final, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -10,9 +11,10 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
+from impindiff.implicit import Outcome
 from impindiff.train._batch import WHOLE, Batching
 from impindiff.train._objective import Evaluation, Objective
-from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts
+from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
 from impindiff.train._triangle import damped_step
 
 # Beyond, as many derivatives cost far more than L-BFGS takes to the same end.
@@ -26,8 +28,8 @@ _LEAST_DAMPING = 1e-12
 class LeastSquares(Protocol):
     """An objective that is a sum of squares."""
 
-    def __call__(self, learned: PyTree) -> Evaluation:
-        """The loss and its gradient."""
+    def value(self, learned: PyTree) -> tuple[Scalar, Outcome]:
+        """The loss, and what its solves did."""
         ...
 
     def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
@@ -36,9 +38,9 @@ class LeastSquares(Protocol):
 
 
 class _State(NamedTuple):
-    """Where the last epoch arrived."""
+    """Where the last epoch arrived; of infinite loss where nothing has been evaluated yet."""
 
-    evaluation: Evaluation
+    loss: Scalar
     triangle: Float[Array, "columns columns"]
     damping: Scalar
 
@@ -51,9 +53,17 @@ class _Search(NamedTuple):
     growth: Scalar
     used: Scalar
     point: PyTree
-    evaluation: Evaluation
+    loss: Scalar
+    outcome: Outcome
     accepted: Bool[Array, ""]
     ended: Bool[Array, ""]
+
+    @classmethod
+    def begin(cls, point: PyTree, state: _State, outcome: Outcome) -> Self:
+        """Before the first of them."""
+        growth, no = jnp.full_like(state.damping, 2), jnp.array(False)
+        damping = state.damping
+        return cls(jnp.array(0), damping, growth, damping, point, state.loss, outcome, no, no)
 
 
 @final
@@ -101,9 +111,14 @@ class LevenbergMarquardt(AbstractOptimiser):
 
     def init(self, objective: Objective, learned: PyTree) -> _State:
         """See `AbstractOptimiser.init`."""
-        squares = _as_least_squares(objective)
-        evaluation, triangle = squares(learned), squares.triangle(learned)
-        return _State(evaluation, triangle, jnp.asarray(self.damping, triangle.dtype))
+        _as_least_squares(objective)
+        return self._unknown(learned, self.damping)
+
+    def _unknown(self, learned: PyTree, damping: Scalar | float) -> _State:
+        columns = sum(leaf.size for leaf in jax.tree.leaves(learned)) + 1
+        # As wide as can be: what the objective's precision is, the first evaluation shows.
+        triangle = jnp.zeros((columns, columns), float)
+        return _State(jnp.array(jnp.inf, float), triangle, jnp.asarray(damping, float))
 
     def update(
         self, objective: Objective, learned: PyTree, state: _State, updates: int = 1
@@ -111,65 +126,88 @@ class LevenbergMarquardt(AbstractOptimiser):
         """See `AbstractOptimiser.update`."""
         squares = _as_least_squares(objective)
         flat, restore = ravel_pytree(learned)
+        value = traced_once(squares.value, learned)
+        triangle_at = traced_once(squares.triangle, learned)
+        (loss, outcome), triangle = jax.eval_shape(lambda: (value(learned), triangle_at(learned)))
+        outcome = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outcome)
+        here = _State(
+            state.loss.astype(loss.dtype),
+            state.triangle.astype(triangle.dtype),
+            state.damping.astype(triangle.dtype),
+        )
+
+        def described(found: _Search, triangle: Array) -> Epoch:
+            # A derivative that could not be solved for is as bad as a gradient that could not.
+            sound = jnp.isfinite(triangle).all()
+            gradient = jnp.where(sound, 2 * triangle[:, :-1].T @ triangle[:, -1], jnp.nan)
+            no_adjoint = jnp.zeros((*outcome.result.shape[:-1], 4), jnp.float32)
+            gradient = restore(gradient.astype(flat.dtype))
+            evaluation = Evaluation(found.loss, gradient, found.outcome, no_adjoint)
+            return Epoch(evaluation, 1 / (1 + found.used), ~found.accepted)
+
+        def arrive(carry):
+            point, here, *_ = carry
+            found = self._search(value, _Search.begin(point, here, outcome), here)
+            triangle = jax.lax.cond(
+                found.accepted, triangle_at, lambda _: here.triangle, found.point
+            )
+            epoch = described(found, triangle)
+            ended = ~jnp.isposinf(here.loss) | ~epoch.evaluation.is_finite
+            return found.point, _State(found.loss, triangle, found.damping), epoch, ended
+
+        nothing = described(_Search.begin(learned, here, outcome), here.triangle)
+        # A second time where the first has but evaluated the start: one compiled value and one
+        # compiled triangle do both.
+        point, found, epoch, _ = jax.lax.while_loop(
+            lambda carry: ~carry[-1], arrive, (learned, here, nothing, jnp.array(False))
+        )
+        return point, jax.tree.map(lambda new, old: new.astype(old.dtype), found, state), epoch
+
+    def _search(
+        self,
+        value: Callable[[PyTree], tuple[Scalar, Outcome]],
+        first: _Search,
+        state: _State,
+    ) -> _Search:
+        """Attempts, with more damping each, until one counts; an unknown start is evaluated."""
+        flat, restore = ravel_pytree(first.point)
         smallest = jnp.finfo(flat.dtype).eps
+        is_new = jnp.isposinf(state.loss)
 
         def attempt(search: _Search) -> _Search:
             step, promised = damped_step(state.triangle, search.damping)
+            step = jnp.where(is_new, 0, step)
             point = restore(flat + step.astype(flat.dtype))
-            evaluation = objective(point)
-            gain = (state.evaluation.loss - evaluation.loss) / promised
+            loss, outcome = value(point)
+            gain = (state.loss - loss) / promised
             # Below that, neither the loss nor the point would show a difference.
-            vanishes = (promised <= smallest * state.evaluation.loss) | jnp.all(
+            vanishes = (promised <= smallest * state.loss) | jnp.all(
                 jnp.abs(step) <= smallest * jnp.abs(flat)
             )
-            accepted = evaluation.is_finite & (gain > _LEAST_GAIN) & ~vanishes
+            is_sound = jnp.isfinite(loss) & outcome.converged.all()
+            accepted = is_new | (is_sound & (gain > _LEAST_GAIN) & ~vanishes)
             less = jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 3, 2)
             damping = search.damping * jnp.where(accepted, less, search.growth)
-            new, old = (point, evaluation), (search.point, search.evaluation)
-            point, evaluation = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
+            damping = jnp.where(is_new, search.damping, jnp.maximum(damping, _LEAST_DAMPING))
+            new, old = (point, loss, outcome), (search.point, search.loss, search.outcome)
+            kept = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
             return _Search(
                 search.attempts + 1,
-                jnp.maximum(damping, _LEAST_DAMPING).astype(damping.dtype),
+                damping.astype(search.damping.dtype),
                 2 * search.growth,
                 search.damping,
-                point,
-                evaluation,
+                *kept,
                 accepted,
                 accepted | vanishes,
             )
 
-        damping = state.damping
-        first = _Search(
-            jnp.array(0),
-            damping,
-            jnp.full_like(damping, 2),
-            damping,
-            learned,
-            state.evaluation,
-            jnp.array(False),
-            jnp.array(False),
-        )
-        found = jax.lax.while_loop(
+        return jax.lax.while_loop(
             lambda search: ~search.ended & (search.attempts < self.max_attempts), attempt, first
         )
-        triangle = jax.lax.cond(
-            found.accepted,
-            lambda point: squares.triangle(point),
-            lambda _: state.triangle,
-            found.point,
-        )
-        # A derivative that could not be solved for is as bad as a gradient that could not.
-        sound = jnp.isfinite(triangle).all()
-        gradient = jax.tree.map(
-            lambda leaf: jnp.where(sound, leaf, jnp.nan), found.evaluation.gradient
-        )
-        evaluation = eqx.tree_at(lambda e: e.gradient, found.evaluation, gradient)
-        epoch = Epoch(evaluation, 1 / (1 + found.used), ~found.accepted)
-        return found.point, _State(evaluation, triangle, found.damping), epoch
 
     def refresh(self, objective: Objective, learned: PyTree, state: _State) -> _State:
         """Evaluate anew: losses of two objectives cannot be compared."""
-        return self.init(objective, learned)._replace(damping=state.damping)
+        return self._unknown(learned, state.damping)
 
 
 def _as_least_squares(objective: Objective) -> LeastSquares:

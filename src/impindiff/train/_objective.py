@@ -112,6 +112,20 @@ class TrainingLoss(eqx.Module):
             gradient = jax.tree.map(jnp.add, gradient, slope)
         return Evaluation(value, gradient, outcome, adjoint)
 
+    def value(self, learned: PyTree) -> tuple[Scalar, Outcome]:
+        """The loss without its gradient, and the outcome of the forward solves."""
+        prepared = eqx.combine(learned, self.frozen).prepare(self.dtype)
+
+        def of_part(part: Part):
+            predicted, outcome = self.forward(prepared, part)
+            misfit = squared_misfit(predicted, part.observed, self.scale, part.deviations)
+            return misfit, outcome
+
+        value, outcome = in_parts(of_part, self.batch, self.samples_at_once)
+        if self.batch.penalties:
+            value = value + jnp.sum(self.penalty_residuals(learned) ** 2).astype(value.dtype)
+        return value, outcome
+
     def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
         """The residuals and their derivative, by forward mode; see `impindiff.train._triangle`.
 
@@ -120,12 +134,9 @@ class TrainingLoss(eqx.Module):
         flat, restore = ravel_pytree(learned)
 
         def fold_part(triangle, part: Part):
-            probe = jnp.tile(AdjointOutcome.probe(), (part.num_samples, 1))
-
             def residuals(flat):
                 prepared = eqx.combine(restore(flat), self.frozen).prepare(self.dtype)
-                states = self.trajectories(prepared, probe, part, KeepAll()).states
-                predicted = self.predicted(states)
+                predicted, _ = self.forward(prepared, part)
                 return misfit_residuals(predicted, part.observed, self.scale, part.deviations)
 
             return fold(triangle, linearised(residuals, flat)), None
@@ -136,6 +147,12 @@ class TrainingLoss(eqx.Module):
             rows = linearised(lambda flat: self.penalty_residuals(restore(flat)), flat)
             triangle = fold(triangle, rows.astype(self.dtype))
         return triangle
+
+    def forward(self, prepared: PreparedSystem, part: Part) -> tuple[State, Outcome]:
+        """The readings of some samples, for which no reverse mode is to follow."""
+        probe = jnp.tile(AdjointOutcome.probe(), (part.num_samples, 1))
+        trajectory = self.trajectories(prepared, probe, part, KeepAll())
+        return self.predicted(trajectory.states), trajectory.outcome
 
     @property
     def dtype(self) -> jnp.dtype:

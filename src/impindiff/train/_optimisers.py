@@ -1,9 +1,12 @@
 """Optimisers as training stages: how one epoch changes the learned arrays."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, ClassVar, final
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
 from impindiff._errors import InputError
@@ -64,6 +67,17 @@ class AbstractOptimiser(eqx.Module):
     def refresh(self, objective: Objective, learned: PyTree, state: Any) -> Any:
         """The state where the objective has changed since; the same where none of it is kept."""
         return state
+
+
+def traced_once(function: Callable[[PyTree], Any], at: PyTree) -> Callable[[PyTree], Any]:
+    """The same function of arrays like these, however often it is called, traced no more.
+
+    Args:
+        function: may capture arrays that are traced.
+        at: what it may be called with, or its like.
+    """
+    closed = eqx.filter_closure_convert(function, at)
+    return lambda point: jax.tree.map(jnp.asarray, closed(point))
 
 
 def check_counts(optimiser: AbstractOptimiser, *rates: float) -> None:

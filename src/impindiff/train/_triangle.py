@@ -25,12 +25,19 @@ def linearised(
         residuals: a vector, as a function of the unknowns.
         at: the unknowns.
     """
+    # Chunks of one width, the last filled up with directions of zero: one program serves them all.
+    count = -(-at.size // _COLUMNS_AT_ONCE)
+    width = -(-at.size // count)
+    directions = jnp.eye(count * width, at.size, dtype=at.dtype).reshape(count, width, at.size)
 
-    def column(direction: Float[Array, " n"]) -> Float[Array, " entries"]:
-        return jax.jvp(residuals, (at,), (direction,))[1]
+    def derivatives(directions: Float[Array, "width n"]) -> tuple[Array, Array]:
+        # The residuals come with their derivatives, and are the same for each of them.
+        values, columns = jax.vmap(lambda d: jax.jvp(residuals, (at,), (d,)))(directions)
+        return values[0], columns
 
-    columns = jax.lax.map(column, jnp.eye(at.size, dtype=at.dtype), batch_size=_COLUMNS_AT_ONCE)
-    return jnp.concatenate([columns, residuals(at)[None]]).T
+    values, columns = jax.lax.map(derivatives, directions)
+    columns = columns.reshape(count * width, -1)[: at.size]
+    return jnp.concatenate([columns, values[:1]]).T
 
 
 def fold(
