@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from impindiff._types import Scalar
 from impindiff.train._batch import WHOLE, Batching
 from impindiff.train._line_search import unknown, weak_wolfe
 from impindiff.train._objective import Objective
-from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts
+from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
 
 
 @final
@@ -47,12 +48,19 @@ class LBFGS(AbstractOptimiser):
 
     def init(self, objective: Objective, learned: PyTree) -> Any:
         """See `AbstractOptimiser.init`."""
-        return unknown(objective, learned), self._scale().init(learned)
+        return _not_evaluated(learned), self._scale().init(learned)
 
     def update(
         self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
+        (loss, gradient), pairs = state
+        # Traced once, for the shapes of what it returns and for the search alike.
+        objective = traced_once(objective, learned)
+        nothing = unknown(objective, learned)
+        evaluation = eqx.tree_at(
+            lambda e: (e.loss, e.gradient), nothing, (loss.astype(nothing.loss.dtype), gradient)
+        )
 
         def search(carry):
             point, (evaluation, pairs), *_ = carry
@@ -65,14 +73,20 @@ class LBFGS(AbstractOptimiser):
             ended = ~is_new | ~found.evaluation.is_finite
             return found.point, (found.evaluation, pairs), epoch, ended
 
-        evaluation, _ = state
         nothing = Epoch(evaluation, jnp.zeros_like(evaluation.loss), jnp.array(False))
         # A second time where the first has but evaluated the start: one compiled objective does
         # both, and compiling it is what most small trainings take.
-        first = (learned, state, nothing, jnp.array(False))
-        point, state, epoch, _ = jax.lax.while_loop(lambda carry: ~carry[-1], search, first)
-        return point, state, epoch
+        first = (learned, (evaluation, pairs), nothing, jnp.array(False))
+        point, (found, pairs), epoch, _ = jax.lax.while_loop(
+            lambda carry: ~carry[-1], search, first
+        )
+        return point, ((found.loss.astype(loss.dtype), found.gradient), pairs), epoch
 
     def refresh(self, objective: Objective, learned: PyTree, state: Any) -> Any:
         """Evaluate anew: a search that compared two objectives would find no way down."""
-        return unknown(objective, learned), state[1]
+        return _not_evaluated(learned), state[1]
+
+
+def _not_evaluated(learned: PyTree) -> tuple[Scalar, PyTree]:
+    """An infinite loss, as wide as can be: the objective's precision is not known. No slope."""
+    return jnp.array(jnp.inf, float), jax.tree.map(jnp.zeros_like, learned)
