@@ -190,13 +190,15 @@ class LevenbergMarquardt(AbstractOptimiser):
             damping = search.damping * jnp.where(accepted, less, search.growth)
             damping = jnp.where(is_new, search.damping, jnp.maximum(damping, _LEAST_DAMPING))
             new, old = (point, loss, outcome), (search.point, search.loss, search.outcome)
-            kept = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
+            point, loss, outcome = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
             return _Search(
                 search.attempts + 1,
                 damping.astype(search.damping.dtype),
                 2 * search.growth,
                 search.damping,
-                *kept,
+                point,
+                loss,
+                outcome,
                 accepted,
                 accepted | vanishes,
             )
