@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from impindiff._types import Scalar, Vector
 from impindiff.implicit._outcome import Outcome
@@ -25,12 +25,15 @@ class SolveContext(eqx.Module):
         rtol: a looser tolerance than the solvers' own, forward and adjoint.
         root: the root, where it is known already, as in a step that is taken again for its
             derivative alone. `ImplicitAdjoint` then solves nothing forward.
+        is_known: whether `root` is the root, where that is seen at run time only; if so the solve
+            begins, and so ends, there.
     """
 
     probe: Float[Array, " 4"] | None = None
     step: Int[Array, ""] | None = None
     rtol: Scalar | None = None
     root: Vector | None = None
+    is_known: Bool[Array, ""] | None = None
 
 
 class AbstractAdjoint(eqx.Module):

@@ -81,7 +81,12 @@ class ImplicitAdjoint(AbstractAdjoint):
         if context.probe is not None and policy == "raise":
             policy = "nan"
         if context.root is not None:
-            guess, solve = jax.lax.stop_gradient(context.root), _known
+            known = jax.lax.stop_gradient(context.root)
+            if context.is_known is None:
+                guess, solve = known, _known
+            else:
+                is_known = context.is_known
+                guess = jax.tree.map(lambda k, g: jnp.where(is_known, k, g), known, guess)
         probe = AdjointOutcome.probe() if context.probe is None else context.probe
         setting = (preconditioner, context.step, context.rtol)
         rule = (closed, solve, self.linear, policy)

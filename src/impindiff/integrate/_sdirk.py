@@ -73,30 +73,38 @@ class SDIRK2(AbstractStepper):
     ) -> tuple[State, Outcome]:
         """See `AbstractStepper.step`."""
         weight = _GAMMA * dt
-        middle, end = dynamics.at(time + weight), dynamics.at(time + dt)
         if setup is None and self.preconditioner is not None:
-            setup = self.preconditioner(end, weight, state)
+            setup = self.preconditioner(dynamics.at(time + dt), weight, state)
         solver = choose_solver(self.solver, dynamics, state)
-        # The root that a context may know is that of the second stage.
-        first = context if context is None else replace(context, root=None)
         start = stored_at(dynamics, time, state)
-        inner, of_inner = solve_stage(middle, weight, start, state, solver, setup, first)
 
-        # F of the first stage is what was stored in it, over the time: evaluated anew, it would
-        # multiply what the solve left over by the fastest rate of the system.
-        def onward(q0, q1):
-            return q0 + (1 - _GAMMA) / _GAMMA * (q1 - q0)
+        def stage(carry, of_stage):
+            known, guess = carry
+            at, is_last = of_stage
+            tendency, wanted = dynamics.at(at), context
+            if context is not None and context.root is not None:
+                # It is that of the second stage.
+                wanted = replace(context, is_known=is_last)
+            found, outcome = solve_stage(tendency, weight, known, guess, solver, setup, wanted)
 
-        known = jax.tree.map(onward, start, stored(middle, inner))
-        found, of_end = solve_stage(end, weight, known, inner, solver, setup, context)
-        return found, _both(of_inner, of_end)
+            # F of the first stage is what was stored in it, over the time: evaluated anew, it would
+            # multiply what the solve left over by the fastest rate of the system.
+            def onward(q0, q1):
+                return q0 + (1 - _GAMMA) / _GAMMA * (q1 - q0)
+
+            return (jax.tree.map(onward, start, stored(tendency, found)), found), outcome
+
+        # A loop over both, so that a solve and its adjoint are compiled once.
+        stages = (jnp.stack([time + weight, time + dt]), jnp.array([False, True]))
+        (_, found), outcome = jax.lax.scan(stage, (start, state), stages)
+        return found, _both(outcome)
 
 
-def _both(first: Outcome, second: Outcome) -> Outcome:
+def _both(outcome: Outcome) -> Outcome:
     """The outcome of two solves: the worse result, and all the work."""
     return Outcome(
-        jnp.maximum(first.result, second.result),
-        first.iterations + second.iterations,
-        jnp.maximum(first.relative_residual, second.relative_residual),
-        first.steps + second.steps,
+        jnp.maximum(*outcome.result),
+        jnp.add(*outcome.iterations),
+        jnp.maximum(*outcome.relative_residual),
+        jnp.add(*outcome.steps),
     )
