@@ -171,6 +171,26 @@ class TestImplicit:
         assert 0 < float(loose[0][1]) < float(tight[0][1]), "adjoint iterations"
         assert bool(loose[1].converged)
 
+    def test_a_root_that_is_known_at_run_time_only_is_where_the_solve_begins(self):
+        matrix, rhs = system()
+
+        @jax.jit
+        def run(rhs, known, is_known):
+            def total(rhs):
+                context = SolveContext(root=known, is_known=is_known)
+                solver = Newton(TIGHT, TIGHT, 1e-13)
+                found, outcome = root(cubic, 0 * rhs, (matrix, rhs), solver, context=context)
+                return jnp.sum(found**2), (found, outcome.steps)
+
+            (_, (found, steps)), slope = jax.value_and_grad(total, has_aux=True)(rhs)
+            return found, slope, steps
+
+        found, slope, steps = run(rhs, jnp.full_like(rhs, 1e3), jnp.array(False))
+        again, same, none = run(rhs, found, jnp.array(True))
+        assert int(steps) > 1 and int(none) == 0
+        np.testing.assert_array_equal(again, found)
+        np.testing.assert_allclose(same, slope, rtol=1e-9)
+
 
 class TestPolicy:
     @pytest.mark.parametrize("compiled", [True, False])

@@ -97,6 +97,43 @@ def test_it_stalls_at_a_minimum_and_leaves_an_unknown_alone_that_nothing_depends
     np.testing.assert_allclose(found, [2.0, 7.0], atol=1e-6)
 
 
+def first_epoch(residuals: Callable, start):
+    objective, optimiser = Squares(residuals), LevenbergMarquardt(1)
+    update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state))
+    return update(start, optimiser.init(objective, start))
+
+
+@pytest.mark.parametrize(
+    "residuals, has_loss", [(lambda x: x / 0, False), (lambda x: jnp.sqrt(jnp.abs(x - 2)), True)]
+)
+def test_a_start_whose_loss_or_derivative_is_no_number_is_told_and_not_left(residuals, has_loss):
+    start = jnp.array([2.0, 3.0])
+    point, _, epoch = first_epoch(residuals, start)
+    np.testing.assert_array_equal(point, start)
+    assert not bool(epoch.evaluation.is_finite)
+    assert bool(jnp.isfinite(epoch.evaluation.loss)) == has_loss
+
+
+def test_the_gradient_is_that_of_the_point_it_arrives_at():
+    point, _, epoch = first_epoch(rosenbrock, jnp.array([-1.2, 1.0]))
+    expected = Squares(rosenbrock)(point)
+    assert float(epoch.evaluation.loss) == pytest.approx(float(expected.loss))
+    np.testing.assert_allclose(epoch.evaluation.gradient, expected.gradient, rtol=1e-9)
+
+
+@pytest.mark.parametrize("count", [5, 64, 100])
+def test_derivatives_are_those_by_reverse_mode_in_however_many_chunks(count: int):
+    matrix = jnp.asarray(np.random.default_rng(2).normal(size=(7, count)))
+
+    def residuals(x):
+        return jnp.tanh(matrix @ x)
+
+    at = jnp.linspace(-0.1, 0.1, count)
+    found = linearised(residuals, at)
+    expected = jnp.column_stack([jax.jacrev(residuals)(at), residuals(at)])
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def objective_of(samples_at_once: int | None = None):
     """A whole training loss, with penalties, on a handful of cells."""
     data = make_dataset((12,))
