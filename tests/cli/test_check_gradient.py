@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_problem import make_dataset, save, write_problem
 from typer.testing import CliRunner
 
 from impindiff.cli._app import app
+from impindiff.data import save_dataset, to_dataset
 from impindiff.runs import _certify
 
 
@@ -97,3 +99,28 @@ def test_a_loss_that_is_not_finite_is_no_certificate(finished: Path, tmp_path: P
     save(data, tmp_path / "huge.nc")
     status, out, err = check(finished / "run", "--data", tmp_path / "huge.nc")
     assert status == 3 and out == "" and "epoch" not in err
+
+
+@pytest.mark.slow
+def test_an_iteration_whose_derivative_lags_behind_is_no_reference(tmp_path: Path):
+    """Two numbers: the accelerated iteration ends before its derivative has converged."""
+    (tmp_path / "decay.py").write_text(
+        "import numpy as np, impindiff as ipd\n"
+        "def make():\n"
+        "    rates = {'a': [ipd.Reaction(lambda a, k: -k * a)]}\n"
+        "    rates['b'] = [ipd.Reaction(lambda a, k: k * a)]\n"
+        "    k = ipd.Parameter('k', 0.1, (0.0, np.inf))\n"
+        "    return ipd.System(None, rates, coefficients={'k': k})\n"
+    )
+    times = [0.0, 0.1, 0.2]
+    a = np.array([[0.2], [0.4]]) * np.exp(-0.3 * np.array([times]))
+    save_dataset(to_dataset(None, times, {"a": a, "b": 0.5 - a}), tmp_path / "data.nc")
+    (tmp_path / "c.toml").write_text(
+        "[data]\nfile = 'data.nc'\nfields = ['a', 'b']\ntrain_samples = '0'\n"
+        "train_times = [0.1, 0.2]\ntest_samples = '1'\n[system]\nbuild = 'decay:make'\n"
+        "[time]\nscheme = 'sdirk-2'\ndt = 0.1\nuntil = 0.2\n"
+        "[[training.stages]]\noptimiser = 'adam'\nepochs = 1\nlearning_rate = 1e-3\n"
+    )
+    status, out, err = check(tmp_path / "c.toml", "--directions", 1)
+    assert status == 0, out + err
+    assert "does not converge" in " ".join(out.split())

@@ -131,3 +131,24 @@ def test_configs_are_equal_wherever_they_lie(tmp_path: Path):
     first, second = (config_with(tmp_path / name, {"build": "own:make"}) for name in "ab")
     assert first == second and first.code.folder != second.code.folder
     assert first.model_copy(update={"seed": 1}).code is first.code
+
+
+def test_a_neighbour_is_found_when_a_function_is_called_later(tmp_path: Path):
+    """A law is evaluated when the system is used, long after it was built."""
+    own = "def make():\n    def law(u):\n        from laws import NAME\n        return NAME * u\n"
+    code = write(
+        tmp_path,
+        own=own + "    return law\n",
+        laws="import deep\nNAME = deep.NAME",
+        deep="NAME = 3",
+    )
+    law = code.call("k", "own:make", {})
+    assert set(code.files) == {"own.py", "laws.py", "deep.py"}, "kept before they are imported"
+    assert law(2) == law(1) * 2 == 6
+    assert not {"own", "laws", "deep"} & set(sys.modules)
+    assert not any(type(finder).__module__.startswith("impindiff") for finder in sys.meta_path)
+
+
+def test_a_file_that_no_import_can_parse_does_not_stop_another(tmp_path: Path):
+    own = "def make():\n    return 1\ndef never():\n    import broken\n"
+    assert write(tmp_path, own=own, broken="def (").call("k", "own:make", {}) == 1

@@ -104,3 +104,11 @@ def test_single_precision_and_no_direction_are_refused():
         check_gradient(jnp.sum, jnp.zeros(3), num_directions=0)
     with pytest.raises(ValueError, match="nan"):
         check_gradient(lambda x: jnp.sum(x) / 0 * 0, jnp.zeros(3))
+
+
+def test_a_reference_that_lags_is_told_from_a_gradient_that_is_wrong():
+    """Between the two stands what the function does."""
+    point = jnp.linspace(0.5, 1, 4)
+    right = check_gradient(lambda x: jnp.sum(x**3), point)
+    off = check_gradient(slightly_wrong, point)
+    assert off.lags(right) and not right.lags(off) and not right.lags(right)

@@ -255,3 +255,26 @@ def test_a_front_moves_into_a_column():
     exact = scipy.special.erfc((x - 0.5) / spread) / 2
     exact += np.exp(x / 0.1) * scipy.special.erfc((x + 0.5) / spread) / 2
     assert float(np.abs(found - exact)[(x > 0.05) & (x < 2)].max()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "boundaries, said",
+    [
+        (NoFlux(), r"by field and axis, .*found NoFlux\(\)"),
+        ({"c": NoFlux()}, r"by field and axis, .*found NoFlux\(\)"),
+        ({"c": {"x": (Dirichlet("k"), NoFlux())}}, "conditions of 'c' has the text 'k'"),
+    ],
+)
+def test_conditions_of_another_form_are_refused(boundaries: Any, said: str):
+    grid = Grid([Axis("x", 0, 1, 4)])
+    with runtime_types.without(), pytest.raises(InputError, match=said):
+        System(grid, {"c": [Diffusion(0.1)]}, boundaries)
+
+
+@pytest.mark.parametrize("value", [np.nan, lambda t: jnp.log(t - 1), lambda c: jnp.sqrt(c - 2)])
+def test_a_condition_that_is_not_finite_is_named_before_anything_is_solved(value):
+    grid = Grid([Axis("x", 0, 1, 4)])
+    ends = {"c": {"x": (NoFlux(), Dirichlet(value))}}
+    system = System(grid, {"c": [Diffusion(0.1)]}, ends)
+    with pytest.raises(InputError, match="Dirichlet of 'c' at the upper end of axis 'x' .* nan"):
+        system.check({"c": jnp.ones(4)})

@@ -138,6 +138,45 @@ def test_latents_are_reported_by_name_but_closures_are_not():
     np.testing.assert_allclose(found["D"], (1 + x**2) * np.exp(0.5), rtol=1e-6)
 
 
+def test_coefficients_made_from_latents_by_name_are_reported():
+    """At every remove; not what depends on the state or is several values, nor what is known."""
+    system = System(
+        GRID,
+        {"u": [Advection(lambda v: v), Reaction(lambda r: r)]},
+        coefficients={
+            "D": lambda E, y: E + y,
+            "E": lambda c, x: c * x,
+            "c": Parameter("c", 0.5, (-1, 1)),
+            "v": lambda c: (c, 0.0),
+            "r": lambda u, c: c * u,
+            "known": lambda x: 2 * x,
+        },
+    )
+    x, y = GRID.centres()
+    found = system.latents()
+    assert sorted(found) == ["D", "E", "c"]
+    np.testing.assert_allclose(found["E"], np.broadcast_to(x / 2, GRID.shape), rtol=1e-6)
+    np.testing.assert_allclose(found["D"], x / 2 + y, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda u: np.exp(np.asarray(u)), lambda u: -u if u.sum() > 0 else u, lambda u: float(u.max())],
+    ids=["numpy", "if", "float"],
+)
+def test_a_function_that_cannot_be_traced_is_named(function):
+    system = System(GRID, {"u": [Reaction(function)]})
+    with pytest.raises(InputError, match=r"<lambda>\(u\) cannot be differentiated.*jax.numpy"):
+        jax.jit(lambda u: system.prepare(jnp.dtype(u.dtype)).at(jnp.array(0.0))({"u": u}))(
+            STATE["u"]
+        )
+
+
+def test_a_complex_function_is_refused():
+    with pytest.raises(InputError, match=r"<lambda>\(u\) returns .*complex"):
+        rate(System(GRID, {"u": [Reaction(lambda u: 1j * u)], "v": [Source(0.0)]}))
+
+
 class Biharmonic(AbstractStateTerm):
     """$-u_{xxxx}$: a user's own term, that reaches beyond face neighbours."""
 

@@ -83,6 +83,8 @@ class Strange(AbstractTerm):
         ({"c": [0.1]}, r"found \[0.1\]"),
         ({"c": [Diffusion(0.1), None]}, r"found \[None\]"),
         ({"c": Diffusion(0.1)}, "must be a list"),
+        ([Diffusion(0.1)], r"at least one field with its terms, System\(grid, \{'c'"),
+        ({"c": [Diffusion("k")]}, "equation of 'c' has the text 'k' .* lambda k: k"),
         (
             {
                 "a": [Diffusion(Parameter("d", 0.1, (0, 1)))],

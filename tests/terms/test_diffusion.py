@@ -55,6 +55,20 @@ def test_the_face_takes_the_harmonic_mean():
     np.testing.assert_array_equal(opposite, -conductance)
 
 
+@pytest.mark.parametrize("size", [1e-36, 1e-20, 1e25])
+def test_no_unit_is_too_small_or_too_large_for_single_precision(size: float):
+    """The mean of D and 3 D is 1.5 D, its slopes 9/8 and 1/8: the product of both is not needed."""
+    grid = Grid.uniform((2,), ((0, 2),), periodic=True)
+
+    def conductance(values):
+        return Diffusion(values * jnp.float32(size)).face_coefficients(grid, 0)[0]
+
+    given = jnp.array([1.0, 3.0], jnp.float32)
+    found, slopes = conductance(given), jax.jacobian(conductance)(given)
+    np.testing.assert_allclose(np.asarray(found, float) / size, 1.5, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(slopes, float) / size, [[9 / 8, 1 / 8]] * 2, rtol=1e-6)
+
+
 @pytest.mark.parametrize("inside", [0.0, 1e-30])
 def test_a_wall_leaks_nothing(inside: float):
     """With arithmetic means, half of the conductance beside it would be left."""

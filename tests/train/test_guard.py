@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 from small_problem import DT, make_dataset
 
-from impindiff import NumericsError
+from impindiff import NumericsError, Parameter, Reaction, System
+from impindiff.data import to_dataset
 from impindiff.forecast import predict
 from impindiff.implicit import Affine, BiCGStab
 from impindiff.integrate import CrankNicolson, ForwardEuler
 from impindiff.latent import learned
-from impindiff.train import LBFGS, Adam, Checkpoints, EpochRecord, Observations, Trainer
+from impindiff.train import (
+    LBFGS,
+    Adam,
+    Checkpoints,
+    EpochRecord,
+    Observations,
+    Trainer,
+)
 
 ADAM, WILD, WILD_END = (
     Adam(6, learning_rate=1e-2),
@@ -101,3 +109,15 @@ def test_a_validation_that_fails_names_its_epoch(system, observations):
 
     with pytest.raises(NumericsError, match="epoch 2, validation: step 3 of 4 failed"):
         train(system, observations, [ADAM], validate=fail, validate_every=2)
+
+
+def test_a_gradient_that_is_not_finite_is_told_by_name():
+    """At T = -0.1 the power has a value as long as the exponent is 1, and no slope by it."""
+    unknown = {name: Parameter(name, 1.0, (0.0, np.inf)) for name in ("rate", "exponent")}
+    decay = Reaction(lambda T, rate, exponent: -rate * T**exponent)
+    system = System(None, {"T": [decay]}, coefficients=unknown)
+    data = to_dataset(None, [0.0, 0.1, 0.2], {"T": np.array([[-0.1, -0.08, -0.07]])})
+    observations = Observations.of(system, data, ":")
+    with pytest.raises(NumericsError, match=r"by 'exponent'\. Either") as caught:
+        train(system, observations, [ADAM], ForwardEuler())
+    assert "jnp.maximum" in str(caught.value)

@@ -1,12 +1,16 @@
 """What is taken from a dataset to be fitted, and what is refused."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 from small_problem import make_dataset
 
 from impindiff import Grid, InputError
 from impindiff.data import grid_of
+from impindiff.observe import Cells, WeightDecay
 from impindiff.train import Observations
 
 
@@ -85,3 +89,19 @@ def test_another_field_is_named_with_what_there_is(dataset):
         Observations.from_dataset(
             dataset, grid_of(dataset, "concentration"), ["conc"], "0:2", [0.1]
         )
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"samples": 0}, "samples 0: must be text or a list"),
+        ({"observe": Cells("concentration")}, "observe must be a list .* in no list"),
+        ({"observe": ["concentration"]}, "observe must be a list .*found 'concentration'"),
+        ({"regularise": WeightDecay(1.0)}, "regularise must be a list .* in no list"),
+    ],
+)
+def test_what_must_be_a_list_is_told_so(dataset, options: Any, said: str):
+    grid = grid_of(dataset, "concentration")
+    given = {"samples": ":"} | options
+    with runtime_types.without(), pytest.raises(InputError, match=said):
+        Observations.from_dataset(dataset, grid, ["concentration"], **given)

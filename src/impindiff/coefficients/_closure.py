@@ -14,6 +14,13 @@ from impindiff._types import Scalar
 from impindiff.coefficients._coefficient import AbstractClosure, Values
 from impindiff.grid import Grid
 
+# What JAX raises where Python or numpy asks a traced array for its numbers.
+_NOT_TRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
 
 @final
 class Held(eqx.Module):
@@ -77,10 +84,15 @@ class Closure(AbstractClosure):
         """See `AbstractClosure.evaluate`."""
         known: Values = {} if values is None else values
         given = {name: known[name] for name in self.arguments}
-        if self.by_keyword:
-            value = self.held.function(**given, **self.parts)
-        else:
-            value = self.held.function(*given.values(), **self.parts)
+        positional, named = ((), given) if self.by_keyword else (given.values(), {})
+        try:
+            value = self.held.function(*positional, **named, **self.parts)
+        except _NOT_TRACEABLE as error:
+            raise InputError(
+                f"the function {self.label} cannot be differentiated as it stands: write it with "
+                "jax.numpy instead of numpy or math, with jnp.where instead of if, and without "
+                f"float() ({str(error).splitlines()[0]})"
+            ) from error
         return checked(value, self.label, grid)
 
 
@@ -111,6 +123,8 @@ def checked(value: Any, label: str, grid: Grid | None) -> Array:
         if isinstance(value, tuple | list):
             value = jnp.stack(jnp.broadcast_arrays(*value))
         value = jnp.asarray(value)
+        if jnp.iscomplexobj(value):
+            raise TypeError("it is complex")
     except (TypeError, ValueError) as error:
         raise InputError(
             f"the function {label} returns {type(value).__name__}: it must return a number or an "

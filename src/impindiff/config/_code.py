@@ -1,11 +1,13 @@
 """The user's own Python that a config names: files beside it, loaded without leaving a trace.
 
-While such a file is loaded, or a function in it called, imports find its neighbours, as if their
-folder were the first of Python's path. Before and after they do not: two files of one name may be
-in use at once, nothing is added to `sys.path` or stays in `sys.modules`, and no compiled file is
-written. What was read is remembered, so that a run can keep it.
+Imports in such a file find its neighbours, as if their folder were the first of Python's path, and
+no others do: two files of one name may be in use at once, nothing is added to `sys.path` or stays
+in `sys.modules`, and no compiled file is written. That holds for imports within functions, too,
+whenever these are called: a law may be evaluated long after the system was built. What was read, or
+may yet be imported, is remembered, so that a run can keep it.
 """
 
+import builtins
 import importlib
 import inspect
 import sys
@@ -21,6 +23,7 @@ from types import CodeType, ModuleType
 from typing import Any, final
 
 from impindiff._errors import InputError
+from impindiff.config._imports import imported_names, taken
 
 # These stay what they are, whatever lies beside a config.
 _NOT_THE_USERS = sys.stdlib_module_names | {"impindiff"}
@@ -40,6 +43,7 @@ class Code:
         self.folder = folder.absolute()
         self.files: dict[str, bytes] = {}
         self._modules: dict[str, ModuleType] = {}
+        self._is_at_work = False
 
     def __eq__(self, other: object) -> bool:
         """See the class."""
@@ -141,18 +145,44 @@ class Code:
     @contextmanager
     def _at_work(self, key: str, name: str) -> Iterator[None]:
         """Let imports find what lies here, and name file and line of what goes wrong."""
+        with self._within_reach():
+            try:
+                yield
+            except Exception as error:
+                raise InputError(f"{key}: {name}: {self._told(error)}") from error
+
+    @contextmanager
+    def _within_reach(self) -> Iterator[None]:
+        """Let imports find what lies here."""
+        if self._is_at_work:
+            yield
+            return
         finder, ours = _Finder(self), self._names()
-        aside = _taken(ours)
+        aside = taken(ours)
         sys.modules.update(self._modules)
         sys.meta_path.insert(0, finder)
+        self._is_at_work = True
         try:
             yield
-        except Exception as error:
-            raise InputError(f"{key}: {name}: {self._told(error)}") from error
         finally:
+            self._is_at_work = False
             sys.meta_path.remove(finder)
-            self._modules = _taken(ours)
+            self._modules = taken(ours)
             sys.modules.update(aside)
+
+    def importing(self, *arguments: Any, **named: Any) -> Any:
+        """What an import statement does in a file here, whenever it is reached."""
+        with self._within_reach():
+            return builtins.__import__(*arguments, **named)
+
+    def remember(self, module: str, source: bytes, file: Path) -> None:
+        """Remember the source of a module, and of all here that it may import."""
+        self.files[file.relative_to(self.folder).as_posix()] = source
+        is_package = file.name == "__init__.py"
+        for name in imported_names(source, module, is_package=is_package):
+            there = None if name.partition(".")[0] in _NOT_THE_USERS else self.file_of(name)
+            if there and there.relative_to(self.folder).as_posix() not in self.files:
+                self.remember(name, there.read_bytes(), there)
 
     def _names(self) -> set[str]:
         """Names of the modules and packages that lie here."""
@@ -203,8 +233,14 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """The compiled source; neither read from a compiled file nor written to one."""
         source = self.get_data(self.path)
-        self._code.files[Path(self.path).relative_to(self._code.folder).as_posix()] = source
-        return self.source_to_code(source, self.path)
+        compiled = self.source_to_code(source, self.path)
+        self._code.remember(fullname, source, Path(self.path))
+        return compiled
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run it, with an import of its own that its functions keep."""
+        module.__dict__["__builtins__"] = vars(builtins) | {"__import__": self._code.importing}
+        super().exec_module(module)
 
 
 def _signature(function: Any) -> Mapping[str, inspect.Parameter]:
@@ -212,9 +248,3 @@ def _signature(function: Any) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):
         return {}
-
-
-def _taken(names: set[str]) -> dict[str, ModuleType]:
-    """The loaded modules of these names and those inside them, taken out of `sys.modules`."""
-    found = [name for name in sys.modules if name.partition(".")[0] in names]
-    return {name: sys.modules.pop(name) for name in found}

@@ -42,6 +42,8 @@ def select_samples(dataset: xr.Dataset, samples: str | Iterable[SupportsIndex]) 
     num_samples = dataset.sizes["sample"]
     subject = f"{source}: samples {samples!r}"
     held = f"the data has {num_samples} samples, 0 to {num_samples - 1}. {_FORMS}"
+    if not isinstance(samples, Iterable):
+        raise InputError(f"{subject}: must be text or a list of positions; {held}")
     parts = samples.split(",") if isinstance(samples, str) and samples.strip() else samples
     positions: list[int] = []
     for part in parts:

@@ -70,6 +70,17 @@ class GradientCheck:
         agrees = self.reference_error is None or self.reference_error <= _LARGEST_REFERENCE_ERROR
         return agrees and all(check.passed for check in self.directions)
 
+    def lags(self, other: "GradientCheck") -> bool:
+        """Whether, along the same directions, this gradient is further from what the function does.
+
+        An iterate's derivative may be so, however well the iterate is converged.
+        """
+        pairs = zip(self.directions, other.directions, strict=True)
+        return any(
+            mine.relative_error > max(_LARGEST_REFERENCE_ERROR, 10 * its.relative_error)
+            for mine, its in pairs
+        )
+
 
 def check_gradient(
     function: Callable[[PyTree], jax.Array],

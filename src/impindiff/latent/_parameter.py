@@ -36,6 +36,11 @@ class Parameter(AbstractLatent):
     def __init__(self, name: str, initial: float, bounds: tuple[float, float]) -> None:
         whose = f"parameter {name!r}"
         self.interval = Interval(bounds, whose)
+        if np.ndim(initial):
+            raise InputError(
+                f"{whose} starts at an array of shape {np.shape(initial)}: it is one number. For "
+                "one in each cell use CellField."
+            )
         self.raw = jnp.asarray(self.interval.raw(initial, whose), jnp.float32)
         self.names = (name,)
 

@@ -9,6 +9,7 @@ and tolerances is then compared with the certified one.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -137,14 +138,18 @@ def certify(
     (gradient, cotangent), trajectory = gradients(point, probe)
     trajectory.check(time_grid)
     reference, why_not = _unrolled(stepper, loss_by, point)
+    of_reference = None if reference is None else lambda p: loss_by(reference)(p, probe)[0]
+    test = partial(
+        check_gradient, point=point, num_directions=num_directions, accuracy=_TIGHT["rtol"]
+    )
     try:
-        check = check_gradient(
-            lambda p: loss(p, probe)[0],
-            point,
-            num_directions=num_directions,
-            accuracy=_TIGHT["rtol"],
-            reference=None if reference is None else lambda p: loss_by(reference)(p, probe)[0],
-        )
+        check = test(lambda p: loss(p, probe)[0], reference=of_reference)
+        alone = replace(check, reference_error=None)
+        # Accelerated is what the state varies by. Where that is in fewer ways than there are
+        # unknowns, as from an even state, the iterates converge, and their derivatives do not.
+        if of_reference and alone.passed and not check.passed and test(of_reference).lags(check):
+            check = alone
+            why_not = "; the derivative of the iteration to compare with does not converge"
     except ValueError as error:
         raise NumericsError(str(error)) from None
     dtype, own_stepper = precision(config), build_stepper(config, system)

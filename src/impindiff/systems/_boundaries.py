@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
@@ -39,6 +40,12 @@ def check_boundaries(
     Raises: InputError for a condition that is missing, superfluous or none at all.
     """
     given = given or {}
+    mappings = [given, *given.values()] if isinstance(given, Mapping) else [given]
+    if strange := [each for each in mappings if not isinstance(each, Mapping)]:
+        raise InputError(
+            "boundaries are given by field and axis, {'c': {'x': (lower, upper), 'y': NoFlux()}}; "
+            f"found {strange[0]!r:.80}."
+        )
     if grid is None:
         if given:
             raise InputError("a system without a grid has no boundaries: leave them out.")
@@ -130,6 +137,24 @@ def evaluate_boundaries(
         )
         for field, ends in boundaries.items()
     }
+
+
+def check_ends_finite(scope: Scope, boundaries: Mapping[str, Ends], state: State) -> None:
+    """Refuse conditions whose values are not finite at a state.
+
+    Raises: InputError.
+    """
+    names = () if scope.grid is None else scope.grid.names
+    for field, ends in evaluate_boundaries(scope, boundaries, state).items():
+        for name, pair in zip(names, ends, strict=True):
+            for side, condition in zip(SIDES, pair, strict=True):
+                for value in jax.tree.leaves(condition):
+                    if not isinstance(value, str) and not np.all(np.isfinite(value)):
+                        raise InputError(
+                            f"{type(condition).__name__} of {field!r} at the {side} end of axis "
+                            f"{name!r} has a value that is not finite: {np.asarray(value)}. It "
+                            "must be finite wherever the state may be."
+                        )
 
 
 def boundary_latents(

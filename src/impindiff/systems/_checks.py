@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from jaxtyping import PyTree
 
 from impindiff._errors import InputError
@@ -19,8 +20,11 @@ def check_equations(grid: Grid | None, equations: Mapping[str, Sequence[Abstract
 
     Raises: InputError.
     """
-    if not equations:
-        raise InputError("a system needs at least one field with its terms.")
+    if not equations or not isinstance(equations, Mapping):
+        raise InputError(
+            "a system needs at least one field with its terms, System(grid, {'c': [term, ...]}); "
+            f"found {equations!r:.80}."
+        )
     for field, terms in equations.items():
         listed = terms if isinstance(terms, Sequence) else [terms]
         strange = [term for term in listed if not isinstance(term, AbstractTerm)]
@@ -35,6 +39,28 @@ def check_equations(grid: Grid | None, equations: Mapping[str, Sequence[Abstract
                     f"the equation of {field!r} has the term {type(term).__name__}, which needs a "
                     "grid: without one, System(None, ...), terms are Reaction and Source."
                 )
+
+
+def check_no_text(parts: Mapping[str, PyTree]) -> None:
+    """Refuse text where a coefficient must stand.
+
+    Args:
+        parts: what is looked through, by where it stands.
+
+    Raises: InputError.
+    """
+    for whose, part in parts.items():
+        if texts := [leaf for leaf in jax.tree.leaves(part) if isinstance(leaf, str)]:
+            raise InputError(
+                f"{whose} has the text {texts[0]!r} where a coefficient stands. One of the "
+                f"system's is named by a function, lambda {_as_parameter(texts[0])}; an attribute "
+                "of a term that is no coefficient is static, equinox.field(static=True)."
+            )
+
+
+def _as_parameter(text: str) -> str:
+    name = text if text.isidentifier() else "k"
+    return f"{name}: {name}"
 
 
 def check_functions(

@@ -182,8 +182,8 @@ def check_finite(scope: Scope, parts: Mapping[str, Any], state: State) -> None:
                 )
 
 
-def varying_names(fields: tuple[str, ...], coefficients: Mapping[str, Any]) -> frozenset[str]:
-    """The fields, and the coefficients that depend on them by whatever way.
+def reached_names(coefficients: Mapping[str, Any]) -> dict[str, set[str]]:
+    """For each coefficient the names of all that it depends on, by whatever way.
 
     Raises: InputError for coefficients that depend on each other in a circle.
     """
@@ -204,11 +204,23 @@ def varying_names(fields: tuple[str, ...], coefficients: Mapping[str, Any]) -> f
             f"the coefficients {', '.join(circle)} depend on each other in a circle: at least one "
             "must be given without the others."
         )
+    return reached
+
+
+def varying_names(fields: tuple[str, ...], coefficients: Mapping[str, Any]) -> frozenset[str]:
+    """The fields, and the coefficients that depend on them by whatever way.
+
+    Raises: InputError for coefficients that depend on each other in a circle.
+    """
     fluxes = {flux_name(field) for field in fields}
     return (
         frozenset(fields)
         | fluxes
-        | {name for name, names in reached.items() if names & {*fields, *fluxes}}
+        | {
+            name
+            for name, names in reached_names(coefficients).items()
+            if names & {*fields, *fluxes}
+        }
     )
 
 

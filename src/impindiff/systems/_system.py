@@ -17,6 +17,7 @@ from impindiff.systems._boundaries import (
     Given,
     boundary_latents,
     check_boundaries,
+    check_ends_finite,
     evaluate_boundaries,
 )
 from impindiff.systems._checks import (
@@ -24,10 +25,18 @@ from impindiff.systems._checks import (
     check_functions,
     check_initial,
     check_learned_names,
+    check_no_text,
     check_units,
 )
 from impindiff.systems._prepared import PreparedSystem
-from impindiff.systems._scope import Scope, check_finite, check_names, initial_values, varying_names
+from impindiff.systems._scope import (
+    Scope,
+    check_finite,
+    check_names,
+    initial_values,
+    reached_names,
+    varying_names,
+)
 from impindiff.systems._state_tendency import Equations
 from impindiff.terms import AbstractTerm
 
@@ -107,6 +116,11 @@ class System(eqx.Module):
         self.units = tuple((units or {}).items())
         self.scales = tuple((field, float(scale)) for field, scale in scales.items())
         check_names(grid, self.fields, self.coefficients)
+        check_no_text(
+            self._named_parts
+            | {f"the boundary conditions of {f!r}": e for f, e in self.boundaries.items()}
+            | {f"the initial values of {f!r}": value for f, value in self.initial.items()}
+        )
         check_functions(grid, self.equations, self.boundaries, self.coefficients, self.storage)
         check_initial(grid, self.fields, self.initial, self.coefficients)
         check_learned_names(self._parts)
@@ -118,6 +132,14 @@ class System(eqx.Module):
         return self.equations, self.boundaries, self.coefficients, self.storage, self.initial
 
     @property
+    def _named_parts(self) -> dict[str, Any]:
+        """The parts that hold coefficients at the cells, by what messages call them."""
+        parts = {f"the coefficient {name!r}": part for name, part in self.coefficients.items()}
+        parts |= {f"the storage of {field!r}": part for field, part in self.storage.items()}
+        parts |= {f"the equation of {field!r}": terms for field, terms in self.equations.items()}
+        return parts
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields."""
         return tuple(self.equations)
@@ -125,33 +147,33 @@ class System(eqx.Module):
     def check(self, state: State, time: Scalar | float = 0.0) -> None:
         """Evaluate every function at a state, and say which of them is not finite there.
 
-        Not under `jit`.
+        Conditions at the boundaries, too. Not under `jit`.
         Raises: InputError for the first that is not, with the values that it was given.
         """
-        parts = {f"the coefficient {name!r}": part for name, part in self.coefficients.items()}
-        parts |= {f"the storage of {field!r}": part for field, part in self.storage.items()}
-        parts |= {f"the equation of {field!r}": terms for field, terms in self.equations.items()}
         dtype = jnp.result_type(*state.values())
         scope = Scope(self.grid, self.coefficients, dtype).at(jnp.asarray(time, dtype))
-        check_finite(scope, parts, state)
+        check_finite(scope, self._named_parts, state)
+        check_ends_finite(scope, self.boundaries, state)
 
     def latents(self, time: Scalar | None = None) -> dict[str, Array]:
         """Values on the grid, by name, of what is learned and does not depend on the state.
 
-        Latents, and the system's coefficients that are made from them. A learned closure has values
-        only at a state: see `tabulate`.
+        Latents, and the system's coefficients that are made from them, be it by name, as far as
+        they are one value for each cell. A learned closure has values only at a state: see
+        `tabulate`.
         """
         parts = (self.equations, self.coefficients, self.storage, self.initial)
         values = latent_values(parts, self.grid, time)
         if self.grid is not None:
             values |= boundary_latents(self.boundaries, self.grid, time)
         known = Scope(self.grid, self.coefficients, jnp.dtype(jnp.float32)).at(time).values()
-        made = [name for name, part in self.coefficients.items() if latents_of(part)]
+        learned = {name for name, part in self.coefficients.items() if latents_of(part)}
         shape = () if self.grid is None else self.grid.shape
-        for name in made:
-            if name in known and name not in values:
+        for name, names in reached_names(self.coefficients).items():
+            if name in known and name not in values and learned & {name, *names}:
                 value = jnp.asarray(known[name])
-                values[name] = jnp.broadcast_to(value, jnp.broadcast_shapes(shape, value.shape))
+                if value.shape in ((), shape):
+                    values[name] = jnp.broadcast_to(value, shape)
         return values
 
     def start(self, time: Scalar | float, dtype: jnp.dtype) -> State:

@@ -3,6 +3,7 @@
 from typing import Any, Literal, final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -68,12 +69,11 @@ class Diffusion(AbstractTwoPointFlux):
             at_face = here
         else:
             above = neighbour(here, axis, +1)
-            mean = as_metric(between.above, here) * here + as_metric(between.below, here) * above
-            if self.mean == "harmonic":
-                # Not arithmetic by default: beside a near-impermeable cell that mean stays half
-                # open and leaks through what should be a wall.
-                mean = jnp.where(mean == 0, 0, here * above / jnp.where(mean == 0, 1, mean))
-            at_face = mean
+            shares = as_metric(between.above, here), as_metric(between.below, here)
+            # Not arithmetic by default: beside a near-impermeable cell that mean stays half open
+            # and leaks through what should be a wall.
+            mean = _harmonic if self.mean == "harmonic" else _arithmetic
+            at_face = mean(here, above, *shares)
         conductance = at_face / distance
         return conductance, -conductance
 
@@ -94,3 +94,19 @@ class Diffusion(AbstractTwoPointFlux):
                 f"shape {grid.shape}."
             )
         return jnp.asarray(self.diffusivity)
+
+
+def _arithmetic(here: Array, above: Array, share: Array, share_above: Array) -> Array:
+    return share * here + share_above * above
+
+
+def _harmonic(here: Array, above: Array, share: Array, share_above: Array) -> Array:
+    """The harmonic mean, zero where both are."""
+    # In units of the larger one: in single precision the product of two diffusivities of 1e-20, as
+    # of a solid in square metres a second, is zero, and the slope of their quotient not a number.
+    # Whatever the unit, the mean is the same, and so is its derivative.
+    unit = jax.lax.stop_gradient(jnp.maximum(jnp.abs(here), jnp.abs(above)))
+    unit = jnp.maximum(unit, jnp.finfo(here.dtype).tiny)
+    here, above = here / unit, above / unit
+    mean = _arithmetic(here, above, share, share_above)
+    return unit * jnp.where(mean == 0, 0, here * above / jnp.where(mean == 0, 1, mean))

@@ -43,13 +43,32 @@ def check_epoch(epoch: Epoch, number: int, time_grids: Sequence[TimeGrid]) -> No
         )
     numbers = [evaluation.loss, *jax.tree.leaves(evaluation.gradient)]
     if not all(np.isfinite(leaf).all() for leaf in numbers):
-        what = "loss" if not np.isfinite(evaluation.loss) else "gradient of the loss"
         raise NumericsError(
-            f"epoch {number}, last of {time_grids[-1].num_steps} time steps: the {what} is not "
-            f"finite (loss {float(evaluation.loss):g}). Lower the learning rate."
+            f"epoch {number}, last of {time_grids[-1].num_steps} time steps: "
+            f"{_not_finite(evaluation)}"
         )
     if number == 1:
         _check_constrained(evaluation)
+
+
+def _not_finite(evaluation: Evaluation) -> str:
+    """What is not finite, and what can be done about it."""
+    loss = float(evaluation.loss)
+    if not np.isfinite(loss):
+        return f"the loss is not finite (loss {loss:g}). Lower the learning rate."
+    wild = [
+        repr(name)
+        for latent in latents_of(evaluation.gradient)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(latent))
+        for name in latent.names
+    ]
+    return (
+        f"the gradient of the loss (which is {loss:g}) is not finite by {', '.join(wild)}. Either "
+        "(a) a function has no finite slope at a state on the way, such as a root, a logarithm or "
+        "a learned power of a field that reaches zero or oversteps it: guard it, as by "
+        "jnp.maximum(T, 1e-6), or take a stepper that does not overshoot (SDIRK2, BackwardEuler); "
+        "or (b) the learning rate is too high."
+    )
 
 
 def _check_constrained(evaluation: Evaluation) -> None:

@@ -30,6 +30,7 @@ from impindiff.observe import (
 )
 from impindiff.rollout import TimeGrid
 from impindiff.systems import System
+from impindiff.train._listed import listed
 from impindiff.train._noise import deviations_of
 
 
@@ -138,7 +139,11 @@ class Observations(eqx.Module):
                 f"the data end at their initial time, {clock[0]:g}: there is nothing to fit."
             )
         in_data = [f for f in fields if f not in begins or f in dataset.data_vars]
-        given = [Cells(field) for field in in_data] if observe is None else list(observe)
+        given = (
+            [Cells(field) for field in in_data]
+            if observe is None
+            else listed(observe, AbstractObservation, "observe", "[Sensors('c', 'wells')]")
+        )
         _check_names(given)
         found = {each.data: readings(dataset, each.data, at, when) for each in given}
         if observe is None:
@@ -170,7 +175,7 @@ class Observations(eqx.Module):
                 name: jnp.asarray(values, dtype)
                 for name, values in deviations_of(given, dataset, found, at, when).items()
             },
-            tuple(regularise),
+            tuple(listed(regularise, AbstractPenalty, "regularise", "[Smoothness('k', 1e-3)]")),
         )
 
 

@@ -11,6 +11,7 @@ from impindiff.rollout import MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._batch import Batches, Batching, divided
 from impindiff.train._by_name import moving
+from impindiff.train._listed import listed
 from impindiff.train._memory_plan import Work, choose_policy
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser
@@ -47,6 +48,7 @@ def ready(
     Raises: InputError for no stages, a division of the data that cannot be, a name that no latent
         has, or a memory budget that is too small.
     """
+    optimisers = listed(optimisers, AbstractOptimiser, "stages", "[Adam(100)]")
     if not optimisers:
         raise InputError(
             "training needs at least one stage (Adam, LBFGS, LevenbergMarquardt, Optax)."
