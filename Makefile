@@ -45,7 +45,7 @@ if test -z "$$python"; then \
 fi
 endef
 
-.PHONY: help install demo test test-slow lint format docs benchmark lock clean
+.PHONY: help install demo test test-examples test-slow lint format docs benchmark lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ demo: $(BASE) ## learn an unknown velocity field from one snapshot, forecast, dr
 
 test: $(BASE) ## run the tests, or some: make test PYTEST_ARGS="-k grid -x"
 	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+
+test-examples: $(BASE) ## run every example to its end, and hold it to its figures
+	@$(BIN)/python -m pytest -n auto tests/test_examples.py -k it_learns -m "slow or not slow" $(PYTEST_ARGS)
 
 test-slow: $(BASE) ## run the slow tests, which `make test` leaves out
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

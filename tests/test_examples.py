@@ -55,7 +55,7 @@ def load(monkeypatch):
     return importlib.import_module
 
 
-# One at every run of the tests, so that examples do not rot unseen; the others with the slow ones.
+# One at every run of the tests; the others with the slow ones, and by `make test-examples`.
 _LEARN = [
     pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.name != "diffusion_3d"))
     for one in EXAMPLES

@@ -11,12 +11,25 @@ import pytest
 
 _ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+# Blocks that train for longer than every run of the tests can bear.
+_LONG = {
+    "config.md-1",
+    "forecasts.md-1",
+    "memory.md-1",
+    "observations.md-1",
+    "solvers.md-1",
+    "solvers.md-2",
+    "systems.md-2",
+    "training.md-1",
+}
 
 
 def _blocks():
     for page in (_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))):
         for number, match in enumerate(_BLOCK.finditer(page.read_text(encoding="utf-8")), start=1):
-            yield pytest.param(textwrap.dedent(match[2]), id=f"{page.name}-{number}")
+            name = f"{page.name}-{number}"
+            marks = [pytest.mark.slow] * (name in _LONG)
+            yield pytest.param(textwrap.dedent(match[2]), id=name, marks=marks)
 
 
 # The README's example must keep the promise it makes: a useful forecast.

@@ -93,6 +93,7 @@ def test_what_cannot_be_read_is_named(config: Path, tmp_path: Path):
     assert status == 2 and "none.nc" in " ".join(err.split())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_no_certificate(finished: Path, tmp_path: Path):
     data = make_dataset()
     data["concentration"] = data["concentration"].astype("f8") * 1e200

@@ -24,6 +24,7 @@ def run(folder: Path, changes: dict, data=None) -> RunFolder:
     return out
 
 
+@pytest.mark.slow
 def test_one_dimension_in_double_precision(tmp_path: Path):
     changes = {
         "precision": "float64",

@@ -63,7 +63,13 @@ def test_the_state_does_not_depend_on_the_preconditioner(name: str):
 
 
 @pytest.mark.parametrize(
-    "name, moving", [("even", False), ("stretched", True), ("ring", False), ("obstacle", True)]
+    "name, moving",
+    [
+        pytest.param("even", False, marks=pytest.mark.slow),
+        ("stretched", True),
+        pytest.param("ring", False, marks=pytest.mark.slow),
+        ("obstacle", True),
+    ],
 )
 def test_with_multigrid_the_iterations_do_not_grow_with_the_grid(name: str, moving: bool):
     terms = [Diffusion(1.0)]

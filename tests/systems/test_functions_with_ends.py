@@ -101,6 +101,7 @@ def test_conduction_that_depends_on_temperature_settles_to_its_closed_form():
     assert np.log2(coarse / fine) == pytest.approx(2, abs=0.1) and fine < 1e-3
 
 
+@pytest.mark.slow
 def test_a_pressure_flows_around_an_obstacle_and_leaves_it_alone():
     """Quasi-steady, with no equation in solid cells: what the start says there, it stays."""
     grid = GRIDS["obstacles"]

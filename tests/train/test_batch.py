@@ -103,7 +103,7 @@ def test_the_truth_fits_every_window(observations, dataset, system):
         assert squared_misfit(predicted(batch), batch.observed) < 1e-8
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 5, 9])
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 2, 5, 9])
 def test_parts_of_a_batch_add_up_to_it(observations, system, at_once):
     arrays, frozen = eqx.partition(system, learned(system))
     gaps = observations.observed["concentration"].at[1, :, 3:5].set(np.nan)
@@ -163,6 +163,7 @@ def test_an_update_a_batch(observations, system):
     assert records[-1].loss < whole_[-1].loss, "nine updates for each of the others"
 
 
+@pytest.mark.slow
 def test_batches_go_on_where_they_were_interrupted(observations, system, tmp_path):
     stage = Adam(4, learning_rate=1e-2, batching=Batching(2, 2))
     expected = run(system, observations, [stage], seed=3)

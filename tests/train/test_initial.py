@@ -46,6 +46,7 @@ SENSORS = ipd.Sensors("c", data="wells")
 HOW = {"samples": ":", "dt": 0.0125, "dtype": jnp.float64}
 
 
+@pytest.mark.slow
 def test_an_initial_field_is_learned_from_what_comes_of_it():
     unknown = system(ipd.Parameter("height", 1.0, (0.0, jnp.inf)))
     stages = [ipd.LevenbergMarquardt(8)]

@@ -48,7 +48,10 @@ def test_a_chain_does_what_it_does_by_hand(system, observations):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n == "lbfgs")) for n in TRANSFORMATIONS],
+)
 def test_it_goes_on_where_it_stopped(system, observations, tmp_path, name):
     stages = [Optax(4, TRANSFORMATIONS[name])]
     expected, whole_ = train(system, observations, stages)
@@ -69,6 +72,7 @@ def test_batches_are_an_update_each(system, observations):
     assert eqx.tree_equal(after, until) and len(records) == 3
 
 
+@pytest.mark.slow
 def test_a_line_search_is_given_the_loss_and_lowers_it(system, observations):
     _, records = train(system, observations, [Optax(8, TRANSFORMATIONS["lbfgs"])])
     losses = [record.loss for record in records]

@@ -48,7 +48,13 @@ def with_one_at_rest(system, sample: int) -> Observations:
     return Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1])
 
 
-@pytest.mark.parametrize("stage", [Adam(3, learning_rate=1e-3), LBFGS(3)], ids=["adam", "lbfgs"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(Adam(3, learning_rate=1e-3), id="adam"),
+        pytest.param(LBFGS(3), id="lbfgs", marks=pytest.mark.slow),
+    ],
+)
 def test_steps_that_fail_are_halved_and_training_goes_on(system, observations, stage):
     records = train(system, observations, SCARCE, [stage], Rescue(max_halvings=5))
     assert [r.epoch for r in records] == [1, 2, 3]
@@ -112,6 +118,7 @@ def test_a_masked_sample_does_not_count(system, observations):
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_what_was_halved_and_left_out_outlives_an_interrupt(system, tmp_path: Path):
     observations, rescue = with_one_at_rest(system, 1), Rescue(max_halvings=1)
     whole = train(system, observations, NONE, [Adam(4)], rescue)

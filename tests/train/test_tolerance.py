@@ -65,6 +65,7 @@ def test_a_line_search_that_stalls_on_loose_solves_goes_on_with_tight_ones(syste
     assert records[-1].rtol is None or len(records) == 60
 
 
+@pytest.mark.slow
 def test_an_interrupt_changes_no_digit(system, observations, tmp_path: Path):
     stages = [Adam(4, learning_rate=1e-3), LBFGS(6)]
     whole = train(system, observations, stages, SCHEDULE)
