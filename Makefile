@@ -48,7 +48,7 @@ endef
 .PHONY: help install demo test test-examples test-slow lint format docs benchmark lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s  %s\n", $$1, $$2 }' Makefile
 
 install: $(BASE) ## create .venv with the command .venv/bin/impindiff
 
