@@ -55,14 +55,9 @@ def load(monkeypatch):
     return importlib.import_module
 
 
-# One at every run of the tests; the others with the slow ones, and by `make test-examples`.
-_LEARN = [
-    pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.name != "diffusion_3d"))
-    for one in EXAMPLES
-]
-
-
-@pytest.mark.parametrize("example", _LEARN)
+# By `make test-examples`, which continuous integration runs besides.
+@pytest.mark.slow
+@each
 def test_it_learns(example: Example):
     """In a process of its own, compiled as for a user."""
     code = f"import json, {example.name} as it; print(json.dumps(it.main()))"

@@ -47,7 +47,13 @@ def iterations(stencil, shape, solver: AbstractLinearSolver | None = None, **set
 
 @pytest.mark.parametrize("number", [1.0, pytest.param(1e2, marks=pytest.mark.slow), 1e4])
 @pytest.mark.parametrize(
-    "case", [{}, {"jump": 1e4}, {"jump": 1e4, "periodic": False}, {"peclet": 10.0}]
+    "case",
+    [
+        {},
+        pytest.param({"jump": 1e4}, marks=pytest.mark.slow),
+        {"jump": 1e4, "periodic": False},
+        {"peclet": 10.0},
+    ],
 )
 def test_iterations_do_not_grow_with_the_grid(number, case):
     few, many = (iterations(operator((n, n), number, **case), (n, n)) for n in (32, 128))
@@ -55,7 +61,16 @@ def test_iterations_do_not_grow_with_the_grid(number, case):
 
 
 @pytest.mark.parametrize(
-    "shape", [(200,), (101, 37), (63, 65), (7, 6), (3, 5), (2, 40), (21, 13, 10)]
+    "shape",
+    [
+        pytest.param((200,), marks=pytest.mark.slow),
+        (101, 37),
+        pytest.param((63, 65), marks=pytest.mark.slow),
+        pytest.param((7, 6), marks=pytest.mark.slow),
+        (3, 5),
+        (2, 40),
+        (21, 13, 10),
+    ],
 )
 def test_any_size_of_grid_will_do(shape):
     assert iterations(operator(shape, 1e2, jump=1e2), shape) <= 12

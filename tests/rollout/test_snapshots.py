@@ -43,7 +43,9 @@ def assert_close(found, expected, rtol=1e-10):
 
 
 @pytest.mark.parametrize("stepper", [IMPLICIT, CrankNicolson(TIGHT, fourier), RungeKutta4()])
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize(
+    "count", [pytest.param(n, marks=[pytest.mark.slow] * (n in (1, 3, 9))) for n in (1, 2, 3, 5, 9)]
+)
 def test_values_and_gradients_are_those_of_keeping_all(count, stepper):
     assert TIMES.num_steps == 9
     found, expected = (

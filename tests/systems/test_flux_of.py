@@ -43,7 +43,9 @@ def flow(grid: Grid, scheme: Any) -> System:
     )
 
 
-@pytest.mark.parametrize("scheme", ["upwind", "central", "limited"])
+@pytest.mark.parametrize(
+    "scheme", ["upwind", pytest.param("central", marks=pytest.mark.slow), "limited"]
+)
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_what_is_carried_evenly_stays_even(grid: Grid, scheme):
     """The flux of a quasi-steady pressure has no divergence, to the solver's round-off."""

@@ -81,7 +81,7 @@ def run(system, state, preconditioner):
     "preconditioner, shape, saves",
     [
         (fourier, (24, 18), 4),
-        (multigrid(), (24, 18), 4),
+        pytest.param(multigrid(), (24, 18), 4, marks=pytest.mark.slow),
         (multigrid(), (7, 6, 5), 2),
         (line(0), (64,), 8),
         (jacobi, (24, 18), 0.9),

@@ -106,7 +106,10 @@ def test_without_a_validation_it_is_the_loss(system, observations, stages):
     assert records[-1].stopped_early == (stages == [ADAM])
 
 
-@pytest.mark.parametrize("stop_at", [3, 5, 7, 8, 9, 10])
+@pytest.mark.parametrize(
+    "stop_at",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in (5, 8, 9))) for n in (3, 5, 7, 8, 9, 10)],
+)
 def test_a_stopped_training_goes_on_digit_for_digit(system, observations, tmp_path: Path, stop_at):
     errors = [5.0, 1.0, 3.0, 2.0, 3.0, 3.0, 0.5, 0.7, 0.6, 0.8, 0.9]
     stages = [ADAM, LBFGS(9)]
