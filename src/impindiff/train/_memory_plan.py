@@ -7,7 +7,7 @@ that two compilations tell how many fit, and a third confirms it.
 from collections.abc import Callable
 from functools import partial
 from math import ceil
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -73,10 +73,13 @@ class Work(eqx.Module):
         )
         return objective(self.learned)
 
-    def compiled(self, run: Callable[["Work"], PyTree]) -> tuple[jax.stages.Compiled, PyTree]:
-        """A function of this work, compiled, and the arrays to call it with."""
+    def compiled(
+        self, run: Callable[["Work"], PyTree], options: dict[str, Any] | None = None
+    ) -> tuple[jax.stages.Compiled, PyTree]:
+        """A function of this work, compiled with XLA's options, and the arrays to call it with."""
         arrays, static = eqx.partition(self, lambda leaf: isinstance(leaf, jax.Array | np.ndarray))
-        return jax.jit(lambda a: run(eqx.combine(a, static))).lower(arrays).compile(), arrays
+        lowered = jax.jit(lambda a: run(eqx.combine(a, static))).lower(arrays)
+        return lowered.compile(options), arrays
 
 
 def gradient_bytes(work: Work, memory: MemoryPolicy) -> int:
@@ -84,7 +87,9 @@ def gradient_bytes(work: Work, memory: MemoryPolicy) -> int:
 
     Raises: NumericsError where the backend does not say.
     """
-    compiled, _ = work.compiled(lambda work: work.evaluate(memory))
+    # Buffers are laid out before code is generated: that need not be good, and takes a third less.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    compiled, _ = work.compiled(lambda work: work.evaluate(memory), options)
     needed = compiled.memory_analysis()
     if needed is None:
         raise NumericsError(
