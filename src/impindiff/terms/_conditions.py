@@ -52,7 +52,7 @@ class Robin(AbstractBoundary):
         transfer: $h \ge 0$, per unit of area and time.
         ambient: $u_\infty$.
 
-    See `Dirichlet` for their kinds.
+    See `Dirichlet` for their kinds, and `Inflow` (Danckwerts) for what a flow carries in.
     """
 
     transfer: Any
