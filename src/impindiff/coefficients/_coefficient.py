@@ -25,6 +25,13 @@ class AbstractCoefficient(eqx.Module):
     def is_steady(self) -> bool:
         """Whether it is the same at all times, and so evaluated once for a whole rollout."""
 
+    def prepared(self, grid: Grid | None) -> "AbstractCoefficient":
+        """The same with all evaluated that does not depend on time.
+
+        Once for a whole rollout, where the coefficient itself is not steady. By default nothing is.
+        """
+        return self
+
     @abc.abstractmethod
     def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Any:
         """Values at the cell centres: of the grid's shape, or with components along a leading axis.

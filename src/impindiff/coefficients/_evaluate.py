@@ -45,7 +45,7 @@ def evaluate_coefficients(
     Args:
         tree: terms, or anything else with coefficients in it.
         grid: where.
-        time: when; without, only what is steady is evaluated.
+        time: when; without, only what is steady is evaluated, and the steady parts of the rest.
         values: what closures may be functions of.
     """
     known: Values = {} if values is None else values
@@ -55,7 +55,7 @@ def evaluate_coefficients(
             return node
         node = jax.tree.map(visit, node, is_leaf=_is_inside(node))
         if not node.is_steady and time is None:
-            return node
+            return node.prepared(grid)
         if any(is_coefficient(part) for part in _children(node)):
             return node
         if not isinstance(node, AbstractClosure):

@@ -7,17 +7,25 @@ from impindiff.latent._field import (
     latents_of,
     learned,
 )
+from impindiff.latent._film import FilmField
+from impindiff.latent._hypernetwork import HypernetworkField
 from impindiff.latent._neural_closure import NeuralClosure
 from impindiff.latent._parameter import CellField, Parameter
+from impindiff.latent._separable import SeparableField
 from impindiff.latent._siren import SineField
+from impindiff.latent._spectral import SpectralField
 from impindiff.latent._tabulate import tabulate
 
 __all__ = [
     "AbstractLatent",
     "CellField",
+    "FilmField",
+    "HypernetworkField",
     "NeuralClosure",
     "Parameter",
+    "SeparableField",
     "SineField",
+    "SpectralField",
     "is_latent",
     "latent_values",
     "latents_of",

@@ -1,0 +1,96 @@
+"""A neural field of which every layer is scaled and shifted by the time."""
+
+from collections.abc import Sequence
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from impindiff._types import Scalar
+from impindiff.grid import Grid
+from impindiff.latent._coordinates import Span, on_grid, turns
+from impindiff.latent._field import AbstractLatent
+from impindiff.latent._layers import Dense
+from impindiff.latent._output import Bounds, Output, Ranges
+from impindiff.latent._sine_network import SineLayers, sine_network
+from impindiff.latent._time_network import TimeNetwork
+
+
+@final
+class FilmField(AbstractLatent):
+    r"""A sine network of the position whose layers are modulated by the time (FiLM).
+
+    $z_{k+1} = \sin\bigl(\omega_0\,[(1 + \gamma_k(t)) \odot W_k z_k + b_k + \beta_k(t)]\bigr)$;
+    the scales $\gamma$ and shifts $\beta$ of all layers are one sine network of the time, small at
+    first; the head is scaled and bounded as that of `SineField`.
+
+    The whole network of the position is evaluated at each time: in place of `SeparableField` where
+    shapes themselves change, such as fronts that move.
+
+    Args:
+        num_axes: space dimensions of the grid.
+        names: a name for each component.
+        span: first and last time it is wanted for, forecasts included.
+        width: units of each hidden layer.
+        depth: hidden layers.
+        frequency: $\omega_0$, as that of `SineField`.
+        time_width: units of the one hidden layer of the network of the time.
+        time_frequency: its $\omega_0$, for the time scaled to (-1, 1) over the span.
+        output_range: as that of `SineField`.
+        bounds: as those of `SineField`.
+        key: random key.
+
+    Raises: InputError as `SineField`, and for a span that is not two increasing times.
+    Reference: Perez et al. (2018), arXiv 1709.07871.
+    """
+
+    hidden: SineLayers
+    head: Dense
+    modulation: TimeNetwork
+    output: Output
+    names: tuple[str, ...] = eqx.field(static=True)
+    num_axes: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        num_axes: int,
+        names: Sequence[str],
+        span: Sequence[float],
+        *,
+        width: int = 64,
+        depth: int = 2,
+        frequency: float = 6.0,
+        time_width: int = 16,
+        time_frequency: float = 1.0,
+        output_range: Ranges | None = None,
+        bounds: Bounds | None = None,
+        key: PRNGKeyArray,
+    ) -> None:
+        self.output = Output(names, output_range, bounds)
+        self.names, self.num_axes = self.output.names, num_axes
+        times = Span(span, self.names)
+        for_space, for_time = jax.random.split(key)
+        sizes = 2 * num_axes, width, depth, len(self.names), frequency
+        self.hidden, self.head = sine_network(for_space, *sizes)
+        sizes = time_width, 1, 2 * depth * width, time_frequency
+        # A tenth of what a head is drawn with: the field is nearly steady at first.
+        self.modulation = TimeNetwork(times, *sizes, 0.1, for_time)
+
+    @property
+    def is_steady(self) -> bool:
+        """See `AbstractCoefficient.is_steady`."""
+        return False
+
+    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+        """See `AbstractCoefficient.evaluate`."""
+        grid = on_grid(grid, self.num_axes, self.names)
+        depth, frequency = len(self.hidden.layers), self.hidden.frequency
+        modulation = self.modulation(jnp.asarray(time)).reshape(depth, 2, -1)
+        z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
+        for layer, (scale, shift) in zip(self.hidden.layers, modulation, strict=True):
+            # On the few weights, not on what they make of every cell.
+            modulated = Dense(layer.weight * (1 + scale), layer.bias + shift)
+            z = jnp.sin(frequency * modulated(z))
+        return self.output(self.head(z).T, grid.shape)

@@ -1,0 +1,101 @@
+"""A neural field all of whose weights are a function of the time."""
+
+from collections.abc import Sequence
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from impindiff._types import Scalar
+from impindiff.grid import Grid
+from impindiff.latent._coordinates import Span, on_grid, turns
+from impindiff.latent._field import AbstractLatent
+from impindiff.latent._layers import Dense
+from impindiff.latent._output import Bounds, Output, Ranges
+from impindiff.latent._sine_network import SineLayers, sine_network
+from impindiff.latent._time_network import TimeNetwork
+
+
+@final
+class HypernetworkField(AbstractLatent):
+    r"""A sine network of the position whose weights come from a network of the time.
+
+    $\theta(t) = \theta_0 + P\,h(t)$ are the weights and biases of all layers: $\theta_0$ as those
+    of a `SineField` are drawn, $h$ the few outputs of a sine network of the time, $P$ a matrix that
+    is small at first. The paper's field for unknowns that vary in time.
+
+    It has by far the most weights, and is evaluated anew at each time, network and all.
+
+    Args:
+        num_axes: space dimensions of the grid.
+        names: a name for each component.
+        span: first and last time it is wanted for, forecasts included.
+        width: units of each hidden layer of the network of the position.
+        depth: its hidden layers.
+        frequency: its $\omega_0$, as that of `SineField`.
+        rank: outputs of the network of the time, $h$.
+        time_width: units of its hidden layers.
+        time_depth: its hidden layers.
+        time_frequency: its $\omega_0$, for the time scaled to (-1, 1) over the span.
+        output_range: as that of `SineField`.
+        bounds: as those of `SineField`.
+        key: random key.
+
+    Raises: InputError as `SineField`, and for a span that is not two increasing times.
+    Reference: arXiv 2504.02260, section 2; Ha et al. (2016), arXiv 1609.09106.
+    """
+
+    hidden: SineLayers
+    head: Dense
+    network: TimeNetwork
+    projection: Float[Array, "rank weights"]
+    output: Output
+    names: tuple[str, ...] = eqx.field(static=True)
+    num_axes: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        num_axes: int,
+        names: Sequence[str],
+        span: Sequence[float],
+        *,
+        width: int = 64,
+        depth: int = 2,
+        frequency: float = 6.0,
+        rank: int = 10,
+        time_width: int = 16,
+        time_depth: int = 2,
+        time_frequency: float = 1.0,
+        output_range: Ranges | None = None,
+        bounds: Bounds | None = None,
+        key: PRNGKeyArray,
+    ) -> None:
+        self.output = Output(names, output_range, bounds)
+        self.names, self.num_axes = self.output.names, num_axes
+        times = Span(span, self.names)
+        for_space, for_time, for_projection = jax.random.split(key, 3)
+        sizes = 2 * num_axes, width, depth, len(self.names), frequency
+        self.hidden, self.head = sine_network(for_space, *sizes)
+        sizes = time_width, time_depth, rank, time_frequency
+        self.network = TimeNetwork(times, *sizes, 1.0, for_time)
+        weights, _ = ravel_pytree((self.hidden, self.head))
+        # A tenth of each weight's own size: the field is nearly steady at first.
+        drawn = jax.random.uniform(for_projection, (rank, weights.size), jnp.float32, -1, 1)
+        self.projection = 0.1 * jnp.abs(weights) * drawn
+
+    @property
+    def is_steady(self) -> bool:
+        """See `AbstractCoefficient.is_steady`."""
+        return False
+
+    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+        """See `AbstractCoefficient.evaluate`."""
+        grid = on_grid(grid, self.num_axes, self.names)
+        weights, unravel = ravel_pytree((self.hidden, self.head))
+        change = self.network(jnp.asarray(time)) @ self.projection
+        hidden, head = unravel(weights + change)
+        z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
+        return self.output(head(hidden(z)).T, grid.shape)
