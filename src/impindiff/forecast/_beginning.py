@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array
 from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
@@ -24,6 +27,12 @@ from impindiff.latent import Parameter, latents_of
 from impindiff.systems import System
 
 TITLE = "forecast by impindiff"
+
+
+@eqx.filter_jit
+def _latents_at(system: System, times: Array) -> dict[str, Array]:
+    # One time after the other: a network evaluated at all of them at once might not fit.
+    return jax.lax.map(system.latents, times)
 
 
 @dataclass(frozen=True)
@@ -72,12 +81,24 @@ class Beginning:
 
     @cached_property
     def latents(self) -> dict[str, np.ndarray]:
-        """Values of the learned coefficients on the grid, and of those that are numbers."""
+        """Values of the steady learned coefficients on the grid, and of those that are numbers."""
         values = {name: np.asarray(value) for name, value in self.system.latents().items()}
         numbers = [each for each in latents_of(self.system) if isinstance(each, Parameter)]
         return values | {
             each.names[0]: values[each.names[0]].ravel()[0:1].reshape(()) for each in numbers
         }
+
+    def varying_latents(self, times: np.ndarray) -> dict[str, np.ndarray]:
+        """Values of the learned coefficients that vary in time, `(time, *grid)`."""
+        if set(self.system.latents(self.time)) == set(self.system.latents()):
+            return {}
+        found = _latents_at(self.system, jnp.asarray(times, self.dtype))
+        return {name: np.asarray(found[name]) for name in found if name not in self.latents}
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Precision of the fields."""
+        return jnp.result_type(*self.state.values())
 
     @cached_property
     def tables(self) -> dict[str, xr.DataArray]:
@@ -99,7 +120,7 @@ class Beginning:
         attrs: Mapping[str, object] | None = None,
     ) -> xr.Dataset:
         """States `(sample, time, *grid)` in the documented layout, with learned coefficients."""
-        latents, grid = self.latents, self.system.grid
+        grid, latents = self.system.grid, self.latents | self.varying_latents(times)
         axes = () if grid is None else grid.names
         names = (*self.system.fields, *latents, "time", *axes)
         return to_dataset(

@@ -31,8 +31,9 @@ class Scores(BaseModel):
 
     Attributes:
         fields: for each field, relative errors $|p - d|/|d|$ in percent at each time.
-        latent: for each learned coefficient whose truth the data carries, its error; of a closure
-            over the range of its inputs in which that is known.
+        latent: for each learned coefficient whose truth the data carries, its error; of one that
+            varies in time over the shared times, of a closure over the range of its inputs in which
+            the truth is known.
         samples: the samples' positions in the data.
     """
 
@@ -74,7 +75,11 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
         known = truth_at(variable, truth[name]) if is_table(variable) else truth[name]
         if known is None:
             continue
-        found, exact = np.broadcast_arrays(variable.values, known.values)
+        values = variable.values
+        if "time" in variable.dims and not is_table(variable):
+            values = values[ours]
+            known = known.isel(time=theirs) if "time" in known.dims else known
+        found, exact = np.broadcast_arrays(values, known.values)
         error = relative_error(found, exact, 2, exact.ndim)
         latent[str(name)] = LatentError(relative_l2_percent=100 * float(error))
     return Scores(fields=fields, latent=latent, samples=positions)

@@ -171,7 +171,8 @@ def _beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning
         )
     begin = Beginning.of(system, last, float(last["time"][0]), ":", dtype)
     tables = {name: t.values for name, t in begin.tables.items() if name in last.data_vars}
-    for name, value in (begin.latents | tables).items():
+    learned = begin.latents | begin.varying_latents(np.array([begin.time])) | tables
+    for name, value in learned.items():
         known = last[name].values if name in last.data_vars else np.full(value.shape, np.nan)
         if not np.allclose(known, value, rtol=0, atol=1e-4 * np.abs(value).max()):
             raise InputError(

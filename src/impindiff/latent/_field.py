@@ -42,11 +42,12 @@ def latents_of(tree: PyTree) -> list[AbstractLatent]:
 def latent_values(tree: PyTree, grid: Grid | None, time: Scalar | None = None) -> dict[str, Array]:
     """The values of every latent component on the grid, by name.
 
-    A closure has no values without a state, and is left out: see `tabulate`.
+    A closure has no values without a state, and is left out: see `tabulate`. So is what varies in
+    time, where no time is given.
     """
     values: dict[str, Array] = {}
     for latent in latents_of(tree):
-        if isinstance(latent, AbstractClosure):
+        if isinstance(latent, AbstractClosure) or (time is None and not latent.is_steady):
             continue
         value = latent.evaluate(grid, time)
         parts = [value] if len(latent.names) == 1 else list(value)

@@ -108,7 +108,7 @@ class RunPlan:
         axes = None if system.grid is None else describe_grid(system.grid)
         config = config.model_copy(update={"grid": axes})
         stepper = build_stepper(config, system)
-        check_dataset(dataset, fields=fields, latents=tuple(system.latents()))
+        check_dataset(dataset, fields=fields, latents=tuple(system.latents(0.0)))
         begun = [field for field in fields if field not in system.initial]
         with _about("data.train_samples"):
             train_samples = select_samples(dataset, data.train_samples)

@@ -155,7 +155,7 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     """
     system = trained_system(folder)
     dataset = open_dataset(data)
-    check_dataset(dataset, fields=system.fields, latents=tuple(system.latents()))
+    check_dataset(dataset, fields=system.fields, latents=tuple(system.latents(0.0)))
     at = select_samples(dataset, samples)
     return evaluate(_predict(folder, system, dataset, times_of(dataset), at), dataset, at)
 

@@ -158,6 +158,8 @@ class System(eqx.Module):
     def latents(self, time: Scalar | None = None) -> dict[str, Array]:
         """Values on the grid, by name, of what is learned and does not depend on the state.
 
+        At a time; without one, of that only which is the same at all times.
+
         Latents, and the system's coefficients that are made from them, be it by name, as far as
         they are one value for each cell. A learned closure has values only at a state: see
         `tabulate`.
