@@ -5,9 +5,11 @@ import pytest
 import xarray as xr
 
 from impindiff import CASES, InputError
+from impindiff.cases import advection_diffusion_dynamic as dynamic
 from impindiff.cases import case_named
-from impindiff.cases._advection_diffusion_steady import generate
+from impindiff.cases._drift import Drift
 from impindiff.cases._random_fields import gaussian_process, sine_waves
+from impindiff.cases.advection_diffusion_steady import generate
 from impindiff.data import check_dataset, grid_of
 from impindiff.grid import Grid
 
@@ -90,7 +92,7 @@ def test_a_case_is_found_by_its_name():
         assert {"paper", "quick"} <= set(case.presets)
     with pytest.raises(InputError, match="Did you mean 'advection-diffusion-steady'"):
         case_named("advection-difusion-steady")
-    with pytest.raises(InputError, match="no case 'heat'; allowed: advection-diffusion-steady"):
+    with pytest.raises(InputError, match="no case 'heat'; allowed: advection-diffusion-steady, "):
         case_named("heat")
 
 
@@ -111,3 +113,31 @@ def test_the_paper_preset_is_the_papers_setting():
     assert recipe["time"] == {"scheme": "crank-nicolson", "dt": 1e-2, "until": 0.2}
     assert recipe["system"]["diffusivity"] == 1e-3
     assert recipe["system"]["scheme"] == "upwind"
+
+
+def test_waves_drift_as_they_are_said_to():
+    """At every time the sum of sines itself, and all of [0, 1] over the times."""
+    grid = Grid.uniform((16, 12), ((-1.0, 1.0), (0.0, 1.0)), periodic=True)
+    times = np.linspace(0, 0.5, 6)
+    drift = Drift.draw(grid, 4, 2, 1.5, times, np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    modes, amplitudes = rng.integers(0, 3, (4, 2)), rng.uniform(-1, 1, 4)
+    phases, rates = rng.uniform(0, 2 * np.pi, 4), rng.uniform(-1.5, 1.5, 4)
+    x, y = grid.centres()
+    found = np.stack([np.asarray(drift(time)) for time in times])
+    waves = np.zeros(found.shape) + sum(
+        a * np.sin(2 * np.pi * (m[0] * x + m[1] * y + r * times[:, None, None]) + p)
+        for a, m, p, r in zip(amplitudes, modes, phases, rates, strict=True)
+    )
+    expected = (waves - waves.min()) / (waves.max() - waves.min())
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_the_data_of_the_drifting_velocity_are_converged_in_time():
+    """The velocity is taken where the scheme asks for it: the order of the scheme is seen."""
+    ends = [
+        dynamic.generate(1, 0, dt=dt)["concentration"].values[0, 5].astype(np.float64)
+        for dt in (1e-2, 5e-3, 2.5e-3)
+    ]
+    first, second = (np.abs(a - ends[2]).max() for a in ends[:2])
+    assert second < 2e-5 and first < 2e-4

@@ -12,8 +12,9 @@ import xarray as xr
 from small_problem import losses, make_dataset, make_tables, save, write_problem
 from typer.testing import CliRunner, Result
 
-from impindiff import CASES
+from impindiff import CASES, Grid, InputError
 from impindiff.cli._app import app
+from impindiff.config import build_system, load_config
 from impindiff.data import open_dataset
 from impindiff.runs import RunFolder
 
@@ -60,6 +61,21 @@ def test_cases_are_listed_a_line_each():
     lines = call("cases").stdout.splitlines()
     assert len(lines) == len(CASES)
     assert lines[0].startswith(f"{NAME}  ") and "paper, quick" in lines[0]
+
+
+def test_the_files_of_a_case_are_written_to_be_changed(tmp_path: Path):
+    out = tmp_path / "mine"
+    said = call("cases", "advection-diffusion-dynamic", "--out", out).stdout
+    assert sorted(file.name for file in out.iterdir()) == ["config.toml", "system.py"]
+    assert "impindiff train" in said
+    config = load_config(out / "config.toml", ["system.options.conditioning=film"])
+    grid = Grid.uniform((8, 8), ((-1.0, 1.0), (0.0, 1.0)), periodic=True)
+    assert not build_system(config, grid).latents()
+    wrong = load_config(out / "config.toml", ["system.options.conditioning=none"])
+    with pytest.raises(InputError, match="'spectral', 'separable', 'film', 'hypernetwork'"):
+        build_system(wrong, grid)
+    assert "new or empty" in complaint("cases", "advection-diffusion-dynamic", "--out", out)
+    assert "go together" in complaint("cases", "--out", out)
 
 
 def test_help_names_every_command():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from impindiff import InputError
-from impindiff.config import Config, parse_config
+from impindiff.config import Config, build_system, parse_config
 from impindiff.config._code import Code
 
 
@@ -125,6 +125,28 @@ def test_what_a_config_may_not_say(tmp_path: Path, system: dict, tables: dict, s
     with pytest.raises(InputError) as caught:
         config_with(tmp_path, system, **tables)
     assert said in str(caught.value)
+
+
+def test_options_are_arguments_of_the_function(tmp_path: Path):
+    text = (
+        "import impindiff as ipd\n"
+        "def make(key, rate=1.0, kind='slow'):\n"
+        "    k = ipd.Parameter(kind, rate, (0.0, 9.0))\n"
+        "    decay = {'u': [ipd.Reaction(lambda u, k: -k * u)], 'v': []}\n"
+        "    return ipd.System(None, decay, coefficients={'k': k})\n"
+    )
+    write(tmp_path, own=text)
+
+    def built(**options: object) -> dict:
+        table = {"build": "own:make", "options": options}
+        return build_system(config_with(tmp_path, table)).latents()
+
+    assert float(built()["slow"]) == pytest.approx(1.0)
+    assert float(built(rate=2.0, kind="fast")["fast"]) == pytest.approx(2.0)
+    with pytest.raises(InputError, match=r"'speed', but own:make can be given 'rate', 'kind'\."):
+        built(speed=3.0)
+    with pytest.raises(InputError, match="'key'"):
+        built(key=3)
 
 
 def test_configs_are_equal_wherever_they_lie(tmp_path: Path):

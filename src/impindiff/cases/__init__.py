@@ -1,12 +1,20 @@
-"""The built-in cases."""
+"""The built-in cases, each a folder as a user's own would be.
+
+Such a folder holds a config, and where its equations are no kind that configs know by name the
+Python that states them, `system.py`, which uses nothing but what `impindiff` offers everyone. How
+the data are made is the package's own, `__init__.py`.
+"""
 
 import difflib
 
 from impindiff._errors import InputError
-from impindiff.cases._advection_diffusion_steady import ADVECTION_DIFFUSION_STEADY
 from impindiff.cases._case import Case
+from impindiff.cases.advection_diffusion_dynamic import ADVECTION_DIFFUSION_DYNAMIC
+from impindiff.cases.advection_diffusion_steady import ADVECTION_DIFFUSION_STEADY
 
-CASES: dict[str, Case] = {case.name: case for case in (ADVECTION_DIFFUSION_STEADY,)}
+CASES: dict[str, Case] = {
+    case.name: case for case in (ADVECTION_DIFFUSION_STEADY, ADVECTION_DIFFUSION_DYNAMIC)
+}
 
 
 def case_named(name: str) -> Case:

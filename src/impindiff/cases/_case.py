@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any, final
 
 import xarray as xr
@@ -21,15 +21,26 @@ class Case:
         summary: one line.
         generate: makes the data; takes `samples` and `seed`, each with a default, and may take
             more.
-        recipe_file: TOML config beside this module, the preset `paper`.
+        folder: beside this module, with `config.toml`, the preset `paper`, and the Python that it
+            names.
         changes: for each further preset, what it changes in that config, by dotted keys.
     """
 
     name: str
     summary: str
     generate: Callable[..., xr.Dataset]
-    recipe_file: str
+    folder: str
     changes: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return Path(__file__).parent / self.folder
+
+    @property
+    def code_files(self) -> list[Path]:
+        """The Python that the config names."""
+        return [file for file in sorted(self.path.glob("*.py")) if file.name != "__init__.py"]
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -45,8 +56,7 @@ class Case:
             raise InputError(
                 f"case {self.name!r} has no preset {preset!r}; allowed: {', '.join(self.presets)}."
             )
-        text = resources.files("impindiff.cases").joinpath(self.recipe_file).read_text()
-        recipe = tomllib.loads(text)
+        recipe = tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
         for key, value in self.changes.get(preset, {}).items():
             *parents, last = key.split(".")
             table = recipe
@@ -54,3 +64,15 @@ class Case:
                 table = table[parent]
             table[last] = value
         return recipe
+
+
+def check_request(samples: int, seed: int) -> None:
+    """Refuse what no data can be made for.
+
+    Raises: InputError for fewer than one sample or a negative seed.
+    """
+    if samples < 1 or seed < 0:
+        raise InputError(
+            f"data needs at least 1 sample and a seed of 0 or more; found {samples} samples, "
+            f"seed {seed}."
+        )

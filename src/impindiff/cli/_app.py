@@ -9,7 +9,7 @@ import typer
 
 from impindiff.cli._benchmark import benchmark
 from impindiff.cli._errors import reported, saved_on_failure
-from impindiff.cli._options import AsJson, CaseName, Memory, Out, RunPath, Seed
+from impindiff.cli._options import AsJson, CaseName, Changes, Memory, Out, RunPath, Seed
 
 if TYPE_CHECKING:
     from impindiff.config import Config
@@ -33,10 +33,21 @@ class Preset(StrEnum):
 
 @app.command()
 @reported
-def cases() -> None:
-    """List the built-in cases, a line each."""
-    from impindiff.cases import CASES
+def cases(
+    name: Annotated[str | None, typer.Argument(metavar="CASE", help="Which to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the files of CASE, to start from.")
+    ] = None,
+) -> None:
+    """List the built-in cases, a line each; or write the config and code of one, to change it."""
+    from impindiff.cases import CASES, case_named
+    from impindiff.cli._cases import write_case
 
+    if (name is None) != (out is None):
+        raise typer.BadParameter("CASE and --out go together: which case, and where to.")
+    if name is not None and out is not None:
+        typer.echo(write_case(case_named(name), out))
+        return
     for case in CASES.values():
         typer.echo(f"{case.name}  {case.summary} (presets: {', '.join(case.presets)})")
 
@@ -48,16 +59,18 @@ def run(
     out: Out = None,
     preset: Annotated[Preset, typer.Option("--preset", help="quick or paper.")] = Preset.quick,
     seed: Seed = 0,
+    changes: Changes = None,
 ) -> None:
     """Generate data, train, forecast, evaluate and report, in one go."""
     from impindiff.cases import case_named
     from impindiff.cli._console import say
-    from impindiff.config import parse_config
+    from impindiff.config import changed, parse_config
     from impindiff.data import save_dataset
     from impindiff.runs import RunFolder, next_free
 
     chosen = case_named(case)
-    config = parse_config(chosen.recipe(preset.value) | {"seed": seed}, f"case {case}")
+    recipe = changed(chosen.recipe(preset.value) | {"seed": seed}, changes or [])
+    config = parse_config(recipe, f"case {case}", chosen.path)
     folder = RunFolder(out) if out else next_free(f"{case}-{preset.value}")
     folder.check_free()
     with folder.claimed():
@@ -94,13 +107,14 @@ def train(
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     memory: Memory = None,
+    changes: Changes = None,
 ) -> None:
     """Train on data, then forecast, evaluate and report."""
     from impindiff._errors import InputError
     from impindiff.config import load_config, with_memory
     from impindiff.runs import RunFolder, next_free
 
-    loaded = load_config(config)
+    loaded = load_config(config, changes or [])
     if memory is not None:
         loaded = with_memory(loaded, memory)
     if data is None and loaded.data.file is None:

@@ -15,4 +15,13 @@ Memory = Annotated[
     str | None,
     typer.Option("--memory", help="Most for a gradient, such as 2GiB.", show_default=False),
 ]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set a key of the config, such as time.dt=0.01; may be given several times.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

@@ -14,7 +14,13 @@ from impindiff.config._build import (
     known_grid,
     with_memory,
 )
-from impindiff.config._load import config_sha256, dump_config, load_config, parse_config
+from impindiff.config._load import (
+    changed,
+    config_sha256,
+    dump_config,
+    load_config,
+    parse_config,
+)
 from impindiff.config._schema import Config
 from impindiff.config._steppers import build_stepper
 from impindiff.config._systems import OwnSystemTable, SineFieldTable
@@ -34,6 +40,7 @@ __all__ = [
     "build_stages",
     "build_stepper",
     "build_system",
+    "changed",
     "config_sha256",
     "describe_grid",
     "dump_config",

@@ -1,7 +1,9 @@
 """Config files: read, checked, and written as resolved."""
 
+import copy
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,12 @@ from impindiff.config._explain import explain
 from impindiff.config._schema import Config
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     """Read a config file.
+
+    Args:
+        path: the file.
+        changes: see `changed`.
 
     Raises: InputError naming the file, the key, what was found and what is allowed.
     """
@@ -28,7 +34,37 @@ def load_config(path: Path) -> Config:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
-    return parse_config(tables, str(path), path.parent)
+    return parse_config(changed(tables, changes), str(path), path.parent)
+
+
+def changed(tables: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The tables of a config with some keys set, each by `key.of.table=VALUE`.
+
+    A value is TOML; text may stand without quotes. A position stands for the key of a list.
+    Raises: InputError for a change without a key or value, or inside of what is no table.
+    """
+    tables = copy.deepcopy(tables)
+    for change in changes:
+        key, is_given, text = change.partition("=")
+        *parents, last = key.strip().split(".")
+        if not (is_given and last):
+            raise InputError(f"--set {change!r}: write KEY=VALUE, such as time.dt=0.01.")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        place: Any = tables
+        try:
+            for parent in parents:
+                place = (
+                    place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+                )
+            place[int(last) if isinstance(place, list) else last] = value
+        except (ValueError, IndexError, TypeError, AttributeError):
+            raise InputError(
+                f"--set {change!r}: there is no table {'.'.join(parents)!r} with a key {last!r}."
+            ) from None
+    return tables
 
 
 def parse_config(tables: dict[str, Any], source: str, folder: Path | None = None) -> Config:

@@ -1,5 +1,6 @@
 """What functions of the user's own return, checked."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -25,7 +26,7 @@ _KINDS = {
 
 
 def own_system(config: Config, table: OwnSystemTable, grid: Grid | None) -> System:
-    """The system that a function returns, which may ask for the grid and a random key.
+    """The system that a function returns, which may ask for the grid, a random key and options.
 
     Raises: InputError for a function that fails, asks for a grid where none is known, or returns
         anything else; for a system that has nothing to learn, other fields than the config says, or
@@ -33,13 +34,15 @@ def own_system(config: Config, table: OwnSystemTable, grid: Grid | None) -> Syst
     """
     key, name = "system.build", table.build
     config.code.read("system.files", table.files)
-    if grid is None and "grid" in config.code.parameters(key, name):
+    parameters = config.code.parameters(key, name)
+    _check_options(name, table.options, parameters)
+    if grid is None and "grid" in parameters:
         raise InputError(
             f"{key}: {name} asks for the grid, and the config names none: give [[grid]], or data, "
             "whose grid is then taken."
         )
     given = {"grid": grid, "key": jax.random.key(config.seed)}
-    system = config.code.call(key, name, given)
+    system = config.code.call(key, name, given | table.options)
     if not isinstance(system, System):
         raise InputError(
             f"{key}: {name} returned {_described(system)}; it must return an impindiff.System."
@@ -88,6 +91,16 @@ def _listed(config: Config, key: str, name: str, system: System, kind: type[T]) 
     if strange := [each for each in found if not isinstance(each, kind)]:
         raise InputError(f"{key}: {name} returned a list with {_described(strange[0])}; {wanted}")
     return list(found)
+
+
+def _check_options(name: str, options: Mapping[str, Any], parameters: tuple[str, ...]) -> None:
+    """Refuse options that the function does not ask for, or that are not the config's to give."""
+    asked = [each for each in parameters if each not in ("grid", "key")]
+    if strange := [each for each in options if each not in asked]:
+        raise InputError(
+            f"system.options has {strange[0]!r}, but {name} can be given "
+            f"{', '.join(map(repr, asked)) or 'none'}."
+        )
 
 
 def _check_names(key: str, system: System) -> None:

@@ -84,10 +84,14 @@ class AdvectionDiffusionTable(Table):
 
 
 class OwnSystemTable(Table):
-    """`[system]`: a function of the user's own that returns it, and files that it reads."""
+    """`[system]`: a function of the user's own that returns it, and files that it reads.
+
+    `options` are further arguments of the function, by name.
+    """
 
     build: FunctionName
     files: list[InnerPath] = []
+    options: dict[str, Any] = {}
 
     @property
     def unknowns(self) -> tuple[()]:

@@ -1,9 +1,8 @@
 r"""Fields that are a sum of fixed shapes with amplitudes that vary in time."""
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 

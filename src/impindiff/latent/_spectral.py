@@ -69,8 +69,8 @@ class SpectralField(AbstractLatent):
         given = (modes,) * num_axes if isinstance(modes, int) else tuple(modes)
         if len(given) != num_axes or any(not isinstance(m, int) or m < 0 for m in given):
             raise InputError(
-                f"{whose} has modes={modes!r}: give one whole number of at least 0, or one for each "
-                f"of the {num_axes} axes."
+                f"{whose} has modes={modes!r}: give one whole number of at least 0, or one for "
+                f"each of the {num_axes} axes."
             )
         if (span is None) != (degree is None) or (degree is not None and degree < 0):
             raise InputError(
@@ -101,7 +101,8 @@ class SpectralField(AbstractLatent):
 
     def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
-        return self.prepared(grid).evaluate(grid, 0.0 if self.is_steady else time)
+        moment = jnp.zeros((), self.coefficients.dtype) if self.is_steady else time
+        return self.prepared(grid).evaluate(grid, moment)
 
 
 @final
@@ -113,7 +114,7 @@ class Polynomials(eqx.Module):
 
     def __call__(self, time: Scalar) -> Float[Array, "1 degrees"]:
         if self.span is None:
-            return jnp.ones((1, 1), jnp.result_type(float))
+            return jnp.ones((1, 1), time.dtype)
         s = self.span.scaled(time)
         found = [jnp.ones_like(s), s]
         for d in range(1, self.degree):

@@ -42,7 +42,7 @@ class Ensemble(eqx.Module):
             for i in range(len(self.seeds))
         ]
 
-    def latents(self, time: Scalar | None = None) -> dict[str, Spread]:
+    def latents(self, time: Scalar | float | None = None) -> dict[str, Spread]:
         """Values of the learned coefficients on the grid, by name."""
         values = [member.latents(time) for member in self.members]
         stacked = {name: jnp.stack([v[name] for v in values]) for name in values[0]}

@@ -155,7 +155,7 @@ class System(eqx.Module):
         check_finite(scope, self._named_parts, state)
         check_ends_finite(scope, self.boundaries, state)
 
-    def latents(self, time: Scalar | None = None) -> dict[str, Array]:
+    def latents(self, time: Scalar | float | None = None) -> dict[str, Array]:
         """Values on the grid, by name, of what is learned and does not depend on the state.
 
         At a time; without one, of that only which is the same at all times.
@@ -165,6 +165,7 @@ class System(eqx.Module):
         `tabulate`.
         """
         parts = (self.equations, self.coefficients, self.storage, self.initial)
+        time = None if time is None else jnp.asarray(time, jnp.result_type(float))
         values = latent_values(parts, self.grid, time)
         if self.grid is not None:
             values |= boundary_latents(self.boundaries, self.grid, time)

@@ -18,13 +18,13 @@ from jaxtyping import Array, Bool, Float, PyTree
 from impindiff._types import Scalar, State
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
-from impindiff.latent import latents_of
 from impindiff.observe import misfit_residuals, squared_misfit, squared_scale
 from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, Trajectory, simulate
 from impindiff.systems import PreparedSystem, System
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
 from impindiff.train._parts import Part, in_parts, parts_of
+from impindiff.train._penalised import penalty_residuals
 from impindiff.train._triangle import fold, linearised
 
 
@@ -197,18 +197,8 @@ class TrainingLoss(eqx.Module):
 
     def penalty_residuals(self, learned: PyTree) -> Float[Array, " entries"]:
         """The vector whose squares add up to all penalties."""
-        system = eqx.combine(learned, self.frozen)
-
-        def residuals(latents: dict[str, Array]) -> Float[Array, " entries"]:
-            parts = [each.residuals(latents, learned, system.grid) for each in self.batch.penalties]
-            return jnp.concatenate(parts)
-
-        times = self.batch.time_grid.saved
-        if all(latent.is_steady for latent in latents_of(system)):
-            return residuals(system.latents())
-        # Of what varies in time the mean over the observed times.
-        at_times = jax.vmap(system.latents)(jnp.asarray(times, jnp.float32))
-        return jax.vmap(residuals)(at_times).ravel() / len(times) ** 0.5
+        system, times = eqx.combine(learned, self.frozen), self.batch.time_grid.saved
+        return penalty_residuals(system, learned, self.batch.penalties, times)
 
 
 def make_objective(

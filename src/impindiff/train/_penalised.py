@@ -1,0 +1,38 @@
+"""The penalties on the learned coefficients of a system, as one vector."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from impindiff._types import Scalar
+from impindiff.latent import latents_of
+from impindiff.observe import AbstractPenalty
+from impindiff.systems import System
+
+
+def penalty_residuals(
+    system: System, learned: PyTree, penalties: Sequence[AbstractPenalty], times: np.ndarray
+) -> Float[Array, " entries"]:
+    """The vector whose squares add up to all penalties.
+
+    Of coefficients that vary in time, to the mean over the times.
+
+    Args:
+        system: with what is learned.
+        learned: its learned arrays.
+        penalties: at least one.
+        times: the observed times.
+    """
+
+    def residuals(time: Scalar | None = None) -> Float[Array, " entries"]:
+        latents = system.latents(time)
+        parts = [penalty.residuals(latents, learned, system.grid) for penalty in penalties]
+        return jnp.concatenate(parts)
+
+    if all(latent.is_steady for latent in latents_of(system)):
+        return residuals()
+    dtype = jnp.result_type(*jax.tree.leaves(learned))
+    return jax.vmap(residuals)(jnp.asarray(times, dtype)).ravel() / len(times) ** 0.5
