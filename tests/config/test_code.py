@@ -132,8 +132,8 @@ def test_options_are_arguments_of_the_function(tmp_path: Path):
         "import impindiff as ipd\n"
         "def make(key, rate=1.0, kind='slow'):\n"
         "    k = ipd.Parameter(kind, rate, (0.0, 9.0))\n"
-        "    decay = {'u': [ipd.Reaction(lambda u, k: -k * u)], 'v': []}\n"
-        "    return ipd.System(None, decay, coefficients={'k': k})\n"
+        "    u, v = ipd.Reaction(lambda u, k: -k * u), ipd.Reaction(lambda v: -v)\n"
+        "    return ipd.System(None, {'u': [u], 'v': [v]}, coefficients={'k': k})\n"
     )
     write(tmp_path, own=text)
 

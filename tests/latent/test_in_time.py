@@ -1,5 +1,7 @@
 """Fields that vary in time: what they can represent, and what they cost."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -120,11 +122,11 @@ def test_a_range_for_each_component():
     np.testing.assert_allclose(np.mean(steady, axis=1), [0.5, 200], rtol=0.4)
 
 
-def fitted(field: AbstractLatent, grid: Grid, times: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def fitted(field: SpectralField, grid: Grid, times: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The nearest values to a truth, by linear least squares in what the field is linear in."""
     learned, rest = eqx.partition(double(field), eqx.is_inexact_array)
 
-    def where(field) -> jax.Array:
+    def where(field: Any) -> jax.Array:
         return field.coefficients
 
     def values(numbers):

@@ -1,4 +1,4 @@
-"""Advection-diffusion with an unknown velocity that varies in time (arXiv 2504.02260, section 3)."""
+"""Advection-diffusion with an unknown velocity that varies in time (arXiv 2504.02260, sec. 3)."""
 
 import jax
 import jax.numpy as jnp
