@@ -19,7 +19,7 @@ _LONG = {
     "observations.md-1",
     "solvers.md-1",
     "solvers.md-2",
-    "systems.md-2",
+    "systems.md-3",
     "training.md-1",
 }
 

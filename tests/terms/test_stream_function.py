@@ -124,11 +124,11 @@ def test_psi_is_any_coefficient():
     state = {"c": rough(STRETCHED) ** 2}
     ends = {"c": dict.fromkeys("xy", ipd.Outflow())}
 
-    def rate(psi: Any) -> jax.Array:
-        terms = [ipd.Advection(StreamFunction(psi))]
-        return (
-            ipd.System(STRETCHED, {"c": terms}, ends).prepare(DOUBLE).at(jnp.zeros(()))(state)["c"]
-        )
+    @eqx.filter_jit
+    def rate(psi: Any, mean: Any = 0.0) -> jax.Array:
+        velocity = StreamFunction(psi, mean_flow=(mean, 0.0))
+        system = ipd.System(STRETCHED, {"c": [ipd.Advection(velocity)]}, ends)
+        return system.prepare(DOUBLE).at(jnp.zeros(()))(state)["c"]
 
     by_array = rate(wave(jnp.asarray(x), jnp.asarray(y)))
     np.testing.assert_array_equal(rate(wave), by_array)
@@ -136,6 +136,7 @@ def test_psi_is_any_coefficient():
     # As in flows whose stream function is itself a field.
     np.testing.assert_array_equal(rate(lambda c: c), rate(state["c"]))
     assert jnp.abs(by_array).max() > 0.1
+    np.testing.assert_allclose(rate(0.0, lambda t: 2 + t), rate(2 * jnp.asarray(y)), atol=1e-12)
 
 
 def test_a_learned_one_has_a_true_gradient():
@@ -178,4 +179,5 @@ def test_a_learned_one_has_a_true_gradient():
 )
 def test_what_gives_no_plane_flow_is_refused(grid: Grid, options: dict, said: str):
     with pytest.raises(InputError, match=said):
-        StreamFunction(**{"psi": rough(grid)} | options).evaluate(grid)
+        given: dict[str, Any] = {"psi": rough(grid)} | options
+        StreamFunction(**given).evaluate(grid)

@@ -18,9 +18,10 @@ def listed_ends(given: Ends) -> EndNames:
     """Names of ends in one form, which has a hash."""
     if isinstance(given, str):
         return (given,)
-    single = len(given) == 2 and isinstance(given[0], str) and given[1] in SIDES
-    each = [given] if single else given
-    return tuple(one if isinstance(one, str) else tuple(one) for one in each)
+    pair = tuple(one for one in given if isinstance(one, str))
+    if len(given) == 2 and pair[1:] and pair[1] in SIDES:
+        return (pair,)
+    return tuple(one if isinstance(one, str) else tuple(one) for one in given)
 
 
 def named_ends(grid: Grid, names: EndNames, whose: str) -> frozenset[tuple[int, int]]:

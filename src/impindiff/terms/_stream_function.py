@@ -30,8 +30,9 @@ class StreamFunction(AbstractCoefficient):
         walls: ends of the domain through which nothing flows, those with `NoFlux`: `"y"` for both
             ends of an axis, `("y", "lower")` for one, or a list of these. Nothing flows into
             obstacles either, named or not.
-        mean_flow: $(U_x, U_y)$: numbers, or each a `Parameter`. Around a periodic axis $\psi$ alone
-            carries nothing on the whole. Zero, as a number, where it would run into a wall.
+        mean_flow: $(U_x, U_y)$: of each a number, a `Parameter` or a function of `t`. Around a
+            periodic axis $\psi$ alone carries nothing on the whole. Where it would run into a wall
+            it is the number 0.
 
     For `Advection` on plane grids; evaluated, it is what a `FaceVelocity` is. The divergence is
     zero to round-off in every cell, so that a uniform field stays uniform. To that end $\psi$ is
@@ -52,13 +53,13 @@ class StreamFunction(AbstractCoefficient):
     def __init__(
         self, psi: Any, *, walls: Ends = (), mean_flow: Sequence[Any] | Array = (0.0, 0.0)
     ) -> None:
-        self.psi, self.walls, each = as_closures(psi), listed_ends(walls), tuple(mean_flow)
+        self.walls, each = listed_ends(walls), tuple(mean_flow)
         if len(each) != 2:
             raise InputError(
                 f"the mean flow of a StreamFunction has {len(each)} components: give two, "
                 "mean_flow=(along_x, along_y)."
             )
-        self.mean_flow = each
+        self.psi, self.mean_flow = as_closures((psi, each))
         self.is_flowing = tuple(not (isinstance(u, int | float) and u == 0) for u in each)
 
     @property
@@ -86,39 +87,47 @@ class StreamFunction(AbstractCoefficient):
                 f"must be one number for each cell, of shape {grid.shape}, and each component of "
                 "the mean flow a number."
             )
-        corners = jnp.broadcast_to(psi, grid.shape)
-        for axis in (0, 1):
-            corners = _at_faces(corners, grid, axis)
-        u_x, u_y = (jnp.asarray(u, psi.dtype) for u in self.mean_flow)
-        for axis, rise in ((0, -u_y), (1, u_x)):
-            faces = grid.axes[axis].faces[: corners.shape[axis]].astype(psi.dtype)
-            corners = corners + rise * grid.spread(faces, axis)
-        corners = _even_on(_rigid(grid, walls), corners)
-        for axis, rise in ((0, -u_y), (1, u_x)):
-            if grid.axes[axis].periodic:
-                first = jnp.take(corners, np.array([0]), axis) + rise * grid.axes[axis].length
-                corners = jnp.concatenate([corners, first], axis)
-        along_x, along_y = (
-            jnp.diff(corners, axis=k) / grid.spread(grid.axes[k].widths.astype(psi.dtype), k)
-            for k in (1, 0)
-        )
+        corners = self._at_corners(jnp.broadcast_to(psi, grid.shape), grid, walls)
+        widths = [grid.spread(row.widths, k).astype(psi.dtype) for k, row in enumerate(grid.axes)]
         # The last face of a periodic axis is its first, and is left out.
-        ends = [int(not row.periodic) for row in grid.axes]
-        return along_x[: grid.shape[0] + ends[0]], -along_y[:, : grid.shape[1] + ends[1]]
+        count_x, count_y = (row.num_cells + (not row.periodic) for row in grid.axes)
+        along_x = (jnp.diff(corners, axis=1) / widths[1])[:count_x]
+        along_y = (-jnp.diff(corners, axis=0) / widths[0])[:, :count_y]
+        return along_x, along_y
+
+    def _at_corners(
+        self, psi: Float[Array, "..."], grid: Grid, walls: frozenset[tuple[int, int]]
+    ) -> Float[Array, "..."]:
+        """The stream function, that of the mean flow included, at all corners."""
+        for axis in (0, 1):
+            psi = _at_faces(psi, grid, axis)
+        u_x, u_y = (jnp.asarray(u, psi.dtype) for u in self.mean_flow)
+        slopes = -u_y, u_x
+        for axis, row in enumerate(grid.axes):
+            faces = row.faces[: psi.shape[axis]].astype(psi.dtype)
+            psi = psi + slopes[axis] * grid.spread(faces, axis)
+        psi = _even_on(_rigid(grid, walls), psi)
+        for axis, row in enumerate(grid.axes):
+            if row.periodic:
+                again = jnp.take(psi, np.array([0]), axis) + slopes[axis] * row.length
+                psi = jnp.concatenate([psi, again], axis)
+        return psi
 
     def _check_mean_flow(self, grid: Grid, walls: frozenset[tuple[int, int]]) -> None:
         for axis, name in enumerate(grid.names):
+            other, solid = grid.names[1 - axis], grid.solid
             if self.is_flowing[axis] and any(wall == axis for wall, _ in walls):
                 raise InputError(
                     f"a StreamFunction has a mean flow along {name!r}, into the walls that it "
-                    f"names there: give the number 0 for it, or leave out the walls."
+                    "names there: give the number 0 for it, or leave out the walls."
                 )
-            on_seam = grid.axes[axis].periodic and grid.solid is not None
-            if self.is_flowing[1 - axis] and on_seam and grid.solid.take(-1, axis).any():
+            if not (self.is_flowing[1 - axis] and grid.axes[axis].periodic) or solid is None:
+                continue
+            if solid.take(-1, axis).any():
                 raise InputError(
-                    f"a StreamFunction has a mean flow along {grid.names[1 - axis]!r}, and an "
-                    f"obstacle lies at the upper end of the periodic axis {name!r}: let the axis "
-                    "begin elsewhere, so that none lies across its seam."
+                    f"a StreamFunction has a mean flow along {other!r}, and an obstacle lies at "
+                    f"the upper end of the periodic axis {name!r}: let the axis begin elsewhere, "
+                    "so that none lies across its seam."
                 )
 
 
