@@ -13,6 +13,7 @@ _ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # Blocks that train for longer than every run of the tests can bear.
 _LONG = {
+    "boundaries.md-4",
     "config.md-1",
     "forecasts.md-1",
     "memory.md-1",
