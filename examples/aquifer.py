@@ -57,7 +57,7 @@ EVEN = jnp.asarray(in_cells(darcy(GRID, np.ones(GRID.shape), drop=2.0)))
 PLACES = [(0.2 + 0.4 * (k // 4), 0.1 + 0.2 * (k % 4) + 0.1 * (k // 4 % 2)) for k in range(20)]
 WELLS = ipd.Sensors("c", "wells", NOISE, positions=PLACES)
 W = ("w_x", "w_y")
-SMOOTH = [ipd.DivergenceFree(W, 0.3), ipd.Smoothness(W, 0.05)]
+SMOOTH = [ipd.DivergenceFree(W, 0.3, walls="y"), ipd.Smoothness(W, 0.05)]
 FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.08, "stepper": ipd.CrankNicolson()}
 FIT |= {"observe": [WELLS], "regularise": SMOOTH}
 

@@ -13,13 +13,14 @@ _ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # Blocks that train for longer than every run of the tests can bear.
 _LONG = {
+    "boundaries.md-4",
     "config.md-1",
     "forecasts.md-1",
     "memory.md-1",
     "observations.md-1",
     "solvers.md-1",
     "solvers.md-2",
-    "systems.md-2",
+    "systems.md-3",
     "training.md-1",
 }
 

@@ -110,6 +110,19 @@ def test_grids_compare_hash_and_pass_through_jit():
     assert jax.tree.structure(one) == jax.tree.structure(same)
 
 
+def line(**options) -> Grid:
+    return Grid.uniform((3,), ((0, 3),), **options)
+
+
+def test_obstacles_are_an_array_or_a_function_of_the_coordinates():
+    disc = Grid.uniform((4, 2), ((-1, 1), (0, 1)), solid=lambda x, y: x + y < -0.25)
+    x, y = disc.centres()
+    mask = np.array([[True, False], [False, False], [False, False], [False, False]])
+    np.testing.assert_array_equal(disc.solid, mask)
+    assert disc == Grid(disc.axes, solid=mask) == Grid(disc.axes, solid=x + y < -0.25)
+    assert line(solid=np.zeros(3, bool)) == line() and line().solid is None
+
+
 @pytest.mark.parametrize(
     "build, said",
     [
@@ -117,6 +130,10 @@ def test_grids_compare_hash_and_pass_through_jit():
         (lambda: Grid.uniform((2,) * 4, ((0, 1),) * 4), "1, 2 or 3 axes, found 4"),
         (lambda: Grid((Axis("x", 0, 1, 2), Axis("x", 0, 1, 2))), "a name of its own"),
         (lambda: Grid.uniform((2, 2), ((0, 1),)), "shape .* has 2 axes, bounds .* has 1"),
+        (lambda: line(solid=np.array([0, 1, 0])), "solid.*holds int64: it must hold truth values"),
+        (lambda: line(solid=lambda x: x), "holds float64: it must hold truth values"),
+        (lambda: line(solid=np.zeros(2, bool)), r"has the shape \(2,\): .* of the grid, \(3,\)"),
+        (lambda: line(solid=np.ones(3, bool)), "true in all of the 3 cells: it must leave one"),
     ],
 )
 def test_a_grid_that_cannot_be_laid_out_is_refused(build, said: str):

@@ -12,12 +12,17 @@ from impindiff import Axis, Grid, InputError
 LINE = Grid([Axis.graded("x", 0.0, 2.0, 12, 3.0)])
 RING = Grid.uniform((64,), ((0.0, 1.0),), periodic=True)
 SQUARE = Grid.uniform((40, 30), ((0.0, 1.0), (0.0, 2.0)))
+DISC = Grid([Axis("r", 0.0, 1.0, 4)], "cylindrical")
 CYLINDER = Grid([Axis("r", 0.0, 1.0, 40), Axis("z", 0.0, 2.0, 30)], "cylindrical")
 
 
 def value(penalty, grid: Grid, **latents) -> float:
     fields = {name: jnp.asarray(field) for name, field in latents.items()}
     return float(jnp.sum(penalty.residuals(fields, {}, grid) ** 2))
+
+
+def walled(grid: Grid, walls) -> float:
+    return value(ipd.DivergenceFree("k", 1.0, walls=walls), grid, k=np.ones(grid.shape))
 
 
 def test_smoothness_is_the_mean_squared_gradient():
@@ -54,6 +59,41 @@ def test_divergence_vanishes_for_incompressible_velocities_and_not_for_others():
     assert value(both, CYLINDER, u=r, v=-2 * z) < 1e-20
     stretched = ipd.DivergenceFree("u", 1.0)
     assert value(stretched, LINE, u=5 * LINE.centres()[0]) == pytest.approx(25, rel=1e-10)
+
+
+def test_a_flow_into_a_wall_is_divergence_where_the_wall_is_named():
+    """A uniform flow has none inside, and all of it stops in the last cells, 1/h = 15 each."""
+    across = {"u": np.zeros(SQUARE.shape), "v": np.full(SQUARE.shape, 0.5)}
+
+    def found(walls=()) -> float:
+        return value(ipd.DivergenceFree(("u", "v"), 2.0, walls=walls), SQUARE, **across)
+
+    one_row = 2.0 * (0.5 * 15) ** 2 / 30
+    assert found() == 0 == found("x")
+    assert found("y") == found(["x", "y"]) == pytest.approx(2 * one_row, rel=1e-12)
+    assert found(("y", "lower")) == found([("y", "upper")]) == pytest.approx(one_row, rel=1e-12)
+
+
+def test_a_flow_along_walls_is_free_of_divergence():
+    r"""That of $\psi = \sin\pi x\,\sin\pi y$, zero on all sides: of equal cells to round-off."""
+    grid = Grid.uniform((20, 20), ((0.0, 1.0), (0.0, 1.0)))
+    x, y = (np.pi * at for at in grid.centres())
+    flow = {"u": np.sin(x) * np.cos(y), "v": -np.cos(x) * np.sin(y)}
+    penalty = ipd.DivergenceFree(("u", "v"), 1.0, walls=("x", "y"))
+    assert value(penalty, grid, **flow) < 1e-28
+    assert value(penalty, grid, u=flow["u"], v=-flow["v"]) > 1
+
+
+def test_walls_are_where_a_cylinder_ends():
+    """The distance from the axis of symmetry has one end, which its name alone stands for."""
+    r, z = CYLINDER.centres()
+    flow = {"u": 0 * r, "v": 0 * z}
+    flow["u"][-1] = 1.0
+    both, one = (
+        value(ipd.DivergenceFree(("u", "v"), 1.0, walls=walls), CYLINDER, **flow)
+        for walls in ("r", ("r", "upper"))
+    )
+    assert both == one > 0
 
 
 def test_obstacles_take_no_part():
@@ -102,6 +142,11 @@ def test_gradients_leave_a_second_order_remainder(penalty):
         (lambda: ipd.TotalVariation("k", 1.0, epsilon=0.0), "TotalVariation has epsilon 0.0"),
         (lambda: value(ipd.Smoothness("d", 1.0), LINE, k=np.ones(12)), "are 'k': name one"),
         (lambda: value(ipd.DivergenceFree("k", 1.0), SQUARE, k=np.ones((40, 30))), "2 components"),
+        (lambda: walled(LINE, "y"), r"walls= of DivergenceFree names 'y'.*of the grid \('x'\)"),
+        (lambda: walled(LINE, ("x", "top")), r"names 'top': name an axis of the grid \('x'\)"),
+        (lambda: walled(LINE, [("x", "top")]), r"names \('x', 'top'\).*or \('x', 'upper'\)"),
+        (lambda: walled(RING, "x"), "names 'x', but the axis 'x' is periodic and has no such end"),
+        (lambda: walled(DISC, ("r", "lower")), "begins at the axis of symmetry"),
     ],
 )
 def test_what_cannot_be_penalised_is_refused(make, message: str):

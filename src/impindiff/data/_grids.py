@@ -17,6 +17,9 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
     without it all are. A coordinate whose attribute `bounds` names a variable of the lower and
     upper face of each cell, as in the CF conventions, may be unevenly spaced.
 
+    Datasets hold neither obstacles nor cylindrical coordinates. Of data from a grid that had some
+    this is the grid without: `Grid(grid_of(...).axes, solid=block)` puts obstacles back.
+
     Args:
         dataset: a dataset that holds the field.
         field: the variable's name.

@@ -5,6 +5,7 @@ and volumes of cells are products of a factor for each axis, so that a row of nu
 axis is all the geometry there is.
 """
 
+from collections.abc import Callable
 from typing import Literal, Self, final
 
 import equinox as eqx
@@ -27,8 +28,9 @@ class Grid(eqx.Module):
             symmetry: the first axis is then the distance $r \ge 0$ from it and the second, if there
             is one, runs along it. A cell is a ring of volume $2\pi r\,\Delta r\,\Delta z$, a face
             across $r$ has the area $2\pi r\,\Delta z$, and none at $r = 0$.
-        solid: obstacles, true where a cell is solid; an array of the grid's shape. Nothing passes
-            through the faces of a solid cell, and the value in it stays what it is.
+        solid: obstacles, true where a cell is solid: an array of the grid's shape, or a function of
+            the coordinates of the cell centres. Nothing passes through the faces of a solid cell,
+            and the value in it stays what it is.
 
     Static: grids compare and hash by what they are, and equal ones share a compilation.
     Raises: InputError for no axis, more than three, or two of one name; for other coordinates, or
@@ -45,12 +47,13 @@ class Grid(eqx.Module):
         self,
         axes: tuple[Axis, ...] | list[Axis],
         coordinates: Literal["cartesian", "cylindrical"] = "cartesian",
-        solid: ArrayLike | None = None,
+        solid: ArrayLike | Callable[..., ArrayLike] | None = None,
     ) -> None:
         self.axes, self.coordinates = tuple(axes), coordinates
         _check_axes(self.axes)
         _check_coordinates(coordinates, self.axes)
-        self.packed_solid = None if solid is None else _packed(solid, self.shape)
+        mask = solid(*self.centres()) if callable(solid) else solid
+        self.packed_solid = None if mask is None else _packed(mask, self.shape)
 
     @classmethod
     def uniform(
@@ -59,6 +62,7 @@ class Grid(eqx.Module):
         bounds: tuple[tuple[float, float], ...],
         *,
         periodic: bool | tuple[bool, ...] = False,
+        solid: ArrayLike | Callable[..., ArrayLike] | None = None,
     ) -> Self:
         """A grid of axes `x`, `y`, `z` with the given numbers of equal cells and bounds.
 
@@ -66,6 +70,7 @@ class Grid(eqx.Module):
             shape: number of cells along each axis.
             bounds: lower and upper bound of each axis.
             periodic: whether the axes are, one answer for all or one for each.
+            solid: obstacles, see `Grid`: `solid=lambda x, y: x**2 + y**2 < 0.04` is a disc.
 
         Example: `Grid.uniform((128, 64), ((-1, 1), (0, 1)), periodic=True)`.
         """
@@ -78,7 +83,8 @@ class Grid(eqx.Module):
         if len(shape) > 3:
             raise InputError(f"a grid has 1, 2 or 3 axes, found {len(shape)}: shape {shape}.")
         parts = zip("xyz", shape, bounds, each, strict=False)
-        return cls(tuple(Axis(name, *bound, num, ring) for name, num, bound, ring in parts))
+        axes = [Axis(name, *bound, num, ring) for name, num, bound, ring in parts]
+        return cls(axes, solid=solid)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -204,10 +210,13 @@ def _check_coordinates(coordinates: str, axes: tuple[Axis, ...]) -> None:
 
 def _packed(solid: ArrayLike, shape: tuple[int, ...]) -> bytes | None:
     mask = np.asarray(solid)
-    if mask.shape != shape or mask.dtype != bool or mask.all():
-        raise InputError(
-            f"solid is an array of {mask.dtype} of shape {mask.shape} with {np.sum(mask != 0)} "
-            f"solid cells: it must hold truth values, have the grid's shape {shape} and leave a "
-            "cell free."
-        )
+    wrong = None
+    if mask.dtype != bool:
+        wrong = f"holds {mask.dtype}: it must hold truth values, as `array > 0` does"
+    elif mask.shape != shape:
+        wrong = f"has the shape {mask.shape}: it must have that of the grid, {shape}"
+    elif mask.all():
+        wrong = f"is true in all of the {mask.size} cells: it must leave one free"
+    if wrong:
+        raise InputError(f"solid, which is true in the cells of obstacles, {wrong}.")
     return np.packbits(mask).tobytes() if mask.any() else None

@@ -47,7 +47,11 @@ def face_gradients(values: Float[Array, "..."], grid: Grid) -> list[Slopes]:
     return found
 
 
-def divergence(velocity: Sequence[Float[Array, "..."]], grid: Grid) -> Float[Array, "..."]:
+def divergence(
+    velocity: Sequence[Float[Array, "..."]],
+    grid: Grid,
+    walls: frozenset[tuple[int, int]] = frozenset(),
+) -> Float[Array, "..."]:
     """What flows out of each cell per volume, zero in solid ones; see `DivergenceFree`."""
     free = np.ones(grid.shape, bool) if grid.solid is None else ~grid.solid
     total = jnp.zeros(grid.shape, velocity[0].dtype)
@@ -59,10 +63,11 @@ def divergence(velocity: Sequence[Float[Array, "..."]], grid: Grid) -> Float[Arr
         at_lower = jnp.roll(at_upper, 1, axis)
         if not row.periodic:
             place = grid.spread(np.arange(row.num_cells), axis)
-            at_upper = jnp.where(
-                place == row.num_cells - 1, _at_end(along, grid, axis, 1), at_upper
+            first, last = (
+                0 if (axis, side) in walls else _at_end(along, grid, axis, side) for side in (0, 1)
             )
-            at_lower = jnp.where(place == 0, _at_end(along, grid, axis, 0), at_lower)
+            at_upper = jnp.where(place == row.num_cells - 1, last, at_upper)
+            at_lower = jnp.where(place == 0, first, at_lower)
         measures, faces = grid.cell_measures(axis), grid.face_measures(axis)
         upper = grid.spread(faces[1:] / measures, axis).astype(along.dtype)
         lower = grid.spread(faces[:-1] / measures, axis).astype(along.dtype)

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from impindiff._errors import InputError
-from impindiff.grid import Grid
+from impindiff.grid import EndNames, Ends, Grid, listed_ends, named_ends
 from impindiff.observe._differences import divergence, face_gradients, open_share
 from impindiff.observe._operator import on_grid
 
@@ -140,17 +140,23 @@ class DivergenceFree(AbstractPenalty):
     Args:
         components: names of the components, one for each axis in the grid's order.
         weight: $w > 0$.
+        walls: ends of the domain through which nothing flows, those with `NoFlux`: `"y"` for both
+            ends of an axis, `("y", "lower")` for one, or a list of these. With them a flow into a
+            wall counts as divergence; without, what is lost there goes unseen.
 
     At faces the velocity is interpolated between the two cells, at an end of the domain
-    extrapolated; at a solid cell it is zero, as nothing passes there.
-    Raises: InputError as `Smoothness`, or for another number of components than there are axes.
+    extrapolated; at a wall and at a solid cell it is zero, as nothing passes there.
+    Raises: InputError as `Smoothness`, or for another number of components than there are axes, or
+        for walls that are no ends of the grid.
     """
 
     components: tuple[str, ...] = eqx.field(static=True)
     weight: float = eqx.field(static=True)
+    walls: EndNames = eqx.field(static=True)
 
-    def __init__(self, components: Names, weight: float) -> None:
+    def __init__(self, components: Names, weight: float, *, walls: Ends = ()) -> None:
         self.components, self.weight = _names(components), weight
+        self.walls = listed_ends(walls)
 
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
@@ -168,7 +174,8 @@ class DivergenceFree(AbstractPenalty):
             )
         velocity = [_named(latents, name, self) for name in self.components]
         share = np.sqrt(self.weight * open_share(grid))
-        return (divergence(velocity, grid) * share).ravel()
+        walls = named_ends(grid, self.walls, "walls= of DivergenceFree")
+        return (divergence(velocity, grid, walls) * share).ravel()
 
 
 @final

@@ -18,6 +18,7 @@ from impindiff.terms._preconditioners import (
     multigrid,
 )
 from impindiff.terms._source import Source
+from impindiff.terms._stream_function import StreamFunction
 from impindiff.terms._term import (
     AbstractCorrectedFlux,
     AbstractSource,
@@ -49,6 +50,7 @@ __all__ = [
     "Robin",
     "Source",
     "Stencil",
+    "StreamFunction",
     "block_jacobi",
     "cells_at",
     "fourier",

@@ -33,7 +33,7 @@ class Advection(AbstractCorrectedFlux):
             number of dimensions: an array of shape `(num_axes, *grid.shape)`, `(num_axes,)` for a
             uniform wind, a function of `t` and `x`, `y`, `z` that returns a tuple, or a learned
             field with as many components. On a grid of one axis the leading axis may be left out,
-            so that a uniform wind is one number. Or a `FaceVelocity`.
+            so that a uniform wind is one number. Or a `FaceVelocity` or `StreamFunction`.
         scheme: `upwind` is the donor-cell scheme, velocity and value both from the cell the flow
             comes from, $f = \max(v_l, 0)\,u_l + \min(v_u, 0)\,u_u$; first order, monotone.
             `central` interpolates $v u$ between the two cells; second order, and oscillates where
