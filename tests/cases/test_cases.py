@@ -1,15 +1,18 @@
 """The built-in cases: their data are right, and made again from the same seed."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 from impindiff import CASES, InputError
 from impindiff.cases import advection_diffusion_dynamic as dynamic
-from impindiff.cases import case_named
+from impindiff.cases import burgers, case_named
 from impindiff.cases._drift import Drift
 from impindiff.cases._random_fields import gaussian_process, sine_waves
 from impindiff.cases.advection_diffusion_steady import generate
+from impindiff.config import build_system, parse_config
 from impindiff.data import check_dataset, grid_of
 from impindiff.grid import Grid
 
@@ -141,3 +144,32 @@ def test_the_data_of_the_drifting_velocity_are_converged_in_time():
     ]
     first, second = (np.abs(a - ends[2]).max() for a in ends[:2])
     assert second < 2e-5 and first < 2e-4
+
+
+@pytest.mark.parametrize("make", [burgers.generate, burgers.generate_varying])
+def test_the_data_of_burgers_equation(make):
+    """Steep but finite, the diffusivity over its whole range, and momentum kept."""
+    data = make(1, 0, dt=5e-3)
+    u, k = data["velocity"].values[0].astype(np.float64), data["diffusivity"].values
+    check_dataset(data, fields=["velocity"], latents=["diffusivity"])
+    assert k.min() == pytest.approx(1e-3) and k.max() == pytest.approx(1e-2)
+    np.testing.assert_allclose(u.mean(axis=(1, 2)), u[0].mean(), rtol=1e-6)
+    assert u.min() > -0.05 and u.max() < 1.05
+
+
+def test_the_equation_of_burgers_is_what_the_case_says():
+    """The rate of change by the case's own file, beside the same written with rolls."""
+    case, h = CASES["burgers-steady"], 1 / 8
+    grid = Grid.uniform((16, 8), ((-1.0, 1.0), (0.0, 1.0)), periodic=True)
+    u = np.random.default_rng(0).uniform(size=(16, 8))
+    system = build_system(parse_config(case.recipe("paper"), "it", case.path), grid)
+    with jax.enable_x64(True):
+        tendency = system.prepare(jnp.dtype(jnp.float64)).at(jnp.zeros(()))
+        rate = np.asarray(tendency({"velocity": jnp.asarray(u)})["velocity"])
+        k = np.asarray(system.latents()["diffusivity"])
+    expected = np.zeros_like(u)
+    for axis in (0, 1):
+        up, down = np.roll(u, -1, axis), np.roll(u, 1, axis)
+        expected += k * (up - 2 * u + down) / h**2 - (up**2 - down**2) / (4 * h)
+    assert np.ptp(k) < 1e-9 and 1e-3 < k.mean() < 2e-2
+    np.testing.assert_allclose(rate, expected, rtol=1e-6, atol=1e-6)

@@ -11,9 +11,16 @@ from impindiff._errors import InputError
 from impindiff.cases._case import Case
 from impindiff.cases.advection_diffusion_dynamic import ADVECTION_DIFFUSION_DYNAMIC
 from impindiff.cases.advection_diffusion_steady import ADVECTION_DIFFUSION_STEADY
+from impindiff.cases.burgers import BURGERS_DYNAMIC, BURGERS_STEADY
 
 CASES: dict[str, Case] = {
-    case.name: case for case in (ADVECTION_DIFFUSION_STEADY, ADVECTION_DIFFUSION_DYNAMIC)
+    case.name: case
+    for case in (
+        ADVECTION_DIFFUSION_STEADY,
+        ADVECTION_DIFFUSION_DYNAMIC,
+        BURGERS_STEADY,
+        BURGERS_DYNAMIC,
+    )
 }
 
 

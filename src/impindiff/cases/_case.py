@@ -21,9 +21,9 @@ class Case:
         summary: one line.
         generate: makes the data; takes `samples` and `seed`, each with a default, and may take
             more.
-        folder: beside this module, with `config.toml`, the preset `paper`, and the Python that it
-            names.
+        folder: beside this module, with the config and the Python that it names.
         changes: for each further preset, what it changes in that config, by dotted keys.
+        config_file: the config in that folder, the preset `paper`.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Case:
     generate: Callable[..., xr.Dataset]
     folder: str
     changes: Mapping[str, Mapping[str, Any]]
+    config_file: str = "config.toml"
 
     @property
     def path(self) -> Path:
@@ -56,7 +57,7 @@ class Case:
             raise InputError(
                 f"case {self.name!r} has no preset {preset!r}; allowed: {', '.join(self.presets)}."
             )
-        recipe = tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
+        recipe = tomllib.loads((self.path / self.config_file).read_text(encoding="utf-8"))
         for key, value in self.changes.get(preset, {}).items():
             *parents, last = key.split(".")
             table = recipe

@@ -12,17 +12,18 @@ def write_case(case: Case, out: Path) -> str:
 
     Raises: InputError for a folder that is not empty, or cannot be written.
     """
-    files = [case.path / "config.toml", *case.code_files]
+    files = {"config.toml": case.path / case.config_file}
+    files |= {file.name: file for file in case.code_files}
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: is there already; choose a folder that is new or empty.")
         out.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            shutil.copyfile(file, out / file.name)
+        for name, file in files.items():
+            shutil.copyfile(file, out / name)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from None
     return (
-        f"{out}: {', '.join(file.name for file in files)}. Go on with\n"
+        f"{out}: {', '.join(files)}. Go on with\n"
         f"  impindiff generate {case.name} --out {out / 'data.nc'}\n"
         f"  impindiff train {out / 'config.toml'} --data {out / 'data.nc'}"
     )

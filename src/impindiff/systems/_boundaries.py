@@ -11,12 +11,10 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, evaluate_coefficients
-from impindiff.grid import Grid
+from impindiff.grid import SIDES, Grid
 from impindiff.latent import latent_values
 from impindiff.systems._scope import Scope
 from impindiff.terms import AbstractBoundary, AbstractTerm, AbstractTwoPointFlux, Affine, FaceFluxes
-
-SIDES = ("lower", "upper")
 
 Ends = tuple[tuple[AbstractBoundary | None, AbstractBoundary | None], ...]
 """For each axis the conditions at its lower and its upper end; None where the domain has no end."""
