@@ -22,7 +22,7 @@ from impindiff.terms import Advection, Diffusion
 
 _LEAST, _MOST = 1e-3, 1e-2
 _CORRELATION_LENGTH = 0.12
-_MAX_RATE = 0.15
+_MAX_RATE = 0.1
 _TIMES = np.linspace(0, 1, 21)
 
 
@@ -50,7 +50,7 @@ def generate(samples: int = 10, seed: int = 0, dt: float = 2.5e-3) -> xr.Dataset
 def generate_varying(samples: int = 10, seed: int = 0, dt: float = 2.5e-3) -> xr.Dataset:
     """The same with a diffusivity that varies in time; see `generate`.
 
-    Each of its waves drifts at a rate of its own, at most 0.15 turns in a unit of time.
+    Each of its waves drifts at a rate of its own, at most 0.1 turns in a unit of time.
     """
     check_request(samples, seed)
     grid, rng = _grid(), np.random.default_rng(seed)

@@ -17,7 +17,7 @@ STEADY = {
     "network": lambda key: ipd.SineField(2, NAME, bounds=BOUNDS, key=key),
 }
 VARYING = {
-    "spectral": lambda span, key: ipd.SpectralField(2, NAME, (6, 3), span, degree=2, bounds=BOUNDS),
+    "spectral": lambda span, key: ipd.SpectralField(2, NAME, (6, 3), span, degree=1, bounds=BOUNDS),
     "separable": lambda span, key: ipd.SeparableField(2, NAME, span, bounds=BOUNDS, key=key),
     "film": lambda span, key: ipd.FilmField(2, NAME, span, bounds=BOUNDS, key=key),
     "hypernetwork": lambda span, key: ipd.HypernetworkField(2, NAME, span, bounds=BOUNDS, key=key),
