@@ -12,7 +12,6 @@ from impindiff.rollout import StepFailed, TimeGrid, Trajectory
 from impindiff.train._objective import Evaluation
 from impindiff.train._optimisers import Epoch
 
-
 # Forward mode has no outcome to carry: what a failed solve leaves is NaN.
 _OF_DERIVATIVES = (
     "; or (c) a solve for a derivative of a step, which LevenbergMarquardt takes for each unknown, "
