@@ -6,7 +6,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data import check_dataset, grid_of, to_dataset
-from impindiff.grid import Grid
+from impindiff.grid import Axis, Grid
 
 DESCRIBED = {name: {"units": "m", "long_name": f"the {name}"} for name in ("c", "v", "x")}
 
@@ -71,3 +71,14 @@ def test_latents_alone_have_no_samples(grid: Grid):
 def test_arrays_that_do_not_fit_are_refused(grid: Grid, fields, latents, said: str):
     with pytest.raises(InputError, match=said):
         to_dataset(grid, [0.0], fields, latents, DESCRIBED)
+
+
+def test_an_axis_of_one_cell_comes_back():
+    """How wide it is its faces say."""
+    grid = Grid([Axis("x", 0, 1, 3), Axis("y", 2, 5, 1)])
+    built = to_dataset(grid, [0.0], {"c": np.ones((1, 1, 3, 1))})
+    assert grid_of(built, "c") == grid
+    bare = built.drop_vars("y_bounds")
+    del bare["y"].attrs["bounds"]
+    with pytest.raises(InputError, match=r"'y' has one position.*to_dataset\(grid, \.\.\.\)"):
+        grid_of(bare, "c")

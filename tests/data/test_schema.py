@@ -88,7 +88,7 @@ def test_no_field_is_a_mistake(dataset: xr.Dataset):
         ),
         (lambda d: d.isel(x=slice(None, None, -1)), "coordinate 'x' must increase: entry 1"),
         (lambda d: d.isel(y=[0, 1, 3]), "coordinate 'y' must be uniform"),
-        (lambda d: d.isel(y=[0]), "coordinate 'y' must be a list of at least 2 positions"),
+        (lambda d: d.isel(y=[0]), "coordinate 'y' has one position, which does not say"),
         (lambda d: d.assign_coords(x=[0, 1, np.inf, 3, 4, 5]), "'x' must be finite: entry 2"),
         (lambda d: d.assign_coords(x=list("abcdef")), "coordinate 'x' must hold real numbers"),
         (lambda d: d.assign_attrs(boundary="outflow"), "boundary is 'outflow'; it must be"),

@@ -1,8 +1,10 @@
 """Forecasts of a known system: the right states at the right times, or a message."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 import xarray as xr
 from small_problem import DIFFUSIVITY, DT, TIMES, make_dataset
 
@@ -74,13 +76,33 @@ def test_time_need_not_begin_at_zero(dataset: xr.Dataset, offset: float):
         ({"times": [float("nan")]}, "finite"),
         ({"dt": 0.0}, "time step"),
         ({"dt": -1.0}, "time step"),
+        ({"dt": "0.1"}, "time step is '0.1': it must be a number"),
+        ({"dataset": "a.nc"}, r"found str 'a\.nc': open_dataset\(path\) reads one"),
+        ({"dataset": xr.DataArray(0.0, name="u")}, r"to_dataset\(name='u'\) makes one"),
+        ({"dtype": int}, "float32 or float64"),
         ({"samples": "3:9"}, "lies outside"),
         ({"samples": ""}, "select nothing"),
     ],
 )
 def test_what_cannot_be_forecast_is_refused(dataset: xr.Dataset, options: dict, message: str):
-    with pytest.raises(InputError, match=message):
-        predict(known_system(dataset), dataset, **{"times": [0.1], "dt": DT, **options})
+    given = {"dataset": dataset, "times": [0.1], "dt": DT, **options}
+    with runtime_types.without(), pytest.raises(InputError, match=message):
+        predict(known_system(dataset), **given)
+
+
+def test_double_precision_is_refused_where_jax_would_take_single(dataset: xr.Dataset):
+    jax.config.update("jax_enable_x64", False)
+    with pytest.raises(InputError, match=r'jax\.config\.update\("jax_enable_x64", True\)'):
+        predict(known_system(dataset), dataset, times=[0.1], dt=DT, dtype=np.float64)
+
+
+@pytest.mark.parametrize("stepper", [ipd.BackwardEuler(), ipd.ForwardEuler()], ids=["BE", "FE"])
+def test_a_function_that_is_not_finite_later_is_named(stepper):
+    """As in training, whose guard asks the same."""
+    system = System(None, {"u": [ipd.Source(lambda t: jnp.sqrt(0.25 - t))]})
+    start = ipd.to_dataset(None, [0.0], {"u": np.ones((2, 1))})
+    with pytest.raises(NumericsError, match=r"At t = .*function <lambda>\(t\) in the equation of"):
+        predict(system, start, times=[0.5], dt=0.1, stepper=stepper)
 
 
 def test_another_grid_and_a_gap_in_the_initial_field_are_refused(dataset: xr.Dataset):

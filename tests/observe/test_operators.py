@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 import xarray as xr
 
 import impindiff as ipd
@@ -178,6 +179,35 @@ def test_operators_are_linear_and_sparse_under_jit():
 
 
 INSIDE = [[1.2, 0.0]]
+
+
+@pytest.mark.parametrize("at", [0.25, 0.5, 0.5 - 1e-12])
+def test_a_sensor_on_a_face_is_in_its_open_cell(at: float):
+    """Whichever side the obstacle, from 0.25 to 0.5, is on."""
+    solid = np.array([False, True, False, False])
+    grid = Grid([Axis("x", 0, 1, 4)], solid=solid)
+    read = ipd.Sensors("u", "wells", positions=[at]).prepare(grid)({"u": jnp.arange(4.0)})
+    np.testing.assert_allclose(read, [0.0 if at < 0.3 else 2.0])
+
+
+def test_a_sensor_on_a_face_between_solid_cells_is_refused():
+    grid = Grid([Axis("x", 0, 1, 4)], solid=np.array([False, True, True, False]))
+    with pytest.raises(InputError, match="in a solid cell"):
+        ipd.Sensors("u", "wells", positions=[0.5]).prepare(grid)
+
+
+@pytest.mark.parametrize("noise", [0.0, -1.0, np.nan, np.inf, np.zeros(3), [0.0, None]])
+def test_noise_that_is_no_standard_deviation_is_refused_where_it_is_given(noise):
+    for make in (
+        lambda: ipd.Sensors("u", "wells", noise),
+        lambda: ipd.Cells("u", noise=noise),
+        lambda: ipd.LineAverage("u", "wells", noise, start=0.0, end=1.0),
+        lambda: ipd.VolumeAverage("u", "wells", noise),
+        lambda: ipd.Measured(lambda u: u, "wells", noise),
+    ):
+        with runtime_types.without(), pytest.raises(InputError, match="must be positive and fin"):
+            make()
+    ipd.Sensors("u", "wells", np.array([0.1, np.nan]))
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,22 @@ def test_initial_fields_that_do_not_fit_are_refused(stepper, state, said: str):
         simulate(system(), state, TIMES, stepper)
 
 
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"initial": [1.0]}, "initial state is list: give each field by its name"),
+        ({"time_grid": [0.1]}, r"cut the time into steps, TimeGrid\.build"),
+        ({"stepper": BackwardEuler}, r"BackwardEuler, not called: give one as BackwardEuler\(\)"),
+        ({"stepper": CrankNicolson}, r"give one as CrankNicolson\(\)"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(changes: dict[str, Any], said: str):
+    given: dict[str, Any] = {"initial": {"concentration": jnp.ones(GRID.shape)}}
+    given |= {"time_grid": TIMES, "stepper": ForwardEuler(), **changes}
+    with runtime_types.without(), pytest.raises(InputError, match=said):
+        simulate(system(), **given)
+
+
 def test_fields_may_be_numpy_arrays_in_either_precision():
     for dtype in (np.float32, np.float64):
         start: Any = {"concentration": np.asarray(wave(GRID), dtype)}

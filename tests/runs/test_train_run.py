@@ -14,7 +14,10 @@ import impindiff
 from impindiff import InputError, NumericsError
 from impindiff.config import config_sha256, load_config
 from impindiff.data import file_sha256, open_dataset, save_dataset
+from impindiff.grid import Grid
 from impindiff.runs import RunFolder, evaluate_run, train_run
+from impindiff.runs._train import num_trainable
+from impindiff.train import Adam
 
 CONTENT = {
     "config.toml",
@@ -270,3 +273,14 @@ def test_test_samples_that_were_seldom_observed_do(tmp_path: Path):
     # The last time at which both were observed is the one validated at.
     validation = losses(out.path)[-1][3]
     assert scores.relative_l1_percent[2] == pytest.approx(validation)
+
+
+def test_what_no_stage_trains_is_not_counted():
+    field = impindiff.CellField("v", np.ones(5))
+    rate = impindiff.Parameter("k", 0.5, (0, 1))
+    terms = [impindiff.Advection(field), impindiff.Diffusion(rate)]
+    system = impindiff.System(Grid.uniform((5,), ((0, 1),), periodic=(True,)), {"c": terms})
+    first, second = Adam(1, freeze="v"), Adam(1, freeze="k")
+    assert num_trainable(system, (), [first, second]) == 6
+    assert num_trainable(system, (), [first]) == 1
+    assert num_trainable(system, ("k",), [second]) == 5

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 from gradients import taylor_rates
 from smooth import box, wave
 
@@ -270,3 +271,9 @@ def test_a_storage_of_another_shape_is_refused():
 def test_a_start_without_algebraic_fields_needs_no_solve():
     with pytest.raises(InputError, match="no algebraic fields"):
         consistent(pore(), PORES)
+
+
+@pytest.mark.parametrize("scale", ["a", 0.0, -1.0, True, [1.0, 2.0], None])
+def test_a_scale_that_is_no_positive_number_is_refused(scale):
+    with runtime_types.without(), pytest.raises(InputError, match="scale of 'u'.*positive number"):
+        System(None, {"u": [Source(1.0)]}, scales={"u": scale})

@@ -314,3 +314,13 @@ def test_a_state_of_other_fields_is_refused():
     with pytest.raises(InputError, match="give each field of the system, and no other"):
         rate(system, state={"u": wave(GRID)})
     assert Closure(lambda u: u).label == "<lambda>(u)"
+
+
+def test_a_function_of_time_alone_that_is_not_finite_is_found():
+    system = System(box(4), {"u": [Diffusion(lambda t: jnp.sqrt(1 - t))]})
+    state = {"u": jnp.ones(4)}
+    system.check(state, 0.5)
+    with pytest.raises(
+        InputError, match=r"<lambda>\(t\) in the equation of 'u' is nan where t"
+    ):
+        system.check(state, 2.0)

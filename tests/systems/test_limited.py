@@ -109,3 +109,17 @@ def test_it_is_not_affine_and_says_so():
     assert not system.prepare(jnp.dtype("float64")).is_affine
     with pytest.raises(InputError, match="not affine"):
         last(system, np.zeros(8), 0.1, 0.1, BackwardEuler(Affine()), jit=lambda f: f)
+
+
+@pytest.mark.parametrize("wind", [1.0, -1.0])
+def test_slopes_have_a_derivative_in_single_precision_far_from_a_front(wind: float):
+    """Squares of what is left there, 1e-24 of the top, are zero; the derivative is that of 1."""
+    grid = Grid.uniform((8,), ((0, 1),), periodic=(True,))
+    tail = jnp.asarray(10.0 ** -np.arange(24.0, 32.0), jnp.float32)
+    term = Advection(jnp.array([wind], jnp.float32), "limited")
+
+    def slope(scale: float):
+        at = jnp.asarray(tail * scale, jnp.float32)
+        return jax.jacobian(lambda u: term.corrected_rate(grid, u))(at)
+
+    np.testing.assert_allclose(slope(1.0), slope(1e24), rtol=1e-4, atol=1e-4)

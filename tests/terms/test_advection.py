@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,8 +10,18 @@ import runtime_types
 from smooth import box, wave, winds
 
 from impindiff._errors import InputError
+from impindiff.coefficients import evaluate_coefficients
 from impindiff.grid import Grid
-from impindiff.terms import Advection
+from impindiff.latent import CellField, Parameter, SineField
+from impindiff.terms import (
+    Advection,
+    Diffusion,
+    Dirichlet,
+    FaceVelocity,
+    Inflow,
+    Neumann,
+    Source,
+)
 
 
 def donor_cell_loop(grid: Grid, velocity: np.ndarray, field: np.ndarray) -> np.ndarray:
@@ -91,6 +102,39 @@ def test_a_uniform_wind_may_be_given_by_its_components():
     short = Advection(jnp.array([0.3, -0.7])).stencil(grid)(wave(grid))
     full = jnp.stack([jnp.full(grid.shape, 0.3), jnp.full(grid.shape, -0.7)])
     np.testing.assert_array_equal(short, Advection(full).stencil(grid)(wave(grid)))
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_component_for_each_axis_may_be_of_any_kind(kind):
+    """A tuple is none of velocities at faces, though on a ring these have the same shape."""
+    grid = box(5, 4)
+    field = np.linspace(0.1, 1.0, 20).reshape(grid.shape)
+    parts = kind([CellField("v", field), 0.3])
+    known = Advection(jnp.stack([jnp.asarray(field), jnp.full(grid.shape, 0.3)]))
+    made = evaluate_coefficients(Advection(parts, "central"), grid).stencil(grid)(wave(grid))
+    wanted = Advection(known.velocity, "central").stencil(grid)(wave(grid))
+    np.testing.assert_allclose(made, wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("parts", [(0.1,), (jnp.ones((6, 4)), jnp.ones((5, 5)))])
+def test_components_that_do_not_fit_point_to_velocities_at_faces(parts):
+    with pytest.raises(InputError, match=r"must be 2, each one number .* FaceVelocity"):
+        Advection(parts).stencil(box(5, 4))
+
+
+@pytest.mark.parametrize("wrong", [None, {"x": 1.0}, Advection])
+@pytest.mark.parametrize("term", [Advection, Diffusion, Source, Dirichlet, Neumann, Inflow])
+def test_what_is_no_coefficient_is_refused_where_it_is_given(term, wrong):
+    with pytest.raises(InputError, match="must be a number, an array of the grid's shape"):
+        term(wrong)
+
+
+def test_a_field_in_cells_is_no_velocity_at_faces():
+    fields = CellField("v", np.ones((5, 4))), SineField(2, ("a", "b"), key=jax.random.key(0))
+    for field in fields:
+        with pytest.raises(InputError, match=r"values in cells .* Advection\(\w+Field\(\.\.\.\)\)"):
+            FaceVelocity(field, 0.0)
+    FaceVelocity(Parameter("v", 0.5, (0, 1)), 0.0)
 
 
 def test_on_one_axis_the_leading_axis_may_be_left_out():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from impindiff._errors import InputError
+from impindiff.coefficients import evaluate_coefficients
 from impindiff.grid import Axis, Grid
 from impindiff.terms import (
     AbstractBoundary,
@@ -103,8 +104,7 @@ def test_coefficients_are_carried_on_to_the_face():
 def test_velocities_at_faces_are_taken_as_they_are():
     ring = Grid.uniform((3, 2), ((0, 3), (0, 2)), periodic=(True, False))
     x, y = jnp.arange(6.0).reshape(3, 2), -jnp.arange(9.0).reshape(3, 3)
-    evaluated = FaceVelocity(x, y).evaluate(ring)
-    term = Advection(evaluated)
+    term = evaluate_coefficients(Advection(FaceVelocity(x, y)), ring)
     below, above = term.face_coefficients(ring, 0)
     np.testing.assert_array_equal(below, np.roll(x, -1, 0))
     np.testing.assert_array_equal(above, 0 * x)

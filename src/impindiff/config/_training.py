@@ -25,7 +25,7 @@ class AdamTable(Table):
 
     optimiser: Literal["adam"]
     epochs: Count
-    learning_rate: Rates = 1e-3
+    learning_rate: Rates = 4e-3
     freeze: list[str] = []
     dt: Positive | None = None
     batch_samples: Count | None = None

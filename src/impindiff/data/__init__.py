@@ -9,6 +9,7 @@ from impindiff.data._arrays import (
     times_of,
 )
 from impindiff.data._build import to_dataset
+from impindiff.data._given import check_is_dataset, real_precision
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
 from impindiff.data._open import open_dataset
@@ -21,6 +22,7 @@ __all__ = [
     "append_dataset",
     "check_dataset",
     "check_grid",
+    "check_is_dataset",
     "check_observed",
     "check_units",
     "check_writable",
@@ -30,6 +32,7 @@ __all__ = [
     "initial_state",
     "open_dataset",
     "readings",
+    "real_precision",
     "save_dataset",
     "select_samples",
     "select_times",

@@ -48,7 +48,9 @@ def to_dataset(
     ids = np.asarray(samples)
     sizes = {"sample": ids.size, "time": times.size}
     sizes |= {axis.name: axis.num_cells for axis in axes}
-    uneven = {axis.name for axis in axes if not axis.is_uniform}
+    # How wide a single cell is its centre does not say.
+    bounded = [axis for axis in axes if axis.num_cells == 1 or not axis.is_uniform]
+    with_bounds = {axis.name for axis in bounded}
     steady = tuple(axis.name for axis in axes)
     varying = ("time", *steady)
 
@@ -64,7 +66,7 @@ def to_dataset(
         return shapes[found], arrays[name], described(name)
 
     def coordinate(name: str, values: ArrayLike) -> tuple:
-        bounds = {"bounds": bounds_name(name)} if name in uneven else {}
+        bounds = {"bounds": bounds_name(name)} if name in with_bounds else {}
         return (name,), values, described(name) | bounds
 
     def faces(axis: Axis) -> tuple:
@@ -79,7 +81,7 @@ def to_dataset(
             "sample": coordinate("sample", ids),
             "time": coordinate("time", times),
             **{axis.name: coordinate(axis.name, axis.centres) for axis in axes},
-            **{bounds_name(axis.name): faces(axis) for axis in axes if not axis.is_uniform},
+            **{bounds_name(axis.name): faces(axis) for axis in bounded},
         },
         attrs={**(attrs or {}), **boundary},
     )

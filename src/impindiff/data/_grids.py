@@ -15,7 +15,7 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
 
     The attribute `boundary` says which axes are periodic: a word for all, or one for each in order;
     without it all are. A coordinate whose attribute `bounds` names a variable of the lower and
-    upper face of each cell, as in the CF conventions, may be unevenly spaced.
+    upper face of each cell, as in the CF conventions, may be unevenly spaced, or of one cell.
 
     Datasets hold neither obstacles nor cylindrical coordinates. Of data from a grid that had some
     this is the grid without: `Grid(grid_of(...).axes, solid=block)` puts obstacles back.
@@ -26,8 +26,8 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
         source: what messages call the dataset; by default the file it came from.
 
     Raises: InputError if the field is not in the layout or has no space axes, a coordinate is
-        missing, does not increase, or is uneven without bounds, or the dataset's boundary is none
-        of these words.
+        missing, does not increase, or is uneven or of one cell without bounds, or the dataset's
+        boundary is none of these words.
     """
     source = source or source_of(dataset)
     names = _axes_of(dataset, field, source)
@@ -74,6 +74,14 @@ def _periodic(dataset: xr.Dataset, names: list[str], source: str) -> list[bool]:
 def _axis(dataset: xr.Dataset, name: str, periodic: bool, source: str) -> Axis:
     centres = coordinate_of(dataset, name, source)
     bounds = _bounds_of(dataset, name)
+    if bounds is None and centres.size == 1:
+        raise InputError(
+            f"coordinate {name!r} has one position, which does not say how wide its cell is: give "
+            f"the cell's two faces, dataset.assign_coords({bounds_name(name)}=(({name!r}, "
+            f"'bounds'), [[lower, upper]])) and dataset[{name!r}].attrs['bounds'] = "
+            f"{bounds_name(name)!r}; give the grid, to_dataset(grid, ...); or leave the axis out, "
+            f"dataset.isel({name}=0, drop=True)."
+        )
     if bounds is None:
         return Axis.from_centres(name, centres, periodic=periodic)
     if bounds not in dataset.variables:

@@ -16,8 +16,10 @@ from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.data import (
     Start,
+    check_is_dataset,
     check_units,
     initial_state,
+    real_precision,
     select_samples,
     start_of,
     to_dataset,
@@ -63,13 +65,15 @@ class Beginning:
         dtype: jnp.dtype | type,
     ) -> "Beginning":
         """Take the initial fields from a dataset; see `predict`."""
+        check_is_dataset(dataset)
+        dtype = real_precision(dtype)
         at = select_samples(dataset, samples)
         position, time = start_of(dataset, start)
         source = dataset.isel(time=[position])
         check_units(dataset, dict(system.units))
         # Later than its first time, it is the data that know where the fields are.
         own = system.initial and position == 0
-        begins = system.start(time, jnp.dtype(dtype)) if own else {}
+        begins = system.start(time, dtype) if own else {}
         in_data = [field for field in system.fields if field not in begins]
         state = {
             field: jnp.asarray(values, dtype)

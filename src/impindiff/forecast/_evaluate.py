@@ -7,7 +7,7 @@ import xarray as xr
 from pydantic import BaseModel
 
 from impindiff._errors import InputError
-from impindiff.data import select_samples, times_of
+from impindiff.data import check_is_dataset, select_samples, times_of
 from impindiff.forecast._tables import is_table, truth_at
 from impindiff.observe import relative_error
 
@@ -45,8 +45,9 @@ class Scores(BaseModel):
 def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[int]) -> Scores:
     """Compare a forecast with the data at the times they share.
 
-    Only what was observed counts: a sample or a time of which the data holds nothing but NaN is
-    left out of the average.
+    Only what was observed counts: a sample of which the data hold nothing but NaN at some time is
+    left out of that time's average. A time at which that holds of all samples is left out of the
+    field's errors altogether: `FieldErrors.time` lists those that remain, which may be none.
 
     Args:
         forecast: as `predict` gives it; its samples are those of `truth` at `samples`.
@@ -55,6 +56,8 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
 
     Raises: InputError if no time is shared, or the samples are not as many as the forecast's.
     """
+    check_is_dataset(forecast, "the forecast")
+    check_is_dataset(truth, "the truth")
     positions = select_samples(truth, samples)
     if len(positions) != forecast.sizes["sample"]:
         raise InputError(

@@ -14,7 +14,7 @@ from impindiff._types import State
 from impindiff.data import Start
 from impindiff.forecast._beginning import Beginning
 from impindiff.integrate import AbstractStepper, CrankNicolson
-from impindiff.rollout import TimeGrid, Trajectory, simulate
+from impindiff.rollout import StepFailed, TimeGrid, Trajectory, cause_of, simulate
 from impindiff.systems import System
 
 # The times are held in memory, if not the states: beyond this it is the interval that is mistaken.
@@ -33,17 +33,31 @@ def carry_forward(
 ) -> Mapping[str, Array]:
     """States of many samples at the saved times: for each field an array `(sample, time, *grid)`.
 
-    Raises: NumericsError at the first step whose solve failed, or where a state is not finite.
+    Raises: NumericsError at the first step whose solve failed, or where a state is not finite; it
+        names a function of the system that is not finite there.
     """
     trajectory = _run(system, initial, stepper, time_grid)
-    trajectory.check(time_grid)
+
+    def cause(sample: int, step: int) -> str:
+        state = {field: values[sample] for field, values in initial.items()}
+        return cause_of(system, state, stepper, time_grid, step + 1)
+
+    try:
+        trajectory.check(time_grid)
+    except StepFailed as error:
+        if error.is_finite or not (found := cause(error.sample, error.step)):
+            raise
+        raise NumericsError(f"{error.told} {found}") from None
     for field, values in trajectory.states.items():
         wild = np.argwhere(~np.isfinite(values))
         if wild.size:
             sample, at = wild[np.argmin(wild[:, 1]), :2]
+            ends = np.flatnonzero(time_grid.slots == at)
+            found = cause(int(sample), int(ends[0])) if ends.size else ""
             raise NumericsError(
                 f"{field!r} of sample {sample} is not finite at t = {time_grid.saved[at]:g}, after "
-                f"steps of {time_grid.lengths.max():g}. Lower dt, or use an implicit time scheme."
+                f"steps of {time_grid.lengths.max():g}. "
+                f"{found or 'Lower dt, or use an implicit time scheme.'}"
             )
     return trajectory.states
 

@@ -52,7 +52,8 @@ _EXPLANATIONS = {
     Result.MAX_STEPS: "the iterations allowed were used up: raise max_steps, give a preconditioner "
     "or a better guess, or shorten the step; an operator that is singular ends like this, too.",
     Result.STALLED: "no step lowers the residual any more: compute in float64, shorten the step, "
-    "or look for an equation without a solution (a singular Jacobian).",
+    "look for an equation without a solution (a singular Jacobian), or, where a function has kinks "
+    "as the slopes of limited advection do, loosen rtol or step explicitly (RungeKutta4).",
     Result.NOT_SYMMETRIC: "the operator or its preconditioner is not symmetric and positive "
     "definite: use BiCGStab or GMRES instead of CG.",
     Result.SINGULAR: "the operator is singular or nearly so: look for an unknown that no equation "

@@ -41,10 +41,27 @@ class AbstractObservation(eqx.Module):
     Attributes:
         data: the variable of the dataset that holds the readings, NaN where nothing was read.
         noise: their standard deviation, see `Noise`.
+
+    Raises: InputError for noise that is nowhere positive and finite.
     """
 
     data: eqx.AbstractVar[str]
     noise: eqx.AbstractVar[Noise]
+
+    def __check_init__(self) -> None:
+        """Refuse noise that is no standard deviation anywhere."""
+        if self.noise is None or isinstance(self.noise, str):
+            return
+        try:
+            given = np.asarray(self.noise, np.float64)
+        except (TypeError, ValueError):
+            given = np.array([])
+        # Of an array some entries may stand where there is no datum: those are no matter.
+        if not np.any((given > 0) & np.isfinite(given)):
+            raise InputError(
+                f"the noise of {self.data!r} is {self.noise!r:.80}: a standard deviation must be "
+                "positive and finite. Leave it out where it is not known."
+            )
 
     @abc.abstractmethod
     def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> AbstractOperator:

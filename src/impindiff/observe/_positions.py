@@ -8,7 +8,7 @@ from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
 from impindiff.observe._operator import Numbers
 
-# Relative to the axis: a position so close to the domain is on its boundary.
+# Relative to the axis: a position so close to the domain, or to a face, is on it.
 _ON_THE_BOUNDARY = 1e-9
 
 
@@ -56,6 +56,22 @@ def cells_of(grid: Grid, positions: np.ndarray) -> tuple[np.ndarray, ...]:
     )
 
 
+def in_solid(grid: Grid, positions: np.ndarray) -> np.ndarray:
+    """Which positions, in an array `(position, axes)`, touch solid cells only.
+
+    One on a face touches the cells on both sides.
+    """
+    if grid.solid is None:
+        return np.zeros(len(positions), bool)
+    along = []
+    for axis, at in zip(grid.axes, positions.T, strict=True):
+        slack, at = _ON_THE_BOUNDARY * axis.length, wrapped(axis, at)
+        sides = [np.searchsorted(axis.faces, at + s, "right") - 1 for s in (-slack, slack)]
+        last = axis.num_cells - 1
+        along.append([k % axis.num_cells if axis.periodic else np.clip(k, 0, last) for k in sides])
+    return np.all([grid.solid[cells] for cells in product(*along)], axis=0)
+
+
 def multilinear(grid: Grid, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r"""The centres around each position, and their weights in the multilinear interpolant.
 
@@ -64,7 +80,7 @@ def multilinear(grid: Grid, positions: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     Args:
         grid: the grid.
-        positions: `(position, axes)`, inside the domain and in no obstacle.
+        positions: `(position, axes)`, inside the domain and none `in_solid`.
 
     Shapes: returns positions in the flattened array and weights, both `(position, 2^axes)`.
     """
@@ -76,7 +92,7 @@ def multilinear(grid: Grid, positions: np.ndarray) -> tuple[np.ndarray, np.ndarr
         weights.append(np.prod([along[k][1][side] for k, side in enumerate(corner)], axis=0))
     cells, weights = np.stack(cells, axis=-1), np.stack(weights, axis=-1)
     if grid.solid is not None:
-        # The cell that holds a position is one of its corners, and of positive weight.
+        # The cells that a position touches are among its corners, and of positive weight.
         weights = np.where(grid.solid.ravel()[cells], 0.0, weights)
     return cells, weights / weights.sum(axis=-1, keepdims=True)
 

@@ -19,7 +19,7 @@ from impindiff.observe._operator import (
     on_grid,
     read,
 )
-from impindiff.observe._positions import as_positions, cells_of, check_inside, multilinear, spelled
+from impindiff.observe._positions import as_positions, check_inside, in_solid, multilinear, spelled
 
 
 @final
@@ -62,7 +62,8 @@ class Sensors(AbstractObservation):
 
     Multilinear between centres: the weights are not negative and sum to one. Beyond the outermost
     centre of an axis that ends the nearest value holds; a periodic axis wraps around. Cells in
-    obstacles take no part.
+    obstacles take no part. A sensor on a face of an open cell is in that cell, whichever side of
+    the face is solid.
 
     Args:
         field: the field.
@@ -94,13 +95,12 @@ class Sensors(AbstractObservation):
         at = as_positions(grid, given, f"Sensors({self.field!r}, data={self.data!r})")
         at = at.reshape(-1, grid.num_axes)
         check_inside(grid, at, whose)
-        if grid.solid is not None:
-            inside = np.flatnonzero(grid.solid[cells_of(grid, at)])
-            if inside.size:
-                raise InputError(
-                    f"{whose} {inside[0]} lies at {spelled(grid, at[inside[0]])}, in a solid cell, "
-                    "where there is nothing to observe: move it, or leave it out."
-                )
+        inside = np.flatnonzero(in_solid(grid, at))
+        if inside.size:
+            raise InputError(
+                f"{whose} {inside[0]} lies at {spelled(grid, at[inside[0]])}, in a solid cell, "
+                "where there is nothing to observe: move it, or leave it out."
+            )
         return WeightedSums.make(self.field, *multilinear(grid, at))
 
     def _in(self, dataset: xr.Dataset | None, grid: Grid) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Many steps: time grids, trajectories, what is saved on the way."""
 
 from impindiff.rollout._bytes import format_bytes, parse_bytes
+from impindiff.rollout._cause import cause_of
 from impindiff.rollout._consistent import consistent
 from impindiff.rollout._memory import KeepAll, MemoryBudget, MemoryPolicy, Snapshots
 from impindiff.rollout._schedule import least_steps
-from impindiff.rollout._simulate import Preparable, Trajectory, simulate
+from impindiff.rollout._simulate import Preparable, StepFailed, Trajectory, simulate
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "MemoryPolicy",
     "Preparable",
     "Snapshots",
+    "StepFailed",
     "TimeGrid",
     "Trajectory",
+    "cause_of",
     "consistent",
     "format_bytes",
     "least_steps",

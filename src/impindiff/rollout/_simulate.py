@@ -1,7 +1,8 @@
 """Many steps: from an initial state to the states at the times asked for."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -25,6 +26,29 @@ class Preparable(Protocol):
     def prepare(self, dtype: jnp.dtype) -> Dynamics:
         """The system with every steady coefficient evaluated, in the given precision."""
         ...
+
+
+@final
+class StepFailed(NumericsError):
+    """A step whose solve failed.
+
+    Attributes:
+        told: what is said of the solve.
+        step: the step's number, counted from 0.
+        sample: position of the sample.
+        is_finite: whether it failed in spite of finite numbers.
+    """
+
+    def __init__(self, told: str, step: int, sample: int, result: Result) -> None:
+        self.told, self.step, self.sample = told, step, sample
+        self.is_finite = result != Result.NOT_FINITE
+        # Who has the system can look himself: see `impindiff.rollout.cause_of`.
+        look = (
+            ""
+            if self.is_finite
+            else " `system.check(state, t)` names a function that is not finite."
+        )
+        super().__init__(told + look)
 
 
 @final
@@ -59,10 +83,13 @@ class Trajectory(eqx.Module):
         iterations = per_sample(self.outcome.iterations)[sample, step]
         time = time_grid.starts[step] + time_grid.lengths[step]
         reason = Result(int(result[sample, step]))
-        raise NumericsError(
+        raise StepFailed(
             f"step {step + 1} of {time_grid.num_steps} (to t = {time:g}), sample {sample}: the "
             f"solve ended with '{reason.label}' after {iterations} iterations at relative residual "
-            f"{residual:.2g} ({failed.sum()} of {failed.size} solves failed): {reason.explanation}"
+            f"{residual:.2g} ({failed.sum()} of {failed.size} solves failed): {reason.explanation}",
+            step,
+            sample,
+            reason,
         )
 
 
@@ -80,11 +107,13 @@ def simulate(
 
     Steady coefficients, learned ones included, are evaluated once, outside the loop over steps, and
     so is what the stepper sets up for them.
+    The trajectory holds the states at `time_grid.saved` only: the initial state is among them where
+    its time is the first of these, as in `TimeGrid.build(0.0, [0.0, 0.1], dt)`.
     Unbatched: for many samples `jax.vmap` over `initial`, and they share those evaluations.
 
     Args:
         system: the equations.
-        initial: fields at the first step's start, each of the grid's shape.
+        initial: fields at the first step's start, by name, each of the grid's shape.
         time_grid: the steps, and where to save.
         stepper: advances one step.
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
@@ -93,13 +122,14 @@ def simulate(
 
     Raises: InputError where the stepper cannot advance the system, the initial fields are not
         real, of one precision, and of the system's names and shapes, there are more snapshots than
-        steps, or `memory` is something else.
+        steps, or an argument is something else.
     """
     if not isinstance(memory, MemoryPolicy):
         raise InputError(
             f"memory is {memory!r}: a rollout takes KeepAll() or Snapshots(count). A budget in "
             "bytes is for training, which knows what a whole gradient takes."
         )
+    _check_kinds(initial, time_grid, stepper)
     initial = jax.tree.map(jnp.asarray, initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
     dtype = jnp.result_type(*(types.values() or [bool]))
@@ -146,3 +176,23 @@ def simulate(
         sweep = partial(keep_snapshots, memory.count)
     saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     return Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
+
+
+def _check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:
+    """Refuse what is another kind of thing altogether."""
+    if not isinstance(initial, Mapping):
+        raise InputError(
+            f"the initial state is {type(initial).__name__}: give each field by its name, "
+            "{'c': array}."
+        )
+    if not isinstance(time_grid, TimeGrid):
+        raise InputError(
+            f"the time grid is {time_grid!r:.80}: cut the time into steps, "
+            "TimeGrid.build(start, times, dt)."
+        )
+    if not isinstance(stepper, AbstractStepper):
+        name = getattr(stepper, "__name__", None)
+        raise InputError(
+            f"the stepper is {f'{name}, not called' if name else repr(stepper)}: give one as "
+            f"{name or 'CrankNicolson'}()."
+        )

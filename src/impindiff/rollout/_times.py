@@ -91,8 +91,8 @@ def step_counts(start: float, times: np.ndarray, dt: float) -> np.ndarray:
 
     Raises: InputError as for `TimeGrid.build`, for the steps between two times.
     """
-    if not 0 < dt < np.inf:
-        raise InputError(f"the time step is {dt}: it must be positive and finite.")
+    if isinstance(dt, str) or np.ndim(dt) or not 0 < dt < np.inf:
+        raise InputError(f"the time step is {dt!r}: it must be a number, positive and finite.")
     if not np.isfinite(start):
         raise InputError(f"the initial time is {start}: it must be finite.")
     if times.size == 0 or not np.all(np.isfinite(times)):

@@ -4,7 +4,7 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,14 @@ from impindiff.runs._memory import check_memory
 from impindiff.runs._plan import RunPlan, precision
 from impindiff.runs._provenance import now, provenance
 from impindiff.systems import System
-from impindiff.train import EpochRecord, Progress, Trainer, Watcher
+from impindiff.train import (
+    AbstractOptimiser,
+    EpochRecord,
+    Progress,
+    Trainer,
+    Watcher,
+    moving,
+)
 
 StageReport = Callable[[str], None]
 
@@ -172,7 +179,6 @@ def _finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> S
     scores = evaluate(forecast, plan.dataset, plan.test_samples)
     save_dataset(_with_truth(forecast, plan), folder.forecast_file, overwrite=True)
     progress = folder.checkpoints.progress() or Progress()
-    arrays = jax.tree.leaves(eqx.filter(system, learned(system)))
     # By way of JSON, which has no infinity: null stands for the error of what is zero in truth.
     summary = json.loads(scores.model_dump_json()) | {
         "title": config.title,
@@ -182,7 +188,7 @@ def _finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> S
         "epochs": progress.epoch,
         "stopped_early": progress.stopped_early,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "trainable_parameters": sum(a.size for a in arrays),
+        "trainable_parameters": num_trainable(system, config.training.freeze, plan.stages),
         "training_times": list(plan.observations.times),
         "training_samples": plan.train_samples,
         "dt": config.time.dt,
@@ -192,6 +198,22 @@ def _finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> S
     made = folder.read_json("provenance.json")
     folder.write_json("provenance.json", made | {"finished": now()})
     return scores
+
+
+def num_trainable(
+    system: System, freeze: Sequence[str], stages: Sequence[AbstractOptimiser]
+) -> int:
+    """How many learned numbers there are that some stage changes.
+
+    Args:
+        system: the equations.
+        freeze: names of latents that keep their values throughout.
+        stages: with names of their own.
+    """
+    arrays = eqx.filter(system, learned(system))
+    moved = [moving(arrays, (*freeze, *stage.freeze)) for stage in stages]
+    is_moved = jax.tree.map(lambda *each: any(each), *moved)
+    return sum(a.size for a in jax.tree.leaves(eqx.filter(arrays, is_moved)))
 
 
 def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:

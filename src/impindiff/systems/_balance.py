@@ -98,9 +98,10 @@ def check_balance(
                 f"fields are {', '.join(fields)}. Every field needs an equation."
             )
     for field, scale in scales.items():
-        if not (np.ndim(scale) == 0 and 0 < float(scale) < np.inf):
+        given = np.asarray(scale)
+        if given.ndim or given.dtype.kind not in "fiu" or not 0 < given < np.inf:
             raise InputError(
-                f"the scale of {field!r} is {scale}: it must be a positive number, the field's "
+                f"the scale of {field!r} is {scale!r}: it must be a positive number, the field's "
                 "typical magnitude."
             )
     for field, part in storage.items():

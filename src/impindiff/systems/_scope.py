@@ -168,12 +168,14 @@ def check_finite(scope: Scope, parts: Mapping[str, Any], state: State) -> None:
             # Values at faces are an array for each axis, and no two of them need be of one shape.
             for value in map(jnp.asarray, jax.tree.leaves(scope.evaluate(closure, state))):
                 wild = np.argwhere(~np.isfinite(value))
-                if not wild.size:
+                if not len(wild):  # of a single number it has no columns, and so no size
                     continue
                 at = tuple(wild[0])
                 given = {name: jnp.asarray(known[name]) for name in closure.arguments}
                 told = ", ".join(
                     f"{name} = {float(arg[at[len(at) - arg.ndim :]]):g}"
+                    if arg.ndim <= len(at)
+                    else f"{name} is from {float(arg.min()):g} to {float(arg.max()):g}"
                     for name, arg in given.items()
                 )
                 raise InputError(

@@ -11,6 +11,7 @@ from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
+from impindiff.terms._given import check_given
 from impindiff.terms._limiter import limited_step
 from impindiff.terms._metric import (
     as_metric,
@@ -24,6 +25,11 @@ from impindiff.terms._term import AbstractCorrectedFlux
 SCHEMES = ("upwind", "central", "limited")
 
 
+def _components(velocity: Any) -> Any:
+    # A tuple is what a velocity at faces becomes when it is evaluated: see `_is_at_faces`.
+    return list(velocity) if isinstance(velocity, tuple) else velocity
+
+
 @final
 class Advection(AbstractCorrectedFlux):
     r"""Conservative advection, $-\nabla\cdot(\mathbf v\,u)$.
@@ -31,9 +37,10 @@ class Advection(AbstractCorrectedFlux):
     Args:
         velocity: components of $\mathbf v$ at cell centres along a leading axis of the grid's
             number of dimensions: an array of shape `(num_axes, *grid.shape)`, `(num_axes,)` for a
-            uniform wind, a function of `t` and `x`, `y`, `z` that returns a tuple, or a learned
-            field with as many components. On a grid of one axis the leading axis may be left out,
-            so that a uniform wind is one number. Or a `FaceVelocity` or `StreamFunction`.
+            uniform wind, a function of `t` and `x`, `y`, `z` that returns a tuple, a learned field
+            with as many components, or a list or tuple of one coefficient of any kind for each
+            axis. On a grid of one axis the leading axis may be left out, so that a uniform wind is
+            one number. Or a `FaceVelocity` or `StreamFunction`.
         scheme: `upwind` is the donor-cell scheme, velocity and value both from the cell the flow
             comes from, $f = \max(v_l, 0)\,u_l + \min(v_u, 0)\,u_u$; first order, monotone.
             `central` interpolates $v u$ between the two cells; second order, and oscillates where
@@ -49,7 +56,7 @@ class Advection(AbstractCorrectedFlux):
         J. Comput. Phys. 32 (1979) 101.
     """
 
-    velocity: Any
+    velocity: Any = eqx.field(converter=_components)
     scheme: Literal["upwind", "central", "limited"] = eqx.field(static=True, default="upwind")
 
     def __check_init__(self) -> None:
@@ -58,6 +65,8 @@ class Advection(AbstractCorrectedFlux):
             raise InputError(
                 f"advection scheme {self.scheme!r} is not one of {', '.join(SCHEMES)}."
             )
+        for part in self.velocity if isinstance(self.velocity, list) else [self.velocity]:
+            check_given(part, "the advection velocity")
 
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """See `AbstractTwoPointFlux.face_coefficients`."""
@@ -113,7 +122,7 @@ class Advection(AbstractCorrectedFlux):
         return as_metric(between.above, here) * here + as_metric(between.below, here) * above
 
     def _at_cells(self, grid: Grid, axis: int) -> Float[Array, "..."]:
-        velocity = jnp.asarray(self.velocity)
+        velocity = self._stacked(grid)
         if grid.num_axes == 1 and velocity.shape in ((), grid.shape):
             velocity = velocity[None]
         shape = velocity.shape
@@ -121,9 +130,21 @@ class Advection(AbstractCorrectedFlux):
             raise InputError(
                 f"the advection velocity has shape {shape}: on a grid of shape {grid.shape} it "
                 f"must be ({grid.num_axes},) or {(grid.num_axes, *grid.shape)}, one component for "
-                "each axis first."
+                "each axis first. Values at the faces are given by FaceVelocity."
             )
         return jnp.broadcast_to(velocity[axis], grid.shape)
+
+    def _stacked(self, grid: Grid) -> Float[Array, "..."]:
+        if not isinstance(self.velocity, list):
+            return jnp.asarray(self.velocity)
+        parts = [jnp.asarray(part) for part in self.velocity]
+        if len(parts) != grid.num_axes or any(p.shape not in ((), grid.shape) for p in parts):
+            raise InputError(
+                f"the advection velocity has components of shapes {[p.shape for p in parts]}: on a "
+                f"grid of shape {grid.shape} there must be {grid.num_axes}, each one number or of "
+                "that shape. Values at the faces are given by FaceVelocity."
+            )
+        return jnp.stack(jnp.broadcast_arrays(*parts))
 
 
 def _face_index(grid: Grid, axis: int, side: int) -> tuple[slice, ...]:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, final
 import jax.numpy as jnp
 
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
+from impindiff.terms._given import check_given
 
 
 @final
@@ -20,6 +21,10 @@ class Dirichlet(AbstractBoundary):
 
     value: Any
     holds_value: ClassVar[bool] = True
+
+    def __check_init__(self) -> None:
+        """Refuse what is no coefficient."""
+        check_given(self.value, "the value of Dirichlet")
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
@@ -39,6 +44,10 @@ class Neumann(AbstractBoundary):
 
     gradient: Any
 
+    def __check_init__(self) -> None:
+        """Refuse what is no coefficient."""
+        check_given(self.gradient, "the gradient of Neumann")
+
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
         return face.flux_for((face.distance * self.gradient, 1.0))
@@ -57,6 +66,11 @@ class Robin(AbstractBoundary):
 
     transfer: Any
     ambient: Any
+
+    def __check_init__(self) -> None:
+        """Refuse what is no coefficient."""
+        check_given(self.transfer, "the transfer of Robin")
+        check_given(self.ambient, "the ambient of Robin")
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
@@ -91,6 +105,10 @@ class Inflow(AbstractBoundary):
     """
 
     value: Any
+
+    def __check_init__(self) -> None:
+        """Refuse what is no coefficient."""
+        check_given(self.value, "the value of Inflow")
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""

@@ -14,6 +14,7 @@ from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
+from impindiff.terms._given import check_given
 from impindiff.terms._metric import (
     as_metric,
     between_centres,
@@ -42,8 +43,8 @@ class Diffusion(AbstractTwoPointFlux):
     the last.
 
     Accuracy: second order in the cell width for smooth $D$ and smoothly stretched cells.
-    Raises: InputError for a known value that is negative or not finite, or an array of another
-        shape.
+    Raises: InputError for a known value that is negative or not finite, what is no coefficient, or
+        an array of another shape.
     Reference: Patankar (1980), section 4.2, for the harmonic face mean.
     """
 
@@ -54,6 +55,7 @@ class Diffusion(AbstractTwoPointFlux):
         """Refuse a diffusivity that makes the problem ill-posed, where it is known already."""
         if self.mean not in MEANS:
             raise InputError(f"the mean {self.mean!r} at faces is not one of {', '.join(MEANS)}.")
+        check_given(self.diffusivity, "the diffusivity")
         if isinstance(self.diffusivity, Tracer) or not eqx.is_array_like(self.diffusivity):
             return
         values = np.ravel(self.diffusivity)

@@ -8,8 +8,9 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractClosure, Closure, Values
+from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Closure, Values
 from impindiff.grid import Grid
+from impindiff.terms._given import check_given
 
 
 @final
@@ -26,8 +27,8 @@ class FaceVelocity(AbstractClosure):
     the equation of continuity on the faces: a uniform field then stays uniform to round-off. So do
     walls, where the velocity is zero.
 
-    Raises: InputError, when evaluated, for another number of components, other shapes, or a
-        function of what lives in cells, as fields do.
+    Raises: InputError for a learned field, which has values in cells; when evaluated, for another
+        number of components, other shapes, or a function of what lives in cells, as fields do.
     """
 
     components: tuple[Any, ...]
@@ -36,6 +37,9 @@ class FaceVelocity(AbstractClosure):
     arguments: tuple[str, ...] = eqx.field(static=True)
 
     def __init__(self, *components: Any) -> None:
+        for number, component in enumerate(components):
+            check_given(component, f"component {number} of FaceVelocity")
+            _check_not_in_cells(component)
         plain = [callable(c) and not isinstance(c, eqx.Module | type) for c in components]
         pairs = list(zip(plain, components, strict=True))
         self.components = tuple(None if is_plain else part for is_plain, part in pairs)
@@ -84,3 +88,25 @@ class FaceVelocity(AbstractClosure):
             return jnp.broadcast_to(part, shape)
 
         return tuple(along(axis) for axis in range(grid.num_axes))
+
+
+def _check_not_in_cells(component: Any) -> None:
+    """Refuse a field in cells: where cells are as many as faces, its shape would not tell."""
+    if not isinstance(component, AbstractCoefficient) or isinstance(component, AbstractClosure):
+        return
+    if not component.is_steady or _is_one_number(component):
+        return
+    name = type(component).__name__
+    raise InputError(
+        f"FaceVelocity has a {name} for a component: that has values in cells and none at faces. "
+        f"Give it to the advection itself, Advection({name}(...)), which takes it to the faces; a "
+        "component here is a number, an array of all faces across its axis, a Parameter, or a "
+        "function of the time and the position."
+    )
+
+
+def _is_one_number(component: AbstractCoefficient) -> bool:
+    try:
+        return jnp.ndim(component.evaluate(None)) == 0
+    except InputError:
+        return False

@@ -1,5 +1,6 @@
 r"""Slopes within cells that make a scheme of second order without new extremes."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -32,8 +33,13 @@ def limited_step(field: Float[Array, "..."], grid: Grid, axis: int) -> Float[Arr
     else:
         half = as_metric(grid.spread(row.widths / 2, axis), field)
         ahead, behind = distance / half, neighbour(distance, axis, -1) / half
+    # In units of the steeper of the two, which the result is proportional to: squares of what is
+    # left far from a front, and more so their derivatives, would be zero in single precision.
+    size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(forward), jnp.abs(backward)))
+    size = jnp.where(size > 0, size, 1)
+    forward, backward = forward / size, backward / size
     product = forward * backward
     same_sign = product > 0
     total = backward**2 + (ahead + behind - 2) * product + forward**2
     weighted = product * (ahead * backward + behind * forward)
-    return jnp.where(same_sign, half * weighted / jnp.where(same_sign, total, 1), 0)
+    return size * jnp.where(same_sign, half * weighted / jnp.where(same_sign, total, 1), 0)

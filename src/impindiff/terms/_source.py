@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff.grid import Grid
+from impindiff.terms._given import check_given
 from impindiff.terms._term import AbstractSource
 
 
@@ -18,10 +19,14 @@ class Source(AbstractSource):
         strength: a number, an array of the grid's shape, a learned field, or a function of time,
             position and the state: see `impindiff.Reaction`.
 
-    Raises: InputError for an array of another shape.
+    Raises: InputError for what is no coefficient, or an array of another shape.
     """
 
     strength: Any
+
+    def __check_init__(self) -> None:
+        """Refuse what is no coefficient."""
+        check_given(self.strength, "the strength of a source")
 
     def rate(self, grid: Grid | None) -> Float[Array, "..."]:
         """See `AbstractSource.rate`."""

@@ -3,7 +3,7 @@
 from impindiff.train._adam import Adam
 from impindiff.train._available import available_bytes, control_group_limit, free_bytes
 from impindiff.train._batch import Batch, Batches, Batching, divided, whole
-from impindiff.train._by_name import by_latent
+from impindiff.train._by_name import by_latent, moving
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._early_stopping import EarlyStopping
 from impindiff.train._ensemble import EnsembleRecord, fit_ensemble
@@ -56,6 +56,7 @@ __all__ = [
     "free_bytes",
     "gradient_bytes",
     "make_objective",
+    "moving",
     "plan",
     "plan_memory",
     "whole",

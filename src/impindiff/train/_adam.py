@@ -42,7 +42,7 @@ class Adam(AbstractOptimiser):
     loss_is_before: ClassVar[bool] = True
     epochs: int = eqx.field(static=True)
     learning_rate: float | dict[str, float] = eqx.field(
-        kw_only=True, default=1e-3, converter=_as_dict
+        kw_only=True, default=4e-3, converter=_as_dict
     )
     constant_share: float = eqx.field(static=True, kw_only=True, default=0.25)
     final_share: float = eqx.field(static=True, kw_only=True, default=1e-3)

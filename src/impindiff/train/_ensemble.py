@@ -63,7 +63,7 @@ def fit_ensemble(
     dt: float,
     observe: Sequence[AbstractObservation] | None = None,
     regularise: Sequence[AbstractPenalty] = (),
-    stages: Sequence[AbstractOptimiser] = (Adam(100, learning_rate=4e-3), LBFGS(200)),
+    stages: Sequence[AbstractOptimiser] = (Adam(100), LBFGS(200)),
     stepper: AbstractStepper | None = None,
     watch: Callable[[EnsembleRecord], None] | None = None,
     dtype: jnp.dtype | type = jnp.float32,

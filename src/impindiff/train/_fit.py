@@ -32,7 +32,7 @@ def fit(
     dt: float,
     observe: Sequence[AbstractObservation] | None = None,
     regularise: Sequence[AbstractPenalty] = (),
-    stages: Sequence[AbstractOptimiser] = (Adam(100, learning_rate=4e-3), LBFGS(200)),
+    stages: Sequence[AbstractOptimiser] = (Adam(100), LBFGS(200)),
     stepper: AbstractStepper | None = None,
     watch: Watcher | None = None,
     checkpoints: str | Path | None = None,

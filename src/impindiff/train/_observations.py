@@ -11,10 +11,12 @@ import xarray as xr
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.data import (
+    check_is_dataset,
     check_observed,
     check_units,
     initial_state,
     readings,
+    real_precision,
     select_samples,
     select_times,
     times_of,
@@ -81,12 +83,15 @@ class Observations(eqx.Module):
     ) -> "Observations":
         """What a system is fitted to, see `from_dataset`.
 
-        Raises: InputError besides for other units than the system's, and for functions in it that
-            are not finite at the start.
+        Raises: InputError besides for what is no dataset, a precision that JAX would not compute
+            in, other units than the system's, and for functions in it that are not finite at the
+            start.
         """
+        check_is_dataset(dataset)
+        dtype = real_precision(dtype)
         check_units(dataset, dict(system.units))
         clock = times_of(dataset)
-        begins = system.start(float(clock[0]), jnp.dtype(dtype)) if system.initial else {}
+        begins = system.start(float(clock[0]), dtype) if system.initial else {}
         selection = (system.grid, system.fields, samples, times, dtype)
         made = cls.from_dataset(dataset, *selection, observe, regularise, begins)
         system.check({field: values[0] for field, values in made.initial.items()}, made.start)

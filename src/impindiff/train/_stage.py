@@ -1,6 +1,7 @@
 """One stage of training as compiled functions, and an epoch of it that may be tried again."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -10,7 +11,7 @@ from jaxtyping import PyTree
 
 from impindiff.implicit import AdjointOutcome
 from impindiff.integrate import AbstractStepper
-from impindiff.rollout import MemoryPolicy, TimeGrid
+from impindiff.rollout import MemoryPolicy, TimeGrid, cause_of
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation, Trial
 from impindiff.train._batch import Batch, Batches, Order, divided
@@ -125,12 +126,23 @@ class Stage:
                 adaptation, epoch.evaluation, self.observations.time_grid(self.dt)
             )
             if not remedied:
-                check_epoch(epoch, number, grids)
                 is_before = self.optimiser.loss_is_before
+                point = learned if is_before else updated[0]
+                check_epoch(epoch, number, grids, partial(self._cause, point, data))
                 return Tried(updated[0], updated[1], epoch, adaptation, failures, is_before)
             adaptation, found = remedied
             failures += found
             state = self.refresh(learned, state, adaptation)
+
+    def _cause(self, learned: PyTree, data: Batch | Batches, sample: int, step: int) -> str:
+        """What of the system is not finite at a step; nothing where data come in batches."""
+        if isinstance(data, Batches):
+            return ""
+        system, grid = eqx.combine(learned, self.known), data.time_grid
+        initial = {field: u[sample] for field, u in data.initial.items()}
+        dtype = next(iter(initial.values())).dtype
+        initial |= system.start(grid.starts[0], dtype)
+        return cause_of(system, initial, self.stepper, grid, step + 1)
 
     @property
     def fixed(self) -> Fixed:

@@ -1,0 +1,23 @@
+"""What cannot be a coefficient, whatever the term: refused where it is given."""
+
+from collections.abc import Mapping, Set
+from typing import Any
+
+from impindiff._errors import InputError
+
+
+def check_given(value: Any, what: str) -> None:
+    """Refuse what is no coefficient of any kind.
+
+    Args:
+        value: what stands where a coefficient does.
+        what: how messages call it, such as "the diffusivity".
+
+    Raises: InputError.
+    """
+    if value is None or isinstance(value, Mapping | Set | type):
+        raise InputError(
+            f"{what} is {value!r:.80}: it must be a number, an array of the grid's shape, a "
+            "function such as lambda t, x: ..., or learned (Parameter, CellField, SineField, "
+            "NeuralClosure)."
+        )
