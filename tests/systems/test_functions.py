@@ -320,7 +320,5 @@ def test_a_function_of_time_alone_that_is_not_finite_is_found():
     system = System(box(4), {"u": [Diffusion(lambda t: jnp.sqrt(1 - t))]})
     state = {"u": jnp.ones(4)}
     system.check(state, 0.5)
-    with pytest.raises(
-        InputError, match=r"<lambda>\(t\) in the equation of 'u' is nan where t"
-    ):
+    with pytest.raises(InputError, match=r"<lambda>\(t\) in the equation of 'u' is nan where t"):
         system.check(state, 2.0)
