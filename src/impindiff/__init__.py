@@ -89,6 +89,7 @@ if TYPE_CHECKING:
         Trajectory,
         consistent,
         simulate,
+        stable_dt,
     )
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import Ensemble, FluxOf, Reaction, System, advection_diffusion
@@ -234,6 +235,7 @@ __all__ = [
     "root",
     "save_dataset",
     "simulate",
+    "stable_dt",
     "tabulate",
     "to_dataset",
     "train_run",
