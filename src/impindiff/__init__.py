@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from impindiff.latent import (
         CellField,
+        ConvolutionalClosure,
         FilmField,
         HypernetworkField,
         NeuralClosure,
@@ -146,6 +147,7 @@ __all__ = [
     "CellField",
     "Cells",
     "Closure",
+    "ConvolutionalClosure",
     "Corrected",
     "CrankNicolson",
     "DenseLU",

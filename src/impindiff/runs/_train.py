@@ -28,8 +28,8 @@ from impindiff.runs._code import check_complete, check_same_code
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._memory import check_memory
 from impindiff.runs._plan import RunPlan, precision
-from impindiff.runs._stability import check_stable
 from impindiff.runs._provenance import now, provenance
+from impindiff.runs._stability import check_stable
 from impindiff.systems import System
 from impindiff.train import (
     AbstractOptimiser,
