@@ -7,15 +7,17 @@ from impindiff.terms._conditions import Dirichlet, Inflow, Neumann, NoFlux, Outf
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
-from impindiff.terms._linearised import Assembled
+from impindiff.terms._linearised import Assembled, Ended
 from impindiff.terms._metric import cells_at, open_faces
 from impindiff.terms._preconditioners import (
     Preconditioning,
     block_jacobi,
+    block_line,
     fourier,
     jacobi,
     line,
     multigrid,
+    transform_line,
 )
 from impindiff.terms._source import Source
 from impindiff.terms._term import (
@@ -39,6 +41,7 @@ __all__ = [
     "BoundaryFace",
     "Diffusion",
     "Dirichlet",
+    "Ended",
     "FaceFluxes",
     "FaceVelocity",
     "Inflow",
@@ -50,10 +53,12 @@ __all__ = [
     "Source",
     "Stencil",
     "block_jacobi",
+    "block_line",
     "cells_at",
     "fourier",
     "jacobi",
     "line",
     "multigrid",
     "open_faces",
+    "transform_line",
 ]
