@@ -13,9 +13,6 @@ from impindiff.implicit._preconditioner import AbstractPreconditioner, Transpose
 
 Blocks = Inexact[Array, "..."]
 
-# Steps along a line that are written out at a time: fewer turns of the loop, more to compile.
-_WRITTEN_OUT = 4
-
 
 class LineFactors(NamedTuple):
     """A block-tridiagonal ring, factorised: all cells but the last, and the last that closes it.
@@ -140,7 +137,9 @@ def check_blocks(whose: str, parts: tuple[Blocks, ...], axis: int) -> None:
         )
 
 
-def stack_fields(vector: Vector, num_fields: int, whose: str) -> tuple[Blocks, jax.tree_util.PyTreeDef]:
+def stack_fields(
+    vector: Vector, num_fields: int, whose: str
+) -> tuple[Blocks, jax.tree_util.PyTreeDef]:
     """The leaves of an unknown as one array, fields first, and its structure.
 
     Raises: ValueError for another number of them than the blocks are for.
@@ -168,8 +167,8 @@ def _along_chain(below: Blocks, pivots: Blocks, above: Blocks, rhs: Blocks) -> B
         return here, here
 
     nothing = jnp.zeros_like(rhs[0])
-    _, found = jax.lax.scan(forward, nothing, (below, pivots, rhs), unroll=_WRITTEN_OUT)
-    _, found = jax.lax.scan(backward, nothing, (above, found), reverse=True, unroll=_WRITTEN_OUT)
+    _, found = jax.lax.scan(forward, nothing, (below, pivots, rhs))
+    _, found = jax.lax.scan(backward, nothing, (above, found), reverse=True)
     return found
 
 

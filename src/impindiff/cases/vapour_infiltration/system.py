@@ -1,8 +1,8 @@
 r"""Chemical vapour infiltration: a gas turns into carbon inside a hot porous slab, and closes it.
 
-$$ \frac{\partial (\varepsilon C)}{\partial t} = \nabla\cdot(D(\varepsilon, T)\,\nabla C) - r, \qquad
-   \varrho c_p\,\frac{\partial T}{\partial t} = \nabla\cdot(\lambda(\varepsilon, T)\,\nabla T), \qquad
-   \frac{\partial \varepsilon}{\partial t} = -\frac{n_C M_C}{\varrho_C}\,r, $$
+$$ \partial_t(\varepsilon C) = \nabla\cdot(D(\varepsilon, T)\,\nabla C) - r, \qquad
+   \varrho c_p\,\partial_t T = \nabla\cdot(\lambda(\varepsilon, T)\,\nabla T), \qquad
+   \partial_t \varepsilon = -\frac{n_C M_C}{\varrho_C}\,r, $$
 
 $r = S_v(\varepsilon)\,g(\varepsilon)\,k(T)\,C$. The surface of the pores per volume, $S_v$, is what
 nobody knows: how the pores of a fabric close. It decides the reaction and, by the width of the
@@ -12,11 +12,15 @@ The slab is 1 cm deep and, in two dimensions, 2 cm wide. At x = 0 a hot gas-tigh
 the gas, colder. All in SI units.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import impindiff as ipd
+from impindiff.terms import AbstractStateTerm
 
 GAS_CONSTANT = 8.314
 PRESSURE = 20e3
@@ -41,7 +45,7 @@ DAY = 86400.0
 DEPTH, WIDTH = 0.01, 0.02
 
 
-def grid(depth: int = 100, width: int | None = None) -> ipd.Grid:
+def slab(depth: int = 100, width: int | None = None) -> ipd.Grid:
     """The slab's cells.
 
     Args:
@@ -53,55 +57,85 @@ def grid(depth: int = 100, width: int | None = None) -> ipd.Grid:
     return ipd.Grid.uniform((depth, width), ((0.0, DEPTH), (0.0, WIDTH)))
 
 
+class Supply(AbstractStateTerm):
+    """What enters through the domain's ends, in the cells beside them, per volume."""
+
+    flux: Any
+
+    def rate(self, grid, state, field):
+        """The outer faces of the flux of a field, see `FluxOf`."""
+        total = jnp.zeros_like(state[field])
+        for axis, through in enumerate(self.flux):
+            inwards = jnp.moveaxis(through, axis, 0) / grid.cell_widths[axis]
+            cells = jnp.moveaxis(total, axis, 0).at[0].add(inwards[0]).at[-1].add(-inwards[-1])
+            total = jnp.moveaxis(cells, 0, axis)
+        return total
+
+
 def build(
-    grid: ipd.Grid | None = None,
-    T_gas=1273.0,
+    grid: ipd.Grid,
+    key: Any = None,
+    T_gas: Any = 1273.0,
+    initial_porosity: Any = INITIAL_POROSITY,
+    pore_surface: Any = None,
     known: bool = False,
     isothermal: float | None = None,
-    seed: int = 0,
+    account: bool = False,
 ) -> ipd.System:
     """The system.
 
     Args:
-        grid: of the slab; 100 cells in one dimension by default.
+        grid: of the slab.
+        key: random key of the first weights of what is learned.
         T_gas: temperature at the gas side [K]: a number, or any coefficient.
-        known: whether the pores close by Deutschmann's law, or by one that is to be learned.
+        initial_porosity: of which the fibres are the rest: a number, or any coefficient.
+        pore_surface: surface of the pores for a volume of pores [1/m], any coefficient of the
+            porosity; to be learned by default.
+        known: whether it is Deutschmann's, the truth.
         isothermal: the temperature everywhere [K], in place of its equation.
-        seed: of the first weights of what is learned.
+        account: whether a fourth field, `supplied`, sums up the gas that enters [mol/m3]: for the
+            balance of carbon.
     """
-    grid = globals()["grid"]() if grid is None else grid
+    if pore_surface is None:
+        pore_surface = deutschmann if known else closure(key)
     across = {name: ipd.NoFlux() for name in grid.names[1:]}
-    equations = {
+    equations: dict[str, list] = {
         "gas": [
             ipd.Diffusion(lambda diffusivity: diffusivity, mean="arithmetic"),
             ipd.Reaction(lambda rate: -rate),
         ],
         "porosity": [ipd.Reaction(lambda rate: -CARBON_VOLUME * rate)],
     }
-    inlet = ipd.Dirichlet(lambda T_gas: PRECURSOR_SHARE * PRESSURE / (GAS_CONSTANT * T_gas))
-    boundaries = {"gas": {"x": (ipd.NoFlux(), inlet)} | across}
+    boundaries = {"gas": {"x": (ipd.NoFlux(), ipd.Dirichlet(gas_outside))} | across}
     coefficients = {
         "T_gas": T_gas,
-        "pore_surface": deutschmann if known else closure(seed),
+        "initial_porosity": initial_porosity,
+        "pore_surface": pore_surface,
         # Pores vanish with their surface: what is learned is the surface for a volume of pores.
         "S_v": lambda porosity, pore_surface: porosity * pore_surface,
+        # One rate in both balances: every mole that leaves the gas is found in the carbon.
         "rate": lambda S_v, porosity, temperature, gas: (
-            S_v * open_share(porosity) * speed(temperature) * gas
+            S_v * open_share(porosity) * surface_rate(temperature) * gas
         ),
         "diffusivity": diffusivity,
     }
     scales = {"gas": 0.04, "porosity": 1.0}
     units = {"gas": "mol/m3", "porosity": "1"}
+    initial: dict[str, Any] = {"gas": gas_outside}
     capacities = {}
     if isothermal is None:
+        sides = (ipd.Dirichlet(WALL_TEMPERATURE), ipd.Dirichlet(lambda T_gas: T_gas))
         equations["temperature"] = [ipd.Diffusion(conductivity, mean="arithmetic")]
-        boundaries["temperature"] = {
-            "x": (ipd.Dirichlet(WALL_TEMPERATURE), ipd.Dirichlet(lambda T_gas: T_gas))
-        } | across
+        boundaries["temperature"] = {"x": sides} | across
+        # div(lambda grad T) / (rho c_p): as carbon grows, heat is not what is conserved.
         capacities["temperature"] = heat_capacity
+        initial["temperature"] = between_the_sides
         scales["temperature"], units["temperature"] = 100.0, "K"
     else:
         coefficients["temperature"] = float(isothermal)
+    if account:
+        equations["supplied"] = [Supply(ipd.FluxOf("gas"))]
+        scales["supplied"], units["supplied"], initial["supplied"] = 1e4, "mol/m3", 0.0
     return ipd.System(
         grid,
         equations,
@@ -109,19 +143,74 @@ def build(
         coefficients=coefficients,
         storage={"gas": lambda porosity, gas: porosity * gas},
         capacities=capacities,
+        initial=initial,
         scales=scales,
         units=units,
     )
 
 
-def closure(seed: int = 0) -> ipd.NeuralClosure:
+def stepper(grid: ipd.Grid, rtol: float = 1e-8, order: int = 2) -> ipd.SDIRK2 | ipd.Theta:
+    """SDIRK-2, or backward Euler for order 1, with Newton's method.
+
+    In one dimension lines are eliminated directly. In two, BiCGStab with lines along x in the
+    cosine modes of y: coefficients vary by orders of magnitude along x, and little across it.
+
+    Args:
+        grid: of the slab.
+        rtol: of each step, relative to the residual of a state of zeros, which is large.
+        order: of the method.
+    """
+    if grid.num_axes == 1:
+        linear, preconditioner = ipd.Tridiagonal(rtol), None
+    else:
+        linear, preconditioner = ipd.BiCGStab(rtol), ipd.transform_line(0)
+    make = ipd.SDIRK2 if order == 2 else ipd.BackwardEuler
+    return make(ipd.Newton(linear, linear, rtol=rtol), preconditioner)
+
+
+def start(system: ipd.System, porosity: Any = INITIAL_POROSITY) -> dict[str, jax.Array]:
+    """The first state: gas and temperature as the system says, and a porosity.
+
+    Args:
+        system: of `build`; its `T_gas` does not depend on samples.
+        porosity: a number, or one for each cell.
+    """
+    dtype = jnp.asarray(1.0).dtype
+    given = jnp.broadcast_to(jnp.asarray(porosity, dtype), system.grid.shape)
+    return system.start(0.0, dtype) | {"porosity": given}
+
+
+def carbon_balance(grid: ipd.Grid, first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
+    r"""How far what was deposited is from what was supplied and is no longer gas, relative to it.
+
+    $\frac{\varrho_C}{n_C M_C}\sum V\,(\varepsilon_0 - \varepsilon_N) = \sum V\,s_N -
+    \left[\sum V\,\varepsilon C\right]_0^N$ with the supply $s$. Round-off, whatever the steps are.
+
+    Args:
+        grid: of the slab.
+        first: a state of a system that was built with `account=True`, at its start.
+        last: the state at any later time.
+    """
+    volumes = grid.cell_volumes()
+    before, after = ({k: np.asarray(v, float) for k, v in each.items()} for each in (first, last))
+
+    def change(of: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> float:
+        return float(np.sum(volumes * (of(after) - of(before))))
+
+    deposited = -change(lambda u: u["porosity"]) / CARBON_VOLUME
+    supplied = change(lambda u: u["supplied"])
+    as_gas = change(lambda u: u["porosity"] * u["gas"])
+    return (supplied - as_gas - deposited) / deposited
+
+
+def closure(key: Any = None) -> ipd.NeuralClosure:
     """The unknown: the surface of the pores for a volume of pores [1/m], positive."""
     return ipd.NeuralClosure(
         "pore_surface",
         {"porosity": (0.0, 1.0)},
         initial=2e5,
         bounds=(0.0, jnp.inf),
-        key=jax.random.key(seed),
+        key=jax.random.key(0) if key is None else key,
     )
 
 
@@ -131,10 +220,20 @@ def deutschmann(porosity):
     return (((-385576.25 * e + 855854.19) * e - 610919.66) * e - 43517.58) * e + 219652.98
 
 
-def overlapping_fibres(porosity):
-    """What one might believe it to be: cylinders that grow from fibres, and overlap [1/m]."""
-    q = porosity / INITIAL_POROSITY
-    return 2 / FIBRE_RADIUS * (2 - INITIAL_POROSITY - q) / INITIAL_POROSITY
+def overlapping_fibres(porosity, initial_porosity):
+    """What one may believe it to be: cylinders that grow around fibres, and overlap [1/m]."""
+    share = porosity / initial_porosity
+    return 2 / FIBRE_RADIUS * (2 - initial_porosity - share) / initial_porosity
+
+
+def gas_outside(T_gas):
+    """The precursor at the gas side [mol/m3]."""
+    return PRECURSOR_SHARE * PRESSURE / (GAS_CONSTANT * T_gas)
+
+
+def between_the_sides(x, T_gas):
+    """The temperature at first [K]: a straight line."""
+    return WALL_TEMPERATURE + (T_gas - WALL_TEMPERATURE) * x / DEPTH
 
 
 def open_share(porosity):
@@ -142,7 +241,7 @@ def open_share(porosity):
     return jnp.tanh((porosity - 0.02) / 0.02)
 
 
-def speed(temperature):
+def surface_rate(temperature):
     """Of the reaction on a surface, $k$ [m/s] (ethylene, Huttinger)."""
     return 72.4 * jnp.exp(-155000 / (GAS_CONSTANT * temperature))
 
@@ -156,37 +255,18 @@ def diffusivity(porosity, temperature, pore_surface):
     return 1 / (1 / knudsen + 1 / fick)
 
 
-def conductivity(porosity, temperature):
+def conductivity(porosity, temperature, initial_porosity):
     """Of fibres, carbon and gas, by volume [W/m/K]."""
     T = temperature
     fibre = 1.1176 + (-6.217e-4 + 8.3e-7 * T) * T
     carbon = -3.466 + (0.0271 + (-2.05e-5 + 5.3e-9 * T) * T) * T
     gas = -3.9333e-4 + (1.0184e-4 + (-4.8574e-8 + 1.5207e-11 * T) * T) * T
-    e = porosity
-    return e * gas + (1 - INITIAL_POROSITY) * fibre + (INITIAL_POROSITY - e) * carbon
+    grown = initial_porosity - porosity
+    return porosity * gas + (1 - initial_porosity) * fibre + grown * carbon
 
 
-def heat_capacity(porosity, temperature):
+def heat_capacity(porosity, temperature, initial_porosity):
     """Of fibres and carbon, by volume [J/m3/K]; the gas weighs nothing beside them."""
-    T = temperature
-    density = (1 - INITIAL_POROSITY) * FIBRE_DENSITY + (INITIAL_POROSITY - porosity) * CARBON_DENSITY
-    return density * (-42.4678 + (2.8516 - 0.001 * T) * T)
-
-
-def start(grid: ipd.Grid, T_gas: float = 1273.0, porosity=INITIAL_POROSITY, isothermal=None):
-    """The state before: gas as at the inlet, the temperature of the steady slab, the porosity.
-
-    Args:
-        grid: of the slab.
-        T_gas: temperature at the gas side [K].
-        porosity: a number, or one for each cell.
-        isothermal: as in `build`.
-    """
-    depth = np.broadcast_to(grid.centres()[0], grid.shape) / DEPTH
-    found = {
-        "gas": np.full(grid.shape, PRECURSOR_SHARE * PRESSURE / (GAS_CONSTANT * T_gas)),
-        "porosity": np.broadcast_to(porosity, grid.shape),
-    }
-    if isothermal is None:
-        found["temperature"] = WALL_TEMPERATURE + depth * (T_gas - WALL_TEMPERATURE)
-    return {field: jnp.asarray(value, float) for field, value in found.items()}
+    grown = initial_porosity - porosity
+    density = (1 - initial_porosity) * FIBRE_DENSITY + grown * CARBON_DENSITY
+    return density * (-42.4678 + (2.8516 - 0.001 * temperature) * temperature)
