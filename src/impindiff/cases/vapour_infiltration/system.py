@@ -130,7 +130,7 @@ def build(
         # div(lambda grad T) / (rho c_p): as carbon grows, heat is not what is conserved.
         capacities["temperature"] = heat_capacity
         initial["temperature"] = between_the_sides
-        scales["temperature"], units["temperature"] = 100.0, "K"
+        scales["temperature"], units["temperature"] = WALL_TEMPERATURE, "K"
     else:
         coefficients["temperature"] = float(isothermal)
     if account:
@@ -257,7 +257,7 @@ def diffusivity(porosity, temperature, pore_surface):
 
 def conductivity(porosity, temperature, initial_porosity):
     """Of fibres, carbon and gas, by volume [W/m/K]."""
-    T = temperature
+    T = measured_range(temperature)
     fibre = 1.1176 + (-6.217e-4 + 8.3e-7 * T) * T
     carbon = -3.466 + (0.0271 + (-2.05e-5 + 5.3e-9 * T) * T) * T
     gas = -3.9333e-4 + (1.0184e-4 + (-4.8574e-8 + 1.5207e-11 * T) * T) * T
@@ -265,8 +265,17 @@ def conductivity(porosity, temperature, initial_porosity):
     return porosity * gas + (1 - initial_porosity) * fibre + grown * carbon
 
 
+def measured_range(temperature):
+    """Not below room temperature: fits of what was measured above would there be negative.
+
+    No slab gets as cold. But solvers take the residual at zero for a measure of what is small.
+    """
+    return jnp.maximum(temperature, 273.0)
+
+
 def heat_capacity(porosity, temperature, initial_porosity):
     """Of fibres and carbon, by volume [J/m3/K]; the gas weighs nothing beside them."""
     grown = initial_porosity - porosity
     density = (1 - initial_porosity) * FIBRE_DENSITY + grown * CARBON_DENSITY
-    return density * (-42.4678 + (2.8516 - 0.001 * temperature) * temperature)
+    T = measured_range(temperature)
+    return density * (-42.4678 + (2.8516 - 0.001 * T) * T)
