@@ -1,7 +1,5 @@
 """Vapour infiltration: against an independent solution, published porosities, and itself."""
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,11 +11,6 @@ from scipy.integrate import solve_ivp
 import impindiff as ipd
 from impindiff.cases.vapour_infiltration import data, system
 from impindiff.cases.vapour_infiltration.system import DAY
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def _run(model, first, times, stepper):
-    return ipd.simulate(model, first, times, stepper)
 
 
 def run(model, first, days, dt, stepper):
@@ -88,10 +81,10 @@ def test_an_independent_solution_of_the_same_equations():
     grid = system.slab(cells)
     model = system.build(grid, T_gas=1173.0, known=True)
     errors = []
-    for dt in (21600.0, 10800.0):
+    for dt in (10800.0, 5400.0):
         found = last(run(model, system.start(model), [until], dt, system.stepper(grid, 1e-10)))
         errors.append(float(np.max(np.abs(found["porosity"] - porosity))))
-    assert errors[1] < 2e-5 and errors[0] / errors[1] > 3
+    assert errors[1] < 5e-6 and errors[0] / errors[1] > 3
     np.testing.assert_allclose(found["temperature"], temperature, rtol=1e-6)
     np.testing.assert_allclose(found["gas"], stored / porosity, rtol=2e-4)
 
@@ -120,31 +113,29 @@ class TestCarbon:
 def test_the_gradient_is_that_of_central_differences():
     grid = system.slab(8)
     model = system.build(grid, jax.random.key(1))
-    weights, rest = eqx.partition(model, eqx.is_inexact_array)
-    names = model.coefficients["pore_surface"]
+    # Drawn in single precision, to which a sum with a small step would be rounded.
+    weights = jax.tree.map(jnp.float64, model.coefficients["pore_surface"])
     first = system.start(model)
     times = ipd.TimeGrid.build(0.0, [0.5 * DAY], 21600.0)
     stepper = system.stepper(grid, 1e-13)
 
     @jax.jit
     def mean(closure):
-        changed = eqx.tree_at(
-            lambda m: m.coefficients["pore_surface"], eqx.combine(weights, rest), closure
-        )
+        changed = eqx.tree_at(lambda m: m.coefficients["pore_surface"], model, closure)
         return jnp.mean(ipd.simulate(changed, first, times, stepper).states["porosity"][-1])
 
-    direction = random_like(names, 0)
+    direction = random_like(weights, 0)
     slope = sum(
         jnp.vdot(g, d)
         for g, d in zip(
-            jax.tree.leaves(jax.grad(mean)(names)), jax.tree.leaves(direction), strict=True
+            jax.tree.leaves(jax.grad(mean)(weights)), jax.tree.leaves(direction), strict=True
         )
     )
 
     def along(h):
-        return float(mean(jax.tree.map(lambda p, d: p + h * d, names, direction)))
+        return float(mean(jax.tree.map(lambda p, d: p + h * d, weights, direction)))
 
-    h = 2e-3
+    h = 5e-3
     # Of order six, so that round-off and not the length of the difference decides.
     found = sum(
         weight * (along(k * h) - along(-k * h)) for k, weight in ((1, 45), (2, -9), (3, 1))
@@ -185,7 +176,7 @@ class TestData:
         again = data.generate(**options, noise=0.05, temperature_noise=2.0, seed=3)
         assert noisy.identical(again)
         assert clean.porosity.dims == ("sample", "time", "x") and list(clean.T_gas) == [1273, 1173]
-        assert ipd.grid_of(clean) == system.slab(8)
+        assert ipd.grid_of(clean, "porosity") == system.slab(8)
         share = (noisy.porosity / clean.porosity - 1).values
         assert np.all(share[:, 0] == 0) and np.std(share[:, 1:]) == pytest.approx(0.05, rel=0.4)
         warmth = (noisy.temperature - clean.temperature).values
@@ -216,7 +207,7 @@ class TestData:
         }
         data.check_physical(good)
         bad = good | {field: np.array([*good[field][:3], value])}
-        with pytest.raises(ipd.NumericsError, match=f"'{field}' is .* in 1 of 4 values"):
+        with pytest.raises(ipd.NumericsError, match=f"'{field}' is .* in 1 of 4 "):
             data.check_physical(bad)
 
 

@@ -115,10 +115,10 @@ def check_physical(states: Mapping[str, np.ndarray | jax.Array], tolerance: floa
 
     Raises: NumericsError for a porosity outside [0, 1], a negative concentration or temperature.
     """
-    gas = np.asarray(states["gas"])
+    most = float(np.nanmax(np.asarray(states["gas"]), initial=0.0))
     allowed = {
         "porosity": (0.0, 1.0),
-        "gas": (-tolerance * float(np.max(np.abs(gas))), np.inf),
+        "gas": (-tolerance * most, np.inf),
         "temperature": (0.0, np.inf),
     }
     for field, (low, high) in allowed.items():
@@ -128,9 +128,9 @@ def check_physical(states: Mapping[str, np.ndarray | jax.Array], tolerance: floa
         wrong = values[~((values >= low) & (values <= high))]
         if wrong.size:
             raise ipd.NumericsError(
-                f"{field!r} is {wrong[0]:g} in {wrong.size} of {values.size} values: it must lie in "
-                f"[{low:g}, {high:g}]. Shorten the time steps; a learned surface that is far too "
-                "large leads there, too."
+                f"{field!r} is {wrong[0]:g} in {wrong.size} of {values.size} values: it must lie "
+                f"in [{low:g}, {high:g}]. Shorten the time steps; a learned surface that is far "
+                "too large leads there, too."
             )
 
 
