@@ -70,6 +70,7 @@ def written_anew(cells, T_gas):
     return rates, start
 
 
+@pytest.mark.slow
 def test_an_independent_solution_of_the_same_equations():
     """Radau in numpy; what is left is the error of the time steps, of order two."""
     cells, until = 12, 1.5
@@ -92,7 +93,9 @@ def test_an_independent_solution_of_the_same_equations():
 class TestCarbon:
     """What entered is found as carbon and as gas, whatever the steps are."""
 
-    @pytest.mark.parametrize("shape, order", [((12,), 2), ((8, 4), 1)])
+    @pytest.mark.parametrize(
+        "shape, order", [((12,), 2), pytest.param((8, 4), 1, marks=pytest.mark.slow)]
+    )
     def test_is_accounted_for_to_round_off(self, shape, order):
         grid = system.slab(*shape)
         model = system.build(grid, T_gas=1173.0, known=True, account=True)
@@ -101,6 +104,7 @@ class TestCarbon:
         found = run(model, first, [1.0], 21600.0 / 2, system.stepper(grid, 1e-10, order))
         assert abs(system.carbon_balance(grid, first, last(found))) < 1e-10
 
+    @pytest.mark.slow
     def test_would_be_missed_if_some_were_lost(self):
         grid = system.slab(12)
         model = system.build(grid, known=True, account=True)
@@ -110,6 +114,7 @@ class TestCarbon:
         assert abs(system.carbon_balance(grid, first, leaking)) > 1e-9
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_central_differences():
     grid = system.slab(8)
     model = system.build(grid, jax.random.key(1))
@@ -153,6 +158,7 @@ def test_a_slab_of_one_temperature_has_no_equation_for_it():
     assert np.all(np.diff(even["porosity"]) < 0) and even["porosity"].max() < 0.87
 
 
+@pytest.mark.slow
 def test_two_dimensions_are_one_where_nothing_varies_across():
     plane, line = system.slab(10, 3), system.slab(10)
     ends = []
@@ -169,6 +175,7 @@ def test_two_dimensions_are_one_where_nothing_varies_across():
 
 
 class TestData:
+    @pytest.mark.slow
     def test_hold_settings_and_noise_of_the_size_asked_for(self):
         options = {"T_gas": (1273.0, 1173.0), "days": (0, 0.25, 0.5), "cells": (8,), "dt": 21600.0}
         clean = data.generate(**options)

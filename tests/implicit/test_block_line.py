@@ -144,6 +144,7 @@ def test_fields_of_very_different_units():
         np.testing.assert_allclose(found[name] / unit, v[name], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_few_iterations_where_coefficients_vary_mildly_across_the_lines():
     """And no more of them on a finer grid, at a thousand times the exchange."""
 

@@ -1,6 +1,5 @@
 """Capacities that depend on the state: $c(u)\\,\\dot u = F$."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from smooth import box, wave
