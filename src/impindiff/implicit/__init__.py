@@ -12,6 +12,7 @@ from impindiff.implicit._block_stencil import BlockStencil
 from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check_gradient
 from impindiff.implicit._cg import CG
 from impindiff.implicit._dense import DenseLU
+from impindiff.implicit._exchange import exchange_symbol
 from impindiff.implicit._fixed_point import Anderson, Picard
 from impindiff.implicit._gauss_newton import gauss_newton_operator, gauss_newton_product
 from impindiff.implicit._gmres import GMRES
@@ -28,7 +29,7 @@ from impindiff.implicit._probe import probe, reach_error
 from impindiff.implicit._root import root
 from impindiff.implicit._scaled import Scaled
 from impindiff.implicit._solver import AbstractRootSolver
-from impindiff.implicit._spectral import Spectral, eigenvalues, exchange_symbol, laplacian_symbol
+from impindiff.implicit._spectral import Spectral, eigenvalues, laplacian_symbol
 from impindiff.implicit._stencil import Stencil, neighbour
 from impindiff.implicit._transform_line import TransformLine
 from impindiff.implicit._tridiagonal import Tridiagonal

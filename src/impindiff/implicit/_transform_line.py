@@ -9,11 +9,11 @@ from jaxtyping import Array, Inexact
 from impindiff._types import Vector
 from impindiff.implicit._block_line import LineFactors, check_blocks, stack_fields
 from impindiff.implicit._block_stencil import BlockStencil
+from impindiff.implicit._exchange import exchange_symbol
 from impindiff.implicit._preconditioner import AbstractPreconditioner, Transposed
 from impindiff.implicit._spectral import (
     PERIODIC,
     check_kinds,
-    exchange_symbol,
     for_axes,
     from_modes,
     to_modes,

@@ -2,6 +2,12 @@
 
 from impindiff.implicit import Stencil
 from impindiff.terms._advection import Advection
+from impindiff.terms._block_preconditioners import (
+    Preconditioning,
+    block_jacobi,
+    block_line,
+    transform_line,
+)
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
 from impindiff.terms._conditions import Dirichlet, Inflow, Neumann, NoFlux, Outflow, Robin
 from impindiff.terms._diffusion import Diffusion
@@ -9,16 +15,7 @@ from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
 from impindiff.terms._linearised import Assembled, Ended
 from impindiff.terms._metric import cells_at, open_faces
-from impindiff.terms._preconditioners import (
-    Preconditioning,
-    block_jacobi,
-    block_line,
-    fourier,
-    jacobi,
-    line,
-    multigrid,
-    transform_line,
-)
+from impindiff.terms._preconditioners import fourier, jacobi, line, multigrid
 from impindiff.terms._source import Source
 from impindiff.terms._term import (
     AbstractCorrectedFlux,
