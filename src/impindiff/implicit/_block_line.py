@@ -1,6 +1,6 @@
 """Preconditioners that solve along the grid's lines of one axis for all fields at once."""
 
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -137,9 +137,7 @@ def check_blocks(whose: str, parts: tuple[Blocks, ...], axis: int) -> None:
         )
 
 
-def stack_fields(
-    vector: Vector, num_fields: int, whose: str
-) -> tuple[Blocks, jax.tree_util.PyTreeDef]:
+def stack_fields(vector: Vector, num_fields: int, whose: str) -> tuple[Blocks, Any]:
     """The leaves of an unknown as one array, fields first, and its structure.
 
     Raises: ValueError for another number of them than the blocks are for.

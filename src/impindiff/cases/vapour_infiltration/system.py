@@ -62,7 +62,7 @@ class Supply(AbstractStateTerm):
 
     flux: Any
 
-    def rate(self, grid, state, field):
+    def rate(self, grid: Any, state: Any, field: str) -> jax.Array:
         """The outer faces of the flux of a field, see `FluxOf`."""
         total = jnp.zeros_like(state[field])
         for axis, through in enumerate(self.flux):
@@ -106,7 +106,7 @@ def build(
         ],
         "porosity": [ipd.Reaction(lambda rate: -CARBON_VOLUME * rate)],
     }
-    boundaries = {"gas": {"x": (ipd.NoFlux(), ipd.Dirichlet(gas_outside))} | across}
+    boundaries: dict[str, Any] = {"gas": {"x": (ipd.NoFlux(), ipd.Dirichlet(gas_outside))} | across}
     coefficients = {
         "T_gas": T_gas,
         "initial_porosity": initial_porosity,
@@ -176,8 +176,9 @@ def start(system: ipd.System, porosity: Any = INITIAL_POROSITY) -> dict[str, jax
         porosity: a number, or one for each cell.
     """
     dtype = jnp.asarray(1.0).dtype
-    given = jnp.broadcast_to(jnp.asarray(porosity, dtype), system.grid.shape)
-    return system.start(0.0, dtype) | {"porosity": given}
+    of_system = system.start(0.0, dtype)
+    given = jnp.broadcast_to(jnp.asarray(porosity, dtype), of_system["gas"].shape)
+    return of_system | {"porosity": given}
 
 
 def carbon_balance(grid: ipd.Grid, first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
