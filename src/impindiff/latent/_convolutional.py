@@ -1,5 +1,6 @@
 r"""Closures that see the neighbourhood: a convolutional network of whole fields."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import final
 
@@ -154,14 +155,21 @@ class _Convolution(eqx.Module):
         return cls(spread * jax.random.normal(key, shape, jnp.float32), jnp.zeros(outputs))
 
     def __call__(self, z: Channels, around: tuple[bool, ...]) -> Channels:
-        reach = self.weight.shape[-1] // 2
-        if reach:
-            for axis, periodic in enumerate(around, start=1):
-                widths = [(reach, reach) if k == axis else (0, 0) for k in range(z.ndim)]
-                z = jnp.pad(z, widths, mode="wrap" if periodic else "edge")
-        ones = (1,) * len(around)
-        found = jax.lax.conv_general_dilated(z[None], self.weight.astype(z.dtype), ones, "VALID")
-        return found[0] + self.bias.astype(z.dtype).reshape(-1, *ones)
+        size, cells = self.weight.shape[-1], z.shape[1:]
+        reach = size // 2
+        for axis, periodic in enumerate(around, start=1):
+            widths = [(reach, reach) if k == axis else (0, 0) for k in range(z.ndim)]
+            z = jnp.pad(z, widths, mode="wrap" if periodic else "edge")
+        # What a kernel sees, side by side, times one matrix: on CPUs ten times as fast as the
+        # convolution of a batch, above all backwards.
+        corners = itertools.product(range(size), repeat=len(cells))
+        seen = jnp.concatenate(
+            [z[(slice(None), *map(slice, at, np.add(at, cells)))] for at in corners]
+        )
+        outputs = self.weight.shape[0]
+        matrix = jnp.moveaxis(self.weight, 1, -1).reshape(outputs, -1).astype(z.dtype)
+        found = matrix @ seen.reshape(matrix.shape[1], -1)
+        return found.reshape(outputs, *cells) + self.bias.reshape(-1, *[1] * len(cells))
 
 
 class _Block(eqx.Module):

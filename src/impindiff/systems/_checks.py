@@ -68,9 +68,16 @@ def check_functions(
     equations: Mapping[str, tuple[AbstractTerm, ...]],
     boundaries: Mapping[str, Ends],
     coefficients: Mapping[str, Any],
-    storage: Mapping[str, Any],
+    stored: Mapping[str, Any],
 ) -> None:
     """Every function must be one of things that the system has.
+
+    Args:
+        grid: of the system.
+        equations: of the system.
+        boundaries: of the system.
+        coefficients: of the system.
+        stored: what else holds functions, by what messages call it.
 
     Raises: InputError, also for coefficients that depend on each other in a circle.
     """
@@ -84,8 +91,8 @@ def check_functions(
         check_arguments(terms, f"the equation of {field!r}", known)
     for field, ends in boundaries.items():
         check_arguments(ends, f"the boundary conditions of {field!r}", known)
-    for field, part in storage.items():
-        check_arguments(part, f"the storage of {field!r}", known)
+    for whose, part in stored.items():
+        check_arguments(part, whose, known)
     for name, coefficient in coefficients.items():
         check_arguments(coefficient, f"the coefficient {name!r}", known)
     varying_names(tuple(equations), coefficients)

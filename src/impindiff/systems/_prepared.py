@@ -29,6 +29,7 @@ class PreparedSystem(eqx.Module):
         boundaries: their conditions, the same.
         assembled: the right-hand side at all times, where it is one.
         storage: capacities, and functions that are still to be evaluated.
+        capacities: by which right-hand sides are divided.
         initial: values of fields that do not begin as data say.
         functions: the fields whose storage is a function of the state.
         algebraic: the fields without storage.
@@ -42,6 +43,7 @@ class PreparedSystem(eqx.Module):
     boundaries: dict[str, Ends]
     assembled: RightHandSide | Balance | None
     storage: dict[str, Any]
+    capacities: dict[str, Any]
     initial: dict[str, Any]
     functions: tuple[str, ...] = eqx.field(static=True)
     algebraic: tuple[str, ...] = eqx.field(static=True)
@@ -55,7 +57,8 @@ class PreparedSystem(eqx.Module):
         known, others = split(self.equations, self.boundaries, self.varying)
         linear = not any(corrected_among(terms) for terms in known.values())
         on_grid = self.scope.grid is not None
-        return on_grid and linear and not any(others.values()) and not self.functions
+        divided = bool(self.capacities)
+        return on_grid and linear and not (any(others.values()) or self.functions or divided)
 
     @property
     def is_steady(self) -> bool:
@@ -89,11 +92,19 @@ class PreparedSystem(eqx.Module):
             return self.assembled
         scope = cast(self.scope.at(time), self.dtype)
         rates = self._rates(scope)
-        if not (self.has_storage or self.scales):
+        if not (self.has_storage or self.scales or self.capacities):
             return rates
-        storage = cast(scope.evaluate(self.storage), self.dtype)
+        known = scope.evaluate((self.storage, self.capacities))
         fields = tuple(self.equations)
-        return Balance(rates, storage, scope, fields, self.functions, self.algebraic, self.scales)
+        return Balance(
+            rates,
+            *cast(known, self.dtype),
+            scope,
+            fields,
+            self.functions,
+            self.algebraic,
+            self.scales,
+        )
 
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)

@@ -60,6 +60,9 @@ class System(eqx.Module):
         storage: $q$ of fields that store something other than themselves: a function of the state,
             `{"gas": lambda porosity, gas: porosity * gas}`; a capacity $c$ that does not depend on
             it, for $q = c\,u$; or 0 for an algebraic field, whose terms always add up to zero.
+        capacities: $c$ of fields with $c(u)\,\dot u = \sum_k T_k$ where it depends on the state, so
+            that no $q$ is conserved: `{"T": lambda T, porosity: ...}`, the heat capacity of what
+            the pores fill with. Otherwise as a coefficient; not 0 anywhere.
         initial: of fields whose initial values no data hold, a coefficient that does not depend on
             the state: known, such as `{"c": 0.0}`, or learned. The same for all samples.
         units: of fields and latents, `{"c": "mol/m3"}`: compared with those of the data, and
@@ -70,7 +73,7 @@ class System(eqx.Module):
     One PyTree, its learned coefficients included.
     Raises: InputError for no field, an entry that is not a term, a boundary condition that is
         missing or superfluous, a function of something that the system does not have, two things of
-        one name, or a storage, scale, initial value or unit of what is no field.
+        one name, or a storage, capacity, scale, initial value or unit of what is no field.
     """
 
     grid: Grid | None
@@ -78,6 +81,7 @@ class System(eqx.Module):
     boundaries: dict[str, Ends]
     coefficients: dict[str, Any]
     storage: dict[str, Any]
+    capacities: dict[str, Any]
     initial: dict[str, Any]
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
@@ -91,13 +95,14 @@ class System(eqx.Module):
         *,
         coefficients: Mapping[str, Any] | None = None,
         storage: Mapping[str, Any] | None = None,
+        capacities: Mapping[str, Any] | None = None,
         initial: Mapping[str, Any] | None = None,
         scales: Mapping[str, float] | None = None,
         units: Mapping[str, str] | None = None,
     ) -> None:
         check_equations(grid, equations)
-        storage, scales = storage or {}, scales or {}
-        check_balance(tuple(equations), storage, scales)
+        storage, capacities, scales = storage or {}, capacities or {}, scales or {}
+        check_balance(tuple(equations), storage, capacities, scales)
         self.grid = grid
         self.equations = {
             field: tuple(as_closures(term) for term in terms) for field, terms in equations.items()
@@ -112,6 +117,7 @@ class System(eqx.Module):
         self.storage = as_closures(
             {field: part for field, part in storage.items() if field not in self.algebraic}
         )
+        self.capacities = as_closures(dict(capacities))
         self.initial = as_closures(dict(initial or {}))
         self.units = tuple((units or {}).items())
         self.scales = tuple((field, float(scale)) for field, scale in scales.items())
@@ -121,7 +127,9 @@ class System(eqx.Module):
             | {f"the boundary conditions of {f!r}": e for f, e in self.boundaries.items()}
             | {f"the initial values of {f!r}": value for f, value in self.initial.items()}
         )
-        check_functions(grid, self.equations, self.boundaries, self.coefficients, self.storage)
+        stored = {f"the storage of {field!r}": part for field, part in self.storage.items()}
+        stored |= {f"the capacity of {field!r}": part for field, part in self.capacities.items()}
+        check_functions(grid, self.equations, self.boundaries, self.coefficients, stored)
         check_initial(grid, self.fields, self.initial, self.coefficients)
         check_learned_names(self._parts)
         check_units(self.fields, self._parts, dict(self.units))
@@ -129,13 +137,21 @@ class System(eqx.Module):
     @property
     def _parts(self) -> tuple[Any, ...]:
         """All that may hold a coefficient."""
-        return self.equations, self.boundaries, self.coefficients, self.storage, self.initial
+        return (
+            self.equations,
+            self.boundaries,
+            self.coefficients,
+            self.storage,
+            self.capacities,
+            self.initial,
+        )
 
     @property
     def _named_parts(self) -> dict[str, Any]:
         """The parts that hold coefficients at the cells, by what messages call them."""
         parts = {f"the coefficient {name!r}": part for name, part in self.coefficients.items()}
         parts |= {f"the storage of {field!r}": part for field, part in self.storage.items()}
+        parts |= {f"the capacity of {field!r}": part for field, part in self.capacities.items()}
         parts |= {f"the equation of {field!r}": terms for field, terms in self.equations.items()}
         return parts
 
@@ -164,7 +180,7 @@ class System(eqx.Module):
         they are one value for each cell. A learned closure has values only at a state: see
         `tabulate`.
         """
-        parts = (self.equations, self.coefficients, self.storage, self.initial)
+        parts = tuple(part for part in self._parts if part is not self.boundaries)
         time = None if time is None else jnp.asarray(time, jnp.result_type(float))
         values = latent_values(parts, self.grid, time)
         if self.grid is not None:
@@ -187,7 +203,9 @@ class System(eqx.Module):
     def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
         """Evaluate what is steady; assemble it, if that is everything."""
         scope = Scope(self.grid, self.coefficients, dtype).at(None)
-        equations, storage, initial = scope.evaluate((self.equations, self.storage, self.initial))
+        equations, storage, capacities, initial = scope.evaluate(
+            (self.equations, self.storage, self.capacities, self.initial)
+        )
         boundaries = evaluate_boundaries(scope, self.boundaries)
         varying = varying_names(self.fields, self.coefficients)
         functions = tuple(f for f, part in storage.items() if depends_on(part, varying))
@@ -197,6 +215,7 @@ class System(eqx.Module):
             boundaries,
             None,
             storage,
+            capacities,
             initial,
             functions,
             self.algebraic,
@@ -204,7 +223,7 @@ class System(eqx.Module):
             varying,
             dtype,
         )
-        waiting = coefficients_of((equations, boundaries, storage, scope.coefficients))
+        waiting = coefficients_of((equations, boundaries, storage, capacities, scope.coefficients))
         if not all(coefficient.is_steady for coefficient in waiting):
             return prepared
         # Nothing depends on time, so the right-hand side at any instant serves them all.
