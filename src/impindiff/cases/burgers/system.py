@@ -64,7 +64,7 @@ def build_varying(grid, key, conditioning="spectral", span=(0.0, 1.0), model="eq
 
 def network(grid, key):
     """What knows no equation: a rate of change that is a network of the whole field."""
-    rate = ipd.ConvolutionalClosure("rate", {"velocity": (0.0, 1.0)}, 2, key=key)
+    rate = ipd.ConvolutionalClosure("rate", {"velocity": (0.0, 1.0)}, 2, width=8, key=key)
     return ipd.System(grid, {"velocity": [ipd.Reaction(rate)]})
 
 
