@@ -68,7 +68,7 @@ REFUSED = [
     ({DIFFUSIVITY: math.nan}, "'system.diffusivity' is nan: it should be a finite number"),
     ({"solver": {"rtol": 0.0}}, "'solver.rtol' is 0.0: it should be greater than 0"),
     ({"solver": {"adjoint_rtol": 2.0}}, "'solver.adjoint_rtol' is 2.0: it should be less than 1"),
-    ({"solver": {"preconditioner": "ilu"}}, "'fourier', 'multigrid' or 'line'"),
+    ({"solver": {"preconditioner": "ilu"}}, "'line', 'block-line' or 'transform-line'"),
     (
         {"solver": {"preconditioner": "jacobi"}, "time.scheme": "forward-euler"},
         "'forward-euler' solves no system",

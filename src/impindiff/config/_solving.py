@@ -6,6 +6,7 @@ from impindiff.config._kinds import Count, Finite, Positive, Table, Tolerance
 
 EXPLICIT = ("forward-euler", "runge-kutta-4")
 DIRECT = ("tridiagonal", "dense-lu")
+ALONG_LINES = ("line", "block-line", "transform-line")
 
 
 class TimeTable(Table):
@@ -33,9 +34,16 @@ class SolverTable(Table):
     """
 
     method: Literal["bicgstab", "gmres", "cg", "tridiagonal", "dense-lu"] = "bicgstab"
-    preconditioner: Literal["none", "jacobi", "block-jacobi", "fourier", "multigrid", "line"] = (
-        "none"
-    )
+    preconditioner: Literal[
+        "none",
+        "jacobi",
+        "block-jacobi",
+        "fourier",
+        "multigrid",
+        "line",
+        "block-line",
+        "transform-line",
+    ] = "none"
     line_axis: str | None = None
     rtol: Tolerance = 1e-6
     max_steps: Count = 200
@@ -75,10 +83,10 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
             f"solver.preconditioner is {named!r}, but solver.method {solver.method!r} is direct "
             "and uses none: leave one of them out"
         )
-    if (named == "line") != (solver.line_axis is not None):
+    if (named in ALONG_LINES) != (solver.line_axis is not None):
         raise ValueError(
-            "solver.preconditioner 'line' and solver.line_axis, the axis to solve along, go "
-            "together: give both or neither"
+            "a solver.preconditioner along lines ('line', 'block-line', 'transform-line') and "
+            "solver.line_axis, the axis of these, go together: give both or neither"
         )
     if num_axes is not None and num_axes > 1 and solver.method == "tridiagonal":
         raise ValueError(

@@ -33,7 +33,15 @@ from impindiff.integrate import (
     RungeKutta4,
 )
 from impindiff.systems import System
-from impindiff.terms import block_jacobi, fourier, jacobi, line, multigrid
+from impindiff.terms import (
+    block_jacobi,
+    block_line,
+    fourier,
+    jacobi,
+    line,
+    multigrid,
+    transform_line,
+)
 
 _IMPLICIT: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
     "crank-nicolson": CrankNicolson,
@@ -63,6 +71,7 @@ _PRECONDITIONERS = {
     "fourier": fourier,
     "multigrid": multigrid(),
 }
+_ALONG_LINES = {"line": line, "block-line": block_line, "transform-line": transform_line}
 
 
 def build_stepper(config: Config, system: System) -> AbstractStepper:
@@ -89,7 +98,7 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
                 f"solver.line_axis is {table.line_axis!r}, but the system's axes are "
                 f"{', '.join(map(repr, axes)) or 'none'}."
             )
-        preconditioner = line(axes.index(table.line_axis))
+        preconditioner = _ALONG_LINES[table.preconditioner](axes.index(table.line_axis))
     dynamics = system.prepare(jnp.dtype(config.precision))
     solver = _root_solver(config, dynamics.is_affine)
     scheme = config.time.scheme
