@@ -80,7 +80,7 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
                 f"{', '.join(map(repr, axes)) or 'none'}."
             )
         preconditioner = line(axes.index(table.line_axis))
-    dynamics = system.prepare(jnp.dtype(config.precision))
+    dynamics = system.prepare_shared(jnp.dtype(config.precision))
     solver = _root_solver(config, dynamics.is_affine)
     stepper = _STEPPERS[config.time.scheme](solver, preconditioner)
     stepper.check(dynamics)
