@@ -1,4 +1,4 @@
-"""What is learned in a system, and the coefficients that are made from it, as values on its grid."""
+"""What is learned in a system, and what is made from it, as values on the grid."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -7,6 +7,7 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
@@ -132,6 +133,13 @@ class PreparedSystem(eqx.Module):
         """
         check_given(self.awaited)
         return initial_values(self.scope.at(time), self.initial)
+
+    def starts(self, time: Scalar, settings: Mapping[str, Array], count: int) -> State:
+        """The same of so many samples, `(sample, *grid)`; their settings are `(sample,)` each."""
+        if self.awaited and self.initial:
+            return jax.vmap(lambda given: self.with_settings(given).start(time))(settings)
+        begins = initial_values(self.scope.at(time), self.initial)
+        return {f: jnp.broadcast_to(u, (count, *u.shape)) for f, u in begins.items()}
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.

@@ -202,21 +202,16 @@ class System(eqx.Module):
 
     def start(self, time: Scalar | float, dtype: jnp.dtype) -> State:
         """The initial values that the system itself gives, see `PreparedSystem.start`."""
-        check_given(self.awaited if self.initial else ())
+        if not self.initial:
+            return {}
+        check_given(self.awaited)
         scope = self._scope(dtype).at(jnp.asarray(time, dtype))
         return initial_values(scope, self.initial)
 
     def starts(
         self, time: Scalar | float, dtype: jnp.dtype, settings: Mapping[str, Array], count: int
     ) -> State:
-        """The same of so many samples, `(sample, *grid)`.
-
-        Args:
-            time: when.
-            dtype: precision.
-            settings: all that are awaited, `(sample,)` each.
-            count: of samples.
-        """
+        """The same of so many samples, `(sample, *grid)`; their settings are `(sample,)` each."""
         if self.awaited and self.initial:
             return jax.vmap(lambda given: self.with_settings(given).start(time, dtype))(settings)
         begins = self.start(time, dtype)
