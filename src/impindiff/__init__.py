@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Anderson,
         BiCGStab,
         BlockJacobi,
+        BlockLine,
         DenseLU,
         ImplicitAdjoint,
         Jacobi,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         Outcome,
         Picard,
         Spectral,
+        TransformLine,
         Tridiagonal,
         UnrolledAdjoint,
         check_gradient,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     )
     from impindiff.latent import (
         CellField,
+        ConvolutionalClosure,
         FilmField,
         HypernetworkField,
         NeuralClosure,
@@ -89,6 +92,7 @@ if TYPE_CHECKING:
         Trajectory,
         consistent,
         simulate,
+        stable_dt,
     )
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import Ensemble, FluxOf, Reaction, System, advection_diffusion
@@ -106,10 +110,12 @@ if TYPE_CHECKING:
         Source,
         StreamFunction,
         block_jacobi,
+        block_line,
         fourier,
         jacobi,
         line,
         multigrid,
+        transform_line,
     )
     from impindiff.train import (
         LBFGS,
@@ -140,11 +146,13 @@ __all__ = [
     "Batching",
     "BiCGStab",
     "BlockJacobi",
+    "BlockLine",
     "CASES",
     "CG",
     "CellField",
     "Cells",
     "Closure",
+    "ConvolutionalClosure",
     "Corrected",
     "CrankNicolson",
     "DenseLU",
@@ -205,12 +213,14 @@ __all__ = [
     "TimeGrid",
     "TotalVariation",
     "Trajectory",
+    "TransformLine",
     "Tridiagonal",
     "UnrolledAdjoint",
     "VolumeAverage",
     "WeightDecay",
     "advection_diffusion",
     "block_jacobi",
+    "block_line",
     "by_latent",
     "check_gradient",
     "consistent",
@@ -234,9 +244,11 @@ __all__ = [
     "root",
     "save_dataset",
     "simulate",
+    "stable_dt",
     "tabulate",
     "to_dataset",
     "train_run",
+    "transform_line",
     "write_report",
 ]
 

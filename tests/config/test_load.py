@@ -53,6 +53,10 @@ REFUSED = [
     ({"training.stages": {"a": 1}}, "'training.stages' is {'a': 1}: it should be a valid list"),
     ({ADAM: "adam"}, "it should be a table with optimiser = 'adam' or 'lbfgs'"),
     ({f"{ADAM}.epochs": 1.5}, "'training.stages.0.epochs' is 1.5"),
+    # What goes together.
+    ({"time.substeps": 2}, "time.scheme 'crank-nicolson' is implicit and stable at any step"),
+    ({"time.accept_unstable": True}, "'crank-nicolson' is implicit and stable at any step"),
+    ({"solver": {"adjoint": "unrolled"}}, "give solver.nonlinear = 'picard' or 'anderson', too"),
     # Numbers out of range.
     ({"seed": -1}, "'seed' is -1: it should be greater than or equal to 0"),
     ({"seed": 2**32}, "'seed' is 4294967296: it should be less than 4294967296"),
@@ -64,7 +68,7 @@ REFUSED = [
     ({DIFFUSIVITY: math.nan}, "'system.diffusivity' is nan: it should be a finite number"),
     ({"solver": {"rtol": 0.0}}, "'solver.rtol' is 0.0: it should be greater than 0"),
     ({"solver": {"adjoint_rtol": 2.0}}, "'solver.adjoint_rtol' is 2.0: it should be less than 1"),
-    ({"solver": {"preconditioner": "ilu"}}, "'fourier', 'multigrid' or 'line'"),
+    ({"solver": {"preconditioner": "ilu"}}, "'line', 'block-line' or 'transform-line'"),
     (
         {"solver": {"preconditioner": "jacobi"}, "time.scheme": "forward-euler"},
         "'forward-euler' solves no system",
@@ -219,6 +223,7 @@ def test_every_default_is_written_out():
         "max_steps",
         "adjoint_rtol",
         "adjoint_max_steps",
+        "adjoint",
     }
     assert written["seed"] == 0 and written["precision"] == "float32"
     assert written["training"]["stages"][0]["learning_rate"] == 4e-3

@@ -18,12 +18,16 @@ from impindiff.implicit import (
     Affine,
     BiCGStab,
     BlockJacobi,
+    BlockLine,
+    BlockStencil,
     Jacobi,
     Line,
     Multigrid,
     Scaled,
     Spectral,
     Stencil,
+    TransformLine,
+    Transposed,
 )
 from impindiff.implicit import root as find_root
 
@@ -35,6 +39,28 @@ class Example(NamedTuple):
 
 SINGLE = {"f": jnp.float32, "c": jnp.complex64}
 UNKNOWN = {"a": jnp.zeros((3, 4)), "b": jnp.zeros(5)}
+
+
+def coupled() -> tuple[BlockStencil, dict]:
+    """Two fields on a plane, every coefficient different."""
+    unknown = {name: jnp.zeros((4, 3)) for name in "ab"}
+    blocks = [random_like(jnp.zeros((2, 2, 4, 3)), k) for k in range(5)]
+    centre = blocks[4] + 9 * jnp.eye(2)[:, :, None, None]
+    sides = ((blocks[0], blocks[1]), (blocks[2], blocks[3]))
+    return BlockStencil(centre, sides, jax.tree.structure(unknown)), unknown
+
+
+def block_line() -> Example:
+    operator, unknown = coupled()
+    return Example(
+        BlockLine(operator.sides[0][0], operator.centre, operator.sides[0][1], 0), unknown
+    )
+
+
+def transform_line() -> Example:
+    operator, unknown = coupled()
+    return Example(TransformLine(operator, 1, ("periodic", "neumann")), unknown)
+
 
 EXAMPLES: dict[type, Callable[[], Example]] = {
     Jacobi: lambda: Example(
@@ -50,6 +76,9 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
         ),
         {name: jnp.zeros((5, 2)) for name in "abc"},
     ),
+    BlockLine: block_line,
+    TransformLine: transform_line,
+    Transposed: lambda: Example(block_line().preconditioner.transpose(), coupled()[1]),
     Line: lambda: Example(
         Line(
             random_like(UNKNOWN, 0),

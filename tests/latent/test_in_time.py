@@ -130,11 +130,12 @@ def fitted(field: SpectralField, grid: Grid, times: np.ndarray, truth: np.ndarra
         return field.coefficients
 
     def values(numbers):
-        held = eqx.tree_at(where, learned, numbers.reshape(where(learned).shape))
+        held = eqx.tree_at(where, learned, numbers.reshape(shape))
         whole = eqx.combine(held, rest)
         return jnp.stack([whole.evaluate(grid, at(t)) for t in times]).ravel()
 
-    zero = jnp.zeros(where(learned).size)
+    shape = field.coefficients.shape
+    zero = jnp.zeros(field.coefficients.size)
     matrix = np.asarray(jax.jacfwd(values)(zero))
     known = np.asarray(values(zero))
     found, *_ = np.linalg.lstsq(matrix, truth.ravel() - known, rcond=None)

@@ -221,10 +221,10 @@ def test_members_of_an_ensemble_share_the_settings():
     exact = [1.3 / (1 + 1.3 * 0.7 * heat * np.array(TIMES)) for heat in HEAT]
     known = {"heat": np.array(HEAT)}
     data = ipd.to_dataset(None, TIMES, {"c": np.stack(exact)}, settings=known)
-    how = {"samples": "0:2", "dt": DT, "stepper": ipd.RungeKutta4(), "dtype": jnp.float64}
+    how = {"dt": DT, "stepper": ipd.RungeKutta4(), "dtype": jnp.float64}
     stages = [ipd.LevenbergMarquardt(6)]
-    ensemble = ipd.fit_ensemble(make, data, seeds=[1, 2], stages=stages, **how)
+    ensemble = ipd.fit_ensemble(make, data, seeds=[1, 2], samples="0:2", stages=stages, **how)
     assert float(ensemble.latents()["a"].mean) == pytest.approx(0.7, rel=1e-4)
-    forecast = ipd.predict_ensemble(ensemble, data, times=TIMES, **(how | {"samples": "2"}))
+    forecast = ipd.predict_ensemble(ensemble, data, times=TIMES, samples="2", **how)
     np.testing.assert_allclose(forecast["c"][0], exact[2], rtol=1e-4)
     assert "heat_std" not in forecast and forecast["heat"].values.tolist() == [HEAT[2]]

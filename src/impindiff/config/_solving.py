@@ -6,29 +6,44 @@ from impindiff.config._kinds import Count, Finite, Positive, Table, Tolerance
 
 EXPLICIT = ("forward-euler", "runge-kutta-4")
 DIRECT = ("tridiagonal", "dense-lu")
+ALONG_LINES = ("line", "block-line", "transform-line")
 
 
 class TimeTable(Table):
-    """`[time]`: how time advances."""
+    """`[time]`: how time advances.
+
+    The last two are for explicit schemes: equal parts that a step is taken in, and whether one may
+    be longer than is stable.
+    """
 
     scheme: Literal[
         "crank-nicolson", "backward-euler", "sdirk-2", "forward-euler", "runge-kutta-4"
     ] = "crank-nicolson"
     dt: Positive
     until: Finite
+    substeps: Count = 1
+    accept_unstable: bool = False
 
 
 class SolverTable(Table):
     """`[solver]`: the linear systems of implicit steps and their adjoints, and what leads to them.
 
     Where `nonlinear` is left out the system decides: one linear solve a step where it is affine,
-    else Newton's method.
+    else Newton's method. `adjoint` is how gradients are made: by the implicit function theorem, or,
+    to compare with, through all iterations of a fixed-point iteration or the last of them.
     """
 
     method: Literal["bicgstab", "gmres", "cg", "tridiagonal", "dense-lu"] = "bicgstab"
-    preconditioner: Literal["none", "jacobi", "block-jacobi", "fourier", "multigrid", "line"] = (
-        "none"
-    )
+    preconditioner: Literal[
+        "none",
+        "jacobi",
+        "block-jacobi",
+        "fourier",
+        "multigrid",
+        "line",
+        "block-line",
+        "transform-line",
+    ] = "none"
     line_axis: str | None = None
     rtol: Tolerance = 1e-6
     max_steps: Count = 200
@@ -36,6 +51,7 @@ class SolverTable(Table):
     adjoint_max_steps: Count = 200
     nonlinear: Literal["newton", "anderson", "picard"] | None = None
     nonlinear_max_steps: Count | None = None
+    adjoint: Literal["implicit", "unrolled", "one-step"] = "implicit"
 
 
 def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) -> None:
@@ -49,6 +65,12 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
     Raises: ValueError.
     """
     named = solver.preconditioner
+    _check_substeps(time)
+    if solver.adjoint != "implicit" and solver.nonlinear not in ("picard", "anderson"):
+        raise ValueError(
+            f"solver.adjoint is {solver.adjoint!r}, which goes back through the iterations of a "
+            "fixed-point iteration: give solver.nonlinear = 'picard' or 'anderson', too"
+        )
     if time.scheme in EXPLICIT:
         given = {"preconditioner": named != "none", "nonlinear": solver.nonlinear is not None}
         for key in (key for key, is_given in given.items() if is_given):
@@ -61,13 +83,24 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
             f"solver.preconditioner is {named!r}, but solver.method {solver.method!r} is direct "
             "and uses none: leave one of them out"
         )
-    if (named == "line") != (solver.line_axis is not None):
+    if (named in ALONG_LINES) != (solver.line_axis is not None):
         raise ValueError(
-            "solver.preconditioner 'line' and solver.line_axis, the axis to solve along, go "
-            "together: give both or neither"
+            "a solver.preconditioner along lines ('line', 'block-line', 'transform-line') and "
+            "solver.line_axis, the axis of these, go together: give both or neither"
         )
     if num_axes is not None and num_axes > 1 and solver.method == "tridiagonal":
         raise ValueError(
             f"solver.method is 'tridiagonal', but the grid has {num_axes} axes: it is for one; use "
             "'bicgstab' or 'gmres'"
         )
+
+
+def _check_substeps(time: TimeTable) -> None:
+    """Refuse what implicit schemes have no use for."""
+    given = {"substeps": time.substeps != 1, "accept_unstable": time.accept_unstable}
+    for key in (key for key, is_given in given.items() if is_given):
+        if time.scheme not in EXPLICIT:
+            raise ValueError(
+                f"time.{key} is {getattr(time, key)!r}, but time.scheme {time.scheme!r} is "
+                "implicit and stable at any step: leave it out"
+            )

@@ -10,6 +10,7 @@ from impindiff.config._schema import Config
 from impindiff.implicit import (
     CG,
     GMRES,
+    AbstractAdjoint,
     AbstractLinearSolver,
     AbstractRootSolver,
     Affine,
@@ -18,8 +19,10 @@ from impindiff.implicit import (
     DenseLU,
     ImplicitAdjoint,
     Newton,
+    OneStepAdjoint,
     Picard,
     Tridiagonal,
+    UnrolledAdjoint,
 )
 from impindiff.integrate import (
     SDIRK2,
@@ -30,14 +33,29 @@ from impindiff.integrate import (
     RungeKutta4,
 )
 from impindiff.systems import System
-from impindiff.terms import block_jacobi, fourier, jacobi, line, multigrid
+from impindiff.terms import (
+    block_jacobi,
+    block_line,
+    fourier,
+    jacobi,
+    line,
+    multigrid,
+    transform_line,
+)
 
-_STEPPERS: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
+_IMPLICIT: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
     "crank-nicolson": CrankNicolson,
     "backward-euler": BackwardEuler,
     "sdirk-2": SDIRK2,
-    "forward-euler": lambda solver, preconditioner: ForwardEuler(),
-    "runge-kutta-4": lambda solver, preconditioner: RungeKutta4(),
+}
+_EXPLICIT: dict[str, Callable[[int], AbstractStepper]] = {
+    "forward-euler": ForwardEuler,
+    "runge-kutta-4": RungeKutta4,
+}
+_ADJOINTS: dict[str, Callable[[AbstractLinearSolver], AbstractAdjoint]] = {
+    "implicit": ImplicitAdjoint,
+    "unrolled": lambda linear: UnrolledAdjoint(),
+    "one-step": lambda linear: OneStepAdjoint(),
 }
 _METHODS: dict[str, Callable[..., AbstractLinearSolver]] = {
     "bicgstab": BiCGStab,
@@ -53,6 +71,7 @@ _PRECONDITIONERS = {
     "fourier": fourier,
     "multigrid": multigrid(),
 }
+_ALONG_LINES = {"line": line, "block-line": block_line, "transform-line": transform_line}
 
 
 def build_stepper(config: Config, system: System) -> AbstractStepper:
@@ -79,10 +98,14 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
                 f"solver.line_axis is {table.line_axis!r}, but the system's axes are "
                 f"{', '.join(map(repr, axes)) or 'none'}."
             )
-        preconditioner = line(axes.index(table.line_axis))
+        preconditioner = _ALONG_LINES[table.preconditioner](axes.index(table.line_axis))
     dynamics = system.prepare_shared(jnp.dtype(config.precision))
     solver = _root_solver(config, dynamics.is_affine)
-    stepper = _STEPPERS[config.time.scheme](solver, preconditioner)
+    scheme = config.time.scheme
+    if scheme in _EXPLICIT:
+        stepper = _EXPLICIT[scheme](config.time.substeps)
+    else:
+        stepper = _IMPLICIT[scheme](solver, preconditioner)
     stepper.check(dynamics)
     return stepper
 
@@ -99,8 +122,8 @@ def _root_solver(config: Config, is_affine: bool) -> AbstractRootSolver:
         limits["max_steps"] = table.nonlinear_max_steps
     match table.nonlinear:
         case "anderson":
-            return Anderson(ImplicitAdjoint(adjoint), **limits)
+            return Anderson(_ADJOINTS[table.adjoint](adjoint), **limits)
         case "picard":
-            return Picard(ImplicitAdjoint(adjoint), **limits)
+            return Picard(_ADJOINTS[table.adjoint](adjoint), **limits)
         case _:
             return Newton(linear, ImplicitAdjoint(adjoint), **limits)

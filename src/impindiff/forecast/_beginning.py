@@ -27,7 +27,7 @@ from impindiff.data import (
 )
 from impindiff.forecast._tables import closure_tables
 from impindiff.latent import Parameter, latents_of
-from impindiff.systems import System
+from impindiff.systems import System, starts_of
 
 TITLE = "forecast by impindiff"
 
@@ -77,7 +77,9 @@ class Beginning:
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
         # Later than its first time, it is the data that know where the fields are.
-        begins = system.starts(time, dtype, settings, len(at)) if position == 0 else {}
+        begins = {}
+        if position == 0:
+            begins = starts_of(system, lambda one: one.start(time, dtype), settings, len(at))
         in_data = [field for field in system.fields if field not in begins]
         state = {
             field: jnp.asarray(values, dtype)

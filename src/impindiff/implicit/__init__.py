@@ -7,10 +7,12 @@ from impindiff.implicit._adjoint import AbstractAdjoint, SolveContext
 from impindiff.implicit._affine import Affine
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._block_jacobi import BlockJacobi
+from impindiff.implicit._block_line import BlockLine
 from impindiff.implicit._block_stencil import BlockStencil
 from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check_gradient
 from impindiff.implicit._cg import CG
 from impindiff.implicit._dense import DenseLU
+from impindiff.implicit._exchange import exchange_symbol
 from impindiff.implicit._fixed_point import Anderson, Picard
 from impindiff.implicit._gauss_newton import gauss_newton_operator, gauss_newton_product
 from impindiff.implicit._gmres import GMRES
@@ -22,13 +24,14 @@ from impindiff.implicit._multigrid import Multigrid
 from impindiff.implicit._newton import Newton
 from impindiff.implicit._one_step_adjoint import OneStepAdjoint
 from impindiff.implicit._outcome import AdjointOutcome, Outcome, Result
-from impindiff.implicit._preconditioner import AbstractPreconditioner, Jacobi
+from impindiff.implicit._preconditioner import AbstractPreconditioner, Jacobi, Transposed
 from impindiff.implicit._probe import probe, reach_error
 from impindiff.implicit._root import root
 from impindiff.implicit._scaled import Scaled
 from impindiff.implicit._solver import AbstractRootSolver
 from impindiff.implicit._spectral import Spectral, eigenvalues, laplacian_symbol
 from impindiff.implicit._stencil import Stencil, neighbour
+from impindiff.implicit._transform_line import TransformLine
 from impindiff.implicit._tridiagonal import Tridiagonal
 from impindiff.implicit._unrolled_adjoint import UnrolledAdjoint
 
@@ -44,6 +47,7 @@ __all__ = [
     "Anderson",
     "BiCGStab",
     "BlockJacobi",
+    "BlockLine",
     "BlockStencil",
     "DenseLU",
     "DirectionCheck",
@@ -62,10 +66,13 @@ __all__ = [
     "SolveContext",
     "Spectral",
     "Stencil",
+    "TransformLine",
+    "Transposed",
     "Tridiagonal",
     "UnrolledAdjoint",
     "check_gradient",
     "eigenvalues",
+    "exchange_symbol",
     "gauss_newton_operator",
     "gauss_newton_product",
     "laplacian_symbol",

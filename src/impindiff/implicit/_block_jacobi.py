@@ -5,7 +5,7 @@ from typing import Self, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from impindiff._types import Vector
 from impindiff.implicit._preconditioner import AbstractPreconditioner
@@ -40,7 +40,7 @@ class BlockJacobi(AbstractPreconditioner):
                 f"BlockJacobi(blocks of shape {shape}): the first two axes must be equal, the row "
                 "field and the column field; the grid's axes follow."
             )
-        self.inverse = _invert(blocks)
+        self.inverse = invert_blocks(blocks)
 
     def apply(self, vector: Vector) -> Vector:
         """Multiply each cell's values by the inverse of its block."""
@@ -65,7 +65,7 @@ class BlockJacobi(AbstractPreconditioner):
 
 
 @jax.jit
-def _invert(blocks: Float[Array, "m m *grid"]) -> Float[Array, "m m *grid"]:
+def invert_blocks(blocks: Inexact[Array, "m m *grid"]) -> Inexact[Array, "m m *grid"]:
     """The inverses by elimination with row exchanges; the identity where there is none.
 
     All cells at once and the grid's axes last. A library's batched inverse has them first, and

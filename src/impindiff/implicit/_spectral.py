@@ -70,7 +70,7 @@ class Spectral(AbstractPreconditioner):
         self.kinds = tuple(kind if isinstance(kind, str) else tuple(kind) for kind in each)
         for leaf, kind in zip(leaves, self.kinds, strict=True):
             words = (kind,) if isinstance(kind, str) else kind
-            _check_kinds(words)
+            check_kinds(words)
             if PERIODIC not in words and jnp.iscomplexobj(leaf):
                 raise ValueError(
                     f"Spectral(kinds={kind!r}) with a complex symbol: without a periodic axis the "
@@ -103,7 +103,7 @@ def eigenvalues(kind: str, cells: int) -> np.ndarray:
 
     Raises: ValueError for another word.
     """
-    _check_kinds((kind,))
+    check_kinds((kind,))
     shift = 0.0 if kind == PERIODIC else _MODES[kind][1]
     halves = 1 if kind == PERIODIC else 2
     return -4 * np.sin(np.pi * (np.arange(cells) + shift) / (halves * cells)) ** 2
@@ -122,7 +122,7 @@ def laplacian_symbol(
 
     Raises: ValueError for another word, or another number of them or of weights than of axes.
     """
-    kinds = _for_axes(kinds, len(shape))
+    kinds = for_axes(kinds, len(shape))
     half = max((a for a, kind in enumerate(kinds) if kind == PERIODIC), default=None)
     total = jnp.zeros(())
     for axis, (kind, cells, weight) in enumerate(zip(kinds, shape, weights, strict=True)):
@@ -132,21 +132,30 @@ def laplacian_symbol(
     return total
 
 
-def _divide(v: Array, symbol: Array, kind: str | tuple[str, ...]) -> Array:
-    kinds = _for_axes(kind, v.ndim)
-    real = [axis for axis, kind in enumerate(kinds) if kind != PERIODIC]
+def to_modes(v: Array, kinds: Sequence[str | None]) -> Array:
+    """The transform of each axis into its modes; those of kind None stay as they are."""
+    for axis, kind in enumerate(kinds):
+        if kind not in (PERIODIC, None):
+            v = _along(v, axis, kind, inverse=False)
     waves = [axis for axis, kind in enumerate(kinds) if kind == PERIODIC]
-    modes = v
-    for axis in real:
-        modes = _along(modes, axis, kinds[axis], inverse=False)
-    modes = (jnp.fft.rfftn(modes, axes=waves) if waves else modes) / jnp.where(
-        symbol == 0, 1, symbol
-    )
+    return jnp.fft.rfftn(v, axes=waves) if waves else v
+
+
+def from_modes(modes: Array, kinds: Sequence[str | None], shape: tuple[int, ...]) -> Array:
+    """The way back from `to_modes`, to an array of the given shape."""
+    waves = [axis for axis, kind in enumerate(kinds) if kind == PERIODIC]
     if waves:
-        modes = jnp.fft.irfftn(modes, s=[v.shape[axis] for axis in waves], axes=waves)
-    for axis in real:
-        modes = _along(modes, axis, kinds[axis], inverse=True)
-    return modes.astype(v.dtype)
+        modes = jnp.fft.irfftn(modes, s=[shape[axis] for axis in waves], axes=waves)
+    for axis, kind in enumerate(kinds):
+        if kind not in (PERIODIC, None):
+            modes = _along(modes, axis, kind, inverse=True)
+    return modes
+
+
+def _divide(v: Array, symbol: Array, kind: str | tuple[str, ...]) -> Array:
+    kinds = for_axes(kind, v.ndim)
+    modes = to_modes(v, kinds) / jnp.where(symbol == 0, 1, symbol)
+    return from_modes(modes, kinds, v.shape).astype(v.dtype)
 
 
 def _along(v: Array, axis: int, kind: str, *, inverse: bool) -> Array:
@@ -199,7 +208,11 @@ def _by_fourier(v: Array, axis: int, kind: str, *, inverse: bool) -> Array:
     return (kept * jnp.asarray(after.reshape(place), dtype)).real
 
 
-def _for_axes(kind: str | tuple[str, ...], num_axes: int) -> tuple[str, ...]:
+def for_axes(kind: str | tuple[str, ...], num_axes: int) -> tuple[str, ...]:
+    """A word for each axis.
+
+    Raises: ValueError for another number of words.
+    """
     kinds = (kind,) * num_axes if isinstance(kind, str) else kind
     if len(kinds) != num_axes:
         raise ValueError(
@@ -209,6 +222,10 @@ def _for_axes(kind: str | tuple[str, ...], num_axes: int) -> tuple[str, ...]:
     return kinds
 
 
-def _check_kinds(kinds: Sequence[str]) -> None:
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Refuse words that name no modes.
+
+    Raises: ValueError.
+    """
     if strange := [kind for kind in kinds if kind not in KINDS]:
         raise ValueError(f"an axis ends in {strange[0]!r}: it must be one of {', '.join(KINDS)}.")

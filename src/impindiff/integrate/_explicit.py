@@ -1,8 +1,11 @@
 """Explicit one-step methods: cheap steps, as short as the fastest process in the system asks."""
 
+from collections.abc import Callable
 from typing import final
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State, StoredDynamics
@@ -27,13 +30,56 @@ def check_no_storage(dynamics: Dynamics) -> None:
         )
 
 
+def check_substeps(substeps: int) -> None:
+    """Refuse what no step can be cut into.
+
+    Raises: InputError.
+    """
+    if isinstance(substeps, bool) or not isinstance(substeps, int) or substeps < 1:
+        raise InputError(f"substeps is {substeps!r}: a step is taken in a whole number of parts.")
+
+
+def in_parts(
+    one: Callable[[State, Scalar, Scalar], State],
+    parts: int,
+    state: State,
+    time: Scalar,
+    dt: Scalar,
+) -> State:
+    """A step taken as so many equal ones."""
+    if parts == 1:
+        return one(state, time, dt)
+    part = dt / parts
+
+    def advance(state: State, number: Scalar) -> tuple[State, None]:
+        return one(state, time + number * part, part), None
+
+    return jax.lax.scan(advance, state, jnp.arange(parts, dtype=part.dtype))[0]
+
+
 @final
 class ForwardEuler(AbstractStepper):
     r"""$u_{n+1} = u_n + \Delta t\,F(t_n, u_n)$. First order.
 
     Stable for diffusion up to $\sum_a D \Delta t/\Delta x_a^2 = 1/2$, for upwind advection up to
-    $\sum_a |v_a| \Delta t / \Delta x_a = 1$.
+    $\sum_a |v_a| \Delta t / \Delta x_a = 1$; see `stable_dt`.
+
+    Args:
+        substeps: equal parts that each step is taken in.
+
+    Raises: InputError for fewer than one.
     """
+
+    substeps: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        """Refuse less than one part."""
+        check_substeps(self.substeps)
+
+    @property
+    def reach(self) -> float:
+        r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow, substeps apart."""
+        return 2.0
 
     def check(self, dynamics: Dynamics) -> None:
         """Refuse a system that stores something other than its fields."""
@@ -52,7 +98,11 @@ class ForwardEuler(AbstractStepper):
         context: SolveContext | None = None,
     ) -> tuple[State, Outcome]:
         """See `AbstractStepper.step`."""
-        return axpy(state, dt, dynamics.at(time)(state)), Outcome.exact()
+
+        def one(state: State, time: Scalar, dt: Scalar) -> State:
+            return axpy(state, dt, dynamics.at(time)(state))
+
+        return in_parts(one, self.substeps, state, time, dt), Outcome.exact()
 
 
 @final
@@ -60,9 +110,25 @@ class RungeKutta4(AbstractStepper):
     r"""The classical method of order four; four evaluations of $F$ a step.
 
     Stable for diffusion up to $\sum_a D \Delta t/\Delta x_a^2 \approx 0.69$ and for upwind
-    advection up to $\sum_a |v_a| \Delta t / \Delta x_a \approx 1.39$.
+    advection up to $\sum_a |v_a| \Delta t / \Delta x_a \approx 1.39$; see `stable_dt`.
+
+    Args:
+        substeps: equal parts that each step is taken in.
+
+    Raises: InputError for fewer than one.
     Reference: W. Kutta, Z. Math. Phys. 46 (1901) 435.
     """
+
+    substeps: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        """Refuse less than one part."""
+        check_substeps(self.substeps)
+
+    @property
+    def reach(self) -> float:
+        r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow, substeps apart."""
+        return 2.785
 
     def check(self, dynamics: Dynamics) -> None:
         """Refuse a system that stores something other than its fields."""
@@ -81,12 +147,16 @@ class RungeKutta4(AbstractStepper):
         context: SolveContext | None = None,
     ) -> tuple[State, Outcome]:
         """See `AbstractStepper.step`."""
-        middle = dynamics.at(time + dt / 2)
-        first = dynamics.at(time)(state)
-        second = middle(axpy(state, dt / 2, first))
-        third = middle(axpy(state, dt / 2, second))
-        fourth = dynamics.at(time + dt)(axpy(state, dt, third))
-        mean = jax.tree.map(
-            lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, first, second, third, fourth
-        )
-        return axpy(state, dt, mean), Outcome.exact()
+
+        def one(state: State, time: Scalar, dt: Scalar) -> State:
+            middle = dynamics.at(time + dt / 2)
+            first = dynamics.at(time)(state)
+            second = middle(axpy(state, dt / 2, first))
+            third = middle(axpy(state, dt / 2, second))
+            fourth = dynamics.at(time + dt)(axpy(state, dt, third))
+            mean = jax.tree.map(
+                lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, first, second, third, fourth
+            )
+            return axpy(state, dt, mean)
+
+        return in_parts(one, self.substeps, state, time, dt), Outcome.exact()

@@ -1,5 +1,6 @@
 """Learned coefficients: numbers, fields, and functions of the state."""
 
+from impindiff.latent._convolutional import ConvolutionalClosure
 from impindiff.latent._field import (
     AbstractLatent,
     is_latent,
@@ -19,6 +20,7 @@ from impindiff.latent._tabulate import tabulate
 __all__ = [
     "AbstractLatent",
     "CellField",
+    "ConvolutionalClosure",
     "FilmField",
     "HypernetworkField",
     "NeuralClosure",

@@ -6,6 +6,7 @@ from impindiff.rollout._consistent import consistent
 from impindiff.rollout._memory import KeepAll, MemoryBudget, MemoryPolicy, Snapshots
 from impindiff.rollout._schedule import least_steps
 from impindiff.rollout._simulate import Preparable, StepFailed, Trajectory, simulate
+from impindiff.rollout._stability import stable_dt
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "least_steps",
     "parse_bytes",
     "simulate",
+    "stable_dt",
     "step_counts",
     "tidy_time",
 ]

@@ -29,6 +29,7 @@ from impindiff.runs._folder import RunFolder
 from impindiff.runs._memory import check_memory
 from impindiff.runs._plan import RunPlan, precision
 from impindiff.runs._provenance import now, provenance
+from impindiff.runs._stability import check_stable
 from impindiff.systems import System
 from impindiff.train import (
     AbstractOptimiser,
@@ -73,6 +74,7 @@ def train_run(
     # Not resolved: a link's target need not have a data file's suffix.
     plan = RunPlan.make(config, _absolute(data_file), _absolute(folder.path))
     check_memory(plan)
+    check_stable(plan)
     check_complete(plan.config)
     trainer = _trainer(plan, folder)
     began = time.perf_counter()

@@ -12,7 +12,7 @@ from impindiff.forecast import carry_forward
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import relative_error
 from impindiff.rollout import TimeGrid
-from impindiff.systems import System
+from impindiff.systems import System, starts_of
 
 
 @final
@@ -77,7 +77,10 @@ class Validator:
     def __call__(self, system: System) -> float:
         """The error of a system's forecast."""
         like, start = next(iter(self.initial.values())), float(self.time_grid.starts[0])
-        initial = self.initial | system.starts(start, like.dtype, self.settings, len(like))
+        begins = starts_of(
+            system, lambda one: one.start(start, like.dtype), self.settings, len(like)
+        )
+        initial = self.initial | begins
         states = carry_forward(system, initial, self.stepper, self.time_grid, self.settings)
         errors = [
             relative_error(np.asarray(states[field])[:, -1], known, 1, known.ndim - 1).mean()

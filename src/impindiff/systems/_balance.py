@@ -2,7 +2,8 @@ r"""Systems that store something other than their fields, $\frac{d}{dt}\,q(u) = 
 
 What stands for a field's storage decides what it means: a function of the state is $q$ itself, and
 what does not depend on the state is a capacity $c$, $q = c\,u$. The number 0 is no capacity at all:
-the field is algebraic.
+the field is algebraic. A capacity that does depend on the state, $c(u)\,\dot u = F$, makes no $q$:
+the right-hand side is divided by it.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ class Balance(eqx.Module):
     Attributes:
         rates: $F$.
         storage: for fields with one: capacities, and functions that are still to be evaluated.
+        capacities: by which right-hand sides are divided.
         scope: what these may name.
         fields: all of them.
         functions: the fields whose storage is a function of the state.
@@ -37,6 +39,7 @@ class Balance(eqx.Module):
 
     rates: AffineTendency | CorrectedTendency | StateTendency
     storage: dict[str, Any]
+    capacities: dict[str, Any]
     scope: Scope
     fields: tuple[str, ...] = eqx.field(static=True)
     functions: tuple[str, ...] = eqx.field(static=True)
@@ -49,8 +52,20 @@ class Balance(eqx.Module):
         return dict(self.known_scales)
 
     def __call__(self, state: State) -> State:
-        """The right-hand side."""
-        return self.rates(state)
+        """The right-hand side.
+
+        Raises: InputError for a capacity that is neither a number nor one for each cell.
+        """
+        rates = dict(self.rates(state))
+        for field, capacity in self.scope.evaluate(self.capacities, state).items():
+            rate, capacity = rates[field], jnp.asarray(capacity)
+            if capacity.shape not in ((), rate.shape):
+                raise InputError(
+                    f"the capacity of {field!r} has the shape {capacity.shape}, the field "
+                    f"{rate.shape}: it must be one number, or one for each of the field's."
+                )
+            rates[field] = self._unless_solid(rate / capacity, 0).astype(rate.dtype)
+        return rates
 
     def stored(self, state: State) -> State:
         """What is stored of every field.
@@ -73,10 +88,16 @@ class Balance(eqx.Module):
 
     def _in_solid_cells(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         # Nothing is in balance in there: what an algebraic field is, it stays.
+        return self._unless_solid(jnp.zeros_like(value), value)
+
+    def _unless_solid(self, free: Float[Array, "..."], solid: Any) -> Float[Array, "..."]:
         grid = self.scope.grid
-        if grid is None or grid.solid is None:
-            return jnp.zeros_like(value)
-        return jnp.where(grid.solid, value, 0)
+        return free if grid is None or grid.solid is None else jnp.where(grid.solid, solid, free)
+
+    @property
+    def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
+        """See `impindiff.terms.Ended`."""
+        return self.rates.mode_kinds
 
 
 def is_algebraic(storage: Any) -> bool:
@@ -85,13 +106,16 @@ def is_algebraic(storage: Any) -> bool:
 
 
 def check_balance(
-    fields: tuple[str, ...], storage: Mapping[str, Any], scales: Mapping[str, float]
+    fields: tuple[str, ...],
+    storage: Mapping[str, Any],
+    capacities: Mapping[str, Any],
+    scales: Mapping[str, float],
 ) -> None:
-    """Refuse storages and scales of what is no field, or that cannot be.
+    """Refuse storages, capacities and scales of what is no field, or that cannot be.
 
     Raises: InputError.
     """
-    for what, given in (("storage", storage), ("scales", scales)):
+    for what, given in (("storage", storage), ("capacities", capacities), ("scales", scales)):
         if strange := sorted(set(given) - set(fields)):
             raise InputError(
                 f"{what} names {', '.join(strange)}, of which the system has no equation: its "
@@ -103,6 +127,17 @@ def check_balance(
             raise InputError(
                 f"the scale of {field!r} is {scale!r}: it must be a positive number, the field's "
                 "typical magnitude."
+            )
+    for field, part in capacities.items():
+        if field in storage:
+            raise InputError(
+                f"{field!r} has a storage and a capacity: give a storage where something is "
+                "conserved, and a capacity that depends on the state where it is not."
+            )
+        if isinstance(part, bool | str) or part is None or (np.ndim(part) == 0 and part == 0):
+            raise InputError(
+                f"the capacity of {field!r} is {part!r}: give a function of the fields, a latent "
+                "or a number other than 0."
             )
     for field, part in storage.items():
         if isinstance(part, bool | str) or part is None:

@@ -68,10 +68,18 @@ def check_functions(
     equations: Mapping[str, tuple[AbstractTerm, ...]],
     boundaries: Mapping[str, Ends],
     coefficients: Mapping[str, Any],
-    storage: Mapping[str, Any],
+    stored: Mapping[str, Any],
     settings: tuple[str, ...],
 ) -> None:
     """Every function must be one of things that the system has.
+
+    Args:
+        grid: of the system.
+        equations: of the system.
+        boundaries: of the system.
+        coefficients: of the system.
+        stored: what else holds functions, by what messages call it.
+        settings: names of the system's.
 
     Raises: InputError, also for coefficients that depend on each other in a circle.
     """
@@ -85,8 +93,8 @@ def check_functions(
         check_arguments(terms, f"the equation of {field!r}", known)
     for field, ends in boundaries.items():
         check_arguments(ends, f"the boundary conditions of {field!r}", known)
-    for field, part in storage.items():
-        check_arguments(part, f"the storage of {field!r}", known)
+    for whose, part in stored.items():
+        check_arguments(part, whose, known)
     for name, coefficient in coefficients.items():
         check_arguments(coefficient, f"the coefficient {name!r}", known)
     varying_names(tuple(equations), coefficients)
@@ -155,6 +163,12 @@ def check_learned_names(tree: PyTree, settings: tuple[str, ...]) -> None:
             f"{', '.join(shared)} is the name of a learned coefficient and of a setting, which is "
             "known for each sample: give each a name of its own."
         )
+
+
+def named_stored(storage: Mapping[str, Any], capacities: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored, and what right-hand sides are divided by, by what messages call it."""
+    parts = {f"the storage of {field!r}": part for field, part in storage.items()}
+    return parts | {f"the capacity of {field!r}": part for field, part in capacities.items()}
 
 
 def _unless_none(kind: str, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

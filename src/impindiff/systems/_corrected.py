@@ -7,7 +7,7 @@ import equinox as eqx
 
 from impindiff._types import State, Tendency
 from impindiff.grid import Grid
-from impindiff.terms import AbstractCorrectedFlux, AbstractTerm
+from impindiff.terms import AbstractCorrectedFlux, AbstractTerm, Ended
 
 
 @final
@@ -23,6 +23,11 @@ class CorrectedTendency(eqx.Module):
     linear_part: Tendency
     corrected: dict[str, tuple[AbstractCorrectedFlux, ...]]
     grid: Grid
+
+    @property
+    def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
+        """See `impindiff.terms.Ended`."""
+        return self.linear_part.mode_kinds if isinstance(self.linear_part, Ended) else {}
 
     def __call__(self, state: State) -> State:
         """The rate of change of every field."""

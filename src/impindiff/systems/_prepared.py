@@ -7,7 +7,6 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
@@ -37,6 +36,7 @@ class PreparedSystem(eqx.Module):
         boundaries: their conditions, the same.
         assembled: the right-hand side at all times, where it is one.
         storage: capacities, and functions that are still to be evaluated.
+        capacities: by which right-hand sides are divided.
         initial: values of fields that do not begin as data say.
         functions: the fields whose storage is a function of the state.
         algebraic: the fields without storage.
@@ -51,6 +51,7 @@ class PreparedSystem(eqx.Module):
     boundaries: dict[str, Ends]
     assembled: RightHandSide | Balance | None
     storage: dict[str, Any]
+    capacities: dict[str, Any]
     initial: dict[str, Any]
     functions: tuple[str, ...] = eqx.field(static=True)
     algebraic: tuple[str, ...] = eqx.field(static=True)
@@ -65,7 +66,8 @@ class PreparedSystem(eqx.Module):
         known, others = split(self.equations, self.boundaries, self.varying)
         linear = not any(corrected_among(terms) for terms in known.values())
         on_grid = self.scope.grid is not None
-        return on_grid and linear and not any(others.values()) and not self.functions
+        divided = bool(self.capacities)
+        return on_grid and linear and not (any(others.values()) or self.functions or divided)
 
     @property
     def is_steady(self) -> bool:
@@ -91,7 +93,9 @@ class PreparedSystem(eqx.Module):
     def evaluated(self) -> "PreparedSystem":
         """With all evaluated that is steady and known by now; assembled, if that is everything."""
         scope = self.scope.at(None)
-        equations, storage, initial = scope.evaluate((self.equations, self.storage, self.initial))
+        equations, storage, capacities, initial = scope.evaluate(
+            (self.equations, self.storage, self.capacities, self.initial)
+        )
         boundaries = evaluate_boundaries(scope, self.boundaries)
         found = replace(
             self,
@@ -99,10 +103,11 @@ class PreparedSystem(eqx.Module):
             equations=equations,
             boundaries=boundaries,
             storage=storage,
+            capacities=capacities,
             initial=initial,
             functions=tuple(f for f, part in storage.items() if depends_on(part, self.varying)),
         )
-        waiting = coefficients_of((equations, boundaries, storage, scope.coefficients))
+        waiting = coefficients_of((equations, boundaries, storage, capacities, scope.coefficients))
         if self.awaited or not all(coefficient.is_steady for coefficient in waiting):
             return found
         # Nothing depends on time, so the right-hand side at any instant serves them all.
@@ -134,13 +139,6 @@ class PreparedSystem(eqx.Module):
         check_given(self.awaited)
         return initial_values(self.scope.at(time), self.initial)
 
-    def starts(self, time: Scalar, settings: Mapping[str, Array], count: int) -> State:
-        """The same of so many samples, `(sample, *grid)`; their settings are `(sample,)` each."""
-        if self.awaited and self.initial:
-            return jax.vmap(lambda given: self.with_settings(given).start(time))(settings)
-        begins = initial_values(self.scope.at(time), self.initial)
-        return {f: jnp.broadcast_to(u, (count, *u.shape)) for f, u in begins.items()}
-
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.
 
@@ -151,11 +149,19 @@ class PreparedSystem(eqx.Module):
             return self.assembled
         scope = cast(self.scope.at(time), self.dtype)
         rates = self._rates(scope)
-        if not (self.has_storage or self.scales):
+        if not (self.has_storage or self.scales or self.capacities):
             return rates
-        storage = cast(scope.evaluate(self.storage), self.dtype)
+        known = scope.evaluate((self.storage, self.capacities))
         fields = tuple(self.equations)
-        return Balance(rates, storage, scope, fields, self.functions, self.algebraic, self.scales)
+        return Balance(
+            rates,
+            *cast(known, self.dtype),
+            scope,
+            fields,
+            self.functions,
+            self.algebraic,
+            self.scales,
+        )
 
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)

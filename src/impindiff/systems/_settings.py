@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
@@ -76,6 +76,6 @@ def _number(name: str, value: Any, dtype: jnp.dtype | type) -> Float[Array, ""]:
             f"the setting {name!r} is {value!r:.80}: it must be one real number ({error}). For "
             "many samples use jax.vmap, or fit and predict."
         ) from None
-    if not isinstance(number, jax.core.Tracer) and not np.isfinite(number):
+    if not isinstance(number, Tracer) and not np.isfinite(number):
         raise InputError(f"the setting {name!r} is {value!r}: it must be finite.")
     return number.astype(dtype)

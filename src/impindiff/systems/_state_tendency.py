@@ -11,7 +11,7 @@ from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.coefficients import depends_on
 from impindiff.systems._affine_tendency import AffineTendency, assemble
-from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among
+from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among, mode_kinds
 from impindiff.systems._corrected import CorrectedTendency, corrected, corrected_among
 from impindiff.systems._flux_of import known_fluxes
 from impindiff.systems._scope import Scope
@@ -40,6 +40,22 @@ class StateTendency(eqx.Module):
     boundaries: dict[str, Ends]
     carriers: Equations
     scope: Scope
+
+    @property
+    def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
+        """See `impindiff.terms.Ended`."""
+        grid = self.scope.grid
+        if grid is None:
+            return {}
+
+        def is_still(ends: Ends) -> bool:
+            pairs = zip(grid.axes, ends, strict=True)
+            return any(pair == (None, None) and not axis.periodic for axis, pair in pairs)
+
+        return {
+            field: None if is_still(ends) else mode_kinds(grid, ends)
+            for field, ends in self.boundaries.items()
+        }
 
     def __call__(self, state: State) -> State:
         """The rate of change of every field.

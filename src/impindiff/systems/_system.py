@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -25,6 +24,7 @@ from impindiff.systems._checks import (
     check_learned_names,
     check_no_text,
     check_units,
+    named_stored,
 )
 from impindiff.systems._latents import values_on_grid
 from impindiff.systems._prepared import PreparedSystem
@@ -59,6 +59,9 @@ class System(eqx.Module):
         storage: $q$ of fields that store something other than themselves: a function of the state,
             `{"gas": lambda porosity, gas: porosity * gas}`; a capacity $c$ that does not depend on
             it, for $q = c\,u$; or 0 for an algebraic field, whose terms always add up to zero.
+        capacities: $c$ of fields with $c(u)\,\dot u = \sum_k T_k$ where it depends on the state, so
+            that no $q$ is conserved: `{"T": lambda T, porosity: ...}`, the heat capacity of what
+            the pores fill with. Otherwise as a coefficient; not 0 anywhere.
         initial: of fields whose initial values no data hold, a coefficient that does not depend on
             the state: known, such as `{"c": 0.0}`, or learned. The same for all samples.
         units: of fields and latents, `{"c": "mol/m3"}`: compared with those of the data, and
@@ -69,7 +72,7 @@ class System(eqx.Module):
     One PyTree, its learned coefficients included.
     Raises: InputError for no field, an entry that is not a term, a boundary condition that is
         missing or superfluous, a function of something that the system does not have, two things of
-        one name, or a storage, scale, initial value or unit of what is no field.
+        one name, or a storage, capacity, scale, initial value or unit of what is no field.
     """
 
     grid: Grid | None
@@ -77,6 +80,7 @@ class System(eqx.Module):
     boundaries: dict[str, Ends]
     coefficients: dict[str, Any]
     storage: dict[str, Any]
+    capacities: dict[str, Any]
     initial: dict[str, Any]
     settings: dict[str, Scalar | None]
     algebraic: tuple[str, ...] = eqx.field(static=True)
@@ -91,14 +95,15 @@ class System(eqx.Module):
         *,
         coefficients: Mapping[str, Any] | None = None,
         storage: Mapping[str, Any] | None = None,
+        capacities: Mapping[str, Any] | None = None,
         initial: Mapping[str, Any] | None = None,
         scales: Mapping[str, float] | None = None,
         units: Mapping[str, str] | None = None,
         settings: str | Sequence[str] = (),
     ) -> None:
         check_equations(grid, equations)
-        storage, scales = storage or {}, scales or {}
-        check_balance(tuple(equations), storage, scales)
+        storage, capacities, scales = storage or {}, capacities or {}, scales or {}
+        check_balance(tuple(equations), storage, capacities, scales)
         self.grid = grid
         self.equations = {
             field: tuple(as_closures(term) for term in terms) for field, terms in equations.items()
@@ -113,6 +118,7 @@ class System(eqx.Module):
         self.storage = as_closures(
             {field: part for field, part in storage.items() if field not in self.algebraic}
         )
+        self.capacities = as_closures(dict(capacities))
         self.initial = as_closures(dict(initial or {}))
         self.settings = dict.fromkeys(setting_names(settings))
         self.units = tuple((units or {}).items())
@@ -123,7 +129,8 @@ class System(eqx.Module):
             | {f"the boundary conditions of {f!r}": e for f, e in self.boundaries.items()}
             | {f"the initial values of {f!r}": value for f, value in self.initial.items()}
         )
-        parts = self.equations, self.boundaries, self.coefficients, self.storage
+        stored = named_stored(self.storage, self.capacities)
+        parts = self.equations, self.boundaries, self.coefficients, stored
         check_functions(grid, *parts, self.awaited)
         check_initial(grid, self.fields, self.initial, self.coefficients, self.awaited)
         check_learned_names(self._parts, self.awaited)
@@ -132,13 +139,14 @@ class System(eqx.Module):
     @property
     def _parts(self) -> tuple[Any, ...]:
         """All that may hold a coefficient."""
-        return self.equations, self.boundaries, self.coefficients, self.storage, self.initial
+        stored = self.storage, self.capacities
+        return self.equations, self.boundaries, self.coefficients, *stored, self.initial
 
     @property
     def _named_parts(self) -> dict[str, Any]:
         """The parts that hold coefficients at the cells, by what messages call them."""
         parts = {f"the coefficient {name!r}": part for name, part in self.coefficients.items()}
-        parts |= {f"the storage of {field!r}": part for field, part in self.storage.items()}
+        parts |= named_stored(self.storage, self.capacities)
         parts |= {f"the equation of {field!r}": terms for field, terms in self.equations.items()}
         return parts
 
@@ -195,7 +203,7 @@ class System(eqx.Module):
         they are one value for each cell. A learned closure has values only at a state: see
         `tabulate`.
         """
-        parts = (self.equations, self.coefficients, self.storage, self.initial)
+        parts = tuple(part for part in self._parts if part is not self.boundaries)
         time = None if time is None else jnp.asarray(time, jnp.result_type(float))
         scope = self._scope(jnp.dtype(jnp.float32))
         return values_on_grid(scope, parts, self.boundaries, time)
@@ -207,15 +215,6 @@ class System(eqx.Module):
         check_given(self.awaited)
         scope = self._scope(dtype).at(jnp.asarray(time, dtype))
         return initial_values(scope, self.initial)
-
-    def starts(
-        self, time: Scalar | float, dtype: jnp.dtype, settings: Mapping[str, Array], count: int
-    ) -> State:
-        """The same of so many samples, `(sample, *grid)`; their settings are `(sample,)` each."""
-        if self.awaited and self.initial:
-            return jax.vmap(lambda given: self.with_settings(given).start(time, dtype))(settings)
-        begins = self.start(time, dtype)
-        return {f: jnp.broadcast_to(u, (count, *u.shape)) for f, u in begins.items()}
 
     def prepare(self, dtype: jnp.dtype) -> PreparedSystem:
         """Evaluate what is steady; assemble it, if that is everything.
@@ -236,6 +235,7 @@ class System(eqx.Module):
             self.boundaries,
             None,
             self.storage,
+            self.capacities,
             self.initial,
             (),
             self.algebraic,

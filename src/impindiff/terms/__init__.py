@@ -2,21 +2,20 @@
 
 from impindiff.implicit import Stencil
 from impindiff.terms._advection import Advection
+from impindiff.terms._block_preconditioners import (
+    Preconditioning,
+    block_jacobi,
+    block_line,
+    transform_line,
+)
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
 from impindiff.terms._conditions import Dirichlet, Inflow, Neumann, NoFlux, Outflow, Robin
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
-from impindiff.terms._linearised import Assembled
+from impindiff.terms._linearised import Assembled, Ended
 from impindiff.terms._metric import cells_at, open_faces
-from impindiff.terms._preconditioners import (
-    Preconditioning,
-    block_jacobi,
-    fourier,
-    jacobi,
-    line,
-    multigrid,
-)
+from impindiff.terms._preconditioners import fourier, jacobi, line, multigrid
 from impindiff.terms._source import Source
 from impindiff.terms._stream_function import StreamFunction
 from impindiff.terms._term import (
@@ -40,6 +39,7 @@ __all__ = [
     "BoundaryFace",
     "Diffusion",
     "Dirichlet",
+    "Ended",
     "FaceFluxes",
     "FaceVelocity",
     "Inflow",
@@ -52,10 +52,12 @@ __all__ = [
     "Stencil",
     "StreamFunction",
     "block_jacobi",
+    "block_line",
     "cells_at",
     "fourier",
     "jacobi",
     "line",
     "multigrid",
     "open_faces",
+    "transform_line",
 ]

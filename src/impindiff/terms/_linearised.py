@@ -42,6 +42,16 @@ class Assembled(Protocol):
 
 
 @runtime_checkable
+class Ended(Protocol):
+    """A right-hand side that knows what the grid's axes end in, field by field."""
+
+    @property
+    def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
+        """For each field what each axis ends in; None for one that does not move through faces."""
+        ...
+
+
+@runtime_checkable
 class Corrected(Protocol):
     """A right-hand side that names a linear one like it, which serves for preconditioning."""
 
@@ -52,19 +62,20 @@ class Corrected(Protocol):
 class ProbedJacobian(eqx.Module):
     """What each field does to itself in a right-hand side near a state; cells taken for cubes.
 
-    Axes are taken for periodic by what needs to know. Where they are not, coefficients that are
-    zero across the boundary say so to all else.
+    Axes whose ends nobody tells are taken for periodic by what needs to know. Where they are not,
+    coefficients that are zero across the boundary say so to all else.
     """
 
     stencils: dict[str, Stencil]
     shape: tuple[int, ...] = eqx.field(static=True)
     spacing: tuple[float, ...] = eqx.field(static=True)
+    kinds: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
     volumes: None = None
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...]]:
         """See `Assembled`."""
-        return dict.fromkeys(self.stencils, ("periodic",) * len(self.shape))
+        return dict(self.kinds)
 
 
 def linearised(tendency: Tendency, weight: Scalar, state: State) -> Assembled:
@@ -88,7 +99,15 @@ def linearised(tendency: Tendency, weight: Scalar, state: State) -> Assembled:
     # The leaves of a dictionary come in the order of its sorted names.
     stencils = {field: jacobian.stencil(k) for k, field in enumerate(sorted(state))}
     shape = jacobian.centre.shape[2:]
-    return ProbedJacobian(stencils, shape, (1.0,) * len(shape))
+    still = ("neumann",) * len(shape)
+    kinds = tuple((field, words or still) for field, words in kinds_of(tendency, state).items())
+    return ProbedJacobian(stencils, shape, (1.0,) * len(shape), kinds)
+
+
+def kinds_of(tendency: Tendency, state: State) -> Mapping[str, tuple[str, ...] | None]:
+    """For each field what each axis ends in, see `Ended`; periodic where it is not told."""
+    told = tendency.mode_kinds if isinstance(tendency, Ended) else {}
+    return {field: told.get(field, ("periodic",) * value.ndim) for field, value in state.items()}
 
 
 def products(tendency: Tendency, weight: Scalar, state: State) -> Callable[[State], State]:

@@ -5,33 +5,25 @@ F/\partial u$ where the system has a storage $q$. Each function here makes an ap
 from the right-hand side $F$, the weight, and a state at which what is nonlinear is linearised.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Inexact
 
-from impindiff._errors import InputError
 from impindiff._types import Scalar, State, Tendency
 from impindiff.implicit import (
-    AbstractPreconditioner,
-    BlockJacobi,
     Jacobi,
     Line,
     Multigrid,
     Spectral,
     Stencil,
-    eigenvalues,
-    probe,
+    exchange_symbol,
 )
-from impindiff.terms._linearised import linearised, products
+from impindiff.terms._block_preconditioners import Preconditioning, check_axis
+from impindiff.terms._linearised import linearised
 
 PERIODIC = "periodic"
-
-Preconditioning = Callable[[Tendency, Scalar, State], AbstractPreconditioner]
-"""Makes the preconditioner of a step from its right-hand side, the weight $w$ and a state."""
 
 
 def jacobi(tendency: Tendency, weight: Scalar, state: State) -> Jacobi:
@@ -43,19 +35,6 @@ def jacobi(tendency: Tendency, weight: Scalar, state: State) -> Jacobi:
         return jnp.broadcast_to(1 - weight * centre, parts.shape)
 
     return Jacobi(jax.lax.stop_gradient({n: diagonal(s) for n, s in parts.stencils.items()}))
-
-
-def block_jacobi(tendency: Tendency, weight: Scalar, state: State) -> BlockJacobi:
-    r"""The inverse of what the fields of each cell do to each other: for fast reactions.
-
-    The blocks of $I - w\,\partial F/\partial u$ at the state, found by coloured products.
-
-    Raises: ValueError for fields of different shapes.
-    """
-    centre = probe(products(tendency, weight, state), state).centre
-    grid_axes = (1,) * (centre.ndim - 2)
-    identity = jnp.eye(centre.shape[0], dtype=centre.dtype).reshape(*centre.shape[:2], *grid_axes)
-    return BlockJacobi(jax.lax.stop_gradient(identity - weight * centre))
 
 
 def fourier(tendency: Tendency, weight: Scalar, state: State) -> Spectral:
@@ -95,12 +74,7 @@ def line(axis: int) -> Preconditioning:
 
     def along_axis(tendency: Tendency, weight: Scalar, state: State) -> Line:
         operator = linearised(tendency, weight, state)
-        num_axes = len(operator.shape)
-        if not 0 <= axis < num_axes:
-            raise InputError(
-                f"line(axis={axis}) on a grid of {num_axes} axes: the axis must lie in "
-                f"0...{num_axes - 1}."
-            )
+        check_axis("line", axis, len(operator.shape))
         parts = {name: _parts(s, axis, weight) for name, s in operator.stencils.items()}
         lower, diagonal, upper = ({name: part[i] for name, part in parts.items()} for i in range(3))
         return jax.lax.stop_gradient(Line(lower, diagonal, upper, axis))
@@ -169,23 +143,7 @@ def mean_symbol(
     symbol = jnp.mean(stencil.centre)
     last = max((axis for axis, kind in enumerate(kinds) if kind == PERIODIC), default=None)
     for axis, (lower, upper) in enumerate(stencil.sides):
-        cells, place = shape[axis], [-1 if a == axis else 1 for a in range(len(shape))]
-        if kinds[axis] == PERIODIC:
-            turns = np.fft.rfftfreq(cells) if axis == last else np.fft.fftfreq(cells)
-            dtype = jnp.result_type(lower, jnp.complex64)
-            wave = jnp.asarray(np.exp(2j * np.pi * turns.reshape(place)), dtype)
-            symbol = symbol + jnp.mean(lower) * wave.conj() + jnp.mean(upper) * wave
-            continue
-        # Between two cells, of which there are one less than cells.
-        coupling = (jnp.mean(lower) + jnp.mean(upper)) / 2 * cells / max(cells - 1, 1)
-        # A cell at an end has one coupling less than others, or one more where a value is held at
-        # half the distance; their mean, which holds these, is brought to that of a cell inside.
-        excess = sum(1 if word == "dirichlet" else -1 for word in _both_ends(kinds[axis]))
-        second = jnp.asarray(eigenvalues(kinds[axis], cells).reshape(place), coupling.dtype)
-        symbol = symbol + coupling * (second + 2 + excess / cells)
+        modes = tuple(-1 if a == axis else 1 for a in range(len(shape)))
+        sides, half = (jnp.mean(lower), jnp.mean(upper)), axis == last
+        symbol = symbol + exchange_symbol(*sides, kinds[axis], modes, shape[axis], half=half)
     return symbol
-
-
-def _both_ends(kind: str) -> tuple[str, str]:
-    lower, _, upper = kind.partition("-")
-    return lower, upper or lower

@@ -20,7 +20,7 @@ from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import misfit_residuals, squared_misfit, squared_scale
 from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, Trajectory, simulate
-from impindiff.systems import PreparedSystem, System
+from impindiff.systems import PreparedSystem, System, starts_of
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
 from impindiff.train._parts import Part, in_parts, parts_of
@@ -169,7 +169,8 @@ class TrainingLoss(eqx.Module):
     ) -> Trajectory:
         """States at the observed times, and the outcomes of all solves, of some samples."""
         start = jnp.asarray(self.batch.time_grid.starts[0], self.dtype)
-        initial = part.initial | prepared.starts(start, part.settings, part.num_samples)
+        begin = (lambda one: one.start(start)), part.settings, part.num_samples
+        initial = part.initial | starts_of(prepared, *begin)
 
         def run(initial, settings, probe):
             return simulate(

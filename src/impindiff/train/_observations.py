@@ -33,7 +33,7 @@ from impindiff.observe import (
     readings_shape,
 )
 from impindiff.rollout import TimeGrid
-from impindiff.systems import System
+from impindiff.systems import System, starts_of
 from impindiff.train._listed import listed
 from impindiff.train._noise import deviations_of
 
@@ -97,7 +97,8 @@ class Observations(eqx.Module):
         at = select_samples(dataset, samples)
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
-        begins = system.starts(float(times_of(dataset)[0]), dtype, settings, len(at))
+        start = float(times_of(dataset)[0])
+        begins = starts_of(system, lambda one: one.start(start, dtype), settings, len(at))
         selection = (system.grid, system.fields, samples, times, dtype)
         made = cls.from_dataset(dataset, *selection, observe, regularise, begins, settings)
         initial, given = jax.tree.map(lambda values: values[0], (made.initial, settings))

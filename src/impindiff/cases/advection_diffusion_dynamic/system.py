@@ -17,7 +17,7 @@ FIELDS = {
 }
 
 
-def build(grid, key, conditioning="spectral", span=(0.0, 0.4)):
+def build(grid, key, conditioning="spectral", span=(0.0, 0.4), model="equation"):
     """The equation with the velocity unknown.
 
     Args:
@@ -25,7 +25,13 @@ def build(grid, key, conditioning="spectral", span=(0.0, 0.4)):
         key: random key of networks.
         conditioning: how the field depends on time, one of `FIELDS`.
         span: first and last time of data and forecasts.
+        model: "equation", or "network" for a network that knows none, to compare with.
     """
+    if model == "network":
+        rate = ipd.ConvolutionalClosure("rate", {"concentration": (0.0, 1.0)}, 2, width=8, key=key)
+        return ipd.System(grid, {"concentration": [ipd.Reaction(rate)]})
+    if model != "equation":
+        raise ipd.InputError(f"model is {model!r}; allowed: 'equation', 'network'.")
     if conditioning not in FIELDS:
         raise ipd.InputError(
             f"conditioning is {conditioning!r}; allowed: {', '.join(map(repr, FIELDS))}."

@@ -22,6 +22,7 @@ VARYING = {
     "film": lambda span, key: ipd.FilmField(2, NAME, span, bounds=BOUNDS, key=key),
     "hypernetwork": lambda span, key: ipd.HypernetworkField(2, NAME, span, bounds=BOUNDS, key=key),
 }
+MODELS = ("equation", "network")
 
 
 def burgers(grid, diffusivity):
@@ -30,19 +31,21 @@ def burgers(grid, diffusivity):
     return ipd.System(grid, {"velocity": [carry, ipd.Diffusion(diffusivity)]})
 
 
-def build(grid, key, field="spectral"):
+def build(grid, key, field="spectral", model="equation"):
     """With a diffusivity of the position.
 
     Args:
         grid: of the data.
         key: random key of networks.
         field: what stands for it, one of `STEADY`.
+        model: "equation", or "network" for a network that knows none, to compare with.
     """
-    check(field, STEADY)
-    return burgers(grid, STEADY[field](key))
+    check("field", field, STEADY)
+    check("model", model, MODELS)
+    return network(grid, key) if model == "network" else burgers(grid, STEADY[field](key))
 
 
-def build_varying(grid, key, conditioning="spectral", span=(0.0, 1.0)):
+def build_varying(grid, key, conditioning="spectral", span=(0.0, 1.0), model="equation"):
     """With a diffusivity of time and position.
 
     Args:
@@ -50,12 +53,22 @@ def build_varying(grid, key, conditioning="spectral", span=(0.0, 1.0)):
         key: random key of networks.
         conditioning: how the field depends on time, one of `VARYING`.
         span: first and last time of data and forecasts.
+        model: as in `build`.
     """
-    check(conditioning, VARYING)
+    check("conditioning", conditioning, VARYING)
+    check("model", model, MODELS)
+    if model == "network":
+        return network(grid, key)
     return burgers(grid, VARYING[conditioning](span, key))
 
 
-def check(found, allowed):
+def network(grid, key):
+    """What knows no equation: a rate of change that is a network of the whole field."""
+    rate = ipd.ConvolutionalClosure("rate", {"velocity": (0.0, 1.0)}, 2, width=8, key=key)
+    return ipd.System(grid, {"velocity": [ipd.Reaction(rate)]})
+
+
+def check(option, found, allowed):
     """Refuse another name."""
     if found not in allowed:
-        raise ipd.InputError(f"{found!r} is no kind of field; allowed: {', '.join(allowed)}.")
+        raise ipd.InputError(f"{option} is {found!r}; allowed: {', '.join(map(repr, allowed))}.")
