@@ -99,7 +99,7 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
                 f"{', '.join(map(repr, axes)) or 'none'}."
             )
         preconditioner = _ALONG_LINES[table.preconditioner](axes.index(table.line_axis))
-    dynamics = system.prepare(jnp.dtype(config.precision))
+    dynamics = system.prepare_shared(jnp.dtype(config.precision))
     solver = _root_solver(config, dynamics.is_affine)
     scheme = config.time.scheme
     if scheme in _EXPLICIT:

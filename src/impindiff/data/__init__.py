@@ -16,6 +16,7 @@ from impindiff.data._open import open_dataset
 from impindiff.data._save import check_writable, save_dataset
 from impindiff.data._schema import check_dataset, check_units
 from impindiff.data._select import Start, select_samples, select_times, start_of
+from impindiff.data._settings import is_setting, settings_of
 
 __all__ = [
     "Start",
@@ -30,12 +31,14 @@ __all__ = [
     "grid_of",
     "initial_fields",
     "initial_state",
+    "is_setting",
     "open_dataset",
     "readings",
     "real_precision",
     "save_dataset",
     "select_samples",
     "select_times",
+    "settings_of",
     "start_of",
     "times_of",
     "to_dataset",

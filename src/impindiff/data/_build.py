@@ -19,6 +19,7 @@ def to_dataset(
     attributes: Mapping[str, Mapping[str, str]] | None = None,
     samples: ArrayLike | None = None,
     attrs: Mapping[str, object] | None = None,
+    settings: Mapping[str, ArrayLike] | None = None,
 ) -> xr.Dataset:
     """Arrays as a dataset, to fit, forecast from or save.
 
@@ -35,14 +36,17 @@ def to_dataset(
             default.
         samples: the samples' ids; counted from 0 by default.
         attrs: attributes of the dataset, such as its title; `boundary` is set here.
+        settings: what is known for each sample and differs between samples (see `System`): arrays
+            of shape `(sample,)`.
 
     Raises: InputError for an array of another shape.
     """
-    latents, texts = latents or {}, attributes or {}
+    latents, settings, texts = latents or {}, settings or {}, attributes or {}
     axes = () if grid is None else grid.axes
     boundary = {} if grid is None else {"boundary": boundary_of(grid)}
     times = np.atleast_1d(np.asarray(times, dtype=np.float64))
-    arrays = {name: np.asarray(values) for name, values in {**fields, **latents}.items()}
+    given = {**fields, **settings, **latents}
+    arrays = {name: np.asarray(values) for name, values in given.items()}
     if samples is None:
         samples = np.arange(len(np.atleast_1d(arrays[next(iter(fields))])) if fields else 0)
     ids = np.asarray(samples)
@@ -76,6 +80,7 @@ def to_dataset(
 
     return xr.Dataset(
         {name: variable(name, ("sample", *varying)) for name in fields}
+        | {name: variable(name, ("sample",)) for name in settings}
         | {name: variable(name, steady, varying, ()) for name in latents},
         coords={
             "sample": coordinate("sample", ids),

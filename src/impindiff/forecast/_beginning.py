@@ -21,12 +21,13 @@ from impindiff.data import (
     initial_state,
     real_precision,
     select_samples,
+    settings_of,
     start_of,
     to_dataset,
 )
 from impindiff.forecast._tables import closure_tables
 from impindiff.latent import Parameter, latents_of
-from impindiff.systems import System
+from impindiff.systems import System, starts_of
 
 TITLE = "forecast by impindiff"
 
@@ -45,6 +46,7 @@ class Beginning:
         system: the equations.
         time: the initial time.
         state: for each field an array `(sample, *grid)`.
+        settings: of each sample, see `System`.
         samples: the samples' ids.
         source: where the fields come from, at the initial time alone.
     """
@@ -52,6 +54,7 @@ class Beginning:
     system: System
     time: float
     state: State
+    settings: State
     samples: np.ndarray
     source: xr.Dataset
 
@@ -71,17 +74,21 @@ class Beginning:
         position, time = start_of(dataset, start)
         source = dataset.isel(time=[position])
         check_units(dataset, dict(system.units))
+        known = settings_of(dataset, system.awaited, at)
+        settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
         # Later than its first time, it is the data that know where the fields are.
-        own = system.initial and position == 0
-        begins = system.start(time, dtype) if own else {}
+        begins = {}
+        if position == 0:
+            begins = starts_of(system, lambda one: one.start(time, dtype), settings, len(at))
         in_data = [field for field in system.fields if field not in begins]
         state = {
             field: jnp.asarray(values, dtype)
             for field, values in initial_state(source, system.grid, in_data, at).items()
-        } | {field: jnp.stack([value] * len(at)) for field, value in begins.items()}
-        system.check({field: values[0] for field, values in state.items()}, time)
+        } | begins
+        first, given = jax.tree.map(lambda values: values[0], (state, settings))
+        system.with_settings(given).check(first, time)
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
-        return cls(system, time, state, ids, source)
+        return cls(system, time, state, settings, ids, source)
 
     @cached_property
     def latents(self) -> dict[str, np.ndarray]:
@@ -126,7 +133,7 @@ class Beginning:
         """States `(sample, time, *grid)` in the documented layout, with learned coefficients."""
         grid, latents = self.system.grid, self.latents | self.varying_latents(times)
         axes = () if grid is None else grid.names
-        names = (*self.system.fields, *latents, "time", *axes)
+        names = (*self.system.fields, *latents, *self.settings, "time", *axes)
         return to_dataset(
             grid,
             times,
@@ -135,6 +142,7 @@ class Beginning:
             {name: self._attributes(name) for name in names},
             samples=self.samples,
             attrs={"title": TITLE, **(attrs or {})},
+            settings=self.settings,
         ).assign(self.tables)
 
     def _attributes(self, name: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import NumericsError
-from impindiff.data import Start
+from impindiff.data import Start, is_setting
 from impindiff.forecast._predict import predict
 from impindiff.integrate import AbstractStepper
 from impindiff.systems import Ensemble
@@ -51,6 +51,8 @@ def predict_ensemble(
         forecasts.append(forecast)
     found = forecasts[0].copy()
     for name, variable in forecasts[0].data_vars.items():
+        if is_setting(variable):
+            continue
         values = np.stack([forecast[name].values for forecast in forecasts]).astype(np.float64)
         described = {**variable.attrs, "long_name": f"{variable.attrs['long_name']}, spread"}
         for suffix, over_members, attrs in (

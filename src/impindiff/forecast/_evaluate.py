@@ -7,7 +7,7 @@ import xarray as xr
 from pydantic import BaseModel
 
 from impindiff._errors import InputError
-from impindiff.data import check_is_dataset, select_samples, times_of
+from impindiff.data import check_is_dataset, is_setting, select_samples, times_of
 from impindiff.forecast._tables import is_table, truth_at
 from impindiff.observe import relative_error
 
@@ -69,7 +69,7 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
     fields: dict[str, FieldErrors] = {}
     latent: dict[str, LatentError] = {}
     for name, variable in forecast.data_vars.items():
-        if name not in truth.data_vars:
+        if name not in truth.data_vars or is_setting(variable):
             continue
         if "sample" in variable.dims:
             known = truth[name].values[positions][:, theirs]

@@ -23,24 +23,47 @@ _MOST_TIMES = 10_000_000
 
 @eqx.filter_jit
 def _run(
-    system: System, initial: State, stepper: AbstractStepper, time_grid: TimeGrid
+    system: System,
+    initial: State,
+    stepper: AbstractStepper,
+    time_grid: TimeGrid,
+    settings: State,
 ) -> Trajectory:
-    return jax.vmap(lambda state: simulate(system, state, time_grid, stepper))(initial)
+    if not settings:
+        return jax.vmap(lambda state: simulate(system, state, time_grid, stepper))(initial)
+    shared = system.prepare_shared(jnp.result_type(*initial.values()))
+
+    def run(state: State, given: State) -> Trajectory:
+        return simulate(shared.with_settings(given), state, time_grid, stepper)
+
+    return jax.vmap(run)(initial, settings)
 
 
 def carry_forward(
-    system: System, initial: State, stepper: AbstractStepper, time_grid: TimeGrid
+    system: System,
+    initial: State,
+    stepper: AbstractStepper,
+    time_grid: TimeGrid,
+    settings: State | None = None,
 ) -> Mapping[str, Array]:
     """States of many samples at the saved times: for each field an array `(sample, time, *grid)`.
+
+    Args:
+        system: the equations.
+        initial: for each field an array `(sample, *grid)`.
+        stepper: advances one step.
+        time_grid: the steps.
+        settings: those that the system awaits, `(sample,)` each.
 
     Raises: NumericsError at the first step whose solve failed, or where a state is not finite; it
         names a function of the system that is not finite there.
     """
-    trajectory = _run(system, initial, stepper, time_grid)
+    settings = settings or {}
+    trajectory = _run(system, initial, stepper, time_grid, settings)
 
     def cause(sample: int, step: int) -> str:
-        state = {field: values[sample] for field, values in initial.items()}
-        return cause_of(system, state, stepper, time_grid, step + 1)
+        state, given = jax.tree.map(lambda values: values[sample], (initial, settings))
+        return cause_of(system.with_settings(given), state, stepper, time_grid, step + 1)
 
     try:
         trajectory.check(time_grid)
@@ -95,7 +118,8 @@ def predict(
     times = np.atleast_1d(np.asarray(times, np.float64))
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
-    states = carry_forward(system, begin.state, stepper or CrankNicolson(), time_grid)
+    stepper = stepper or CrankNicolson()
+    states = carry_forward(system, begin.state, stepper, time_grid, begin.settings)
     return begin.dataset(time_grid.saved, states)
 
 

@@ -155,7 +155,7 @@ def _beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning
             f"{path}: is no forecast by impindiff, so nothing is added to it. Forecast from it to "
             "another file."
         )
-    held = {str(name) for name, variable in last.data_vars.items() if "sample" in variable.dims}
+    held = {str(name) for name, of in last.data_vars.items() if of.dims[:2] == ("sample", "time")}
     if held != set(system.fields):
         raise InputError(
             f"{path}: holds a forecast of {sorted(held)}, but the system's fields are "
@@ -216,7 +216,8 @@ def _pieces(
     initial = [(times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()})]
     waiting = initial if times[0] == begin.time else []
     for part in pieces:
-        found = carry_forward(begin.system, state, stepper or CrankNicolson(), part.time_grid)
+        given = state, stepper or CrankNicolson(), part.time_grid, begin.settings
+        found = carry_forward(begin.system, *given)
         found = {field: np.asarray(values) for field, values in found.items()}
         # A copy: a view would keep the piece in memory.
         state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}

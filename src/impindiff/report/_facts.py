@@ -6,6 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
+from impindiff.data import is_setting
 from impindiff.report._format import count, data_size, duration, listing, plain, unit_of
 from impindiff.report._frames import Variable
 from impindiff.report._load import RunFolder, number, numbers
@@ -23,11 +24,21 @@ def setting_of(run: RunFolder) -> Facts:
         ("Trained on samples", listing(numbers(summary.get("training_samples")))),
         ("Trained at", f"t = {times}{unit}" if times else ""),
         ("Forecast for samples", listing(numbers(summary.get("samples")))),
+        *_known_of_samples(run),
         ("Time scheme", str(summary.get("time_scheme") or "")),
         ("Time step", _if_known(number(summary.get("dt")), lambda dt: f"{plain(dt)}{unit}")),
         ("Stages of training", _stages(run.history.stages)),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def _known_of_samples(run: RunFolder) -> Facts:
+    """The settings of the samples that were forecast."""
+    return [
+        (f"{name} of these samples", f"{listing(list(of.to_numpy()))}{unit_of(of.attrs['units'])}")
+        for name, of in run.forecast.data_vars.items()
+        if is_setting(of)
+    ]
 
 
 def cost_of(run: RunFolder) -> Facts:

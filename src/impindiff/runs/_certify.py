@@ -175,7 +175,7 @@ def _parts(system: System, observations: Observations) -> dict[str, PyTree]:
 def _make_loss(system, observations, dt, stepper):
     one = {
         name: {key: u[:1] for key, u in getattr(observations, name).items()}
-        for name in ("initial", "observed", "deviations")
+        for name in ("initial", "observed", "deviations", "settings")
     }
     first = whole(replace(observations, **one), dt)
     # Apart from the learned arrays nothing of the system depends on the point.
@@ -189,8 +189,9 @@ def _make_loss(system, observations, dt, stepper):
         begun = {f: point.get(f"initial {f}", u[0])[None] for f, u in batch.initial.items()}
         batch = replace(batch, initial=begun)
         objective = make_objective(here, batch, stepper)
-        part = Part(batch.initial, batch.observed, batch.deviations)
-        trajectory = objective.trajectories(here.prepare(dtype), probe[None], part, KeepAll())
+        part = Part(batch.initial, batch.observed, batch.deviations, batch.settings)
+        shared = here.prepare_shared(dtype)
+        trajectory = objective.trajectories(shared, probe[None], part, KeepAll())
         predicted = objective.predicted(trajectory.states)
         value = squared_misfit(predicted, batch.observed, objective.scale, batch.deviations)
         if batch.penalties:

@@ -30,6 +30,7 @@ from impindiff.data import (
     open_dataset,
     select_samples,
     select_times,
+    settings_of,
     times_of,
 )
 from impindiff.integrate import AbstractStepper
@@ -117,11 +118,13 @@ class RunPlan:
         with _about("data.test_samples"):
             test_samples = select_samples(dataset, data.test_samples)
             initial_state(dataset, system.grid, begun, test_samples)
+            settings_of(dataset, system.awaited, test_samples)
         validation_samples = test_samples
         if (stopping := config.training.early_stopping) is not None:
             with _about("training.early_stopping.samples"):
                 validation_samples = select_samples(dataset, stopping.samples)
                 initial_state(dataset, system.grid, begun, validation_samples)
+                settings_of(dataset, system.awaited, validation_samples)
                 _check_apart(validation_samples, train_samples, test_samples)
         forecast_times = _times_up_to(times_of(dataset), config.time.until)
         stages = build_stages(config, system)
@@ -160,7 +163,8 @@ class RunPlan:
         fields, known = self.config.data.fields, self.known_times
         truth = {f: self.dataset[f].values[self.validation_samples][:, :known] for f in fields}
         time, dtype = self.config.time, precision(self.config)
-        return Validator.of(truth, self.forecast_times, time.dt, self.stepper, dtype)
+        settings = settings_of(self.dataset, self.system.awaited, self.validation_samples)
+        return Validator.of(truth, self.forecast_times, time.dt, self.stepper, dtype, settings)
 
 
 def precision(config: Config) -> jnp.dtype:

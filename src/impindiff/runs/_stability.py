@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+
 from impindiff._errors import InputError
 from impindiff.integrate import ForwardEuler, RungeKutta4
 from impindiff.rollout import stable_dt
@@ -11,15 +13,20 @@ from impindiff.runs._plan import RunPlan
 def check_stable(plan: RunPlan) -> None:
     """Refuse explicit steps that let round-off grow.
 
-    At the first training sample, with what is learned as it is before training.
+    At the first training sample, or at each where they have settings of their own, with what is
+    learned as it is before training.
     Raises: InputError that says how many substeps are stable.
     """
     time, stepper = plan.config.time, plan.stepper
     if time.accept_unstable or not isinstance(stepper, ForwardEuler | RungeKutta4):
         return
-    first = {field: values[0] for field, values in plan.observations.initial.items()}
-    start = plan.observations.start
-    limit = stable_dt(plan.system, first, stepper, float(start))
+    known, start = plan.observations, float(plan.observations.start)
+
+    def limit_of(sample: int) -> float:
+        first, given = jax.tree.map(lambda values: values[sample], (known.initial, known.settings))
+        return stable_dt(plan.system.with_settings(given), first, stepper, start)
+
+    limit = min(limit_of(sample) for sample in range(known.num_samples if known.settings else 1))
     longest = max([time.dt, *(stage.dt for stage in plan.stages if stage.dt is not None)])
     # Power iteration finds the limit to a few percent.
     if longest > 1.05 * limit:

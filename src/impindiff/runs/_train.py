@@ -20,7 +20,7 @@ from impindiff.config import (
     build_progressive_tolerance,
     build_rescue,
 )
-from impindiff.data import file_sha256, save_dataset
+from impindiff.data import file_sha256, is_setting, save_dataset
 from impindiff.forecast import Scores, evaluate, is_table, predict, truth_at
 from impindiff.latent import learned
 from impindiff.report import write_report
@@ -224,6 +224,8 @@ def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
     num_times, known = forecast.sizes["time"], plan.known_times
     beside = {}
     for name in (name for name in forecast.data_vars if name in truth.data_vars):
+        if is_setting(forecast[name]):
+            continue
         exact = truth_at(forecast[name], truth[name]) if is_table(forecast[name]) else truth[name]
         if exact is None:
             continue

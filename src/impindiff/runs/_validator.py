@@ -1,7 +1,7 @@
 """How good a forecast is while its system is being trained, as one number."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self, final
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from impindiff.forecast import carry_forward
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import relative_error
 from impindiff.rollout import TimeGrid
-from impindiff.systems import System
+from impindiff.systems import System, starts_of
 
 
 @final
@@ -25,12 +25,14 @@ class Validator:
         truth: at the end.
         time_grid: the steps.
         stepper: advances one.
+        settings: of each sample, see `System`.
     """
 
     initial: State
     truth: Mapping[str, np.ndarray]
     time_grid: TimeGrid
     stepper: AbstractStepper
+    settings: State = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -40,6 +42,7 @@ class Validator:
         dt: float,
         stepper: AbstractStepper,
         dtype: jnp.dtype,
+        settings: Mapping[str, np.ndarray] | None = None,
     ) -> Self | None:
         """At the last time at which all samples of all fields that are observed were observed.
 
@@ -50,6 +53,7 @@ class Validator:
             dt: longest step.
             stepper: advances one step.
             dtype: precision.
+            settings: what is known of each sample, `(sample,)`.
 
         Returns: None where that is never after the first time.
         """
@@ -67,16 +71,17 @@ class Validator:
             {field: truth[field][:, last] for field in observed},
             TimeGrid.build(float(times[0]), times[[last]], dt),
             stepper,
+            {name: jnp.asarray(values, dtype) for name, values in (settings or {}).items()},
         )
 
     def __call__(self, system: System) -> float:
         """The error of a system's forecast."""
-        initial = dict(self.initial)
-        if system.initial:
-            like = next(iter(self.initial.values()))
-            begins = system.start(float(self.time_grid.starts[0]), like.dtype)
-            initial |= {field: jnp.stack([value] * len(like)) for field, value in begins.items()}
-        states = carry_forward(system, initial, self.stepper, self.time_grid)
+        like, start = next(iter(self.initial.values())), float(self.time_grid.starts[0])
+        begins = starts_of(
+            system, lambda one: one.start(start, like.dtype), self.settings, len(like)
+        )
+        initial = self.initial | begins
+        states = carry_forward(system, initial, self.stepper, self.time_grid, self.settings)
         errors = [
             relative_error(np.asarray(states[field])[:, -1], known, 1, known.ndim - 1).mean()
             for field, known in self.truth.items()

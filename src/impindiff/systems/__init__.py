@@ -7,6 +7,7 @@ from impindiff.systems._ensemble import Ensemble, Spread
 from impindiff.systems._flux_of import FluxOf
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
+from impindiff.systems._starts import starts_of
 from impindiff.systems._state_tendency import StateTendency
 from impindiff.systems._system import System
 
@@ -21,4 +22,5 @@ __all__ = [
     "StateTendency",
     "System",
     "advection_diffusion",
+    "starts_of",
 ]

@@ -69,6 +69,7 @@ def check_functions(
     boundaries: Mapping[str, Ends],
     coefficients: Mapping[str, Any],
     stored: Mapping[str, Any],
+    settings: tuple[str, ...],
 ) -> None:
     """Every function must be one of things that the system has.
 
@@ -78,6 +79,7 @@ def check_functions(
         boundaries: of the system.
         coefficients: of the system.
         stored: what else holds functions, by what messages call it.
+        settings: names of the system's.
 
     Raises: InputError, also for coefficients that depend on each other in a circle.
     """
@@ -86,7 +88,7 @@ def check_functions(
         "fluxes": tuple(flux_name(field) for field in equations if fluxes_among(equations[field])),
         "axes": () if grid is None else grid.names,
         "coefficients": tuple(coefficients),
-    }
+    } | _unless_none("settings", settings)
     for field, terms in equations.items():
         check_arguments(terms, f"the equation of {field!r}", known)
     for field, ends in boundaries.items():
@@ -110,6 +112,7 @@ def check_initial(
     fields: tuple[str, ...],
     initial: Mapping[str, Any],
     coefficients: Mapping[str, Any],
+    settings: tuple[str, ...],
 ) -> None:
     """Initial values are of fields, and do not depend on any.
 
@@ -122,25 +125,29 @@ def check_initial(
         )
     steady = tuple(set(coefficients) - varying_names(fields, coefficients))
     known = {"axes": () if grid is None else grid.names, "steady coefficients": steady}
+    known |= _unless_none("settings", settings)
     for field, part in initial.items():
         check_arguments(part, f"the initial values of {field!r}", known)
 
 
-def check_units(fields: tuple[str, ...], parts: PyTree, units: Mapping[str, str]) -> None:
-    """Units are of fields and of what is learned.
+def check_units(
+    fields: tuple[str, ...], parts: PyTree, units: Mapping[str, str], settings: tuple[str, ...]
+) -> None:
+    """Units are of fields, of what is learned, and of settings.
 
     Raises: InputError.
     """
     latents = [name for latent in latents_of(parts) for name in latent.names]
-    if strange := sorted(set(units) - {*fields, *latents}):
+    if strange := sorted(set(units) - {*fields, *latents, *settings}):
         raise InputError(
             f"units names {', '.join(strange)}, which the system does not have: its fields are "
-            f"{', '.join(fields)}; learned are {', '.join(latents) or 'none'}."
+            f"{', '.join(fields)}; learned are {', '.join(latents) or 'none'}; settings are "
+            f"{', '.join(settings) or 'none'}."
         )
 
 
-def check_learned_names(tree: PyTree) -> None:
-    """Every learned coefficient must have a name of its own.
+def check_learned_names(tree: PyTree, settings: tuple[str, ...]) -> None:
+    """Every learned coefficient must have a name of its own, which is not that of a setting.
 
     Raises: InputError.
     """
@@ -151,3 +158,18 @@ def check_learned_names(tree: PyTree) -> None:
             "learned apart from the others, so give each a name of its own. One that several terms "
             "share is given once, System(..., coefficients={name: ...}), and named by functions."
         )
+    if shared := sorted(set(names) & set(settings)):
+        raise InputError(
+            f"{', '.join(shared)} is the name of a learned coefficient and of a setting, which is "
+            "known for each sample: give each a name of its own."
+        )
+
+
+def named_stored(storage: Mapping[str, Any], capacities: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored, and what right-hand sides are divided by, by what messages call it."""
+    parts = {f"the storage of {field!r}": part for field, part in storage.items()}
+    return parts | {f"the capacity of {field!r}": part for field, part in capacities.items()}
+
+
+def _unless_none(kind: str, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return {kind: names} if names else {}

@@ -1,5 +1,7 @@
 """A system as a rollout sees it: what is steady evaluated, a right-hand side for any time."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, final
 
 import equinox as eqx
@@ -8,12 +10,14 @@ import jax.numpy as jnp
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
+from impindiff.coefficients import coefficients_of, depends_on
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
 from impindiff.systems._boundaries import Ends, evaluate_boundaries
 from impindiff.systems._corrected import CorrectedTendency, corrected_among
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._scope import Scope, cast, initial_values
+from impindiff.systems._settings import check_given, checked_settings
 from impindiff.systems._state_tendency import Equations, StateTendency, split
 
 RightHandSide = AffineTendency | CorrectedTendency | StateTendency
@@ -22,6 +26,9 @@ RightHandSide = AffineTendency | CorrectedTendency | StateTendency
 @final
 class PreparedSystem(eqx.Module):
     """A system whose steady coefficients are arrays.
+
+    Where samples have settings, these may still be awaited: then it is what all samples share, and
+    `with_settings` makes the system of one of them.
 
     Attributes:
         scope: what functions may name, the steady coefficients evaluated.
@@ -36,6 +43,7 @@ class PreparedSystem(eqx.Module):
         scales: typical magnitudes, by field.
         varying: names of what depends on the state.
         dtype: precision of everything.
+        awaited: names of the settings that are not given yet.
     """
 
     scope: Scope
@@ -50,6 +58,7 @@ class PreparedSystem(eqx.Module):
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
     varying: frozenset[str] = eqx.field(static=True)
     dtype: jnp.dtype = eqx.field(static=True)
+    awaited: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def is_affine(self) -> bool:
@@ -73,21 +82,69 @@ class PreparedSystem(eqx.Module):
     def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
         """Itself: what is prepared once can stand wherever a system can.
 
-        Raises: InputError for another precision than it was prepared in.
+        Raises: InputError for another precision than it was prepared in, or settings that are not
+            given.
         """
+        check_given(self.awaited)
         if dtype != self.dtype:
             raise InputError(f"the system was prepared in {self.dtype}, but is used in {dtype}.")
         return self
 
+    def evaluated(self) -> "PreparedSystem":
+        """With all evaluated that is steady and known by now; assembled, if that is everything."""
+        scope = self.scope.at(None)
+        equations, storage, capacities, initial = scope.evaluate(
+            (self.equations, self.storage, self.capacities, self.initial)
+        )
+        boundaries = evaluate_boundaries(scope, self.boundaries)
+        found = replace(
+            self,
+            scope=scope,
+            equations=equations,
+            boundaries=boundaries,
+            storage=storage,
+            capacities=capacities,
+            initial=initial,
+            functions=tuple(f for f, part in storage.items() if depends_on(part, self.varying)),
+        )
+        waiting = coefficients_of((equations, boundaries, storage, capacities, scope.coefficients))
+        if self.awaited or not all(coefficient.is_steady for coefficient in waiting):
+            return found
+        # Nothing depends on time, so the right-hand side at any instant serves them all.
+        return replace(found, assembled=found.at(jnp.zeros((), self.dtype)))
+
+    def with_settings(self, values: Mapping[str, Any]) -> "PreparedSystem":
+        """The system of one sample: what waited for its settings is evaluated, all else is shared.
+
+        For many samples under `jax.vmap`: then arrays that do not depend on a setting have no axis
+        of samples.
+
+        Args:
+            values: of all settings that are awaited; numbers, which may be traced.
+
+        Raises: InputError for settings that are lacking, are none, or are not one finite number.
+        """
+        if not self.awaited and not values:
+            return self
+        given = checked_settings(self.awaited, values, self.dtype)
+        check_given([name for name in self.awaited if name not in given])
+        scope = replace(self.scope, coefficients=self.scope.coefficients | given)
+        return replace(self, scope=scope, awaited=()).evaluated()
+
     def start(self, time: Scalar) -> State:
         """The initial values that the system itself gives: of one field for each of its cells.
 
-        Raises: InputError for values of another shape.
+        Raises: InputError for values of another shape, or settings that are not given.
         """
+        check_given(self.awaited)
         return initial_values(self.scope.at(time), self.initial)
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
-        """See `impindiff._types.Dynamics.at`."""
+        """See `impindiff._types.Dynamics.at`.
+
+        Raises: InputError for settings that are not given.
+        """
+        check_given(self.awaited)
         if self.assembled is not None:
             return self.assembled
         scope = cast(self.scope.at(time), self.dtype)

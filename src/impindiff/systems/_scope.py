@@ -107,13 +107,17 @@ def flux_name(field: str) -> str:
 
 
 def check_names(
-    grid: Grid | None, fields: tuple[str, ...], coefficients: Mapping[str, Any]
+    grid: Grid | None,
+    fields: tuple[str, ...],
+    coefficients: Mapping[str, Any],
+    settings: tuple[str, ...],
 ) -> None:
     """Refuse names that stand for two things."""
     axes = () if grid is None else grid.names
     places = {
         "a field": set(fields),
         "a coefficient": set(coefficients),
+        "a setting": set(settings),
         "an axis": set(axes),
         "the time": {TIME},
     }
@@ -146,7 +150,8 @@ def check_arguments(tree: Any, whose: str, known: Mapping[str, tuple[str, ...]])
             raise InputError(
                 f"the function {closure.label} in {whose} asks for {missing[0]!r}, which the "
                 f"system does not have. It has the {told}; and the time t. Give {missing[0]!r} by "
-                f"keyword, Closure(function, {missing[0]}=...), or in System(coefficients=...)."
+                f"keyword, Closure(function, {missing[0]}=...), or in System(coefficients=...); or "
+                f"for each sample, System(settings=({missing[0]!r},))."
             )
 
 

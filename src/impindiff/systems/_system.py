@@ -8,17 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._types import Scalar, State
-from impindiff.coefficients import as_closures, coefficients_of, depends_on
+from impindiff.coefficients import as_closures
 from impindiff.grid import Grid
-from impindiff.latent import latent_values, latents_of
 from impindiff.systems._balance import check_balance, is_algebraic
 from impindiff.systems._boundaries import (
     Ends,
     Given,
-    boundary_latents,
     check_boundaries,
     check_ends_finite,
-    evaluate_boundaries,
 )
 from impindiff.systems._checks import (
     check_equations,
@@ -27,16 +24,18 @@ from impindiff.systems._checks import (
     check_learned_names,
     check_no_text,
     check_units,
+    named_stored,
 )
+from impindiff.systems._latents import values_on_grid
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._scope import (
     Scope,
     check_finite,
     check_names,
     initial_values,
-    reached_names,
     varying_names,
 )
+from impindiff.systems._settings import check_given, checked_settings, setting_names
 from impindiff.systems._state_tendency import Equations
 from impindiff.terms import AbstractTerm
 
@@ -83,6 +82,7 @@ class System(eqx.Module):
     storage: dict[str, Any]
     capacities: dict[str, Any]
     initial: dict[str, Any]
+    settings: dict[str, Scalar | None]
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
     units: tuple[tuple[str, str], ...] = eqx.field(static=True)
@@ -99,6 +99,7 @@ class System(eqx.Module):
         initial: Mapping[str, Any] | None = None,
         scales: Mapping[str, float] | None = None,
         units: Mapping[str, str] | None = None,
+        settings: str | Sequence[str] = (),
     ) -> None:
         check_equations(grid, equations)
         storage, capacities, scales = storage or {}, capacities or {}, scales or {}
@@ -119,39 +120,33 @@ class System(eqx.Module):
         )
         self.capacities = as_closures(dict(capacities))
         self.initial = as_closures(dict(initial or {}))
+        self.settings = dict.fromkeys(setting_names(settings))
         self.units = tuple((units or {}).items())
         self.scales = tuple((field, float(scale)) for field, scale in scales.items())
-        check_names(grid, self.fields, self.coefficients)
+        check_names(grid, self.fields, self.coefficients, self.awaited)
         check_no_text(
             self._named_parts
             | {f"the boundary conditions of {f!r}": e for f, e in self.boundaries.items()}
             | {f"the initial values of {f!r}": value for f, value in self.initial.items()}
         )
-        stored = {f"the storage of {field!r}": part for field, part in self.storage.items()}
-        stored |= {f"the capacity of {field!r}": part for field, part in self.capacities.items()}
-        check_functions(grid, self.equations, self.boundaries, self.coefficients, stored)
-        check_initial(grid, self.fields, self.initial, self.coefficients)
-        check_learned_names(self._parts)
-        check_units(self.fields, self._parts, dict(self.units))
+        stored = named_stored(self.storage, self.capacities)
+        parts = self.equations, self.boundaries, self.coefficients, stored
+        check_functions(grid, *parts, self.awaited)
+        check_initial(grid, self.fields, self.initial, self.coefficients, self.awaited)
+        check_learned_names(self._parts, self.awaited)
+        check_units(self.fields, self._parts, dict(self.units), self.awaited)
 
     @property
     def _parts(self) -> tuple[Any, ...]:
         """All that may hold a coefficient."""
-        return (
-            self.equations,
-            self.boundaries,
-            self.coefficients,
-            self.storage,
-            self.capacities,
-            self.initial,
-        )
+        stored = self.storage, self.capacities
+        return self.equations, self.boundaries, self.coefficients, *stored, self.initial
 
     @property
     def _named_parts(self) -> dict[str, Any]:
         """The parts that hold coefficients at the cells, by what messages call them."""
         parts = {f"the coefficient {name!r}": part for name, part in self.coefficients.items()}
-        parts |= {f"the storage of {field!r}": part for field, part in self.storage.items()}
-        parts |= {f"the capacity of {field!r}": part for field, part in self.capacities.items()}
+        parts |= named_stored(self.storage, self.capacities)
         parts |= {f"the equation of {field!r}": terms for field, terms in self.equations.items()}
         return parts
 
@@ -160,14 +155,42 @@ class System(eqx.Module):
         """Names of the fields."""
         return tuple(self.equations)
 
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Names of the settings that are not given."""
+        return tuple(name for name, value in self.settings.items() if value is None)
+
+    def with_settings(self, values: Mapping[str, Any]) -> "System":
+        """The system of one sample, with its settings given: all that `simulate` needs.
+
+        Args:
+            values: numbers by name, of all settings or of some; they may be traced.
+
+        Raises: InputError for a name that is no setting, or what is not one finite number.
+        """
+        given = checked_settings(tuple(self.settings), values)
+        return eqx.tree_at(
+            lambda system: [system.settings[name] for name in given],
+            self,
+            list(given.values()),
+            is_leaf=lambda node: node is None,
+        )
+
+    def _scope(self, dtype: jnp.dtype) -> Scope:
+        """All that has a name: what is given of the settings is known as coefficients are."""
+        given = {n: jnp.asarray(v, dtype) for n, v in self.settings.items() if v is not None}
+        return Scope(self.grid, self.coefficients | given, dtype)
+
     def check(self, state: State, time: Scalar | float = 0.0) -> None:
         """Evaluate every function at a state, and say which of them is not finite there.
 
         Conditions at the boundaries, too. Not under `jit`.
-        Raises: InputError for the first that is not, with the values that it was given.
+        Raises: InputError for the first that is not, with the values that it was given, and for
+            settings that are not given.
         """
+        check_given(self.awaited)
         dtype = jnp.result_type(*state.values())
-        scope = Scope(self.grid, self.coefficients, dtype).at(jnp.asarray(time, dtype))
+        scope = self._scope(dtype).at(jnp.asarray(time, dtype))
         check_finite(scope, self._named_parts, state)
         check_ends_finite(scope, self.boundaries, state)
 
@@ -182,50 +205,42 @@ class System(eqx.Module):
         """
         parts = tuple(part for part in self._parts if part is not self.boundaries)
         time = None if time is None else jnp.asarray(time, jnp.result_type(float))
-        values = latent_values(parts, self.grid, time)
-        if self.grid is not None:
-            values |= boundary_latents(self.boundaries, self.grid, time)
-        known = Scope(self.grid, self.coefficients, jnp.dtype(jnp.float32)).at(time).values()
-        learned = {name for name, part in self.coefficients.items() if latents_of(part)}
-        shape = () if self.grid is None else self.grid.shape
-        for name, names in reached_names(self.coefficients).items():
-            if name in known and name not in values and learned & {name, *names}:
-                value = jnp.asarray(known[name])
-                if value.shape in ((), shape):
-                    values[name] = jnp.broadcast_to(value, shape)
-        return values
+        scope = self._scope(jnp.dtype(jnp.float32))
+        return values_on_grid(scope, parts, self.boundaries, time)
 
     def start(self, time: Scalar | float, dtype: jnp.dtype) -> State:
         """The initial values that the system itself gives, see `PreparedSystem.start`."""
-        scope = Scope(self.grid, self.coefficients, dtype).at(jnp.asarray(time, dtype))
+        if not self.initial:
+            return {}
+        check_given(self.awaited)
+        scope = self._scope(dtype).at(jnp.asarray(time, dtype))
         return initial_values(scope, self.initial)
 
-    def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
-        """Evaluate what is steady; assemble it, if that is everything."""
-        scope = Scope(self.grid, self.coefficients, dtype).at(None)
-        equations, storage, capacities, initial = scope.evaluate(
-            (self.equations, self.storage, self.capacities, self.initial)
-        )
-        boundaries = evaluate_boundaries(scope, self.boundaries)
-        varying = varying_names(self.fields, self.coefficients)
-        functions = tuple(f for f, part in storage.items() if depends_on(part, varying))
-        prepared = PreparedSystem(
-            scope,
-            equations,
-            boundaries,
+    def prepare(self, dtype: jnp.dtype) -> PreparedSystem:
+        """Evaluate what is steady; assemble it, if that is everything.
+
+        Raises: InputError for settings that are not given.
+        """
+        check_given(self.awaited)
+        return self.prepare_shared(dtype)
+
+    def prepare_shared(self, dtype: jnp.dtype) -> PreparedSystem:
+        """Evaluate what is steady and the same for all samples, whatever their settings.
+
+        Once for all of them; `PreparedSystem.with_settings` does the rest for each.
+        """
+        return PreparedSystem(
+            self._scope(dtype),
+            self.equations,
+            self.boundaries,
             None,
-            storage,
-            capacities,
-            initial,
-            functions,
+            self.storage,
+            self.capacities,
+            self.initial,
+            (),
             self.algebraic,
             self.scales,
-            varying,
+            varying_names(self.fields, self.coefficients),
             dtype,
-        )
-        waiting = coefficients_of((equations, boundaries, storage, capacities, scope.coefficients))
-        if not all(coefficient.is_steady for coefficient in waiting):
-            return prepared
-        # Nothing depends on time, so the right-hand side at any instant serves them all.
-        assembled = prepared.at(jnp.zeros((), dtype))
-        return eqx.tree_at(lambda p: p.assembled, prepared, assembled, is_leaf=lambda x: x is None)
+            self.awaited,
+        ).evaluated()

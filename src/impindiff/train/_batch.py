@@ -27,6 +27,7 @@ class Batch(eqx.Module):
         operators: see `Observations.operators`.
         deviations: see `Observations.deviations`.
         penalties: see `Observations.penalties`.
+        settings: see `Observations.settings`.
     """
 
     initial: State
@@ -35,6 +36,7 @@ class Batch(eqx.Module):
     operators: dict[str, AbstractOperator] = eqx.field(default_factory=dict)
     deviations: State = eqx.field(default_factory=dict)
     penalties: tuple[AbstractPenalty, ...] = ()
+    settings: State = eqx.field(default_factory=dict)
 
     @property
     def num_samples(self) -> int:
@@ -212,6 +214,7 @@ class Batches(eqx.Module):
             whole.operators,
             jax.tree.map(later, whole.deviations),
             whole.penalties,
+            {name: jnp.asarray(values)[samples] for name, values in whole.settings.items()},
         )
 
 
@@ -237,4 +240,5 @@ def whole(observations: Observations, dt: float, halvings: tuple[int, ...] = ())
         observations.operators,
         observations.deviations,
         observations.penalties,
+        observations.settings,
     )

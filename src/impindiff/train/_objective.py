@@ -20,7 +20,7 @@ from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import misfit_residuals, squared_misfit, squared_scale
 from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, Trajectory, simulate
-from impindiff.systems import PreparedSystem, System
+from impindiff.systems import PreparedSystem, System, starts_of
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
 from impindiff.train._parts import Part, in_parts, parts_of
@@ -85,7 +85,7 @@ class TrainingLoss(eqx.Module):
     def __call__(self, learned: PyTree) -> Evaluation:
         """The loss and its gradient, by reverse mode."""
         prepared, pull = eqx.filter_vjp(
-            lambda learned: eqx.combine(learned, self.frozen).prepare(self.dtype), learned
+            lambda learned: eqx.combine(learned, self.frozen).prepare_shared(self.dtype), learned
         )
         arrays, rest = eqx.partition(prepared, eqx.is_inexact_array)
 
@@ -115,7 +115,7 @@ class TrainingLoss(eqx.Module):
 
     def value(self, learned: PyTree) -> tuple[Scalar, Outcome]:
         """The loss without its gradient, and the outcome of the forward solves."""
-        prepared = eqx.combine(learned, self.frozen).prepare(self.dtype)
+        prepared = eqx.combine(learned, self.frozen).prepare_shared(self.dtype)
 
         def of_part(part: Part):
             predicted, outcome = self.forward(prepared, part)
@@ -136,7 +136,7 @@ class TrainingLoss(eqx.Module):
 
         def fold_part(triangle, part: Part):
             def residuals(flat):
-                prepared = eqx.combine(restore(flat), self.frozen).prepare(self.dtype)
+                prepared = eqx.combine(restore(flat), self.frozen).prepare_shared(self.dtype)
                 predicted, _ = self.forward(prepared, part)
                 return misfit_residuals(predicted, part.observed, self.scale, part.deviations)
 
@@ -168,15 +168,13 @@ class TrainingLoss(eqx.Module):
         memory: MemoryPolicy,
     ) -> Trajectory:
         """States at the observed times, and the outcomes of all solves, of some samples."""
-        begins = prepared.start(jnp.asarray(self.batch.time_grid.starts[0], self.dtype))
-        initial = part.initial | {
-            field: jnp.broadcast_to(value, (part.num_samples, *value.shape))
-            for field, value in begins.items()
-        }
+        start = jnp.asarray(self.batch.time_grid.starts[0], self.dtype)
+        begin = (lambda one: one.start(start)), part.settings, part.num_samples
+        initial = part.initial | starts_of(prepared, *begin)
 
-        def run(initial, probe):
+        def run(initial, settings, probe):
             return simulate(
-                prepared,
+                prepared.with_settings(settings),
                 initial,
                 self.batch.time_grid,
                 self.stepper,
@@ -185,7 +183,7 @@ class TrainingLoss(eqx.Module):
                 memory=memory,
             )
 
-        return jax.vmap(run)(initial, probe)
+        return jax.vmap(run)(initial, part.settings, probe)
 
     def predicted(self, states: State) -> State:
         """The readings of all that was observed, by its name."""
@@ -240,4 +238,5 @@ def _without_masked(batch: Batch, active: Bool[Array, " samples"]) -> Batch:
         batch,
         initial={name: select(u, u[harmless]) for name, u in batch.initial.items()},
         observed={name: select(u, jnp.nan) for name, u in batch.observed.items()},
+        settings={name: select(u, u[harmless]) for name, u in batch.settings.items()},
     )

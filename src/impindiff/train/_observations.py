@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -19,6 +20,7 @@ from impindiff.data import (
     real_precision,
     select_samples,
     select_times,
+    settings_of,
     times_of,
 )
 from impindiff.grid import Grid
@@ -31,7 +33,7 @@ from impindiff.observe import (
     readings_shape,
 )
 from impindiff.rollout import TimeGrid
-from impindiff.systems import System
+from impindiff.systems import System, starts_of
 from impindiff.train._listed import listed
 from impindiff.train._noise import deviations_of
 
@@ -51,6 +53,7 @@ class Observations(eqx.Module):
         deviations: standard deviation of the noise, `(sample, time, ...)`, axes of length one in
             place of those along which it does not vary; of all that is observed, or of nothing.
         penalties: what of the learned coefficients is held against them, beside the observations.
+        settings: what is known of each sample, `(sample,)`, see `System`.
     """
 
     initial: State
@@ -60,6 +63,7 @@ class Observations(eqx.Module):
     operators: dict[str, AbstractOperator] = eqx.field(default_factory=dict)
     deviations: State = eqx.field(default_factory=dict)
     penalties: tuple[AbstractPenalty, ...] = ()
+    settings: State = eqx.field(default_factory=dict)
 
     @property
     def num_samples(self) -> int:
@@ -90,11 +94,15 @@ class Observations(eqx.Module):
         check_is_dataset(dataset)
         dtype = real_precision(dtype)
         check_units(dataset, dict(system.units))
-        clock = times_of(dataset)
-        begins = system.start(float(clock[0]), dtype) if system.initial else {}
+        at = select_samples(dataset, samples)
+        known = settings_of(dataset, system.awaited, at)
+        settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
+        start = float(times_of(dataset)[0])
+        begins = starts_of(system, lambda one: one.start(start, dtype), settings, len(at))
         selection = (system.grid, system.fields, samples, times, dtype)
-        made = cls.from_dataset(dataset, *selection, observe, regularise, begins)
-        system.check({field: values[0] for field, values in made.initial.items()}, made.start)
+        made = cls.from_dataset(dataset, *selection, observe, regularise, begins, settings)
+        initial, given = jax.tree.map(lambda values: values[0], (made.initial, settings))
+        system.with_settings(given).check(initial, made.start)
         return made
 
     @classmethod
@@ -109,6 +117,7 @@ class Observations(eqx.Module):
         observe: Sequence[AbstractObservation] | None = None,
         regularise: Sequence[AbstractPenalty] = (),
         begins: State | None = None,
+        settings: State | None = None,
     ) -> "Observations":
         """Select and check.
 
@@ -122,7 +131,8 @@ class Observations(eqx.Module):
             observe: what was measured; by default each field, cell by cell, that was observed at
                 all.
             regularise: see `penalties`.
-            begins: initial values of fields that do not begin as the data say.
+            begins: initial values of fields that do not begin as the data say, `(sample, *grid)`.
+            settings: see `settings`.
 
         Raises: InputError for a dataset that is not of the documented layout or of another grid,
             for samples or times that it does not have, for values that are not finite where they
@@ -131,7 +141,7 @@ class Observations(eqx.Module):
         begins = begins or {}
         at = select_samples(dataset, samples) if fields else []
         initial = initial_state(dataset, grid, [f for f in fields if f not in begins], at)
-        initial |= {field: np.stack([value] * len(at)) for field, value in begins.items()}
+        initial |= {field: np.asarray(values) for field, values in begins.items()}
         clock = times_of(dataset)
         when = list(range(1, clock.size)) if times is None else select_times(dataset, times)
         if when and when[0] == 0:
@@ -181,6 +191,7 @@ class Observations(eqx.Module):
                 for name, values in deviations_of(given, dataset, found, at, when).items()
             },
             tuple(listed(regularise, AbstractPenalty, "regularise", "[Smoothness('k', 1e-3)]")),
+            settings or {},
         )
 
 

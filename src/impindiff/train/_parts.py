@@ -19,6 +19,7 @@ class Part(eqx.Module):
     initial: State
     observed: State
     deviations: State
+    settings: State
 
     @property
     def num_samples(self) -> int:
@@ -42,7 +43,7 @@ def in_parts(
         return jax.tree.map(jnp.add, total, summed), each
 
     if at_once is None or at_once >= batch.num_samples:
-        return evaluate(Part(batch.initial, batch.observed, batch.deviations))
+        return evaluate(Part(batch.initial, batch.observed, batch.deviations, batch.settings))
     parts = parts_of(batch, at_once)
     first = jax.tree.map(lambda u: u[0], parts)
     zero = jax.tree.map(
@@ -66,4 +67,5 @@ def parts_of(batch: Batch, at_once: int | None) -> Part:
         {field: parted(u, u[0]) for field, u in batch.initial.items()},
         {name: parted(u, jnp.nan) for name, u in batch.observed.items()},
         {name: parted(u, 1.0) for name, u in batch.deviations.items()},
+        {name: parted(u, u[0]) for name, u in batch.settings.items()},
     )

@@ -138,8 +138,9 @@ class Stage:
         """What of the system is not finite at a step; nothing where data come in batches."""
         if isinstance(data, Batches):
             return ""
-        system, grid = eqx.combine(learned, self.known), data.time_grid
-        initial = {field: u[sample] for field, u in data.initial.items()}
+        grid = data.time_grid
+        initial, given = jax.tree.map(lambda u: u[sample], (data.initial, data.settings))
+        system = eqx.combine(learned, self.known).with_settings(given)
         dtype = next(iter(initial.values())).dtype
         initial |= system.start(grid.starts[0], dtype)
         return cause_of(system, initial, self.stepper, grid, step + 1)

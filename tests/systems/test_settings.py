@@ -1,0 +1,211 @@
+"""Settings of a system: what they may stand in, what is evaluated once, what is refused."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import taylor_rate
+
+import impindiff as ipd
+from impindiff._errors import InputError
+from impindiff.latent import learned
+from impindiff.train import Observations, make_objective, whole
+
+DOUBLE = jnp.dtype("float64")
+GRID = ipd.Grid([ipd.Axis("x", 0.0, 1.0, 5)])
+TIMES = ipd.TimeGrid.build(0.0, [0.1], 0.02)
+(X,) = GRID.centres()
+ENDS = {"c": {"x": (ipd.Dirichlet(lambda hot: hot), ipd.NoFlux())}}
+
+
+def rod(equation: list, ends=ENDS, **options) -> ipd.System:
+    return ipd.System(GRID, {"c": equation}, ends, settings=("hot",), **options)
+
+
+def heated(**options) -> ipd.System:
+    """A learned field of place beside a rate that waits for the setting, and the state."""
+    return rod(
+        [ipd.Diffusion(lambda a: a), ipd.Reaction(lambda c, rate: -rate * c**2)],
+        coefficients={
+            "a": ipd.SineField(1, ("a",), bounds=(0.1, 1.0), key=jax.random.key(0)),
+            "rate": lambda a, hot: a * jnp.exp(-hot),
+        },
+        **options,
+    )
+
+
+def end_of(system: ipd.System) -> jax.Array:
+    found = ipd.simulate(system, {"c": jnp.asarray(X)}, TIMES, ipd.RungeKutta4())
+    return found.states["c"][-1]
+
+
+def test_a_given_setting_is_a_known_number():
+    numbers = rod(
+        [ipd.Diffusion(0.1), ipd.Reaction(lambda c, k: k * c)],
+        coefficients={"k": lambda hot: hot**2},
+    )
+    plain = ipd.System(
+        GRID,
+        {"c": [ipd.Diffusion(0.1), ipd.Reaction(lambda c: 0.49 * c)]},
+        {"c": {"x": (ipd.Dirichlet(0.7), ipd.NoFlux())}},
+    )
+    np.testing.assert_allclose(end_of(numbers.with_settings({"hot": 0.7})), end_of(plain))
+    again = numbers.with_settings({"hot": 0.3}).with_settings({"hot": np.float64(0.7)})
+    np.testing.assert_allclose(end_of(again), end_of(plain))
+
+
+def test_states_are_differentiated_by_a_setting():
+    system = heated()
+
+    def loss(hot):
+        return jnp.sum(end_of(system.with_settings({"hot": hot})) ** 2)
+
+    rate = taylor_rate(loss, jnp.array(0.7), step=0.1)
+    assert rate == pytest.approx(2, abs=0.05)
+
+
+def test_some_settings_may_be_given_and_others_awaited():
+    system = ipd.System(
+        None, {"c": [ipd.Reaction(lambda c, k, hot: -k * hot * c)]}, settings=("k", "hot")
+    )
+    partly = system.with_settings({"k": 2})
+    assert (system.awaited, partly.awaited) == (("k", "hot"), ("hot",))
+    with pytest.raises(InputError, match="waits for the setting hot, known for each sample"):
+        partly.prepare(DOUBLE)
+    rates = partly.with_settings({"hot": 3}).prepare(DOUBLE).at(jnp.array(0.0))
+    assert float(rates({"c": jnp.array(0.5)})["c"]) == -3
+
+
+def test_what_no_setting_is_in_has_no_axis_of_samples():
+    """Samples share the learned field: only what waited has a value for each."""
+    shared = heated().prepare_shared(DOUBLE)
+    prepared = eqx.filter_vmap(
+        lambda hot: shared.with_settings({"hot": hot}), out_axes=eqx.if_array(0)
+    )(jnp.array([0.1, 0.2, 0.3]))
+    rates = prepared.scope.coefficients["rate"]
+    assert rates.shape == (3, 5)
+    a = heated().latents()["a"]
+    np.testing.assert_allclose(rates, a * jnp.exp(-jnp.array([[0.1], [0.2], [0.3]])), rtol=1e-6)
+
+
+def inner_equations(jaxpr: Any, name: str) -> tuple[int, int]:
+    """How many equations of a primitive there are, and how many of these within others' programs.
+
+    Functions that are merely called count as the program that calls them.
+    """
+    total = inside = 0
+    for equation in jaxpr.eqns:
+        total += equation.primitive.name == name
+        for part in jax.tree.leaves(
+            tuple(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")
+        ):
+            part = getattr(part, "jaxpr", part)
+            if hasattr(part, "eqns"):
+                here, deeper = inner_equations(part, name)
+                is_loop = equation.primitive.name in ("scan", "while", "cond")
+                total, inside = total + here, inside + (here if is_loop else deeper)
+    return total, inside
+
+
+def test_a_network_is_evaluated_once_for_all_samples():
+    """Neither for each sample, nor for each part of them, nor for each step."""
+    system = heated()
+    values = np.ones((4, 2, 5))
+    data = ipd.to_dataset(GRID, [0.0, 0.1], {"c": values}, settings={"hot": np.arange(4.0)})
+    observations = Observations.of(system, data, ":", dtype=DOUBLE)
+    arrays, frozen = eqx.partition(system, learned(system))
+    objective = make_objective(
+        frozen, whole(observations, 0.02), ipd.ForwardEuler(), samples_at_once=2
+    )
+    sines = inner_equations(jax.make_jaxpr(objective)(arrays).jaxpr, "sin")
+    alone = inner_equations(jax.make_jaxpr(lambda: system.prepare_shared(DOUBLE))().jaxpr, "sin")
+    assert alone[0] > 0 and sines == (alone[0], 0)
+
+
+def test_a_state_is_checked_with_the_settings():
+    system = rod([ipd.Diffusion(0.1), ipd.Source(lambda hot: 1 / hot)])
+    with pytest.raises(InputError, match=r"is inf where hot = 0"):
+        system.with_settings({"hot": 0.0}).check({"c": jnp.asarray(X)})
+    system.with_settings({"hot": 1.0}).check({"c": jnp.asarray(X)})
+    with pytest.raises(InputError, match="waits for the setting hot"):
+        system.check({"c": jnp.asarray(X)})
+
+
+def test_values_of_what_is_learned_wait_for_settings_where_they_depend_on_them():
+    system = heated()
+    assert set(system.latents()) == {"a"}
+    found = system.with_settings({"hot": 2.0}).latents()
+    np.testing.assert_allclose(found["rate"], found["a"] * np.exp(-2.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda s: s.prepare(DOUBLE),
+        end_of,
+        lambda s: s.prepare_shared(DOUBLE).prepare(DOUBLE),
+        lambda s: s.prepare_shared(DOUBLE).at(jnp.array(0.0)),
+        lambda s: s.prepare_shared(DOUBLE).with_settings({}),
+        lambda s: s.start(0.0, DOUBLE),
+        lambda s: s.prepare_shared(DOUBLE).start(jnp.array(0.0)),
+    ],
+)
+def test_nothing_is_computed_without_settings(use):
+    system = heated(initial={"c": lambda x, hot: x * hot})
+    both = r"system.with_settings\(\{'hot': ...\}\).*dataset.assign\(hot=\('sample', \[...\]\)\)"
+    with pytest.raises(InputError, match=f"waits for the setting hot, .*{both}"):
+        use(system)
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"cold": 1.0}, "cold is no setting that the system waits for: it has hot"),
+        ({"hot": np.ones(3)}, r"'hot' is .* must be one real number \(float64 of shape \(3,\)\)"),
+        ({"hot": "warm"}, "'hot' is 'warm': it must be one real number"),
+        ({"hot": True}, r"'hot' is True: it must be one real number \(bool"),
+        ({"hot": np.nan}, "'hot' is nan: it must be finite"),
+    ],
+)
+@pytest.mark.parametrize("prepared", [False, True])
+def test_what_is_given_is_a_number_for_a_setting(values, said: str, prepared: bool):
+    system = heated().prepare_shared(DOUBLE) if prepared else heated()
+    with pytest.raises(InputError, match=said):
+        system.with_settings(values)
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"settings": ("c",)}, "'c' is a field and a setting of the system"),
+        ({"settings": ("x",)}, "'x' is a setting and an axis"),
+        ({"settings": ("t",)}, "'t' is a setting and the time"),
+        ({"settings": ("k",)}, "'k' is a coefficient and a setting"),
+        ({"settings": ("a", "hot")}, "a is the name of a learned coefficient and of a setting"),
+        ({"settings": ("hot", "hot")}, "'hot' twice"),
+        ({"settings": ("sample",)}, "'sample'.*sample and time are dimensions of the data"),
+        ({"settings": ("T gas",)}, "has 'T gas': give the names by which functions ask"),
+        ({"settings": ("3",)}, "has '3': give the names"),
+        ({"settings": "cold"}, "asks for 'hot'.*It has the .*settings cold; and the time t"),
+        ({}, r"asks for 'hot'.*System\(settings=\('hot',\)\)"),
+    ],
+)
+def test_names_stand_for_one_thing_that_there_is(options, said: str):
+    with pytest.raises(InputError, match=said):
+        ipd.System(
+            GRID,
+            {"c": [ipd.Diffusion(lambda k, hot: k * hot)]},
+            {"c": {"x": ipd.NoFlux()}},
+            coefficients={"k": ipd.Parameter("a", 1.0, (0.0, 2.0))},
+            **options,
+        )
+
+
+def test_units_may_be_those_of_settings():
+    system = rod([ipd.Diffusion(0.1)], units={"hot": "K"})
+    assert dict(system.units) == {"hot": "K"}
+    with pytest.raises(InputError, match="units names cold.*settings are hot"):
+        rod([ipd.Diffusion(0.1)], units={"cold": "K"})
