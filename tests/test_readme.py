@@ -21,6 +21,7 @@ _LONG = {
     "solvers.md-1",
     "solvers.md-2",
     "systems.md-3",
+    "systems.md-5",
     "training.md-1",
 }
 

@@ -108,3 +108,16 @@ def test_data_in_other_units_are_refused():
         ipd.predict(unknown, fields, times=[0.1], dt=0.1)
     del fields["c"].attrs["units"]
     assert ipd.predict(unknown, fields, times=[0.1], dt=0.1)["c"].attrs["units"] == "mol/m3"
+
+
+def test_a_forecast_that_is_continued_does_not_begin_again(tmp_path):
+    store, known = tmp_path / "long.zarr", system(2.0)
+    fields = ipd.to_dataset(GRID, [0.0], {"c": np.ones((1, 1, 12))})
+    how = {"dt": 0.05, "stepper": ipd.CrankNicolson()}
+    ipd.forecast_to(store, known, fields, times=[0.0, 0.1], dtype=jnp.float64, **how)
+    ipd.continue_forecast(store, known, times=[0.2], **how)
+    found = ipd.open_dataset(store)["c"][0]
+    once = ipd.predict(known, fields, times=[0.0, 0.1, 0.2], dtype=jnp.float64, **how)["c"][0]
+    np.testing.assert_allclose(found, once, rtol=1e-10)
+    later = ipd.predict(known, ipd.open_dataset(store, time=0.1), times=[0.2], start="first", **how)
+    np.testing.assert_allclose(later["c"][0, 0], once[2], rtol=1e-5)

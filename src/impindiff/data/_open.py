@@ -17,6 +17,7 @@ from impindiff.data._variables import fill_attributes
 
 KINDS = {".nc": "a netCDF-4 file", ".zarr": "a zarr store"}
 _ENGINES = {".nc": "h5netcdf", ".zarr": "zarr"}
+_LATER = "later_than_first"
 _ZARR_MARKS = ("zarr.json", ".zgroup")
 
 
@@ -61,6 +62,11 @@ def open_dataset(path: str | os.PathLike[str], *, time: Start | None = None) -> 
         ) from error
     dataset.encoding["source"] = str(path)
     return fill_attributes(dataset)
+
+
+def is_later(dataset: xr.Dataset, position: int) -> bool:
+    """Whether a time is later than the first of its data, of which it may be all that was read."""
+    return position > 0 or bool(dataset.encoding.get(_LATER))
 
 
 def checked_suffix(path: Path) -> str:
@@ -120,7 +126,9 @@ def _load(path: Path, engine: str, time: Start | None) -> xr.Dataset:
                 return dataset.load()
             position, exact = start_of(dataset, time)
             moment = ("time", [exact], dataset["time"].attrs)
-            return dataset.isel(time=[position]).assign_coords(time=moment).load()
+            one = dataset.isel(time=[position]).assign_coords(time=moment).load()
+            one.encoding[_LATER] = position > 0
+            return one
 
 
 def _neighbours(folder: Path) -> str:

@@ -19,6 +19,7 @@ from impindiff.data import (
     check_is_dataset,
     check_units,
     initial_state,
+    is_later,
     real_precision,
     select_samples,
     settings_of,
@@ -78,7 +79,7 @@ class Beginning:
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
         # Later than its first time, it is the data that know where the fields are.
         begins = {}
-        if position == 0:
+        if not is_later(dataset, position):
             begins = starts_of(system, lambda one: one.start(time, dtype), settings, len(at))
         in_data = [field for field in system.fields if field not in begins]
         state = {

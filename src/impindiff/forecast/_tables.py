@@ -22,7 +22,8 @@ def closure_tables(
         system: the equations.
         attributes: units and a long name of whatever has a name.
     """
-    taken = {*system.fields, *(name for latent in latents_of(system) for name in latent.names)}
+    learned = (name for latent in latents_of(system) for name in latent.names)
+    taken = {*system.fields, *system.settings, *learned}
     tables: dict[str, xr.DataArray] = {}
     for closure in latents_of(system):
         if not isinstance(closure, NeuralClosure) or len(closure.arguments) not in _POINTS:
