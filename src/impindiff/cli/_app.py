@@ -9,7 +9,7 @@ import typer
 
 from impindiff.cli._benchmark import benchmark
 from impindiff.cli._errors import reported, saved_on_failure
-from impindiff.cli._options import AsJson, CaseName, Changes, Memory, Out, RunPath, Seed
+from impindiff.cli._options import AsJson, CaseName, Changes, Memory, Out, RunPath, Samples, Seed
 
 if TYPE_CHECKING:
     from impindiff.config import Config
@@ -84,10 +84,7 @@ def run(
 def generate(
     case: CaseName,
     out: Annotated[Path, typer.Option("--out", help="File to write, .nc or .zarr.")],
-    samples: Annotated[
-        int | None,
-        typer.Option("--samples", min=1, help="Number of samples; what its config needs."),
-    ] = None,
+    samples: Samples = None,
     seed: Seed = 0,
 ) -> None:
     """Make the data of a built-in case."""

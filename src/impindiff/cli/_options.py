@@ -11,6 +11,10 @@ Out = Annotated[Path | None, typer.Option("--out", help="Run folder to write; ne
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the random numbers.")
 ]
+Samples = Annotated[
+    int | None,
+    typer.Option("--samples", min=1, help="How many; what its config needs by default."),
+]
 Memory = Annotated[
     str | None,
     typer.Option("--memory", help="Most for a gradient, such as 2GiB.", show_default=False),
