@@ -92,9 +92,8 @@ def generate(
     from impindiff.data import check_writable, save_dataset
 
     chosen = case_named(case)
-    samples = samples or chosen.samples
     check_writable(out)
-    save_dataset(chosen.generate(samples, seed), out)
+    save_dataset(chosen.generate(samples := samples or chosen.samples, seed), out)
     typer.echo(f"{out}: {samples} samples")
 
 
