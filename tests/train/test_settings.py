@@ -143,7 +143,7 @@ def explicit(system: ipd.System, observations: Observations, trial=Trial(), at_o
     """The loss by steps that compile fast."""
     arrays, frozen = eqx.partition(system, learned(system))
     batch = whole(observations, DT)
-    return arrays, make_objective(frozen, batch, ipd.RungeKutta4(), trial, samples_at_once=at_once)
+    return arrays, make_objective(frozen, batch, ipd.ForwardEuler(), trial, samples_at_once=at_once)
 
 
 def test_the_loss_is_differentiated_through_settings():
@@ -228,3 +228,22 @@ def test_members_of_an_ensemble_share_the_settings():
     forecast = ipd.predict_ensemble(ensemble, data, times=TIMES, samples="2", **how)
     np.testing.assert_allclose(forecast["c"][0], exact[2], rtol=1e-4)
     assert "heat_std" not in forecast and forecast["heat"].values.tolist() == [HEAT[2]]
+
+
+def test_what_fails_is_told_with_the_settings_of_its_sample():
+    """The second sample leaves the range of a root, the first never does."""
+    system = ipd.System(
+        None,
+        {"c": [ipd.Reaction(lambda c, a, heat: a + 0 * jnp.sqrt(heat - c))]},
+        coefficients={"a": ipd.Parameter("a", 1.0, (0.0, 2.0))},
+        settings="heat",
+    )
+    known = {"heat": np.array([9.0, 0.125])}
+    data = ipd.to_dataset(None, TIMES, {"c": np.zeros((2, 3))}, settings=known)
+    how = {"dt": DT, "stepper": ipd.ForwardEuler(), "dtype": jnp.float64}
+    for compute in (
+        lambda: ipd.predict(system, data, times=TIMES, **how),
+        lambda: ipd.fit(system, data, samples=":", stages=[ipd.Adam(1)], **how),
+    ):
+        with pytest.raises(ipd.NumericsError, match=r"the equation of 'c' is nan.* heat = 0.125"):
+            compute()
