@@ -12,6 +12,7 @@ import scipy.special
 from gradients import taylor_rates
 
 from impindiff._errors import InputError
+from impindiff.coefficients import evaluate_coefficients
 from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, BiCGStab
 from impindiff.integrate import CrankNicolson, ForwardEuler
@@ -126,7 +127,7 @@ def test_what_is_gained_has_come_through_the_ends(name: str, scheme):
     np.testing.assert_allclose(by_cell[inner], 0, atol=1e-12 * scale)
 
     left = 0.9 * (volumes * free).sum()
-    evaluated = Advection(velocity.evaluate(grid), scheme)
+    evaluated = evaluate_coefficients(Advection(velocity, scheme), grid)
     for axis, pair in enumerate(conditions[: grid.num_axes]):
         for side, condition in enumerate(pair):
             faces = Diffusion(spread).boundary_face(grid, axis, side)

@@ -45,7 +45,9 @@ class Measured:
     def table(self) -> str:
         """A line of text for each row; a dash where a row has no such figure."""
         about = ", ".join(f"{key} {value}" for key, value in self.machine.items())
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        columns = list(
+            dict.fromkeys(key for row in self.rows for key in row if not isinstance(row[key], list))
+        )
         lines = [columns, *([_cell(row.get(column)) for column in columns] for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         aligned = (

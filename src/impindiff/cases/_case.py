@@ -24,6 +24,7 @@ class Case:
         folder: beside this module, with the config and the Python that it names.
         changes: for each further preset, what it changes in that config, by dotted keys.
         config_file: the config in that folder, the preset `paper`.
+        samples: how many its config needs.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Case:
     folder: str
     changes: Mapping[str, Mapping[str, Any]]
     config_file: str = "config.toml"
+    samples: int = 10
 
     @property
     def path(self) -> Path:
@@ -40,8 +42,8 @@ class Case:
 
     @property
     def code_files(self) -> list[Path]:
-        """The Python that the config names."""
-        return [file for file in sorted(self.path.glob("*.py")) if file.name != "__init__.py"]
+        """The Python that the config names: all of it is in `system.py`."""
+        return [self.path / "system.py"] if (self.path / "system.py").exists() else []
 
     @property
     def presets(self) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def run(
     folder.check_free()
     with folder.claimed():
         say("generating data")
-        save_dataset(chosen.generate(10, seed), folder.data_file, overwrite=True)
+        save_dataset(chosen.generate(chosen.samples, seed), folder.data_file, overwrite=True)
         _train(config, folder.data_file, folder, resume=False)
 
 
@@ -84,7 +84,10 @@ def run(
 def generate(
     case: CaseName,
     out: Annotated[Path, typer.Option("--out", help="File to write, .nc or .zarr.")],
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Number of samples.")] = 10,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", min=1, help="Number of samples; what its config needs."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Make the data of a built-in case."""
@@ -92,6 +95,7 @@ def generate(
     from impindiff.data import check_writable, save_dataset
 
     chosen = case_named(case)
+    samples = samples or chosen.samples
     check_writable(out)
     save_dataset(chosen.generate(samples, seed), out)
     typer.echo(f"{out}: {samples} samples")

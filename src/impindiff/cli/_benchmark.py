@@ -19,6 +19,12 @@ def benchmark(
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Data made by the paper's own code.")
     ] = None,
+    case: Annotated[
+        str | None, typer.Option("--case", help="The built-in case to measure; all by default.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder that keeps what was trained, to go on.")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Image file to draw the result in.")
     ] = None,
@@ -35,6 +41,6 @@ def benchmark(
         lines = (f"{one}  {measures}" for one, measures in names.items())
         typer.echo(json.dumps({"benchmarks": names}) if as_json else "\n".join(lines))
         return
-    options = {"quick": quick, "reference": reference, "plot": plot}
+    options = {"quick": quick, "reference": reference, "case": case, "out": out, "plot": plot}
     found = run_benchmark(name, **{option: value for option, value in options.items() if value})
     typer.echo(json.dumps(found.as_dict()) if as_json else found.table())

@@ -75,7 +75,7 @@ class Supply(AbstractStateTerm):
 def build(
     grid: ipd.Grid,
     key: Any = None,
-    T_gas: Any = 1273.0,
+    T_gas: Any = None,
     initial_porosity: Any = INITIAL_POROSITY,
     pore_surface: Any = None,
     known: bool = False,
@@ -87,7 +87,8 @@ def build(
     Args:
         grid: of the slab.
         key: random key of the first weights of what is learned.
-        T_gas: temperature at the gas side [K]: a number, or any coefficient.
+        T_gas: temperature at the gas side [K]: a number, or any coefficient. By default it is a
+            setting, which data hold for each sample.
         initial_porosity: of which the fibres are the rest: a number, or any coefficient.
         pore_surface: surface of the pores for a volume of pores [1/m], any coefficient of the
             porosity; to be learned by default.
@@ -108,7 +109,6 @@ def build(
     }
     boundaries: dict[str, Any] = {"gas": {"x": (ipd.NoFlux(), ipd.Dirichlet(gas_outside))} | across}
     coefficients = {
-        "T_gas": T_gas,
         "initial_porosity": initial_porosity,
         "pore_surface": pore_surface,
         # Pores vanish with their surface: what is learned is the surface for a volume of pores.
@@ -119,6 +119,8 @@ def build(
         ),
         "diffusivity": diffusivity,
     }
+    if T_gas is not None:
+        coefficients["T_gas"] = T_gas
     scales = {"gas": 0.04, "porosity": 1.0}
     units = {"gas": "mol/m3", "porosity": "1"}
     initial: dict[str, Any] = {"gas": gas_outside}
@@ -146,7 +148,19 @@ def build(
         initial=initial,
         scales=scales,
         units=units,
+        settings=("T_gas",) if T_gas is None else (),
     )
+
+
+def observe(grid: ipd.Grid) -> list[ipd.Cells | ipd.Sensors]:
+    """What is measured: porosity maps, and temperatures at four places along the depth."""
+    middle = [WIDTH / 2] * (grid.num_axes - 1)
+    places = [[share * DEPTH, *middle] for share in (0.2, 0.4, 0.6, 0.8)]
+    return [
+        # The same for all cells: weights by what was read would favour what was read too low.
+        ipd.Cells("porosity", "porosity_map", noise=0.005),
+        ipd.Sensors("temperature", "thermocouples", noise=2.0, positions=places),
+    ]
 
 
 def stepper(grid: ipd.Grid, rtol: float = 1e-8, order: int = 2) -> ipd.SDIRK2 | ipd.Theta:
