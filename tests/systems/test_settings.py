@@ -12,6 +12,8 @@ from gradients import taylor_rate
 import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.latent import learned
+from impindiff.systems import PreparedSystem
+from impindiff.systems._balance import Balance
 from impindiff.train import Observations, make_objective, whole
 
 DOUBLE = jnp.dtype("float64")
@@ -105,11 +107,13 @@ def test_a_setting_may_stand_wherever_a_function_may():
         setting.with_settings({"hot": 0.7}).prepare(DOUBLE),
         setting.prepare_shared(DOUBLE).with_settings({"hot": 0.7}),
     )
-    wanted, *others = [
-        (at(STATE), at.stored(STATE), system.start(jnp.array(0.3)))
-        for system in systems
-        for at in [system.at(jnp.array(0.3))]
-    ]
+
+    def evaluated(system: PreparedSystem):
+        here = system.at(jnp.array(0.3))
+        assert isinstance(here, Balance)
+        return here(STATE), here.stored(STATE), system.start(jnp.array(0.3))
+
+    wanted, *others = map(evaluated, systems)
     assert len(others) == 2
     for other in others:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), wanted, other)
