@@ -12,6 +12,8 @@ from gradients import taylor_rate
 import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.latent import learned
+from impindiff.systems import PreparedSystem
+from impindiff.systems._balance import Balance
 from impindiff.train import Observations, make_objective, whole
 
 DOUBLE = jnp.dtype("float64")
@@ -55,6 +57,66 @@ def test_a_given_setting_is_a_known_number():
     np.testing.assert_allclose(end_of(numbers.with_settings({"hot": 0.7})), end_of(plain))
     again = numbers.with_settings({"hot": 0.3}).with_settings({"hot": np.float64(0.7)})
     np.testing.assert_allclose(end_of(again), end_of(plain))
+
+
+SOLID = np.zeros((4, 3), bool)
+SOLID[2, 1] = True
+PLANE = ipd.Grid(
+    [ipd.Axis("x", 0.0, 1.0, 4), ipd.Axis("y", 0.0, 1.0, 3, periodic=True)], solid=SOLID
+)
+STATE = {
+    name: jnp.asarray(np.random.default_rng(seed).uniform(0.5, 1.5, (4, 3)))
+    for seed, name in enumerate(("u", "v"))
+}
+
+
+def everywhere(**how) -> ipd.System:
+    """A setting in every place that a function may stand in."""
+    slow = ipd.Corrected(lambda hot: 0.1 * hot, jnp.zeros((4, 3)))
+    return ipd.System(
+        PLANE,
+        {
+            "u": [
+                ipd.Advection(ipd.FaceVelocity(lambda x, hot: hot * x, 0.2), "limited"),
+                ipd.Diffusion(slow),
+                ipd.Source(lambda t, y, hot: hot * t + y),
+            ],
+            "v": [
+                ipd.Advection(ipd.FluxOf("u")),
+                ipd.Diffusion(lambda u, k: u * k, mean="arithmetic"),
+                ipd.Reaction(lambda u, v, k, hot: k * u * v - hot),
+            ],
+        },
+        {
+            "u": {"x": (ipd.Inflow(lambda hot, y: hot + y), ipd.Outflow())},
+            "v": {"x": (ipd.Dirichlet(lambda k, u: k * u), ipd.Robin(lambda hot: hot, 0.3))},
+        },
+        coefficients={"k": lambda hot, x: hot**2 + x} | how.pop("coefficients", {}),
+        storage={"u": lambda u, hot: hot * u**2},
+        capacities={"v": lambda v, k: 1 + k * v},
+        initial={"u": lambda k, hot: k + hot},
+        **how,
+    )
+
+
+def test_a_setting_may_stand_wherever_a_function_may():
+    number = everywhere(coefficients={"hot": 0.7})
+    setting = everywhere(settings="hot")
+    systems = (
+        number.prepare(DOUBLE),
+        setting.with_settings({"hot": 0.7}).prepare(DOUBLE),
+        setting.prepare_shared(DOUBLE).with_settings({"hot": 0.7}),
+    )
+
+    def evaluated(system: PreparedSystem):
+        here = system.at(jnp.array(0.3))
+        assert isinstance(here, Balance)
+        return here(STATE), here.stored(STATE), system.start(jnp.array(0.3))
+
+    wanted, *others = map(evaluated, systems)
+    assert len(others) == 2
+    for other in others:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), wanted, other)
 
 
 def test_states_are_differentiated_by_a_setting():

@@ -102,7 +102,7 @@ def predict(
 
     Args:
         system: the equations, trained.
-        dataset: holds the initial fields.
+        dataset: holds the initial fields, and the settings that the system awaits.
         times: where to save; the initial time may be the first of them.
         dt: longest step; every saved time is the end of one.
         start: the initial time: "first" or "last" of the dataset's, or the time itself.

@@ -52,6 +52,7 @@ def fit(
     Args:
         system: the equations, with latents where coefficients are unknown.
         dataset: the data, in the documented layout; initial fields are those at its first time.
+            What the system awaits of settings is taken from it, too.
         samples: which samples, such as "0:5".
         times: times of the observations to fit; by default all after the first.
         dt: longest time step.
