@@ -90,7 +90,7 @@ def test_one_time_may_be_given_as_a_number():
 @pytest.mark.parametrize(
     "start, times, dt, said",
     [
-        (0.0, [1.0], 0.0, "time step is 0.0: it must be positive"),
+        (0.0, [1.0], 0.0, "time step is 0.0: it must be a number, positive"),
         (0.0, [1.0], -0.1, "time step is -0.1"),
         (0.0, [1.0], np.nan, "time step is nan"),
         (0.0, [1.0], np.inf, "time step is inf"),

@@ -240,9 +240,13 @@ WELLS = ipd.Sensors(FIELD, "wells", noise=0.02)
         ([ipd.Measured(lambda u: u[0], "beam")], "is of 'u', but the fields are 'concentration'"),
         ([WELLS, ipd.Sensors(FIELD, "wells", noise=0.1)], "'wells' are observed twice"),
         ([WELLS, ipd.Cells(FIELD)], "given of 'wells' and not of 'concentration'"),
-        ([ipd.Sensors(FIELD, "wells", 0.0)], "the noise of 'wells' is 0 in 18 of its 18"),
-        ([ipd.Sensors(FIELD, "wells", -1.0)], "is -1 in"),
-        ([ipd.Sensors(FIELD, "wells", np.nan)], "is nan in"),
+        # Noise that is no number at all anywhere is refused where it is given.
+        (
+            [ipd.Sensors(FIELD, "wells", [0.0, 0.1, 0.1])],
+            "the noise of 'wells' is 0 in 6 of its 18",
+        ),
+        ([ipd.Sensors(FIELD, "wells", [0.1, -1.0, 0.1])], "is -1 in"),
+        ([ipd.Sensors(FIELD, "wells", [0.1, 0.1, np.nan])], "is nan in"),
         ([ipd.Sensors(FIELD, "wells", np.ones(2))], r"has shape \(2,\): it must be one number"),
         ([ipd.Sensors(FIELD, "wells", "beam")], "they must be the same"),
         ([ipd.Sensors(FIELD, "wells", "sigma")], "no variable 'sigma'"),
