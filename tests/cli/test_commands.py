@@ -196,6 +196,18 @@ def test_train_refuses_what_does_not_fit(finished: Path, tmp_path: Path, monkeyp
     assert not Path("o").exists()
 
 
+@pytest.mark.parametrize("command", ["train", "plan", "check-gradient"])
+def test_keys_are_set_wherever_a_config_is_read(finished: Path, monkeypatch, command: str):
+    monkeypatch.chdir(finished)
+    given = [command, "problem.toml", "--data", "data.nc", "--set", "time.dt=-1"]
+    assert "'time.dt' is -1" in complaint(*given)
+
+
+def test_the_gradient_of_a_run_is_that_of_its_own_config(finished: Path):
+    said = complaint("check-gradient", finished / "run", "--set", "time.dt=0.1")
+    assert "--set changes a config" in said
+
+
 def test_a_name_of_three_hundred_letters_is_no_crash(finished: Path):
     given = ["train", finished / "problem.toml", "--data", finished / "data.nc"]
     assert "too long" in complaint(*given, "--out", finished / ("a" * 300)).lower()

@@ -287,11 +287,23 @@ def test_keys_are_set_one_by_one():
         ("title.deep=3", "there is no table 'title' with a key 'deep'"),
         ("training.stages.9.epochs=3", "there is no table 'training.stages.9'"),
         ("training.stages.first.epochs=3", "there is no table 'training.stages.first'"),
+        ("system.options.is_wet=False", "'False' is no value of TOML: write true"),
+        ("system.options.rate=.5", "'.5' is no value of TOML"),
+        ("system.options.span=[0.0, 1", "is no value of TOML"),
+        ("system.options.span=(0.0, 1.0)", "is no value of TOML"),
+        ("system.options.rate=", "'' is no value of TOML"),
     ],
 )
 def test_a_key_that_cannot_be_set_is_refused(change: str, said: str):
     with pytest.raises(InputError, match=said):
         changed(make_tables(), [change])
+
+
+def test_text_may_hold_what_toml_is_made_of():
+    given = ["title=a = b", "question='True'", "data.train_samples=0:3", "system.a=x\ny = 1"]
+    found = changed(make_tables(), given)
+    assert found["title"] == "a = b" and found["question"] == "True"
+    assert found["data"]["train_samples"] == "0:3" and found["system"]["a"] == "x\ny = 1"
 
 
 def test_a_key_that_no_table_knows_is_refused_as_in_a_file():

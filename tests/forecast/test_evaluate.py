@@ -39,6 +39,19 @@ def test_a_latent_is_compared_over_all_cells(truth: xr.Dataset):
     assert not evaluate(forecast, truth.drop_vars(["advection_x", "advection_y"]), ":").latent
 
 
+def test_a_truth_that_varies_counts_at_the_forecast_times(truth: xr.Dataset):
+    """Whether the latent varies, too, or not: here it is right at those times, and only there."""
+    latent = truth["advection_x"]
+    shape = (truth.sizes["time"], *latent.shape)
+    varying = truth.assign(
+        advection_x=(("time", *latent.dims), np.tile(latent.values, (shape[0], *[1] * latent.ndim)))
+    )
+    varying["advection_x"].values[3:] *= 2
+    for forecast in (truth, varying):
+        scores = evaluate(forecast.isel(time=[0, 2]), varying, ":")
+        assert scores.latent["advection_x"].relative_l2_percent == 0
+
+
 def test_only_shared_times_count(truth: xr.Dataset):
     forecast = truth.isel(time=[1, 3]).assign_coords(time=[0.05, 0.17])
     assert evaluate(forecast, truth, ":").fields["concentration"].time == [0.05]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 from gradients import taylor_rate
 from smooth import box
 
@@ -199,3 +200,18 @@ def test_gradients(kind: str):
 def test_what_cannot_be_is_refused(make, message: str):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"span": SPAN, "degree": 1.5}, "a whole degree"),
+        ({"modes": 2.0}, "one whole number"),
+        ({"modes": True}, "one whole number"),
+        ({"bounds": 3.0}, "must be two numbers"),
+        ({"names": 7}, "names of a neural field must be text"),
+    ],
+)
+def test_another_kind_of_argument_is_refused(given: dict[str, Any], message: str):
+    with runtime_types.without(), pytest.raises(InputError, match=message):
+        SpectralField(**({"num_axes": 1, "names": ("a",), "modes": 2} | given))

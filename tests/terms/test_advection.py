@@ -10,9 +10,9 @@ import runtime_types
 from smooth import box, wave, winds
 
 from impindiff._errors import InputError
-from impindiff.coefficients import evaluate_coefficients
+from impindiff.coefficients import Corrected, evaluate_coefficients
 from impindiff.grid import Grid
-from impindiff.latent import CellField, Parameter, SineField
+from impindiff.latent import CellField, Parameter, SineField, SpectralField
 from impindiff.terms import (
     Advection,
     Diffusion,
@@ -130,11 +130,17 @@ def test_what_is_no_coefficient_is_refused_where_it_is_given(term, wrong):
 
 
 def test_a_field_in_cells_is_no_velocity_at_faces():
-    fields = CellField("v", np.ones((5, 4))), SineField(2, ("a", "b"), key=jax.random.key(0))
+    fields = (
+        CellField("v", np.ones((5, 4))),
+        SineField(2, ("a", "b"), key=jax.random.key(0)),
+        SpectralField(2, "v", 1, (0.0, 1.0), degree=1),
+    )
     for field in fields:
         with pytest.raises(InputError, match=r"values in cells .* Advection\(\w+Field\(\.\.\.\)\)"):
             FaceVelocity(field, 0.0)
-    FaceVelocity(Parameter("v", 0.5, (0, 1)), 0.0)
+    one = Parameter("v", 0.5, (0, 1))
+    FaceVelocity(one, Corrected(2.0, one))
+    FaceVelocity(Corrected(lambda t: 1 + t, one), 0.0)
 
 
 def test_on_one_axis_the_leading_axis_may_be_left_out():

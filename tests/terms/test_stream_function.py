@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 from gradients import taylor_rates
 
 import impindiff as ipd
@@ -172,12 +173,17 @@ def test_a_learned_one_has_a_true_gradient():
         (CHANNEL, {"walls": "x"}, "names 'x', but the axis 'x' is periodic"),
         (CHANNEL, {"walls": "y", "mean_flow": (0.0, 1.0)}, "mean flow along 'y', into the walls"),
         (ARCHIPELAGO, {"mean_flow": (0.0, 1.0)}, "upper end of the periodic axis 'x'"),
-        (STRETCHED, {"mean_flow": (1.0,)}, "mean flow of a StreamFunction has 1 components"),
+        (STRETCHED, {"mean_flow": (1.0,)}, r"mean flow of a StreamFunction is \(1.0,\)"),
+        (STRETCHED, {"mean_flow": (None, 0.0)}, "mean flow of a StreamFunction is None"),
+        (STRETCHED, {"psi": None}, "the stream function is None: it must be"),
+        (STRETCHED, {"psi": "y"}, "the stream function is 'y': it must be"),
+        (STRETCHED, {"walls": ("y", 0)}, r"walls= of StreamFunction is \('y', 0\): name ends"),
+        (STRETCHED, {"walls": None}, "walls= of StreamFunction is None: name ends"),
         (STRETCHED, {"mean_flow": (jnp.ones(2), 1.0)}, r"shapes \[\(7, 4\), \(2,\), \(\)\]"),
         (CHANNEL, {"psi": jnp.ones((9, 7))}, r"of shape \(8, 6\)"),
     ],
 )
 def test_what_gives_no_plane_flow_is_refused(grid: Grid, options: dict, said: str):
-    with pytest.raises(InputError, match=said):
+    with runtime_types.without(), pytest.raises(InputError, match=said):
         given: dict[str, Any] = {"psi": rough(grid)} | options
         StreamFunction(**given).evaluate(grid)

@@ -196,3 +196,15 @@ def test_members_may_differ_in_what_is_learned_only(dataset):
 
     with pytest.raises(InputError, match="seeds 1 and 2 differ in more than"):
         fit_ensemble(make, dataset, seeds=(1, 2), stages=[ADAM], **WHAT)
+
+
+def test_a_function_made_anew_at_each_call_is_told_of(dataset):
+    grid = ipd.grid_of(dataset, "concentration")
+
+    def make(key) -> System:
+        rate = SineField(grid.num_axes, ("rate",), width=4, depth=1, key=key)
+        reaction = ipd.Reaction(lambda concentration, k: -k * concentration, k=rate)
+        return System(grid, {"concentration": [reaction]})
+
+    with pytest.raises(InputError, match="take functions from outside of it"):
+        fit_ensemble(make, dataset, seeds=(1, 2), stages=[ADAM], **WHAT)

@@ -197,6 +197,7 @@ def check_gradient(
     directions: Annotated[
         int, typer.Option("--directions", min=1, help="Random directions for each part.")
     ] = 3,
+    changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
     """Certify the gradients that training takes: Taylor tests along random directions."""
@@ -206,7 +207,9 @@ def check_gradient(
     from impindiff.runs import RunFolder, certify
 
     folder = RunFolder(target) if target.is_dir() else None
-    config = folder.config() if folder else load_config(target)
+    if folder and changes:
+        raise typer.BadParameter("--set changes a config; the gradients of a run are its own.")
+    config = folder.config() if folder else load_config(target, changes or [])
     named = config.data.file
     home = target if folder else target.parent
     found = certify(config, data or (home / named if named else None), folder, directions)
@@ -223,6 +226,7 @@ def plan(
         Path | None, typer.Option("--data", help="Data file; the config's own by default.")
     ] = None,
     memory: Memory = None,
+    changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a gradient will take of memory and time, before it is computed."""
@@ -230,7 +234,7 @@ def plan(
     from impindiff.config import load_config
     from impindiff.runs import plan_run
 
-    loaded = load_config(config)
+    loaded = load_config(config, changes or [])
     named = loaded.data.file
     found = plan_run(loaded, data or (config.parent / named if named else None), memory)
     typer.echo(json.dumps(found.as_dict()) if as_json else plan_table(found))

@@ -41,7 +41,8 @@ def changed(tables: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """The tables of a config with some keys set, each by `key.of.table=VALUE`.
 
     A value is TOML; text may stand without quotes. A position stands for the key of a list.
-    Raises: InputError for a change without a key or value, or inside of what is no table.
+    Raises: InputError for a change without a key or value, inside of what is no table, or whose
+        value looks like a number, a list or a truth value and is none in TOML.
     """
     tables = copy.deepcopy(tables)
     for change in changes:
@@ -49,10 +50,7 @@ def changed(tables: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
         *parents, last = key.strip().split(".")
         if not (is_given and last):
             raise InputError(f"--set {change!r}: write KEY=VALUE, such as time.dt=0.01.")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
+        value = _value(change, text.strip())
         place: Any = tables
         try:
             for parent in parents:
@@ -65,6 +63,29 @@ def changed(tables: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
                 f"--set {change!r}: there is no table {'.'.join(parents)!r} with a key {last!r}."
             ) from None
     return tables
+
+
+def _value(change: str, text: str) -> Any:
+    """What a change sets: TOML, or text as it is."""
+    try:
+        tables = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        # Taken for text these would reach functions of the user's own, where 'False' is true.
+        if text in ("", "True", "False", "None") or text[0] in "[{(\"'" or _is_number(text):
+            raise InputError(
+                f"--set {change!r}: {text!r} is no value of TOML: write true, 0.5, [1, 2], or text "
+                "in quotes, 'KEY=\"text\"'."
+            ) from None
+        return text
+    return tables["value"] if len(tables) == 1 else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_config(tables: dict[str, Any], source: str, folder: Path | None = None) -> Config:

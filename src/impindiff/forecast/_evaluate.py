@@ -32,8 +32,8 @@ class Scores(BaseModel):
     Attributes:
         fields: for each field, relative errors $|p - d|/|d|$ in percent at each time.
         latent: for each learned coefficient whose truth the data carries, its error; of one that
-            varies in time over the shared times, of a closure over the range of its inputs in which
-            the truth is known.
+            varies in time, or whose truth does, over the shared times; of a closure over the range
+            of its inputs in which the truth is known.
         samples: the samples' positions in the data.
     """
 
@@ -79,8 +79,8 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
         if known is None:
             continue
         values = variable.values
-        if "time" in variable.dims and not is_table(variable):
-            values = values[ours]
+        if not is_table(variable):
+            values = values[ours] if "time" in variable.dims else values
             known = known.isel(time=theirs) if "time" in known.dims else known
         found, exact = np.broadcast_arrays(values, known.values)
         error = relative_error(found, exact, 2, exact.ndim)

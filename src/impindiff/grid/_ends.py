@@ -14,10 +14,22 @@ EndNames = tuple[str | tuple[str, ...], ...]
 """The same in one form: an axis, or a pair of axis and side, for each."""
 
 
-def listed_ends(given: Ends) -> EndNames:
-    """Names of ends in one form, which has a hash."""
+def listed_ends(given: Ends, whose: str) -> EndNames:
+    """Names of ends in one form, which has a hash.
+
+    Args:
+        given: as users write them.
+        whose: begins the message.
+
+    Raises: InputError for what is neither a name nor names.
+    """
     if isinstance(given, str):
         return (given,)
+    # Text is a sequence, too.
+    if not (isinstance(given, Sequence) and all(isinstance(one, Sequence) for one in given)):
+        raise InputError(
+            f"{whose} is {given!r}: name ends, such as 'y', ('y', 'lower'), or a list of these."
+        )
     pair = tuple(one for one in given if isinstance(one, str))
     if len(given) == 2 and pair[1:] and pair[1] in SIDES:
         return (pair,)

@@ -34,7 +34,12 @@ class Interval(eqx.Module):
     upper: float = eqx.field(static=True)
 
     def __init__(self, bounds: tuple[float, float], whose: str) -> None:
-        lower, upper = (float(bound) for bound in bounds)
+        try:
+            lower, upper = (float(bound) for bound in bounds)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{whose} has the bounds {bounds!r}: they must be two numbers, (a, b)."
+            ) from None
         known = np.isfinite(lower) or (lower == -np.inf and upper == np.inf)
         if not known or np.isnan(upper):
             raise InputError(

@@ -42,7 +42,10 @@ class Output(eqx.Module):
     def __init__(
         self, names: Sequence[str], output_range: Ranges | None = None, bounds: Bounds | None = None
     ) -> None:
-        self.names = (names,) if isinstance(names, str) else tuple(names)
+        given = (names,) if isinstance(names, str) or not isinstance(names, Sequence) else names
+        if not all(isinstance(name, str) for name in given):
+            raise InputError(f"the names of a neural field must be text, found {names!r}.")
+        self.names = tuple(given)
         if not self.names or len(set(self.names)) != len(self.names):
             raise InputError(
                 f"a neural field needs a name of its own for each component, found {self.names}."

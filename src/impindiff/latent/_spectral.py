@@ -1,7 +1,7 @@
 """A field as a truncated series in space and time: few numbers, and no network."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -66,20 +66,20 @@ class SpectralField(AbstractLatent):
         self.output = Output(names, output_range, bounds)
         self.names = self.output.names
         whose = f"the spectral field {', '.join(self.names)}"
-        given = (modes,) * num_axes if isinstance(modes, int) else tuple(modes)
-        if len(given) != num_axes or any(not isinstance(m, int) or m < 0 for m in given):
+        given = modes if isinstance(modes, Sequence) else (modes,) * num_axes
+        if len(given) != num_axes or not all(map(_is_count, given)):
             raise InputError(
                 f"{whose} has modes={modes!r}: give one whole number of at least 0, or one for "
                 f"each of the {num_axes} axes."
             )
-        if (span is None) != (degree is None) or (degree is not None and degree < 0):
+        if (span is None) != (degree is None) or not (degree is None or _is_count(degree)):
             raise InputError(
                 f"{whose} has span={span!r} and degree={degree!r}: give both for a field that "
-                "varies in time, with a degree of at least 0, and neither for a steady one."
+                "varies in time, with a whole degree of at least 0, and neither for a steady one."
             )
-        self.modes = given
+        self.modes = tuple(int(count) for count in given)
         self.span = None if span is None else Span(span, self.names)
-        waves = (2 * m + 1 for m in given)
+        waves = (2 * m + 1 for m in self.modes)
         self.coefficients = jnp.zeros((len(self.names), (degree or 0) + 1, *waves), jnp.float32)
 
     @property
@@ -120,6 +120,10 @@ class Polynomials(eqx.Module):
         for d in range(1, self.degree):
             found.append(((2 * d + 1) * s * found[d] - d * found[d - 1]) / (d + 1))
         return jnp.stack(found[: self.degree + 1])[None]
+
+
+def _is_count(given: Any) -> bool:
+    return isinstance(given, int | np.integer) and not isinstance(given, bool) and bool(given >= 0)
 
 
 def _waves(axis: Axis, modes: int, names: Sequence[str]) -> np.ndarray:

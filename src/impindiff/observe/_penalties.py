@@ -25,6 +25,8 @@ Latents = Mapping[str, Array]
 
 Names = str | Sequence[str]
 
+_WALLS = "walls= of DivergenceFree"
+
 
 class AbstractPenalty(eqx.Module):
     """A sum of squares that training adds to the misfit."""
@@ -156,7 +158,7 @@ class DivergenceFree(AbstractPenalty):
 
     def __init__(self, components: Names, weight: float, *, walls: Ends = ()) -> None:
         self.components, self.weight = _names(components), weight
-        self.walls = listed_ends(walls)
+        self.walls = listed_ends(walls, _WALLS)
 
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
@@ -174,7 +176,7 @@ class DivergenceFree(AbstractPenalty):
             )
         velocity = [_named(latents, name, self) for name in self.components]
         share = np.sqrt(self.weight * open_share(grid))
-        walls = named_ends(grid, self.walls, "walls= of DivergenceFree")
+        walls = named_ends(grid, self.walls, _WALLS)
         return (divergence(velocity, grid, walls) * share).ravel()
 
 

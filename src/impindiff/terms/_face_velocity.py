@@ -8,7 +8,13 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Closure, Values
+from impindiff.coefficients import (
+    AbstractClosure,
+    AbstractCoefficient,
+    Closure,
+    Values,
+    evaluate_coefficients,
+)
 from impindiff.grid import Grid
 from impindiff.terms._given import check_given
 
@@ -94,7 +100,7 @@ def _check_not_in_cells(component: Any) -> None:
     """Refuse a field in cells: where cells are as many as faces, its shape would not tell."""
     if not isinstance(component, AbstractCoefficient) or isinstance(component, AbstractClosure):
         return
-    if not component.is_steady or _is_one_number(component):
+    if _is_one_number(component):
         return
     name = type(component).__name__
     raise InputError(
@@ -107,6 +113,8 @@ def _check_not_in_cells(component: Any) -> None:
 
 def _is_one_number(component: AbstractCoefficient) -> bool:
     try:
-        return jnp.ndim(component.evaluate(None)) == 0
+        value = evaluate_coefficients(component, None, jnp.zeros(()))
     except InputError:
         return False
+    # What is a function of other things besides tells when these are known.
+    return isinstance(value, AbstractCoefficient) or jnp.ndim(value) == 0

@@ -15,7 +15,7 @@ def check_given(value: Any, what: str) -> None:
 
     Raises: InputError.
     """
-    if value is None or isinstance(value, Mapping | Set | type):
+    if value is None or isinstance(value, Mapping | Set | type | str):
         raise InputError(
             f"{what} is {value!r:.80}: it must be a number, an array of the grid's shape, a "
             "function such as lambda t, x: ..., or learned (Parameter, CellField, SineField, "

@@ -18,6 +18,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractCoefficient, as_closures
 from impindiff.grid import EndNames, Ends, Grid, listed_ends, named_ends
+from impindiff.terms._given import check_given
 
 
 @final
@@ -39,7 +40,8 @@ class StreamFunction(AbstractCoefficient):
     replaced, along walls and around obstacles, by its mean over each piece that hangs together:
     where it is learned, it has to learn to be even there, or the flow slips along the wall.
 
-    Raises: InputError for a mean flow of other than two components or into a wall, and, when
+    Raises: InputError for what is no coefficient, for a mean flow of other than two components or
+        into a wall, for walls that are no names, and, when
         evaluated, for a grid that is not plane, walls that are no ends of it, or a mean flow across
         an obstacle that lies on the seam of a periodic axis.
     """
@@ -53,12 +55,16 @@ class StreamFunction(AbstractCoefficient):
     def __init__(
         self, psi: Any, *, walls: Ends = (), mean_flow: Sequence[Any] | Array = (0.0, 0.0)
     ) -> None:
-        self.walls, each = listed_ends(walls), tuple(mean_flow)
+        self.walls = listed_ends(walls, "walls= of StreamFunction")
+        each = tuple(mean_flow) if isinstance(mean_flow, Sequence | np.ndarray | Array) else ()
         if len(each) != 2:
             raise InputError(
-                f"the mean flow of a StreamFunction has {len(each)} components: give two, "
+                f"the mean flow of a StreamFunction is {mean_flow!r:.80}: give two components, "
                 "mean_flow=(along_x, along_y)."
             )
+        check_given(psi, "the stream function")
+        for part in each:
+            check_given(part, "the mean flow of a StreamFunction")
         self.psi, self.mean_flow = as_closures((psi, each))
         self.is_flowing = tuple(not (isinstance(u, int | float) and u == 0) for u in each)
 

@@ -199,7 +199,9 @@ def _stacked(
         if not (eqx.tree_equal(shapes, wanted) and eqx.tree_equal(other, known)):
             raise InputError(
                 f"the systems of seeds {seeds[0]} and {seed} differ in more than the values of "
-                "their learned arrays: let make_system use its key for first weights only."
+                "their learned arrays: let make_system use its key for first weights only, and "
+                "take functions from outside of it. One defined within it, a lambda too, is "
+                "another one at every call."
             )
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(learned for learned, _ in parts))
     return strongly_typed(stacked), known
