@@ -9,7 +9,17 @@ import typer
 
 from impindiff.cli._benchmark import benchmark
 from impindiff.cli._errors import reported, saved_on_failure
-from impindiff.cli._options import AsJson, CaseName, Changes, Memory, Out, RunPath, Samples, Seed
+from impindiff.cli._options import (
+    AsJson,
+    CaseName,
+    Changes,
+    DataFile,
+    Memory,
+    Out,
+    RunPath,
+    Samples,
+    Seed,
+)
 
 if TYPE_CHECKING:
     from impindiff.config import Config
@@ -101,9 +111,7 @@ def generate(
 @reported
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to do.")],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Data file; the config's own by default.")
-    ] = None,
+    data: DataFile = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     memory: Memory = None,
@@ -222,9 +230,7 @@ def check_gradient(
 @reported
 def plan(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What would be trained.")],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Data file; the config's own by default.")
-    ] = None,
+    data: DataFile = None,
     memory: Memory = None,
     changes: Changes = None,
     as_json: AsJson = False,

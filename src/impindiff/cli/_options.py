@@ -15,6 +15,9 @@ Samples = Annotated[
     int | None,
     typer.Option("--samples", min=1, help="How many; what its config needs by default."),
 ]
+DataFile = Annotated[
+    Path | None, typer.Option("--data", help="Data file; the config's own by default.")
+]
 Memory = Annotated[
     str | None,
     typer.Option("--memory", help="Most for a gradient, such as 2GiB.", show_default=False),
