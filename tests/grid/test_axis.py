@@ -102,6 +102,11 @@ def test_a_mask_is_part_of_a_grid():
     assert grid == Grid(axes, solid=mask.tolist()) and hash(grid) == hash(Grid(axes, solid=mask))
     mask[0, 0] = True
     assert grid != Grid(axes, solid=mask)
-    for wrong in (mask.T, mask.astype(float), np.ones((5, 3), bool)):
-        with pytest.raises(InputError, match=r"the grid's shape \(5, 3\) and leave a cell free"):
+    refused = [
+        (mask.T, r"has the shape \(3, 5\): it must have that of the grid, \(5, 3\)"),
+        (mask.astype(float), "holds float64: it must hold truth values"),
+        (np.ones((5, 3), bool), "true in all of the 15 cells: it must leave one free"),
+    ]
+    for wrong, message in refused:
+        with pytest.raises(InputError, match=message):
             Grid(axes, solid=wrong)
