@@ -119,6 +119,7 @@ def test_obstacles_are_an_array_or_a_function_of_the_coordinates():
     x, y = disc.centres()
     mask = np.array([[True, False], [False, False], [False, False], [False, False]])
     np.testing.assert_array_equal(disc.solid, mask)
+    assert disc == Grid(disc.axes, solid=lambda y, x: x + y < -0.25), "by name, not by order"
     assert disc == Grid(disc.axes, solid=mask) == Grid(disc.axes, solid=x + y < -0.25)
     assert line(solid=np.zeros(3, bool)) == line() and line().solid is None
 
@@ -131,6 +132,7 @@ def test_obstacles_are_an_array_or_a_function_of_the_coordinates():
         (lambda: Grid((Axis("x", 0, 1, 2), Axis("x", 0, 1, 2))), "a name of its own"),
         (lambda: Grid.uniform((2, 2), ((0, 1),)), "shape .* has 2 axes, bounds .* has 1"),
         (lambda: line(solid=np.array([0, 1, 0])), "solid.*holds int64: it must hold truth values"),
+        (lambda: line(solid=lambda r: r < 1), "solid is a function of r, but the axes are x"),
         (lambda: line(solid=lambda x: x), "holds float64: it must hold truth values"),
         (lambda: line(solid=np.zeros(2, bool)), r"has the shape \(2,\): .* of the grid, \(3,\)"),
         (lambda: line(solid=np.ones(3, bool)), "true in all of the 3 cells: it must leave one"),

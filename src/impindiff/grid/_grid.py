@@ -5,7 +5,8 @@ and volumes of cells are products of a factor for each axis, so that a row of nu
 axis is all the geometry there is.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Literal, Self, final
 
 import equinox as eqx
@@ -29,8 +30,8 @@ class Grid(eqx.Module):
             is one, runs along it. A cell is a ring of volume $2\pi r\,\Delta r\,\Delta z$, a face
             across $r$ has the area $2\pi r\,\Delta z$, and none at $r = 0$.
         solid: obstacles, true where a cell is solid: an array of the grid's shape, or a function of
-            the coordinates of the cell centres. Nothing passes through the faces of a solid cell,
-            and the value in it stays what it is.
+            the positions of cell centres whose parameters name the axes. Nothing passes through
+            the faces of a solid cell, and the value in it stays what it is.
 
     Static: grids compare and hash by what they are, and equal ones share a compilation.
     Raises: InputError for no axis, more than three, or two of one name; for other coordinates, or
@@ -52,7 +53,7 @@ class Grid(eqx.Module):
         self.axes, self.coordinates = tuple(axes), coordinates
         _check_axes(self.axes)
         _check_coordinates(coordinates, self.axes)
-        mask = solid(*self.centres()) if callable(solid) else solid
+        mask = _where(solid, self.names, self.centres()) if callable(solid) else solid
         self.packed_solid = None if mask is None else _packed(mask, self.shape)
 
     @classmethod
@@ -206,6 +207,20 @@ def _check_coordinates(coordinates: str, axes: tuple[Axis, ...]) -> None:
             f"{radius.lower:g}{' and periodic' * radius.periodic}. Begin it at 0 or above, not "
             "periodic."
         )
+
+
+def _where(
+    solid: Callable[..., ArrayLike], names: tuple[str, ...], centres: Sequence[np.ndarray]
+) -> ArrayLike:
+    """What a function of positions says of the cells; its parameters name what it is given."""
+    asked = tuple(inspect.signature(solid).parameters)
+    if not set(asked) <= set(names):
+        raise InputError(
+            f"solid is a function of {', '.join(asked)}, but the axes are {', '.join(names)}: "
+            "name those that it needs."
+        )
+    places = dict(zip(names, centres, strict=True))
+    return solid(**{name: places[name] for name in asked})
 
 
 def _packed(solid: ArrayLike, shape: tuple[int, ...]) -> bytes | None:
