@@ -6,16 +6,17 @@ from typing import Any
 from impindiff._errors import InputError
 
 
-def check_given(value: Any, what: str) -> None:
+def check_given(value: Any, what: str, *, text_too: bool = False) -> None:
     """Refuse what is no coefficient of any kind.
 
     Args:
         value: what stands where a coefficient does.
         what: how messages call it, such as "the diffusivity".
+        text_too: whether text is refused here. `System` does it otherwise, and says whose it is.
 
     Raises: InputError.
     """
-    if value is None or isinstance(value, Mapping | Set | type | str):
+    if value is None or isinstance(value, (Mapping, Set, type, *([str] if text_too else []))):
         raise InputError(
             f"{what} is {value!r:.80}: it must be a number, an array of the grid's shape, a "
             "function such as lambda t, x: ..., or learned (Parameter, CellField, SineField, "

@@ -62,9 +62,9 @@ class StreamFunction(AbstractCoefficient):
                 f"the mean flow of a StreamFunction is {mean_flow!r:.80}: give two components, "
                 "mean_flow=(along_x, along_y)."
             )
-        check_given(psi, "the stream function")
+        check_given(psi, "the stream function", text_too=True)
         for part in each:
-            check_given(part, "the mean flow of a StreamFunction")
+            check_given(part, "the mean flow of a StreamFunction", text_too=True)
         self.psi, self.mean_flow = as_closures((psi, each))
         self.is_flowing = tuple(not (isinstance(u, int | float) and u == 0) for u in each)
 
