@@ -34,9 +34,13 @@ TITLE = "forecast by impindiff"
 
 
 @eqx.filter_jit
-def _latents_at(system: System, times: Array) -> dict[str, Array]:
+def _latents_at(system: System, times: Array, names: tuple[str, ...]) -> dict[str, Array]:
     # One time after the other: a network evaluated at all of them at once might not fit.
-    return jax.lax.map(system.latents, times)
+    return jax.lax.map(lambda time: _only(names, system.latents(time)), times)
+
+
+def _only(names: tuple[str, ...], values: dict[str, Array]) -> dict[str, Array]:
+    return {name: values[name] for name in names}
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,15 @@ class Beginning:
 
     def varying_latents(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """Values of the learned coefficients that vary in time, `(time, *grid)`."""
-        if set(self.system.latents(self.time)) == set(self.system.latents()):
+        if not self._varying:
             return {}
-        found = _latents_at(self.system, jnp.asarray(times, self.dtype))
-        return {name: np.asarray(found[name]) for name in found if name not in self.latents}
+        found = _latents_at(self.system, jnp.asarray(times, self.dtype), self._varying)
+        return {name: np.asarray(values) for name, values in found.items()}
+
+    @cached_property
+    def _varying(self) -> tuple[str, ...]:
+        """Names of the learned coefficients that vary in time."""
+        return tuple(n for n in self.system.latents(self.time) if n not in self.latents)
 
     @property
     def dtype(self) -> jnp.dtype:

@@ -8,15 +8,8 @@ import xarray as xr
 from impindiff.cases._case import Case, check_request
 from impindiff.cases._drift import Drift
 from impindiff.cases._random_fields import gaussian_process
-from impindiff.data import to_dataset
-from impindiff.forecast import carry_forward
-from impindiff.grid import Grid
-from impindiff.integrate import RungeKutta4
-from impindiff.rollout import TimeGrid
-from impindiff.systems import advection_diffusion
+from impindiff.cases._transport import CORRELATION_LENGTH, box, transported
 
-_DIFFUSIVITY = 1e-3
-_CORRELATION_LENGTH = 0.12
 _MAX_RATE = 1.5
 _TIMES = np.linspace(0, 0.4, 41)
 
@@ -38,37 +31,18 @@ def generate(samples: int = 10, seed: int = 0, dt: float = 2e-3) -> xr.Dataset:
     Raises: InputError for fewer than one sample or a negative seed.
     """
     check_request(samples, seed)
-    grid = Grid.uniform((128, 64), ((-1.0, 1.0), (0.0, 1.0)), periodic=True)
+    grid = box()
     rng = np.random.default_rng(seed)
     along = [Drift.draw(grid, count, 3, _MAX_RATE, _TIMES, rng) for count in (30, 15)]
-    initial = gaussian_process(grid, samples, _CORRELATION_LENGTH, rng)
+    initial = gaussian_process(grid, samples, CORRELATION_LENGTH, rng)
 
     def velocity(t):
         return jnp.stack([drift(t) for drift in along])
 
     with jax.enable_x64(True):
-        system = advection_diffusion(grid, velocity, _DIFFUSIVITY)
-        start = {"concentration": jnp.asarray(initial)}
-        time_grid = TimeGrid.build(0.0, _TIMES, dt)
-        states = carry_forward(system, start, RungeKutta4(), time_grid)
-        truth = np.asarray(jax.vmap(velocity)(jnp.asarray(_TIMES)))
-    names = {
-        "concentration": "transported scalar",
-        "advection_x": "advection velocity along x",
-        "advection_y": "advection velocity along y",
-    }
-    return to_dataset(
-        grid,
-        _TIMES,
-        {"concentration": np.asarray(states["concentration"], np.float32)},
-        {"advection_x": truth[:, 0], "advection_y": truth[:, 1]},
-        {name: {"units": "1", "long_name": text} for name, text in names.items()},
-        attrs={
-            "title": "advection-diffusion, velocity that drifts",
-            "source": f"impindiff, Runge-Kutta 4, dt {dt:g}, float64, seed {seed}",
-            "diffusivity": _DIFFUSIVITY,
-        },
-    )
+        values = np.asarray(jax.vmap(velocity)(jnp.asarray(_TIMES)))
+    truth, title = (values[:, 0], values[:, 1]), "advection-diffusion, velocity that drifts"
+    return transported(velocity, truth, initial, _TIMES, dt, title, seed)
 
 
 ADVECTION_DIFFUSION_DYNAMIC = Case(

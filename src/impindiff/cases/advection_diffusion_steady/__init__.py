@@ -1,21 +1,12 @@
 """Advection-diffusion whose steady velocity is unknown (arXiv 2504.02260, section 3.1)."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from impindiff.cases._case import Case, check_request
 from impindiff.cases._random_fields import gaussian_process, sine_waves
-from impindiff.data import to_dataset
-from impindiff.forecast import carry_forward
-from impindiff.grid import Grid
-from impindiff.integrate import RungeKutta4
-from impindiff.rollout import TimeGrid
-from impindiff.systems import advection_diffusion
+from impindiff.cases._transport import CORRELATION_LENGTH, box, transported
 
-_DIFFUSIVITY = 1e-3
-_CORRELATION_LENGTH = 0.12
 _TIMES = np.linspace(0, 0.2, 21)
 
 
@@ -34,32 +25,12 @@ def generate(samples: int = 10, seed: int = 0, dt: float = 1e-3) -> xr.Dataset:
     Raises: InputError for fewer than one sample or a negative seed.
     """
     check_request(samples, seed)
-    grid = Grid.uniform((128, 64), ((-1.0, 1.0), (0.0, 1.0)), periodic=True)
+    grid = box()
     rng = np.random.default_rng(seed)
     velocity = np.stack([sine_waves(grid, 30, 3, rng), sine_waves(grid, 15, 3, rng)])
-    initial = gaussian_process(grid, samples, _CORRELATION_LENGTH, rng)
-    with jax.enable_x64(True):
-        system = advection_diffusion(grid, jnp.asarray(velocity), _DIFFUSIVITY)
-        time_grid = TimeGrid.build(0.0, _TIMES, dt)
-        start = {"concentration": jnp.asarray(initial)}
-        states = carry_forward(system, start, RungeKutta4(), time_grid)
-    names = {
-        "concentration": "transported scalar",
-        "advection_x": "advection velocity along x",
-        "advection_y": "advection velocity along y",
-    }
-    return to_dataset(
-        grid,
-        _TIMES,
-        {"concentration": np.asarray(states["concentration"], np.float32)},
-        {"advection_x": velocity[0], "advection_y": velocity[1]},
-        {name: {"units": "1", "long_name": text} for name, text in names.items()},
-        attrs={
-            "title": "advection-diffusion, steady velocity",
-            "source": f"impindiff, Runge-Kutta 4, dt {dt:g}, float64, seed {seed}",
-            "diffusivity": _DIFFUSIVITY,
-        },
-    )
+    initial = gaussian_process(grid, samples, CORRELATION_LENGTH, rng)
+    truth, title = (velocity[0], velocity[1]), "advection-diffusion, steady velocity"
+    return transported(velocity, truth, initial, _TIMES, dt, title, seed)
 
 
 ADVECTION_DIFFUSION_STEADY = Case(
