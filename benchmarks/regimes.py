@@ -191,6 +191,7 @@ def rows_of(name: str, problem: Problem) -> Iterator[dict[str, Any]]:
             | measure(problem, grid, stepper, dt, unknown, initial, jnp.float32(exact))
         )
     dt = 4 * limit
+    announce(f"{name}: forward Euler, too long")
     row = {"problem": name, "method": "forward Euler, 4 times the limit", "dt": dt}
     yield row | {"dt_over_limit": 4.0} | blow_up(problem, grid, dt, unknown, initial)
 
