@@ -37,8 +37,9 @@ class SolverTable(Table):
 
     Where `nonlinear` is left out the system decides: one linear solve a step where it is affine,
     else Newton's method. `groups` are those of fields that the staggered iteration solves for in
-    turn; by default each field, in the order of the equations. `adjoint` is how gradients are made: by the implicit function theorem, or,
-    to compare with, through all iterations of a fixed-point iteration or the last of them.
+    turn; by default each field, in the order of the equations. `adjoint` is how gradients are made:
+    by the implicit function theorem, or, to compare with, through all iterations of a fixed-point
+    iteration or the last of them.
     """
 
     method: Literal["bicgstab", "gmres", "cg", "tridiagonal", "dense-lu"] = "bicgstab"

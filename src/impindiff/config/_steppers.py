@@ -114,9 +114,7 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
     return stepper
 
 
-def _root_solver(
-    config: Config, fields: tuple[str, ...], is_affine: bool
-) -> AbstractRootSolver:
+def _root_solver(config: Config, fields: tuple[str, ...], is_affine: bool) -> AbstractRootSolver:
     table = config.solver
     method = _METHODS[table.method]
     linear = method(table.rtol, max_steps=table.max_steps)

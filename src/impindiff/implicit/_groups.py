@@ -70,8 +70,8 @@ class Restricted(AbstractPreconditioner):
 
 
 def restricted(
-    preconditioner: AbstractPreconditioner | None, group: tuple[str, ...], like: Vector
-) -> AbstractPreconditioner | None:
+    preconditioner: AbstractPreconditioner, group: tuple[str, ...], like: Vector
+) -> AbstractPreconditioner:
     """The preconditioner of one group alone.
 
     That group's own where there is one. Of any other, what it makes of the group where all else is
@@ -85,12 +85,9 @@ def restricted(
     """
     if isinstance(preconditioner, Scaled):
         inner = restricted(preconditioner.inner, group, like)
-        assert inner is not None
         return Scaled(inner, pick(preconditioner.columns, group), pick(preconditioner.rows, group))
     if isinstance(preconditioner, GroupWise) and group in preconditioner.groups:
         return preconditioner.parts[preconditioner.groups.index(group)]
-    if preconditioner is None:
-        return None
     return Restricted(preconditioner, tree.zeros_like(like))
 
 

@@ -96,7 +96,10 @@ class Staggered(AbstractRootSolver):
         scale = residual_scale(residual, guess)
         tolerance = self.rtol if rtol is None else jnp.maximum(rtol, self.rtol)
         goal = jnp.maximum(tolerance * scale, self.atol)
-        parts = [restricted(preconditioner, group, guess) for group in self.groups]
+        parts = [
+            None if preconditioner is None else restricted(preconditioner, group, guess)
+            for group in self.groups
+        ]
 
         def norm_at(u):
             # Norms steer; what they steer has no derivative.

@@ -75,18 +75,18 @@ class _GroupTendency(eqx.Module):
     """The right-hand side of some fields, the others held."""
 
     tendency: Tendency
-    state: State
+    held: State
     group: tuple[str, ...] = eqx.field(static=True)
 
-    def __call__(self, own: State) -> State:
+    def __call__(self, state: State) -> State:
         """Their rate of change."""
-        return self._picked(self.tendency(self.state | own))
+        return self._picked(self.tendency(self.held | state))
 
-    def stored(self, own: State) -> State:
+    def stored(self, state: State) -> State:
         """What is stored of them."""
         if not isinstance(self.tendency, BalanceTendency):
-            return own
-        return self._picked(self.tendency.stored(self.state | own))
+            return state
+        return self._picked(self.tendency.stored(self.held | state))
 
     @property
     def algebraic(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class _GroupTendency(eqx.Module):
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
         """See `impindiff.terms.Ended`."""
-        kinds = kinds_of(self.tendency, self.state)
+        kinds = kinds_of(self.tendency, self.held)
         return {name: kinds[name] for name in self.group}
 
     def _picked(self, state: State) -> State:
