@@ -10,6 +10,7 @@ import runtime_types
 from gradients import random_like, taylor_rates
 
 from impindiff.cases.vapour_infiltration import system as infiltration
+from impindiff.coefficients import Closure
 from impindiff.grid import Grid
 from impindiff.implicit import (
     BiCGStab,
@@ -267,7 +268,9 @@ def infiltrate(grid: Grid, stepper, dt: float, steps: int, strength: Any = 1.0):
     system = infiltration.build(
         grid,
         T_gas=1223.0,
-        pore_surface=lambda porosity: strength * infiltration.deutschmann(porosity),
+        pore_surface=Closure(
+            lambda porosity, k: k * infiltration.deutschmann(porosity), k=jnp.asarray(strength)
+        ),
     )
     times = TimeGrid.build(0.0, [dt * steps], dt)
     found = simulate(system, infiltration.start(system), times, stepper)
