@@ -105,6 +105,12 @@ def check_functions(
                     f"the equation of {field!r} is carried by the flux of {carrier!r}, which is "
                     f"itself carried by that of {nested[0]!r}: only one may follow from another."
                 )
+            if not all(term.is_conservative for term in fluxes_among(equations[carrier])):
+                raise InputError(
+                    f"the equation of {field!r} is carried by the flux of {carrier!r}, which has "
+                    "none: a term there is not conservative. Write it in the conservative form, "
+                    "Advection(..., form='conservative')."
+                )
 
 
 def check_initial(
