@@ -28,7 +28,7 @@ from impindiff.data import (
 )
 from impindiff.forecast._tables import closure_tables
 from impindiff.latent import Parameter, latents_of
-from impindiff.systems import System, starts_of
+from impindiff.systems import System, check_within, starts_of
 
 TITLE = "forecast by impindiff"
 
@@ -90,9 +90,10 @@ class Beginning:
             field: jnp.asarray(values, dtype)
             for field, values in initial_state(source, system.grid, in_data, at).items()
         } | begins
+        ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
+        check_within(system.limits, system.grid, state, time, ids)
         first, given = jax.tree.map(lambda values: values[0], (state, settings))
         system.with_settings(given).check(first, time)
-        ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         return cls(system, time, state, settings, ids, source)
 
     @cached_property

@@ -12,6 +12,7 @@ from impindiff.implicit._block_stencil import BlockStencil
 from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check_gradient
 from impindiff.implicit._cg import CG
 from impindiff.implicit._dense import DenseLU
+from impindiff.implicit._excess import Excess, Limit
 from impindiff.implicit._exchange import exchange_symbol
 from impindiff.implicit._fixed_point import Anderson, Picard
 from impindiff.implicit._gauss_newton import gauss_newton_operator, gauss_newton_product
@@ -51,9 +52,11 @@ __all__ = [
     "BlockStencil",
     "DenseLU",
     "DirectionCheck",
+    "Excess",
     "GradientCheck",
     "ImplicitAdjoint",
     "Jacobi",
+    "Limit",
     "Line",
     "Lineax",
     "Multigrid",

@@ -5,6 +5,7 @@ from impindiff.systems._affine_tendency import AffineTendency
 from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._ensemble import Ensemble, Spread
 from impindiff.systems._flux_of import FluxOf
+from impindiff.systems._limits import check_readings, check_within
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
 from impindiff.systems._starts import starts_of
@@ -22,5 +23,7 @@ __all__ = [
     "StateTendency",
     "System",
     "advection_diffusion",
+    "check_readings",
+    "check_within",
     "starts_of",
 ]

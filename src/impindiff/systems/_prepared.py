@@ -11,11 +11,13 @@ import jax.numpy as jnp
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, depends_on
+from impindiff.implicit import Excess, Limit
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
 from impindiff.systems._boundaries import Ends, evaluate_boundaries
 from impindiff.systems._corrected import CorrectedTendency, corrected_among
 from impindiff.systems._flux_of import carriers
+from impindiff.systems._limits import excess_of
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
 from impindiff.systems._state_tendency import Equations, StateTendency, split
@@ -44,6 +46,7 @@ class PreparedSystem(eqx.Module):
         varying: names of what depends on the state.
         dtype: precision of everything.
         awaited: names of the settings that are not given yet.
+        limits: within which fields must lie.
     """
 
     scope: Scope
@@ -59,6 +62,7 @@ class PreparedSystem(eqx.Module):
     varying: frozenset[str] = eqx.field(static=True)
     dtype: jnp.dtype = eqx.field(static=True)
     awaited: tuple[str, ...] = eqx.field(static=True, default=())
+    limits: tuple[Limit, ...] = eqx.field(static=True, default=())
 
     @property
     def is_affine(self) -> bool:
@@ -138,6 +142,10 @@ class PreparedSystem(eqx.Module):
         """
         check_given(self.awaited)
         return initial_values(self.scope.at(time), self.initial)
+
+    def excess(self, state: State) -> Excess | None:
+        """How a state leaves the fields' limits; None where no field has any."""
+        return excess_of(state, self.limits, self.scope.grid) if self.limits else None
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.

@@ -124,6 +124,8 @@ def build(
     scales = {"gas": 0.04, "porosity": 1.0}
     units = {"gas": "mol/m3", "porosity": "1"}
     initial: dict[str, Any] = {"gas": gas_outside}
+    # Of what is dilute a solve may leave a little less than nothing.
+    limits = {"gas": (-1e-6, np.inf), "porosity": (0.0, 1.0)}
     capacities = {}
     if isothermal is None:
         sides = (ipd.Dirichlet(WALL_TEMPERATURE), ipd.Dirichlet(lambda T_gas: T_gas))
@@ -133,6 +135,7 @@ def build(
         capacities["temperature"] = heat_capacity
         initial["temperature"] = between_the_sides
         scales["temperature"], units["temperature"] = WALL_TEMPERATURE, "K"
+        limits["temperature"] = (0.0, np.inf)
     else:
         coefficients["temperature"] = float(isothermal)
     if account:
@@ -148,6 +151,7 @@ def build(
         initial=initial,
         scales=scales,
         units=units,
+        limits=limits,
         settings=("T_gas",) if T_gas is None else (),
     )
 
