@@ -137,6 +137,7 @@ def continue_forecast(
             f"is {times[-1]:g}. Ask for a later one."
         )
     writers = itertools.repeat(append_dataset)
+    begin.check_times(ahead)
     before = str(last.attrs.get(HALVED, ""))
     return _write(path, writers, begin, ahead, dt, stepper, piece, watch, before)
 
