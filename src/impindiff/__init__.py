@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         Trajectory,
         consistent,
         simulate,
+        simulate_with_rescue,
         stable_dt,
     )
     from impindiff.runs import RunFolder, train_run
@@ -250,6 +251,7 @@ __all__ = [
     "root",
     "save_dataset",
     "simulate",
+    "simulate_with_rescue",
     "stable_dt",
     "tabulate",
     "to_dataset",

@@ -25,8 +25,10 @@ def write_forecast(
 
         found = forecast_run_to(RunFolder(run), initial, out, until, every, start, watch)
     first, last = found.times[[0, -1]]
+    halved = f"\nsteps that failed as a whole, and were halved: {found.halved}"
     return (
         f"{out}: {found.num_samples} samples, {found.times.size} times from {first:g} to {last:g}"
+        f"{halved if found.halved else ''}"
     )
 
 

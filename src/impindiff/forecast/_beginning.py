@@ -27,7 +27,7 @@ from impindiff.data import (
     to_dataset,
 )
 from impindiff.forecast._tables import closure_tables
-from impindiff.latent import Parameter, latents_of
+from impindiff.latent import Parameter, check_spans, latents_of
 from impindiff.systems import System, check_within, starts_of
 
 TITLE = "forecast by impindiff"
@@ -128,12 +128,14 @@ class Beginning:
         return closure_tables(self.system, self._attributes)
 
     def check_times(self, times: np.ndarray) -> None:
-        """Refuse times before the initial one."""
+        """Refuse times before the initial one, and beyond the spans of fields that vary in time."""
         if times.size and np.min(times) < self.time:
             raise InputError(
                 f"a forecast to t = {np.min(times):g} was asked for, but the initial fields are "
                 f"those at t = {self.time:g}."
             )
+        if times.size:
+            check_spans(self.system, self.time, float(np.max(times)), "the forecast")
 
     def dataset(
         self,

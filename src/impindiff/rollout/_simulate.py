@@ -38,11 +38,15 @@ class StepFailed(NumericsError):
         step: the step's number, counted from 0.
         sample: position of the sample.
         result: why it failed.
+        time_grid: the steps that it is one of.
         is_finite: whether it failed in spite of finite numbers.
     """
 
-    def __init__(self, told: str, step: int, sample: int, result: Result) -> None:
-        self.told, self.step, self.sample, self.result = told, step, sample, result
+    def __init__(
+        self, told: str, step: int, sample: int, result: Result, time_grid: TimeGrid
+    ) -> None:
+        self.told, self.step, self.sample = told, step, sample
+        self.result, self.time_grid = result, time_grid
         self.is_finite = result != Result.NOT_FINITE
         # Who has the system can look himself: see `impindiff.rollout.cause_of`.
         look = (
@@ -51,6 +55,11 @@ class StepFailed(NumericsError):
             else " `system.check(state, t)` names a function that is not finite."
         )
         super().__init__(told + look)
+
+    def adding(self, more: str) -> "StepFailed":
+        """The same, with something more to say."""
+        told = f"{self.told} {more}" if more else self.told
+        return StepFailed(told, self.step, self.sample, self.result, self.time_grid)
 
 
 @final
@@ -98,6 +107,7 @@ class Trajectory(eqx.Module):
             step,
             sample,
             reason,
+            time_grid,
         )
 
 
@@ -137,7 +147,7 @@ def simulate(
             f"memory is {memory!r}: a rollout takes KeepAll() or Snapshots(count). A budget in "
             "bytes is for training, which knows what a whole gradient takes."
         )
-    _check_kinds(initial, time_grid, stepper)
+    check_kinds(initial, time_grid, stepper)
     initial = jax.tree.map(jnp.asarray, initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
     dtype = jnp.result_type(*(types.values() or [bool]))
@@ -188,7 +198,7 @@ def simulate(
     return Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
 
 
-def _check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:
+def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:
     """Refuse what is another kind of thing altogether."""
     if not isinstance(initial, Mapping):
         raise InputError(

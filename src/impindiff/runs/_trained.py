@@ -19,6 +19,7 @@ from impindiff.data import (
     times_of,
 )
 from impindiff.forecast import (
+    HALVED,
     Scores,
     Stored,
     continue_forecast,
@@ -135,8 +136,9 @@ def forecast_run_to(
             f"all at once, of {format_bytes(_MOST_NETCDF_BYTES)} at most. Write a .zarr store, "
             "whose length is not limited, or save fewer times (--every)."
         )
-    save_dataset(_predict(folder, system, dataset, times, ":"), out)
-    return Stored(dataset.sizes["sample"], times)
+    forecast = _predict(folder, system, dataset, times, ":")
+    save_dataset(forecast, out)
+    return Stored(dataset.sizes["sample"], times, forecast.attrs.get(HALVED, ""))
 
 
 def _beginning(

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from impindiff._errors import InputError
 from impindiff.implicit import Result
-from impindiff.rollout import TimeGrid
+from impindiff.rollout import TimeGrid, own_failures
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._objective import Evaluation
 
@@ -96,10 +96,8 @@ class Rescue:
         if len(adaptation.masked) + len(hopeless) > self.max_masked_share * num_samples:
             return None
         hopeful = [s for s in range(num_samples) if failed[s].any() and s not in hopeless]
-        # What goes on from a state out of its limits is no step's own failure.
-        later = np.arange(result.shape[1]) > first[:, None]
-        own = failed & ~(later & (result == Result.OUT_OF_LIMITS))
-        where = np.unique(origin[np.flatnonzero(own[hopeful].any(axis=0))]) if hopeful else []
+        own = own_failures(result[hopeful]).any(axis=0)
+        where = np.unique(origin[np.flatnonzero(own)])
         where = [step for step in where if halvings[step] < self.max_halvings]
         halvings[where] += 1
         masked = tuple(sorted((*adaptation.masked, *hopeless)))
@@ -142,5 +140,6 @@ def _describe(
 
 def _reason(evaluation: Evaluation, result: Result, at: int) -> str:
     excess = evaluation.outcome.excess
-    outside = excess is not None and result in (Result.OUT_OF_LIMITS, Result.START_OUT_OF_LIMITS)
-    return f"{result.label}: {excess.told(at)}" if outside else result.label
+    if excess is None or result not in (Result.OUT_OF_LIMITS, Result.START_OUT_OF_LIMITS):
+        return result.label
+    return f"{result.label}: {excess.told(at)}"
