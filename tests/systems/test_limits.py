@@ -70,8 +70,8 @@ def test_without_limits_nothing_is_computed():
         system = falling(limits)
         return str(jax.make_jaxpr(lambda u: simulate(system, u, TIMES, ForwardEuler()))(state()))
 
-    assert program({}) == program(None)
-    assert "argmax" in program({"falls": (0, 1)}) and "argmax" not in program(None)
+    assert "argmax" in program({"falls": (0, 1)})
+    assert "argmax" not in program({}) and "argmax" not in program(None)
     assert simulate(falling(), state(), TIMES, ForwardEuler()).outcome.excess is None
 
 
