@@ -50,8 +50,10 @@ def test_a_range_that_leaves_the_data_out_is_refused_before_training(learned):
 
 @pytest.mark.parametrize("high", [1.4, 2.0, 50.0])
 def test_a_little_beyond_is_no_matter_and_wider_is_none(high):
-    """Up to a tenth of the range's width: (0, 1.4) reaches to 1.54."""
+    """Up to a tenth of the range's width: (0, 1.4) reaches to 1.54, and (0, 1.3) to 1.43."""
     check(closure(concentration=(0.0, high)))
+    with pytest.raises(InputError, match="Write"):
+        check(closure(concentration=(0.0, 1.3)))
 
 
 def test_noise_that_is_known_is_taken_off():
