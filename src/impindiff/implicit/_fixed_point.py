@@ -19,7 +19,7 @@ from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import conclude, residual_scale
+from impindiff.implicit._nonlinear import conclude, first_norms
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AbstractRootSolver
@@ -146,7 +146,7 @@ class _System(NamedTuple):
 def _anderson(system: _System, solver, rtol, loop: Loop, *, memory, mixing, shrink):
     """Both iterations: Picard's is Anderson's without memory."""
     residual, guess, preconditioner = system
-    scale = residual_scale(residual, guess)
+    scale, _ = first_norms(residual, guess)
     tolerance = solver.rtol if rtol is None else jnp.maximum(rtol, solver.rtol)
     goal = jnp.maximum(tolerance * scale, solver.atol)
     precondition = (lambda v: v) if preconditioner is None else preconditioner.apply

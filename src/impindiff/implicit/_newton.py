@@ -20,7 +20,7 @@ from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import conclude, residual_scale
+from impindiff.implicit._nonlinear import conclude, first_norms
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AbstractRootSolver
@@ -70,10 +70,9 @@ class Newton(AbstractRootSolver):
         loop: Loop = while_loop,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
-        scale = residual_scale(residual, guess)
+        scale, start = first_norms(residual, guess)
         tolerance = self.rtol if rtol is None else jnp.maximum(rtol, self.rtol)
         goal = jnp.maximum(tolerance * scale, self.atol)
-        start = jax.lax.stop_gradient(tree.norm(residual(guess)))
 
         def unfinished(carry):
             _, norm, _, steps, _, stalled = carry
@@ -130,9 +129,10 @@ def _along(residual, start: Vector, direction: Vector, norm: Scalar, loop: Loop)
         point, after = at(length / 2)
         return point, after, length / 2, count + 1
 
-    one = jnp.ones_like(norm)
-    first = (*at(one), one, jnp.array(0))
-    point, after, length, _ = loop(unfinished, halve, first, _MOST_HALVINGS)
+    # From twice the longest, which nobody takes: the residual is compiled once for all lengths.
+    two = jnp.full_like(norm, 2)
+    first = (start, jnp.full_like(norm, jnp.inf), two, jnp.array(-1))
+    point, after, length, _ = loop(unfinished, halve, first, _MOST_HALVINGS + 1)
     moved = falls(length, after)
     point = jax.tree.map(lambda new, old: jnp.where(moved, new, old), point, start)
     return point, jnp.where(moved, after, norm), moved

@@ -14,22 +14,25 @@ from impindiff.implicit._outcome import Outcome, Result
 _ROUND_OFF_UNITS = 1e3
 
 
-def residual_scale(residual: Callable[[Vector], Vector], guess: Vector) -> Scalar:
-    r"""What a relative tolerance is relative to: $\lVert R(0) \rVert$.
+def first_norms(residual: Callable[[Vector], Vector], guess: Vector) -> tuple[Scalar, Scalar]:
+    r"""What a relative tolerance is relative to, and the residual's norm at the guess.
 
-    For an affine residual it is the norm of the right-hand side. It does not shrink as guesses get
-    better, as the residual at the guess would. Where it is zero or not finite, the larger of
-    $\lVert R(u) \rVert$ and $\lVert J(u)\,u \rVert$ at the guess stands in for it: the second is
-    what is left of the first, in size, when the guess is the root.
+    The first is $\lVert R(0) \rVert$; for an affine residual the norm of the right-hand side. It
+    does not shrink as guesses get better, as the residual at the guess would. Where it is zero or
+    not finite, the larger of $\lVert R(u) \rVert$ and $\lVert J(u)\,u \rVert$ at the guess stands
+    in for it: the second is what is left of the first, in size, when the guess is the root.
     """
-    at_zero = tree.norm(residual(tree.zeros_like(guess)))
+    # Zero and the guess at once, so that the residual is compiled once for both.
+    points = jax.tree.map(lambda u: jnp.stack([jnp.zeros_like(u), u]), guess)
+    at_zero, at_guess = jax.vmap(lambda point: tree.norm(residual(point)))(points)
 
-    def at_guess():
-        value, change = jax.jvp(residual, (guess,), (guess,))
-        return jnp.maximum(tree.norm(value), tree.norm(change))
+    def stand_in():
+        _, change = jax.jvp(residual, (guess,), (guess,))
+        return jnp.maximum(at_guess, tree.norm(change))
 
     usable = jnp.isfinite(at_zero) & (at_zero > 0)
-    return jax.lax.stop_gradient(jax.lax.cond(usable, lambda: at_zero, at_guess))
+    scale = jax.lax.cond(usable, lambda: at_zero, stand_in)
+    return jax.lax.stop_gradient((scale, at_guess))
 
 
 def conclude(
@@ -47,7 +50,7 @@ def conclude(
         guess: where the iteration started.
         norm: of the true residual.
         goal: at or below which it counts as converged.
-        scale: of `residual_scale`.
+        scale: of `first_norms`.
         stalled: whether the iteration ended because no step lowered the residual.
         steps: nonlinear steps done.
         iterations: linear iterations done, summed over steps.
