@@ -21,7 +21,7 @@ from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import conclude, residual_scale
+from impindiff.implicit._nonlinear import conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AbstractRootSolver
@@ -93,9 +93,7 @@ class Staggered(AbstractRootSolver):
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
         check_groups("Staggered", self.groups, guess)
-        scale = residual_scale(residual, guess)
-        tolerance = self.rtol if rtol is None else jnp.maximum(rtol, self.rtol)
-        goal = jnp.maximum(tolerance * scale, self.atol)
+        aim = target(residual, guess, self.rtol, self.atol, rtol)
         parts = [
             None if preconditioner is None else restricted(preconditioner, group, guess)
             for group in self.groups
@@ -128,12 +126,12 @@ class Staggered(AbstractRootSolver):
 
         def unfinished(carry):
             _, norm, _, _, fails, steps, _ = carry
-            return (norm > goal) & (steps < self.max_steps) & (fails < _PATIENCE)
+            return (norm > aim.goal) & (steps < self.max_steps) & (fails < _PATIENCE)
 
         def sweep(carry):
             u, norm, ratio, best, fails, steps, iterations = carry
             # What the sweep can be expected to leave, and never less than the goal asks for.
-            wanted = jnp.maximum(_SHARE * ratio * norm, 0.5 * goal)
+            wanted = jnp.maximum(_SHARE * ratio * norm, 0.5 * aim.goal)
             for number in range(len(self.groups)):
                 u, more = correct(u, number, wanted)
                 iterations = iterations + more
@@ -143,8 +141,7 @@ class Staggered(AbstractRootSolver):
             ratio = jnp.clip(after / norm, 0, 1)
             return u, after, ratio, jnp.minimum(best, after), fails, steps + 1, iterations
 
-        start = norm_at(guess)
         zero = jnp.array(0)
-        first = (guess, start, jnp.ones_like(start), start, zero, zero, zero)
+        first = (guess, aim.start, jnp.ones_like(aim.start), aim.start, zero, zero, zero)
         u, norm, _, _, fails, steps, iterations = loop(unfinished, sweep, first, self.max_steps)
-        return u, conclude(guess, norm, goal, scale, fails >= _PATIENCE, steps, iterations)
+        return u, conclude(guess, norm, aim, fails >= _PATIENCE, steps, iterations)
