@@ -27,6 +27,7 @@ class SolveContext(eqx.Module):
             derivative alone. `ImplicitAdjoint` then solves nothing forward.
         is_known: whether `root` is the root, where that is seen at run time only; if so the solve
             begins, and so ends, there.
+        stages: the roots of the step's solves before its last, where they are known with `root`.
     """
 
     probe: Float[Array, " 4"] | None = None
@@ -34,6 +35,7 @@ class SolveContext(eqx.Module):
     rtol: Scalar | None = None
     root: Vector | None = None
     is_known: Bool[Array, ""] | None = None
+    stages: PyTree = None
 
 
 class AbstractAdjoint(eqx.Module):

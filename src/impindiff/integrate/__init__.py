@@ -3,11 +3,12 @@
 from impindiff.integrate._explicit import ForwardEuler, RungeKutta4
 from impindiff.integrate._sdirk import SDIRK2
 from impindiff.integrate._stage import choose_solver
-from impindiff.integrate._stepper import AbstractStepper
+from impindiff.integrate._stepper import AbstractStagedStepper, AbstractStepper
 from impindiff.integrate._theta import BackwardEuler, CrankNicolson, Theta
 
 __all__ = [
     "SDIRK2",
+    "AbstractStagedStepper",
     "AbstractStepper",
     "BackwardEuler",
     "CrankNicolson",

@@ -27,13 +27,13 @@ from impindiff.integrate._stage import (
     stored,
     stored_at,
 )
-from impindiff.integrate._stepper import AbstractStepper
+from impindiff.integrate._stepper import AbstractStagedStepper
 
 _GAMMA = 1 - 0.5**0.5
 
 
 @final
-class SDIRK2(AbstractStepper):
+class SDIRK2(AbstractStagedStepper):
     r"""Alexander's method of order two: damps what it does not resolve, as backward Euler does.
 
     Twice the work of a Crank-Nicolson step, and no ringing at long steps.
@@ -72,17 +72,35 @@ class SDIRK2(AbstractStepper):
         context: SolveContext | None = None,
     ) -> tuple[State, Outcome]:
         """See `AbstractStepper.step`."""
+        after, outcome, _ = self.step_with_stages(dynamics, time, dt, state, setup, context)
+        return after, outcome
+
+    def step_with_stages(
+        self,
+        dynamics: Dynamics,
+        time: Scalar,
+        dt: Scalar,
+        state: State,
+        setup: AbstractPreconditioner | None = None,
+        context: SolveContext | None = None,
+    ) -> tuple[State, Outcome, State]:
+        """See `AbstractStagedStepper.step_with_stages`: the state of the first stage."""
         weight = _GAMMA * dt
         if setup is None and self.preconditioner is not None:
             setup = self.preconditioner(dynamics.at(time + dt), weight, state)
         solver = choose_solver(self.solver, dynamics, state)
         start = stored_at(dynamics, time, state)
+        roots = None
+        if context is not None and context.stages is not None:
+            roots = jax.tree.map(lambda *each: jnp.stack(each), context.stages, context.root)
 
         def stage(carry, of_stage):
             known, guess = carry
-            at, is_last = of_stage
+            at, is_last, root = of_stage
             tendency, wanted = dynamics.at(at), context
-            if context is not None and context.root is not None:
+            if context is not None and root is not None:
+                wanted = replace(context, root=root)
+            elif context is not None and context.root is not None:
                 # It is that of the second stage.
                 wanted = replace(context, is_known=is_last)
             found, outcome = solve_stage(tendency, weight, known, guess, solver, setup, wanted)
@@ -92,12 +110,13 @@ class SDIRK2(AbstractStepper):
             def onward(q0, q1):
                 return q0 + (1 - _GAMMA) / _GAMMA * (q1 - q0)
 
-            return (jax.tree.map(onward, start, stored(tendency, found)), found), outcome
+            known = jax.tree.map(onward, start, stored(tendency, found))
+            return (known, found), (found, outcome)
 
         # A loop over both, so that a solve and its adjoint are compiled once.
-        stages = (jnp.stack([time + weight, time + dt]), jnp.array([False, True]))
-        (_, found), outcome = jax.lax.scan(stage, (start, state), stages)
-        return found, _both(outcome)
+        stages = (jnp.stack([time + weight, time + dt]), jnp.array([False, True]), roots)
+        (_, after), (found, outcome) = jax.lax.scan(stage, (start, state), stages)
+        return after, _both(outcome), jax.tree.map(lambda each: each[0], found)
 
 
 def _both(outcome: Outcome) -> Outcome:

@@ -3,6 +3,7 @@
 import abc
 
 import equinox as eqx
+from jaxtyping import PyTree
 
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
@@ -48,3 +49,22 @@ class AbstractStepper(eqx.Module):
             setup: what `setup` returned, for this or an earlier step.
             context: what else is wanted of the solve.
         """
+
+
+class AbstractStagedStepper(AbstractStepper):
+    """Solves more than once in a step, and can tell what it found on the way.
+
+    With that kept, a step is taken again for its derivative without solving anything.
+    """
+
+    @abc.abstractmethod
+    def step_with_stages(
+        self,
+        dynamics: Dynamics,
+        time: Scalar,
+        dt: Scalar,
+        state: State,
+        setup: AbstractPreconditioner | None = None,
+        context: SolveContext | None = None,
+    ) -> tuple[State, Outcome, PyTree]:
+        """As `step`, and the roots before the last, for `SolveContext.stages`."""

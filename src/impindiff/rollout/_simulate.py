@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
-from impindiff.integrate import AbstractStepper
+from impindiff.integrate import AbstractStagedStepper, AbstractStepper
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._sweep import Steps, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
@@ -167,12 +167,17 @@ def simulate(
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
     fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
 
-    def advance(learned, fixed, state, step: Steps, root=None):
+    def advance(learned, fixed, state, step: Steps, roots=(None, None)):
         rest, stepper, setup, rtol = eqx.combine(fixed, static)
         dynamics, probe = eqx.combine(learned, rest)
-        context = SolveContext(probe, step.number, rtol, root)
-        after, outcome = stepper.step(dynamics, step.time, step.dt, state, setup, context)
-        return after, watched(dynamics, after, outcome)
+        root, stages = roots
+        context = SolveContext(probe, step.number, rtol, root, stages=stages)
+        of_step = (dynamics, step.time, step.dt, state, setup, context)
+        if isinstance(stepper, AbstractStagedStepper):
+            after, outcome, stages = stepper.step_with_stages(*of_step)
+        else:
+            (after, outcome), stages = stepper.step(*of_step), None
+        return after, watched(dynamics, after, outcome), stages
 
     # Steps that end between saved times write to one slot more than is kept.
     num_slots = len(time_grid.saved) + 1

@@ -12,8 +12,12 @@ from impindiff._types import State
 from impindiff.implicit import Outcome
 from impindiff.rollout._schedule import columns, first_snapshots, reversal
 
-Advance = Callable[..., tuple[State, Outcome]]
-"""`advance(learned, fixed, state, step, root=None)`: the state after a step, and its outcome."""
+Advance = Callable[..., tuple[State, Outcome, PyTree]]
+"""`advance(learned, fixed, state, step, roots)`: the state after a step, its outcome, its stages.
+
+Given the state after it and its stages as `roots`, or the former and None, it solves nothing again,
+or less.
+"""
 
 
 class Steps(NamedTuple):
@@ -41,7 +45,7 @@ def keep_all(
 
     def one(carry, step):
         state, saved = carry
-        state, outcome = advance(learned, fixed, state, step)
+        state, outcome, _ = advance(learned, fixed, state, step)
         return (state, _store(saved, step.slot, state)), outcome
 
     (_, saved), outcome = jax.lax.scan(one, (initial, saved), steps)
@@ -80,20 +84,22 @@ def keep_snapshots(
             step, place = step_and_place
             state, saved, kept = carry
             kept = _store(kept, place, state)
-            state, outcome = advance(learned, fixed, state, step)
-            return (state, _store(saved, step.slot, state), kept), outcome
+            state, outcome, stages = advance(learned, fixed, state, step)
+            # Where a state is not kept but found again, its step's stages are not kept either.
+            stages = None if recomputes else stages
+            return (state, _store(saved, step.slot, state), kept), (outcome, stages)
 
-        (last, saved, kept), outcome = jax.lax.scan(
+        (last, saved, kept), (outcome, stages) = jax.lax.scan(
             one, (initial, saved, kept), (steps, jnp.asarray(place))
         )
-        return (saved, outcome), (learned, fixed, steps, kept, last)
+        return (saved, outcome), (learned, fixed, steps, kept, last, stages)
 
     @jax.custom_vjp
     def run(learned, fixed, steps, initial, saved):
         return sweep(learned, fixed, steps, initial, saved)[0]
 
     def back(residuals, cotangents):
-        learned, fixed, steps, kept, last = residuals
+        learned, fixed, steps, kept, last, stages = residuals
         of_saved, _ = cotangents
 
         def again(before, first, end, carry):
@@ -106,8 +112,9 @@ def keep_snapshots(
             after, adjoint, of_learned = carry
             step = _load(steps, first)
             adjoint = jax.tree.map(jnp.add, adjoint, _load(of_saved, step.slot))
+            roots = (after, _load(stages, first))
             _, pull = jax.vjp(
-                lambda learned, state: advance(learned, fixed, state, step, root=after)[0],
+                lambda learned, state: advance(learned, fixed, state, step, roots)[0],
                 learned,
                 before,
             )
