@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import equinox as eqx
 import numpy as np
 import pytest
 import xarray as xr
 from small_problem import make_dataset, make_tables, write_problem
 
-from impindiff import InputError
+from impindiff import InputError, TimeGrid
 from impindiff.config import load_config, parse_config
 from impindiff.runs import RunFolder, RunPlan, train_run
 
@@ -155,8 +156,7 @@ def test_the_forecast_ends_where_asked(tmp_path: Path, until: float, expected, o
 def last_validated(plan) -> float:
     validator = plan.validator()
     assert validator is not None
-    (time,) = validator.time_grid.saved
-    return time
+    return float(validator.time_grid.saved[-1])
 
 
 def test_validation_is_at_the_last_time_all_test_samples_were_observed(tmp_path: Path):
@@ -168,6 +168,14 @@ def test_validation_is_at_the_last_time_all_test_samples_were_observed(tmp_path:
     data["concentration"].values[2, 1:] = np.nan
     assert make_plan(tmp_path, data).validator() is None
     assert make_plan(tmp_path, make_dataset(), {"time.until": 0.01}).validator() is None
+
+
+def test_validation_takes_the_steps_of_the_forecast_so_that_one_program_does_both(tmp_path: Path):
+    plan = make_plan(tmp_path, make_dataset())
+    validator = plan.validator()
+    assert validator is not None
+    at_the_end = TimeGrid.build(0.0, plan.forecast_times, plan.config.time.dt)
+    assert eqx.tree_equal(validator.time_grid, at_the_end)
 
 
 def test_data_in_the_folder_are_named_relative_to_it(tmp_path: Path):

@@ -2,6 +2,8 @@
 
 import sys
 
+from impindiff.cli._kept_programs import compile_anew, keep_programs
+
 
 def main() -> None:
     """Run the command `impindiff`.
@@ -16,4 +18,6 @@ def main() -> None:
 
         print(render(diagnose()), file=sys.stderr)
         sys.exit(2)
+    # Before JAX is loaded, which the commands do.
+    compile_anew() if sys.argv[1:2] == ["benchmark"] else keep_programs()
     app()

@@ -69,7 +69,9 @@ class Validator:
         return cls(
             {field: jnp.asarray(values[:, 0], dtype) for field, values in truth.items()},
             {field: truth[field][:, last] for field in observed},
-            TimeGrid.build(float(times[0]), times[[last]], dt),
+            # Through the times before it, as the forecast at the end goes: often one program does
+            # for both, and compiling it is much of a small training.
+            TimeGrid.build(float(times[0]), times[: last + 1], dt),
             stepper,
             {name: jnp.asarray(values, dtype) for name, values in (settings or {}).items()},
         )

@@ -1,0 +1,66 @@
+"""Programs that are kept between commands: where, for whom, and not for benchmarks."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from impindiff.cli import _kept_programs, _main
+from impindiff.cli._kept_programs import keep_programs, programs_folder
+
+FOLDER, ENABLED = "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    found = {k: v for k, v in os.environ.items() if k not in (FOLDER, ENABLED)}
+    monkeypatch.setattr(os, "environ", found)
+    found["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+
+
+def test_programs_are_kept_in_the_users_cache_within_a_limit(tmp_path: Path):
+    keep_programs()
+    assert Path(os.environ[FOLDER]).is_dir()
+    assert Path(os.environ[FOLDER]).parent == tmp_path / "cache" / "impindiff"
+    assert os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == str(2**30)
+
+
+@pytest.mark.parametrize("name, value", [(FOLDER, ""), (FOLDER, "/other"), (ENABLED, "false")])
+def test_what_the_user_says_of_it_holds(name: str, value: str):
+    os.environ[name] = value
+    keep_programs()
+    assert {k: os.environ.get(k) for k in (FOLDER, ENABLED) if k in os.environ} == {name: value}
+
+
+def test_without_a_folder_to_write_to_nothing_is_kept(tmp_path: Path):
+    (tmp_path / "cache").write_text("a file, where a folder is wanted")
+    keep_programs()
+    assert FOLDER not in os.environ
+
+
+def test_a_relative_cache_folder_is_not_one():
+    os.environ["XDG_CACHE_HOME"] = "cache"
+    assert programs_folder().is_relative_to(Path.home())
+
+
+def test_another_processor_has_programs_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names = set()
+    for flags in ("flags\t: sse2", "flags\t: sse2 avx512f", "Features\t: asimd"):
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\nMHz\t: 1\n{flags}\n")
+        monkeypatch.setattr(_kept_programs, "_PROCESSORS", tmp_path / "cpuinfo")
+        names.add(programs_folder().name)
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t: sse2\nMHz\t: 2\n")
+    assert len(names) == 3 and programs_folder().name in names
+
+
+@pytest.mark.parametrize("command, kept", [("cases", True), ("benchmark", False)])
+def test_a_benchmark_measures_a_first_time(
+    command: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "argv", ["impindiff", command])
+    with pytest.raises(SystemExit):
+        _main.main()
+    assert (FOLDER in os.environ, os.environ.get(ENABLED)) == (kept, None if kept else "false")
