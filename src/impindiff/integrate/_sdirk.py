@@ -18,10 +18,12 @@ import jax.numpy as jnp
 
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, Outcome, SolveContext
+from impindiff.integrate._quadrature import context_of, integrated, solved_for, tendency_at
 from impindiff.integrate._stage import (
     Preconditioning,
     check_solver,
     choose_solver,
+    set_up,
     set_up_once,
     solve_stage,
     stored,
@@ -73,15 +75,17 @@ class SDIRK2(AbstractStepper):
     ) -> tuple[State, Outcome]:
         """See `AbstractStepper.step`."""
         weight = _GAMMA * dt
-        if setup is None and self.preconditioner is not None:
-            setup = self.preconditioner(dynamics.at(time + dt), weight, state)
+        state, integrals = solved_for(dynamics, state)
+        context = context_of(dynamics, context)
+        if setup is None:
+            setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
         solver = choose_solver(self.solver, dynamics, state)
         start = stored_at(dynamics, time, state)
 
         def stage(carry, of_stage):
-            known, guess = carry
-            at, is_last = of_stage
-            tendency, wanted = dynamics.at(at), context
+            known, guess, integrals = carry
+            at, is_last, share = of_stage
+            tendency, wanted = tendency_at(dynamics, at, state), context
             if context is not None and context.root is not None:
                 # It is that of the second stage.
                 wanted = replace(context, is_known=is_last)
@@ -92,12 +96,15 @@ class SDIRK2(AbstractStepper):
             def onward(q0, q1):
                 return q0 + (1 - _GAMMA) / _GAMMA * (q1 - q0)
 
-            return (jax.tree.map(onward, start, stored(tendency, found)), found), outcome
+            onwards = jax.tree.map(onward, start, stored(tendency, found))
+            integrals = integrated(dynamics, integrals, share, at, found)
+            return (onwards, found, integrals), outcome
 
         # A loop over both, so that a solve and its adjoint are compiled once.
-        stages = (jnp.stack([time + weight, time + dt]), jnp.array([False, True]))
-        (_, found), outcome = jax.lax.scan(stage, (start, state), stages)
-        return found, _both(outcome)
+        times, shares = jnp.stack([time + weight, time + dt]), jnp.stack([dt - weight, weight])
+        stages = (times, jnp.array([False, True]), shares)
+        (_, found, integrals), outcome = jax.lax.scan(stage, (start, state, integrals), stages)
+        return found | integrals, _both(outcome)
 
 
 def _both(outcome: Outcome) -> Outcome:

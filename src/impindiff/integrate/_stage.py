@@ -36,6 +36,7 @@ from impindiff.implicit import (
     root,
 )
 from impindiff.integrate._explicit import axpy
+from impindiff.integrate._quadrature import BesideIntegrals, WithIntegrals, apart, tendency_at
 
 Preconditioning = Callable[[Any, Scalar, State], AbstractPreconditioner]
 
@@ -64,6 +65,8 @@ def solve_stage(
         preconditioner: approximates the inverse of $q' - w F'$.
         context: what else is wanted of the solve.
     """
+    if isinstance(tendency, WithIntegrals) and preconditioner is not None:
+        preconditioner = BesideIntegrals(preconditioner, tendency.names)
     if not isinstance(tendency, BalanceTendency) or not (tendency.scales or tendency.algebraic):
         inputs = (tendency, weight, known)
         return root(
@@ -97,7 +100,7 @@ def stored(tendency: Tendency, state: State) -> State:
 def stored_at(dynamics: Dynamics, time: Scalar, state: State) -> State:
     """$q(u)$ at a time; the system is not asked where it has no storage."""
     has_storage = isinstance(dynamics, StoredDynamics) and dynamics.has_storage
-    return stored(dynamics.at(time), state) if has_storage else state
+    return stored(tendency_at(dynamics, time, state), state) if has_storage else state
 
 
 def choose_solver(
@@ -145,9 +148,20 @@ def set_up_once(
     """
     if keep is None:
         keep = dynamics.is_steady and dynamics.is_affine
-    if preconditioning is None or not keep:
+    return set_up(preconditioning, dynamics, time, weight, state) if keep else None
+
+
+def set_up(
+    preconditioning: Preconditioning | None,
+    dynamics: Dynamics,
+    time: Scalar,
+    weight: Scalar,
+    state: State,
+) -> AbstractPreconditioner | None:
+    """The preconditioner of a step, if there is to be one; see `set_up_once`."""
+    if preconditioning is None:
         return None
-    return preconditioning(dynamics.at(time), weight, state)
+    return preconditioning(dynamics.at(time), weight, apart(dynamics, state)[0])
 
 
 # Module level on purpose: residuals may not capture traced arrays, so all that varies travels in

@@ -9,6 +9,7 @@ from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
 from impindiff.systems._starts import starts_of
 from impindiff.systems._state_tendency import StateTendency
+from impindiff.systems._supply import Supply
 from impindiff.systems._system import System
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Reaction",
     "Spread",
     "StateTendency",
+    "Supply",
     "System",
     "advection_diffusion",
     "starts_of",

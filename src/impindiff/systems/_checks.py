@@ -26,19 +26,29 @@ def check_equations(grid: Grid | None, equations: Mapping[str, Sequence[Abstract
             f"found {equations!r:.80}."
         )
     for field, terms in equations.items():
-        listed = terms if isinstance(terms, Sequence) else [terms]
-        strange = [term for term in listed if not isinstance(term, AbstractTerm)]
-        if strange or not listed or listed is not terms:
-            raise InputError(
-                f"the equation of {field!r} must be a list of at least one term; found "
-                f"{strange or terms}."
-            )
+        check_terms(terms, f"the equation of {field!r}")
         for term in terms:
             if grid is None and not isinstance(term, AbstractSource | AbstractStateTerm):
                 raise InputError(
                     f"the equation of {field!r} has the term {type(term).__name__}, which needs a "
                     "grid: without one, System(None, ...), terms are Reaction and Source."
                 )
+
+
+def check_terms(terms: Sequence[AbstractTerm], whose: str) -> None:
+    """What stands for the rate of something must be a list of terms.
+
+    Raises: InputError.
+    """
+    listed = terms if isinstance(terms, Sequence) else [terms]
+    strange = [term for term in listed if not isinstance(term, AbstractTerm)]
+    if strange or not listed or listed is not terms:
+        raise InputError(f"{whose} must be a list of at least one term; found {strange or terms}.")
+
+
+def named_fluxes(equations: Mapping[str, Sequence[AbstractTerm]]) -> dict[str, tuple[str, ...]]:
+    """The fluxes that `FluxOf` may ask for, by the kind of name that they are."""
+    return {"fluxes": tuple(flux_name(f) for f, terms in equations.items() if fluxes_among(terms))}
 
 
 def check_no_text(parts: Mapping[str, PyTree]) -> None:
@@ -85,7 +95,7 @@ def check_functions(
     """
     known = {
         "fields": tuple(equations),
-        "fluxes": tuple(flux_name(field) for field in equations if fluxes_among(equations[field])),
+        **named_fluxes(equations),
         "axes": () if grid is None else grid.names,
         "coefficients": tuple(coefficients),
     } | _unless_none("settings", settings)

@@ -10,13 +10,9 @@ from jaxtyping import Array
 from impindiff._types import Scalar, State
 from impindiff.coefficients import as_closures
 from impindiff.grid import Grid
+from impindiff.systems._accounts import Accounts
 from impindiff.systems._balance import check_balance, is_algebraic
-from impindiff.systems._boundaries import (
-    Ends,
-    Given,
-    check_boundaries,
-    check_ends_finite,
-)
+from impindiff.systems._boundaries import Ends, Given, check_boundaries, check_ends_finite
 from impindiff.systems._checks import (
     check_equations,
     check_functions,
@@ -83,6 +79,7 @@ class System(eqx.Module):
     capacities: dict[str, Any]
     initial: dict[str, Any]
     settings: dict[str, Scalar | None]
+    accounts: Accounts
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
     units: tuple[tuple[str, str], ...] = eqx.field(static=True)
@@ -100,6 +97,8 @@ class System(eqx.Module):
         scales: Mapping[str, float] | None = None,
         units: Mapping[str, str] | None = None,
         settings: str | Sequence[str] = (),
+        integrals: Mapping[str, Sequence[AbstractTerm]] | None = None,
+        balances: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         check_equations(grid, equations)
         storage, capacities, scales = storage or {}, capacities or {}, scales or {}
@@ -123,7 +122,9 @@ class System(eqx.Module):
         self.settings = dict.fromkeys(setting_names(settings))
         self.units = tuple((units or {}).items())
         self.scales = tuple((field, float(scale)) for field, scale in scales.items())
-        check_names(grid, self.fields, self.coefficients, self.awaited)
+        self.accounts = Accounts.of(integrals or {}, balances or {})
+        all_fields = (*self.fields, *self.integrals)
+        check_names(grid, all_fields, self.coefficients, self.awaited)
         check_no_text(
             self._named_parts
             | {f"the boundary conditions of {f!r}": e for f, e in self.boundaries.items()}
@@ -132,15 +133,17 @@ class System(eqx.Module):
         stored = named_stored(self.storage, self.capacities)
         parts = self.equations, self.boundaries, self.coefficients, stored
         check_functions(grid, *parts, self.awaited)
+        self.accounts.check(grid, self.equations, self.coefficients, self.awaited)
         check_initial(grid, self.fields, self.initial, self.coefficients, self.awaited)
         check_learned_names(self._parts, self.awaited)
-        check_units(self.fields, self._parts, dict(self.units), self.awaited)
+        check_units((*all_fields, *self.accounts.balances), self._parts, dict(self.units), self.awaited)
 
     @property
     def _parts(self) -> tuple[Any, ...]:
         """All that may hold a coefficient."""
         stored = self.storage, self.capacities
-        return self.equations, self.boundaries, self.coefficients, *stored, self.initial
+        parts = self.equations, self.boundaries, self.coefficients, *stored, self.initial
+        return *parts, self.accounts.integrals
 
     @property
     def _named_parts(self) -> dict[str, Any]:
@@ -148,12 +151,17 @@ class System(eqx.Module):
         parts = {f"the coefficient {name!r}": part for name, part in self.coefficients.items()}
         parts |= named_stored(self.storage, self.capacities)
         parts |= {f"the equation of {field!r}": terms for field, terms in self.equations.items()}
-        return parts
+        return parts | self.accounts.named
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields."""
         return tuple(self.equations)
+
+    @property
+    def integrals(self) -> tuple[str, ...]:
+        """Names of the integrals over time."""
+        return tuple(self.accounts.integrals)
 
     @property
     def awaited(self) -> tuple[str, ...]:
@@ -243,4 +251,5 @@ class System(eqx.Module):
             varying_names(self.fields, self.coefficients),
             dtype,
             self.awaited,
+            self.accounts,
         ).evaluated()

@@ -1,0 +1,134 @@
+r"""Integrals over time, $\dot s = r(t, u)$: what no other field depends on.
+
+A state without them costs nothing. In one that has them they go along with the fields: what a solve
+leaves over would else be missing in their balance, since Newton's method conserves what is linear
+in the unknowns, and only that. Preconditioners see the fields alone. Where a step is one linear
+solve, $r$ need not be affine: there they follow from the solved stages.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import final
+
+import equinox as eqx
+import jax
+
+from impindiff._types import (
+    BalanceTendency,
+    Dynamics,
+    IntegratingDynamics,
+    Scalar,
+    State,
+    Tendency,
+)
+from impindiff.implicit import AbstractPreconditioner, SolveContext
+
+
+def apart(dynamics: Dynamics, state: State) -> tuple[State, State]:
+    """The fields of a state, and its integrals."""
+    names = dynamics.integrals if isinstance(dynamics, IntegratingDynamics) else ()
+    integrals = {name: state[name] for name in names if name in state}
+    return {field: u for field, u in state.items() if field not in integrals}, integrals
+
+
+def solved_for(dynamics: Dynamics, state: State) -> tuple[State, State]:
+    """What an implicit step solves for, and the integrals that follow from it."""
+    return apart(dynamics, state) if dynamics.is_affine else (state, {})
+
+
+def context_of(dynamics: Dynamics, context: SolveContext | None) -> SolveContext | None:
+    """What is wanted of a solve, for what is solved for."""
+    if context is None or context.root is None:
+        return context
+    return replace(context, root=solved_for(dynamics, context.root)[0])
+
+
+def integrated(
+    dynamics: Dynamics, integrals: State, weight: Scalar, time: Scalar, state: State
+) -> State:
+    r"""$s + w\,r(t, u)$.
+
+    Args:
+        dynamics: the system.
+        integrals: $s$, of those that follow from a solved stage.
+        weight: $w$.
+        time: $t$.
+        state: $u$, the fields.
+    """
+    if not integrals or not isinstance(dynamics, IntegratingDynamics):
+        return integrals
+
+    # `checkpoint`: the state is kept for the backward pass anyway, and is all that is needed.
+    @jax.checkpoint
+    def add(rates: Tendency, integrals: State, weight: Scalar, state: State) -> State:
+        return jax.tree.map(lambda s, r: s + weight * r, integrals, rates(state))
+
+    return add(dynamics.integrands(time, tuple(integrals)), integrals, weight, state)
+
+
+def tendency_at(dynamics: Dynamics, time: Scalar, state: State) -> Tendency:
+    """The right-hand side of all that is in a state, its integrals included."""
+    tendency, (_, integrals) = dynamics.at(time), apart(dynamics, state)
+    if not integrals or not isinstance(dynamics, IntegratingDynamics):
+        return tendency
+    names = tuple(integrals)
+    return WithIntegrals(tendency, dynamics.integrands(time, names), names)
+
+
+@final
+class WithIntegrals(eqx.Module):
+    """A right-hand side with the rates of some integrals. A `BalanceTendency`.
+
+    Attributes:
+        fields: of the fields alone.
+        integrands: the rates.
+        names: of the integrals.
+    """
+
+    fields: Tendency
+    integrands: Tendency
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __call__(self, state: State) -> State:
+        """The rates of change."""
+        fields, _ = self.parts(state)
+        return self.fields(fields) | self.integrands(fields)
+
+    def stored(self, state: State) -> State:
+        """See `impindiff._types.BalanceTendency`; an integral stores itself."""
+        fields, integrals = self.parts(state)
+        has_storage = isinstance(self.fields, BalanceTendency)
+        return (self.fields.stored(fields) if has_storage else fields) | integrals
+
+    def parts(self, state: State) -> tuple[State, State]:
+        """Fields, and integrals."""
+        fields = {field: u for field, u in state.items() if field not in self.names}
+        return fields, {name: state[name] for name in self.names}
+
+    @property
+    def algebraic(self) -> tuple[str, ...]:
+        """See `impindiff._types.BalanceTendency`."""
+        return self.fields.algebraic if isinstance(self.fields, BalanceTendency) else ()
+
+    @property
+    def scales(self) -> Mapping[str, float]:
+        """See `impindiff._types.BalanceTendency`."""
+        return self.fields.scales if isinstance(self.fields, BalanceTendency) else {}
+
+
+@final
+class BesideIntegrals(AbstractPreconditioner):
+    """A preconditioner of the fields alone, in a solve that has integrals.
+
+    Attributes:
+        inner: of the fields.
+        names: of the integrals.
+    """
+
+    inner: AbstractPreconditioner
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def apply(self, vector: State) -> State:
+        """See `AbstractPreconditioner.apply`."""
+        integrals = {name: vector[name] for name in self.names}
+        return self.inner.apply({f: v for f, v in vector.items() if f not in integrals}) | integrals
