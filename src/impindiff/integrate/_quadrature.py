@@ -8,7 +8,7 @@ solve, $r$ need not be affine: there they follow from the solved stages.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import final
+from typing import Self, final
 
 import equinox as eqx
 import jax
@@ -132,3 +132,7 @@ class BesideIntegrals(AbstractPreconditioner):
         """See `AbstractPreconditioner.apply`."""
         integrals = {name: vector[name] for name in self.names}
         return self.inner.apply({f: v for f, v in vector.items() if f not in integrals}) | integrals
+
+    def transpose(self) -> Self:
+        """That of the fields, beside the integrals."""
+        return type(self)(self.inner.transpose(), self.names)

@@ -136,7 +136,9 @@ class System(eqx.Module):
         self.accounts.check(grid, self.equations, self.coefficients, self.awaited)
         check_initial(grid, self.fields, self.initial, self.coefficients, self.awaited)
         check_learned_names(self._parts, self.awaited)
-        check_units((*all_fields, *self.accounts.balances), self._parts, dict(self.units), self.awaited)
+        check_units(
+            (*all_fields, *self.accounts.balances), self._parts, dict(self.units), self.awaited
+        )
 
     @property
     def _parts(self) -> tuple[Any, ...]:
