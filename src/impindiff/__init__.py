@@ -95,7 +95,16 @@ if TYPE_CHECKING:
         stable_dt,
     )
     from impindiff.runs import RunFolder, train_run
-    from impindiff.systems import Ensemble, FluxOf, Reaction, System, advection_diffusion
+    from impindiff.systems import (
+        BalanceChanges,
+        Ensemble,
+        FluxOf,
+        Reaction,
+        Supply,
+        System,
+        advection_diffusion,
+        balances,
+    )
     from impindiff.terms import (
         AbstractBoundary,
         Advection,
@@ -143,6 +152,7 @@ __all__ = [
     "Anderson",
     "Axis",
     "BackwardEuler",
+    "BalanceChanges",
     "Batching",
     "BiCGStab",
     "BlockJacobi",
@@ -208,6 +218,7 @@ __all__ = [
     "Spectral",
     "SpectralField",
     "StreamFunction",
+    "Supply",
     "System",
     "Theta",
     "TimeGrid",
@@ -219,6 +230,7 @@ __all__ = [
     "VolumeAverage",
     "WeightDecay",
     "advection_diffusion",
+    "balances",
     "block_jacobi",
     "block_line",
     "by_latent",

@@ -8,6 +8,7 @@ from pathlib import Path
 from impindiff._errors import InputError, NumericsError
 from impindiff.cli._console import complain
 from impindiff.cli._progress import forecast_bar
+from impindiff.cli._show import balance_lines
 from impindiff.runs import RunFolder, forecast_run_to
 
 
@@ -25,9 +26,9 @@ def write_forecast(
 
         found = forecast_run_to(RunFolder(run), initial, out, until, every, start, watch)
     first, last = found.times[[0, -1]]
-    return (
-        f"{out}: {found.num_samples} samples, {found.times.size} times from {first:g} to {last:g}"
-    )
+    written = f"{out}: {found.num_samples} samples, {found.times.size} times"
+    lines = [f"{written} from {first:g} to {last:g}", *balance_lines(found.balances or {})]
+    return "\n".join(lines)
 
 
 @contextmanager

@@ -110,7 +110,8 @@ def predict(
         samples: which samples, such as "5:10".
         dtype: precision.
 
-    Returns: a dataset in the documented layout, with the learned coefficients beside the fields.
+    Returns: a dataset in the documented layout, with the learned coefficients beside the fields,
+        and the balances of the system in the attribute `balances`, as JSON.
     Raises: InputError for a dataset of another layout or grid, or times before the
         initial one; NumericsError where a step fails.
     """
@@ -120,7 +121,9 @@ def predict(
     time_grid = TimeGrid.build(begin.time, times, dt)
     stepper = stepper or CrankNicolson()
     states = carry_forward(system, begin.state, stepper, time_grid, begin.settings)
-    return begin.dataset(time_grid.saved, states)
+    ledger = begin.ledger()
+    ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})
+    return begin.dataset(time_grid.saved, states, ledger.attributes)
 
 
 def forecast_times(start: float, until: float, every: float) -> np.ndarray:

@@ -7,7 +7,7 @@ was stopped is a shorter forecast, and can be continued.
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from impindiff.data import (
     open_dataset,
     save_dataset,
 )
+from impindiff.forecast._balances import BalanceScore
 from impindiff.forecast._beginning import TITLE, Beginning
 from impindiff.forecast._pieces import cut
 from impindiff.forecast._predict import carry_forward
@@ -43,10 +44,11 @@ Watcher = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Stored:
-    """What was written: so many samples at these times."""
+    """What was written: so many samples at these times, and the balances over all of them."""
 
     num_samples: int
     times: np.ndarray
+    balances: Mapping[str, BalanceScore] | None = None
 
 
 def forecast_to(
@@ -156,7 +158,7 @@ def _beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning
             "another file."
         )
     held = {str(name) for name, of in last.data_vars.items() if of.dims[:2] == ("sample", "time")}
-    if held != set(system.fields):
+    if held != {*system.fields, *system.integrals}:
         raise InputError(
             f"{path}: holds a forecast of {sorted(held)}, but the system's fields are "
             f"{sorted(system.fields)}. Forecast to another file."
@@ -193,12 +195,14 @@ def _write(
     watch: Watcher | None,
 ) -> Stored:
     """Compute a forecast piece by piece, and have each written by the next of the writers."""
+    ledger = begin.ledger()
     for moments, states in _pieces(begin, times, dt, stepper, piece):
         next(writers)(begin.dataset(moments, states, {"until": float(times[-1])}), path)
+        ledger.add(moments, states)
         del states  # not to be held while the next are computed
         if watch:
             watch(float(moments[-1]))
-    return Stored(len(begin.samples), times)
+    return Stored(len(begin.samples), times, ledger.scores)
 
 
 def _pieces(

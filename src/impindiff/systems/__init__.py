@@ -2,6 +2,7 @@
 
 from impindiff.systems._advection_diffusion import advection_diffusion
 from impindiff.systems._affine_tendency import AffineTendency
+from impindiff.systems._balances import BalanceChanges, balances
 from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._ensemble import Ensemble, Spread
 from impindiff.systems._flux_of import FluxOf
@@ -14,6 +15,7 @@ from impindiff.systems._system import System
 
 __all__ = [
     "AffineTendency",
+    "BalanceChanges",
     "CorrectedTendency",
     "Ensemble",
     "FluxOf",
@@ -24,5 +26,6 @@ __all__ = [
     "Supply",
     "System",
     "advection_diffusion",
+    "balances",
     "starts_of",
 ]

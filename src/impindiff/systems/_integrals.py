@@ -1,17 +1,18 @@
 """Integrals over time: fields that follow from the others, and that nothing follows from."""
 
-from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array
 
+from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.systems._boundaries import Ends, evaluate_boundaries
 from impindiff.systems._flux_of import known_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.systems._state_tendency import Equations, add_up, in_free_cells
-from impindiff.terms import AbstractSource, AbstractStateTerm
+from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
 
 @final
@@ -35,7 +36,7 @@ class Integrands(eqx.Module):
 
         Raises: InputError for a rate of another shape than the fields'.
         """
-        grid, known = self.scope.grid, dict(state)
+        grid, known = self.scope.grid, dict[str, Any](state)
         if grid is not None and self.carriers:
             ends = evaluate_boundaries(self.scope, self.boundaries, state)
             carrying = self.scope.evaluate(self.carriers, state)
@@ -46,9 +47,10 @@ class Integrands(eqx.Module):
             for name, terms in self.scope.evaluate(self.terms, known).items()
         }
 
-    def _rate(self, term: object, known: Mapping, name: str):
+    def _rate(self, term: AbstractTerm, known: dict[str, Any], name: str) -> Array:
         grid = self.scope.grid
         if isinstance(term, AbstractSource):
             return in_free_cells(grid, term.rate(grid))
-        assert isinstance(term, AbstractStateTerm)
+        if not isinstance(term, AbstractStateTerm):  # refused where the system was put together
+            raise InputError(f"the integral {name!r} has the term {type(term).__name__}.")
         return in_free_cells(grid, term.rate(grid, known, name))

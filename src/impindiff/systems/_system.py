@@ -123,8 +123,7 @@ class System(eqx.Module):
         self.units = tuple((units or {}).items())
         self.scales = tuple((field, float(scale)) for field, scale in scales.items())
         self.accounts = Accounts.of(integrals or {}, balances or {})
-        all_fields = (*self.fields, *self.integrals)
-        check_names(grid, all_fields, self.coefficients, self.awaited)
+        check_names(grid, self.fields, self.coefficients, self.awaited, self.integrals)
         check_no_text(
             self._named_parts
             | {f"the boundary conditions of {f!r}": e for f, e in self.boundaries.items()}
@@ -136,9 +135,8 @@ class System(eqx.Module):
         self.accounts.check(grid, self.equations, self.coefficients, self.awaited)
         check_initial(grid, self.fields, self.initial, self.coefficients, self.awaited)
         check_learned_names(self._parts, self.awaited)
-        check_units(
-            (*all_fields, *self.accounts.balances), self._parts, dict(self.units), self.awaited
-        )
+        named = (*self.fields, *self.integrals, *self.accounts.balances)
+        check_units(named, self._parts, dict(self.units), self.awaited)
 
     @property
     def _parts(self) -> tuple[Any, ...]:
@@ -186,7 +184,7 @@ class System(eqx.Module):
             is_leaf=lambda node: node is None,
         )
 
-    def _scope(self, dtype: jnp.dtype) -> Scope:
+    def scope(self, dtype: jnp.dtype) -> Scope:
         """All that has a name: what is given of the settings is known as coefficients are."""
         given = {n: jnp.asarray(v, dtype) for n, v in self.settings.items() if v is not None}
         return Scope(self.grid, self.coefficients | given, dtype)
@@ -200,7 +198,7 @@ class System(eqx.Module):
         """
         check_given(self.awaited)
         dtype = jnp.result_type(*state.values())
-        scope = self._scope(dtype).at(jnp.asarray(time, dtype))
+        scope = self.scope(dtype).at(jnp.asarray(time, dtype))
         check_finite(scope, self._named_parts, state)
         check_ends_finite(scope, self.boundaries, state)
 
@@ -215,7 +213,7 @@ class System(eqx.Module):
         """
         parts = tuple(part for part in self._parts if part is not self.boundaries)
         time = None if time is None else jnp.asarray(time, jnp.result_type(float))
-        scope = self._scope(jnp.dtype(jnp.float32))
+        scope = self.scope(jnp.dtype(jnp.float32))
         return values_on_grid(scope, parts, self.boundaries, time)
 
     def start(self, time: Scalar | float, dtype: jnp.dtype) -> State:
@@ -223,7 +221,7 @@ class System(eqx.Module):
         if not self.initial:
             return {}
         check_given(self.awaited)
-        scope = self._scope(dtype).at(jnp.asarray(time, dtype))
+        scope = self.scope(dtype).at(jnp.asarray(time, dtype))
         return initial_values(scope, self.initial)
 
     def prepare(self, dtype: jnp.dtype) -> PreparedSystem:
@@ -239,19 +237,8 @@ class System(eqx.Module):
 
         Once for all of them; `PreparedSystem.with_settings` does the rest for each.
         """
+        stored = self.storage, self.capacities, self.initial, (), self.algebraic, self.scales
+        rest = varying_names(self.fields, self.coefficients), dtype, self.awaited, self.accounts
         return PreparedSystem(
-            self._scope(dtype),
-            self.equations,
-            self.boundaries,
-            None,
-            self.storage,
-            self.capacities,
-            self.initial,
-            (),
-            self.algebraic,
-            self.scales,
-            varying_names(self.fields, self.coefficients),
-            dtype,
-            self.awaited,
-            self.accounts,
+            self.scope(dtype), self.equations, self.boundaries, None, *stored, *rest
         ).evaluated()
