@@ -62,6 +62,7 @@ def build(
     pore_surface: Any = None,
     known: bool = False,
     isothermal: float | None = None,
+    start_porosity: Any = None,
 ) -> ipd.System:
     """The system.
 
@@ -75,6 +76,8 @@ def build(
             porosity; to be learned by default.
         known: whether it is Deutschmann's, the truth.
         isothermal: the temperature everywhere [K], in place of its equation.
+        start_porosity: at the start, the same in all furnaces: any coefficient, or "learned" for
+            one more unknown, a smooth field. As data say without.
     """
     if pore_surface is None:
         pore_surface = deutschmann if known else closure(key)
@@ -105,6 +108,10 @@ def build(
     # Integrated over the slab, per unit of what it does not extend along.
     units["carbon"] = {1: "mol/m2", 2: "mol/m"}[grid.num_axes]
     initial: dict[str, Any] = {"gas": gas_outside}
+    if start_porosity is not None:
+        learned = isinstance(start_porosity, str) and start_porosity == "learned"
+        coefficients["start_porosity"] = smooth_start(grid) if learned else start_porosity
+        initial["porosity"] = lambda start_porosity: start_porosity
     capacities = {}
     if isothermal is None:
         sides = (ipd.Dirichlet(WALL_TEMPERATURE), ipd.Dirichlet(lambda T_gas: T_gas))
@@ -189,6 +196,14 @@ def closure(key: Any = None) -> ipd.NeuralClosure:
         initial=2e5,
         bounds=(0.0, jnp.inf),
         key=jax.random.key(0) if key is None else key,
+    )
+
+
+def smooth_start(grid: ipd.Grid) -> ipd.SpectralField:
+    """Another unknown: the porosity at the start."""
+    low, high = INITIAL_POROSITY - 0.05, INITIAL_POROSITY + 0.05
+    return ipd.SpectralField(
+        grid.num_axes, ("start_porosity",), 2, output_range=((low, high),), bounds=((0.0, 1.0),)
     )
 
 
