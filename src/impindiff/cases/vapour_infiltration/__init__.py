@@ -27,7 +27,8 @@ def generate(
     """Make the data: furnace runs, what was measured in them, and what nobody is told.
 
     `porosity_map` and `thermocouples` are measured and noisy; `porosity`, `gas`, `temperature` and
-    the law `pore_surface` are true, and so is `start_porosity`, where all begin. `T_gas` is each furnace's setting.
+    the law `pore_surface` are true, and so is `start_porosity`, where all begin. `T_gas` is each
+    furnace's setting.
 
     Args:
         samples: furnaces; their settings are 1273, 1173, 1223, 1323 and 1143 K, then random.

@@ -203,7 +203,7 @@ def smooth_start(grid: ipd.Grid) -> ipd.SpectralField:
     """Another unknown: the porosity at the start."""
     low, high = INITIAL_POROSITY - 0.05, INITIAL_POROSITY + 0.05
     return ipd.SpectralField(
-        grid.num_axes, ("start_porosity",), 2, output_range=((low, high),), bounds=((0.0, 1.0),)
+        grid.num_axes, ("start_porosity",), 2, output_range=(low, high), bounds=(0.0, 1.0)
     )
 
 
