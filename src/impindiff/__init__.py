@@ -96,7 +96,6 @@ if TYPE_CHECKING:
     )
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import (
-        BalanceChanges,
         Ensemble,
         FluxOf,
         Reaction,
@@ -152,7 +151,6 @@ __all__ = [
     "Anderson",
     "Axis",
     "BackwardEuler",
-    "BalanceChanges",
     "Batching",
     "BiCGStab",
     "BlockJacobi",
