@@ -5,21 +5,24 @@ the samples that were not trained on, beyond the training times, and is scored. 
 case have the same data and the same snapshots:
 
 - `impindiff`: the case as it is;
-- the same with other fields for the unknown;
+- the same with other fields for the unknown, or without what is known of it;
 - the same with other ways to take steps and to differentiate them: explicit ones, in as many parts
-  as are stable, and reverse mode through all fixed-point iterations ("unrolled");
-- a recurrent network that knows no equation ("network").
+  as are stable, and reverse mode through all fixed-point iterations ("unrolled"). The latter has
+  the gradient of the former, up to its tolerance, so that it is not trained to its end;
+- a recurrent network that knows no equation ("network");
+- with `--reference FOLDER`, the case on data made by the paper's own code.
 
 Finished runs are kept in `--out` and taken from there the next time; one that was interrupted goes
 on. `--case NAME` selects; `--quick` trains next to nothing, to see whether all works. A method that
-fails has a row, too, which says how. Errors are relative L1 errors in percent, means over samples;
-seconds an epoch leave out the first, which compiles.
+fails has a row, too, which says how.
+
+Errors are relative L1 errors in percent, means over samples; of the unknown relative L2 errors.
+What an epoch costs is measured apart, in runs of a few epochs, one after the other at the end:
+seconds of the first, which compiles, and the median of the others; so that times compare even if
+the machine was shared in the hours before. Seconds to 1 % are the epochs until a forecast of the
+whole time was as good, each as long as that median, and the first.
 """
 
-import json
-import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,150 +30,159 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from impindiff import CASES, InputError
-from impindiff.benchmark import announce
+from impindiff.benchmark import case_data, case_files, cost_of, epochs_of, errors_of, train_once
 
-ADAM_THEN_LBFGS = (
-    'training.stages=[{optimiser="adam",epochs=150,learning_rate=4e-3},'
-    '{optimiser="lbfgs",epochs=150}]'
-)
-NETWORK = [
-    "time.scheme=forward-euler",
-    "time.dt=0.05",
-    'training.stages=[{optimiser="adam",epochs=300,learning_rate=2e-3}]',
-]
-RUNGE_KUTTA = ["time.scheme=runge-kutta-4"]
-UNROLLED = ["solver.nonlinear=anderson", "solver.adjoint=unrolled", "solver.max_steps=20"]
+Changes = list[str]
 
 
-def fields(option: str, *names: str) -> dict[str, list[str]]:
+def stages(**epochs: int) -> str:
+    """Optimisers, one after the other, as a change of the config."""
+    rates = {"adam": ",learning_rate=4e-3"}
+    each = (f'{{optimiser="{n}",epochs={k}{rates.get(n, "")}}}' for n, k in epochs.items())
+    return f"training.stages=[{','.join(each)}]"
+
+
+NETWORK = ["time.scheme=forward-euler", "time.dt=0.05", stages(adam=100)]
+RUNGE_KUTTA = ["time.scheme=runge-kutta-4", "time.substeps=2"]
+EULER = ["time.scheme=forward-euler", "time.substeps=4"]
+UNROLLED = "Crank-Nicolson, unrolled"
+UNROLL = ["solver.nonlinear=anderson", "solver.adjoint=unrolled", "solver.max_steps=20"]
+
+
+def fields(option: str, *names: str) -> dict[str, Changes]:
     """The same case with other fields for the unknown."""
-    return {
-        f"field: {name}": [f"system.options.{option}={name}", ADAM_THEN_LBFGS] for name in names
-    }
+    training = stages(adam=100, lbfgs=100)
+    return {f"field: {name}": [f"system.options.{option}={name}", training] for name in names}
 
 
-def methods(euler_parts: int) -> dict[str, list[str]]:
-    """Other steps and gradients, and the network."""
-    euler = ["time.scheme=forward-euler", f"time.substeps={euler_parts}"]
-    return {
-        f"forward Euler, {euler_parts} substeps": euler,
-        "Runge-Kutta 4": RUNGE_KUTTA,
-        "Crank-Nicolson, unrolled": UNROLLED,
-    }
-
-
+STEPS: dict[str, Changes] = {
+    "forward Euler, 4 substeps": EULER,
+    "Runge-Kutta 4, 2 substeps": RUNGE_KUTTA,
+    UNROLLED: UNROLL,
+}
 KNOWS_NOTHING = {"network": ["system.options.model=network", *NETWORK]}
-METHODS: dict[str, dict[str, list[str]]] = {
+IN_TIME = fields("conditioning", "separable", "film", "hypernetwork")
+FEWER_IN_TIME = fields("conditioning", "separable", "hypernetwork")
+METHODS: dict[str, dict[str, Changes]] = {
     "advection-diffusion-steady": {
         "impindiff": [],
-        **methods(4),
+        **STEPS,
         "network": ['system={build="system:build_network"}', *NETWORK],
     },
-    "advection-diffusion-dynamic": {
+    "advection-diffusion-dynamic": {"impindiff": [], **IN_TIME, **STEPS, **KNOWS_NOTHING},
+    "burgers-steady": {"impindiff": [], **fields("field", "network"), **STEPS, **KNOWS_NOTHING},
+    "burgers-dynamic": {"impindiff": [], **FEWER_IN_TIME, **STEPS, **KNOWS_NOTHING},
+    "burgers-vector": {"impindiff": [], **STEPS},
+    "vapour-infiltration": {
         "impindiff": [],
-        **fields("conditioning", "separable", "film", "hypernetwork"),
-        **methods(4),
-        **KNOWS_NOTHING,
+        "backward Euler, 7,200 s": ["time.scheme=backward-euler", "time.dt=7200.0"],
+        "forward Euler": ["time.scheme=forward-euler"],
     },
-    "burgers-steady": {
-        "impindiff": [],
-        **fields("field", "network"),
-        **methods(4),
-        **KNOWS_NOTHING,
-    },
-    "burgers-dynamic": {
-        "impindiff": [],
-        **fields("conditioning", "separable", "film", "hypernetwork"),
-        **methods(4),
-        **KNOWS_NOTHING,
-    },
+    "vapour-infiltration-2d": {"impindiff": []},
 }
 # What the paper reports or its code prints, of its own data: relative L1 errors in percent.
 PAPER = {
     "advection-diffusion-steady": "0.168 to 0.176 at t = 0.2",
     "advection-diffusion-dynamic": "mostly under 2 to t = 0.4",
 }
-QUICK = ['training.stages=[{optimiser="adam",epochs=3,learning_rate=1e-3}]']
+FEW = 4
 
 
-def impindiff(*arguments: str | Path) -> str:
-    """Run a command; what it complained of, empty where all went well."""
-    command = [sys.executable, "-m", "impindiff", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode == 130:
-        raise KeyboardInterrupt
-    if done.returncode == 0:
-        return ""
-    lines = done.stderr.replace("│", " ").strip().splitlines()
-    return " ".join(" ".join(lines).split())[-300:] or f"exit status {done.returncode}"
+def is_trained(method: str) -> bool:
+    """Whether to the end; otherwise only its cost is measured."""
+    return method != UNROLLED
 
 
-def trained(case: str, method: str, changes: list[str], out: Path) -> dict[str, Any]:
-    """The row of a method: from its folder, once it has finished there."""
-    files, data = out / case / "case", out / case / "data.nc"
-    if not files.exists():
-        impindiff("cases", case, "--out", files)
-    if not data.exists():
-        announce(f"{case}: its data")
-        if failure := impindiff("generate", case, "--out", data):
-            raise InputError(failure)
-    folder = out / case / "".join(c if c.isalnum() else "-" for c in method)
-    if not (folder / "summary.json").exists():
-        announce(f"{case}: {method}")
-        arguments = [part for change in changes for part in ("--set", change)]
-        train = ["train", files / "config.toml", "--data", data, "--out", folder, *arguments]
-        failure = impindiff(*train, *(["--resume"] if folder.exists() else []))
-        if failure:
-            return {"case": case, "method": method, "failed": failure}
-    return {"case": case, "method": method, **figures(folder), "paper": PAPER.get(case)}
-
-
-def figures(folder: Path) -> dict[str, Any]:
-    """What a finished run says of itself."""
-    summary = json.loads((folder / "summary.json").read_text())
-    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    (field,) = summary["fields"].values()
-    times, errors = field["time"], field["relative_l1_percent"]
-    last = max(summary["training_times"])
-    at_last = min(range(len(times)), key=lambda k: abs(times[k] - last))
-    spent = [b["seconds"] - a["seconds"] for a, b in zip(epochs, epochs[1:], strict=False)]
-    found = [e["seconds"] for e in epochs if e.get("validation") and e["validation"] < 1.0]
-    latent = [error["relative_l2_percent"] for error in summary["latent"].values()]
-    return {
-        "error_at_last_training_time_percent": errors[at_last],
-        "error_at_end_percent": errors[-1],
-        "end": times[-1],
-        "latent_error_percent": max(latent) if latent else None,
-        "epochs": summary["epochs"],
-        "seconds": summary["training_seconds"],
-        "seconds_an_epoch": statistics.median(spent) if spent else None,
-        "seconds_to_1_percent": found[0] if found else None,
-        "peak_memory_mib": summary["peak_memory_bytes"] / 2**20,
-        "parameters": summary["trainable_parameters"],
-        "times": times,
-        "errors_percent": errors,
-    }
+def few(changes: Changes) -> str:
+    """The optimiser that the method begins with, for a few epochs."""
+    training = [change for change in changes if change.startswith("training.stages")]
+    return stages(adam=FEW) if training and "adam" in training[0] else stages(lbfgs=FEW)
 
 
 def rows(
-    case: str | None = None, out: Path | None = None, quick: bool = False
+    case: str | None = None,
+    out: Path | None = None,
+    quick: bool = False,
+    reference: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """A row for each case and method, see above."""
-    if case is not None and case not in METHODS:
-        raise InputError(f"there is no case {case!r} here; allowed: {', '.join(METHODS)}.")
+    available = [name for name in CASES if name in METHODS]
+    if case is not None and case not in available:
+        raise InputError(f"there is no case {case!r} here; allowed: {', '.join(available)}.")
+    if reference is not None and not reference.is_dir():
+        raise InputError(f"{reference} is no folder: data files in it are named by their case.")
     folder = out or Path("benchmark-paper-quick" if quick else "benchmark-paper")
-    for name in [case] if case else [name for name in CASES if name in METHODS]:
-        for method, changes in METHODS[name].items():
-            yield trained(name, method, changes + (QUICK if quick else []), folder)
+    found = [
+        trained(name, method, changes, folder / name, quick)
+        for name in ([case] if case else available)
+        for method, changes in METHODS[name].items()
+    ]
+    for row in found:
+        if "failed" not in row:
+            changes = METHODS[row["case"]][row["method"]]
+            row |= costs(row["case"], row["method"], changes, folder / row["case"])
+        yield row
+    for name in [case] if case else available:
+        file = reference / f"{name.replace('-', '_')}.nc" if reference else None
+        if file and file.exists():
+            yield on_data(name, file, folder / name, quick)
+
+
+def trained(case: str, method: str, changes: Changes, out: Path, quick: bool) -> dict[str, Any]:
+    """The row of a method: from its folder, once it has finished there."""
+    config, data = case_files(case, out / "case"), case_data(case, out / "data.nc")
+    row = {"case": case, "method": method}
+    if not is_trained(method):
+        return row
+    made = [*changes, few(changes)] if quick else changes
+    if failure := train_once(config, data, out / plain(method), made):
+        return row | {"failed": failure}
+    return row | errors_of(out / plain(method)) | {"paper": PAPER.get(case)}
+
+
+def costs(case: str, method: str, changes: Changes, out: Path) -> dict[str, Any]:
+    """What it takes, measured apart."""
+    folder = out / f"cost-{plain(method)}"
+    only = [few(changes), "training.validate_every=100"]
+    if failure := train_once(out / "case" / "config.toml", out / "data.nc", folder, changes + only):
+        return {"failed": failure}
+    cost: dict[str, Any] = cost_of(folder)
+    ends = epochs_of(out / plain(method)) if is_trained(method) else []
+    good = [number for number, end in enumerate(ends) if (end.get("validation") or 100) < 1.0]
+    if good:
+        cost["seconds_to_1_percent"] = (
+            cost["seconds_of_first_epoch"] + good[0] * cost["seconds_an_epoch"]
+        )
+    return cost
+
+
+def on_data(case: str, file: Path, out: Path, quick: bool) -> dict[str, Any]:
+    """The case on data that were not made here."""
+    row = {"case": case, "method": f"impindiff, on {file.name}"}
+    config = case_files(case, out / "case")
+    failure = train_once(config, file, out / "reference", [few([])] if quick else [])
+    return row | ({"failed": failure} if failure else errors_of(out / "reference"))
+
+
+def plain(method: str) -> str:
+    """A name for its folder."""
+    return "".join(letter if letter.isalnum() else "-" for letter in method)
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
     """Errors against time, a panel for each case."""
-    cases = list(dict.fromkeys(row["case"] for row in rows))
-    figure, panels = plt.subplots(1, len(cases), figsize=(4.2 * len(cases), 3.4), squeeze=False)
-    for panel, case in zip(panels[0], cases, strict=True):
-        for row in rows:
-            if row["case"] == case and "failed" not in row:
+    drawn = [row for row in rows if "times" in row]
+    cases = list(dict.fromkeys(row["case"] for row in drawn))
+    columns = min(len(cases), 3)
+    lines = -(-len(cases) // columns)
+    figure, panels = plt.subplots(
+        lines, columns, figsize=(4.6 * columns, 3.6 * lines), squeeze=False
+    )
+    for panel in panels.flat[len(cases) :]:
+        panel.set_axis_off()
+    for panel, case in zip(panels.flat, cases, strict=False):
+        for row in drawn:
+            if row["case"] == case:
                 panel.semilogy(row["times"][1:], row["errors_percent"][1:], label=row["method"])
         panel.set(title=case, xlabel="time", ylabel="relative L1 error [%]")
         panel.legend(fontsize=6)

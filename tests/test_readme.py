@@ -20,6 +20,7 @@ _LONG = {
     "observations.md-1",
     "solvers.md-1",
     "solvers.md-2",
+    "solvers.md-3",
     "systems.md-3",
     "systems.md-5",
     "training.md-1",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         BlockJacobi,
         BlockLine,
         DenseLU,
+        GroupWise,
         ImplicitAdjoint,
         Jacobi,
         Line,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         Outcome,
         Picard,
         Spectral,
+        Staggered,
         TransformLine,
         Tridiagonal,
         UnrolledAdjoint,
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
         Trajectory,
         consistent,
         simulate,
+        simulate_with_rescue,
         stable_dt,
     )
     from impindiff.runs import RunFolder, train_run
@@ -119,6 +122,7 @@ if TYPE_CHECKING:
         StreamFunction,
         block_jacobi,
         block_line,
+        by_group,
         fourier,
         jacobi,
         line,
@@ -175,6 +179,7 @@ __all__ = [
     "ForwardEuler",
     "GMRES",
     "Grid",
+    "GroupWise",
     "HypernetworkField",
     "ImplicitAdjoint",
     "Inflow",
@@ -215,6 +220,7 @@ __all__ = [
     "Source",
     "Spectral",
     "SpectralField",
+    "Staggered",
     "StreamFunction",
     "Supply",
     "System",
@@ -231,6 +237,7 @@ __all__ = [
     "balances",
     "block_jacobi",
     "block_line",
+    "by_group",
     "by_latent",
     "check_gradient",
     "consistent",
@@ -254,6 +261,7 @@ __all__ = [
     "root",
     "save_dataset",
     "simulate",
+    "simulate_with_rescue",
     "stable_dt",
     "tabulate",
     "to_dataset",
@@ -263,24 +271,12 @@ __all__ = [
 ]
 
 # In the order of the floors, so that a name is found with as few imports as can be.
+# fmt: off
 _PACKAGES = (
-    "_errors",
-    "grid",
-    "implicit",
-    "coefficients",
-    "terms",
-    "integrate",
-    "latent",
-    "data",
-    "observe",
-    "rollout",
-    "systems",
-    "forecast",
-    "train",
-    "cases",
-    "report",
-    "runs",
+    "_errors", "grid", "implicit", "coefficients", "terms", "integrate", "latent", "data",
+    "observe", "rollout", "systems", "forecast", "train", "cases", "report", "runs",
 )
+# fmt: on
 
 
 def __getattr__(name: str) -> Any:

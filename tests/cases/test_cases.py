@@ -157,6 +157,41 @@ def test_the_data_of_burgers_equation(make):
     assert u.min() > -0.05 and u.max() < 1.05
 
 
+def test_the_data_of_the_vectors_equation():
+    """Smooth, within the bounds that diffusion and transport keep, and of two kinds."""
+    data = burgers.generate_vector(1, 0, dt=5e-3)
+    check_dataset(data, fields=["velocity_x", "velocity_y"], latents=["diffusivity"])
+    for name in ("velocity_x", "velocity_y"):
+        u = data[name].values[0].astype(np.float64)
+        assert (u[0].min(), u[0].max()) == (0, 1)
+        # A maximum principle holds; conserved is neither component.
+        assert u.min() > -1e-3 and u.max() < 1 + 1e-3
+        assert abs(u[-1].mean() - u[0].mean()) > 1e-3
+    assert np.abs(data["velocity_x"] - data["velocity_y"]).mean() > 0.05
+
+
+def test_the_equation_of_the_vector_is_what_the_case_says():
+    """The rate of change by the case's own file, beside central differences with rolls."""
+    case, h = CASES["burgers-vector"], 1 / 8
+    grid = Grid.uniform((16, 8), ((-1.0, 1.0), (0.0, 1.0)), periodic=True)
+    u = np.random.default_rng(0).uniform(size=(2, 16, 8))
+    names = ("velocity_x", "velocity_y")
+    system = build_system(parse_config(case.recipe("paper"), "it", case.path), grid)
+    with jax.enable_x64(True):
+        tendency = system.prepare(jnp.dtype(jnp.float64)).at(jnp.zeros(()))
+        rates = tendency({name: jnp.asarray(part) for name, part in zip(names, u, strict=True)})
+        k = np.asarray(system.latents()["diffusivity"])
+    for name, field in zip(names, u, strict=True):
+        expected = np.zeros_like(field)
+        for axis in (0, 1):
+            # The mean over a cell's two faces of the velocity there times the difference.
+            up, down = np.roll(field, -1, axis), np.roll(field, 1, axis)
+            wind_up, wind_down = (np.roll(u[axis], shift, axis) for shift in (-1, 1))
+            carried = wind_up * (up - field) + wind_down * (field - down)
+            expected += k * (up - 2 * field + down) / h**2 - carried / (2 * h)
+        np.testing.assert_allclose(rates[name], expected, rtol=1e-6, atol=1e-6)
+
+
 def test_the_equation_of_burgers_is_what_the_case_says():
     """The rate of change by the case's own file, beside the same written with rolls."""
     case, h = CASES["burgers-steady"], 1 / 8

@@ -24,7 +24,17 @@ from impindiff.config import (
     parse_config,
 )
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import CG, GMRES, Affine, Anderson, BiCGStab, DenseLU, Newton, Picard
+from impindiff.implicit import (
+    CG,
+    GMRES,
+    Affine,
+    Anderson,
+    BiCGStab,
+    DenseLU,
+    Newton,
+    Picard,
+    Staggered,
+)
 from impindiff.integrate import (
     SDIRK2,
     BackwardEuler,
@@ -35,7 +45,16 @@ from impindiff.integrate import (
 )
 from impindiff.latent import Parameter, SineField
 from impindiff.systems import Reaction, System, advection_diffusion
-from impindiff.terms import Advection, Diffusion, block_jacobi, fourier, jacobi, line
+from impindiff.terms import (
+    Advection,
+    Diffusion,
+    block_jacobi,
+    by_group,
+    fourier,
+    jacobi,
+    line,
+    transform_line,
+)
 from impindiff.train import LBFGS, Adam, EarlyStopping, ProgressiveTolerance, Rescue
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=True)
@@ -149,11 +168,30 @@ def reacting() -> System:
             {"nonlinear": "picard", "method": "dense-lu", "adjoint_max_steps": 3},
             Picard(DenseLU(1e-5, max_steps=3)),
         ),
+        (
+            {"nonlinear": "staggered", "nonlinear_max_steps": 9},
+            Staggered(("a", "b"), BiCGStab(), BiCGStab(1e-5, max_steps=200), max_steps=9),
+        ),
+        (
+            {"nonlinear": "staggered", "groups": [["b"], ["a"]]},
+            Staggered(("b", "a"), BiCGStab(), BiCGStab(1e-5, max_steps=200)),
+        ),
     ],
 )
 def test_where_a_system_is_not_affine_its_solver_is_nonlinear(table: dict, solver):
     stepper = build_stepper(config_of({"time.scheme": "sdirk-2", "solver": table}), reacting())
     assert eqx.tree_equal(stepper, SDIRK2(solver))
+
+
+def test_a_staggered_iteration_has_preconditioners_of_its_groups():
+    table = {"nonlinear": "staggered", "preconditioner": "transform-line", "line_axis": "x"}
+    stepper = build_stepper(config_of({"solver": table}), reacting())
+    assert isinstance(stepper, Theta)
+    assert stepper.preconditioner is by_group(("a", "b"), transform_line(0))
+    for groups in ([["a"]], [["a"], ["b"], ["c"]], [["a", "b"], ["a"]]):
+        table = {"nonlinear": "staggered", "groups": groups}
+        with pytest.raises(InputError, match=r"must be named once, 'a', 'b'"):
+            build_stepper(config_of({"solver": table}), reacting())
 
 
 def test_preconditioners_of_coupled_fields_and_of_lines():

@@ -57,6 +57,8 @@ REFUSED = [
     ({"time.substeps": 2}, "time.scheme 'crank-nicolson' is implicit and stable at any step"),
     ({"time.accept_unstable": True}, "'crank-nicolson' is implicit and stable at any step"),
     ({"solver": {"adjoint": "unrolled"}}, "give solver.nonlinear = 'picard' or 'anderson', too"),
+    ({"solver": {"groups": [["a"]]}}, "give solver.nonlinear = 'staggered', too"),
+    ({"solver": {"nonlinear": "staggered", "groups": [[]]}}, "'solver.groups.0' is []"),
     # Numbers out of range.
     ({"seed": -1}, "'seed' is -1: it should be greater than or equal to 0"),
     ({"seed": 2**32}, "'seed' is 4294967296: it should be less than 4294967296"),

@@ -20,6 +20,7 @@ from impindiff.implicit import (
     BlockJacobi,
     BlockLine,
     BlockStencil,
+    GroupWise,
     Jacobi,
     Line,
     Multigrid,
@@ -30,6 +31,7 @@ from impindiff.implicit import (
     Transposed,
 )
 from impindiff.implicit import root as find_root
+from impindiff.implicit._groups import Restricted
 
 
 class Example(NamedTuple):
@@ -78,6 +80,20 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
     ),
     BlockLine: block_line,
     TransformLine: transform_line,
+    GroupWise: lambda: Example(
+        GroupWise(
+            ("b", ("a", "c")),
+            [
+                Jacobi({"b": random_like(UNKNOWN["b"], 0)}),
+                BlockJacobi(random_like(jnp.zeros((2, 2, 5, 2)), 1)),
+            ],
+        ),
+        {"a": jnp.zeros((5, 2)), "b": UNKNOWN["b"], "c": jnp.zeros((5, 2))},
+    ),
+    Restricted: lambda: Example(
+        Restricted(BlockJacobi(random_like(jnp.zeros((3, 3, 5, 2)), 0)), {"b": jnp.zeros((5, 2))}),
+        {name: jnp.zeros((5, 2)) for name in "ac"},
+    ),
     Transposed: lambda: Example(block_line().preconditioner.transpose(), coupled()[1]),
     Line: lambda: Example(
         Line(

@@ -11,7 +11,7 @@ from impindiff._errors import InputError
 from impindiff.cases._case import Case
 from impindiff.cases.advection_diffusion_dynamic import ADVECTION_DIFFUSION_DYNAMIC
 from impindiff.cases.advection_diffusion_steady import ADVECTION_DIFFUSION_STEADY
-from impindiff.cases.burgers import BURGERS_DYNAMIC, BURGERS_STEADY
+from impindiff.cases.burgers import BURGERS_DYNAMIC, BURGERS_STEADY, BURGERS_VECTOR
 from impindiff.cases.vapour_infiltration import VAPOUR_INFILTRATION, VAPOUR_INFILTRATION_PLANE
 
 CASES: dict[str, Case] = {
@@ -21,6 +21,7 @@ CASES: dict[str, Case] = {
         ADVECTION_DIFFUSION_DYNAMIC,
         BURGERS_STEADY,
         BURGERS_DYNAMIC,
+        BURGERS_VECTOR,
         VAPOUR_INFILTRATION,
         VAPOUR_INFILTRATION_PLANE,
     )

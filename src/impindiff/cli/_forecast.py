@@ -27,8 +27,10 @@ def write_forecast(
         found = forecast_run_to(RunFolder(run), initial, out, until, every, start, watch)
     first, last = found.times[[0, -1]]
     written = f"{out}: {found.num_samples} samples, {found.times.size} times"
-    lines = [f"{written} from {first:g} to {last:g}", *balance_lines(found.balances or {})]
-    return "\n".join(lines)
+    lines = [f"{written} from {first:g} to {last:g}"]
+    if found.halved:
+        lines.append(f"steps that failed as a whole, and were halved: {found.halved}")
+    return "\n".join(lines + balance_lines(found.balances or {}))
 
 
 @contextmanager

@@ -1,12 +1,19 @@
 """The tables of `[time]` and `[solver]`: how time advances, and how its steps are solved."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from impindiff.config._kinds import Count, Finite, Positive, Table, Tolerance
+from pydantic import Field
+
+from impindiff.config._kinds import Count, Finite, Name, Positive, Table, Tolerance
 
 EXPLICIT = ("forward-euler", "runge-kutta-4")
 DIRECT = ("tridiagonal", "dense-lu")
 ALONG_LINES = ("line", "block-line", "transform-line")
+
+Groups = Annotated[
+    list[Annotated[list[Name], Field(min_length=1)]],
+    Field(min_length=1),
+]
 
 
 class TimeTable(Table):
@@ -29,8 +36,10 @@ class SolverTable(Table):
     """`[solver]`: the linear systems of implicit steps and their adjoints, and what leads to them.
 
     Where `nonlinear` is left out the system decides: one linear solve a step where it is affine,
-    else Newton's method. `adjoint` is how gradients are made: by the implicit function theorem, or,
-    to compare with, through all iterations of a fixed-point iteration or the last of them.
+    else Newton's method. `groups` are those of fields that the staggered iteration solves for in
+    turn; by default each field, in the order of the equations. `adjoint` is how gradients are made:
+    by the implicit function theorem, or, to compare with, through all iterations of a fixed-point
+    iteration or the last of them.
     """
 
     method: Literal["bicgstab", "gmres", "cg", "tridiagonal", "dense-lu"] = "bicgstab"
@@ -49,7 +58,8 @@ class SolverTable(Table):
     max_steps: Count = 200
     adjoint_rtol: Tolerance = 1e-5
     adjoint_max_steps: Count = 200
-    nonlinear: Literal["newton", "anderson", "picard"] | None = None
+    nonlinear: Literal["newton", "staggered", "anderson", "picard"] | None = None
+    groups: Groups | None = None
     nonlinear_max_steps: Count | None = None
     adjoint: Literal["implicit", "unrolled", "one-step"] = "implicit"
 
@@ -70,6 +80,11 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
         raise ValueError(
             f"solver.adjoint is {solver.adjoint!r}, which goes back through the iterations of a "
             "fixed-point iteration: give solver.nonlinear = 'picard' or 'anderson', too"
+        )
+    if solver.groups is not None and solver.nonlinear != "staggered":
+        raise ValueError(
+            "solver.groups are of the staggered iteration: give solver.nonlinear = 'staggered', "
+            "too, or leave them out"
         )
     if time.scheme in EXPLICIT:
         given = {"preconditioner": named != "none", "nonlinear": solver.nonlinear is not None}

@@ -21,6 +21,7 @@ from impindiff.implicit import (
     Newton,
     OneStepAdjoint,
     Picard,
+    Staggered,
     Tridiagonal,
     UnrolledAdjoint,
 )
@@ -36,6 +37,7 @@ from impindiff.systems import System
 from impindiff.terms import (
     block_jacobi,
     block_line,
+    by_group,
     fourier,
     jacobi,
     line,
@@ -100,7 +102,9 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
             )
         preconditioner = _ALONG_LINES[table.preconditioner](axes.index(table.line_axis))
     dynamics = system.prepare_shared(jnp.dtype(config.precision))
-    solver = _root_solver(config, dynamics.is_affine)
+    solver = _root_solver(config, system.fields, dynamics.is_affine)
+    if isinstance(solver, Staggered) and preconditioner is not None:
+        preconditioner = by_group(solver.groups, preconditioner)
     scheme = config.time.scheme
     if scheme in _EXPLICIT:
         stepper = _EXPLICIT[scheme](config.time.substeps)
@@ -110,7 +114,7 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
     return stepper
 
 
-def _root_solver(config: Config, is_affine: bool) -> AbstractRootSolver:
+def _root_solver(config: Config, fields: tuple[str, ...], is_affine: bool) -> AbstractRootSolver:
     table = config.solver
     method = _METHODS[table.method]
     linear = method(table.rtol, max_steps=table.max_steps)
@@ -125,5 +129,24 @@ def _root_solver(config: Config, is_affine: bool) -> AbstractRootSolver:
             return Anderson(_ADJOINTS[table.adjoint](adjoint), **limits)
         case "picard":
             return Picard(_ADJOINTS[table.adjoint](adjoint), **limits)
+        case "staggered":
+            groups = _groups(table.groups, fields)
+            return Staggered(groups, linear, ImplicitAdjoint(adjoint), **limits)
         case _:
             return Newton(linear, ImplicitAdjoint(adjoint), **limits)
+
+
+def _groups(given: list[list[str]] | None, fields: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The groups that a staggered iteration solves for, in order.
+
+    Raises: InputError for groups in which not each field is named once.
+    """
+    if given is None:
+        return tuple((field,) for field in fields)
+    named = [name for group in given for name in group]
+    if sorted(named) != sorted(fields):
+        raise InputError(
+            f"solver.groups are {given}: each field of the system must be named once, "
+            f"{', '.join(map(repr, fields))}."
+        )
+    return tuple(map(tuple, given))

@@ -6,7 +6,6 @@ from typing import final
 import jax
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
 from pydantic import BaseModel, TypeAdapter
 
 from impindiff._types import State
@@ -48,7 +47,7 @@ class Ledger:
         self._missed: dict[str, np.ndarray] = {}
         self._last: dict[str, dict[str, list[float]]] = {}
 
-    def add(self, times: np.ndarray, states: Mapping[str, ArrayLike]) -> None:
+    def add(self, times: np.ndarray, states: Mapping[str, np.ndarray]) -> None:
         """Take in what was forecast: states `(sample, time, *grid)`."""
         if not self._system.accounts.balances or not len(times):
             return

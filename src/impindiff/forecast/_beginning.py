@@ -28,8 +28,8 @@ from impindiff.data import (
 )
 from impindiff.forecast._balances import Ledger
 from impindiff.forecast._tables import closure_tables
-from impindiff.latent import Parameter, latents_of
-from impindiff.systems import System, starts_of
+from impindiff.latent import Parameter, check_spans, latents_of
+from impindiff.systems import System, check_within, starts_of
 
 TITLE = "forecast by impindiff"
 
@@ -102,10 +102,11 @@ class Beginning:
             field: jnp.asarray(values, dtype)
             for field, values in initial_state(source, system.grid, in_data, at).items()
         } | begins
+        ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
+        check_within(system.limits, system.grid, state, time, ids)
         state |= _integrals(system, source, at, state, is_later(dataset, position))
         first, given = jax.tree.map(lambda values: values[0], (state, settings))
         system.with_settings(given).check(first, time)
-        ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         return cls(system, time, state, settings, ids, source)
 
     @cached_property
@@ -144,12 +145,14 @@ class Beginning:
         return Ledger(self.system, self.state, self.settings, self.time)
 
     def check_times(self, times: np.ndarray) -> None:
-        """Refuse times before the initial one."""
+        """Refuse times before the initial one, and beyond the spans of fields that vary in time."""
         if times.size and np.min(times) < self.time:
             raise InputError(
                 f"a forecast to t = {np.min(times):g} was asked for, but the initial fields are "
                 f"those at t = {self.time:g}."
             )
+        if times.size:
+            check_spans(self.system, self.time, float(np.max(times)), "the forecast")
 
     def dataset(
         self,

@@ -1,6 +1,7 @@
 """Forecasts: initial fields carried forward by a trained system."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,11 +15,22 @@ from impindiff._types import State
 from impindiff.data import Start
 from impindiff.forecast._beginning import Beginning
 from impindiff.integrate import AbstractStepper, CrankNicolson
-from impindiff.rollout import StepFailed, TimeGrid, Trajectory, cause_of, simulate
+from impindiff.rollout import (
+    HalvedStep,
+    StepFailed,
+    TimeGrid,
+    Trajectory,
+    cause_of,
+    halved_note,
+    rescued,
+    simulate,
+)
 from impindiff.systems import System
 
 # The times are held in memory, if not the states: beyond this it is the interval that is mistaken.
 _MOST_TIMES = 10_000_000
+
+HALVED = "halved_steps"
 
 
 @eqx.filter_jit
@@ -39,6 +51,13 @@ def _run(
     return jax.vmap(run)(initial, settings)
 
 
+class Carried(NamedTuple):
+    """States at the saved times, `(sample, time, *grid)`, and the steps that were halved."""
+
+    states: State
+    halved: tuple[HalvedStep, ...]
+
+
 def carry_forward(
     system: System,
     initial: State,
@@ -55,20 +74,35 @@ def carry_forward(
         time_grid: the steps.
         settings: those that the system awaits, `(sample,)` each.
 
-    Raises: NumericsError at the first step whose solve failed, or where a state is not finite; it
-        names a function of the system that is not finite there.
+    Raises: NumericsError as `carry`.
+    """
+    return carry(system, initial, stepper, time_grid, settings).states
+
+
+def carry(
+    system: System,
+    initial: State,
+    stepper: AbstractStepper,
+    time_grid: TimeGrid,
+    settings: State | None = None,
+) -> Carried:
+    """The same, with what it took: steps that fail are halved for all samples, see `rescued`.
+
+    Raises: NumericsError at the first step that failed and that halving did not help, or where a
+        state is not finite; it names a function of the system that is not finite there.
     """
     settings = settings or {}
-    trajectory = _run(system, initial, stepper, time_grid, settings)
 
-    def cause(sample: int, step: int) -> str:
+    def cause(sample: int, step: int, steps: TimeGrid) -> str:
         state, given = jax.tree.map(lambda values: values[sample], (initial, settings))
-        return cause_of(system.with_settings(given), state, stepper, time_grid, step + 1)
+        return cause_of(system.with_settings(given), state, stepper, steps, step + 1)
 
     try:
-        trajectory.check(time_grid)
+        trajectory, time_grid, halved = rescued(
+            lambda steps: _run(system, initial, stepper, steps, settings), time_grid
+        )
     except StepFailed as error:
-        if error.is_finite or not (found := cause(error.sample, error.step)):
+        if error.is_finite or not (found := cause(error.sample, error.step, error.time_grid)):
             raise
         raise NumericsError(f"{error.told} {found}") from None
     for field, values in trajectory.states.items():
@@ -76,13 +110,22 @@ def carry_forward(
         if wild.size:
             sample, at = wild[np.argmin(wild[:, 1]), :2]
             ends = np.flatnonzero(time_grid.slots == at)
-            found = cause(int(sample), int(ends[0])) if ends.size else ""
+            found = cause(int(sample), int(ends[0]), time_grid) if ends.size else ""
             raise NumericsError(
                 f"{field!r} of sample {sample} is not finite at t = {time_grid.saved[at]:g}, after "
                 f"steps of {time_grid.lengths.max():g}. "
                 f"{found or 'Lower dt, or use an implicit time scheme.'}"
             )
-    return trajectory.states
+    return Carried(trajectory.states, halved)
+
+
+def halved_attrs(halved: Sequence[HalvedStep], before: str = "") -> dict[str, str]:
+    """What a forecast says of steps that were halved, as attributes; nothing where none was.
+
+    After what was said of those before.
+    """
+    told = "; ".join(filter(None, [before, halved_note(halved)]))
+    return {HALVED: told} if told else {}
 
 
 def predict(
@@ -110,20 +153,21 @@ def predict(
         samples: which samples, such as "5:10".
         dtype: precision.
 
-    Returns: a dataset in the documented layout, with the learned coefficients beside the fields,
-        and the balances of the system in the attribute `balances`, as JSON.
-    Raises: InputError for a dataset of another layout or grid, or times before the
-        initial one; NumericsError where a step fails.
+    Returns: a dataset in the documented layout, with the learned coefficients beside the fields;
+        its attribute `halved_steps` names the steps that failed as a whole and were halved, if any,
+        and `balances` says as JSON how well the system's balances hold.
+    Raises: InputError for a dataset of another layout or grid, starts outside of the fields'
+        limits, or times before the initial one; NumericsError where a step fails, in eighths too.
     """
     begin = Beginning.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(np.asarray(times, np.float64))
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
     stepper = stepper or CrankNicolson()
-    states = carry_forward(system, begin.state, stepper, time_grid, begin.settings)
+    states, halved = carry(system, begin.state, stepper, time_grid, begin.settings)
     ledger = begin.ledger()
     ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})
-    return begin.dataset(time_grid.saved, states, ledger.attributes)
+    return begin.dataset(time_grid.saved, states, halved_attrs(halved) | ledger.attributes)
 
 
 def forecast_times(start: float, until: float, every: float) -> np.ndarray:

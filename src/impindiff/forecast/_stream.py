@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -21,17 +20,17 @@ from impindiff._errors import InputError
 from impindiff.data import (
     Start,
     append_dataset,
-    check_grid,
     check_writable,
     open_dataset,
     save_dataset,
 )
 from impindiff.forecast._balances import BalanceScore
-from impindiff.forecast._beginning import TITLE, Beginning
+from impindiff.forecast._beginning import Beginning
 from impindiff.forecast._pieces import cut
-from impindiff.forecast._predict import carry_forward
+from impindiff.forecast._predict import HALVED, carry, halved_attrs
+from impindiff.forecast._stored import beginning_at_end, check_zarr
 from impindiff.integrate import AbstractStepper, CrankNicolson
-from impindiff.rollout import parse_bytes
+from impindiff.rollout import HalvedStep, halved_note, parse_bytes
 from impindiff.systems import System
 
 # A file of a store before it is compressed: large for a disk, small beside a piece.
@@ -44,10 +43,11 @@ Watcher = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Stored:
-    """What was written: so many samples at these times, and the balances over all of them."""
+    """What was written: so many samples at these times, the steps halved, and the balances."""
 
     num_samples: int
     times: np.ndarray
+    halved: str = ""
     balances: Mapping[str, BalanceScore] | None = None
 
 
@@ -68,7 +68,8 @@ def forecast_to(
     """Write the forecast that `predict` makes to a zarr store, in pieces: of any length.
 
     The store's attribute `until` is the time it is to reach; where its last time is an earlier one,
-    the forecast was stopped, and `continue_forecast` goes on with it.
+    the forecast was stopped, and `continue_forecast` goes on with it. `halved_steps` is as that of
+    `predict`.
 
     Args:
         path: a `.zarr` folder, to be made.
@@ -87,7 +88,7 @@ def forecast_to(
         NumericsError where a step fails, what was written before it staying there.
     """
     path = Path(path)
-    _check_zarr(path)
+    check_zarr(path)
     check_writable(path)
     begin = Beginning.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(np.asarray(times, np.float64))
@@ -126,9 +127,9 @@ def continue_forecast(
         time after its last; further as `forecast_to`.
     """
     path = Path(path)
-    _check_zarr(path)
+    check_zarr(path)
     last = open_dataset(path, time="last")
-    begin = _beginning_at_end(last, system, path)
+    begin = beginning_at_end(last, system, path)
     times = np.atleast_1d(np.asarray(times, np.float64))
     # What is less than this after the last time is that time, but for round-off.
     ahead = times[~(times <= begin.time + 1e-6 * dt)]
@@ -138,50 +139,9 @@ def continue_forecast(
             f"is {times[-1]:g}. Ask for a later one."
         )
     writers = itertools.repeat(append_dataset)
-    return _write(path, writers, begin, ahead, dt, stepper, piece, watch)
-
-
-def _check_zarr(path: Path) -> None:
-    if path.suffix.lower() != ".zarr":
-        raise InputError(
-            f"{path}: is no .zarr store, and only these are written in pieces and can be added to. "
-            "Forecast to one; a short forecast also goes into a .nc file: "
-            "save_dataset(predict(...), path)"
-        )
-
-
-def _beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning:
-    """The last state of a store, if it holds a forecast by this system."""
-    if last.attrs.get("title") != TITLE:
-        raise InputError(
-            f"{path}: is no forecast by impindiff, so nothing is added to it. Forecast from it to "
-            "another file."
-        )
-    held = {str(name) for name, of in last.data_vars.items() if of.dims[:2] == ("sample", "time")}
-    if held != {*system.fields, *system.integrals}:
-        raise InputError(
-            f"{path}: holds a forecast of {sorted(held)}, but the system's fields are "
-            f"{sorted(system.fields)}. Forecast to another file."
-        )
-    for field in system.fields:
-        check_grid(last, field, system.grid)
-    dtype = last[system.fields[0]].dtype
-    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise InputError(
-            f"{path}: holds {dtype}, but computations are in single precision. Continue it with a "
-            "run of its precision; in Python: jax.config.update('jax_enable_x64', True)"
-        )
-    begin = Beginning.of(system, last, float(last["time"][0]), ":", dtype)
-    tables = {name: t.values for name, t in begin.tables.items() if name in last.data_vars}
-    learned = begin.latents | begin.varying_latents(np.array([begin.time])) | tables
-    for name, value in learned.items():
-        known = last[name].values if name in last.data_vars else np.full(value.shape, np.nan)
-        if not np.allclose(known, value, rtol=0, atol=1e-4 * np.abs(value).max()):
-            raise InputError(
-                f"{path}: holds a forecast with another {name!r} than the system has now. Continue "
-                "it with the system or run that it was made with, or forecast to another file."
-            )
-    return begin
+    begin.check_times(ahead)
+    before = str(last.attrs.get(HALVED, ""))
+    return _write(path, writers, begin, ahead, dt, stepper, piece, watch, before)
 
 
 def _write(
@@ -193,16 +153,23 @@ def _write(
     stepper: AbstractStepper | None,
     piece: int | str,
     watch: Watcher | None,
+    before: str = "",
 ) -> Stored:
-    """Compute a forecast piece by piece, and have each written by the next of the writers."""
+    """Compute a forecast piece by piece, and have each written by the next of the writers.
+
+    `before` is what is said of steps halved up to the beginning.
+    """
+    halved: tuple[HalvedStep, ...] = ()
     ledger = begin.ledger()
-    for moments, states in _pieces(begin, times, dt, stepper, piece):
-        next(writers)(begin.dataset(moments, states, {"until": float(times[-1])}), path)
+    for moments, states, more in _pieces(begin, times, dt, stepper, piece):
+        halved += more
+        attrs = {"until": float(times[-1])} | halved_attrs(halved, before)
+        next(writers)(begin.dataset(moments, states, attrs), path)
         ledger.add(moments, states)
         del states  # not to be held while the next are computed
         if watch:
             watch(float(moments[-1]))
-    return Stored(len(begin.samples), times, ledger.scores)
+    return Stored(len(begin.samples), times, halved_note(halved), ledger.scores)
 
 
 def _pieces(
@@ -211,25 +178,29 @@ def _pieces(
     dt: float,
     stepper: AbstractStepper | None,
     piece: int | str,
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Times and states `(sample, time, *grid)`, piece by piece."""
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], tuple[HalvedStep, ...]]]:
+    """Times and states `(sample, time, *grid)`, and steps that were halved, piece by piece."""
     state = begin.state
     most_steps = max(1, parse_bytes(piece) // (_STEP_BYTES * len(begin.samples)))
     pieces = cut(begin.time, times, dt, _most_times(begin, piece), most_steps)
     # After the first piece, so that what is wrong with the steps is known before anything is kept.
-    initial = [(times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()})]
+    initial = [(times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()}, ())]
     waiting = initial if times[0] == begin.time else []
+    halved: tuple[HalvedStep, ...] = ()
     for part in pieces:
         given = state, stepper or CrankNicolson(), part.time_grid, begin.settings
-        found = carry_forward(begin.system, *given)
-        found = {field: np.asarray(values) for field, values in found.items()}
+        carried = carry(begin.system, *given)
+        halved += carried.halved
+        found = {field: np.asarray(values) for field, values in carried.states.items()}
+        del carried
         # A copy: a view would keep the piece in memory.
         state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}
         yield from waiting
         waiting = []
         if part.times.size:
             found = {f: values[:, : part.times.size] for f, values in found.items()}
-            yield part.times, found
+            yield part.times, found, halved
+            halved = ()
         del found
     yield from waiting
 

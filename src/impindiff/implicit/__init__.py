@@ -12,10 +12,12 @@ from impindiff.implicit._block_stencil import BlockStencil
 from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check_gradient
 from impindiff.implicit._cg import CG
 from impindiff.implicit._dense import DenseLU
+from impindiff.implicit._excess import Excess, Limit
 from impindiff.implicit._exchange import exchange_symbol
 from impindiff.implicit._fixed_point import Anderson, Picard
 from impindiff.implicit._gauss_newton import gauss_newton_operator, gauss_newton_product
 from impindiff.implicit._gmres import GMRES
+from impindiff.implicit._groups import GroupWise, as_groups
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint
 from impindiff.implicit._line import Line
 from impindiff.implicit._linear import AbstractLinearSolver
@@ -30,6 +32,7 @@ from impindiff.implicit._root import root
 from impindiff.implicit._scaled import Scaled
 from impindiff.implicit._solver import AbstractRootSolver
 from impindiff.implicit._spectral import Spectral, eigenvalues, laplacian_symbol
+from impindiff.implicit._staggered import Staggered
 from impindiff.implicit._stencil import Stencil, neighbour
 from impindiff.implicit._transform_line import TransformLine
 from impindiff.implicit._tridiagonal import Tridiagonal
@@ -51,9 +54,12 @@ __all__ = [
     "BlockStencil",
     "DenseLU",
     "DirectionCheck",
+    "Excess",
     "GradientCheck",
+    "GroupWise",
     "ImplicitAdjoint",
     "Jacobi",
+    "Limit",
     "Line",
     "Lineax",
     "Multigrid",
@@ -65,11 +71,13 @@ __all__ = [
     "Scaled",
     "SolveContext",
     "Spectral",
+    "Staggered",
     "Stencil",
     "TransformLine",
     "Transposed",
     "Tridiagonal",
     "UnrolledAdjoint",
+    "as_groups",
     "check_gradient",
     "eigenvalues",
     "exchange_symbol",

@@ -68,4 +68,4 @@ class DenseLU(AbstractLinearSolver):
         def direct(vector):
             return unravel(jax.scipy.linalg.lu_solve(factors, ravel_pytree(vector)[0]))
 
-        return refine(direct, direct, operator, residual, tolerance2, self.max_steps, loop)
+        return refine(direct, operator, residual, tolerance2, self.max_steps, loop)

@@ -19,7 +19,7 @@ from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import conclude, residual_scale
+from impindiff.implicit._nonlinear import conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AbstractRootSolver
@@ -146,9 +146,7 @@ class _System(NamedTuple):
 def _anderson(system: _System, solver, rtol, loop: Loop, *, memory, mixing, shrink):
     """Both iterations: Picard's is Anderson's without memory."""
     residual, guess, preconditioner = system
-    scale = residual_scale(residual, guess)
-    tolerance = solver.rtol if rtol is None else jnp.maximum(rtol, solver.rtol)
-    goal = jnp.maximum(tolerance * scale, solver.atol)
+    aim = target(residual, guess, solver.rtol, solver.atol, rtol)
     precondition = (lambda v: v) if preconditioner is None else preconditioner.apply
     flat_guess, unravel = ravel_pytree(guess)
 
@@ -164,7 +162,7 @@ def _anderson(system: _System, solver, rtol, loop: Loop, *, memory, mixing, shri
 
     def unfinished(carry):
         *_, norm, best, fails, steps = carry
-        return (norm > goal) & (steps < solver.max_steps) & (fails < _PATIENCE)
+        return (norm > aim.goal) & (steps < solver.max_steps) & (fails < _PATIENCE)
 
     def step(carry):
         u, f, past_u, past_f, norm, best, fails, steps = carry
@@ -190,5 +188,5 @@ def _anderson(system: _System, solver, rtol, loop: Loop, *, memory, mixing, shri
     zero = jnp.array(0)
     first = (flat_guess, f / unit, empty, empty, norm, norm, zero, zero)
     u, *_, norm, _, fails, steps = loop(unfinished, step, first, solver.max_steps)
-    outcome = conclude(guess, norm, goal, scale, fails >= _PATIENCE, steps, steps)
+    outcome = conclude(guess, norm, aim, fails >= _PATIENCE, steps, steps)
     return unravel(u), outcome

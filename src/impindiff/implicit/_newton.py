@@ -20,7 +20,7 @@ from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import conclude, residual_scale
+from impindiff.implicit._nonlinear import conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AbstractRootSolver
@@ -70,14 +70,11 @@ class Newton(AbstractRootSolver):
         loop: Loop = while_loop,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
-        scale = residual_scale(residual, guess)
-        tolerance = self.rtol if rtol is None else jnp.maximum(rtol, self.rtol)
-        goal = jnp.maximum(tolerance * scale, self.atol)
-        start = jax.lax.stop_gradient(tree.norm(residual(guess)))
+        aim = target(residual, guess, self.rtol, self.atol, rtol)
 
         def unfinished(carry):
             _, norm, _, steps, _, stalled = carry
-            return (norm > goal) & (steps < self.max_steps) & ~stalled
+            return (norm > aim.goal) & (steps < self.max_steps) & ~stalled
 
         def step(carry):
             u, norm, forcing, steps, iterations, _ = carry
@@ -89,7 +86,7 @@ class Newton(AbstractRootSolver):
             ratio2 = (after / norm) ** 2
             # Never tighter than the goal needs: the last step would solve for digits nobody asked
             # for.
-            enough = 0.5 * goal / jnp.where(after == 0, 1, after)
+            enough = 0.5 * aim.goal / jnp.where(after == 0, 1, after)
             safeguard = jnp.where(_GAMMA * forcing**2 > 0.1, _GAMMA * forcing**2, 0)
             forcing = jnp.clip(
                 jnp.maximum(jnp.maximum(_GAMMA * ratio2, safeguard), enough), 0, _LOOSEST
@@ -98,15 +95,15 @@ class Newton(AbstractRootSolver):
 
         first = (
             guess,
-            start,
-            jnp.full_like(start, _LOOSEST),
+            aim.start,
+            jnp.full_like(aim.start, _LOOSEST),
             jnp.array(0),
             jnp.array(0),
             jnp.array(False),
         )
         last = loop(unfinished, step, first, self.max_steps)
         u, norm, _, steps, iterations, stalled = last
-        return u, conclude(guess, norm, goal, scale, stalled, steps, iterations)
+        return u, conclude(guess, norm, aim, stalled, steps, iterations)
 
 
 def _along(residual, start: Vector, direction: Vector, norm: Scalar, loop: Loop):
@@ -130,9 +127,10 @@ def _along(residual, start: Vector, direction: Vector, norm: Scalar, loop: Loop)
         point, after = at(length / 2)
         return point, after, length / 2, count + 1
 
-    one = jnp.ones_like(norm)
-    first = (*at(one), one, jnp.array(0))
-    point, after, length, _ = loop(unfinished, halve, first, _MOST_HALVINGS)
+    # From twice the longest, which nobody takes: the residual is compiled once for all lengths.
+    two = jnp.full_like(norm, 2)
+    first = (start, jnp.full_like(norm, jnp.inf), two, jnp.array(-1))
+    point, after, length, _ = loop(unfinished, halve, first, _MOST_HALVINGS + 1)
     moved = falls(length, after)
     point = jax.tree.map(lambda new, old: jnp.where(moved, new, old), point, start)
     return point, jnp.where(moved, after, norm), moved

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from impindiff.implicit._excess import Excess
+
 
 class Result(IntEnum):
-    """Why an iteration stopped; the numbers grow from good to bad."""
+    """Why an iteration stopped, from good to bad; then what may be wrong with a step beside it."""
 
     CONVERGED = 0
     """The true residual meets the tolerance."""
@@ -34,6 +36,10 @@ class Result(IntEnum):
     """NaN or infinity in the equation."""
     GUESS_NOT_FINITE = 7
     """NaN or infinity in the guess."""
+    OUT_OF_LIMITS = 8
+    """Solved as well as can be, or without a solve, but by a state that is not allowed."""
+    START_OUT_OF_LIMITS = 9
+    """The first step starts from a state that is not allowed."""
 
     @property
     def label(self) -> str:
@@ -44,6 +50,14 @@ class Result(IntEnum):
     def explanation(self) -> str:
         """What it means and what to do about it, in one sentence."""
         return _EXPLANATIONS[self]
+
+    @property
+    def yields_to_shorter_steps(self) -> bool:
+        """Whether it may be otherwise in a shorter step.
+
+        An equation of NaN, or a method that does not fit the operator, that does not change.
+        """
+        return self in (Result.MAX_STEPS, Result.STALLED, Result.SINGULAR, Result.OUT_OF_LIMITS)
 
 
 _EXPLANATIONS = {
@@ -61,6 +75,11 @@ _EXPLANATIONS = {
     Result.NOT_FINITE: "the equation contains NaN or infinity: look at its coefficients and at the "
     "state it starts from, or shorten the step.",
     Result.GUESS_NOT_FINITE: "the guess contains NaN or infinity: start from a finite state.",
+    Result.OUT_OF_LIMITS: "the equations lead to a state that the system's limits exclude: shorten "
+    "the step, look at what drives the field there (a rate that is far too large, what is learned "
+    "of it, a condition at the boundary), or widen System(limits=...).",
+    Result.START_OUT_OF_LIMITS: "it starts from a state that the system's limits exclude: correct "
+    "the initial values, or widen System(limits=...).",
 }
 
 
@@ -73,12 +92,14 @@ class Outcome(eqx.Module):
         iterations: iterations of the linear solver, summed over nonlinear steps.
         relative_residual: norm of the true residual over the norm of the right-hand side.
         steps: nonlinear steps; 1 where an affine equation was solved at once.
+        excess: how the state that was found leaves its limits; None where it has none.
     """
 
     result: Int[Array, "..."]
     iterations: Int[Array, "..."]
     relative_residual: Float[Array, "..."]
     steps: Int[Array, "..."] = eqx.field(default_factory=lambda: jnp.array(1))
+    excess: Excess | None = None
 
     @property
     def converged(self) -> Bool[Array, "..."]:

@@ -1,6 +1,7 @@
 """What direct solvers share: one solve, judged, and refined only where that was not enough."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,29 +16,33 @@ Direct = Callable[[Vector], Vector]
 
 
 def refine(
-    first: Direct,
-    again: Direct,
+    solve: Direct,
     operator: Operator,
     residual: Vector,
     tolerance2: Scalar,
     max_steps: int,
     loop: Loop,
+    first: Direct | None = None,
 ) -> Iterated:
     """Solve directly, and correct the solution by its own residual while that helps.
 
     Args:
-        first: product with the inverse, up to round-off.
-        again: the same for corrections; may be slower and safer.
+        solve: product with the inverse, up to round-off.
         operator: product with the matrix.
         residual: right-hand side.
         tolerance2: square of the residual norm to reach.
         max_steps: the solve, and refinements after it.
         loop: repeats the refinement.
+        first: in place of `solve` for the first time; may be faster and less safe.
     """
     start2 = tree.dot(residual, residual)
-    needed = start2 > tolerance2
 
-    def improve(solve, x, r, norm2):
+    def unfinished(carry):
+        *_, norm2, count, going = carry
+        return (norm2 > tolerance2) & (count < max_steps) & going
+
+    def improve(solve, carry):
+        x, r, norm2, count, _ = carry
         # What a singular matrix gives is not finite: no step is taken, and no NaN carried on.
         step = solve(r)
         good = jnp.isfinite(tree.norm(step))
@@ -50,25 +55,19 @@ def refine(
             jax.tree.map(lambda new, old: jnp.where(better, new, old), *pair)
             for pair in ((moved, x), (left, r))
         ]
-        return *kept, jnp.where(better, after, norm2), good & (after < WORTHWHILE * norm2)
+        going = (count == 0) | (good & (after < WORTHWHILE * norm2))
+        return *kept, jnp.where(better, after, norm2), count + 1, going
 
-    x, r, norm2, _ = improve(first, tree.zeros_like(residual), residual, start2)
-    x = jax.tree.map(lambda leaf: jnp.where(needed, leaf, 0), x)
-    norm2 = jnp.where(needed, norm2, start2)
-
-    def unfinished(carry):
-        *_, norm2, count, going = carry
-        return (norm2 > tolerance2) & (count < max_steps) & going
-
-    def step(carry):
-        x, r, norm2, count, _ = carry
-        *improved, going = improve(again, x, r, norm2)
-        return *improved, count + 1, going
-
-    carry = (x, r, norm2, needed.astype(int), jnp.array(True))
-    x, _, norm2, count, going = loop(unfinished, step, carry, max_steps)
+    carry = (tree.zeros_like(residual), residual, start2, jnp.array(0), jnp.array(True))
+    if first is not None:
+        needed = unfinished(carry)
+        carry = jax.tree.map(
+            lambda new, old: jnp.where(needed, new, old), improve(first, carry), carry
+        )
+    # Where one solve serves every time, it is compiled once.
+    x, _, norm2, count, going = loop(unfinished, partial(improve, solve), carry, max_steps)
     # A finite equation of which the inverse takes away nothing at all.
-    singular = jnp.isfinite(start2) & (norm2 >= start2) & needed
+    singular = jnp.isfinite(start2) & (norm2 >= start2) & (start2 > tolerance2)
     failure = jnp.where(going, Result.CONVERGED, Result.STALLED)
     failure = jnp.where(singular, Result.SINGULAR, failure)
     return Iterated(x, norm2, count, failure)

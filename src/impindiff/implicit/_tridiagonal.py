@@ -81,6 +81,6 @@ class Tridiagonal(AbstractLinearSolver):
             return jax.tree.unflatten(structure, list(jnp.moveaxis(found, -1, 0)))
 
         one = len(leaves) == 1
-        first = scalar(solve_tridiagonal) if one else block
-        again = scalar(solve_tridiagonal_pivoted) if one else block
-        return refine(first, again, operator, residual, tolerance2, self.max_steps, loop)
+        solve = scalar(solve_tridiagonal_pivoted) if one else block
+        first = scalar(solve_tridiagonal) if one else None
+        return refine(solve, operator, residual, tolerance2, self.max_steps, loop, first)

@@ -97,8 +97,9 @@ class WithIntegrals(eqx.Module):
     def stored(self, state: State) -> State:
         """See `impindiff._types.BalanceTendency`; an integral stores itself."""
         fields, integrals = self.parts(state)
-        has_storage = isinstance(self.fields, BalanceTendency)
-        return (self.fields.stored(fields) if has_storage else fields) | integrals
+        if isinstance(self.fields, BalanceTendency):
+            fields = self.fields.stored(fields)
+        return fields | integrals
 
     def parts(self, state: State) -> tuple[State, State]:
         """Fields, and integrals."""

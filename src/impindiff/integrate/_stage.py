@@ -189,20 +189,26 @@ def _rows(tendency: BalanceTendency, weight: Scalar, state: State, units: State)
     reason to solve less well for its mean. The rows of algebraic fields may be fluxes only; there
     every other cell changes.
     """
-    _, stored_by = jax.linearize(tendency.stored, state)
-    _, moved_by = jax.linearize(tendency, state)
-    total = jax.tree.map(jnp.zeros_like, state)
-    for field, value in state.items():
-        nothing = jax.tree.map(jnp.zeros_like, state)
-        uniform = nothing | {field: jnp.full_like(value, units[field])}
-        stored_change, rates = stored_by(uniform), moved_by(uniform)
-        if tendency.algebraic:
-            every_other = nothing | {field: jnp.where(_every_other(value.shape), units[field], 0)}
-            uneven = moved_by(every_other)
-            rates = rates | {name: uneven[name] for name in tendency.algebraic}
-        total = jax.tree.map(
-            lambda row, q, f: row + jnp.abs(q - weight * f), total, stored_change, rates
-        )
+
+    def effect(change: State) -> tuple[State, State]:
+        return jax.jvp(lambda u: (tendency.stored(u), tendency(u)), (state,), (change,))[1]
+
+    fields = list(state)
+
+    def changes(shares: Any) -> State:
+        """For each field a state in which it alone is not zero."""
+        return {
+            field: jnp.zeros((len(fields), *u.shape), u.dtype).at[k].set(shares(u) * units[field])
+            for k, (field, u) in enumerate(state.items())
+        }
+
+    stored_change, rates = jax.vmap(effect)(changes(jnp.ones_like))
+    if tendency.algebraic:
+        _, uneven = jax.vmap(effect)(changes(lambda u: _every_other(u.shape).astype(u.dtype)))
+        rates = rates | {name: uneven[name] for name in tendency.algebraic}
+    total = jax.tree.map(
+        lambda q, f: jnp.sum(jnp.abs(q - weight * f), axis=0), stored_change, rates
+    )
 
     def size(row):
         found = jnp.sqrt(jnp.mean(row**2))

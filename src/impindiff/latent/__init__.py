@@ -14,6 +14,7 @@ from impindiff.latent._neural_closure import NeuralClosure
 from impindiff.latent._parameter import CellField, Parameter
 from impindiff.latent._separable import SeparableField
 from impindiff.latent._siren import SineField
+from impindiff.latent._span_of import check_spans, span_of
 from impindiff.latent._spectral import SpectralField
 from impindiff.latent._tabulate import tabulate
 
@@ -28,9 +29,11 @@ __all__ = [
     "SeparableField",
     "SineField",
     "SpectralField",
+    "check_spans",
     "is_latent",
     "latent_values",
     "latents_of",
     "learned",
+    "span_of",
     "tabulate",
 ]

@@ -17,6 +17,7 @@ from impindiff.integrate import AbstractStepper
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._sweep import Steps, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
+from impindiff.rollout._within import check_start, started, watched
 
 
 @runtime_checkable
@@ -30,17 +31,22 @@ class Preparable(Protocol):
 
 @final
 class StepFailed(NumericsError):
-    """A step whose solve failed.
+    """A step whose solve failed, or that left the limits of a field.
 
     Attributes:
-        told: what is said of the solve.
+        told: what is said of it.
         step: the step's number, counted from 0.
         sample: position of the sample.
+        result: why it failed.
+        time_grid: the steps that it is one of.
         is_finite: whether it failed in spite of finite numbers.
     """
 
-    def __init__(self, told: str, step: int, sample: int, result: Result) -> None:
+    def __init__(
+        self, told: str, step: int, sample: int, result: Result, time_grid: TimeGrid
+    ) -> None:
         self.told, self.step, self.sample = told, step, sample
+        self.result, self.time_grid = result, time_grid
         self.is_finite = result != Result.NOT_FINITE
         # Who has the system can look himself: see `impindiff.rollout.cause_of`.
         look = (
@@ -49,6 +55,11 @@ class StepFailed(NumericsError):
             else " `system.check(state, t)` names a function that is not finite."
         )
         super().__init__(told + look)
+
+    def adding(self, more: str) -> "StepFailed":
+        """The same, with something more to say."""
+        told = f"{self.told} {more}" if more else self.told
+        return StepFailed(told, self.step, self.sample, self.result, self.time_grid)
 
 
 @final
@@ -65,7 +76,7 @@ class Trajectory(eqx.Module):
     outcome: Outcome
 
     def check(self, time_grid: TimeGrid) -> None:
-        """Raise NumericsError at the first step whose solve failed.
+        """Raise NumericsError at the first step whose solve failed or that left a field's limits.
 
         Says which, where and how badly. Not under `jit`: this is where outcomes become errors.
         """
@@ -83,13 +94,20 @@ class Trajectory(eqx.Module):
         iterations = per_sample(self.outcome.iterations)[sample, step]
         time = time_grid.starts[step] + time_grid.lengths[step]
         reason = Result(int(result[sample, step]))
+        if reason in (Result.OUT_OF_LIMITS, Result.START_OUT_OF_LIMITS) and self.outcome.excess:
+            told = self.outcome.excess.told(sample * time_grid.num_steps + step)
+            told += f" ({failed.sum()} of {failed.size} steps failed)"
+        else:
+            told = f"the solve ended with '{reason.label}' after {iterations} iterations at "
+            told += f"relative residual {residual:.2g} ({failed.sum()} of {failed.size} solves "
+            told += "failed)"
         raise StepFailed(
-            f"step {step + 1} of {time_grid.num_steps} (to t = {time:g}), sample {sample}: the "
-            f"solve ended with '{reason.label}' after {iterations} iterations at relative residual "
-            f"{residual:.2g} ({failed.sum()} of {failed.size} solves failed): {reason.explanation}",
+            f"step {step + 1} of {time_grid.num_steps} (to t = {time:g}), sample {sample}: {told}: "
+            f"{reason.explanation}",
             step,
             sample,
             reason,
+            time_grid,
         )
 
 
@@ -121,15 +139,15 @@ def simulate(
         memory: which states are kept for a gradient: `KeepAll()` or `Snapshots(count)`.
 
     Raises: InputError where the stepper cannot advance the system, the initial fields are not
-        real, of one precision, and of the system's names and shapes, there are more snapshots than
-        steps, or an argument is something else.
+        real, of one precision, and of the system's names and shapes, or known to be outside of its
+        limits, there are more snapshots than steps, or an argument is something else.
     """
     if not isinstance(memory, MemoryPolicy):
         raise InputError(
             f"memory is {memory!r}: a rollout takes KeepAll() or Snapshots(count). A budget in "
             "bytes is for training, which knows what a whole gradient takes."
         )
-    _check_kinds(initial, time_grid, stepper)
+    check_kinds(initial, time_grid, stepper)
     initial = jax.tree.map(jnp.asarray, initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
     dtype = jnp.result_type(*(types.values() or [bool]))
@@ -140,7 +158,7 @@ def simulate(
         )
     dynamics = system.prepare(dtype)
     stepper.check(dynamics)
-    setup = None
+    setup, start = None, check_start(dynamics, initial)
     if time_grid.num_steps:
         first, mean = time_grid.starts[0], time_grid.lengths.mean()
         setup = stepper.setup(
@@ -153,7 +171,8 @@ def simulate(
         rest, stepper, setup, rtol = eqx.combine(fixed, static)
         dynamics, probe = eqx.combine(learned, rest)
         context = SolveContext(probe, step.number, rtol, root)
-        return stepper.step(dynamics, step.time, step.dt, state, setup, context)
+        after, outcome = stepper.step(dynamics, step.time, step.dt, state, setup, context)
+        return after, watched(dynamics, after, outcome)
 
     # Steps that end between saved times write to one slot more than is kept.
     num_slots = len(time_grid.saved) + 1
@@ -175,10 +194,11 @@ def simulate(
             )
         sweep = partial(keep_snapshots, memory.count)
     saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
+    outcome = started(outcome, start) if time_grid.num_steps else outcome
     return Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
 
 
-def _check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:
+def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:
     """Refuse what is another kind of thing altogether."""
     if not isinstance(initial, Mapping):
         raise InputError(

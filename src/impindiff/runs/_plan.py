@@ -34,10 +34,11 @@ from impindiff.data import (
     times_of,
 )
 from impindiff.integrate import AbstractStepper
+from impindiff.latent import check_spans
 from impindiff.rollout import TimeGrid
 from impindiff.runs._validator import Validator
 from impindiff.systems import System
-from impindiff.train import AbstractOptimiser, Observations
+from impindiff.train import AbstractOptimiser, Observations, check_expected
 
 
 @final
@@ -139,6 +140,11 @@ class RunPlan:
             build_observations(config, system),
             build_penalties(config, system),
         )
+        check_expected(system, observations)
+        # Known now, and not only when all is trained.
+        first, last = float(forecast_times[0]), float(forecast_times[-1])
+        with _about("time.until"):
+            check_spans(system, first, last, "the forecast")
         return cls(
             config=config,
             data_file=data_file,

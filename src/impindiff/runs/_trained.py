@@ -19,6 +19,7 @@ from impindiff.data import (
     times_of,
 )
 from impindiff.forecast import (
+    HALVED,
     Scores,
     Stored,
     balances_of,
@@ -137,9 +138,10 @@ def forecast_run_to(
             f"all at once, of {format_bytes(_MOST_NETCDF_BYTES)} at most. Write a .zarr store, "
             "whose length is not limited, or save fewer times (--every)."
         )
-    found = _predict(folder, system, dataset, times, ":")
-    save_dataset(found, out)
-    return Stored(dataset.sizes["sample"], times, balances_of(found))
+    forecast = _predict(folder, system, dataset, times, ":")
+    save_dataset(forecast, out)
+    halved = forecast.attrs.get(HALVED, "")
+    return Stored(dataset.sizes["sample"], times, halved, balances_of(forecast))
 
 
 def _in_data(system: System, dataset: xr.Dataset) -> list[str]:

@@ -6,6 +6,7 @@ from impindiff.systems._balances import BalanceChanges, balances
 from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._ensemble import Ensemble, Spread
 from impindiff.systems._flux_of import FluxOf
+from impindiff.systems._limits import check_readings, check_within
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
 from impindiff.systems._starts import starts_of
@@ -27,5 +28,7 @@ __all__ = [
     "System",
     "advection_diffusion",
     "balances",
+    "check_readings",
+    "check_within",
     "starts_of",
 ]

@@ -1,7 +1,7 @@
 """What is refused when a system is put together."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import PyTree
@@ -11,8 +11,64 @@ from impindiff.grid import Grid
 from impindiff.latent import latents_of
 from impindiff.systems._boundaries import Ends, fluxes_among
 from impindiff.systems._flux_of import carriers
-from impindiff.systems._scope import check_arguments, flux_name, varying_names
+from impindiff.systems._scope import check_arguments, check_names, flux_name, varying_names
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
+
+
+@runtime_checkable
+class Whole(Protocol):
+    """What of a system is checked when it is put together, see `System`."""
+
+    grid: Grid | None
+    equations: dict[str, tuple[AbstractTerm, ...]]
+    boundaries: dict[str, Ends]
+    coefficients: dict[str, Any]
+    storage: dict[str, Any]
+    capacities: dict[str, Any]
+    initial: dict[str, Any]
+    units: tuple[tuple[str, str], ...]
+
+    @property
+    def integrals(self) -> tuple[str, ...]:
+        """Names of the integrals over time."""
+        ...
+
+    @property
+    def accounted(self) -> tuple[str, ...]:
+        """Names of the integrals and balances."""
+        ...
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields."""
+        ...
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Names of the settings."""
+        ...
+
+
+def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree) -> None:
+    """Refuse a system whose parts do not fit together.
+
+    Args:
+        system: with all of its attributes.
+        named_parts: what holds coefficients at the cells, by what messages call it.
+        parts: all that may hold a coefficient.
+
+    Raises: InputError.
+    """
+    grid, fields, awaited = system.grid, system.fields, system.awaited
+    check_names(grid, fields, system.coefficients, awaited, system.integrals)
+    ends = {f"the boundary conditions of {f!r}": e for f, e in system.boundaries.items()}
+    begins = {f"the initial values of {f!r}": value for f, value in system.initial.items()}
+    check_no_text({**named_parts, **ends, **begins})
+    stored = named_stored(system.storage, system.capacities)
+    check_functions(grid, system.equations, system.boundaries, system.coefficients, stored, awaited)
+    check_initial(grid, fields, system.initial, system.coefficients, awaited)
+    check_learned_names(parts, awaited)
+    check_units((*fields, *system.accounted), parts, dict(system.units), awaited)
 
 
 def check_equations(grid: Grid | None, equations: Mapping[str, Sequence[AbstractTerm]]) -> None:
@@ -114,6 +170,12 @@ def check_functions(
                 raise InputError(
                     f"the equation of {field!r} is carried by the flux of {carrier!r}, which is "
                     f"itself carried by that of {nested[0]!r}: only one may follow from another."
+                )
+            if not all(term.is_conservative for term in fluxes_among(equations[carrier])):
+                raise InputError(
+                    f"the equation of {field!r} is carried by the flux of {carrier!r}, which has "
+                    "none: a term there is not conservative. Write it in the conservative form, "
+                    "Advection(..., form='conservative')."
                 )
 
 

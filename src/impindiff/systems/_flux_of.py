@@ -30,7 +30,8 @@ class FluxOf(AbstractClosure):
         field: whose flux; its equation must have one.
 
     Limited advection of the field itself is taken without its correction.
-    Raises: InputError, in `System`, for a field whose equation moves nothing.
+    Raises: InputError, in `System`, for a field whose equation moves nothing, or has a term that is
+        not conservative.
     """
 
     field: str = eqx.field(static=True)

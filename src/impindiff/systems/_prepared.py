@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, depends_on
+from impindiff.implicit import Excess, Limit
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
@@ -18,6 +19,7 @@ from impindiff.systems._boundaries import Ends, evaluate_boundaries
 from impindiff.systems._corrected import CorrectedTendency, corrected_among
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._integrals import Integrands
+from impindiff.systems._limits import excess_of
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
 from impindiff.systems._state_tendency import Equations, StateTendency, split
@@ -47,6 +49,7 @@ class PreparedSystem(eqx.Module):
         dtype: precision of everything.
         awaited: names of the settings that are not given yet.
         accounts: the integrals, the same, and the balances.
+        limits: within which fields must lie.
     """
 
     scope: Scope
@@ -63,6 +66,7 @@ class PreparedSystem(eqx.Module):
     dtype: jnp.dtype = eqx.field(static=True)
     awaited: tuple[str, ...] = eqx.field(static=True, default=())
     accounts: Accounts = eqx.field(default_factory=Accounts)
+    limits: tuple[Limit, ...] = eqx.field(static=True, default=())
 
     @property
     def is_affine(self) -> bool:
@@ -149,6 +153,10 @@ class PreparedSystem(eqx.Module):
         """
         check_given(self.awaited)
         return initial_values(self.scope.at(time), self.initial)
+
+    def excess(self, state: State) -> Excess | None:
+        """How a state leaves the fields' limits; None where no field has any."""
+        return excess_of(state, self.limits, self.scope.grid) if self.limits else None
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.

@@ -10,24 +10,17 @@ from jaxtyping import Array
 from impindiff._types import Scalar, State
 from impindiff.coefficients import as_closures
 from impindiff.grid import Grid
+from impindiff.implicit import Limit
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._balance import check_balance, is_algebraic
 from impindiff.systems._boundaries import Ends, Given, check_boundaries, check_ends_finite
-from impindiff.systems._checks import (
-    check_equations,
-    check_functions,
-    check_initial,
-    check_learned_names,
-    check_no_text,
-    check_units,
-    named_stored,
-)
+from impindiff.systems._checks import check_equations, check_whole, named_stored
 from impindiff.systems._latents import values_on_grid
+from impindiff.systems._limits import as_limits, excess_of
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._scope import (
     Scope,
     check_finite,
-    check_names,
     initial_values,
     varying_names,
 )
@@ -64,11 +57,17 @@ class System(eqx.Module):
             written to forecasts.
         scales: typical magnitudes of fields that differ by orders of magnitude, for the norms by
             which solvers measure: `{"gas": 0.04, "temperature": 1e3}`.
+        limits: what fields can be at all, `{"porosity": (0.0, 1.0), "T": (0.0, jnp.inf)}`, both
+            ends allowed. A start or a reading beyond is refused, a step that leads there fails.
+        integrals: over time, for each the terms that are its rate, without fluxes: `{"supplied":
+            [Supply(FluxOf("c"))]}`. They begin at 0, and nothing depends on them but `balances`.
+        balances: of what must stay the same, for each its parts, densities whose changes add up to
+            zero: `{"c": {"inside": lambda c: c, "in": lambda supplied: -supplied}}`.
 
     One PyTree, its learned coefficients included.
     Raises: InputError for no field, an entry that is not a term, a boundary condition that is
         missing or superfluous, a function of something that the system does not have, two things of
-        one name, or a storage, capacity, scale, initial value or unit of what is no field.
+        one name, or a storage, capacity, scale, limit, initial value or unit of what is no field.
     """
 
     grid: Grid | None
@@ -83,6 +82,7 @@ class System(eqx.Module):
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
     units: tuple[tuple[str, str], ...] = eqx.field(static=True)
+    limits: tuple[Limit, ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class System(eqx.Module):
         scales: Mapping[str, float] | None = None,
         units: Mapping[str, str] | None = None,
         settings: str | Sequence[str] = (),
+        limits: Mapping[str, tuple[float, float]] | None = None,
         integrals: Mapping[str, Sequence[AbstractTerm]] | None = None,
         balances: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
@@ -122,21 +123,10 @@ class System(eqx.Module):
         self.settings = dict.fromkeys(setting_names(settings))
         self.units = tuple((units or {}).items())
         self.scales = tuple((field, float(scale)) for field, scale in scales.items())
+        self.limits = as_limits(self.fields, limits or {})
         self.accounts = Accounts.of(integrals or {}, balances or {})
-        check_names(grid, self.fields, self.coefficients, self.awaited, self.integrals)
-        check_no_text(
-            self._named_parts
-            | {f"the boundary conditions of {f!r}": e for f, e in self.boundaries.items()}
-            | {f"the initial values of {f!r}": value for f, value in self.initial.items()}
-        )
-        stored = named_stored(self.storage, self.capacities)
-        parts = self.equations, self.boundaries, self.coefficients, stored
-        check_functions(grid, *parts, self.awaited)
+        check_whole(self, self._named_parts, self._parts)
         self.accounts.check(grid, self.equations, self.coefficients, self.awaited)
-        check_initial(grid, self.fields, self.initial, self.coefficients, self.awaited)
-        check_learned_names(self._parts, self.awaited)
-        named = (*self.fields, *self.integrals, *self.accounts.balances)
-        check_units(named, self._parts, dict(self.units), self.awaited)
 
     @property
     def _parts(self) -> tuple[Any, ...]:
@@ -162,6 +152,11 @@ class System(eqx.Module):
     def integrals(self) -> tuple[str, ...]:
         """Names of the integrals over time."""
         return tuple(self.accounts.integrals)
+
+    @property
+    def accounted(self) -> tuple[str, ...]:
+        """Names of the integrals and of the balances."""
+        return *self.integrals, *self.accounts.balances
 
     @property
     def awaited(self) -> tuple[str, ...]:
@@ -193,12 +188,15 @@ class System(eqx.Module):
         """Evaluate every function at a state, and say which of them is not finite there.
 
         Conditions at the boundaries, too. Not under `jit`.
-        Raises: InputError for the first that is not, with the values that it was given, and for
-            settings that are not given.
+        Raises: InputError for a field outside of its limits, the first function that is not finite,
+            with the values that it was given, and for settings that are not given.
         """
         check_given(self.awaited)
         dtype = jnp.result_type(*state.values())
         scope = self.scope(dtype).at(jnp.asarray(time, dtype))
+        # First: at a state that cannot be, functions need not be finite.
+        if excess := excess_of(state, self.limits, self.grid):
+            excess.check()
         check_finite(scope, self._named_parts, state)
         check_ends_finite(scope, self.boundaries, state)
 
@@ -238,7 +236,8 @@ class System(eqx.Module):
         Once for all of them; `PreparedSystem.with_settings` does the rest for each.
         """
         stored = self.storage, self.capacities, self.initial, (), self.algebraic, self.scales
-        rest = varying_names(self.fields, self.coefficients), dtype, self.awaited, self.accounts
+        varying = varying_names(self.fields, self.coefficients)
+        rest = varying, dtype, self.awaited, self.accounts, self.limits
         return PreparedSystem(
             self.scope(dtype), self.equations, self.boundaries, None, *stored, *rest
         ).evaluated()

@@ -9,6 +9,7 @@ from impindiff.terms._block_preconditioners import (
     transform_line,
 )
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
+from impindiff.terms._by_group import by_group
 from impindiff.terms._conditions import Dirichlet, Inflow, Neumann, NoFlux, Outflow, Robin
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
@@ -53,6 +54,7 @@ __all__ = [
     "StreamFunction",
     "block_jacobi",
     "block_line",
+    "by_group",
     "cells_at",
     "fourier",
     "jacobi",

@@ -23,6 +23,7 @@ from impindiff.terms._metric import (
 from impindiff.terms._term import AbstractCorrectedFlux
 
 SCHEMES = ("upwind", "central", "limited")
+FORMS = ("conservative", "advective")
 
 
 def _components(velocity: Any) -> Any:
@@ -32,7 +33,7 @@ def _components(velocity: Any) -> Any:
 
 @final
 class Advection(AbstractCorrectedFlux):
-    r"""Conservative advection, $-\nabla\cdot(\mathbf v\,u)$.
+    r"""Advection, conservative, $-\nabla\cdot(\mathbf v\,u)$, or not, $-\mathbf v\cdot\nabla u$.
 
     Args:
         velocity: components of $\mathbf v$ at cell centres along a leading axis of the grid's
@@ -48,19 +49,26 @@ class Advection(AbstractCorrectedFlux):
             from, with van Leer's limited slope within it: second order where $u$ is smooth and
             monotone, no new extremes, and not linear in $u$, so that an implicit step needs
             `Newton`.
+        form: `conservative`; or `advective` for $-\nabla\cdot(\mathbf v\,u) + u\,\nabla\cdot\mathbf
+            v$, with the divergence that the scheme itself gives a uniform field. That stays uniform
+            to round-off, whatever the velocity; what leaves a cell is not what enters the next. The
+            flow through an end is left out of both parts where a wall stops it.
 
     Accuracy: order one or two in the cell width for smooth fields and smoothly stretched cells.
-    Raises: InputError for another scheme, or a velocity whose number of components is not the
-        grid's.
+    Raises: InputError for another scheme or form, or a velocity whose number of components is not
+        the grid's.
     Reference: Patankar (1980), section 5.2; arXiv 2504.02260, section 3; for `limited` B. van Leer,
         J. Comput. Phys. 32 (1979) 101.
     """
 
     velocity: Any = eqx.field(converter=_components)
     scheme: Literal["upwind", "central", "limited"] = eqx.field(static=True, default="upwind")
+    form: Literal["conservative", "advective"] = eqx.field(static=True, default="conservative")
 
     def __check_init__(self) -> None:
-        """Refuse a scheme that does not exist."""
+        """Refuse a scheme or a form that does not exist."""
+        if self.form not in FORMS:
+            raise InputError(f"advection form {self.form!r} is not one of {', '.join(FORMS)}.")
         if self.scheme not in SCHEMES:
             raise InputError(
                 f"advection scheme {self.scheme!r} is not one of {', '.join(SCHEMES)}."
@@ -93,9 +101,16 @@ class Advection(AbstractCorrectedFlux):
         else:
             normal = extrapolated(self._at_cells(grid, axis), grid, axis, side)
         speed, distance = (normal if side else -normal), end_distance(grid, axis, side)
+        uncarried = 0.0 if self.is_conservative else speed
         if self.scheme == "central":
-            return BoundaryFace(0.0, 0.0, speed, distance)
-        return BoundaryFace(0.0, jnp.maximum(speed, 0), jnp.minimum(speed, 0), distance)
+            return BoundaryFace(0.0, 0.0, speed, distance, uncarried)
+        out, into = jnp.maximum(speed, 0), jnp.minimum(speed, 0)
+        return BoundaryFace(0.0, out, into, distance, uncarried)
+
+    @property
+    def is_conservative(self) -> bool:
+        """See `AbstractTwoPointFlux.is_conservative`."""
+        return self.form == "conservative"
 
     @property
     def is_linear(self) -> bool:

@@ -19,13 +19,15 @@ Affine = tuple[Float[Array, "..."] | float, Float[Array, "..."] | float]
 class BoundaryFace(eqx.Module):
     r"""The outward flux between a cell's value $u$ and the value $u_b$ at its outer face.
 
-    $f = k\,(u - u_b) + c\,u + s\,u_b$.
+    $f = k\,(u - u_b) + c\,u + s\,u_b - d\,u$.
 
     Attributes:
         conductance: $k$, diffusivity over the distance from the cell's centre to the face.
         from_cell: $c$, what the flow takes from the cell.
         from_face: $s$, what it takes from the face. $c + s$ is the outward speed.
         distance: from the cell's centre to the face.
+        uncarried: $d$, that part of the outward speed for which not the flow of the field is told
+            but what it changes in the cell, see `impindiff.Advection`.
 
     Arrays have the grid's shape with one cell along the boundary's axis, or none.
     """
@@ -34,6 +36,7 @@ class BoundaryFace(eqx.Module):
     from_cell: Float[Array, "..."] | float
     from_face: Float[Array, "..."] | float
     distance: float = eqx.field(static=True)
+    uncarried: Float[Array, "..."] | float = 0.0
 
     def __add__(self, other: Self) -> "BoundaryFace":
         """Two fluxes through the same face."""
@@ -42,6 +45,7 @@ class BoundaryFace(eqx.Module):
             self.from_cell + other.from_cell,
             self.from_face + other.from_face,
             self.distance,
+            self.uncarried + other.uncarried,
         )
 
     @property
@@ -54,7 +58,9 @@ class BoundaryFace(eqx.Module):
         const, slope = value
         return (
             (self.from_face - self.conductance) * const,
-            self.conductance * (1 - slope) + self.from_cell + self.from_face * slope,
+            self.conductance * (1 - slope)
+            + (self.from_cell - self.uncarried)
+            + self.from_face * slope,
         )
 
 

@@ -114,7 +114,8 @@ class Inflow(AbstractBoundary):
         """See `AbstractBoundary.flux`."""
         entering = jnp.minimum(face.speed, 0)
         leaving = Outflow().flux(face)[1]
-        return entering * self.value, jnp.where(jnp.asarray(face.speed) < 0, 0, leaving)
+        found = jnp.where(jnp.asarray(face.speed) < 0, -face.uncarried, leaving)
+        return entering * self.value, found
 
 
 @final

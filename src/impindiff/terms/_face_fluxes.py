@@ -1,6 +1,7 @@
 r"""Fluxes that are linear in the two cells of each face, and their divergence as one stencil."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self, final
 
 import equinox as eqx
@@ -23,6 +24,11 @@ class FaceFluxes(eqx.Module):
         along: for each axis the pair $(a, b)$ at the upper face of every cell, times the face's
             area and over the mean of the cells' volumes, of the grid's shape.
         grid: where.
+        advective: pairs of the same kind for what is not conserved: each cell takes
+            $(a + b)\,u$ with its own $u$ from the flux through each of its faces, so that
+            $b\,(u_\mathrm{upper} - u_\mathrm{lower})$ remains at its upper face and
+            $a\,(u_\mathrm{lower} - u_\mathrm{upper})$ at its lower one. None where there is nothing
+            of the kind.
 
     On an axis that has ends no face lies between the last cell and the first. Its place is taken by
     the two outer faces: $a\,u_\mathrm{last}$ passes the upper one, $b\,u_\mathrm{first}$ the lower.
@@ -35,15 +41,21 @@ class FaceFluxes(eqx.Module):
 
     along: tuple[FaceCoefficients, ...]
     grid: Grid
+    advective: tuple[FaceCoefficients, ...] | None = None
 
     @classmethod
-    def inside(cls, grid: Grid, coefficients: Sequence[FaceCoefficients]) -> Self:
+    def inside(
+        cls, grid: Grid, coefficients: Sequence[FaceCoefficients], conservative: bool = True
+    ) -> Self:
         """From $(a, b)$ per unit of area on each axis; solid cells and ends let nothing pass."""
-        pairs = [
+        pairs = tuple(
             (through_faces(grid, axis, below), through_faces(grid, axis, above))
             for axis, (below, above) in enumerate(coefficients)
-        ]
-        return cls(tuple(pairs), grid)
+        )
+        if conservative:
+            return cls(pairs, grid)
+        # Zeros rather than nothing: what passes the ends is told in them.
+        return cls(jax.tree.map(jnp.zeros_like, pairs), grid, pairs)
 
     def with_end(self, axis: int, side: int, slope: Float[Array, "..."] | float) -> Self:
         """With the outward flux `slope * u` per unit of area through the outer faces of one end."""
@@ -73,6 +85,10 @@ class FaceFluxes(eqx.Module):
             own = neighbour(above, axis, -1) - below
             if not self.grid.axes[axis].periodic:
                 below, above = (self._without_ends(flux, axis) for flux in (below, above))
+            if self.advective is not None:
+                lower, upper = self.advective[axis]
+                own = own + (upper - neighbour(lower, axis, -1))
+                below, above = below + lower, above + upper
             pair = (neighbour(below, axis, -1), -above)
             factor = volume_factor(self.grid, axis)
             if factor is not None:
@@ -83,7 +99,13 @@ class FaceFluxes(eqx.Module):
 
     def __add__(self, other: Self) -> Self:
         """The sum of two fluxes."""
-        return jax.tree.map(jnp.add, self, other)
+        along = jax.tree.map(jnp.add, self.along, other.along)
+        advective = self.advective
+        if advective is None or other.advective is None:
+            advective = other.advective if advective is None else advective
+        else:
+            advective = jax.tree.map(jnp.add, advective, other.advective)
+        return replace(self, along=along, advective=advective)
 
     def _end_area(self, axis: int, side: int) -> float:
         return float(self.grid.face_measures(axis)[-side])

@@ -34,6 +34,15 @@ class AbstractTwoPointFlux(AbstractTerm):
     construction.
     """
 
+    @property
+    def is_conservative(self) -> bool:
+        r"""Whether it is the flux that counts, and not what it changes, $v\cdot\nabla u$.
+
+        If not, $(a + b)\,u$ with the cell's own $u$ is taken from the flux through each of its
+        faces: a uniform field stays uniform, and no total is conserved.
+        """
+        return True
+
     @abc.abstractmethod
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """The pair $(a, b)$ at the upper face of every cell along an axis.
@@ -51,7 +60,7 @@ class AbstractTwoPointFlux(AbstractTerm):
     def fluxes(self, grid: Grid) -> FaceFluxes:
         """The coefficients at all faces between cells, evaluated."""
         each = [self.face_coefficients(grid, axis) for axis in range(grid.num_axes)]
-        return FaceFluxes.inside(grid, each)
+        return FaceFluxes.inside(grid, each, self.is_conservative)
 
     def stencil(self, grid: Grid) -> Stencil:
         """The term as one linear map, its coefficients evaluated; ends let nothing pass."""

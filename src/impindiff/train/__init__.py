@@ -7,6 +7,7 @@ from impindiff.train._by_name import by_latent, moving
 from impindiff.train._checkpoint import Checkpoints, Progress
 from impindiff.train._early_stopping import EarlyStopping
 from impindiff.train._ensemble import EnsembleRecord, fit_ensemble
+from impindiff.train._expected import check_expected
 from impindiff.train._fit import fit
 from impindiff.train._lbfgs import LBFGS
 from impindiff.train._levenberg_marquardt import LevenbergMarquardt
@@ -50,6 +51,7 @@ __all__ = [
     "available_bytes",
     "by_latent",
     "control_group_limit",
+    "check_expected",
     "divided",
     "fit",
     "fit_ensemble",

@@ -33,7 +33,7 @@ from impindiff.observe import (
     readings_shape,
 )
 from impindiff.rollout import TimeGrid
-from impindiff.systems import System, starts_of
+from impindiff.systems import System, check_readings, check_within, starts_of
 from impindiff.train._listed import listed
 from impindiff.train._noise import deviations_of
 
@@ -88,8 +88,8 @@ class Observations(eqx.Module):
         """What a system is fitted to, see `from_dataset`.
 
         Raises: InputError besides for what is no dataset, a precision that JAX would not compute
-            in, other units than the system's, and for functions in it that are not finite at the
-            start.
+            in, other units than the system's, starts and readings outside of its limits, and for
+            functions in it that are not finite at the start.
         """
         check_is_dataset(dataset)
         dtype = real_precision(dtype)
@@ -101,6 +101,7 @@ class Observations(eqx.Module):
         begins = starts_of(system, lambda one: one.start(start, dtype), settings, len(at))
         selection = (system.grid, system.fields, samples, times, dtype)
         made = cls.from_dataset(dataset, *selection, observe, regularise, begins, settings)
+        _check_limits(system, made, at)
         initial, given = jax.tree.map(lambda values: values[0], (made.initial, settings))
         system.with_settings(given).check(initial, made.start)
         return made
@@ -193,6 +194,20 @@ class Observations(eqx.Module):
             tuple(listed(regularise, AbstractPenalty, "regularise", "[Smoothness('k', 1e-3)]")),
             settings or {},
         )
+
+
+def _check_limits(system: System, made: Observations, samples: Sequence[int]) -> None:
+    """Refuse starts outside of the limits of fields, and readings that noise does not carry there.
+
+    A reading of one field is one of its values, or an average of some.
+    """
+    check_within(system.limits, system.grid, made.initial, made.start, samples)
+    for name, values in made.observed.items():
+        field = getattr(made.operators[name], "field", None) if name in made.operators else name
+        for limit in system.limits:
+            if limit.name == field:
+                spread = made.deviations.get(name)
+                check_readings(limit, name, values, spread, made.times, samples)
 
 
 def _check_names(observations: Sequence[AbstractObservation]) -> None:

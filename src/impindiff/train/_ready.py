@@ -11,6 +11,7 @@ from impindiff.rollout import MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._batch import Batches, Batching, divided
 from impindiff.train._by_name import moving
+from impindiff.train._expected import check_expected
 from impindiff.train._listed import listed
 from impindiff.train._memory_plan import Work, choose_policy
 from impindiff.train._observations import Observations
@@ -45,14 +46,15 @@ def ready(
         freeze: names of latents that keep their values throughout.
         seed: of the order in which batches are drawn.
 
-    Raises: InputError for no stages, a division of the data that cannot be, a name that no latent
-        has, or a memory budget that is too small.
+    Raises: InputError for no stages, data beyond what learned functions expect, a division of the
+        data that cannot be, a name that no latent has, or a memory budget that is too small.
     """
     optimisers = listed(optimisers, AbstractOptimiser, "stages", "[Adam(100)]")
     if not optimisers:
         raise InputError(
             "training needs at least one stage (Adam, LBFGS, LevenbergMarquardt, Optax)."
         )
+    check_expected(eqx.combine(learned, known), observations)
     policies: dict[tuple[float, Batching, tuple[str, ...]], MemoryPolicy] = {}
     stages = []
     for optimiser in optimisers:

@@ -8,24 +8,20 @@ from pydantic import BaseModel
 
 from impindiff._errors import InputError
 from impindiff.implicit import Result
-from impindiff.rollout import TimeGrid
+from impindiff.rollout import TimeGrid, own_failures
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._objective import Evaluation
-
-# A shorter step makes these solves easier. An equation of NaN, or a method that does not fit the
-# operator, it does not change.
-_HELPED_BY_SHORTER_STEPS = (Result.MAX_STEPS, Result.STALLED, Result.SINGULAR)
 
 
 @final
 class SolveFailure(BaseModel):
-    """A solve that failed in training; part of an epoch's line in `metrics.jsonl`.
+    """A step that failed in training; part of an epoch's line in `metrics.jsonl`.
 
     Attributes:
         sample: number of the training sample.
         step: number of the time step, counted from 1; None for an adjoint solve.
         time: at which the step ends.
-        reason: why the solve ended.
+        reason: why the solve ended, or how the limits were left.
         relative_residual: at which it ended.
         remedy: what was done: the step halved, or the sample masked out of the loss.
     """
@@ -91,7 +87,7 @@ class Rescue:
             for sample in range(num_samples)
             if failed[sample].any()
             and (
-                result[sample, first[sample]] not in _HELPED_BY_SHORTER_STEPS
+                not Result(result[sample, first[sample]]).yields_to_shorter_steps
                 or halvings[origin[first[sample]]] >= self.max_halvings
             )
         ]
@@ -100,7 +96,8 @@ class Rescue:
         if len(adaptation.masked) + len(hopeless) > self.max_masked_share * num_samples:
             return None
         hopeful = [s for s in range(num_samples) if failed[s].any() and s not in hopeless]
-        where = np.unique(origin[np.flatnonzero(failed[hopeful].any(axis=0))]) if hopeful else []
+        own = own_failures(result[hopeful]).any(axis=0)
+        where = np.unique(origin[np.flatnonzero(own)])
         where = [step for step in where if halvings[step] < self.max_halvings]
         halvings[where] += 1
         masked = tuple(sorted((*adaptation.masked, *hopeless)))
@@ -134,8 +131,15 @@ def _describe(
         sample=sample,
         step=step + 1,
         time=float(steps.starts[step] + steps.lengths[step]),
-        reason=result.label,
+        reason=_reason(evaluation, result, sample * steps.num_steps + step),
         # JSON has no other number for it.
         relative_residual=residual if np.isfinite(residual) else float(np.finfo(float).max),
         remedy=remedy,
     )
+
+
+def _reason(evaluation: Evaluation, result: Result, at: int) -> str:
+    excess = evaluation.outcome.excess
+    if excess is None or result not in (Result.OUT_OF_LIMITS, Result.START_OUT_OF_LIMITS):
+        return result.label
+    return f"{result.label}: {excess.told(at)}"

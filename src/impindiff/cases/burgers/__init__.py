@@ -24,6 +24,16 @@ _LEAST, _MOST = 1e-3, 1e-2
 _CORRELATION_LENGTH = 0.12
 _MAX_RATE = 0.1
 _TIMES = np.linspace(0, 1, 21)
+_NAMES = {
+    "velocity": "velocity along each axis",
+    "velocity_x": "velocity along x",
+    "velocity_y": "velocity along y",
+    "diffusivity": "diffusivity",
+}
+_SCALAR = Advection(lambda velocity: (velocity / 2, velocity / 2), "central")
+_VECTOR = Advection(
+    lambda velocity_x, velocity_y: (velocity_x, velocity_y), "central", form="advective"
+)
 
 
 def generate(samples: int = 10, seed: int = 0, dt: float = 2.5e-3) -> xr.Dataset:
@@ -44,7 +54,8 @@ def generate(samples: int = 10, seed: int = 0, dt: float = 2.5e-3) -> xr.Dataset
     check_request(samples, seed)
     grid, rng = _grid(), np.random.default_rng(seed)
     diffusivity = _scaled(sine_waves(grid, 20, 3, rng))
-    return _solved(grid, diffusivity, diffusivity, samples, seed, rng, dt)
+    initial = {"velocity": gaussian_process(grid, samples, _CORRELATION_LENGTH, rng)}
+    return _solved(grid, initial, _SCALAR, diffusivity, diffusivity, seed, dt)
 
 
 def generate_varying(samples: int = 10, seed: int = 0, dt: float = 2.5e-3) -> xr.Dataset:
@@ -57,7 +68,19 @@ def generate_varying(samples: int = 10, seed: int = 0, dt: float = 2.5e-3) -> xr
     drift = Drift.draw(grid, 20, 3, _MAX_RATE, _TIMES, rng)
     with jax.enable_x64(True):
         truth = np.stack([_scaled(np.asarray(drift(time))) for time in _TIMES])
-    return _solved(grid, lambda t: _scaled(drift(t)), truth, samples, seed, rng, dt)
+    initial = {"velocity": gaussian_process(grid, samples, _CORRELATION_LENGTH, rng)}
+    return _solved(grid, initial, _SCALAR, lambda t: _scaled(drift(t)), truth, seed, dt)
+
+
+def generate_vector(samples: int = 10, seed: int = 0, dt: float = 2.5e-3) -> xr.Dataset:
+    """The same for a velocity of two components, each from an initial field of its own."""
+    check_request(samples, seed)
+    grid, rng = _grid(), np.random.default_rng(seed)
+    diffusivity = _scaled(sine_waves(grid, 20, 3, rng))
+    # A pair for each sample in turn: the first samples are the same for any number of them.
+    fields = gaussian_process(grid, 2 * samples, _CORRELATION_LENGTH, rng)
+    initial = {"velocity_x": fields[::2], "velocity_y": fields[1::2]}
+    return _solved(grid, initial, _VECTOR, diffusivity, diffusivity, seed, dt)
 
 
 def _grid() -> Grid:
@@ -70,27 +93,24 @@ def _scaled(unit: Any) -> Any:
 
 def _solved(
     grid: Grid,
+    initial: dict[str, np.ndarray],
+    carry: Advection,
     diffusivity: np.ndarray | Callable[..., Any],
     truth: np.ndarray,
-    samples: int,
     seed: int,
-    rng: np.random.Generator,
     dt: float,
 ) -> xr.Dataset:
-    initial = gaussian_process(grid, samples, _CORRELATION_LENGTH, rng)
     with jax.enable_x64(True):
-        carry = Advection(lambda velocity: (velocity / 2, velocity / 2), "central")
-        system = System(grid, {"velocity": [carry, Diffusion(diffusivity)]})
-        start = {"velocity": jnp.asarray(initial)}
+        system = System(grid, dict.fromkeys(initial, [carry, Diffusion(diffusivity)]))
+        start = {field: jnp.asarray(value) for field, value in initial.items()}
         time_grid = TimeGrid.build(0.0, _TIMES, dt)
         states = carry_forward(system, start, RungeKutta4(), time_grid)
-    names = {"velocity": "velocity along each axis", "diffusivity": "diffusivity"}
     return to_dataset(
         grid,
         _TIMES,
-        {"velocity": np.asarray(states["velocity"], np.float32)},
+        {field: np.asarray(value, np.float32) for field, value in states.items()},
         {"diffusivity": truth},
-        {name: {"units": "1", "long_name": text} for name, text in names.items()},
+        {name: {"units": "1", "long_name": _NAMES[name]} for name in (*initial, "diffusivity")},
         attrs={
             "title": "Burgers' equation",
             "source": f"impindiff, Runge-Kutta 4, dt {dt:g}, float64, seed {seed}",
@@ -116,4 +136,11 @@ BURGERS_DYNAMIC = _case(
     summary="Burgers' equation with an unknown diffusivity that varies in time",
     generate=generate_varying,
     config_file="dynamic.toml",
+)
+
+BURGERS_VECTOR = _case(
+    name="burgers-vector",
+    summary="Burgers' equation of two velocity components with an unknown diffusivity",
+    generate=generate_vector,
+    config_file="vector.toml",
 )

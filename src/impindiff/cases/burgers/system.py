@@ -3,7 +3,11 @@ r"""Burgers' equation with an unknown diffusivity.
 $$ u_t + u\,u_x + u\,u_y = \nabla\cdot(k\,\nabla u) $$
 
 The scalar $u$ is carried along both axes by itself; its flux is that of a velocity which is half of
-what it carries, $(u^2/2, u^2/2)$.
+what it carries, $(u^2/2, u^2/2)$. Or a vector with two components,
+
+$$ \mathbf u_t + (\mathbf u\cdot\nabla)\,\mathbf u = \nabla\cdot(k\,\nabla\mathbf u), $$
+
+each carried by both, which conserves neither.
 """
 
 import impindiff as ipd
@@ -23,12 +27,26 @@ VARYING = {
     "hypernetwork": lambda span, key: ipd.HypernetworkField(2, NAME, span, bounds=BOUNDS, key=key),
 }
 MODELS = ("equation", "network")
+COMPONENTS = ("velocity_x", "velocity_y")
 
 
 def burgers(grid, diffusivity):
     """The equation."""
     carry = ipd.Advection(lambda velocity: (velocity / 2, velocity / 2), "central")
     return ipd.System(grid, {"velocity": [carry, ipd.Diffusion(diffusivity)]})
+
+
+def vector_burgers(grid, diffusivity):
+    """The equation of the vector; one diffusivity for both components."""
+
+    def velocity(velocity_x, velocity_y):
+        return velocity_x, velocity_y
+
+    terms = [
+        ipd.Advection(velocity, "central", form="advective"),
+        ipd.Diffusion(lambda k: k),
+    ]
+    return ipd.System(grid, dict.fromkeys(COMPONENTS, terms), coefficients={"k": diffusivity})
 
 
 def build(grid, key, field="spectral", model="equation"):
@@ -60,6 +78,18 @@ def build_varying(grid, key, conditioning="spectral", span=(0.0, 1.0), model="eq
     if model == "network":
         return network(grid, key)
     return burgers(grid, VARYING[conditioning](span, key))
+
+
+def build_vector(grid, key, field="spectral"):
+    """The vector, with a diffusivity of the position.
+
+    Args:
+        grid: of the data.
+        key: random key of networks.
+        field: what stands for it, one of `STEADY`.
+    """
+    check("field", field, STEADY)
+    return vector_burgers(grid, STEADY[field](key))
 
 
 def network(grid, key):

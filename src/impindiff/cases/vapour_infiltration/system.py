@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import impindiff as ipd
 
@@ -112,6 +113,8 @@ def build(
         learned = isinstance(start_porosity, str) and start_porosity == "learned"
         coefficients["start_porosity"] = smooth_start(grid) if learned else start_porosity
         initial["porosity"] = lambda start_porosity: start_porosity
+    # Of what is dilute a solve may leave a little less than nothing.
+    limits = {"gas": (-1e-6, np.inf), "porosity": (0.0, 1.0)}
     capacities = {}
     if isothermal is None:
         sides = (ipd.Dirichlet(WALL_TEMPERATURE), ipd.Dirichlet(lambda T_gas: T_gas))
@@ -121,6 +124,7 @@ def build(
         capacities["temperature"] = heat_capacity
         initial["temperature"] = between_the_sides
         scales["temperature"], units["temperature"] = WALL_TEMPERATURE, "K"
+        limits["temperature"] = (0.0, np.inf)
     else:
         coefficients["temperature"] = float(isothermal)
     return ipd.System(
@@ -133,6 +137,7 @@ def build(
         initial=initial,
         scales=scales,
         units=units,
+        limits=limits,
         settings=("T_gas",) if T_gas is None else (),
         integrals={"supplied": [ipd.Supply(ipd.FluxOf("gas"))]},
         balances={

@@ -1,0 +1,147 @@
+r"""Staggered iteration: coupled equations solved one group of unknowns after the other.
+
+A sweep is a block Gauss-Seidel step, each block by one step of Newton's method: nothing of what
+groups do to each other is ever written into a matrix. It contracts as fast as the coupling within
+one time step is weak, in whatever order feeds each group the newest of what it depends on most.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from impindiff._types import Scalar, Vector
+from impindiff.implicit import _tree as tree
+from impindiff.implicit._adjoint import AbstractAdjoint
+from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._groups import Groups, as_groups, check_groups, pick, restricted
+from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
+from impindiff.implicit._limits import check_limits
+from impindiff.implicit._linear import AbstractLinearSolver
+from impindiff.implicit._loop import Loop, while_loop
+from impindiff.implicit._nonlinear import conclude, target
+from impindiff.implicit._outcome import Outcome
+from impindiff.implicit._preconditioner import AbstractPreconditioner
+from impindiff.implicit._solver import AbstractRootSolver
+
+# A sweep's systems leave this much of what the sweep before left of the whole residual.
+_SHARE = 0.1
+# The iteration is given up where this many sweeps in a row have not lowered the residual.
+_PATIENCE = 5
+
+Linear = AbstractLinearSolver | tuple[AbstractLinearSolver, ...]
+
+
+def _as_linear(given: AbstractLinearSolver | Sequence[AbstractLinearSolver]) -> Linear:
+    return given if isinstance(given, AbstractLinearSolver) else tuple(given)
+
+
+@final
+class Staggered(AbstractRootSolver):
+    r"""Groups of unknowns in turn, $u_g \leftarrow u_g - (\partial R_g/\partial u_g)^{-1} R_g(u)$.
+
+    Each group's own equations are linearised in its own unknowns, all others held at their newest
+    values, once a sweep. Stops where the residual of all together has $\lVert R(u) \rVert \le
+    \max(\mathrm{rtol}\,\lVert R(0) \rVert, \mathrm{atol})$: the root is that of the coupled
+    equations, and so is its gradient, for which `adjoint` solves the coupled system.
+
+    Args:
+        groups: in their order, names at the top of the unknown, which is a dictionary:
+            `(("temperature",), ("gas", "porosity"))`. A name alone is a group of one.
+        linear: solver of the groups' systems; or one for each group. Systems are solved no better
+            than a sweep deserves, its own tolerance is the tightest it is asked for.
+        adjoint: how gradients are made; a linear solver must be fit for all fields at once.
+        rtol: tolerance relative to the residual at zero.
+        atol: absolute tolerance.
+        max_steps: most sweeps.
+
+    A preconditioner by `GroupWise` has a part for each group.
+    Converges where groups depend on each other weakly within a step; where they do not, put the
+    fields into one group, or use `Newton`.
+
+    Raises: ValueError for groups that share a name, tolerances or counts that cannot be met,
+        another number of linear solvers; when solving, for an unknown that is no dictionary of
+        these names.
+    """
+
+    groups: Groups = eqx.field(static=True, converter=as_groups)
+    linear: Linear = eqx.field(default=BiCGStab(rtol=1e-6), converter=_as_linear)
+    adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
+    rtol: float = eqx.field(static=True, default=1e-6)
+    atol: float = eqx.field(static=True, default=0.0)
+    max_steps: int = eqx.field(static=True, default=50)
+
+    def __check_init__(self) -> None:
+        """Refuse tolerances and counts that cannot be met."""
+        check_limits(self)
+        if isinstance(self.linear, tuple) and len(self.linear) != len(self.groups):
+            raise ValueError(
+                f"Staggered: {len(self.linear)} linear solvers for {len(self.groups)} groups: give "
+                "one for each, or one for all."
+            )
+
+    def solve(
+        self,
+        residual: Callable[[Vector], Vector],
+        guess: Vector,
+        preconditioner: AbstractPreconditioner | None = None,
+        *,
+        rtol: Scalar | None = None,
+        loop: Loop = while_loop,
+    ) -> tuple[Vector, Outcome]:
+        """See `AbstractRootSolver.solve`."""
+        check_groups("Staggered", self.groups, guess)
+        aim = target(residual, guess, self.rtol, self.atol, rtol)
+        parts = [
+            None if preconditioner is None else restricted(preconditioner, group, guess)
+            for group in self.groups
+        ]
+
+        def norm_at(u):
+            # Norms steer; what they steer has no derivative.
+            return jax.lax.stop_gradient(tree.norm(residual(u)))
+
+        def correct(u, number, wanted):
+            """One step of Newton's method for a group, which leaves as much as is wanted."""
+            group = self.groups[number]
+            linear = self.linear[number] if isinstance(self.linear, tuple) else self.linear
+
+            def of_group(own):
+                return pick(residual(dict(u) | own), group)
+
+            own = pick(u, group)
+            value, jacobian = jax.linearize(of_group, own)
+            size = jax.lax.stop_gradient(tree.norm(value))
+            direction, outcome = linear.solve(
+                jacobian,
+                tree.negate(value),
+                None,
+                parts[number],
+                rtol=jnp.minimum(wanted / jnp.where(size == 0, 1, size), _SHARE),
+                loop=loop,
+            )
+            return dict(u) | tree.add(own, direction), outcome.iterations
+
+        def unfinished(carry):
+            _, norm, _, _, fails, steps, _ = carry
+            return (norm > aim.goal) & (steps < self.max_steps) & (fails < _PATIENCE)
+
+        def sweep(carry):
+            u, norm, ratio, best, fails, steps, iterations = carry
+            # What the sweep can be expected to leave, and never less than the goal asks for.
+            wanted = jnp.maximum(_SHARE * ratio * norm, 0.5 * aim.goal)
+            for number in range(len(self.groups)):
+                u, more = correct(u, number, wanted)
+                iterations = iterations + more
+            after = norm_at(u)
+            better = after < best
+            fails = jnp.where(better, 0, fails + 1)
+            ratio = jnp.clip(after / norm, 0, 1)
+            return u, after, ratio, jnp.minimum(best, after), fails, steps + 1, iterations
+
+        zero = jnp.array(0)
+        first = (guess, aim.start, jnp.ones_like(aim.start), aim.start, zero, zero, zero)
+        u, norm, _, _, fails, steps, iterations = loop(unfinished, sweep, first, self.max_steps)
+        return u, conclude(guess, norm, aim, fails >= _PATIENCE, steps, iterations)

@@ -1,0 +1,168 @@
+"""Rollouts that go on where a step fails: it is taken in halves, and again, until it succeeds.
+
+The steps are data of a rollout, so this is decided outside of what is compiled, from its outcome.
+No gradient goes through it: a step is as long as its neighbours or it is not. Training does the
+same by `impindiff.Rescue`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from impindiff._errors import InputError
+from impindiff._types import State
+from impindiff.implicit import Result
+from impindiff.integrate import AbstractStepper
+from impindiff.rollout._simulate import Preparable, StepFailed, Trajectory, check_kinds, simulate
+from impindiff.rollout._times import TimeGrid
+from impindiff.rollout._within import check_start
+
+MAX_HALVINGS = 3
+
+_YIELDING = [result for result in Result if result.yields_to_shorter_steps]
+# Of more halved steps than these a note says how many there are.
+_MOST_TOLD = 20
+
+
+class HalvedStep(NamedTuple):
+    """A step that was taken in parts, because it failed as a whole.
+
+    Attributes:
+        start: where it begins.
+        end: where it ends.
+        parts: how many equal ones: 2, 4, 8 ...
+    """
+
+    start: float
+    end: float
+    parts: int
+
+
+@final
+class Rescued(NamedTuple):
+    """A rollout that succeeded, and what it took.
+
+    Attributes:
+        trajectory: as `simulate` gives it.
+        time_grid: the steps that were taken.
+        halved: those of the steps asked for that were taken in parts.
+    """
+
+    trajectory: Trajectory
+    time_grid: TimeGrid
+    halved: tuple[HalvedStep, ...]
+
+
+@eqx.filter_jit
+def _run(
+    system: Preparable, initial: State, time_grid: TimeGrid, stepper: AbstractStepper
+) -> Trajectory:
+    return simulate(system, initial, time_grid, stepper)
+
+
+def simulate_with_rescue(
+    system: Preparable,
+    initial: State,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
+    *,
+    max_halvings: int = MAX_HALVINGS,
+) -> Rescued:
+    """The same as `simulate`, with steps halved where they fail: for use as it is, underived.
+
+    A step is halved where its solve fails for a reason that a shorter step may help, or where it
+    leaves the limits of a field. The rollout is then done again. Not under `jit` or `vmap`.
+
+    Args:
+        system: see `simulate`, as for all but the last.
+        initial: fields at the first step's start.
+        time_grid: the steps.
+        stepper: advances one step.
+        max_halvings: how often one step may be halved.
+
+    Raises: InputError as `simulate`, and for a negative number of halvings; NumericsError where a
+        step fails that halving does not help.
+    """
+    if max_halvings < 0:
+        raise InputError(f"max_halvings is {max_halvings}: it must not be negative.")
+    check_kinds(initial, time_grid, stepper)
+    initial = jax.tree.map(jnp.asarray, initial)
+    # Where it starts is known here, and not in what is compiled.
+    check_start(system.prepare(jnp.result_type(*initial.values(), jnp.float32)), initial)
+    return rescued(
+        lambda steps: _run(system, initial, steps, stepper), time_grid, max_halvings=max_halvings
+    )
+
+
+def rescued(
+    run: Callable[[TimeGrid], Trajectory],
+    time_grid: TimeGrid,
+    max_halvings: int = MAX_HALVINGS,
+) -> Rescued:
+    """Run with steps halved where they fail.
+
+    Args:
+        run: makes the trajectory, of one sample or of many, by these steps.
+        time_grid: the steps.
+        max_halvings: how often one step may be halved.
+
+    Raises: StepFailed where a step fails that halving does not help.
+    """
+    halvings = np.zeros(time_grid.num_steps, int)
+    while True:
+        steps = time_grid.halved(halvings.tolist()) if halvings.any() else time_grid
+        trajectory = run(steps)
+        try:
+            trajectory.check(steps)
+        except StepFailed as error:
+            origin = np.repeat(np.arange(time_grid.num_steps), 2**halvings)
+            result = np.asarray(trajectory.outcome.result).reshape(-1, steps.num_steps)
+            failed = result > Result.ROUND_OFF
+            first = np.argmax(failed, axis=1)[failed.any(axis=1)]
+            to_blame = result[failed.any(axis=1), first]
+            beyond_help = ~np.isin(to_blame, _YIELDING) | (halvings[origin[first]] >= max_halvings)
+            if beyond_help.any():
+                raise error.adding(_tried(time_grid, halvings)) from None
+            where = np.unique(origin[own_failures(result).any(axis=0)])
+            halvings[where] = np.minimum(halvings[where] + 1, max_halvings)
+        else:
+            return Rescued(trajectory, steps, _halved(time_grid, halvings))
+
+
+def own_failures(result: np.ndarray) -> np.ndarray:
+    """Which steps failed in a way of their own that shorter ones may help.
+
+    What only goes on from a state out of its limits is no step's own failure.
+
+    Args:
+        result: `Result` of each step, `(sample, step)`.
+    """
+    later = np.cumsum(result > Result.ROUND_OFF, axis=1) > 1
+    return np.isin(result, _YIELDING) & ~(later & (result == Result.OUT_OF_LIMITS))
+
+
+def halved_note(halved: Sequence[HalvedStep]) -> str:
+    """Which steps were taken in parts, for people."""
+    told = [f"t = {a:.7g} to {b:.7g} in {parts} parts" for a, b, parts in halved[:_MOST_TOLD]]
+    more = len(halved) - len(told)
+    return "; ".join([*told, f"and {more} more"] if more else told)
+
+
+def _halved(time_grid: TimeGrid, halvings: np.ndarray) -> tuple[HalvedStep, ...]:
+    return tuple(
+        HalvedStep(
+            float(time_grid.starts[step]),
+            float(time_grid.starts[step] + time_grid.lengths[step]),
+            int(2 ** halvings[step]),
+        )
+        for step in np.flatnonzero(halvings)
+    )
+
+
+def _tried(time_grid: TimeGrid, halvings: np.ndarray) -> str:
+    halved = _halved(time_grid, halvings)
+    return f"Halving steps did not help: {halved_note(halved)}." if halved else ""

@@ -1,0 +1,152 @@
+"""Limits of fields: what a state may be at all, whatever its equations say.
+
+A solver may find a root of the equations that is no state of the thing they describe: a porosity
+above one, a negative concentration. Nothing is clipped, which would hide it: such a state is
+refused, or its step fails (`Result.OUT_OF_LIMITS`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from impindiff._errors import InputError
+from impindiff._types import State
+from impindiff.grid import Grid
+from impindiff.implicit import Excess, Limit
+
+# Of noise with a normal distribution, one reading in three million lies beyond.
+_SPREADS = 5.0
+
+
+def as_limits(fields: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Limit, ...]:
+    """Limits as a user gives them, `{"porosity": (0.0, 1.0)}`.
+
+    Raises: InputError for those of what is no field, or that are not an interval.
+    """
+    if strange := sorted(set(given) - set(fields)):
+        raise InputError(
+            f"limits names {', '.join(strange)}, of which the system has no equation: its fields "
+            f"are {', '.join(fields)}."
+        )
+    return tuple(_as_limit(name, pair) for name, pair in given.items())
+
+
+def _as_limit(name: str, pair: Any) -> Limit:
+    try:
+        lower, upper = (float(end) for end in pair)
+    except (TypeError, ValueError):
+        lower = upper = np.nan
+    if not lower < upper:
+        raise InputError(
+            f"the limits of {name!r} are {pair!r:.80}: give two numbers, the lower first, such as "
+            "(0.0, 1.0), or (0.0, float('inf')) for what has no upper limit."
+        )
+    return Limit(name, lower, upper)
+
+
+def excess_of(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Excess | None:
+    """How a state leaves its limits; None without any of its fields'.
+
+    What is not a number leaves none: it has failed otherwise. Nor does the value in a solid cell,
+    which stands for nothing.
+    """
+    limits = tuple(limit for limit in limits if limit.name in state)
+    if not limits:
+        return None
+    solid = None if grid is None else grid.solid
+    distances, values = [], []
+    for name, lower, upper in limits:
+        value = jax.lax.stop_gradient(state[name])
+        beyond = jnp.maximum(lower - value, value - upper)
+        inside = jnp.isnan(beyond) if solid is None else jnp.isnan(beyond) | solid
+        distances.append(jnp.where(inside, -jnp.inf, beyond).ravel())
+        values.append(value.ravel())
+    cells = [jnp.argmax(distance) for distance in distances]
+    outside = jnp.stack([d[cell] > 0 for d, cell in zip(distances, cells, strict=True)])
+    number = jnp.argmax(outside)
+    found = jnp.stack([value[cell] for value, cell in zip(values, cells, strict=True)])
+    shapes = tuple(jnp.shape(state[limit.name]) for limit in limits)
+    return Excess(outside.any(), number, jnp.stack(cells)[number], found[number], limits, shapes)
+
+
+def check_within(
+    limits: Sequence[Limit],
+    grid: Grid | None,
+    states: Mapping[str, Array | np.ndarray],
+    time: float,
+    samples: Sequence[int] | np.ndarray,
+) -> None:
+    """Refuse samples that start outside of the limits of their fields.
+
+    Args:
+        limits: of the fields.
+        grid: of the fields; None without.
+        states: of each field `(sample, *grid)`.
+        time: where they start.
+        samples: their ids.
+
+    Raises: InputError for the first, with field, value, sample, time, cell and what is allowed.
+    """
+    for limit in limits:
+        if limit.name not in states:
+            continue
+        values = np.asarray(states[limit.name])
+        wrong = (values < limit.lower) | (values > limit.upper)
+        if grid is not None and grid.solid is not None:
+            wrong &= ~grid.solid
+        if wrong.any():
+            sample, *cell = (int(k) for k in np.argwhere(wrong)[0])
+            told = limit.told(float(values[sample, *cell]), tuple(cell))
+            raise InputError(
+                f"at t = {time:g}, where it starts, sample {samples[sample]} is outside of what "
+                f"the system allows: {told} (as are {wrong.sum()} of {wrong.size} values). "
+                "Correct the data, leave the sample out, or widen System(limits=...)."
+            )
+
+
+def check_readings(
+    limit: Limit,
+    name: str,
+    values: Array | np.ndarray,
+    deviations: Array | np.ndarray | None,
+    times: Sequence[float],
+    samples: Sequence[int] | np.ndarray,
+) -> None:
+    """Refuse readings of a field that lie farther outside of its limits than noise carries them.
+
+    Farther than five standard deviations, where these are known; at all, where they are not.
+
+    Args:
+        limit: of the field.
+        name: of the readings.
+        values: `(sample, time, ...)`, NaN where nothing was read.
+        deviations: of the readings; None where not known.
+        times: of the readings.
+        samples: their ids.
+
+    Raises: InputError for the first.
+    """
+    slack = 0.0 if deviations is None else _SPREADS * np.nan_to_num(np.asarray(deviations))
+    values = np.asarray(values)
+    wrong = (values < limit.lower - slack) | (values > limit.upper + slack)
+    if not wrong.any():
+        return
+    sample, moment, *place = (int(k) for k in np.argwhere(wrong)[0])
+    is_other = name != limit.name
+    of = f"the readings {name!r} of " if is_other else ""
+    told = limit.told(float(values[sample, moment, *place]), tuple(place), "reading")
+    beside = (
+        "no noise is stated, so none is allowed for: if it is noise, say how large, as in "
+        f"Cells({limit.name!r}, {f'{name!r}, ' * is_other}noise=...)"
+        if deviations is None
+        else f"that is more than {_SPREADS:g} standard deviations of the noise stated"
+    )
+    raise InputError(
+        f"{of}sample {samples[sample]} at t = {times[moment]:g}: {told} (as are {wrong.sum()} of "
+        f"{wrong.size} readings); {beside}. Mark what is no datum as NaN, or widen "
+        "System(limits=...)."
+    )

@@ -1,0 +1,148 @@
+"""Limits of fields: a state that cannot be is refused, or its step fails; nothing is clipped."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import runtime_types
+from smooth import box, wave
+
+from impindiff._errors import InputError, NumericsError
+from impindiff.grid import Grid
+from impindiff.implicit import Affine, BiCGStab, Result
+from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
+from impindiff.latent import Parameter
+from impindiff.rollout import KeepAll, Snapshots, TimeGrid, Trajectory, simulate
+from impindiff.systems import Reaction, System
+from impindiff.terms import Diffusion, Source
+
+INFINITY = float("inf")
+STEPPERS = [BackwardEuler(), CrankNicolson(), SDIRK2(), ForwardEuler(), RungeKutta4()]
+TIMES = TimeGrid.build(0.0, [1.0], 0.25)
+
+
+def falling(limits=None, grid: Grid | None = None) -> System:
+    """Two fields, one of which falls by one in a unit of time while the other rests."""
+    rates = {"rests": [Reaction(lambda rests: 0 * rests)], "falls": [Source(-1.0)]}
+    return System(grid or box(3, 2), rates, limits=limits)
+
+
+def state(falls: float = 0.6, grid: Grid | None = None) -> dict[str, jax.Array]:
+    shape = (grid or box(3, 2)).shape
+    return {"rests": jnp.zeros(shape), "falls": jnp.full(shape, falls)}
+
+
+def results(found: Trajectory) -> list[Result]:
+    return [Result(int(result)) for result in found.outcome.result]
+
+
+@pytest.mark.parametrize("stepper", STEPPERS, ids=lambda one: type(one).__name__)
+def test_a_step_that_leaves_them_fails_and_says_where(stepper):
+    """0.6 - t is below 0.05 after the third of four steps, and not after the second."""
+    start = state() | {"falls": state()["falls"].at[2, 1].set(0.55)}
+    system = falling({"rests": (-1, 1), "falls": (0.02, INFINITY)})
+    found = simulate(system, start, TIMES, stepper)
+    assert [result is Result.OUT_OF_LIMITS for result in results(found)] == [0, 0, 1, 1]
+    with pytest.raises(NumericsError) as caught:
+        found.check(TIMES)
+    for part in (
+        "step 3 of 4 (to t = 0.75), sample 0: 'falls' is -0.2",
+        "at cell (2, 1), below its limits [0.02, inf] (2 of 4 steps failed)",
+        "shorten the step",
+        "System(limits=",
+    ):
+        assert part in str(caught.value)
+    # Nothing is clipped.
+    np.testing.assert_allclose(found.states["falls"][-1].min(), -0.45, rtol=1e-6)
+
+
+def test_above_is_told_from_below_and_the_sample_is_named():
+    system = falling({"falls": (-INFINITY, 0.9)})
+    start = jax.tree.map(lambda a, b: jnp.stack([a, b]), state(0.5), state(1.3))
+    found = jax.vmap(lambda one: simulate(system, one, TIMES, BackwardEuler()))(start)
+    with pytest.raises(NumericsError, match=r"step 1 of 4.*sample 1: 'falls' is 1.3 .* above its"):
+        found.check(TIMES)
+
+
+def test_without_limits_nothing_is_computed():
+    def program(limits) -> str:
+        system = falling(limits)
+        return str(jax.make_jaxpr(lambda u: simulate(system, u, TIMES, ForwardEuler()))(state()))
+
+    assert "argmax" in program({"falls": (0, 1)})
+    assert "argmax" not in program({}) and "argmax" not in program(None)
+    assert simulate(falling(), state(), TIMES, ForwardEuler()).outcome.excess is None
+
+
+def test_a_solve_that_failed_stays_what_it_is():
+    scarce = BackwardEuler(Affine(BiCGStab(1e-12, max_steps=1)))
+    system = System(box(6), {"c": [Diffusion(0.1), Source(9.0)]}, limits={"c": (0.0, 2.0)})
+    found = simulate(system, {"c": wave(box(6))}, TIMES, scarce)
+    assert results(found)[0] is Result.MAX_STEPS and found.states["c"].max() > 2
+
+
+@pytest.mark.parametrize("given, told", [(1.5, "'falls' is 1.5 at cell"), (-0.5, "below")])
+def test_a_start_outside_is_refused_where_it_is_known(given, told):
+    system = falling({"falls": (0, 1)})
+    with pytest.raises(InputError, match=told):
+        simulate(system, state(given), TIMES, BackwardEuler())
+    with pytest.raises(InputError, match=told):
+        system.check(state(given))
+
+
+def test_under_jit_the_first_step_is_blamed_for_its_start():
+    """Though it ends inside."""
+    system = falling({"falls": (0, 1)})
+    times = TimeGrid.build(0.0, [0.5], 0.25)
+    found = jax.jit(lambda u: simulate(system, u, times, BackwardEuler()))(state(1.1))
+    assert results(found) == [Result.START_OUT_OF_LIMITS, Result.CONVERGED]
+    with pytest.raises(NumericsError, match="'falls' is 1.1 .* correct the initial values"):
+        found.check(times)
+
+
+def test_what_stands_in_solid_cells_has_no_limits():
+    solid = np.array([True, False, False, False])
+    grid = Grid.uniform((4,), ((0.0, 1.0),), solid=solid)
+    system = falling({"falls": (0, 1)}, grid)
+    hidden = state(0.5, grid)
+    hidden["falls"] = hidden["falls"].at[0].set(-9.0)
+    system.check(hidden)
+    with pytest.raises(InputError, match="cell 1"):
+        system.check(hidden | {"falls": hidden["falls"].at[1].set(-9.0)})
+
+
+def test_fields_without_a_grid_have_limits():
+    system = System(None, {"a": [Reaction(lambda a: -1 + 0 * a)]}, limits={"a": (0, 1)})
+    found = simulate(system, {"a": jnp.array(0.6)}, TIMES, ForwardEuler())
+    with pytest.raises(NumericsError, match="step 3 of 4 .*'a' is -0.15, below"):
+        found.check(TIMES)
+
+
+@pytest.mark.parametrize("memory", [KeepAll(), Snapshots(2)], ids=["all", "snapshots"])
+def test_gradients_are_those_without_limits(memory):
+    def slope(limits) -> float:
+        unknown = Parameter("D", 0.1, (0.0, 1.0))
+        system = System(box(6), {"c": [Diffusion(unknown)]}, limits=limits)
+
+        def loss(system):
+            found = simulate(system, {"c": wave(box(6))}, TIMES, ForwardEuler(), memory=memory)
+            return jnp.sum(found.states["c"] ** 2)
+
+        return float(jax.tree.leaves(eqx.filter_grad(loss)(system))[0])
+
+    assert slope({"c": (-9.0, 9.0)}) == slope({}) != 0
+
+
+@pytest.mark.parametrize(
+    "limits, told",
+    [
+        ({"pressure": (0, 1)}, "limits names pressure.* fields are rests, falls"),
+        ({"falls": (1, 0)}, "the limits of 'falls' are .1, 0."),
+        ({"falls": 3}, "give two numbers"),
+        ({"falls": (0, float("nan"))}, "give two numbers"),
+    ],
+)
+def test_what_is_no_limit_is_refused(limits, told):
+    with runtime_types.without(), pytest.raises(InputError, match=told):
+        falling(limits)
