@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradients import random_like
+from gradients import random_like, taylor_rates
 from scipy.integrate import solve_ivp
 
 import impindiff as ipd
-from impindiff.cases.vapour_infiltration import data, system
+from impindiff.cases.vapour_infiltration import data, generate, system
 from impindiff.cases.vapour_infiltration.system import DAY
 
 
@@ -246,3 +246,53 @@ def test_few_iterations_on_an_uneven_slab(order, dt):
     outcome = found.outcome
     assert int(outcome.steps.max()) <= 5 * order
     assert np.all(outcome.iterations <= 3 * outcome.steps)
+
+
+class TestPorosityAtTheStart:
+    """A second unknown, the same in all furnaces; the first map is a reading of it."""
+
+    def test_is_where_samples_begin_and_has_a_true_gradient(self):
+        grid = system.slab(6)
+        model = system.build(
+            grid, T_gas=1273.0, known=True, isothermal=1323.0, start_porosity="learned"
+        )
+        assert set(model.latents()) >= {"start_porosity"}
+        times = ipd.TimeGrid.build(0.0, [0.0, 0.5 * DAY], 43200.0)
+        stepper = system.stepper(grid, 1e-12, order=1)
+
+        def loss(parts):
+            changed = eqx.tree_at(
+                lambda m: m.coefficients["start_porosity"], model, parts["start_porosity"]
+            )
+            first = changed.start(0.0, jnp.dtype("float64"))
+            first_map, later = ipd.simulate(changed, first, times, stepper).states["porosity"]
+            return jnp.sum((first_map - 0.87) ** 2) + jnp.sum((later - 0.85) ** 2)
+
+        unknown = jax.tree.map(jnp.float64, model.coefficients["start_porosity"])
+        rates = taylor_rates(loss, {"start_porosity": unknown})
+        assert all(rate == pytest.approx(2, abs=0.1) for rate in rates.values()), rates
+
+    @pytest.mark.slow
+    def test_is_learned_far_better_than_maps_show_it(self):
+        dataset = generate(samples=3, seed=0, cells=(12,), porosity_range=(0.85, 0.90))
+        grid = ipd.grid_of(dataset, "porosity")
+        model = ipd.fit(
+            system.build(grid, start_porosity="learned"),
+            dataset,
+            samples=":",
+            times=[day * DAY for day in (0, 1, 2, 4)],
+            dt=43200.0,
+            observe=system.observe(grid),
+            stepper=system.stepper(grid),
+            stages=[ipd.LBFGS(20)],
+            dtype=np.float64,
+        )
+        truth = dataset["start_porosity"].values
+
+        def error(porosity):
+            return np.sqrt(np.mean((np.asarray(porosity) - truth) ** 2))
+
+        learned = error(model.latents()["start_porosity"])
+        maps = dataset["porosity_map"].values[:, 0]
+        assert learned < min(error(each) for each in maps) / 3
+        assert learned < error(maps.mean(axis=0)) / 1.5

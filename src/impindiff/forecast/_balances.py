@@ -38,10 +38,19 @@ class Ledger:
         initial: for each field and integral an array `(sample, *grid)`.
         settings: of each sample, see `System`.
         time: of the initial states.
+        before: the balances of a forecast that ends there and is gone on with.
     """
 
-    def __init__(self, system: System, initial: State, settings: State, time: float) -> None:
+    def __init__(
+        self,
+        system: System,
+        initial: State,
+        settings: State,
+        time: float,
+        before: Mapping[str, BalanceScore] | None = None,
+    ) -> None:
         self._system, self._initial, self._settings, self._time = system, initial, settings, time
+        self._before = before or {}
         # By balance and sample: the largest change, what the changes miss zero by, the last ones.
         self._largest: dict[str, np.ndarray] = {}
         self._missed: dict[str, np.ndarray] = {}
@@ -59,29 +68,38 @@ class Ledger:
             along = {f: np.concatenate([first[f][None], u[sample]]) for f, u in states.items()}
             found = balances(self._system.with_settings(given), along, clock)
             for name, of in found.items():
-                each = np.stack(list(of.changes.values()))
+                changes = {
+                    part: change + self._changed(name, part, sample)
+                    for part, change in of.changes.items()
+                }
+                each = np.stack(list(changes.values()))
                 for kept, size in (
                     (self._largest, np.max(np.abs(each))),
                     (self._missed, np.max(np.abs(each.sum(axis=0)))),
                 ):
                     values = kept.setdefault(name, np.zeros(count))
                     values[sample] = max(values[sample], size)
-                last = self._last.setdefault(name, {part: [] for part in of.changes})
-                for part, change in of.changes.items():
+                last = self._last.setdefault(name, {part: [] for part in changes})
+                for part, change in changes.items():
                     last[part].append(float(change[-1]))
+
+    def _changed(self, name: str, part: str, sample: int) -> float:
+        """By how much a part had changed where this begins."""
+        known = self._before[name].changes.get(part) if name in self._before else None
+        return known[sample] if known else 0.0
 
     @property
     def scores(self) -> dict[str, BalanceScore]:
         """The balances up to now."""
-        units = dict(self._system.units)
-        return {
-            name: BalanceScore(
-                units=units.get(name, "1"),
-                worst_defect=float(np.max(self._missed[name] / np.where(largest > 0, largest, 1))),
-                changes=self._last[name],
+        units, found = dict(self._system.units), {}
+        for name, largest in self._largest.items():
+            worst = float(np.max(self._missed[name] / np.where(largest > 0, largest, 1)))
+            if name in self._before:
+                worst = max(worst, self._before[name].worst_defect)
+            found[name] = BalanceScore(
+                units=units.get(name, "1"), worst_defect=worst, changes=self._last[name]
             )
-            for name, largest in self._largest.items()
-        }
+        return found
 
     @property
     def attributes(self) -> dict[str, str]:

@@ -26,7 +26,7 @@ from impindiff.data import (
     start_of,
     to_dataset,
 )
-from impindiff.forecast._balances import Ledger
+from impindiff.forecast._balances import BalanceScore, Ledger
 from impindiff.forecast._tables import closure_tables
 from impindiff.latent import Parameter, check_spans, latents_of
 from impindiff.systems import System, check_within, starts_of
@@ -140,9 +140,9 @@ class Beginning:
         """The learned closures."""
         return closure_tables(self.system, self._attributes)
 
-    def ledger(self) -> Ledger:
-        """For the balances of what is forecast from here."""
-        return Ledger(self.system, self.state, self.settings, self.time)
+    def ledger(self, before: Mapping[str, BalanceScore] | None = None) -> Ledger:
+        """For the balances of what is forecast from here, after those of what led here."""
+        return Ledger(self.system, self.state, self.settings, self.time, before)
 
     def check_times(self, times: np.ndarray) -> None:
         """Refuse times before the initial one, and beyond the spans of fields that vary in time."""

@@ -24,7 +24,7 @@ from impindiff.data import (
     open_dataset,
     save_dataset,
 )
-from impindiff.forecast._balances import BalanceScore
+from impindiff.forecast._balances import BalanceScore, Ledger, balances_of
 from impindiff.forecast._beginning import Beginning
 from impindiff.forecast._pieces import cut
 from impindiff.forecast._predict import HALVED, carry, halved_attrs
@@ -141,7 +141,8 @@ def continue_forecast(
     writers = itertools.repeat(append_dataset)
     begin.check_times(ahead)
     before = str(last.attrs.get(HALVED, ""))
-    return _write(path, writers, begin, ahead, dt, stepper, piece, watch, before)
+    ledger = begin.ledger(balances_of(last))
+    return _write(path, writers, begin, ahead, dt, stepper, piece, watch, before, ledger)
 
 
 def _write(
@@ -154,18 +155,19 @@ def _write(
     piece: int | str,
     watch: Watcher | None,
     before: str = "",
+    ledger: Ledger | None = None,
 ) -> Stored:
     """Compute a forecast piece by piece, and have each written by the next of the writers.
 
-    `before` is what is said of steps halved up to the beginning.
+    `before` is what is said of steps halved up to the beginning, and the ledger has its balances.
     """
     halved: tuple[HalvedStep, ...] = ()
-    ledger = begin.ledger()
+    ledger = ledger or begin.ledger()
     for moments, states, more in _pieces(begin, times, dt, stepper, piece):
         halved += more
-        attrs = {"until": float(times[-1])} | halved_attrs(halved, before)
-        next(writers)(begin.dataset(moments, states, attrs), path)
         ledger.add(moments, states)
+        attrs = {"until": float(times[-1])} | halved_attrs(halved, before) | ledger.attributes
+        next(writers)(begin.dataset(moments, states, attrs), path)
         del states  # not to be held while the next are computed
         if watch:
             watch(float(moments[-1]))

@@ -2,7 +2,8 @@ r"""Integrals over time, $\dot s = r(t, u)$: what no other field depends on.
 
 A state without them costs nothing. In one that has them they go along with the fields: what a solve
 leaves over would else be missing in their balance, since Newton's method conserves what is linear
-in the unknowns, and only that. Preconditioners see the fields alone. Where a step is one linear
+in the unknowns, and only that. What its linear solves leave over is missing all the same, so these
+states are solved for more digits. Preconditioners see the fields alone. Where a step is one linear
 solve, $r$ need not be affine: there they follow from the solved stages.
 """
 
@@ -12,6 +13,7 @@ from typing import Self, final
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from impindiff._types import (
     BalanceTendency,
@@ -21,7 +23,21 @@ from impindiff._types import (
     State,
     Tendency,
 )
-from impindiff.implicit import AbstractPreconditioner, SolveContext
+from impindiff.implicit import (
+    AbstractPreconditioner,
+    AbstractRootSolver,
+    BiCGStab,
+    Newton,
+    Outcome,
+    Result,
+    SolveContext,
+    Staggered,
+)
+
+# Of a solver's own tolerance, where sums over all cells are to be right; and no less than so many
+# units of round-off, which could not be had.
+_STRICTER = 1e-4
+_ROUND_OFF_UNITS = 1e3
 
 
 def apart(dynamics: Dynamics, state: State) -> tuple[State, State]:
@@ -115,6 +131,33 @@ class WithIntegrals(eqx.Module):
     def scales(self) -> Mapping[str, float]:
         """See `impindiff._types.BalanceTendency`."""
         return self.fields.scales if isinstance(self.fields, BalanceTendency) else {}
+
+
+def stricter(solver: AbstractRootSolver, names: tuple[str, ...], like: State) -> AbstractRootSolver:
+    """The solver of a stage that has integrals.
+
+    Args:
+        solver: of one without.
+        names: of the integrals; solved for last where fields are solved for in turn.
+        like: the unknown.
+    """
+    if isinstance(solver, Staggered):
+        linear = solver.linear
+        linear = (*linear, BiCGStab()) if isinstance(linear, tuple) else linear
+        solver = replace(solver, groups=(*solver.groups, names), linear=linear)
+    if not isinstance(solver, Newton | Staggered):
+        return solver
+    least = _ROUND_OFF_UNITS * float(jnp.finfo(jnp.result_type(*like.values())).eps)
+    return replace(solver, rtol=min(solver.rtol, max(_STRICTER * solver.rtol, least)))
+
+
+def as_asked(outcome: Outcome, solver: AbstractRootSolver) -> Outcome:
+    """The outcome of a `stricter` solve: it is good if it is as good as the solver is asked for."""
+    if not isinstance(solver, Newton | Staggered):
+        return outcome
+    finished = outcome.result <= Result.STALLED
+    enough = finished & (outcome.relative_residual <= solver.rtol)
+    return replace(outcome, result=jnp.where(enough, Result.CONVERGED, outcome.result))
 
 
 @final

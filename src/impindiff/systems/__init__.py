@@ -9,7 +9,7 @@ from impindiff.systems._flux_of import FluxOf
 from impindiff.systems._limits import check_readings, check_within
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
-from impindiff.systems._starts import starts_of
+from impindiff.systems._starts import learned_starts, starts_of
 from impindiff.systems._state_tendency import StateTendency
 from impindiff.systems._supply import Supply
 from impindiff.systems._system import System
@@ -30,5 +30,6 @@ __all__ = [
     "balances",
     "check_readings",
     "check_within",
+    "learned_starts",
     "starts_of",
 ]
