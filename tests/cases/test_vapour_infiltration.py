@@ -251,7 +251,18 @@ def test_few_iterations_on_an_uneven_slab(order, dt):
 class TestPorosityAtTheStart:
     """A second unknown, the same in all furnaces; the first map is a reading of it."""
 
-    def test_is_where_samples_begin_and_has_a_true_gradient(self):
+    def test_is_where_samples_begin(self):
+        model = system.build(system.slab(6), known=True, start_porosity="learned")
+        assert set(model.latents()) == {"start_porosity"}
+        shared = model.prepare_shared(jnp.dtype("float64")).with_settings({"T_gas": 1273.0})
+        begins = shared.start(jnp.zeros(()))["porosity"]
+        np.testing.assert_allclose(begins, model.latents()["start_porosity"], rtol=1e-6)
+        np.testing.assert_allclose(begins, 0.88, atol=0.05)
+        given = system.build(system.slab(6), known=True, start_porosity=0.7)
+        assert not given.latents()
+
+    @pytest.mark.slow
+    def test_has_a_true_gradient(self):
         grid = system.slab(6)
         model = system.build(
             grid, T_gas=1273.0, known=True, isothermal=1323.0, start_porosity="learned"

@@ -176,7 +176,7 @@ def test_fields_are_the_same_whether_a_state_has_integrals_or_not():
         np.testing.assert_allclose(whole.states[name], values, rtol=1e-9)
 
 
-@pytest.mark.parametrize("linear", ["one", "each"])
+@pytest.mark.parametrize("linear", ["one", pytest.param("each", marks=pytest.mark.slow)])
 def test_fields_that_are_solved_for_in_turn_keep_account(linear):
     """Groups name fields; integrals come last of their own, and so do preconditioners."""
     groups = ("pores", "gas")
