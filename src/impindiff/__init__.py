@@ -98,7 +98,15 @@ if TYPE_CHECKING:
         stable_dt,
     )
     from impindiff.runs import RunFolder, train_run
-    from impindiff.systems import Ensemble, FluxOf, Reaction, System, advection_diffusion
+    from impindiff.systems import (
+        Ensemble,
+        FluxOf,
+        Reaction,
+        Supply,
+        System,
+        advection_diffusion,
+        balances,
+    )
     from impindiff.terms import (
         AbstractBoundary,
         Advection,
@@ -214,6 +222,7 @@ __all__ = [
     "SpectralField",
     "Staggered",
     "StreamFunction",
+    "Supply",
     "System",
     "Theta",
     "TimeGrid",
@@ -225,6 +234,7 @@ __all__ = [
     "VolumeAverage",
     "WeightDecay",
     "advection_diffusion",
+    "balances",
     "block_jacobi",
     "block_line",
     "by_group",
@@ -261,24 +271,12 @@ __all__ = [
 ]
 
 # In the order of the floors, so that a name is found with as few imports as can be.
+# fmt: off
 _PACKAGES = (
-    "_errors",
-    "grid",
-    "implicit",
-    "coefficients",
-    "terms",
-    "integrate",
-    "latent",
-    "data",
-    "observe",
-    "rollout",
-    "systems",
-    "forecast",
-    "train",
-    "cases",
-    "report",
-    "runs",
+    "_errors", "grid", "implicit", "coefficients", "terms", "integrate", "latent", "data",
+    "observe", "rollout", "systems", "forecast", "train", "cases", "report", "runs",
 )
+# fmt: on
 
 
 def __getattr__(name: str) -> Any:

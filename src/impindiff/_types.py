@@ -70,3 +70,21 @@ class StoredDynamics(Dynamics, Protocol):
     def has_storage(self) -> bool:
         """Whether it is; the right-hand side then is a `BalanceTendency`."""
         ...
+
+
+@runtime_checkable
+class IntegratingDynamics(Dynamics, Protocol):
+    r"""A system with integrals: $\dot s = r(t, u)$, of which neither $F$ nor $r$ is a function.
+
+    A state may hold them or not; `at` gives the right-hand side of the other fields, as a function
+    of these alone.
+    """
+
+    @property
+    def integrals(self) -> tuple[str, ...]:
+        """Their names."""
+        ...
+
+    def integrands(self, time: Scalar, names: tuple[str, ...]) -> Tendency:
+        """$r$ of some of them at one instant."""
+        ...

@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gradients import random_like
+from gradients import random_like, taylor_rates
 from scipy.integrate import solve_ivp
 
 import impindiff as ipd
-from impindiff.cases.vapour_infiltration import data, system
+from impindiff.cases.vapour_infiltration import data, generate, system
 from impindiff.cases.vapour_infiltration.system import DAY
 
 
@@ -89,28 +89,26 @@ def test_an_independent_solution_of_the_same_equations():
     np.testing.assert_allclose(found["gas"], stored / porosity, rtol=2e-4)
 
 
-class TestCarbon:
+def carbon(model, first, found):
+    """The balance of carbon over a rollout."""
+    states = {f: jnp.concatenate([u[None], found.states[f]]) for f, u in first.items()}
+    return ipd.balances(model, states)["carbon"]
+
+
+@pytest.mark.parametrize(
+    "shape, order", [((12,), 2), pytest.param((8, 4), 1, marks=pytest.mark.slow)]
+)
+def test_carbon_is_accounted_for_to_round_off(shape, order):
     """What entered is found as carbon and as gas, whatever the steps are."""
-
-    @pytest.mark.parametrize(
-        "shape, order", [((12,), 2), pytest.param((8, 4), 1, marks=pytest.mark.slow)]
-    )
-    def test_is_accounted_for_to_round_off(self, shape, order):
-        grid = system.slab(*shape)
-        model = system.build(grid, T_gas=1173.0, known=True, account=True)
-        porosity = data.smooth_porosity(grid, (0.85, 0.9), np.random.default_rng(0))
-        first = system.start(model, porosity)
-        found = run(model, first, [1.0], 21600.0 / 2, system.stepper(grid, 1e-10, order))
-        assert abs(system.carbon_balance(grid, first, last(found))) < 1e-10
-
-    @pytest.mark.slow
-    def test_would_be_missed_if_some_were_lost(self):
-        grid = system.slab(12)
-        model = system.build(grid, known=True, account=True)
-        first = system.start(model)
-        end = last(run(model, first, [0.5], 21600.0, system.stepper(grid, 1e-10)))
-        leaking = end | {"porosity": end["porosity"].at[3].add(1e-8)}
-        assert abs(system.carbon_balance(grid, first, leaking)) > 1e-9
+    grid = system.slab(*shape)
+    model = system.build(grid, T_gas=1173.0, known=True)
+    porosity = data.smooth_porosity(grid, (0.85, 0.9), np.random.default_rng(0))
+    first = system.start(model, porosity) | {"supplied": jnp.zeros(grid.shape)}
+    found = run(model, first, [1.0], 21600.0 / 2, system.stepper(grid, 1e-8, order))
+    balance = carbon(model, first, found)
+    deposited = np.sum(grid.cell_volumes() * (porosity - last(found)["porosity"]))
+    assert balance.changes["as carbon"][-1] == pytest.approx(deposited / system.CARBON_VOLUME)
+    assert balance.worst < 1e-10
 
 
 @pytest.mark.slow
@@ -229,12 +227,12 @@ CONVERGED = {1273.0: (0.7540, 0.4401, 0.2489, 0.2002), 1173.0: (0.7753, 0.4814, 
 @pytest.mark.parametrize("order, dt, tolerance", [(1, 1800.0, 0.0015), (2, 21600.0, 2e-4)])
 def test_published_porosities(T_gas, order, dt, tolerance):
     grid = system.slab(100)
-    model = system.build(grid, T_gas=T_gas, pore_surface=system.overlapping_fibres, account=True)
-    first = system.start(model)
+    model = system.build(grid, T_gas=T_gas, pore_surface=system.overlapping_fibres)
+    first = system.start(model) | {"supplied": jnp.zeros(grid.shape)}
     found = run(model, first, [1, 3, 5, 6], dt, system.stepper(grid, order=order))
     means = found.states["porosity"].mean(1)
     np.testing.assert_allclose(means, CONVERGED[T_gas], atol=tolerance, rtol=0)
-    assert abs(system.carbon_balance(grid, first, last(found))) < 1e-10
+    assert carbon(model, first, found).worst < 1e-10
     assert int(found.outcome.steps.max()) <= 5 * order
 
 
@@ -248,3 +246,64 @@ def test_few_iterations_on_an_uneven_slab(order, dt):
     outcome = found.outcome
     assert int(outcome.steps.max()) <= 5 * order
     assert np.all(outcome.iterations <= 3 * outcome.steps)
+
+
+class TestPorosityAtTheStart:
+    """A second unknown, the same in all furnaces; the first map is a reading of it."""
+
+    def test_is_where_samples_begin(self):
+        model = system.build(system.slab(6), known=True, start_porosity="learned")
+        assert set(model.latents()) == {"start_porosity"}
+        shared = model.prepare_shared(jnp.dtype("float64")).with_settings({"T_gas": 1273.0})
+        begins = shared.start(jnp.zeros(()))["porosity"]
+        np.testing.assert_allclose(begins, model.latents()["start_porosity"], rtol=1e-6)
+        np.testing.assert_allclose(begins, 0.88, atol=0.05)
+        given = system.build(system.slab(6), known=True, start_porosity=0.7)
+        assert not given.latents()
+
+    @pytest.mark.slow
+    def test_has_a_true_gradient(self):
+        grid = system.slab(6)
+        model = system.build(
+            grid, T_gas=1273.0, known=True, isothermal=1323.0, start_porosity="learned"
+        )
+        assert set(model.latents()) >= {"start_porosity"}
+        times = ipd.TimeGrid.build(0.0, [0.0, 0.5 * DAY], 43200.0)
+        stepper = system.stepper(grid, 1e-12, order=1)
+
+        def loss(parts):
+            changed = eqx.tree_at(
+                lambda m: m.coefficients["start_porosity"], model, parts["start_porosity"]
+            )
+            first = changed.start(0.0, jnp.dtype("float64"))
+            first_map, later = ipd.simulate(changed, first, times, stepper).states["porosity"]
+            return jnp.sum((first_map - 0.87) ** 2) + jnp.sum((later - 0.85) ** 2)
+
+        unknown = jax.tree.map(jnp.float64, model.coefficients["start_porosity"])
+        rates = taylor_rates(loss, {"start_porosity": unknown})
+        assert all(rate == pytest.approx(2, abs=0.1) for rate in rates.values()), rates
+
+    @pytest.mark.slow
+    def test_is_learned_far_better_than_maps_show_it(self):
+        dataset = generate(samples=3, seed=0, cells=(12,), porosity_range=(0.85, 0.90))
+        grid = ipd.grid_of(dataset, "porosity")
+        model = ipd.fit(
+            system.build(grid, start_porosity="learned"),
+            dataset,
+            samples=":",
+            times=[day * DAY for day in (0, 1, 2, 4)],
+            dt=43200.0,
+            observe=system.observe(grid),
+            stepper=system.stepper(grid),
+            stages=[ipd.LBFGS(20)],
+            dtype=np.float64,
+        )
+        truth = dataset["start_porosity"].values
+
+        def error(porosity):
+            return np.sqrt(np.mean((np.asarray(porosity) - truth) ** 2))
+
+        learned = error(model.latents()["start_porosity"])
+        maps = dataset["porosity_map"].values[:, 0]
+        assert learned < min(error(each) for each in maps) / 3
+        assert learned < error(maps.mean(axis=0)) / 1.5

@@ -44,9 +44,7 @@ def test_a_relative_cache_folder_is_not_one():
     assert programs_folder().is_relative_to(Path.home())
 
 
-def test_another_processor_has_programs_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_another_processor_has_programs_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     names = set()
     for flags in ("flags\t: sse2", "flags\t: sse2 avx512f", "Features\t: asimd"):
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\nMHz\t: 1\n{flags}\n")

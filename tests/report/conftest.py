@@ -100,8 +100,9 @@ def make_run(tmp_path: Path) -> MakeRun:
         latents: bool = True,
         summary: dict[str, Any] | None = None,
         edit: Callable[[xr.Dataset], xr.Dataset] = lambda dataset: dataset,
+        name: str = "run",
     ) -> Path:
-        run = tmp_path / "run"
+        run = tmp_path / name
         run.mkdir()
         known = {"truth": truth, "latents": latents}
         forecast = _forecast(cells, num_samples, num_times, **known)

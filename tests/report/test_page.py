@@ -97,6 +97,20 @@ def test_the_page_says_what_the_run_found(make_run: MakeRun):
         assert words in text, words
 
 
+def test_the_page_says_how_well_balances_hold(make_run: MakeRun):
+    assert "Balances" not in _write(make_run())[1].text
+    carbon = {
+        "units": "mol/m2",
+        "worst_defect": 3.4e-12,
+        "changes": {"as carbon": [700.0, 900.0], "supplied": [-801.0, -799.0]},
+    }
+    summary = {"balances": {"carbon": carbon, "of no change": {"units": "1"}}}
+    text = _write(make_run(name="other", summary=summary))[1].text
+    for words in ("Balances", "as carbon +800 mol/m2, supplied \u2212800 mol/m2; defect 3.4e-12"):
+        assert words in text, words
+    assert "of no change" not in text
+
+
 def test_the_page_is_the_same_every_time_and_leaves_no_draft(make_run: MakeRun):
     run = make_run()
     before = set(run.iterdir())

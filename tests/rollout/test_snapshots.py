@@ -1,5 +1,6 @@
 """Rollouts that keep a few states: the gradients of those that keep all, in less memory."""
 
+from collections.abc import Callable
 from functools import partial
 
 import equinox as eqx
@@ -8,11 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradients import random_like, taylor_rate
+from jaxtyping import Array
 from smooth import box, wave, winds
 
 from impindiff._errors import InputError
-from impindiff.implicit import AdjointOutcome, Affine, BiCGStab
-from impindiff.integrate import CrankNicolson, RungeKutta4, Theta
+from impindiff.implicit import (
+    AbstractAdjoint,
+    AbstractRootSolver,
+    AdjointOutcome,
+    Affine,
+    BiCGStab,
+)
+from impindiff.integrate import SDIRK2, CrankNicolson, RungeKutta4, Theta
 from impindiff.latent import AbstractLatent
 from impindiff.rollout import KeepAll, Snapshots, TimeGrid, simulate
 from impindiff.rollout._schedule import least_steps
@@ -42,7 +50,9 @@ def assert_close(found, expected, rtol=1e-10):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=rtol, atol=1e-11), found, expected)
 
 
-@pytest.mark.parametrize("stepper", [IMPLICIT, CrankNicolson(TIGHT, fourier), RungeKutta4()])
+@pytest.mark.parametrize(
+    "stepper", [IMPLICIT, CrankNicolson(TIGHT, fourier), SDIRK2(TIGHT), RungeKutta4()]
+)
 @pytest.mark.parametrize(
     "count", [pytest.param(n, marks=[pytest.mark.slow] * (n in (1, 3, 9))) for n in (1, 2, 3, 5, 9)]
 )
@@ -127,6 +137,34 @@ def test_no_step_is_solved_more_often_than_the_schedule_says(count):
     steps = TIMES.num_steps
     # Each reversal makes a preconditioner, too, for its adjoint.
     assert len(solved) == steps + (least_steps(steps, count) - (steps - 1)) + steps
+
+
+class Counted(AbstractRootSolver):
+    """Calls back at every solve."""
+
+    called: Callable[[Array], None] = eqx.field(static=True)
+
+    @property
+    def adjoint(self) -> AbstractAdjoint:
+        return TIGHT.adjoint
+
+    def solve(self, residual, guess, preconditioner=None, **options):
+        # With an argument that changes, so that it cannot be moved out of a loop.
+        jax.debug.callback(self.called, *jax.tree.leaves(guess))
+        return TIGHT.solve(residual, guess, preconditioner, **options)
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_stages_are_solved_again_only_where_states_are(count):
+    solved = []
+    stepper = SDIRK2(Counted(lambda _: solved.append(1)))
+    gradient = jax.jit(jax.grad(partial(loss, memory=Snapshots(count), stepper=stepper)))
+    jax.block_until_ready(gradient(given()))
+    jax.effects_barrier()
+    steps = TIMES.num_steps
+    again = least_steps(steps, count) - (steps - 1)
+    # Without all states kept, a reversal begins both solves, of which the second ends at once.
+    assert len(solved) == 2 * steps + (2 * again + 2 * steps if again else 0)
 
 
 def test_a_program_is_no_longer_for_more_steps():

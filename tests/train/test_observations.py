@@ -8,8 +8,17 @@ import pytest
 import runtime_types
 from small_problem import make_dataset
 
-from impindiff import Grid, InputError
-from impindiff.data import grid_of
+from impindiff import (
+    LBFGS,
+    BackwardEuler,
+    Grid,
+    InputError,
+    Parameter,
+    Reaction,
+    System,
+    fit,
+)
+from impindiff.data import grid_of, to_dataset
 from impindiff.observe import Cells, WeightDecay
 from impindiff.train import Observations
 
@@ -105,3 +114,23 @@ def test_what_must_be_a_list_is_told_so(dataset, options: Any, said: str):
     given = {"samples": ":"} | options
     with runtime_types.without(), pytest.raises(InputError, match=said):
         Observations.from_dataset(dataset, grid, ["concentration"], **given)
+
+
+def test_readings_at_the_start_count_where_it_is_learned():
+    """Two readings, of the start and of half of it: the start is that of least squares."""
+    described = {"c": {"units": "1", "long_name": "c"}}
+    read = np.array([[2.0, 0.5]])
+    dataset = to_dataset(None, np.array([0.0, 1.0]), {"c": read}, attributes=described)
+    rate = [Reaction(lambda c: -c)]
+    begins = Parameter("begins", 1.0, (0.0, float("inf")))
+    system = System(
+        None, {"c": rate}, coefficients={"begins": begins}, initial={"c": lambda begins: begins}
+    )
+    options = {"samples": ":", "dt": 1.0, "stepper": BackwardEuler(), "stages": [LBFGS(20)]}
+    options |= {"observe": [Cells("c", noise=1.0)], "dtype": np.float64}
+    found = fit(system, dataset, times=[0.0, 1.0], **options)
+    assert found.latents()["begins"] == pytest.approx((2 + 0.5 / 2) / (1 + 1 / 4), rel=1e-5)
+    later = fit(system, dataset, times=[1.0], **options)
+    assert later.latents()["begins"] == pytest.approx(1.0, rel=1e-5)
+    with pytest.raises(InputError, match="learn where a field begins"):
+        fit(System(None, {"c": rate}), dataset, times=[0.0, 1.0], **options)

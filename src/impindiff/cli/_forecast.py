@@ -8,6 +8,7 @@ from pathlib import Path
 from impindiff._errors import InputError, NumericsError
 from impindiff.cli._console import complain
 from impindiff.cli._progress import forecast_bar
+from impindiff.cli._show import balance_lines
 from impindiff.runs import RunFolder, forecast_run_to
 
 
@@ -25,11 +26,11 @@ def write_forecast(
 
         found = forecast_run_to(RunFolder(run), initial, out, until, every, start, watch)
     first, last = found.times[[0, -1]]
-    halved = f"\nsteps that failed as a whole, and were halved: {found.halved}"
-    return (
-        f"{out}: {found.num_samples} samples, {found.times.size} times from {first:g} to {last:g}"
-        f"{halved if found.halved else ''}"
-    )
+    written = f"{out}: {found.num_samples} samples, {found.times.size} times"
+    lines = [f"{written} from {first:g} to {last:g}"]
+    if found.halved:
+        lines.append(f"steps that failed as a whole, and were halved: {found.halved}")
+    return "\n".join(lines + balance_lines(found.balances or {}))
 
 
 @contextmanager

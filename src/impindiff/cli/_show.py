@@ -1,8 +1,9 @@
 """Results in a few lines."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from impindiff.forecast import Scores
+from impindiff.forecast import BalanceScore, Scores
 from impindiff.rollout import format_bytes
 from impindiff.runs import Certificate, RunFolder
 from impindiff.train import MemoryPlan
@@ -27,6 +28,7 @@ def summary_lines(folder: RunFolder, scores: Scores) -> str:
             f"Forecast   {field} of {_count(scores.samples, f'{unseen}sample')} to t = "
             f"{errors.time[-1]:g}: {errors.relative_l1_percent[-1]:.3g} % off (relative L1)"
         )
+    lines += balance_lines(scores.balances)
     report = folder.path / "report.html"
     lines.append(
         f"Look at    {report}  ({_size(report)}); the forecast is {folder.forecast_file.name} "
@@ -45,7 +47,16 @@ def score_table(scores: Scores) -> str:
         lines += [f"{t:>10g} {l1:>10.4g} {l2:>10.4g}" for t, l1, l2 in rows]
     for name, error in scores.latent.items():
         lines.append(f"{name}: relative L2 error {error.relative_l2_percent:.4g} %")
-    return "\n".join(lines)
+    return "\n".join(lines + balance_lines(scores.balances))
+
+
+def balance_lines(balances: Mapping[str, BalanceScore]) -> list[str]:
+    """What each balance misses zero by, a line each."""
+    return [
+        f"Balance    {name}: {', '.join(of.changes)} add up to zero but for "
+        f"{of.worst_defect:.1e} of the largest"
+        for name, of in balances.items()
+    ]
 
 
 def plan_table(found: MemoryPlan) -> str:

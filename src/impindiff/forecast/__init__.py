@@ -1,5 +1,6 @@
 """Forecasts by trained systems, and how good they are."""
 
+from impindiff.forecast._balances import BalanceScore, balances_of
 from impindiff.forecast._ensemble import predict_ensemble
 from impindiff.forecast._evaluate import FieldErrors, LatentError, Scores, evaluate
 from impindiff.forecast._predict import HALVED, carry_forward, forecast_times, predict
@@ -8,10 +9,12 @@ from impindiff.forecast._tables import is_table, truth_at
 
 __all__ = [
     "HALVED",
+    "BalanceScore",
     "FieldErrors",
     "LatentError",
     "Scores",
     "Stored",
+    "balances_of",
     "carry_forward",
     "continue_forecast",
     "evaluate",

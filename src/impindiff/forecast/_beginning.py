@@ -26,6 +26,7 @@ from impindiff.data import (
     start_of,
     to_dataset,
 )
+from impindiff.forecast._balances import BalanceScore, Ledger
 from impindiff.forecast._tables import closure_tables
 from impindiff.latent import Parameter, check_spans, latents_of
 from impindiff.systems import System, check_within, starts_of
@@ -43,6 +44,17 @@ def _only(names: tuple[str, ...], values: dict[str, Array]) -> dict[str, Array]:
     return {name: values[name] for name in names}
 
 
+def _integrals(
+    system: System, source: xr.Dataset, samples: list[int], fields: State, goes_on: bool
+) -> State:
+    """Integrals begin at 0, unless a forecast goes on that knows where they are."""
+    like = next(iter(fields.values()))
+    known = [name for name in system.integrals if goes_on and name in source.data_vars]
+    held = initial_state(source, system.grid, known, samples)
+    given = {name: jnp.asarray(values, like.dtype) for name, values in held.items()}
+    return {name: given.get(name, jnp.zeros_like(like)) for name in system.integrals}
+
+
 @dataclass(frozen=True)
 class Beginning:
     """The initial fields of a forecast, with what describes them.
@@ -50,7 +62,7 @@ class Beginning:
     Attributes:
         system: the equations.
         time: the initial time.
-        state: for each field an array `(sample, *grid)`.
+        state: for each field and integral an array `(sample, *grid)`.
         settings: of each sample, see `System`.
         samples: the samples' ids.
         source: where the fields come from, at the initial time alone.
@@ -92,6 +104,7 @@ class Beginning:
         } | begins
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         check_within(system.limits, system.grid, state, time, ids)
+        state |= _integrals(system, source, at, state, is_later(dataset, position))
         first, given = jax.tree.map(lambda values: values[0], (state, settings))
         system.with_settings(given).check(first, time)
         return cls(system, time, state, settings, ids, source)
@@ -127,6 +140,10 @@ class Beginning:
         """The learned closures."""
         return closure_tables(self.system, self._attributes)
 
+    def ledger(self, before: Mapping[str, BalanceScore] | None = None) -> Ledger:
+        """For the balances of what is forecast from here, after those of what led here."""
+        return Ledger(self.system, self.state, self.settings, self.time, before)
+
     def check_times(self, times: np.ndarray) -> None:
         """Refuse times before the initial one, and beyond the spans of fields that vary in time."""
         if times.size and np.min(times) < self.time:
@@ -146,7 +163,8 @@ class Beginning:
         """States `(sample, time, *grid)` in the documented layout, with learned coefficients."""
         grid, latents = self.system.grid, self.latents | self.varying_latents(times)
         axes = () if grid is None else grid.names
-        names = (*self.system.fields, *latents, *self.settings, "time", *axes)
+        fields = (*self.system.fields, *self.system.integrals)
+        names = (*fields, *latents, *self.settings, "time", *axes)
         return to_dataset(
             grid,
             times,

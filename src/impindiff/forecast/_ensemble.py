@@ -8,6 +8,7 @@ import xarray as xr
 
 from impindiff._errors import NumericsError
 from impindiff.data import Start, is_setting
+from impindiff.forecast._balances import ATTRIBUTE
 from impindiff.forecast._predict import HALVED, predict
 from impindiff.integrate import AbstractStepper
 from impindiff.systems import Ensemble
@@ -50,6 +51,7 @@ def predict_ensemble(
             raise NumericsError(f"member of seed {seed}: {error}") from None
         forecasts.append(forecast)
     found = forecasts[0].copy()
+    found.attrs.pop(ATTRIBUTE, None)  # of one member
     found.attrs.pop(HALVED, None)
     notes = zip(ensemble.seeds, forecasts, strict=True)
     halved = [f"seed {seed}: {each.attrs[HALVED]}" for seed, each in notes if HALVED in each.attrs]

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from impindiff._errors import InputError
 from impindiff.data import check_is_dataset, is_setting, select_samples, times_of
+from impindiff.forecast._balances import BalanceScore, balances_of
 from impindiff.forecast._tables import is_table, truth_at
 from impindiff.observe import relative_error
 
@@ -35,11 +36,13 @@ class Scores(BaseModel):
             varies in time, or whose truth does, over the shared times; of a closure over the range
             of its inputs in which the truth is known.
         samples: the samples' positions in the data.
+        balances: of the forecast, those that the system states.
     """
 
     fields: dict[str, FieldErrors]
     latent: dict[str, LatentError]
     samples: list[int]
+    balances: dict[str, BalanceScore] = {}
 
 
 def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[int]) -> Scores:
@@ -85,7 +88,7 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
         found, exact = np.broadcast_arrays(values, known.values)
         error = relative_error(found, exact, 2, exact.ndim)
         latent[str(name)] = LatentError(relative_l2_percent=100 * float(error))
-    return Scores(fields=fields, latent=latent, samples=positions)
+    return Scores(fields=fields, latent=latent, samples=positions, balances=balances_of(forecast))
 
 
 def _field_errors(times: np.ndarray, found: np.ndarray, known: np.ndarray) -> FieldErrors:

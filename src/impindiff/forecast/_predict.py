@@ -154,7 +154,8 @@ def predict(
         dtype: precision.
 
     Returns: a dataset in the documented layout, with the learned coefficients beside the fields;
-        its attribute `halved_steps` names the steps that failed as a whole and were halved, if any.
+        its attribute `halved_steps` names the steps that failed as a whole and were halved, if any,
+        and `balances` says as JSON how well the system's balances hold.
     Raises: InputError for a dataset of another layout or grid, starts outside of the fields'
         limits, or times before the initial one; NumericsError where a step fails, in eighths too.
     """
@@ -164,7 +165,9 @@ def predict(
     time_grid = TimeGrid.build(begin.time, times, dt)
     stepper = stepper or CrankNicolson()
     states, halved = carry(system, begin.state, stepper, time_grid, begin.settings)
-    return begin.dataset(time_grid.saved, states, halved_attrs(halved))
+    ledger = begin.ledger()
+    ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})
+    return begin.dataset(time_grid.saved, states, halved_attrs(halved) | ledger.attributes)
 
 
 def forecast_times(start: float, until: float, every: float) -> np.ndarray:

@@ -41,7 +41,7 @@ def beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning:
             "another file."
         )
     held = {str(name) for name, of in last.data_vars.items() if of.dims[:2] == ("sample", "time")}
-    if held != set(system.fields):
+    if held != {*system.fields, *system.integrals}:
         raise InputError(
             f"{path}: holds a forecast of {sorted(held)}, but the system's fields are "
             f"{sorted(system.fields)}. Forecast to another file."

@@ -7,7 +7,7 @@ was stopped is a shorter forecast, and can be continued.
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from impindiff.data import (
     open_dataset,
     save_dataset,
 )
+from impindiff.forecast._balances import BalanceScore, Ledger, balances_of
 from impindiff.forecast._beginning import Beginning
 from impindiff.forecast._pieces import cut
 from impindiff.forecast._predict import HALVED, carry, halved_attrs
@@ -42,11 +43,12 @@ Watcher = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Stored:
-    """What was written: so many samples at these times, and what is said of halved steps."""
+    """What was written: so many samples at these times, the steps halved, and the balances."""
 
     num_samples: int
     times: np.ndarray
     halved: str = ""
+    balances: Mapping[str, BalanceScore] | None = None
 
 
 def forecast_to(
@@ -139,7 +141,8 @@ def continue_forecast(
     writers = itertools.repeat(append_dataset)
     begin.check_times(ahead)
     before = str(last.attrs.get(HALVED, ""))
-    return _write(path, writers, begin, ahead, dt, stepper, piece, watch, before)
+    ledger = begin.ledger(balances_of(last))
+    return _write(path, writers, begin, ahead, dt, stepper, piece, watch, before, ledger)
 
 
 def _write(
@@ -152,20 +155,23 @@ def _write(
     piece: int | str,
     watch: Watcher | None,
     before: str = "",
+    ledger: Ledger | None = None,
 ) -> Stored:
     """Compute a forecast piece by piece, and have each written by the next of the writers.
 
-    `before` is what is said of steps halved up to the beginning.
+    `before` is what is said of steps halved up to the beginning, and the ledger has its balances.
     """
     halved: tuple[HalvedStep, ...] = ()
+    ledger = ledger or begin.ledger()
     for moments, states, more in _pieces(begin, times, dt, stepper, piece):
         halved += more
-        attrs = {"until": float(times[-1])} | halved_attrs(halved, before)
+        ledger.add(moments, states)
+        attrs = {"until": float(times[-1])} | halved_attrs(halved, before) | ledger.attributes
         next(writers)(begin.dataset(moments, states, attrs), path)
         del states  # not to be held while the next are computed
         if watch:
             watch(float(moments[-1]))
-    return Stored(len(begin.samples), times, halved_note(halved))
+    return Stored(len(begin.samples), times, halved_note(halved), ledger.scores)
 
 
 def _pieces(

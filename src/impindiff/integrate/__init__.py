@@ -1,6 +1,7 @@
 """Time steppers, explicit and implicit."""
 
 from impindiff.integrate._explicit import ForwardEuler, RungeKutta4
+from impindiff.integrate._quadrature import apart
 from impindiff.integrate._sdirk import SDIRK2
 from impindiff.integrate._stage import choose_solver
 from impindiff.integrate._stepper import AbstractStagedStepper, AbstractStepper
@@ -15,5 +16,6 @@ __all__ = [
     "ForwardEuler",
     "RungeKutta4",
     "Theta",
+    "apart",
     "choose_solver",
 ]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State, StoredDynamics
 from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
+from impindiff.integrate._quadrature import tendency_at
 from impindiff.integrate._stepper import AbstractStepper
 
 
@@ -100,7 +101,7 @@ class ForwardEuler(AbstractStepper):
         """See `AbstractStepper.step`."""
 
         def one(state: State, time: Scalar, dt: Scalar) -> State:
-            return axpy(state, dt, dynamics.at(time)(state))
+            return axpy(state, dt, tendency_at(dynamics, time, state)(state))
 
         return in_parts(one, self.substeps, state, time, dt), Outcome.exact()
 
@@ -149,11 +150,11 @@ class RungeKutta4(AbstractStepper):
         """See `AbstractStepper.step`."""
 
         def one(state: State, time: Scalar, dt: Scalar) -> State:
-            middle = dynamics.at(time + dt / 2)
-            first = dynamics.at(time)(state)
+            middle = tendency_at(dynamics, time + dt / 2, state)
+            first = tendency_at(dynamics, time, state)(state)
             second = middle(axpy(state, dt / 2, first))
             third = middle(axpy(state, dt / 2, second))
-            fourth = dynamics.at(time + dt)(axpy(state, dt, third))
+            fourth = tendency_at(dynamics, time + dt, state)(axpy(state, dt, third))
             mean = jax.tree.map(
                 lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, first, second, third, fourth
             )

@@ -18,10 +18,12 @@ import jax.numpy as jnp
 
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, Outcome, SolveContext
+from impindiff.integrate._quadrature import context_of, integrated, solved_for, tendency_at
 from impindiff.integrate._stage import (
     Preconditioning,
     check_solver,
     choose_solver,
+    set_up,
     set_up_once,
     solve_stage,
     stored,
@@ -86,8 +88,10 @@ class SDIRK2(AbstractStagedStepper):
     ) -> tuple[State, Outcome, State]:
         """See `AbstractStagedStepper.step_with_stages`: the state of the first stage."""
         weight = _GAMMA * dt
-        if setup is None and self.preconditioner is not None:
-            setup = self.preconditioner(dynamics.at(time + dt), weight, state)
+        state, integrals = solved_for(dynamics, state)
+        context = context_of(dynamics, context)
+        if setup is None:
+            setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
         solver = choose_solver(self.solver, dynamics, state)
         start = stored_at(dynamics, time, state)
         roots = None
@@ -95,9 +99,9 @@ class SDIRK2(AbstractStagedStepper):
             roots = jax.tree.map(lambda *each: jnp.stack(each), context.stages, context.root)
 
         def stage(carry, of_stage):
-            known, guess = carry
-            at, is_last, root = of_stage
-            tendency, wanted = dynamics.at(at), context
+            known, guess, integrals = carry
+            at, is_last, share, root = of_stage
+            tendency, wanted = tendency_at(dynamics, at, state), context
             if context is not None and root is not None:
                 wanted = replace(context, root=root)
             elif context is not None and context.root is not None:
@@ -111,12 +115,16 @@ class SDIRK2(AbstractStagedStepper):
                 return q0 + (1 - _GAMMA) / _GAMMA * (q1 - q0)
 
             known = jax.tree.map(onward, start, stored(tendency, found))
-            return (known, found), (found, outcome)
+            integrals = integrated(dynamics, integrals, share, at, found)
+            return (known, found, integrals), (found, outcome)
 
         # A loop over both, so that a solve and its adjoint are compiled once.
-        stages = (jnp.stack([time + weight, time + dt]), jnp.array([False, True]), roots)
-        (_, after), (found, outcome) = jax.lax.scan(stage, (start, state), stages)
-        return after, _both(outcome), jax.tree.map(lambda each: each[0], found)
+        times, shares = jnp.stack([time + weight, time + dt]), jnp.stack([dt - weight, weight])
+        stages = (times, jnp.array([False, True]), shares, roots)
+        (_, after, integrals), (found, outcome) = jax.lax.scan(
+            stage, (start, state, integrals), stages
+        )
+        return after | integrals, _both(outcome), jax.tree.map(lambda each: each[0], found)
 
 
 def _both(outcome: Outcome) -> Outcome:

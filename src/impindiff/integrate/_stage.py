@@ -7,13 +7,12 @@ Where fields differ by orders of magnitude, norms would see the largest only. Th
 for $u / s$ with the fields' scales $s$, and each row in units of what changes by $s$ do to it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from impindiff._errors import InputError
 from impindiff._types import (
@@ -36,6 +35,15 @@ from impindiff.implicit import (
     root,
 )
 from impindiff.integrate._explicit import axpy
+from impindiff.integrate._quadrature import (
+    BesideIntegrals,
+    WithIntegrals,
+    apart,
+    as_asked,
+    stricter,
+    tendency_at,
+)
+from impindiff.integrate._units import over, rows_of, units_of
 
 Preconditioning = Callable[[Any, Scalar, State], AbstractPreconditioner]
 
@@ -64,6 +72,34 @@ def solve_stage(
         preconditioner: approximates the inverse of $q' - w F'$.
         context: what else is wanted of the solve.
     """
+    if not isinstance(tendency, WithIntegrals):
+        return _solve(tendency, weight, known, guess, solver, preconditioner, context)
+    # Solved for is by how much integrals grow: what they have come to is no scale for this step.
+    before = {name: known[name] for name in tendency.names}
+    nothing = jax.tree.map(jnp.zeros_like, before)
+    if preconditioner is not None:
+        preconditioner = BesideIntegrals(preconditioner, tendency.names)
+    if context is not None and context.root is not None:
+        growth = {name: context.root[name] - before[name] for name in before}
+        context = replace(context, root=context.root | growth)
+    strict = stricter(solver, tendency.names, guess)
+    found, outcome = _solve(
+        tendency, weight, known | nothing, guess | nothing, strict, preconditioner, context
+    )
+    grown = {name: before[name] + found[name] for name in before}
+    return found | grown, as_asked(outcome, solver)
+
+
+def _solve(
+    tendency: Tendency,
+    weight: Scalar,
+    known: State,
+    guess: State,
+    solver: AbstractRootSolver,
+    preconditioner: AbstractPreconditioner | None,
+    context: SolveContext | None,
+) -> tuple[State, Outcome]:
+    """The same of whatever is in the state."""
     if not isinstance(tendency, BalanceTendency) or not (tendency.scales or tendency.algebraic):
         inputs = (tendency, weight, known)
         return root(
@@ -72,15 +108,15 @@ def solve_stage(
     at_rest = tendency.stored(guess)
     known = known | {field: at_rest[field] for field in tendency.algebraic}
     inputs = (tendency, weight, known)
-    units = _units(tendency.scales, guess)
-    rows = jax.lax.stop_gradient(_rows(tendency, weight, guess, units))
+    units = units_of(tendency.scales, guess)
+    rows = jax.lax.stop_gradient(rows_of(tendency, weight, guess, units))
     if preconditioner is not None:
         preconditioner = Scaled(preconditioner, units, rows)
     if context is not None and context.root is not None:
-        context = replace(context, root=_over(context.root, units))
+        context = replace(context, root=over(context.root, units))
     found, outcome = root(
         _scaled_residual,
-        _over(guess, units),
+        over(guess, units),
         (inputs, units, rows),
         solver,
         preconditioner=preconditioner,
@@ -97,7 +133,7 @@ def stored(tendency: Tendency, state: State) -> State:
 def stored_at(dynamics: Dynamics, time: Scalar, state: State) -> State:
     """$q(u)$ at a time; the system is not asked where it has no storage."""
     has_storage = isinstance(dynamics, StoredDynamics) and dynamics.has_storage
-    return stored(dynamics.at(time), state) if has_storage else state
+    return stored(tendency_at(dynamics, time, state), state) if has_storage else state
 
 
 def choose_solver(
@@ -145,9 +181,20 @@ def set_up_once(
     """
     if keep is None:
         keep = dynamics.is_steady and dynamics.is_affine
-    if preconditioning is None or not keep:
+    return set_up(preconditioning, dynamics, time, weight, state) if keep else None
+
+
+def set_up(
+    preconditioning: Preconditioning | None,
+    dynamics: Dynamics,
+    time: Scalar,
+    weight: Scalar,
+    state: State,
+) -> AbstractPreconditioner | None:
+    """The preconditioner of a step, if there is to be one; see `set_up_once`."""
+    if preconditioning is None:
         return None
-    return preconditioning(dynamics.at(time), weight, state)
+    return preconditioning(dynamics.at(time), weight, apart(dynamics, state)[0])
 
 
 # Module level on purpose: residuals may not capture traced arrays, so all that varies travels in
@@ -160,52 +207,4 @@ def _residual(unknown: State, inputs: tuple[Tendency, Scalar, State]) -> State:
 
 def _scaled_residual(unknown: State, inputs: tuple[Any, State, State]) -> State:
     inner, units, rows = inputs
-    return _over(_residual(jax.tree.map(jnp.multiply, unknown, units), inner), rows)
-
-
-def _units(scales: Mapping[str, float], like: State) -> State:
-    return {field: jnp.asarray(scales.get(field, 1.0), u.dtype) for field, u in like.items()}
-
-
-def _rows(tendency: BalanceTendency, weight: Scalar, state: State, units: State) -> State:
-    """For each row the sum of what a change of each field by its scale does to it, over all cells.
-
-    Stored and fast alike: the row of a field that reacts within the step is large by its rate, and
-    so is its round-off. Changes are uniform, which fluxes do not see: how far a field spreads is no
-    reason to solve less well for its mean. The rows of algebraic fields may be fluxes only; there
-    every other cell changes.
-    """
-
-    def effect(change: State) -> tuple[State, State]:
-        return jax.jvp(lambda u: (tendency.stored(u), tendency(u)), (state,), (change,))[1]
-
-    fields = list(state)
-
-    def changes(shares: Any) -> State:
-        """For each field a state in which it alone is not zero."""
-        return {
-            field: jnp.zeros((len(fields), *u.shape), u.dtype).at[k].set(shares(u) * units[field])
-            for k, (field, u) in enumerate(state.items())
-        }
-
-    stored_change, rates = jax.vmap(effect)(changes(jnp.ones_like))
-    if tendency.algebraic:
-        _, uneven = jax.vmap(effect)(changes(lambda u: _every_other(u.shape).astype(u.dtype)))
-        rates = rates | {name: uneven[name] for name in tendency.algebraic}
-    total = jax.tree.map(
-        lambda q, f: jnp.sum(jnp.abs(q - weight * f), axis=0), stored_change, rates
-    )
-
-    def size(row):
-        found = jnp.sqrt(jnp.mean(row**2))
-        return jnp.where(jnp.isfinite(found) & (found > 0), found, 1)
-
-    return jax.tree.map(size, total)
-
-
-def _every_other(shape: tuple[int, ...]) -> np.ndarray:
-    return np.indices(shape).sum(axis=0) % 2 == 0 if shape else np.array(True)
-
-
-def _over(state: State, units: State) -> State:
-    return jax.tree.map(jnp.divide, state, units)
+    return over(_residual(jax.tree.map(jnp.multiply, unknown, units), inner), rows)

@@ -15,10 +15,12 @@ import jax
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, Outcome, SolveContext
 from impindiff.integrate._explicit import axpy
+from impindiff.integrate._quadrature import context_of, integrated, solved_for, tendency_at
 from impindiff.integrate._stage import (
     Preconditioning,
     check_solver,
     choose_solver,
+    set_up,
     set_up_once,
     solve_stage,
     stored,
@@ -86,18 +88,23 @@ class Theta(AbstractStepper):
         context: SolveContext | None = None,
     ) -> tuple[State, Outcome]:
         """See `AbstractStepper.step`."""
+        state, integrals = solved_for(dynamics, state)
         if self.theta < 1:
             # `checkpoint`: keep the state for the backward pass, not its product with every
             # coefficient.
             explicit = jax.checkpoint(lambda now, u, h: axpy(stored(now, u), h, now(u)))
-            known = explicit(dynamics.at(time), state, (1 - self.theta) * dt)
+            now = tendency_at(dynamics, time, state)
+            known = explicit(now, state, (1 - self.theta) * dt)
+            integrals = integrated(dynamics, integrals, (1 - self.theta) * dt, time, state)
         else:
             known = stored_at(dynamics, time, state)
-        tendency, weight = dynamics.at(time + dt), self.theta * dt
-        if setup is None and self.preconditioner is not None:
-            setup = self.preconditioner(tendency, weight, state)
+        tendency, weight = tendency_at(dynamics, time + dt, state), self.theta * dt
+        if setup is None:
+            setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
         solver = choose_solver(self.solver, dynamics, state)
-        return solve_stage(tendency, weight, known, state, solver, setup, context)
+        context = context_of(dynamics, context)
+        found, outcome = solve_stage(tendency, weight, known, state, solver, setup, context)
+        return found | integrated(dynamics, integrals, weight, time + dt, found), outcome
 
 
 def BackwardEuler(

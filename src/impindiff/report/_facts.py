@@ -9,7 +9,7 @@ import numpy as np
 from impindiff.data import is_setting
 from impindiff.report._format import count, data_size, duration, listing, plain, unit_of
 from impindiff.report._frames import Variable
-from impindiff.report._load import RunFolder, number, numbers
+from impindiff.report._load import RunFolder, mapping, number, numbers
 
 Facts = list[tuple[str, str]]
 
@@ -52,6 +52,26 @@ def cost_of(run: RunFolder) -> Facts:
         ("Peak memory", _if_known(memory, data_size)),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def balances_of(run: RunFolder) -> Facts:
+    """What must stay the same in the forecast: how its parts have changed, and what is missing."""
+    facts = []
+    for name, entry in mapping(run.summary.get("balances")).items():
+        entry = mapping(entry)
+        unit, defect = unit_of(str(entry.get("units", ""))), number(entry.get("worst_defect"))
+        changes = [
+            f"{part} {_signed(float(np.mean(values)))}{unit}"
+            for part, given in mapping(entry.get("changes")).items()
+            if (values := numbers(given))
+        ]
+        if changes and math.isfinite(defect):
+            facts.append((str(name), f"{', '.join(changes)}; defect {defect:.1e}"))
+    return facts
+
+
+def _signed(change: float) -> str:
+    return f"{'+' if change > 0 else ''}{plain(float(f'{change:.4g}'))}"
 
 
 def provenance_of(run: RunFolder) -> Facts:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from impindiff._errors import InputError
 from impindiff.report._codes import colour_table
-from impindiff.report._facts import cost_of, provenance_of, scalars_of, setting_of
+from impindiff.report._facts import balances_of, cost_of, provenance_of, scalars_of, setting_of
 from impindiff.report._format import unit_of
 from impindiff.report._frames import variables_of
 from impindiff.report._load import RunFolder, load_run, numbers
@@ -78,6 +78,7 @@ def _page(run: RunFolder) -> str:
         "unreadable_lines": run.history.unreadable_lines,
         "setting": setting_of(run),
         "cost": cost_of(run),
+        "balances": balances_of(run),
         "provenance": provenance_of(run),
         "config": run.config,
         "colours": {"forecast": colour_table("viridis"), "error": colour_table("RdBu_r")},

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from impindiff._errors import InputError
 from impindiff._types import BalanceTendency, Scalar, State
 from impindiff.implicit import AbstractRootSolver, Outcome, root
-from impindiff.integrate import choose_solver
+from impindiff.integrate import apart, choose_solver
 from impindiff.rollout._simulate import Preparable
 
 
@@ -32,6 +32,7 @@ def consistent(
     state = {field: jnp.asarray(value) for field, value in state.items()}
     dtype = jnp.result_type(*state.values())
     dynamics = system.prepare(dtype)
+    state, integrals = apart(dynamics, state)
     tendency = dynamics.at(jnp.asarray(time, dtype))
     if not isinstance(tendency, BalanceTendency) or not tendency.algebraic:
         raise InputError("the system has no algebraic fields: every start is consistent.")
@@ -40,7 +41,7 @@ def consistent(
     solver = choose_solver(solver, dynamics, guess)
     stored = {field: tendency.stored(state)[field] for field in guess}
     found, outcome = root(_residual, guess, (tendency, others, stored), solver)
-    return others | found, outcome
+    return others | found | integrals, outcome
 
 
 def _residual(unknown: State, inputs: tuple[BalanceTendency, State, State]) -> State:

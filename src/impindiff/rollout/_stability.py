@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from impindiff._types import Scalar, State
-from impindiff.integrate import ForwardEuler, RungeKutta4
+from impindiff.integrate import ForwardEuler, RungeKutta4, apart
 from impindiff.rollout._simulate import Preparable
 
 _ITERATIONS = 60
@@ -41,7 +41,8 @@ def stable_dt(
 @eqx.filter_jit
 def _spectral_radius(system: Preparable, state: State, time: Scalar) -> Scalar:
     dtype = jnp.result_type(*state.values())
-    tendency = system.prepare(dtype).at(time.astype(dtype))
+    dynamics = system.prepare(dtype)
+    tendency, state = dynamics.at(time.astype(dtype)), apart(dynamics, state)[0]
     _, push = jax.linearize(tendency, state)
     keys = jax.random.split(jax.random.key(0), len(state))
     start = {

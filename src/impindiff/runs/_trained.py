@@ -22,6 +22,7 @@ from impindiff.forecast import (
     HALVED,
     Scores,
     Stored,
+    balances_of,
     continue_forecast,
     evaluate,
     forecast_times,
@@ -127,8 +128,9 @@ def forecast_run_to(
             dtype=precision(config),
             watch=watch,
         )
-    check_dataset(dataset, fields=system.fields)
-    cells = sum(dataset[field].size for field in system.fields)
+    held = _in_data(system, dataset)
+    check_dataset(dataset, fields=held)
+    cells = dataset[held[0]].size * (len(system.fields) + len(system.integrals))
     needed = cells * precision(config).itemsize * len(times)
     if needed > _MOST_NETCDF_BYTES:
         raise InputError(
@@ -138,7 +140,13 @@ def forecast_run_to(
         )
     forecast = _predict(folder, system, dataset, times, ":")
     save_dataset(forecast, out)
-    return Stored(dataset.sizes["sample"], times, forecast.attrs.get(HALVED, ""))
+    halved = forecast.attrs.get(HALVED, "")
+    return Stored(dataset.sizes["sample"], times, halved, balances_of(forecast))
+
+
+def _in_data(system: System, dataset: xr.Dataset) -> list[str]:
+    """The fields of which data must hold something: those that do not begin as the system says."""
+    return [f for f in system.fields if f not in system.initial or f in dataset.data_vars]
 
 
 def _beginning(
@@ -157,7 +165,7 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     """
     system = trained_system(folder)
     dataset = open_dataset(data)
-    check_dataset(dataset, fields=system.fields, latents=tuple(system.latents(0.0)))
+    check_dataset(dataset, fields=_in_data(system, dataset), latents=tuple(system.latents(0.0)))
     at = select_samples(dataset, samples)
     return evaluate(_predict(folder, system, dataset, times_of(dataset), at), dataset, at)
 

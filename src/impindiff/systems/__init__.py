@@ -2,18 +2,21 @@
 
 from impindiff.systems._advection_diffusion import advection_diffusion
 from impindiff.systems._affine_tendency import AffineTendency
+from impindiff.systems._balances import BalanceChanges, balances
 from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._ensemble import Ensemble, Spread
 from impindiff.systems._flux_of import FluxOf
 from impindiff.systems._limits import check_readings, check_within
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
-from impindiff.systems._starts import starts_of
+from impindiff.systems._starts import learned_starts, starts_of
 from impindiff.systems._state_tendency import StateTendency
+from impindiff.systems._supply import Supply
 from impindiff.systems._system import System
 
 __all__ = [
     "AffineTendency",
+    "BalanceChanges",
     "CorrectedTendency",
     "Ensemble",
     "FluxOf",
@@ -21,9 +24,12 @@ __all__ = [
     "Reaction",
     "Spread",
     "StateTendency",
+    "Supply",
     "System",
     "advection_diffusion",
+    "balances",
     "check_readings",
     "check_within",
+    "learned_starts",
     "starts_of",
 ]

@@ -29,6 +29,16 @@ class Whole(Protocol):
     units: tuple[tuple[str, str], ...]
 
     @property
+    def integrals(self) -> tuple[str, ...]:
+        """Names of the integrals over time."""
+        ...
+
+    @property
+    def accounted(self) -> tuple[str, ...]:
+        """Names of the integrals and balances."""
+        ...
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields."""
         ...
@@ -50,7 +60,7 @@ def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree)
     Raises: InputError.
     """
     grid, fields, awaited = system.grid, system.fields, system.awaited
-    check_names(grid, fields, system.coefficients, awaited)
+    check_names(grid, fields, system.coefficients, awaited, system.integrals)
     ends = {f"the boundary conditions of {f!r}": e for f, e in system.boundaries.items()}
     begins = {f"the initial values of {f!r}": value for f, value in system.initial.items()}
     check_no_text({**named_parts, **ends, **begins})
@@ -58,7 +68,7 @@ def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree)
     check_functions(grid, system.equations, system.boundaries, system.coefficients, stored, awaited)
     check_initial(grid, fields, system.initial, system.coefficients, awaited)
     check_learned_names(parts, awaited)
-    check_units(fields, parts, dict(system.units), awaited)
+    check_units((*fields, *system.accounted), parts, dict(system.units), awaited)
 
 
 def check_equations(grid: Grid | None, equations: Mapping[str, Sequence[AbstractTerm]]) -> None:
@@ -72,19 +82,29 @@ def check_equations(grid: Grid | None, equations: Mapping[str, Sequence[Abstract
             f"found {equations!r:.80}."
         )
     for field, terms in equations.items():
-        listed = terms if isinstance(terms, Sequence) else [terms]
-        strange = [term for term in listed if not isinstance(term, AbstractTerm)]
-        if strange or not listed or listed is not terms:
-            raise InputError(
-                f"the equation of {field!r} must be a list of at least one term; found "
-                f"{strange or terms}."
-            )
+        check_terms(terms, f"the equation of {field!r}")
         for term in terms:
             if grid is None and not isinstance(term, AbstractSource | AbstractStateTerm):
                 raise InputError(
                     f"the equation of {field!r} has the term {type(term).__name__}, which needs a "
                     "grid: without one, System(None, ...), terms are Reaction and Source."
                 )
+
+
+def check_terms(terms: Sequence[AbstractTerm], whose: str) -> None:
+    """What stands for the rate of something must be a list of terms.
+
+    Raises: InputError.
+    """
+    listed = terms if isinstance(terms, Sequence) else [terms]
+    strange = [term for term in listed if not isinstance(term, AbstractTerm)]
+    if strange or not listed or listed is not terms:
+        raise InputError(f"{whose} must be a list of at least one term; found {strange or terms}.")
+
+
+def named_fluxes(equations: Mapping[str, Sequence[AbstractTerm]]) -> dict[str, tuple[str, ...]]:
+    """The fluxes that `FluxOf` may ask for, by the kind of name that they are."""
+    return {"fluxes": tuple(flux_name(f) for f, terms in equations.items() if fluxes_among(terms))}
 
 
 def check_no_text(parts: Mapping[str, PyTree]) -> None:
@@ -131,7 +151,7 @@ def check_functions(
     """
     known = {
         "fields": tuple(equations),
-        "fluxes": tuple(flux_name(field) for field in equations if fluxes_among(equations[field])),
+        **named_fluxes(equations),
         "axes": () if grid is None else grid.names,
         "coefficients": tuple(coefficients),
     } | _unless_none("settings", settings)

@@ -12,11 +12,13 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, depends_on
 from impindiff.implicit import Excess, Limit
+from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
 from impindiff.systems._boundaries import Ends, evaluate_boundaries
 from impindiff.systems._corrected import CorrectedTendency, corrected_among
 from impindiff.systems._flux_of import carriers
+from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
@@ -46,6 +48,7 @@ class PreparedSystem(eqx.Module):
         varying: names of what depends on the state.
         dtype: precision of everything.
         awaited: names of the settings that are not given yet.
+        accounts: the integrals, the same, and the balances.
         limits: within which fields must lie.
     """
 
@@ -62,6 +65,7 @@ class PreparedSystem(eqx.Module):
     varying: frozenset[str] = eqx.field(static=True)
     dtype: jnp.dtype = eqx.field(static=True)
     awaited: tuple[str, ...] = eqx.field(static=True, default=())
+    accounts: Accounts = eqx.field(default_factory=Accounts)
     limits: tuple[Limit, ...] = eqx.field(static=True, default=())
 
     @property
@@ -97,8 +101,14 @@ class PreparedSystem(eqx.Module):
     def evaluated(self) -> "PreparedSystem":
         """With all evaluated that is steady and known by now; assembled, if that is everything."""
         scope = self.scope.at(None)
-        equations, storage, capacities, initial = scope.evaluate(
-            (self.equations, self.storage, self.capacities, self.initial)
+        equations, storage, capacities, initial, integrals = scope.evaluate(
+            (
+                self.equations,
+                self.storage,
+                self.capacities,
+                self.initial,
+                self.accounts.integrals,
+            )
         )
         boundaries = evaluate_boundaries(scope, self.boundaries)
         found = replace(
@@ -109,6 +119,7 @@ class PreparedSystem(eqx.Module):
             storage=storage,
             capacities=capacities,
             initial=initial,
+            accounts=replace(self.accounts, integrals=integrals),
             functions=tuple(f for f, part in storage.items() if depends_on(part, self.varying)),
         )
         waiting = coefficients_of((equations, boundaries, storage, capacities, scope.coefficients))
@@ -170,6 +181,25 @@ class PreparedSystem(eqx.Module):
             self.algebraic,
             self.scales,
         )
+
+    @property
+    def integrals(self) -> tuple[str, ...]:
+        """See `impindiff._types.IntegratingDynamics`."""
+        return tuple(self.accounts.integrals)
+
+    def integrands(self, time: Scalar, names: tuple[str, ...]) -> Integrands:
+        """See `impindiff._types.IntegratingDynamics.integrands`.
+
+        Raises: InputError for settings that are not given.
+        """
+        check_given(self.awaited)
+        scope = cast(self.scope.at(time), self.dtype)
+        terms = {name: self.accounts.integrals[name] for name in names}
+        terms, carrying = scope.evaluate(
+            (terms, {field: self.equations[field] for field in carriers(terms)})
+        )
+        boundaries = evaluate_boundaries(scope, self.boundaries) if carrying else {}
+        return Integrands(*cast((terms, boundaries, carrying), self.dtype), scope)
 
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)

@@ -111,11 +111,13 @@ def check_names(
     fields: tuple[str, ...],
     coefficients: Mapping[str, Any],
     settings: tuple[str, ...],
+    integrals: tuple[str, ...] = (),
 ) -> None:
     """Refuse names that stand for two things."""
     axes = () if grid is None else grid.names
     places = {
         "a field": set(fields),
+        "an integral": set(integrals),
         "a coefficient": set(coefficients),
         "a setting": set(settings),
         "an axis": set(axes),

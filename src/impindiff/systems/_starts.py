@@ -8,7 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._types import State
+from impindiff.coefficients import depends_on
+from impindiff.latent import latents_of
 from impindiff.systems._prepared import PreparedSystem
+from impindiff.systems._scope import reached_names
 from impindiff.systems._system import System
 
 S = TypeVar("S", System, PreparedSystem)
@@ -30,3 +33,15 @@ def starts_of(
     if system.awaited:
         return jax.vmap(lambda given: start(system.with_settings(given)))(settings)
     return {f: jnp.broadcast_to(u, (count, *u.shape)) for f, u in start(system).items()}
+
+
+def learned_starts(system: System) -> tuple[str, ...]:
+    """The fields whose initial values follow from something that is to be learned."""
+    holding = {name for name, part in system.coefficients.items() if latents_of(part)}
+    reached = reached_names(system.coefficients)
+    unknown = holding | {name for name, names in reached.items() if names & holding}
+    return tuple(
+        field
+        for field, part in system.initial.items()
+        if latents_of(part) or depends_on(part, unknown)
+    )

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.coefficients import depends_on
+from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among, mode_kinds
 from impindiff.systems._corrected import CorrectedTendency, corrected, corrected_among
@@ -82,18 +83,18 @@ class StateTendency(eqx.Module):
         for field, group in terms.items():
             for term in group:
                 if isinstance(term, AbstractSource):
-                    parts.append({field: self._in_free_cells(term.rate(grid))})
+                    parts.append({field: in_free_cells(grid, term.rate(grid))})
                 elif isinstance(term, AbstractStateTerm):
-                    parts.append({field: self._in_free_cells(term.rate(grid, state, field))})
+                    parts.append({field: in_free_cells(grid, term.rate(grid, state, field))})
         return {
-            field: _sum([part[field] for part in parts if field in part], field) for field in state
+            field: add_up([part[field] for part in parts if field in part], field)
+            for field in state
         }
 
-    def _in_free_cells(self, rate: Float[Array, "..."]) -> Float[Array, "..."]:
-        grid = self.scope.grid
-        if grid is None or grid.solid is None:
-            return rate
-        return jnp.where(grid.solid, 0, rate)
+
+def in_free_cells(grid: Grid | None, rate: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A rate with nothing in solid cells."""
+    return rate if grid is None or grid.solid is None else jnp.where(grid.solid, 0, rate)
 
 
 def split(
@@ -136,7 +137,11 @@ def check_fields(state: State, fields: tuple[str, ...]) -> None:
         )
 
 
-def _sum(parts: list[Float[Array, "..."]], field: str) -> Array:
+def add_up(parts: list[Float[Array, "..."]], field: str) -> Array:
+    """The sum of rates of one field, the first of which has its shape.
+
+    Raises: InputError for a rate of another shape.
+    """
     value, *rates = parts
     for rate in rates:
         if jnp.shape(rate) not in ((), value.shape):

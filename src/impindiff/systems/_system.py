@@ -11,13 +11,9 @@ from impindiff._types import Scalar, State
 from impindiff.coefficients import as_closures
 from impindiff.grid import Grid
 from impindiff.implicit import Limit
+from impindiff.systems._accounts import Accounts
 from impindiff.systems._balance import check_balance, is_algebraic
-from impindiff.systems._boundaries import (
-    Ends,
-    Given,
-    check_boundaries,
-    check_ends_finite,
-)
+from impindiff.systems._boundaries import Ends, Given, check_boundaries, check_ends_finite
 from impindiff.systems._checks import check_equations, check_whole, named_stored
 from impindiff.systems._latents import values_on_grid
 from impindiff.systems._limits import as_limits, excess_of
@@ -63,6 +59,10 @@ class System(eqx.Module):
             which solvers measure: `{"gas": 0.04, "temperature": 1e3}`.
         limits: what fields can be at all, `{"porosity": (0.0, 1.0), "T": (0.0, jnp.inf)}`, both
             ends allowed. A start or a reading beyond is refused, a step that leads there fails.
+        integrals: over time, for each the terms that are its rate, without fluxes: `{"supplied":
+            [Supply(FluxOf("c"))]}`. They begin at 0, and nothing depends on them but `balances`.
+        balances: of what must stay the same, for each its parts, densities whose changes add up to
+            zero: `{"c": {"inside": lambda c: c, "in": lambda supplied: -supplied}}`.
 
     One PyTree, its learned coefficients included.
     Raises: InputError for no field, an entry that is not a term, a boundary condition that is
@@ -78,6 +78,7 @@ class System(eqx.Module):
     capacities: dict[str, Any]
     initial: dict[str, Any]
     settings: dict[str, Scalar | None]
+    accounts: Accounts
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
     units: tuple[tuple[str, str], ...] = eqx.field(static=True)
@@ -97,6 +98,8 @@ class System(eqx.Module):
         units: Mapping[str, str] | None = None,
         settings: str | Sequence[str] = (),
         limits: Mapping[str, tuple[float, float]] | None = None,
+        integrals: Mapping[str, Sequence[AbstractTerm]] | None = None,
+        balances: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         check_equations(grid, equations)
         storage, capacities, scales = storage or {}, capacities or {}, scales or {}
@@ -121,13 +124,16 @@ class System(eqx.Module):
         self.units = tuple((units or {}).items())
         self.scales = tuple((field, float(scale)) for field, scale in scales.items())
         self.limits = as_limits(self.fields, limits or {})
+        self.accounts = Accounts.of(integrals or {}, balances or {})
         check_whole(self, self._named_parts, self._parts)
+        self.accounts.check(grid, self.equations, self.coefficients, self.awaited)
 
     @property
     def _parts(self) -> tuple[Any, ...]:
         """All that may hold a coefficient."""
         stored = self.storage, self.capacities
-        return self.equations, self.boundaries, self.coefficients, *stored, self.initial
+        parts = self.equations, self.boundaries, self.coefficients, *stored, self.initial
+        return *parts, self.accounts.integrals
 
     @property
     def _named_parts(self) -> dict[str, Any]:
@@ -135,12 +141,22 @@ class System(eqx.Module):
         parts = {f"the coefficient {name!r}": part for name, part in self.coefficients.items()}
         parts |= named_stored(self.storage, self.capacities)
         parts |= {f"the equation of {field!r}": terms for field, terms in self.equations.items()}
-        return parts
+        return parts | self.accounts.named
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields."""
         return tuple(self.equations)
+
+    @property
+    def integrals(self) -> tuple[str, ...]:
+        """Names of the integrals over time."""
+        return tuple(self.accounts.integrals)
+
+    @property
+    def accounted(self) -> tuple[str, ...]:
+        """Names of the integrals and of the balances."""
+        return *self.integrals, *self.accounts.balances
 
     @property
     def awaited(self) -> tuple[str, ...]:
@@ -163,7 +179,7 @@ class System(eqx.Module):
             is_leaf=lambda node: node is None,
         )
 
-    def _scope(self, dtype: jnp.dtype) -> Scope:
+    def scope(self, dtype: jnp.dtype) -> Scope:
         """All that has a name: what is given of the settings is known as coefficients are."""
         given = {n: jnp.asarray(v, dtype) for n, v in self.settings.items() if v is not None}
         return Scope(self.grid, self.coefficients | given, dtype)
@@ -177,7 +193,7 @@ class System(eqx.Module):
         """
         check_given(self.awaited)
         dtype = jnp.result_type(*state.values())
-        scope = self._scope(dtype).at(jnp.asarray(time, dtype))
+        scope = self.scope(dtype).at(jnp.asarray(time, dtype))
         # First: at a state that cannot be, functions need not be finite.
         if excess := excess_of(state, self.limits, self.grid):
             excess.check()
@@ -195,7 +211,7 @@ class System(eqx.Module):
         """
         parts = tuple(part for part in self._parts if part is not self.boundaries)
         time = None if time is None else jnp.asarray(time, jnp.result_type(float))
-        scope = self._scope(jnp.dtype(jnp.float32))
+        scope = self.scope(jnp.dtype(jnp.float32))
         return values_on_grid(scope, parts, self.boundaries, time)
 
     def start(self, time: Scalar | float, dtype: jnp.dtype) -> State:
@@ -203,7 +219,7 @@ class System(eqx.Module):
         if not self.initial:
             return {}
         check_given(self.awaited)
-        scope = self._scope(dtype).at(jnp.asarray(time, dtype))
+        scope = self.scope(dtype).at(jnp.asarray(time, dtype))
         return initial_values(scope, self.initial)
 
     def prepare(self, dtype: jnp.dtype) -> PreparedSystem:
@@ -219,19 +235,9 @@ class System(eqx.Module):
 
         Once for all of them; `PreparedSystem.with_settings` does the rest for each.
         """
+        stored = self.storage, self.capacities, self.initial, (), self.algebraic, self.scales
+        varying = varying_names(self.fields, self.coefficients)
+        rest = varying, dtype, self.awaited, self.accounts, self.limits
         return PreparedSystem(
-            self._scope(dtype),
-            self.equations,
-            self.boundaries,
-            None,
-            self.storage,
-            self.capacities,
-            self.initial,
-            (),
-            self.algebraic,
-            self.scales,
-            varying_names(self.fields, self.coefficients),
-            dtype,
-            self.awaited,
-            self.limits,
+            self.scope(dtype), self.equations, self.boundaries, None, *stored, *rest
         ).evaluated()

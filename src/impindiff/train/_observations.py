@@ -33,7 +33,7 @@ from impindiff.observe import (
     readings_shape,
 )
 from impindiff.rollout import TimeGrid
-from impindiff.systems import System, check_readings, check_within, starts_of
+from impindiff.systems import System, check_readings, check_within, learned_starts, starts_of
 from impindiff.train._listed import listed
 from impindiff.train._noise import deviations_of
 
@@ -100,7 +100,8 @@ class Observations(eqx.Module):
         start = float(times_of(dataset)[0])
         begins = starts_of(system, lambda one: one.start(start, dtype), settings, len(at))
         selection = (system.grid, system.fields, samples, times, dtype)
-        made = cls.from_dataset(dataset, *selection, observe, regularise, begins, settings)
+        learned = bool(learned_starts(system))
+        made = cls.from_dataset(dataset, *selection, observe, regularise, begins, settings, learned)
         _check_limits(system, made, at)
         initial, given = jax.tree.map(lambda values: values[0], (made.initial, settings))
         system.with_settings(given).check(initial, made.start)
@@ -119,6 +120,7 @@ class Observations(eqx.Module):
         regularise: Sequence[AbstractPenalty] = (),
         begins: State | None = None,
         settings: State | None = None,
+        learned_start: bool = False,
     ) -> "Observations":
         """Select and check.
 
@@ -127,13 +129,16 @@ class Observations(eqx.Module):
             grid: where the fields live.
             fields: all fields of the system.
             samples: which samples.
-            times: which times; by default all after the first at which anything was observed.
+            times: which times; by default all after the first at which anything was observed. The
+                first is one to train on where it is named and some field's start is learned.
             dtype: precision.
             observe: what was measured; by default each field, cell by cell, that was observed at
                 all.
             regularise: see `penalties`.
             begins: initial values of fields that do not begin as the data say, `(sample, *grid)`.
             settings: see `settings`.
+            learned_start: whether some of `begins` are to be learned, so that what was read at the
+                first time says something.
 
         Raises: InputError for a dataset that is not of the documented layout or of another grid,
             for samples or times that it does not have, for values that are not finite where they
@@ -145,10 +150,11 @@ class Observations(eqx.Module):
         initial |= {field: np.asarray(values) for field, values in begins.items()}
         clock = times_of(dataset)
         when = list(range(1, clock.size)) if times is None else select_times(dataset, times)
-        if when and when[0] == 0:
+        if when and when[0] == 0 and not learned_start:
             raise InputError(
                 f"training time {clock[0]:g} is the initial time, whose fields are given and not "
-                "predicted: leave it out of the training times."
+                "predicted: leave it out of the training times, or learn where a field begins, "
+                "System(initial=...)."
             )
         if not when:
             raise InputError(

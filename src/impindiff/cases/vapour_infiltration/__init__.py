@@ -27,7 +27,8 @@ def generate(
     """Make the data: furnace runs, what was measured in them, and what nobody is told.
 
     `porosity_map` and `thermocouples` are measured and noisy; `porosity`, `gas`, `temperature` and
-    the law `pore_surface` are true. `T_gas` is each furnace's setting.
+    the law `pore_surface` are true, and so is `start_porosity`, where all begin. `T_gas` is each
+    furnace's setting.
 
     Args:
         samples: furnaces; their settings are 1273, 1173, 1223, 1323 and 1143 K, then random.
@@ -61,7 +62,17 @@ def generate(
         attrs={"units": "1/m", "long_name": "surface of the pores for a volume of pores"},
     )
     law["pore_surface_porosity"].attrs |= {"units": "1", "long_name": "porosity"}
-    return exact.assign(porosity_map=porosity_map, thermocouples=thermocouples, pore_surface=law)
+    start = (
+        exact["porosity"]
+        .isel(sample=0, time=0, drop=True)
+        .assign_attrs(long_name="share of pores by volume at the start")
+    )
+    return exact.assign(
+        porosity_map=porosity_map,
+        thermocouples=thermocouples,
+        pore_surface=law,
+        start_porosity=start,
+    )
 
 
 _case = partial(

@@ -12,7 +12,6 @@ The slab is 1 cm deep and, in two dimensions, 2 cm wide. At x = 0 a hot gas-tigh
 the gas, colder. All in SI units.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import impindiff as ipd
-from impindiff.terms import AbstractStateTerm
 
 GAS_CONSTANT = 8.314
 PRESSURE = 20e3
@@ -57,21 +55,6 @@ def slab(depth: int = 100, width: int | None = None) -> ipd.Grid:
     return ipd.Grid.uniform((depth, width), ((0.0, DEPTH), (0.0, WIDTH)))
 
 
-class Supply(AbstractStateTerm):
-    """What enters through the domain's ends, in the cells beside them, per volume."""
-
-    flux: Any
-
-    def rate(self, grid: Any, state: Any, field: str) -> jax.Array:
-        """The outer faces of the flux of a field, see `FluxOf`."""
-        total = jnp.zeros_like(state[field])
-        for axis, through in enumerate(self.flux):
-            inwards = jnp.moveaxis(through, axis, 0) / grid.cell_widths[axis]
-            cells = jnp.moveaxis(total, axis, 0).at[0].add(inwards[0]).at[-1].add(-inwards[-1])
-            total = jnp.moveaxis(cells, 0, axis)
-        return total
-
-
 def build(
     grid: ipd.Grid,
     key: Any = None,
@@ -80,7 +63,7 @@ def build(
     pore_surface: Any = None,
     known: bool = False,
     isothermal: float | None = None,
-    account: bool = False,
+    start_porosity: Any = None,
 ) -> ipd.System:
     """The system.
 
@@ -94,8 +77,8 @@ def build(
             porosity; to be learned by default.
         known: whether it is Deutschmann's, the truth.
         isothermal: the temperature everywhere [K], in place of its equation.
-        account: whether a fourth field, `supplied`, sums up the gas that enters [mol/m3]: for the
-            balance of carbon.
+        start_porosity: at the start, the same in all furnaces: any coefficient, or "learned" for
+            one more unknown, a smooth field. As data say without.
     """
     if pore_surface is None:
         pore_surface = deutschmann if known else closure(key)
@@ -122,8 +105,14 @@ def build(
     if T_gas is not None:
         coefficients["T_gas"] = T_gas
     scales = {"gas": 0.04, "porosity": 1.0}
-    units = {"gas": "mol/m3", "porosity": "1"}
+    units = {"gas": "mol/m3", "porosity": "1", "supplied": "mol/m3"}
+    # Integrated over the slab, per unit of what it does not extend along.
+    units["carbon"] = {1: "mol/m2", 2: "mol/m"}[grid.num_axes]
     initial: dict[str, Any] = {"gas": gas_outside}
+    if start_porosity is not None:
+        learned = isinstance(start_porosity, str) and start_porosity == "learned"
+        coefficients["start_porosity"] = smooth_start(grid) if learned else start_porosity
+        initial["porosity"] = lambda start_porosity: start_porosity
     # Of what is dilute a solve may leave a little less than nothing.
     limits = {"gas": (-1e-6, np.inf), "porosity": (0.0, 1.0)}
     capacities = {}
@@ -138,9 +127,6 @@ def build(
         limits["temperature"] = (0.0, np.inf)
     else:
         coefficients["temperature"] = float(isothermal)
-    if account:
-        equations["supplied"] = [Supply(ipd.FluxOf("gas"))]
-        scales["supplied"], units["supplied"], initial["supplied"] = 1e4, "mol/m3", 0.0
     return ipd.System(
         grid,
         equations,
@@ -153,6 +139,14 @@ def build(
         units=units,
         limits=limits,
         settings=("T_gas",) if T_gas is None else (),
+        integrals={"supplied": [ipd.Supply(ipd.FluxOf("gas"))]},
+        balances={
+            "carbon": {
+                "as carbon": lambda porosity: -porosity / CARBON_VOLUME,
+                "as gas": lambda porosity, gas: porosity * gas,
+                "supplied": lambda supplied: -supplied,
+            }
+        },
     )
 
 
@@ -199,29 +193,6 @@ def start(system: ipd.System, porosity: Any = INITIAL_POROSITY) -> dict[str, jax
     return of_system | {"porosity": given}
 
 
-def carbon_balance(grid: ipd.Grid, first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
-    r"""How far what was deposited is from what was supplied and is no longer gas, relative to it.
-
-    $\frac{\varrho_C}{n_C M_C}\sum V\,(\varepsilon_0 - \varepsilon_N) = \sum V\,s_N -
-    \left[\sum V\,\varepsilon C\right]_0^N$ with the supply $s$. Round-off, whatever the steps are.
-
-    Args:
-        grid: of the slab.
-        first: a state of a system that was built with `account=True`, at its start.
-        last: the state at any later time.
-    """
-    volumes = grid.cell_volumes()
-    before, after = ({k: np.asarray(v, float) for k, v in each.items()} for each in (first, last))
-
-    def change(of: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> float:
-        return float(np.sum(volumes * (of(after) - of(before))))
-
-    deposited = -change(lambda u: u["porosity"]) / CARBON_VOLUME
-    supplied = change(lambda u: u["supplied"])
-    as_gas = change(lambda u: u["porosity"] * u["gas"])
-    return (supplied - as_gas - deposited) / deposited
-
-
 def closure(key: Any = None) -> ipd.NeuralClosure:
     """The unknown: the surface of the pores for a volume of pores [1/m], positive."""
     return ipd.NeuralClosure(
@@ -230,6 +201,14 @@ def closure(key: Any = None) -> ipd.NeuralClosure:
         initial=2e5,
         bounds=(0.0, jnp.inf),
         key=jax.random.key(0) if key is None else key,
+    )
+
+
+def smooth_start(grid: ipd.Grid) -> ipd.SpectralField:
+    """Another unknown: the porosity at the start."""
+    low, high = INITIAL_POROSITY - 0.05, INITIAL_POROSITY + 0.05
+    return ipd.SpectralField(
+        grid.num_axes, ("start_porosity",), 2, output_range=(low, high), bounds=(0.0, 1.0)
     )
 
 

@@ -1,0 +1,56 @@
+"""Integrals over time: fields that follow from the others, and that nothing follows from."""
+
+from typing import Any, final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from impindiff._errors import InputError
+from impindiff._types import State
+from impindiff.systems._boundaries import Ends, evaluate_boundaries
+from impindiff.systems._flux_of import known_fluxes
+from impindiff.systems._scope import Scope
+from impindiff.systems._state_tendency import Equations, add_up, in_free_cells
+from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
+
+
+@final
+class Integrands(eqx.Module):
+    r"""The rates $r(t, u)$ of some integrals, $\dot s = r$, at one instant.
+
+    Attributes:
+        terms: whose sum each of them is.
+        boundaries: of all fields.
+        carriers: the equations of fields whose flux the terms ask for.
+        scope: what closures may name.
+    """
+
+    terms: Equations
+    boundaries: dict[str, Ends]
+    carriers: Equations
+    scope: Scope
+
+    def __call__(self, state: State) -> State:
+        """The rate of every integral, in a state of the other fields.
+
+        Raises: InputError for a rate of another shape than the fields'.
+        """
+        grid, known = self.scope.grid, dict[str, Any](state)
+        if grid is not None and self.carriers:
+            ends = evaluate_boundaries(self.scope, self.boundaries, state)
+            carrying = self.scope.evaluate(self.carriers, state)
+            known |= known_fluxes(grid, carrying, ends, state)
+        like = jnp.zeros_like(next(iter(state.values())))
+        return {
+            name: add_up([like, *(self._rate(term, known, name) for term in terms)], name)
+            for name, terms in self.scope.evaluate(self.terms, known).items()
+        }
+
+    def _rate(self, term: AbstractTerm, known: dict[str, Any], name: str) -> Array:
+        grid = self.scope.grid
+        if isinstance(term, AbstractSource):
+            return in_free_cells(grid, term.rate(grid))
+        if not isinstance(term, AbstractStateTerm):  # refused where the system was put together
+            raise InputError(f"the integral {name!r} has the term {type(term).__name__}.")
+        return in_free_cells(grid, term.rate(grid, known, name))

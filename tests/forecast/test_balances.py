@@ -1,0 +1,95 @@
+"""Balances of forecasts: in whole ones and in pieces, where steps are halved, and in scores."""
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import impindiff as ipd
+from impindiff import continue_forecast, evaluate, forecast_to, predict
+
+TIMES = [0.25, 0.5, 0.75, 1.0]
+
+
+def system(rate: float = 1.0, **more) -> ipd.System:
+    """What decays is counted; all numbers are exact in binary where the rate is a power of two."""
+    return ipd.System(
+        None,
+        {"c": [ipd.Reaction(lambda lost: -lost)]},
+        coefficients={"lost": lambda c: rate * c},
+        units={"all": "mol"},
+        integrals={"gone": [ipd.Reaction(lambda lost: lost)]},
+        balances={"all": {"here": lambda c: c, "gone": lambda gone: gone}},
+        **more,
+    )
+
+
+def lossy() -> ipd.System:
+    """A quarter of what decays is not counted."""
+    return ipd.System(
+        None,
+        {"c": [ipd.Reaction(lambda c: -c)]},
+        integrals={"gone": [ipd.Reaction(lambda c: 0.75 * c)]},
+        balances={"all": {"here": lambda c: c, "gone": lambda gone: gone}},
+    )
+
+
+@pytest.fixture
+def data():
+    described = {"c": {"units": "1", "long_name": "c"}}
+    values = np.array([[1.0, 0.5], [4.0, 2.0]])
+    return ipd.to_dataset(None, np.array([0.0, 1.0]), {"c": values}, attributes=described)
+
+
+def noted(found) -> dict:
+    return json.loads(found.attrs["balances"])
+
+
+def test_a_forecast_and_its_scores_say_what_changed(data):
+    options = {"times": [0.5, 1.0], "dt": 0.5, "stepper": ipd.ForwardEuler()}
+    found = predict(system(), data, **options)
+    assert found["gone"].values.tolist() == [[0.5, 0.75], [2.0, 3.0]]
+    assert noted(found) == {
+        "all": {
+            "units": "mol",
+            "worst_defect": 0.0,
+            "changes": {"here": [-0.75, -3.0], "gone": [0.75, 3.0]},
+        }
+    }
+    scores = evaluate(found, data, ":")
+    assert scores.model_dump()["balances"] == noted(found)
+    assert noted(predict(lossy(), data, **options))["all"]["worst_defect"] == 0.25
+    assert not evaluate(data, data, ":").balances
+
+
+@pytest.mark.parametrize("model", [system(), lossy()], ids=["closed", "lossy"])
+@pytest.mark.parametrize("piece", [1, 10_000], ids=["a time each", "at once"])
+def test_pieces_have_the_balances_of_the_whole(tmp_path: Path, data, model, piece):
+    """Those of a forecast that is gone on with, too, whose integrals do not begin anew."""
+    options = {"dt": 0.125, "stepper": ipd.RungeKutta4(), "piece": piece}
+    whole = predict(model, data, times=TIMES, dt=0.125, stepper=ipd.RungeKutta4())
+    path = tmp_path / "far.zarr"
+    forecast_to(path, model, data, times=TIMES[:2], **options)
+    stored = continue_forecast(path, model, times=TIMES, **options)
+    with ipd.open_dataset(path) as found:
+        np.testing.assert_allclose(found["gone"], whole["gone"], rtol=1e-6)
+        assert noted(found) == {"all": stored.balances["all"].model_dump()}
+    wanted = noted(whole)["all"]
+    assert stored.balances["all"].worst_defect == pytest.approx(wanted["worst_defect"], abs=1e-6)
+    for part, changes in wanted["changes"].items():
+        assert stored.balances["all"].changes[part] == pytest.approx(changes, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "stepper", [ipd.ForwardEuler(), ipd.CrankNicolson()], ids=["explicit", "implicit"]
+)
+def test_steps_that_are_halved_count_what_they_did(data, stepper):
+    """Whole, each leads below zero; in parts, the integral is that of the parts."""
+    model = system(8.0, limits={"c": (0.0, jnp.inf)})
+    found = predict(model, data, times=[0.5, 1.0], dt=0.5, stepper=stepper, dtype=np.float64)
+    assert found.attrs["halved_steps"].startswith("t = 0 to 0.5 in ")
+    assert found["c"].values[:, -1] == pytest.approx(0, abs=0.1)
+    np.testing.assert_allclose(found["gone"], data["c"].values[:, :1] - found["c"], rtol=1e-14)
+    assert noted(found)["all"]["worst_defect"] < 1e-14

@@ -1,0 +1,288 @@
+"""Integrals over time, and the balances that they close."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import taylor_rates
+
+import impindiff as ipd
+from impindiff.systems import FluxOf, Supply, System
+from impindiff.terms import jacobi
+
+STEPPERS = {
+    "euler": ipd.ForwardEuler(),
+    "parts": ipd.RungeKutta4(substeps=2),
+    "backward": ipd.BackwardEuler(),
+    "trapezoid": ipd.CrankNicolson(),
+    "sdirk": ipd.SDIRK2(),
+}
+UNEVEN = [
+    ipd.Axis.graded("x", 0.5, 2, 6, 3.0),
+    ipd.Axis.from_faces("y", [0, 0.4, 1, 1.5, 1.7, 2]),
+]
+LEARNED = ipd.Parameter("k", 1.0, (0.0, 2.0))
+SOLID = np.zeros((6, 5), bool)
+SOLID[2:4, 2] = True
+
+
+def decay() -> System:
+    """Half of what is lost is kept account of in one place, half in another."""
+    return System(
+        None,
+        {"u": [ipd.Reaction(lambda lost: -lost)]},
+        coefficients={"lost": lambda u, t: (1 + t) * u**2},
+        integrals={
+            "here": [ipd.Reaction(lambda lost: lost / 2)],
+            "there": [ipd.Reaction(lambda lost: lost), ipd.Reaction(lambda lost: -lost / 2)],
+        },
+        balances={
+            "all": {
+                "left": lambda u: u,
+                "here": lambda here: here,
+                "there": lambda there: there,
+            }
+        },
+    )
+
+
+def pore(k=0.3) -> System:
+    """A gas that closes the pores it is stored in: not affine, with a storage, on a grid."""
+    return System(
+        ipd.Grid.uniform((6,), ((0.0, 1.0),)),
+        {
+            "gas": [ipd.Diffusion(lambda pores: pores), ipd.Reaction(lambda r: -r)],
+            "pores": [ipd.Reaction(lambda r: -r)],
+        },
+        {"gas": {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())}},
+        coefficients={"r": lambda gas, pores, k: k * gas**2 * pores, "k": k},
+        storage={"gas": lambda gas, pores: gas * pores},
+        scales={"gas": 2.0},
+        integrals={"supplied": [Supply(FluxOf("gas"))]},
+        balances={
+            "gas": {
+                "inside": lambda gas, pores: gas * pores,
+                "deposited": lambda pores: -pores,
+                "supplied": lambda supplied: -supplied,
+            }
+        },
+    )
+
+
+def filled() -> dict:
+    return {"gas": jnp.full(6, 0.5), "pores": jnp.full(6, 0.8), "supplied": jnp.zeros(6)}
+
+
+@pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
+def test_what_leaves_one_account_enters_another(stepper):
+    """To round-off, though the steps are long; and half of it by each of two ways."""
+    system = decay()
+    times = ipd.TimeGrid.build(0.0, [0.0, 0.3, 1.0], 0.35)
+    start = {"u": jnp.array(1.0), "here": jnp.array(0.0), "there": jnp.array(0.0)}
+    found = ipd.simulate(system, start, times, stepper)
+    (balance,) = ipd.balances(system, found.states, times.saved).values()
+    assert balance.worst < 1e-14
+    assert balance.changes["left"][-1] < -0.4
+    np.testing.assert_allclose(found.states["here"], found.states["there"], rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["backward", "trapezoid"])
+def test_a_step_that_is_one_linear_solve_integrates_what_is_not_linear(name):
+    """By the weights of the method, from the states at both ends of its steps."""
+    grid = ipd.Grid.uniform((5,), ((0.0, 1.0),))
+    ends = {"c": {"x": (ipd.Dirichlet(2.0), ipd.NoFlux())}}
+    squares = {"squares": [ipd.Reaction(lambda c: c**2)]}
+    system = System(grid, {"c": [ipd.Diffusion(0.1)]}, ends, integrals=squares)
+    steps = ipd.TimeGrid.build(0.0, [0.0, 0.2, 0.4, 0.6], 0.2)
+    start = {"c": jnp.ones(5), "squares": jnp.zeros(5)}
+    states = ipd.simulate(system, start, steps, STEPPERS[name]).states
+    assert system.prepare(jnp.dtype("float64")).is_affine
+    square = np.asarray(states["c"]) ** 2
+    added = square[1:] if name == "backward" else (square[1:] + square[:-1]) / 2
+    np.testing.assert_allclose(states["squares"][1:], 0.2 * np.cumsum(added, 0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        ipd.Grid.uniform((6, 5), ((0, 1), (0, 1)), periodic=(False, True)),
+        ipd.Grid(UNEVEN, solid=SOLID),
+        ipd.Grid(UNEVEN, "cylindrical"),
+    ],
+    ids=["channel", "obstacle", "ring"],
+)
+def test_supply_is_all_that_a_field_gets_but_by_reactions(grid):
+    """Inner fluxes cancel in the sum over cells, so that those through the ends remain."""
+    x_ends = (ipd.Dirichlet(1.0), ipd.Robin(0.5, 1.0))
+    ends = {"x": x_ends} | ({} if grid.axes[1].periodic else {"y": ipd.Dirichlet(3.0)})
+    system = System(
+        grid,
+        {"c": [ipd.Diffusion(lambda c: 1 + c)]},
+        {"c": ends},
+        integrals={"supplied": [Supply(FluxOf("c"))]},
+    ).prepare(jnp.dtype("float64"))
+    state = {"c": jnp.asarray(np.random.default_rng(0).uniform(size=grid.shape))}
+    rates = system.at(jnp.zeros(()))(state)["c"]
+    supplied = system.integrands(jnp.zeros(()), ("supplied",))(state)["supplied"]
+    volumes = grid.cell_volumes()
+    total = np.sum(volumes * rates)
+    assert abs(total) > 0.1
+    np.testing.assert_allclose(np.sum(volumes * supplied), total, rtol=1e-12)
+    assert not np.any(np.asarray(supplied)[1:-1, 1:-1])
+
+
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_solve_that_is_not_exact_loses_nothing(order):
+    """Newton's method keeps sums of the unknowns, at whatever residual it stops."""
+    grid = ipd.Grid.uniform((6,), ((0.0, 1.0),))
+    system = System(
+        grid,
+        {
+            "gas": [ipd.Diffusion(lambda gas: 1 + gas), ipd.Reaction(lambda r: -r)],
+            "solid": [ipd.Reaction(lambda r: r)],
+        },
+        {"gas": {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())}},
+        coefficients={"r": lambda gas, solid: gas**2 * (1 - solid)},
+        integrals={"supplied": [Supply(FluxOf("gas"))]},
+        balances={
+            "gas": {
+                "inside": lambda gas: gas,
+                "deposited": lambda solid: solid,
+                "supplied": lambda supplied: -supplied,
+            }
+        },
+    )
+    start = {"gas": jnp.zeros(6), "solid": jnp.zeros(6), "supplied": jnp.zeros(6)}
+    newton = ipd.Newton(ipd.Tridiagonal(1e-9), rtol=1e-2)
+    stepper = ipd.SDIRK2(newton) if order == 2 else ipd.BackwardEuler(newton)
+    times = ipd.TimeGrid.build(0.0, [0.0, 2.0], 0.25)
+    found = ipd.simulate(system, start, times, stepper)
+    (balance,) = ipd.balances(system, found.states).values()
+    assert balance.changes["deposited"][-1] > 0.01
+    assert float(found.outcome.relative_residual.max()) > 1e-9
+    assert balance.worst < 1e-12
+
+
+def test_fields_are_the_same_whether_a_state_has_integrals_or_not():
+    system, times = pore(), ipd.TimeGrid.build(0.0, [1.0], 0.25)
+    newton = ipd.Newton(ipd.BiCGStab(1e-12), rtol=1e-12)
+    stepper = ipd.SDIRK2(newton, jacobi)
+    start = filled()
+    whole = ipd.simulate(system, start, times, stepper)
+    whole.check(times)
+    start.pop("supplied")
+    fields = ipd.simulate(system, start, times, stepper).states
+    assert set(fields) == {"gas", "pores"}
+    for name, values in fields.items():
+        np.testing.assert_allclose(whole.states[name], values, rtol=1e-9)
+
+
+@pytest.mark.parametrize("linear", ["one", pytest.param("each", marks=pytest.mark.slow)])
+def test_fields_that_are_solved_for_in_turn_keep_account(linear):
+    """Groups name fields; integrals come last of their own, and so do preconditioners."""
+    groups = ("pores", "gas")
+    solve = ipd.BiCGStab(1e-10)
+    solver = ipd.Staggered(groups, solve if linear == "one" else (solve, solve), rtol=1e-9)
+    preconditioning = None if linear == "one" else ipd.by_group(groups, jacobi)
+    times = ipd.TimeGrid.build(0.0, [1.0], 0.25)
+    found = ipd.simulate(pore(), filled(), times, ipd.BackwardEuler(solver, preconditioning))
+    found.check(times)
+    states = {f: jnp.stack([u, found.states[f][0]]) for f, u in filled().items()}
+    balance = ipd.balances(pore(), states)["gas"]
+    assert balance.changes["deposited"][-1] > 0.01
+    assert balance.worst < 1e-10
+
+
+@pytest.mark.parametrize("memory", [ipd.KeepAll(), ipd.Snapshots(2)], ids=["all", "snapshots"])
+def test_the_gradient_through_an_integral(memory):
+    times = ipd.TimeGrid.build(0.0, [0.5], 0.25)
+    newton = ipd.Newton(ipd.DenseLU(), ipd.DenseLU(), rtol=1e-12)
+
+    def loss(parts):
+        system = System(
+            None,
+            {"u": [ipd.Reaction(lambda u, k: -k * u**2)]},
+            coefficients={"k": parts["k"]},
+            integrals={"s": [ipd.Reaction(lambda u, k: k * u**3)]},
+        )
+        start = {"u": parts["u"], "s": jnp.array(0.0)}
+        states = ipd.simulate(system, start, times, ipd.BackwardEuler(newton), memory=memory).states
+        return states["s"][-1] ** 2
+
+    rates = taylor_rates(loss, {"k": jnp.array(0.8), "u": jnp.array(1.2)})
+    assert all(rate == pytest.approx(2, abs=0.1) for rate in rates.values()), rates
+
+
+@pytest.mark.slow
+def test_the_gradient_through_what_entered():
+    newton = ipd.Newton(ipd.Tridiagonal(1e-12), ipd.Tridiagonal(1e-12), rtol=1e-12)
+    times = ipd.TimeGrid.build(0.0, [0.5], 0.25)
+
+    def loss(parts):
+        system = pore(parts["k"])
+        start = filled() | {"pores": parts["pores"]}
+        states = ipd.simulate(system, start, times, ipd.SDIRK2(newton)).states
+        return jnp.sum(states["supplied"] ** 2)
+
+    rates = taylor_rates(loss, {"k": jnp.array(0.3), "pores": jnp.full(6, 0.8)})
+    assert all(rate == pytest.approx(2, abs=0.1) for rate in rates.values()), rates
+
+
+class TestBalances:
+    def test_tell_what_is_missing(self):
+        system = decay()
+        states = {"u": [1.0, 0.75], "here": [0.0, 0.125], "there": [0.0, 0.0625]}
+        states = {name: jnp.asarray(values) for name, values in states.items()}
+        (balance,) = ipd.balances(system, states).values()
+        assert {part: float(of[-1]) for part, of in balance.changes.items()} == {
+            "left": -0.25,
+            "here": 0.125,
+            "there": 0.0625,
+        }
+        assert balance.defect.tolist() == [0.0, -0.25]
+
+    def test_are_of_free_cells_by_volume(self):
+        grid = ipd.Grid(UNEVEN, solid=SOLID)
+        ends = {"c": {name: ipd.NoFlux() for name in grid.names}}
+        system = System(
+            grid,
+            {"c": [ipd.Diffusion(1.0)]},
+            ends,
+            balances={"c": {"inside": lambda c, x: 3 * c + x}},
+        )
+        states = {"c": jnp.stack([jnp.zeros(grid.shape), jnp.ones(grid.shape)])}
+        (balance,) = ipd.balances(system, states).values()
+        free = np.sum(grid.cell_volumes()[~SOLID])
+        assert balance.changes["inside"][-1] == pytest.approx(3 * free)
+
+    def test_want_what_they_are_functions_of(self):
+        with pytest.raises(ipd.InputError, match="'here' of the balance 'all'.*hold u"):
+            ipd.balances(decay(), {"u": jnp.ones(2)})
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"integrals": {"s": [ipd.Diffusion(1.0)]}}, "moves nowhere"),
+        ({"integrals": {"s": []}}, "the integral 's' must be a list"),
+        ({"integrals": {"u": [ipd.Reaction(lambda u: u)]}}, "'u' is a field and an integral"),
+        ({"integrals": {"s": [ipd.Reaction(lambda s: s)]}}, "asks for 's'"),
+        ({"balances": {"all": {}}}, "at least one part"),
+        ({"balances": {"all": {"u": lambda v: v}}}, "balance 'all' asks for 'v'"),
+        (
+            {"balances": {"all": {"u": ipd.Parameter("k", 1.0, (0.0, 2.0))}}},
+            "holds the learned 'k'",
+        ),
+    ],
+)
+def test_what_is_no_account_is_refused(wrong, message):
+    with pytest.raises(ipd.InputError, match=message):
+        System(None, {"u": [ipd.Reaction(lambda u: -u)]}, **wrong)
+
+
+def test_no_equation_may_follow_from_an_integral():
+    with pytest.raises(ipd.InputError, match="asks for 's'"):
+        System(
+            None,
+            {"u": [ipd.Reaction(lambda u, s: -u * s)]},
+            integrals={"s": [ipd.Reaction(lambda u: u)]},
+        )
