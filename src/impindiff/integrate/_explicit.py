@@ -6,6 +6,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State, StoredDynamics
@@ -106,6 +107,11 @@ class ForwardEuler(AbstractStepper):
         return in_parts(one, self.substeps, state, time, dt), Outcome.exact()
 
 
+# Of each stage the time, which is as well how far to go along the rate of the stage before; and the
+# weight of its own rate.
+_STAGES = ((0.0, 1 / 6), (1 / 2, 1 / 3), (1 / 2, 1 / 3), (1.0, 1 / 6))
+
+
 @final
 class RungeKutta4(AbstractStepper):
     r"""The classical method of order four; four evaluations of $F$ a step.
@@ -150,14 +156,18 @@ class RungeKutta4(AbstractStepper):
         """See `AbstractStepper.step`."""
 
         def one(state: State, time: Scalar, dt: Scalar) -> State:
-            middle = tendency_at(dynamics, time + dt / 2, state)
-            first = tendency_at(dynamics, time, state)(state)
-            second = middle(axpy(state, dt / 2, first))
-            third = middle(axpy(state, dt / 2, second))
-            fourth = tendency_at(dynamics, time + dt, state)(axpy(state, dt, third))
-            mean = jax.tree.map(
-                lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, first, second, third, fourth
-            )
+            def stage(carry: tuple[State, State], given: Array) -> tuple[tuple[State, State], None]:
+                rate, total = carry
+                node, weight = given
+                point = axpy(state, node * dt, rate)
+                rate = tendency_at(dynamics, time + node * dt, state)(point)
+                return (rate, axpy(total, weight, rate)), None
+
+            # A loop: written out, the stages are compiled four times, and into one another, so that
+            # values of the first are computed again and again for each of the last.
+            nothing = jax.tree.map(jnp.zeros_like, state)
+            stages = jnp.asarray(_STAGES, jnp.result_type(*state.values()))
+            (_, mean), _ = jax.lax.scan(stage, (nothing, nothing), stages)
             return axpy(state, dt, mean)
 
         return in_parts(one, self.substeps, state, time, dt), Outcome.exact()
