@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,11 +74,12 @@ def train_once(config: Path, data: Path, folder: Path, changes: Sequence[str]) -
 def errors_of(folder: Path) -> dict[str, Any]:
     """How well a finished run forecasts what it was not trained on, and knows what was unknown.
 
-    Relative L1 errors of its first scored field, means over samples; relative L2 errors of
-    latents, the largest.
+    Relative L1 errors of the first field that it was trained on, means over samples; relative L2
+    errors of latents, the largest.
     """
     summary = json.loads((folder / "summary.json").read_text())
-    field = next(iter(summary["fields"].values()))
+    data = tomllib.loads((folder / "config.toml").read_text())["data"]
+    field = summary["fields"][data.get("field") or data["fields"][0]]
     times, errors = field["time"], field["relative_l1_percent"]
     last = max(summary["training_times"])
     at_last = min(range(len(times)), key=lambda k: abs(times[k] - last))
