@@ -82,7 +82,9 @@ class Validator:
         begins = starts_of(
             system, lambda one: one.start(start, like.dtype), self.settings, len(like)
         )
-        initial = self.initial | begins
+        # Integrals go along only so that this is the program of the forecast at the end.
+        nothing = {name: jnp.zeros_like(like) for name in system.integrals}
+        initial = self.initial | begins | nothing
         states = carry_forward(system, initial, self.stepper, self.time_grid, self.settings)
         errors = [
             relative_error(np.asarray(states[field])[:, -1], known, 1, known.ndim - 1).mean()
