@@ -20,7 +20,7 @@ from impindiff.implicit import (
     Affine,
     BiCGStab,
 )
-from impindiff.integrate import SDIRK2, CrankNicolson, RungeKutta4, Theta
+from impindiff.integrate import SDIRK2, AbstractStepper, CrankNicolson, RungeKutta4, Theta
 from impindiff.latent import AbstractLatent
 from impindiff.rollout import KeepAll, Snapshots, TimeGrid, simulate
 from impindiff.rollout._schedule import least_steps
@@ -34,7 +34,7 @@ IMPLICIT = CrankNicolson(TIGHT)
 TIMES = TimeGrid.build(0.0, np.array([0.0, 0.03, 0.1]), 0.012)
 
 
-def loss(given, memory, stepper=IMPLICIT, probe=None, time_grid=TIMES):
+def loss(given, memory, stepper: AbstractStepper = IMPLICIT, probe=None, time_grid=TIMES):
     initial, wind, diffusivity = given
     system = advection_diffusion(GRID, wind, diffusivity)
     state = {"concentration": initial}
