@@ -73,7 +73,7 @@ def test_pieces_have_the_balances_of_the_whole(tmp_path: Path, data, model, piec
     path = tmp_path / "far.zarr"
     forecast_to(path, model, data, times=TIMES[:2], **options)
     stored = continue_forecast(path, model, times=TIMES, **options)
-    assert stored is not None
+    assert stored is not None and stored.balances is not None
     with ipd.open_dataset(path) as found:
         np.testing.assert_allclose(found["gone"], whole["gone"], rtol=1e-6)
         assert noted(found) == {"all": stored.balances["all"].model_dump()}
