@@ -94,3 +94,15 @@ def test_steps_that_are_halved_count_what_they_did(data, stepper):
     assert found["c"].values[:, -1] == pytest.approx(0, abs=0.1)
     np.testing.assert_allclose(found["gone"], data["c"].values[:, :1] - found["c"], rtol=1e-14)
     assert noted(found)["all"]["worst_defect"] < 1e-14
+
+
+def test_a_store_of_one_time_is_gone_on_with_from_there(tmp_path: Path, data):
+    """And not from where the system lets fields and integrals begin."""
+    model, store = system(initial={"c": 1.0}), tmp_path / "one.zarr"
+    how = {"dt": 0.25, "stepper": ipd.ForwardEuler()}
+    forecast_to(store, model, data, times=[0.5], **how)
+    continue_forecast(store, model, times=[0.5, 1.0], **how)
+    whole = predict(model, data, times=[0.5, 1.0], **how)
+    found = ipd.open_dataset(store)
+    for name in ("c", "gone"):
+        np.testing.assert_array_equal(found[name].values, whole[name].values)

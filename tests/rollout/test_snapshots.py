@@ -88,6 +88,13 @@ def test_taylor():
     assert taylor_rate(partial(loss, memory=Snapshots(3)), given(), step=1e-2) >= 1.9
 
 
+def test_the_gradient_of_what_is_compiled_already():
+    """`grad` of `jit`, the other way round: nothing of one trace may be left in the other."""
+    point = given()
+    compiled = jax.jit(partial(loss, memory=Snapshots(3)))
+    assert_close(jax.grad(compiled)(point), jax.grad(partial(loss, memory=Snapshots(3)))(point))
+
+
 def test_samples_side_by_side():
     samples = jax.tree.map(lambda leaf: jnp.stack([leaf, 1.1 * leaf, leaf**2]), given())
 

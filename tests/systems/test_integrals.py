@@ -286,3 +286,14 @@ def test_no_equation_may_follow_from_an_integral():
             {"u": [ipd.Reaction(lambda u, s: -u * s)]},
             integrals={"s": [ipd.Reaction(lambda u: u)]},
         )
+
+
+def test_there_is_no_supply_where_nothing_is_conserved():
+    still = ipd.Advection((0.5,), form="advective")
+    with pytest.raises(ipd.InputError, match="integral 's'.*term there is not conservative"):
+        System(
+            ipd.Grid.uniform((4,), ((0.0, 1.0),)),
+            {"u": [still]},
+            {"u": {"x": (ipd.Inflow(1.0), ipd.Outflow())}},
+            integrals={"s": [Supply(FluxOf("u"))]},
+        )

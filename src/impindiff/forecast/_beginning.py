@@ -83,8 +83,12 @@ class Beginning:
         start: Start,
         samples: str | Sequence[int],
         dtype: jnp.dtype | type,
+        goes_on: bool = False,
     ) -> "Beginning":
-        """Take the initial fields from a dataset; see `predict`."""
+        """Take the initial fields from a dataset; see `predict`.
+
+        `goes_on` where these are known to be states of a forecast, be it of their first time.
+        """
         check_is_dataset(dataset)
         dtype = real_precision(dtype)
         at = select_samples(dataset, samples)
@@ -94,8 +98,9 @@ class Beginning:
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
         # Later than its first time, it is the data that know where the fields are.
+        goes_on = goes_on or is_later(dataset, position)
         begins = {}
-        if not is_later(dataset, position):
+        if not goes_on:
             begins = starts_of(system, lambda one: one.start(time, dtype), settings, len(at))
         in_data = [field for field in system.fields if field not in begins]
         state = {
@@ -104,7 +109,7 @@ class Beginning:
         } | begins
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         check_within(system.limits, system.grid, state, time, ids)
-        state |= _integrals(system, source, at, state, is_later(dataset, position))
+        state |= _integrals(system, source, at, state, goes_on)
         first, given = jax.tree.map(lambda values: values[0], (state, settings))
         system.with_settings(given).check(first, time)
         return cls(system, time, state, settings, ids, source)

@@ -54,7 +54,7 @@ def beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning:
             f"{path}: holds {dtype}, but computations are in single precision. Continue it with a "
             "run of its precision; in Python: jax.config.update('jax_enable_x64', True)"
         )
-    begin = Beginning.of(system, last, float(last["time"][0]), ":", dtype)
+    begin = Beginning.of(system, last, float(last["time"][0]), ":", dtype, goes_on=True)
     tables = {name: t.values for name, t in begin.tables.items() if name in last.data_vars}
     learned = begin.latents | begin.varying_latents(np.array([begin.time])) | tables
     for name, value in learned.items():

@@ -74,7 +74,9 @@ def keep_snapshots(
     order = columns(reversal(num_steps, count))
     # With a snapshot for each step none is taken again: no forward solve is compiled for that.
     recomputes = not order[0].all()
-    is_reversal, source, first, end, target = (jnp.asarray(column) for column in order)
+    # NumPy's until they are used: an array made here under `jit` would be a tracer of that trace,
+    # and `back` may be called in another.
+    is_reversal, source, first, end, target = order
 
     # Steps are arguments: under `vmap` they may be other ones for each sample.
     def sweep(learned, fixed, steps, initial, saved):
@@ -134,8 +136,9 @@ def keep_snapshots(
             return (kept, _load(kept, next_source), carry), None
 
         zeros = jax.tree.map(jnp.zeros_like, (last, learned))
-        start = (kept, _load(kept, source[0]), (last, *zeros))
-        actions = (is_reversal, first, end, target, jnp.roll(source, -1))
+        start = (kept, _load(kept, jnp.asarray(source[0])), (last, *zeros))
+        following = np.roll(source, -1)
+        actions = jax.tree.map(jnp.asarray, (is_reversal, first, end, target, following))
         (_, _, (_, of_initial, of_learned)), _ = jax.lax.scan(act, start, actions)
         return of_learned, None, None, of_initial, of_saved
 

@@ -9,6 +9,7 @@ from impindiff._errors import InputError
 from impindiff.coefficients import as_closures
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
+from impindiff.systems._boundaries import fluxes_among
 from impindiff.systems._checks import check_terms, named_fluxes
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._scope import check_arguments
@@ -89,6 +90,12 @@ class Accounts(eqx.Module):
                     raise InputError(
                         f"the integral {name!r} is of the flux of {carrier!r}, which is itself "
                         f"carried by that of {nested[0]!r}: only one may follow from another."
+                    )
+                if not all(term.is_conservative for term in fluxes_among(equations[carrier])):
+                    raise InputError(
+                        f"the integral {name!r} is of the flux of {carrier!r}, which has none: a "
+                        "term there is not conservative. Write it in the conservative form, "
+                        "Advection(..., form='conservative')."
                     )
         known["integrals"] = tuple(self.integrals)
         for name, parts in self.balances.items():
