@@ -32,6 +32,7 @@ from impindiff.implicit import (
 )
 from impindiff.implicit import root as find_root
 from impindiff.implicit._groups import Restricted
+from impindiff.integrate._quadrature import BesideIntegrals
 
 
 class Example(NamedTuple):
@@ -88,6 +89,10 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
                 BlockJacobi(random_like(jnp.zeros((2, 2, 5, 2)), 1)),
             ],
         ),
+        {"a": jnp.zeros((5, 2)), "b": UNKNOWN["b"], "c": jnp.zeros((5, 2))},
+    ),
+    BesideIntegrals: lambda: Example(
+        BesideIntegrals(BlockJacobi(random_like(jnp.zeros((2, 2, 5, 2)), 0)), ("b",)),
         {"a": jnp.zeros((5, 2)), "b": UNKNOWN["b"], "c": jnp.zeros((5, 2))},
     ),
     Restricted: lambda: Example(

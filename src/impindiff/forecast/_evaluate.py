@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from impindiff._errors import InputError
 from impindiff.data import check_is_dataset, is_setting, select_samples, times_of
@@ -42,7 +42,8 @@ class Scores(BaseModel):
     fields: dict[str, FieldErrors]
     latent: dict[str, LatentError]
     samples: list[int]
-    balances: dict[str, BalanceScore] = {}
+    # Left out where there are none: readers of the scores of most systems know of no such key.
+    balances: dict[str, BalanceScore] = Field(default_factory=dict, exclude_if=lambda of: not of)
 
 
 def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[int]) -> Scores:
