@@ -9,9 +9,8 @@ from impindiff._errors import InputError
 from impindiff.coefficients import as_closures
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._boundaries import fluxes_among
 from impindiff.systems._checks import check_terms, named_fluxes
-from impindiff.systems._flux_of import carriers
+from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._scope import check_arguments
 from impindiff.systems._state_tendency import Equations
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
@@ -85,18 +84,7 @@ class Accounts(eqx.Module):
         } | ({"settings": settings} if settings else {})
         for name, terms in self.integrals.items():
             check_arguments(terms, f"the integral {name!r}", known | named_fluxes(equations))
-            for carrier in carriers(terms):
-                if nested := carriers(equations[carrier]):
-                    raise InputError(
-                        f"the integral {name!r} is of the flux of {carrier!r}, which is itself "
-                        f"carried by that of {nested[0]!r}: only one may follow from another."
-                    )
-                if not all(term.is_conservative for term in fluxes_among(equations[carrier])):
-                    raise InputError(
-                        f"the integral {name!r} is of the flux of {carrier!r}, which has none: a "
-                        "term there is not conservative. Write it in the conservative form, "
-                        "Advection(..., form='conservative')."
-                    )
+            check_carriers(terms, f"the integral {name!r} is of", equations)
         known["integrals"] = tuple(self.integrals)
         for name, parts in self.balances.items():
             check_arguments(parts, f"the balance {name!r}", known)

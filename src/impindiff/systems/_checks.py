@@ -10,7 +10,7 @@ from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
 from impindiff.systems._boundaries import Ends, fluxes_among
-from impindiff.systems._flux_of import carriers
+from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._scope import check_arguments, check_names, flux_name, varying_names
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
@@ -165,18 +165,7 @@ def check_functions(
         check_arguments(coefficient, f"the coefficient {name!r}", known)
     varying_names(tuple(equations), coefficients)
     for field, terms in equations.items():
-        for carrier in carriers(terms):
-            if nested := carriers(equations[carrier]):
-                raise InputError(
-                    f"the equation of {field!r} is carried by the flux of {carrier!r}, which is "
-                    f"itself carried by that of {nested[0]!r}: only one may follow from another."
-                )
-            if not all(term.is_conservative for term in fluxes_among(equations[carrier])):
-                raise InputError(
-                    f"the equation of {field!r} is carried by the flux of {carrier!r}, which has "
-                    "none: a term there is not conservative. Write it in the conservative form, "
-                    "Advection(..., form='conservative')."
-                )
+        check_carriers(terms, f"the equation of {field!r} is carried by", equations)
 
 
 def check_initial(

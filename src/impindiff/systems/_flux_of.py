@@ -1,12 +1,13 @@
 """The flux of one field as a velocity that carries others: Darcy's law, drift in a potential."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import AbstractClosure, Values, coefficients_of
 from impindiff.grid import Grid
@@ -121,3 +122,29 @@ def known_fluxes(
         flux_name(field): face_fluxes(grid, field, terms, boundaries[field], state)
         for field, terms in equations.items()
     }
+
+
+def check_carriers(
+    terms: Sequence[AbstractTerm], what: str, equations: Mapping[str, Sequence[AbstractTerm]]
+) -> None:
+    """Refuse terms that follow from a flux which is not there, or follows from another itself.
+
+    Args:
+        terms: of an equation or integral.
+        what: it does with such a flux, for messages.
+        equations: of the system.
+
+    Raises: InputError.
+    """
+    for carrier in carriers(terms):
+        if nested := carriers(equations[carrier]):
+            raise InputError(
+                f"{what} the flux of {carrier!r}, which is itself carried by that of "
+                f"{nested[0]!r}: only one may follow from another."
+            )
+        if not all(term.is_conservative for term in fluxes_among(equations[carrier])):
+            raise InputError(
+                f"{what} the flux of {carrier!r}, which has none: a term there is not "
+                "conservative. Write it in the conservative form, "
+                "Advection(..., form='conservative')."
+            )
