@@ -94,8 +94,6 @@ def train_run(
                 watch(record)
 
         say("training")
-        if validator := plan.validator():
-            trainer.validate = CompiledBeside(validator, trainer.system)
         expect(sum(stage.epochs for stage in plan.stages))
         system = trainer.run(observe, resume=resume)
         say("forecasting")
@@ -110,12 +108,16 @@ def _absolute(path: Path) -> Path:
 
 
 def _trainer(plan: RunPlan, folder: RunFolder) -> Trainer:
+    validator = plan.validator()
+    beside = CompiledBeside(validator) if validator else None
     return Trainer(
         plan.system,
         plan.observations,
         plan.stepper,
         plan.config.time.dt,
         plan.stages,
+        validate=beside,
+        on_traced=beside.begin if beside else None,
         validate_every=plan.config.training.validate_every,
         checkpoints=folder.checkpoints,
         checkpoint_every=plan.config.training.checkpoint_every,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import final
 
 import equinox as eqx
@@ -49,6 +50,8 @@ class Trainer:
             up; all of a batch where None.
         freeze: names of latents that keep their values throughout.
         early_stopping: when to end a stage whose error no longer falls; without, none ends so.
+        on_traced: called with the system as soon as the first epoch's program is known, before it
+            is compiled: the time to begin, in a thread, whatever else takes time.
         seed: of the order in which batches are drawn.
 
     Raises: InputError for a system with nothing to learn, no stages, a division of the data that
@@ -73,6 +76,7 @@ class Trainer:
         samples_at_once: int | None = None,
         freeze: str | Sequence[str] = (),
         early_stopping: EarlyStopping | None = None,
+        on_traced: Callable[[System], None] | None = None,
         seed: int = 0,
     ) -> None:
         learned, self.known = eqx.partition(system, learned_mask(system))
@@ -97,7 +101,7 @@ class Trainer:
         self.validate, self.validate_every = validate, validate_every
         self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
         self.rescue, self.progressive_tolerance = rescue, progressive_tolerance
-        self.early_stopping = early_stopping
+        self.early_stopping, self._on_traced = early_stopping, on_traced
         if rescue and any(stage.batching.window is not None for stage in stages):
             raise InputError(
                 "a rescue halves steps of the whole span of time, which stages with a window do "
@@ -159,7 +163,15 @@ class Trainer:
             while not (here.progress.stage_epoch == optimiser.epochs or here.is_over):
                 interrupts.deliver()
                 adaptation, number = here.progress.adaptation, here.progress.epoch + 1
-                tried = stage.epoch(here.learned, here.state, adaptation, number, self.rescue)
+                beside, self._on_traced = self._on_traced, None
+                tried = stage.epoch(
+                    here.learned,
+                    here.state,
+                    adaptation,
+                    number,
+                    self.rescue,
+                    beside and partial(beside, self.system),
+                )
                 if tried.epoch.stalled:
                     if not (schedule and tried.adaptation.is_loose):
                         break

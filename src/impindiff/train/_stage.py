@@ -1,5 +1,6 @@
 """One stage of training as compiled functions, and an epoch of it that may be tried again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, final
@@ -111,8 +112,11 @@ class Stage:
         adaptation: Adaptation,
         number: int,
         rescue: Rescue | None,
+        on_traced: Callable[[], None] | None = None,
     ) -> Tried:
         """One epoch; done again, from the same point, as long as a rescue knows a remedy.
+
+        With `on_traced`, that is called when the epoch's program is known, before it is compiled.
 
         Raises: NumericsError where a solve, the loss or the gradient failed for good.
         """
@@ -120,7 +124,12 @@ class Stage:
         while True:
             trial = self._trial(adaptation)
             data, order, grids = self.data(number, adaptation)
-            *updated, epoch = update(self.fixed, data, order, trial, learned, state)
+            given = self.fixed, data, order, trial, learned, state
+            if on_traced:
+                update.lower(*given)  # JAX keeps what it has traced
+                on_traced()
+                on_traced = None
+            *updated, epoch = update(*given)
             epoch = jax.device_get(epoch)
             remedied = rescue and rescue.remedy(
                 adaptation, epoch.evaluation, self.observations.time_grid(self.dt)
