@@ -10,7 +10,8 @@ case have the same data and the same snapshots:
   as are stable, and reverse mode through all fixed-point iterations ("unrolled"). The latter has
   the gradient of the former, up to its tolerance, so that it is not trained to its end;
 - a recurrent network that knows no equation ("network");
-- with `--reference FOLDER`, the case on data made by the paper's own code.
+- with `--reference FOLDER`, the case on data made by the paper's own code, at the times there that
+  are nearest to its own.
 
 Finished runs are kept in `--out` and taken from there the next time; one that was interrupted goes
 on. `--case NAME` selects; `--quick` trains next to nothing, to see whether all works. A method that
@@ -23,11 +24,13 @@ the machine was shared in the hours before. Seconds to 1 % are the epochs until 
 whole time was as good, each as long as that median, and the first.
 """
 
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import xarray as xr
 
 from impindiff import CASES, InputError
 from impindiff.benchmark import case_data, case_files, cost_of, epochs_of, errors_of, train_once
@@ -160,8 +163,18 @@ def on_data(case: str, file: Path, out: Path, quick: bool) -> dict[str, Any]:
     """The case on data that were not made here."""
     row = {"case": case, "method": f"impindiff, on {file.name}"}
     config = case_files(case, out / "case")
-    failure = train_once(config, file, out / "reference", [few([])] if quick else [])
+    changes = [f"data.train_times={nearest(config, file)}", *([few([])] if quick else [])]
+    failure = train_once(config, file, out / "reference", changes)
     return row | ({"failed": failure} if failure else errors_of(out / "reference"))
+
+
+def nearest(config: Path, file: Path) -> list[float]:
+    """The times in other data that come nearest to those that a case is trained at."""
+    wanted = tomllib.loads(config.read_text())["data"]["train_times"]
+    with xr.open_dataset(file) as data:
+        found = data["time"].sel(time=wanted, method="nearest").values
+    # As text, since single precision is not meant to be read to the last digit.
+    return [float(str(time)) for time in found]
 
 
 def plain(method: str) -> str:

@@ -3,7 +3,13 @@
 from impindiff.forecast._balances import BalanceScore, balances_of
 from impindiff.forecast._ensemble import predict_ensemble
 from impindiff.forecast._evaluate import FieldErrors, LatentError, Scores, evaluate
-from impindiff.forecast._predict import HALVED, carry_forward, forecast_times, predict
+from impindiff.forecast._predict import (
+    HALVED,
+    carry_forward,
+    compile_forward,
+    forecast_times,
+    predict,
+)
 from impindiff.forecast._stream import Stored, continue_forecast, forecast_to
 from impindiff.forecast._tables import is_table, truth_at
 
@@ -16,6 +22,7 @@ __all__ = [
     "Stored",
     "balances_of",
     "carry_forward",
+    "compile_forward",
     "continue_forecast",
     "evaluate",
     "forecast_times",

@@ -79,6 +79,20 @@ def carry_forward(
     return carry(system, initial, stepper, time_grid, settings).states
 
 
+def compile_forward(
+    system: System,
+    initial: State,
+    stepper: AbstractStepper,
+    time_grid: TimeGrid,
+    settings: State | None = None,
+) -> None:
+    """Compile the program of `carry_forward`, which then finds it ready; of values nothing is used.
+
+    May be called in a thread: most of the time is spent outside of Python.
+    """
+    _run.lower(system, initial, stepper, time_grid, settings or {}).compile()
+
+
 def carry(
     system: System,
     initial: State,

@@ -13,6 +13,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, Held, Values, checked
 from impindiff.grid import Grid
+from impindiff.latent._each_cell import in_each_cell
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._interval import Interval
 from impindiff.latent._layers import Dense, draw
@@ -111,7 +112,7 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
             (2 * value.ravel() - (low + high)) / (high - low)
             for value, (low, high) in zip(inputs, self.ranges, strict=True)
         ]
-        found = self.held.function(jnp.stack(scaled, axis=-1))
+        found = in_each_cell(self.held.function, jnp.stack(scaled, axis=-1))
         if found.shape != (wanted := (scaled[0].size, len(self.names))):
             raise InputError(
                 f"the network of {self.label} returns the shape {found.shape[1:]} for each cell: "

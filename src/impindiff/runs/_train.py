@@ -18,6 +18,7 @@ from impindiff.data import file_sha256
 from impindiff.forecast import Scores
 from impindiff.report import write_report
 from impindiff.runs._code import check_complete, check_same_code
+from impindiff.runs._compiled_beside import CompiledBeside
 from impindiff.runs._finish import finish
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._memory import check_memory
@@ -84,6 +85,8 @@ def train_run(
                 watch(record)
 
         say("training")
+        if validator := plan.validator():
+            trainer.validate = CompiledBeside(validator, trainer.system)
         expect(sum(stage.epochs for stage in plan.stages))
         system = trainer.run(observe, resume=resume)
         say("forecasting")
@@ -104,7 +107,6 @@ def _trainer(plan: RunPlan, folder: RunFolder) -> Trainer:
         plan.stepper,
         plan.config.time.dt,
         plan.stages,
-        validate=plan.validator(),
         validate_every=plan.config.training.validate_every,
         checkpoints=folder.checkpoints,
         checkpoint_every=plan.config.training.checkpoint_every,

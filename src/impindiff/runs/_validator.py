@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from impindiff._types import State
-from impindiff.forecast import carry_forward
+from impindiff.forecast import carry_forward, compile_forward
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import relative_error
 from impindiff.rollout import TimeGrid
@@ -78,6 +78,19 @@ class Validator:
 
     def __call__(self, system: System) -> float:
         """The error of a system's forecast."""
+        states = carry_forward(*self._forecast(system))
+        errors = [
+            relative_error(np.asarray(states[field])[:, -1], known, 1, known.ndim - 1).mean()
+            for field, known in self.truth.items()
+        ]
+        return float(100 * np.mean(errors))
+
+    def compile(self, system: System) -> None:
+        """Compile what a call with such a system runs, so that it finds it ready."""
+        compile_forward(*self._forecast(system))
+
+    def _forecast(self, system: System) -> tuple[System, State, AbstractStepper, TimeGrid, State]:
+        """What `carry_forward` is given."""
         like, start = next(iter(self.initial.values())), float(self.time_grid.starts[0])
         begins = starts_of(
             system, lambda one: one.start(start, like.dtype), self.settings, len(like)
@@ -85,9 +98,4 @@ class Validator:
         # Integrals go along only so that this is the program of the forecast at the end.
         nothing = {name: jnp.zeros_like(like) for name in system.integrals}
         initial = self.initial | begins | nothing
-        states = carry_forward(system, initial, self.stepper, self.time_grid, self.settings)
-        errors = [
-            relative_error(np.asarray(states[field])[:, -1], known, 1, known.ndim - 1).mean()
-            for field, known in self.truth.items()
-        ]
-        return float(100 * np.mean(errors))
+        return system, initial, self.stepper, self.time_grid, self.settings

@@ -105,6 +105,11 @@ class Trainer:
             )
         self._good: Point | None = None
 
+    @property
+    def system(self) -> System:
+        """The system as it is trained by now."""
+        return eqx.combine(self.learned, self.known)
+
     def run(self, watch: Watcher, *, resume: bool = False) -> System:
         """Train to the end of the last stage and return the trained system.
 
@@ -122,7 +127,7 @@ class Trainer:
         with Interrupts() as interrupts:
             for index in range(progress.stage, len(self.stages)):
                 progress = self._run_stage(index, progress, began, watch, interrupts)
-        return eqx.combine(self.learned, self.known)
+        return self.system
 
     def _run_stage(
         self,
