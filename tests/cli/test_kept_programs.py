@@ -1,7 +1,9 @@
 """Programs that are kept between commands: where, for whom, and not for benchmarks."""
 
 import os
+import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     found = {k: v for k, v in os.environ.items() if k not in (FOLDER, ENABLED)}
     monkeypatch.setattr(os, "environ", found)
     found["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    with warnings.catch_warnings():  # keeping programs listens to warnings
+        yield
 
 
 def test_programs_are_kept_in_the_users_cache_within_a_limit(tmp_path: Path):
@@ -62,3 +66,42 @@ def test_a_benchmark_measures_a_first_time(
     with pytest.raises(SystemExit):
         _main.main()
     assert (FOLDER in os.environ, os.environ.get(ENABLED)) == (kept, None if kept else "false")
+
+
+def test_a_damaged_program_is_deleted_and_no_other(recwarn: pytest.WarningsRecorder):
+    keep_programs()
+    damaged, other = (programs_folder() / f"jit_{name}-00ff-cache" for name in ("step", "steps"))
+    for file in (damaged, other):
+        file.write_text("")
+    warnings.warn(
+        "Error reading persistent compilation cache entry for 'jit_step': why", stacklevel=1
+    )
+    assert other.exists() and not damaged.exists()
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warnings, "showwarning", lambda message, *rest: told.append(str(message)))
+        keep_programs()
+        warnings.warn("something else", stacklevel=1)
+    assert told == ["something else"]
+
+
+@pytest.mark.slow
+def test_where_one_was_damaged_a_good_one_is_kept(tmp_path: Path):
+    code = """
+import os
+from impindiff.cli._kept_programs import keep_programs
+keep_programs()
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+import jax
+jax.jit(lambda x: x + 1).lower(1.0).compile()
+"""
+    sizes = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=dict(os.environ), capture_output=True
+        )
+        assert done.returncode == 0 and not done.stderr, done.stderr.decode()
+        (program,) = programs_folder().glob("*-cache")
+        sizes.append(program.stat().st_size)
+        program.write_bytes(b"damaged")
+    assert sizes[0] == sizes[1] > 100

@@ -106,3 +106,41 @@ def test_a_store_of_one_time_is_gone_on_with_from_there(tmp_path: Path, data):
     found = ipd.open_dataset(store)
     for name in ("c", "gone"):
         np.testing.assert_array_equal(found[name].values, whole[name].values)
+
+
+def test_where_nothing_is_seen_to_happen_nothing_is_missing(data):
+    """In single precision so slow a decay leaves what is there as it is, but is counted."""
+    found = predict(system(1e-9), data, times=[1.0], dt=0.5, stepper=ipd.ForwardEuler())
+    assert noted(found)["all"]["changes"]["here"] == [0.0, 0.0]
+    assert 0 < noted(found)["all"]["worst_defect"] < 1e-5
+
+
+@pytest.mark.parametrize("times", [[0.0, 0.5], [0.5]], ids=["from the start", "later"])
+def test_what_is_left_of_a_forecast_is_gone_on_with(data, times):
+    """However it was cut: integrals go on, and nothing begins as the system says it does."""
+    model, how = system(initial={"c": 1.0}), {"dt": 0.25, "stepper": ipd.ForwardEuler()}
+    whole = predict(model, data, times=[0.0, 0.5, 1.0], **how)
+    some = predict(model, data, times=times, **how)
+    further = predict(model, some.isel(time=[-1]), times=[1.0], **how)
+    again = predict(model, further, times=[1.0], **how)
+    for name in ("c", "gone"):
+        last = whole[name].values[:, -1]
+        np.testing.assert_array_equal(further[name].values[:, -1], last)
+        np.testing.assert_array_equal(again[name].values[:, -1], last)
+    assert [each.attrs["begun"] for each in (whole, some, further)] == [0.0, 0.0, 0.0]
+
+
+def test_what_a_forecast_began_with_is_begun_with_anew(data):
+    """By a system that begins elsewhere: of its first time a forecast knows no better."""
+    how = {"times": [0.0, 1.0], "dt": 0.5, "stepper": ipd.ForwardEuler()}
+    found = predict(system(initial={"c": 2.0}), predict(system(), data, **how), **how)
+    assert found["c"].values[:, 0].tolist() == [2.0, 2.0]
+
+
+def test_integrals_that_are_not_zero_tell_that_data_are_later(data):
+    held = data.isel(time=[0]).assign(gone=data["c"].isel(time=[0]) * 0 + 3.0)
+    how = {"times": [0.0], "dt": 0.5, "stepper": ipd.ForwardEuler()}
+    found = predict(system(initial={"c": 2.0}), held, **how)
+    assert found["gone"].values.ravel().tolist() == [3.0, 3.0]
+    assert found["c"].values.ravel().tolist() == [1.0, 4.0]
+    assert "begun" not in found.attrs

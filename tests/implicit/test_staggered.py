@@ -192,6 +192,8 @@ def test_each_group_may_have_its_linear_solver():
         ((), "at least one group"),
         ((("a",), ()), "at least one group of at least one name"),
         (((1, 2),), "at least one group"),
+        ((1,), "at least one group"),
+        (1, "at least one group"),
         ((("a", "b"), ("b", "c")), "name 'b' twice"),
     ],
 )

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 from gradients import taylor_rates
 from smooth import box, wave, winds
 
@@ -155,3 +156,15 @@ def test_nothing_moves_without_wind_and_diffusion(stepper):
     )
     np.testing.assert_array_equal(state["c"], wave(grid))
     assert bool(outcome.converged) and int(outcome.iterations) == 0
+
+
+@pytest.mark.parametrize("kind", [ForwardEuler, RungeKutta4])
+def test_a_step_in_parts_takes_numbers_of_python_as_a_whole_one_does(kind):
+    """One step of two parts is two steps."""
+    dynamics = System(GRIDS["1-D"], {"c": [Diffusion(0.1)]}).prepare(jnp.dtype("float64"))
+    state = {"c": wave(GRIDS["1-D"])}
+    with runtime_types.without():
+        once, _ = kind(2).step(dynamics, 0.0, DT, state)
+        for _ in range(2):
+            state, _ = kind().step(dynamics, 0.0, DT / 2, state)
+    np.testing.assert_allclose(once["c"], state["c"], rtol=1e-14)

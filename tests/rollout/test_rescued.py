@@ -1,8 +1,12 @@
 """Steps that fail are halved until they do not, and those alone; what nothing helps is told."""
 
+from typing import Any, cast
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 
 import impindiff as ipd
 from impindiff import InputError, NumericsError
@@ -93,5 +97,17 @@ def test_what_it_cannot_begin_with_is_refused():
     start = {"c": jnp.array(3.0)}
     with pytest.raises(InputError, match="'c' is 3, above its limits"):
         simulate_so(pulse({"c": (0.0, 2.0)}), start, TIMES, ForwardEuler())
-    with pytest.raises(InputError, match="max_halvings is -1"):
-        simulate_so(pulse(), start, TIMES, ForwardEuler(), max_halvings=-1)
+    for wrong in (-1, None, 1.0, True):
+        with runtime_types.without(), pytest.raises(InputError, match=f"max_halvings is {wrong}"):
+            simulate_so(pulse(), start, TIMES, ForwardEuler(), max_halvings=cast(Any, wrong))
+
+
+@pytest.mark.parametrize("traced", [jax.jit, jax.vmap, jax.grad])
+def test_it_cannot_be_traced_and_says_what_can(traced):
+    def end(c):
+        found = simulate_so(pulse(), {"c": c}, TIMES, ForwardEuler())
+        return found.trajectory.states["c"][-1]
+
+    start = jnp.ones(2) if traced is jax.vmap else jnp.array(1.0)
+    with pytest.raises(InputError, match="outside of these, and use `simulate` within"):
+        traced(end)(start)

@@ -16,7 +16,7 @@ from impindiff.config import config_sha256, load_config
 from impindiff.data import file_sha256, open_dataset, save_dataset
 from impindiff.grid import Grid
 from impindiff.runs import RunFolder, evaluate_run, train_run
-from impindiff.runs._train import num_trainable
+from impindiff.runs._finish import num_trainable
 from impindiff.train import Adam
 
 CONTENT = {

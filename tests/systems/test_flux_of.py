@@ -105,7 +105,7 @@ def test_it_is_learned_like_anything_else():
 def test_a_field_that_moves_nothing_has_no_flux():
     grid = Grid.uniform((8,), ((0, 1),))
     k = Parameter("k", 1.0, (0.0, 2.0))
-    with pytest.raises(InputError, match="FluxOf.'p'. in the equation of 'c' asks for 'flux of p'"):
+    with pytest.raises(InputError, match="FluxOf.'p'. in the equation of 'c': nothing moves 'p'"):
         System(
             grid,
             {"p": [Reaction(lambda p, k: k * p, k=k)], "c": [Advection(FluxOf("p"))]},

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 from gradients import taylor_rates
 
 import impindiff as ipd
@@ -59,7 +60,7 @@ def pore(k=0.3) -> System:
         scales={"gas": 2.0},
         integrals={"supplied": [Supply(FluxOf("gas"))]},
         balances={
-            "gas": {
+            "mass": {
                 "inside": lambda gas, pores: gas * pores,
                 "deposited": lambda pores: -pores,
                 "supplied": lambda supplied: -supplied,
@@ -144,7 +145,7 @@ def test_a_solve_that_is_not_exact_loses_nothing(order):
         coefficients={"r": lambda gas, solid: gas**2 * (1 - solid)},
         integrals={"supplied": [Supply(FluxOf("gas"))]},
         balances={
-            "gas": {
+            "mass": {
                 "inside": lambda gas: gas,
                 "deposited": lambda solid: solid,
                 "supplied": lambda supplied: -supplied,
@@ -187,7 +188,7 @@ def test_fields_that_are_solved_for_in_turn_keep_account(linear):
     found = ipd.simulate(pore(), filled(), times, ipd.BackwardEuler(solver, preconditioning))
     found.check(times)
     states = {f: jnp.stack([u, found.states[f][0]]) for f, u in filled().items()}
-    balance = ipd.balances(pore(), states)["gas"]
+    balance = ipd.balances(pore(), states)["mass"]
     assert balance.changes["deposited"][-1] > 0.01
     assert balance.worst < 1e-10
 
@@ -247,12 +248,49 @@ class TestBalances:
             grid,
             {"c": [ipd.Diffusion(1.0)]},
             ends,
-            balances={"c": {"inside": lambda c, x: 3 * c + x}},
+            balances={"all": {"inside": lambda c, x: 3 * c + x}},
         )
         states = {"c": jnp.stack([jnp.zeros(grid.shape), jnp.ones(grid.shape)])}
         (balance,) = ipd.balances(system, states).values()
         free = np.sum(grid.cell_volumes()[~SOLID])
         assert balance.changes["inside"][-1] == pytest.approx(3 * free)
+
+    def test_say_nothing_of_round_off(self):
+        """Half an ulp that goes nowhere is not all that there is; a thousandth that does is."""
+        system = System(
+            None,
+            {"u": [ipd.Reaction(lambda u: 0 * u)], "v": [ipd.Reaction(lambda v: 0 * v)]},
+            balances={"all": {"u": lambda u: u, "v": lambda v: v}},
+        )
+        near = np.array([1e3, np.nextafter(np.float32(1e3), np.float32(2e3))], np.float32)
+        assert near[1] > near[0]
+        (balance,) = ipd.balances(system, {"u": near, "v": np.zeros(2, np.float32)}).values()
+        assert 0 < balance.worst < 1e-3
+        leak = {"u": np.array([1e3, 999]), "v": np.array([0, 0.75])}
+        assert ipd.balances(system, leak)["all"].worst == 0.25
+
+    @pytest.mark.parametrize(
+        "states, found",
+        [
+            ({"c": jnp.ones(5)}, r"of the shape \(time, 5\) all, and found c \(5,\)"),
+            ({"c": jnp.ones((2, 3, 5))}, r"c \(2, 3, 5\)"),
+            ({}, "found no field"),
+        ],
+    )
+    def test_want_states_of_several_times(self, states, found):
+        grid = ipd.Grid.uniform((5,), ((0.0, 1.0),), periodic=True)
+        account = {"all": {"inside": lambda c: c}}
+        system = System(grid, {"c": [ipd.Diffusion(1.0)]}, balances=account)
+        with pytest.raises(ipd.InputError, match=found):
+            ipd.balances(system, states)
+
+    def test_want_states_of_the_same_times_without_a_grid_too(self):
+        whole = {"u": jnp.ones(2), "here": jnp.ones(2), "there": jnp.ones(2)}
+        for wrong in ({"u": jnp.array(1.0)}, {"u": jnp.ones(3)}):
+            with pytest.raises(ipd.InputError, match=r"of the shape \(time, \.\.\.\) all"):
+                ipd.balances(decay(), whole | wrong)
+        with pytest.raises(ipd.InputError, match=r"times have the shape \(3,\).*those of 2 times"):
+            ipd.balances(decay(), whole, [0.0, 1.0, 2.0])
 
     def test_want_what_they_are_functions_of(self):
         with pytest.raises(ipd.InputError, match="'here' of the balance 'all'.*hold u"):
@@ -266,7 +304,13 @@ class TestBalances:
         ({"integrals": {"s": []}}, "the integral 's' must be a list"),
         ({"integrals": {"u": [ipd.Reaction(lambda u: u)]}}, "'u' is a field and an integral"),
         ({"integrals": {"s": [ipd.Reaction(lambda s: s)]}}, "asks for 's'"),
+        ({"integrals": [ipd.Reaction(lambda u: u)]}, r"System\(integrals=.*mapping by name"),
+        ({"integrals": {"time": [ipd.Reaction(lambda u: u)]}}, "'time' is an integral.*all data"),
+        ({"integrals": {"sample": [ipd.Reaction(lambda u: u)]}}, "'sample' is an integral"),
+        ({"balances": [lambda u: u]}, r"System\(balances=.*mapping by name"),
         ({"balances": {"all": {}}}, "at least one part"),
+        ({"balances": {"all": {"u": None}}}, "at least one part to its density.*'u': None"),
+        ({"balances": {"u": {"here": lambda u: u}}}, "'u' is a field and a balance"),
         ({"balances": {"all": {"u": lambda v: v}}}, "balance 'all' asks for 'v'"),
         (
             {"balances": {"all": {"u": ipd.Parameter("k", 1.0, (0.0, 2.0))}}},
@@ -275,8 +319,52 @@ class TestBalances:
     ],
 )
 def test_what_is_no_account_is_refused(wrong, message):
-    with pytest.raises(ipd.InputError, match=message):
+    with runtime_types.without(), pytest.raises(ipd.InputError, match=message):
         System(None, {"u": [ipd.Reaction(lambda u: -u)]}, **wrong)
+
+
+def test_no_name_stands_for_a_balance_and_something_else():
+    """It would take the other's units."""
+    unknown = {"k": ipd.Parameter("rate", 1.0, (0.0, 2.0))}
+    for name, said in (
+        ("rate", "rate is the name of a learned coefficient and of a balance"),
+        ("k", "'k' is a balance and a coefficient"),
+        ("s", "'s' is an integral and a balance"),
+    ):
+        with pytest.raises(ipd.InputError, match=said):
+            System(
+                None,
+                {"u": [ipd.Reaction(lambda u, k: -k * u)]},
+                coefficients=unknown,
+                integrals={"s": [ipd.Reaction(lambda u: u)]},
+                balances={name: {"here": lambda u: u}},
+            )
+
+
+@pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
+def test_without_a_grid_an_integral_has_the_shape_of_its_rate(stepper):
+    """And not that of some field."""
+    system = System(
+        None,
+        {"many": [ipd.Reaction(lambda many: -many)], "one": [ipd.Reaction(lambda one: -one)]},
+        integrals={
+            "of_one": [ipd.Reaction(lambda one: one)],
+            "of_many": [ipd.Reaction(lambda many: many), ipd.Reaction(lambda one: 0 * one)],
+            "of_all": [ipd.Reaction(lambda one: one)],
+        },
+    )
+    start = {"many": jnp.arange(1.0, 4.0), "one": jnp.array(2.0)}
+    zeros = {"of_one": jnp.zeros(()), "of_many": jnp.zeros(3), "of_all": jnp.zeros(3)}
+    times = ipd.TimeGrid.build(0.0, [0.5], 0.25)
+    found = ipd.simulate(system, start | zeros, times, stepper).states
+    assert {name: found[name].shape[1:] for name in zeros} == {
+        name: value.shape for name, value in zeros.items()
+    }
+    lost = start["many"] - found["many"][-1]
+    np.testing.assert_allclose(found["of_many"][-1], lost, rtol=1e-12)
+    np.testing.assert_allclose(found["of_all"][-1], jnp.full(3, found["of_one"][-1]), rtol=1e-12)
+    with pytest.raises(ipd.InputError, match=r"'of_many' has the shape \(\), its rate \(3,\)"):
+        ipd.simulate(system, start | zeros | {"of_many": jnp.zeros(())}, times, stepper)
 
 
 def test_no_equation_may_follow_from_an_integral():
@@ -296,4 +384,35 @@ def test_there_is_no_supply_where_nothing_is_conserved():
             {"u": [still]},
             {"u": {"x": (ipd.Inflow(1.0), ipd.Outflow())}},
             integrals={"s": [Supply(FluxOf("u"))]},
+        )
+
+
+@pytest.mark.parametrize(
+    "flux, said",
+    [
+        ("still", "nothing moves 'still' through faces.*Diffusion or Advection"),
+        ("w", "no field 'w'. Its fields are u, still"),
+    ],
+)
+def test_there_is_no_flux_of_what_does_not_move(flux, said):
+    with pytest.raises(ipd.InputError, match=said):
+        System(
+            ipd.Grid.uniform((4,), ((0.0, 1.0),), periodic=True),
+            {"u": [ipd.Diffusion(1.0)], "still": [ipd.Reaction(lambda u: u)]},
+            integrals={"s": [Supply(FluxOf(flux))]},
+        )
+
+
+@pytest.mark.parametrize("flux", [1.0, None, lambda c: c])
+def test_supply_is_that_of_a_flux(flux):
+    with pytest.raises(ipd.InputError, match=r"Supply\(FluxOf"):
+        Supply(flux)
+
+
+def test_balances_have_no_fluxes():
+    with pytest.raises(ipd.InputError, match="a flux is known to terms alone"):
+        System(
+            ipd.Grid.uniform((4,), ((0.0, 1.0),), periodic=True),
+            {"u": [ipd.Diffusion(1.0)]},
+            balances={"all": {"out": FluxOf("u")}},
         )

@@ -1,6 +1,6 @@
 """Equations put together from terms."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from impindiff._types import Dynamics, Tendency
 from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import Parameter, SineField
 from impindiff.rollout import Preparable, TimeGrid, simulate
-from impindiff.systems import System, advection_diffusion
+from impindiff.systems import Reaction, System, advection_diffusion
 from impindiff.terms import AbstractTerm, Advection, Diffusion, Source
 
 GRID = box(5, 4)
@@ -109,3 +109,22 @@ def test_coefficients_of_the_wrong_shape_are_refused_before_anything_runs():
     wrong = SineField(2, ("only_one",), width=4, depth=1, key=jax.random.key(0))
     with pytest.raises(InputError, match=r"velocity has shape \(5, 4\)"):
         advection_diffusion(GRID, wrong, 0.1).prepare(DOUBLE)
+
+
+@pytest.mark.parametrize("option", ["limits", "initial", "scales", "units", "coefficients"])
+def test_what_goes_by_name_is_no_list(option: str):
+    with runtime_types.without(), pytest.raises(InputError, match=rf"System\({option}=.*by name"):
+        System(None, {"c": [Reaction(lambda c: -c)]}, **{option: cast(Any, [1.0])})
+
+
+def test_names_of_all_data_are_no_names_of_fields():
+    for name in ("time", "sample"):
+        with pytest.raises(InputError, match=f"'{name}' is a field of the system, and a dimension"):
+            System(None, {name: [Reaction(lambda t: t)]})
+
+
+def test_nothing_learned_has_the_name_of_a_field():
+    """Both are variables of a forecast."""
+    learned = Parameter("c", 1.0, (0.0, 2.0))
+    with pytest.raises(InputError, match="c is the name of a learned coefficient and of a field"):
+        System(GRID, {"c": [Diffusion(learned)]})

@@ -25,6 +25,8 @@ class Case:
         changes: for each further preset, what it changes in that config, by dotted keys.
         config_file: the config in that folder, the preset `paper`.
         samples: how many its config needs.
+        known: what puts the truth in the place of the unknown, as `--set` takes it; empty for cases
+            whose equations cannot be given it.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Case:
     changes: Mapping[str, Mapping[str, Any]]
     config_file: str = "config.toml"
     samples: int = 10
+    known: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

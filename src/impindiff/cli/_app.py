@@ -70,24 +70,36 @@ def run(
     out: Out = None,
     preset: Annotated[Preset, typer.Option("--preset", help="quick or paper.")] = Preset.quick,
     seed: Seed = 0,
+    known: Annotated[
+        bool, typer.Option("--known", help="Train nothing: run the forward model, truth and all.")
+    ] = False,
     changes: Changes = None,
 ) -> None:
     """Generate data, train, forecast, evaluate and report, in one go."""
     from impindiff.cases import case_named
+    from impindiff.cli._cases import known_changes
     from impindiff.cli._console import say
+    from impindiff.cli._show import summary_lines
     from impindiff.config import changed, parse_config
     from impindiff.data import save_dataset
-    from impindiff.runs import RunFolder, next_free
+    from impindiff.runs import RunFolder, next_free, simulate_run
 
     chosen = case_named(case)
+    if known:
+        changes = [*known_changes(chosen), *(changes or [])]
     recipe = changed(chosen.recipe(preset.value) | {"seed": seed}, changes or [])
     config = parse_config(recipe, f"case {case}", chosen.path)
-    folder = RunFolder(out) if out else next_free(f"{case}-{preset.value}")
+    stem = f"{case}-{'known' if known else preset.value}"
+    folder = RunFolder(out) if out else next_free(stem)
     folder.check_free()
     with folder.claimed():
         say("generating data")
         save_dataset(chosen.generate(chosen.samples, seed), folder.data_file, overwrite=True)
-        _train(config, folder.data_file, folder, resume=False)
+        if known:
+            scores = simulate_run(config, folder.data_file, folder, say=say)
+            typer.echo(summary_lines(folder, scores))
+        else:
+            _train(config, folder.data_file, folder, resume=False)
 
 
 @app.command()

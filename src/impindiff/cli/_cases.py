@@ -1,10 +1,24 @@
-"""Writing the files of a built-in case, for users to change."""
+"""Built-in cases: writing their files, for users to change, and what puts the truth in them."""
 
 import shutil
 from pathlib import Path
 
 from impindiff._errors import InputError
-from impindiff.cases import Case
+from impindiff.cases import CASES, Case
+
+
+def known_changes(case: Case) -> tuple[str, ...]:
+    """What puts the truth in the place of what a case has to learn.
+
+    Raises: InputError for a case that cannot be given it.
+    """
+    if not case.known:
+        others = ", ".join(other.name for other in CASES.values() if other.known)
+        raise InputError(
+            f"--known: case {case.name!r} has no option to be given what it is to learn. Leave "
+            f"--known out; the cases that have one are {others}."
+        )
+    return case.known
 
 
 def write_case(case: Case, out: Path) -> str:

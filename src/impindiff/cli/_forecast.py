@@ -8,7 +8,7 @@ from pathlib import Path
 from impindiff._errors import InputError, NumericsError
 from impindiff.cli._console import complain
 from impindiff.cli._progress import forecast_bar
-from impindiff.cli._show import balance_lines
+from impindiff.cli._show import balance_lines, halved_lines
 from impindiff.runs import RunFolder, forecast_run_to
 
 
@@ -28,8 +28,7 @@ def write_forecast(
     first, last = found.times[[0, -1]]
     written = f"{out}: {found.num_samples} samples, {found.times.size} times"
     lines = [f"{written} from {first:g} to {last:g}"]
-    if found.halved:
-        lines.append(f"steps that failed as a whole, and were halved: {found.halved}")
+    lines += halved_lines(found.halved)
     return "\n".join(lines + balance_lines(found.balances or {}))
 
 

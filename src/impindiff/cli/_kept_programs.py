@@ -3,11 +3,17 @@
 import hashlib
 import os
 import platform
+import re
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 _MOST_BYTES = 2**30
 # Machine code is of the processor it was compiled for, and a home may be shared by several.
 _PROCESSORS = Path("/proc/cpuinfo")
+# What JAX says of a kept program that cannot be read, before it compiles it, and keeps it where
+# there is none of that name.
+_DAMAGED = "Error reading persistent compilation cache entry for '([\\w-]+)'"
 
 
 def keep_programs() -> None:
@@ -26,6 +32,25 @@ def keep_programs() -> None:
     if os.access(folder, os.W_OK | os.X_OK):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
         os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_MOST_BYTES))
+        _drop_damaged(folder)
+
+
+def _drop_damaged(folder: Path) -> None:
+    """Delete programs that cannot be read as soon as JAX warns of them, so that it keeps good ones.
+
+    All of the program's name, of which the warning tells no more: they are compiled again.
+    """
+    show = warnings.showwarning
+
+    def show_or_drop(message, *args, **kwargs) -> None:
+        if not (found := re.match(_DAMAGED, str(message))):
+            return show(message, *args, **kwargs)
+        for file in folder.glob(f"{found[1]}-*"):
+            with suppress(OSError):
+                file.unlink()
+
+    warnings.filterwarnings("always", message=_DAMAGED)
+    warnings.showwarning = show_or_drop
 
 
 def compile_anew() -> None:

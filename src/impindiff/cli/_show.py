@@ -17,17 +17,21 @@ def summary_lines(folder: RunFolder, scores: Scores) -> str:
     )
     names = ", ".join(scores.latent) or "the unknown coefficients"
     early = " (stopped early)" if summary.get("stopped_early") else ""
+    trained = set(summary["training_samples"])
     lines = [
         f"Learned    {learned or names} from {_snapshots(summary)}: "
         f"{summary['trainable_parameters']} parameters, {summary['epochs']} epochs{early}, "
         f"{summary['training_seconds']:.0f} s of training"
+        if trained
+        else "Learned    nothing: all is known, and this is the forward model alone"
     ]
-    unseen = "" if set(scores.samples) & set(summary["training_samples"]) else "unseen "
+    unseen = "unseen " if trained and not trained & set(scores.samples) else ""
     for field, errors in scores.fields.items():
         lines.append(
             f"Forecast   {field} of {_count(scores.samples, f'{unseen}sample')} to t = "
             f"{errors.time[-1]:g}: {errors.relative_l1_percent[-1]:.3g} % off (relative L1)"
         )
+    lines += halved_lines(summary.get("halved_steps", ""))
     lines += balance_lines(scores.balances)
     report = folder.path / "report.html"
     lines.append(
@@ -48,6 +52,11 @@ def score_table(scores: Scores) -> str:
     for name, error in scores.latent.items():
         lines.append(f"{name}: relative L2 error {error.relative_l2_percent:.4g} %")
     return "\n".join(lines + balance_lines(scores.balances))
+
+
+def halved_lines(halved: str) -> list[str]:
+    """Which steps of a forecast were halved, in a line; none where none was."""
+    return [f"Halved     steps that failed as a whole: {halved}"] if halved else []
 
 
 def balance_lines(balances: Mapping[str, BalanceScore]) -> list[str]:

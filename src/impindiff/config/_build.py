@@ -65,12 +65,13 @@ def known_grid(config: Config) -> Grid | None:
     return None if config.grid is None else build_grid(config)
 
 
-def build_system(config: Config, grid: Grid | None = None) -> System:
+def build_system(config: Config, grid: Grid | None = None, *, learns: bool = True) -> System:
     """The equations, unknown coefficients freshly initialised from the config's seed.
 
     Args:
         config: whose table `[system]` is taken.
         grid: where the fields live; a function of the user's own may bring another.
+        learns: whether there must be something to learn.
 
     Raises: InputError for a velocity whose components are not as many as the grid's axes, an
         unknown diffusivity of several components, an axis that is not periodic, and for a function
@@ -78,7 +79,7 @@ def build_system(config: Config, grid: Grid | None = None) -> System:
     """
     table = config.system
     if isinstance(table, OwnSystemTable):
-        return own_system(config, table, grid)
+        return own_system(config, table, grid, learns)
     if grid is None:
         grid = build_grid(config)
     return _advection_diffusion(config, table, grid)

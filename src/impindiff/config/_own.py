@@ -25,12 +25,12 @@ _KINDS = {
 }
 
 
-def own_system(config: Config, table: OwnSystemTable, grid: Grid | None) -> System:
+def own_system(config: Config, table: OwnSystemTable, grid: Grid | None, learns: bool) -> System:
     """The system that a function returns, which may ask for the grid, a random key and options.
 
     Raises: InputError for a function that fails, asks for a grid where none is known, or returns
-        anything else; for a system that has nothing to learn, other fields than the config says, or
-        names that a data file cannot hold.
+        anything else; for a system that has nothing to learn where it `learns`, other fields than
+        the config says, or names that a data file cannot hold.
     """
     key, name = "system.build", table.build
     config.code.read("system.files", table.files)
@@ -47,7 +47,7 @@ def own_system(config: Config, table: OwnSystemTable, grid: Grid | None) -> Syst
         raise InputError(
             f"{key}: {name} returned {_described(system)}; it must return an impindiff.System."
         )
-    if not jax.tree.leaves(eqx.filter(system, learned(system))):
+    if learns and not jax.tree.leaves(eqx.filter(system, learned(system))):
         raise InputError(
             f"{key}: the system that {name} returned has nothing to learn: give a coefficient as a "
             "latent (Parameter, SineField, CellField, NeuralClosure)."
@@ -106,7 +106,7 @@ def _check_options(name: str, options: Mapping[str, Any], parameters: tuple[str,
 def _check_names(key: str, system: System) -> None:
     """Refuse names that a forecast file cannot hold, in which truths stand beside forecasts."""
     learned_names = (name for latent in latents_of(system) for name in latent.names)
-    names = [*system.fields, *learned_names, *system.settings]
+    names = [*system.fields, *system.integrals, *learned_names, *system.settings]
     for name in names:
         try:
             check_name(name)

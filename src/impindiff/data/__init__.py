@@ -12,13 +12,14 @@ from impindiff.data._build import to_dataset
 from impindiff.data._given import check_is_dataset, real_precision
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
-from impindiff.data._open import is_later, open_dataset
+from impindiff.data._open import BEGUN, is_later, open_dataset
 from impindiff.data._save import check_writable, save_dataset
 from impindiff.data._schema import check_dataset, check_units
 from impindiff.data._select import Start, select_samples, select_times, start_of
 from impindiff.data._settings import is_setting, settings_of
 
 __all__ = [
+    "BEGUN",
     "Start",
     "append_dataset",
     "check_dataset",

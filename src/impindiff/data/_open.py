@@ -18,6 +18,8 @@ from impindiff.data._variables import fill_attributes
 KINDS = {".nc": "a netCDF-4 file", ".zarr": "a zarr store"}
 _ENGINES = {".nc": "h5netcdf", ".zarr": "zarr"}
 _LATER = "later_than_first"
+BEGUN = "begun"
+"""Attribute of forecasts: the time of the initial fields that they began with."""
 _ZARR_MARKS = ("zarr.json", ".zgroup")
 
 
@@ -65,7 +67,13 @@ def open_dataset(path: str | os.PathLike[str], *, time: Start | None = None) -> 
 
 
 def is_later(dataset: xr.Dataset, position: int) -> bool:
-    """Whether a time is later than the first of its data, of which it may be all that was read."""
+    """Whether a time is later than the first of its data, of which it may be all that there is.
+
+    Of a file it may be all that was read, of a forecast all that was saved, or is left.
+    """
+    begun = dataset.attrs.get(BEGUN)
+    if isinstance(begun, int | float) and float(dataset["time"].values[position]) > begun:
+        return True
     return position > 0 or bool(dataset.encoding.get(_LATER))
 
 

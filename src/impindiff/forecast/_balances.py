@@ -9,7 +9,7 @@ import xarray as xr
 from pydantic import BaseModel, TypeAdapter
 
 from impindiff._types import State
-from impindiff.systems import System, balances
+from impindiff.systems import System, balances, relative_defect
 
 ATTRIBUTE = "balances"
 
@@ -51,8 +51,10 @@ class Ledger:
     ) -> None:
         self._system, self._initial, self._settings, self._time = system, initial, settings, time
         self._before = before or {}
-        # By balance and sample: the largest change, what the changes miss zero by, the last ones.
+        # By balance and sample: the largest change, the least that is told from round-off, what the
+        # changes miss zero by, the last ones.
         self._largest: dict[str, np.ndarray] = {}
+        self._least: dict[str, np.ndarray] = {}
         self._missed: dict[str, np.ndarray] = {}
         self._last: dict[str, dict[str, list[float]]] = {}
 
@@ -75,6 +77,7 @@ class Ledger:
                 each = np.stack(list(changes.values()))
                 for kept, size in (
                     (self._largest, np.max(np.abs(each))),
+                    (self._least, of.least),
                     (self._missed, np.max(np.abs(each.sum(axis=0)))),
                 ):
                     values = kept.setdefault(name, np.zeros(count))
@@ -93,7 +96,8 @@ class Ledger:
         """The balances up to now."""
         units, found = dict(self._system.units), {}
         for name, largest in self._largest.items():
-            worst = float(np.max(self._missed[name] / np.where(largest > 0, largest, 1)))
+            defects = relative_defect(self._missed[name], largest, self._least[name])
+            worst = float(np.max(defects))
             if name in self._before:
                 worst = max(worst, self._before[name].worst_defect)
             found[name] = BalanceScore(

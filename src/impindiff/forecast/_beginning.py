@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.data import (
+    BEGUN,
     Start,
     check_is_dataset,
     check_units,
@@ -44,6 +45,12 @@ def _only(names: tuple[str, ...], values: dict[str, Array]) -> dict[str, Array]:
     return {name: values[name] for name in names}
 
 
+def _has_come_far(system: System, source: xr.Dataset) -> bool:
+    """Whether there are integrals that are not 0 any more."""
+    held = [source[name].values for name in system.integrals if name in source.data_vars]
+    return any(np.any(np.nan_to_num(values)) for values in held)
+
+
 def _integrals(
     system: System, source: xr.Dataset, samples: list[int], fields: State, goes_on: bool
 ) -> State:
@@ -66,6 +73,7 @@ class Beginning:
         settings: of each sample, see `System`.
         samples: the samples' ids.
         source: where the fields come from, at the initial time alone.
+        begun: when the forecast began that this goes on with, if it does and that is known.
     """
 
     system: System
@@ -74,6 +82,7 @@ class Beginning:
     settings: State
     samples: np.ndarray
     source: xr.Dataset
+    begun: float | None
 
     @classmethod
     def of(
@@ -98,7 +107,7 @@ class Beginning:
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
         # Later than its first time, it is the data that know where the fields are.
-        goes_on = goes_on or is_later(dataset, position)
+        goes_on = goes_on or is_later(dataset, position) or _has_come_far(system, source)
         begins = {}
         if not goes_on:
             begins = starts_of(system, lambda one: one.start(time, dtype), settings, len(at))
@@ -112,7 +121,8 @@ class Beginning:
         state |= _integrals(system, source, at, state, goes_on)
         first, given = jax.tree.map(lambda values: values[0], (state, settings))
         system.with_settings(given).check(first, time)
-        return cls(system, time, state, settings, ids, source)
+        begun = source.attrs.get(BEGUN) if goes_on else time
+        return cls(system, time, state, settings, ids, source, begun)
 
     @cached_property
     def latents(self) -> dict[str, np.ndarray]:
@@ -177,9 +187,13 @@ class Beginning:
             latents,
             {name: self._attributes(name) for name in names},
             samples=self.samples,
-            attrs={"title": TITLE, **(attrs or {})},
+            attrs={"title": TITLE, **self._begun, **(attrs or {})},
             settings=self.settings,
         ).assign(self.tables)
+
+    @property
+    def _begun(self) -> dict[str, float]:
+        return {} if self.begun is None else {BEGUN: float(self.begun)}
 
     def _attributes(self, name: str) -> dict[str, str]:
         known = self.source[name].attrs if name in self.source.variables else {}

@@ -101,8 +101,11 @@ def as_groups(given: Sequence[Sequence[str] | str]) -> Groups:
 
     Raises: ValueError for no group, one without a name, and a name that is in two places.
     """
-    listed = [given] if isinstance(given, str) else list(given)
-    groups = tuple((each,) if isinstance(each, str) else tuple(each) for each in listed)
+    try:
+        listed = [given] if isinstance(given, str) else list(given)
+        groups = tuple((each,) if isinstance(each, str) else tuple(each) for each in listed)
+    except TypeError:
+        groups = ()
     names = [name for group in groups for name in group]
     strange = [name for name in names if not isinstance(name, str)]
     if strange or not groups or not all(groups):

@@ -51,7 +51,8 @@ def in_parts(
     """A step taken as so many equal ones."""
     if parts == 1:
         return one(state, time, dt)
-    part = dt / parts
+    # Numbers of Python are as good as arrays, here as in a step taken whole.
+    part = jnp.asarray(dt, jnp.result_type(*state.values())) / parts
 
     def advance(state: State, number: Scalar) -> tuple[State, None]:
         return one(state, time + number * part, part), None

@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from impindiff._errors import InputError
 from impindiff._types import (
     BalanceTendency,
     Dynamics,
@@ -77,9 +78,24 @@ def integrated(
     # `checkpoint`: the state is kept for the backward pass anyway, and is all that is needed.
     @jax.checkpoint
     def add(rates: Tendency, integrals: State, weight: Scalar, state: State) -> State:
-        return jax.tree.map(lambda s, r: s + weight * r, integrals, rates(state))
+        found = as_integrals(rates(state), integrals)
+        return jax.tree.map(lambda s, r: s + weight * r, integrals, found)
 
     return add(dynamics.integrands(time, tuple(integrals)), integrals, weight, state)
+
+
+def as_integrals(rates: State, integrals: State) -> State:
+    """Rates in the shapes of what they are integrated to.
+
+    Raises: InputError for an integral that is one number, or of another shape, and its rate is not.
+    """
+    for name, rate in rates.items():
+        if rate.shape not in ((), integrals[name].shape):
+            raise InputError(
+                f"the integral {name!r} has the shape {integrals[name].shape}, its rate "
+                f"{rate.shape}: let it begin with jnp.zeros({rate.shape})."
+            )
+    return {name: jnp.broadcast_to(rate, integrals[name].shape) for name, rate in rates.items()}
 
 
 def tendency_at(dynamics: Dynamics, time: Scalar, state: State) -> Tendency:
@@ -106,9 +122,12 @@ class WithIntegrals(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
 
     def __call__(self, state: State) -> State:
-        """The rates of change."""
-        fields, _ = self.parts(state)
-        return self.fields(fields) | self.integrands(fields)
+        """The rates of change.
+
+        Raises: InputError for integrals of another shape than their rates.
+        """
+        fields, integrals = self.parts(state)
+        return self.fields(fields) | as_integrals(self.integrands(fields), integrals)
 
     def stored(self, state: State) -> State:
         """See `impindiff._types.BalanceTendency`; an integral stores itself."""

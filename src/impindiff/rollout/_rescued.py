@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from impindiff._errors import InputError
 from impindiff._types import State
@@ -84,12 +85,19 @@ def simulate_with_rescue(
         stepper: advances one step.
         max_halvings: how often one step may be halved.
 
-    Raises: InputError as `simulate`, and for a negative number of halvings; NumericsError where a
-        step fails that halving does not help.
+    Raises: InputError as `simulate`, for a number of halvings that is negative or none, and where
+        anything is traced; NumericsError where a step fails that halving does not help.
     """
-    if max_halvings < 0:
-        raise InputError(f"max_halvings is {max_halvings}: it must not be negative.")
+    if isinstance(max_halvings, bool) or not isinstance(max_halvings, int) or max_halvings < 0:
+        raise InputError(
+            f"max_halvings is {max_halvings!r}: it must be a whole number, 0 for no halving."
+        )
     check_kinds(initial, time_grid, stepper)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, initial, stepper))):
+        raise InputError(
+            "simulate_with_rescue looks at what became of the steps, so that it cannot be traced "
+            "by jit, vmap or grad: call it outside of these, and use `simulate` within."
+        )
     initial = jax.tree.map(jnp.asarray, initial)
     # Where it starts is known here, and not in what is compiled.
     check_start(system.prepare(jnp.result_type(*initial.values(), jnp.float32)), initial)

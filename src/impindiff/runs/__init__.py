@@ -4,6 +4,7 @@ from impindiff.runs._certify import Certificate, certify
 from impindiff.runs._folder import RunFolder, next_free
 from impindiff.runs._memory import plan_run
 from impindiff.runs._plan import RunPlan
+from impindiff.runs._simulate import simulate_run
 from impindiff.runs._train import train_run
 from impindiff.runs._trained import evaluate_run, forecast_run, forecast_run_to, trained_system
 
@@ -17,6 +18,7 @@ __all__ = [
     "forecast_run_to",
     "next_free",
     "plan_run",
+    "simulate_run",
     "train_run",
     "trained_system",
 ]

@@ -39,7 +39,7 @@ def check_complete(config: Config) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         try:
-            build_system(config.beside(Path(scratch)), known_grid(config))
+            build_system(config.beside(Path(scratch)), known_grid(config), learns=False)
         except InputError as error:
             raise InputError(
                 f"a run keeps {', '.join(config.code.files)}, and with these alone: {error} Name "

@@ -74,7 +74,7 @@ class RunPlan:
     forecast_times: np.ndarray
 
     @classmethod
-    def make(cls, config: Config, data_file: Path, folder: Path) -> Self:
+    def make(cls, config: Config, data_file: Path, folder: Path, *, learns: bool = True) -> Self:
         """Check a config against its data and build what it describes.
 
         Args:
@@ -82,6 +82,7 @@ class RunPlan:
             data_file: absolute path of the data.
             folder: absolute path of the run; data inside it are named relative to it, so that it
                 can be moved.
+            learns: whether there must be something to learn.
 
         Raises: InputError for whatever does not fit; nothing is written.
         """
@@ -104,7 +105,7 @@ class RunPlan:
         place = data_file.relative_to(folder) if inside else data_file
         data = config.data.model_copy(update={"file": str(place)})
         config = config.model_copy(update={"data": data})
-        system = cast(build_system(config, grid), dtype)
+        system = cast(build_system(config, grid, learns=learns), dtype)
         with _about("system"):
             check_grid(dataset, fields[0], system.grid)
         axes = None if system.grid is None else describe_grid(system.grid)

@@ -1,16 +1,10 @@
 """Training a run, from its first epoch or from where it stopped."""
 
-import json
 import os
-import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import equinox as eqx
-import jax
-import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.config import (
@@ -20,25 +14,22 @@ from impindiff.config import (
     build_progressive_tolerance,
     build_rescue,
 )
-from impindiff.data import file_sha256, is_setting, save_dataset
-from impindiff.forecast import Scores, evaluate, is_table, predict, truth_at
-from impindiff.latent import learned
+from impindiff.data import file_sha256
+from impindiff.forecast import Scores
 from impindiff.report import write_report
 from impindiff.runs._code import check_complete, check_same_code
 from impindiff.runs._compiled_beside import CompiledBeside
+from impindiff.runs._finish import finish
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._memory import check_memory
-from impindiff.runs._plan import RunPlan, precision
-from impindiff.runs._provenance import now, provenance
+from impindiff.runs._plan import RunPlan
+from impindiff.runs._provenance import provenance
 from impindiff.runs._stability import check_stable
-from impindiff.systems import System
 from impindiff.train import (
-    AbstractOptimiser,
     EpochRecord,
     Progress,
     Trainer,
     Watcher,
-    moving,
 )
 
 StageReport = Callable[[str], None]
@@ -97,7 +88,7 @@ def train_run(
         expect(sum(stage.epochs for stage in plan.stages))
         system = trainer.run(observe, resume=resume)
         say("forecasting")
-        scores = _finish(plan, system, folder, began - done.seconds)
+        scores = finish(plan, system, folder, began - done.seconds)
         say("drawing the report")
         write_report(folder.path)
     return scores
@@ -168,77 +159,3 @@ def _entries(value: Any, key: str = "") -> dict[str, Any]:
         for name, part in pairs
         for inner_key, inner in _entries(part, f"{key}.{name}" if key else str(name)).items()
     }
-
-
-def _finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Scores:
-    """Forecast the test samples, score them, and write what the report is drawn from."""
-    config = plan.config
-    forecast = predict(
-        system,
-        plan.dataset,
-        times=plan.forecast_times,
-        dt=config.time.dt,
-        stepper=plan.stepper,
-        samples=plan.test_samples,
-        dtype=precision(config),
-    )
-    scores = evaluate(forecast, plan.dataset, plan.test_samples)
-    save_dataset(_with_truth(forecast, plan), folder.forecast_file, overwrite=True)
-    progress = folder.checkpoints.progress() or Progress()
-    # By way of JSON, which has no infinity: null stands for the error of what is zero in truth.
-    summary = json.loads(scores.model_dump_json()) | {
-        "title": config.title,
-        "question": config.question,
-        "training_seconds": progress.seconds,
-        "total_seconds": time.perf_counter() - began,
-        "epochs": progress.epoch,
-        "stopped_early": progress.stopped_early,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "trainable_parameters": num_trainable(system, config.training.freeze, plan.stages),
-        "training_times": list(plan.observations.times),
-        "training_samples": plan.train_samples,
-        "dt": config.time.dt,
-        "time_scheme": config.time.scheme,
-    }
-    folder.write_json("summary.json", summary)
-    made = folder.read_json("provenance.json")
-    folder.write_json("provenance.json", made | {"finished": now()})
-    return scores
-
-
-def num_trainable(
-    system: System, freeze: Sequence[str], stages: Sequence[AbstractOptimiser]
-) -> int:
-    """How many learned numbers there are that some stage changes.
-
-    Args:
-        system: the equations.
-        freeze: names of latents that keep their values throughout.
-        stages: with names of their own.
-    """
-    arrays = eqx.filter(system, learned(system))
-    moved = [moving(arrays, (*freeze, *stage.freeze)) for stage in stages]
-    is_moved = jax.tree.map(lambda *each: any(each), *moved)
-    return sum(a.size for a in jax.tree.leaves(eqx.filter(arrays, is_moved)))
-
-
-def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
-    """The forecast with the truth beside it, where the data has it, as NAME_truth."""
-    truth = plan.dataset.isel(sample=plan.test_samples)
-    num_times, known = forecast.sizes["time"], plan.known_times
-    beside = {}
-    for name in (name for name in forecast.data_vars if name in truth.data_vars):
-        if is_setting(forecast[name]):
-            continue
-        exact = truth_at(forecast[name], truth[name]) if is_table(forecast[name]) else truth[name]
-        if exact is None:
-            continue
-        variable = exact.variable
-        if "time" in variable.dims:
-            variable = variable.isel(time=slice(known)).pad(time=(0, num_times - known))
-        beside[f"{name}_truth"] = variable.copy()
-        beside[f"{name}_truth"].attrs = {
-            **forecast[name].attrs,
-            "long_name": f"{forecast[name].attrs['long_name']}, truth",
-        }
-    return forecast.assign(beside)

@@ -1,5 +1,6 @@
 """What a finished run can do: forecast and be scored, from its folder alone."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def trained_system(folder: RunFolder) -> System:
     config = folder.config()
     use_precision(config)
     check_kept(folder)
-    system = cast(build_system(config, known_grid(config)), precision(config))
+    # Of a run of what is known (`simulate_run`) nothing was learned.
+    system = cast(build_system(config, known_grid(config), learns=False), precision(config))
     template, frozen = eqx.partition(system, learned(system))
     return eqx.combine(folder.checkpoints.restore_learned(template), frozen)
 
@@ -128,10 +130,10 @@ def forecast_run_to(
             dtype=precision(config),
             watch=watch,
         )
-    held = _in_data(system, dataset)
-    check_dataset(dataset, fields=held)
-    cells = dataset[held[0]].size * (len(system.fields) + len(system.integrals))
-    needed = cells * precision(config).itemsize * len(times)
+    _check(system, dataset)
+    cells = 1 if system.grid is None else math.prod(system.grid.shape)
+    values = cells * dataset.sizes["sample"] * (len(system.fields) + len(system.integrals))
+    needed = values * precision(config).itemsize * len(times)
     if needed > _MOST_NETCDF_BYTES:
         raise InputError(
             f"{out}: {len(times)} times take {format_bytes(needed)}, but a netCDF file is written "
@@ -144,9 +146,16 @@ def forecast_run_to(
     return Stored(dataset.sizes["sample"], times, halved, balances_of(forecast))
 
 
-def _in_data(system: System, dataset: xr.Dataset) -> list[str]:
-    """The fields of which data must hold something: those that do not begin as the system says."""
-    return [f for f in system.fields if f not in system.initial or f in dataset.data_vars]
+def _check(system: System, dataset: xr.Dataset, latents: tuple[str, ...] = ()) -> None:
+    """Refuse data of another layout, as far as they hold anything of the system.
+
+    Of fields that begin as the system says they need not: there may be none but the settings.
+    """
+    held = [f for f in system.fields if f not in system.initial or f in dataset.data_vars]
+    if held:
+        check_dataset(dataset, fields=held, latents=latents)
+    else:
+        select_samples(dataset, ":")
 
 
 def _beginning(
@@ -165,7 +174,7 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     """
     system = trained_system(folder)
     dataset = open_dataset(data)
-    check_dataset(dataset, fields=_in_data(system, dataset), latents=tuple(system.latents(0.0)))
+    _check(system, dataset, tuple(system.latents(0.0)))
     at = select_samples(dataset, samples)
     return evaluate(_predict(folder, system, dataset, times_of(dataset), at), dataset, at)
 

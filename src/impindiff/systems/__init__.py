@@ -2,7 +2,7 @@
 
 from impindiff.systems._advection_diffusion import advection_diffusion
 from impindiff.systems._affine_tendency import AffineTendency
-from impindiff.systems._balances import BalanceChanges, balances
+from impindiff.systems._balances import BalanceChanges, balances, relative_defect
 from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._ensemble import Ensemble, Spread
 from impindiff.systems._flux_of import FluxOf
@@ -31,5 +31,6 @@ __all__ = [
     "check_readings",
     "check_within",
     "learned_starts",
+    "relative_defect",
     "starts_of",
 ]

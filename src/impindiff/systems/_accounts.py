@@ -11,7 +11,7 @@ from impindiff.grid import Grid
 from impindiff.latent import latents_of
 from impindiff.systems._checks import check_terms, named_fluxes
 from impindiff.systems._flux_of import check_carriers
-from impindiff.systems._scope import check_arguments
+from impindiff.systems._names import check_arguments
 from impindiff.systems._state_tendency import Equations
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
@@ -47,7 +47,11 @@ class Accounts(eqx.Module):
                         "moves nowhere, so its terms are Reaction, Source, Supply and the like."
                     )
         for name, parts in balances.items():
-            if not isinstance(parts, Mapping) or not parts:
+            if (
+                not isinstance(parts, Mapping)
+                or not parts
+                or any(p is None for p in parts.values())
+            ):
                 raise InputError(
                     f"the balance {name!r} must be a mapping of at least one part to its density, "
                     f"{{'inside': lambda c: c}}; found {parts!r:.80}."

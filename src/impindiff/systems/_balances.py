@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.coefficients import coefficients_of
+from impindiff.grid import Grid
 from impindiff.systems._settings import check_given
 from impindiff.systems._system import System
 
@@ -26,12 +27,14 @@ class BalanceChanges:
     Attributes:
         changes: of each part's integral over the grid since the first state, `(time,)`; without a
             grid, of its sum.
-        defect: the sum of the changes at each time, relative to the largest of a part at any time;
-            0 where nothing changes.
+        defect: the sum of the changes at each time, relative to the largest of a part at any time,
+            or to `least` where that is more; 0 where nothing changes.
+        least: the least change that is told from round-off, half of the digits of what is held.
     """
 
     changes: Mapping[str, np.ndarray]
     defect: np.ndarray
+    least: float = 0.0
 
     @property
     def worst(self) -> float:
@@ -51,25 +54,73 @@ def balances(
         times: of the states, for parts that are functions of the time.
 
     Raises: InputError for settings that are not given, states without what a part is a function
-        of, or a part that is not one number or one for each cell.
+        of or without an axis of time, other times, or a part that is not one number or one for each
+        cell.
     """
     check_given(system.awaited)
     if not system.accounts.balances:
         return {}
     given = {field: jnp.asarray(values) for field, values in states.items()}
-    dtype = jnp.result_type(*given.values())
-    count = len(next(iter(given.values())))
-    clock = jnp.broadcast_to(jnp.asarray(times, dtype), (count,))
+    count = _count(given, system.grid)
+    dtype = jnp.result_type(*given.values(), jnp.float32)
+    clock = jnp.asarray(times, dtype)
+    if clock.shape not in ((), (count,)):
+        raise InputError(
+            f"the times have the shape {clock.shape}, the states are those of {count} times: give "
+            "one number, or one for each."
+        )
+    clock = jnp.broadcast_to(clock, (count,))
     densities = jax.device_get(_densities(system, given, clock))
     grid = system.grid
     volumes = None
     if grid is not None:
         volumes = grid.cell_volumes()
         volumes = volumes if grid.solid is None else np.where(grid.solid, 0, volumes)
+    # Added up over steps and cells, round-off is no more than this, unless there are very many.
+    share = float(np.sqrt(jnp.finfo(dtype).eps))
     return {
-        name: _changes({part: _integral(of, volumes) for part, of in parts.items()})
+        name: _changes(
+            {part: _integral(_change(of), volumes) for part, of in parts.items()},
+            share * sum(_most_held(of, volumes) for of in parts.values()),
+        )
         for name, parts in densities.items()
     }
+
+
+def relative_defect(
+    missed: np.ndarray | float, largest: np.ndarray | float, least: np.ndarray | float
+) -> np.ndarray:
+    """What the changes of a balance miss zero by, relative to the largest of them.
+
+    Where nothing happens both are round-off, and their ratio says nothing, though it may be one:
+    so relative to no less than can be told from round-off.
+
+    Args:
+        missed: the sum of the changes.
+        largest: the largest change of a part.
+        least: see `BalanceChanges`.
+    """
+    size = np.maximum(largest, least)
+    return np.asarray(missed) / np.where(size > 0, size, 1)
+
+
+def _count(states: Mapping[str, Array], grid: Grid | None) -> int:
+    """How many times states are of.
+
+    Raises: InputError for states without an axis of time in front, or of different times.
+    """
+    counts = {u.shape[0] if u.ndim else 0 for u in states.values()}
+    cells = () if grid is None else grid.shape
+    whole = all(u.ndim and (grid is None or u.shape[1:] == cells) for u in states.values())
+    if not whole or len(counts) != 1 or 0 in counts:
+        told = ", ".join(f"{field} {u.shape}" for field, u in states.items()) or "no field"
+        allowed = "(time, ...)" if grid is None else f"(time, {', '.join(map(str, cells))})"
+        raise InputError(
+            f"balances compare states of several times with the first, of the shape {allowed} all, "
+            f"and found {told}. Give what `simulate` saved with the initial time among the saved, "
+            "of one sample; or stack: {'c': jnp.stack([before, after])}."
+        )
+    return counts.pop()
 
 
 @eqx.filter_jit
@@ -97,17 +148,25 @@ def _densities(system: System, states: State, times: Array) -> dict[str, dict[st
     return jax.lax.map(lambda one: at(*one), (times, states))
 
 
-def _integral(density: np.ndarray, volumes: np.ndarray | None) -> np.ndarray:
+def _change(density: np.ndarray) -> np.ndarray:
     # What has changed is added up, and not what is there: digits would be lost in single precision.
-    change = np.asarray(density, np.float64)
-    change = change - change[:1]
+    values = np.asarray(density, np.float64)
+    return values - values[:1]
+
+
+def _most_held(density: np.ndarray, volumes: np.ndarray | None) -> float:
+    """The most that there is of a part at any time, be it positive or negative."""
+    return float(np.max(_integral(np.abs(np.asarray(density, np.float64)), volumes)))
+
+
+def _integral(density: np.ndarray, volumes: np.ndarray | None) -> np.ndarray:
     if volumes is None:
-        return change.reshape(len(change), -1).sum(axis=1)
-    change = change.reshape((len(change), *(change.shape[1:] or (1,) * volumes.ndim)))
-    return (change * volumes).reshape(len(change), -1).sum(axis=1)
+        return density.reshape(len(density), -1).sum(axis=1)
+    density = density.reshape((len(density), *(density.shape[1:] or (1,) * volumes.ndim)))
+    return (density * volumes).reshape(len(density), -1).sum(axis=1)
 
 
-def _changes(changes: dict[str, np.ndarray]) -> BalanceChanges:
+def _changes(changes: dict[str, np.ndarray], least: float) -> BalanceChanges:
     largest = max(float(np.max(np.abs(change))) for change in changes.values())
     total = np.sum(list(changes.values()), axis=0)
-    return BalanceChanges(changes, total / largest if largest else total)
+    return BalanceChanges(changes, relative_defect(total, largest, least), least)

@@ -11,7 +11,9 @@ from impindiff.grid import Grid
 from impindiff.latent import latents_of
 from impindiff.systems._boundaries import Ends, fluxes_among
 from impindiff.systems._flux_of import check_carriers
-from impindiff.systems._scope import check_arguments, check_names, flux_name, varying_names
+from impindiff.systems._names import check_arguments, check_learned_names, check_names
+from impindiff.systems._scope import flux_name, varying_names
+from impindiff.systems._settings import TAKEN
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
 
@@ -35,7 +37,7 @@ class Whole(Protocol):
 
     @property
     def accounted(self) -> tuple[str, ...]:
-        """Names of the integrals and balances."""
+        """Names of the integrals, and after them of the balances."""
         ...
 
     @property
@@ -60,14 +62,17 @@ def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree)
     Raises: InputError.
     """
     grid, fields, awaited = system.grid, system.fields, system.awaited
-    check_names(grid, fields, system.coefficients, awaited, system.integrals)
+    balances = system.accounted[len(system.integrals) :]
+    check_names(grid, fields, system.coefficients, awaited, system.integrals, balances)
     ends = {f"the boundary conditions of {f!r}": e for f, e in system.boundaries.items()}
     begins = {f"the initial values of {f!r}": value for f, value in system.initial.items()}
     check_no_text({**named_parts, **ends, **begins})
     stored = named_stored(system.storage, system.capacities)
     check_functions(grid, system.equations, system.boundaries, system.coefficients, stored, awaited)
     check_initial(grid, fields, system.initial, system.coefficients, awaited)
-    check_learned_names(parts, awaited)
+    others = {"a field": fields, "an integral": system.integrals, "a balance": balances}
+    others |= {"a setting, which is known for each sample": awaited}
+    check_learned_names(parts, others | {"a dimension of all data": TAKEN})
     check_units((*fields, *system.accounted), parts, dict(system.units), awaited)
 
 
@@ -204,25 +209,6 @@ def check_units(
             f"units names {', '.join(strange)}, which the system does not have: its fields are "
             f"{', '.join(fields)}; learned are {', '.join(latents) or 'none'}; settings are "
             f"{', '.join(settings) or 'none'}."
-        )
-
-
-def check_learned_names(tree: PyTree, settings: tuple[str, ...]) -> None:
-    """Every learned coefficient must have a name of its own, which is not that of a setting.
-
-    Raises: InputError.
-    """
-    names = [name for latent in latents_of(tree) for name in latent.names]
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise InputError(
-            f"{', '.join(sorted(repeated))} stand for more than one learned coefficient: each is "
-            "learned apart from the others, so give each a name of its own. One that several terms "
-            "share is given once, System(..., coefficients={name: ...}), and named by functions."
-        )
-    if shared := sorted(set(names) & set(settings)):
-        raise InputError(
-            f"{', '.join(shared)} is the name of a learned coefficient and of a setting, which is "
-            "known for each sample: give each a name of its own."
         )
 
 

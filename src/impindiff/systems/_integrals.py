@@ -34,18 +34,23 @@ class Integrands(eqx.Module):
     def __call__(self, state: State) -> State:
         """The rate of every integral, in a state of the other fields.
 
-        Raises: InputError for a rate of another shape than the fields'.
+        Of the grid's shape; without a grid of that of its terms.
+
+        Raises: InputError for a rate of another shape.
         """
         grid, known = self.scope.grid, dict[str, Any](state)
         if grid is not None and self.carriers:
             ends = evaluate_boundaries(self.scope, self.boundaries, state)
             carrying = self.scope.evaluate(self.carriers, state)
             known |= known_fluxes(grid, carrying, ends, state)
-        like = jnp.zeros_like(next(iter(state.values())))
-        return {
-            name: add_up([like, *(self._rate(term, known, name) for term in terms)], name)
-            for name, terms in self.scope.evaluate(self.terms, known).items()
-        }
+        dtype = jnp.result_type(*state.values())
+        found = {}
+        for name, terms in self.scope.evaluate(self.terms, known).items():
+            rates = [self._rate(term, known, name) for term in terms]
+            # Fields without a grid may be of any shape each, and it is none of theirs.
+            shape = max(map(jnp.shape, rates), key=len) if grid is None else grid.shape
+            found[name] = add_up([jnp.zeros(shape, dtype), *rates], name)
+        return found
 
     def _rate(self, term: AbstractTerm, known: dict[str, Any], name: str) -> Array:
         grid = self.scope.grid

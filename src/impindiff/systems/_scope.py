@@ -106,57 +106,6 @@ def flux_name(field: str) -> str:
     return f"flux of {field}"
 
 
-def check_names(
-    grid: Grid | None,
-    fields: tuple[str, ...],
-    coefficients: Mapping[str, Any],
-    settings: tuple[str, ...],
-    integrals: tuple[str, ...] = (),
-) -> None:
-    """Refuse names that stand for two things."""
-    axes = () if grid is None else grid.names
-    places = {
-        "a field": set(fields),
-        "an integral": set(integrals),
-        "a coefficient": set(coefficients),
-        "a setting": set(settings),
-        "an axis": set(axes),
-        "the time": {TIME},
-    }
-    for name in sorted(set().union(*places.values())):
-        meanings = [meaning for meaning, names in places.items() if name in names]
-        if len(meanings) > 1:
-            raise InputError(
-                f"{name!r} is {' and '.join(meanings)} of the system: give each a name of its own."
-            )
-
-
-def check_arguments(tree: Any, whose: str, known: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse a function of something that the system does not have.
-
-    Args:
-        tree: what is looked through.
-        whose: where it stands, for the message.
-        known: names by what they are, such as `{"fields": ("u", "v")}`.
-    """
-    names = {TIME}.union(*known.values())
-    for closure in coefficients_of(tree):
-        if not isinstance(closure, AbstractClosure):
-            continue
-        if missing := [name for name in closure.arguments if name not in names]:
-            told = "; ".join(
-                f"{kind} {', '.join(given) or 'none'}"
-                for kind, given in known.items()
-                if kind != "fluxes"  # nobody names these by hand
-            )
-            raise InputError(
-                f"the function {closure.label} in {whose} asks for {missing[0]!r}, which the "
-                f"system does not have. It has the {told}; and the time t. Give {missing[0]!r} by "
-                f"keyword, Closure(function, {missing[0]}=...), or in System(coefficients=...); or "
-                f"for each sample, System(settings=({missing[0]!r},))."
-            )
-
-
 def check_finite(scope: Scope, parts: Mapping[str, Any], state: State) -> None:
     """Refuse functions that are not finite at a state.
 

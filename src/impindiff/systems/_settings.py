@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 
-# Coordinates of every dataset, in which a setting is a variable.
-_TAKEN = ("sample", "time")
+# Coordinates of every dataset, in which settings, fields and integrals are variables.
+TAKEN = ("sample", "time")
 
 
 def setting_names(given: str | Sequence[str]) -> tuple[str, ...]:
@@ -21,10 +21,10 @@ def setting_names(given: str | Sequence[str]) -> tuple[str, ...]:
     """
     names = (given,) if isinstance(given, str) else tuple(given)
     for name in names:
-        if not isinstance(name, str) or not name.isidentifier() or name in _TAKEN:
+        if not isinstance(name, str) or not name.isidentifier() or name in TAKEN:
             raise InputError(
                 f"settings has {name!r}: give the names by which functions ask for them, such as "
-                f"settings=('T_gas',); {' and '.join(_TAKEN)} are dimensions of the data."
+                f"settings=('T_gas',); {' and '.join(TAKEN)} are dimensions of the data."
             )
         if names.count(name) > 1:
             raise InputError(f"settings has {name!r} twice: each has a name of its own.")

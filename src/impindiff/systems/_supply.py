@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.grid import Grid
+from impindiff.systems._flux_of import FluxOf
 from impindiff.terms import AbstractStateTerm
 
 
@@ -22,10 +23,18 @@ class Supply(AbstractStateTerm):
     Args:
         flux: through all faces, for each axis: `FluxOf`.
 
-    Raises: InputError in a system without a grid.
+    Raises: InputError for what is no `FluxOf`; in a system without a grid.
     """
 
     flux: Any
+
+    def __check_init__(self) -> None:
+        """Refuse what is no flux through faces."""
+        if not isinstance(self.flux, FluxOf):
+            raise InputError(
+                f"Supply({self.flux!r:.80}): what enters is the flux of a field, "
+                "Supply(FluxOf('c')). A rate that is known is a Source or Reaction."
+            )
 
     def rate(self, grid: Grid | None, state: State, field: str) -> Float[Array, "..."]:
         """See `AbstractStateTerm.rate`."""

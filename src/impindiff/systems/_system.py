@@ -17,13 +17,9 @@ from impindiff.systems._boundaries import Ends, Given, check_boundaries, check_e
 from impindiff.systems._checks import check_equations, check_whole, named_stored
 from impindiff.systems._latents import values_on_grid
 from impindiff.systems._limits import as_limits, excess_of
+from impindiff.systems._names import check_mappings
 from impindiff.systems._prepared import PreparedSystem
-from impindiff.systems._scope import (
-    Scope,
-    check_finite,
-    initial_values,
-    varying_names,
-)
+from impindiff.systems._scope import Scope, check_finite, initial_values, varying_names
 from impindiff.systems._settings import check_given, checked_settings, setting_names
 from impindiff.systems._state_tendency import Equations
 from impindiff.terms import AbstractTerm
@@ -62,7 +58,7 @@ class System(eqx.Module):
         integrals: over time, for each the terms that are its rate, without fluxes: `{"supplied":
             [Supply(FluxOf("c"))]}`. They begin at 0, and nothing depends on them but `balances`.
         balances: of what must stay the same, for each its parts, densities whose changes add up to
-            zero: `{"c": {"inside": lambda c: c, "in": lambda supplied: -supplied}}`.
+            zero: `{"mass": {"inside": lambda c: c, "in": lambda supplied: -supplied}}`.
 
     One PyTree, its learned coefficients included.
     Raises: InputError for no field, an entry that is not a term, a boundary condition that is
@@ -102,6 +98,9 @@ class System(eqx.Module):
         balances: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         check_equations(grid, equations)
+        by_name = {"coefficients": coefficients, "storage": storage, "capacities": capacities}
+        by_name |= {"initial": initial, "scales": scales, "units": units, "limits": limits}
+        check_mappings(by_name | {"integrals": integrals, "balances": balances})
         storage, capacities, scales = storage or {}, capacities or {}, scales or {}
         check_balance(tuple(equations), storage, capacities, scales)
         self.grid = grid
@@ -155,7 +154,7 @@ class System(eqx.Module):
 
     @property
     def accounted(self) -> tuple[str, ...]:
-        """Names of the integrals and of the balances."""
+        """Names of the integrals, and after them of the balances."""
         return *self.integrals, *self.accounts.balances
 
     @property

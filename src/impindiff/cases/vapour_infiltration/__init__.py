@@ -80,6 +80,7 @@ _case = partial(
     folder="vapour_infiltration",
     changes={"quick": {"training.stages": [{"optimiser": "lbfgs", "epochs": 20}]}},
     samples=5,
+    known=("system.options.known=true",),
 )
 
 VAPOUR_INFILTRATION = _case(

@@ -1,0 +1,107 @@
+"""The end of a run: the forecast of its test samples, their scores, and the summary."""
+
+import json
+import resource
+import time
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import xarray as xr
+
+from impindiff.data import is_setting, save_dataset
+from impindiff.forecast import HALVED, Scores, evaluate, is_table, predict, truth_at
+from impindiff.latent import learned
+from impindiff.runs._folder import RunFolder
+from impindiff.runs._plan import RunPlan, precision
+from impindiff.runs._provenance import now
+from impindiff.systems import System
+from impindiff.train import AbstractOptimiser, Progress, moving
+
+
+def finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Scores:
+    """Forecast the test samples, score them, and write what the report is drawn from.
+
+    Args:
+        plan: of the run.
+        system: with what was learned; of what is known alone, nothing was.
+        folder: where to write.
+        began: when, by `time.perf_counter`.
+
+    Returns: the errors of the forecast.
+    """
+    config = plan.config
+    forecast = predict(
+        system,
+        plan.dataset,
+        times=plan.forecast_times,
+        dt=config.time.dt,
+        stepper=plan.stepper,
+        samples=plan.test_samples,
+        dtype=precision(config),
+    )
+    scores = evaluate(forecast, plan.dataset, plan.test_samples)
+    save_dataset(_with_truth(forecast, plan), folder.forecast_file, overwrite=True)
+    progress = folder.checkpoints.progress() or Progress()
+    is_trained = bool(jax.tree.leaves(eqx.filter(system, learned(system))))
+    # By way of JSON, which has no infinity: null stands for the error of what is zero in truth.
+    summary = json.loads(scores.model_dump_json()) | {
+        "title": config.title,
+        "question": config.question,
+        "training_seconds": progress.seconds,
+        "total_seconds": time.perf_counter() - began,
+        "epochs": progress.epoch,
+        "stopped_early": progress.stopped_early,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "trainable_parameters": num_trainable(system, config.training.freeze, plan.stages)
+        if is_trained
+        else 0,
+        "training_times": list(plan.observations.times) if is_trained else [],
+        "training_samples": plan.train_samples if is_trained else [],
+        "dt": config.time.dt,
+        "time_scheme": config.time.scheme,
+    }
+    if HALVED in forecast.attrs:
+        summary["halved_steps"] = forecast.attrs[HALVED]
+    folder.write_json("summary.json", summary)
+    made = folder.read_json("provenance.json")
+    folder.write_json("provenance.json", made | {"finished": now()})
+    return scores
+
+
+def num_trainable(
+    system: System, freeze: Sequence[str], stages: Sequence[AbstractOptimiser]
+) -> int:
+    """How many learned numbers there are that some stage changes.
+
+    Args:
+        system: the equations.
+        freeze: names of latents that keep their values throughout.
+        stages: with names of their own.
+    """
+    arrays = eqx.filter(system, learned(system))
+    moved = [moving(arrays, (*freeze, *stage.freeze)) for stage in stages]
+    is_moved = jax.tree.map(lambda *each: any(each), *moved)
+    return sum(a.size for a in jax.tree.leaves(eqx.filter(arrays, is_moved)))
+
+
+def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
+    """The forecast with the truth beside it, where the data has it, as NAME_truth."""
+    truth = plan.dataset.isel(sample=plan.test_samples)
+    num_times, known = forecast.sizes["time"], plan.known_times
+    beside = {}
+    for name in (name for name in forecast.data_vars if name in truth.data_vars):
+        if is_setting(forecast[name]):
+            continue
+        exact = truth_at(forecast[name], truth[name]) if is_table(forecast[name]) else truth[name]
+        if exact is None:
+            continue
+        variable = exact.variable
+        if "time" in variable.dims:
+            variable = variable.isel(time=slice(known)).pad(time=(0, num_times - known))
+        beside[f"{name}_truth"] = variable.copy()
+        beside[f"{name}_truth"].attrs = {
+            **forecast[name].attrs,
+            "long_name": f"{forecast[name].attrs['long_name']}, truth",
+        }
+    return forecast.assign(beside)
