@@ -1,8 +1,8 @@
 """Programs that are kept between commands: where, for whom, and not for benchmarks."""
 
 import os
-import subprocess
 import signal
+import subprocess
 import sys
 import warnings
 from pathlib import Path
