@@ -1,6 +1,7 @@
 """Programs that are kept between commands: where, for whom, and not for benchmarks."""
 
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -63,8 +64,12 @@ def test_a_benchmark_measures_a_first_time(
     command: str, kept: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sys, "argv", ["impindiff", command])
-    with pytest.raises(SystemExit):
-        _main.main()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit):
+            _main.main()
+    finally:
+        signal.signal(signal.SIGINT, before)  # which a process that ends needs no more
     assert (FOLDER in os.environ, os.environ.get(ENABLED)) == (kept, None if kept else "false")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 import impindiff as ipd
 from impindiff import continue_forecast, evaluate, forecast_to, predict
@@ -135,6 +136,22 @@ def test_what_a_forecast_began_with_is_begun_with_anew(data):
     how = {"times": [0.0, 1.0], "dt": 0.5, "stepper": ipd.ForwardEuler()}
     found = predict(system(initial={"c": 2.0}), predict(system(), data, **how), **how)
     assert found["c"].values[:, 0].tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("read", [None, "last"], ids=["all", "the last time alone"])
+def test_what_went_on_from_data_is_gone_on_with(tmp_path: Path, data, read):
+    """Of data that are no forecast, and of which it may be that one time was read."""
+    later = xr.concat(
+        [data.isel(time=[0]), (7 * data.isel(time=[0])).assign_coords(time=[2.0])], "time"
+    )
+    ipd.save_dataset(later, tmp_path / "data.nc")
+    model, how = system(initial={"c": 1.0}), {"dt": 0.25, "stepper": ipd.ForwardEuler()}
+    given = ipd.open_dataset(tmp_path / "data.nc", time=read)
+    some = predict(model, given, start="last", times=[2.0, 2.5], **how)
+    np.testing.assert_array_equal(some["c"].values[:, 0], later["c"].values[:, 1])
+    for at in (0, 1):
+        further = predict(model, some.isel(time=[at]), times=[float(some["time"][at])], **how)
+        np.testing.assert_array_equal(further["c"].values[:, 0], some["c"].values[:, at])
 
 
 def test_integrals_that_are_not_zero_tell_that_data_are_later(data):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import impindiff as ipd
 from impindiff.latent._each_cell import in_each_cell
 
 CELLS = 7
@@ -65,3 +66,24 @@ def test_nothing_is_differentiated_where_nothing_is_asked_for():
     function, x = network(2, 1), points(2)
     _, nothing = jax.jvp(lambda c: in_each_cell(function, x) + c, (1.0,), (0.0,))
     np.testing.assert_array_equal(nothing, jnp.zeros((CELLS, 1)))
+
+
+@pytest.mark.parametrize(
+    "network, slope",
+    [
+        (lambda x: jnp.sin(x).astype(jnp.float32), lambda x: jnp.cos(x)),
+        (lambda x: (x > 0).astype(int), lambda x: 0 * x),
+    ],
+    ids=["of less precision", "of whole numbers"],
+)
+def test_networks_of_another_type_are_differentiated(network, slope):
+    closure, c = ipd.NeuralClosure("k", {"c": (-1.0, 1.0)}, network=network), points(1).ravel()
+    found = jax.grad(lambda c: jnp.sum(closure.evaluate(None, None, {"c": c})))(c)
+    np.testing.assert_allclose(found, slope(c), rtol=1e-6)
+
+
+@pytest.mark.parametrize("network", [lambda x: x[0], lambda x: x[None], lambda x: (x,)])
+def test_networks_of_another_shape_are_refused_by_name_where_differentiated(network):
+    closure = ipd.NeuralClosure("k", {"c": (0.0, 1.0)}, network=network)
+    with pytest.raises(ipd.InputError, match="must return a vector"):
+        jax.grad(lambda c: jnp.sum(closure.evaluate(None, None, {"c": c})))(jnp.ones(3))

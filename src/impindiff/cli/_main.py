@@ -1,8 +1,13 @@
 """The entry point, which also works where the installation does not."""
 
+import os
+import signal
 import sys
 
 from impindiff.cli._kept_programs import compile_anew, keep_programs
+
+# As `_errors.INTERRUPTED`, which cannot be imported before all is known to be there.
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -20,4 +25,9 @@ def main() -> None:
         sys.exit(2)
     # Before JAX is loaded, which the commands do.
     compile_anew() if sys.argv[1:2] == ["benchmark"] else keep_programs()
-    app()
+    try:
+        app()
+    finally:
+        # All is said and saved. Python waits for threads that compile, and interrupted at that it
+        # would take down what they use: crash, at worst.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))

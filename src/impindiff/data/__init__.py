@@ -12,7 +12,7 @@ from impindiff.data._build import to_dataset
 from impindiff.data._given import check_is_dataset, real_precision
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
-from impindiff.data._open import BEGUN, is_later, open_dataset
+from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
 from impindiff.data._save import check_writable, save_dataset
 from impindiff.data._schema import check_dataset, check_units
 from impindiff.data._select import Start, select_samples, select_times, start_of
@@ -22,6 +22,7 @@ __all__ = [
     "BEGUN",
     "Start",
     "append_dataset",
+    "begun_of",
     "check_dataset",
     "check_grid",
     "check_is_dataset",

@@ -17,9 +17,9 @@ from impindiff.data._variables import fill_attributes
 
 KINDS = {".nc": "a netCDF-4 file", ".zarr": "a zarr store"}
 _ENGINES = {".nc": "h5netcdf", ".zarr": "zarr"}
-_LATER = "later_than_first"
+_FIRST = "first_time"
 BEGUN = "begun"
-"""Attribute of forecasts: the time of the initial fields that they began with."""
+"""Attribute of forecasts: the first time of what they, or the data they go on from, began with."""
 _ZARR_MARKS = ("zarr.json", ".zgroup")
 
 
@@ -66,15 +66,21 @@ def open_dataset(path: str | os.PathLike[str], *, time: Start | None = None) -> 
     return fill_attributes(dataset)
 
 
-def is_later(dataset: xr.Dataset, position: int) -> bool:
-    """Whether a time is later than the first of its data, of which it may be all that there is.
+def begun_of(dataset: xr.Dataset, position: int) -> float | None:
+    """The time that data began with, of which a time may be all that there is; None if unknown.
 
     Of a file it may be all that was read, of a forecast all that was saved, or is left.
     """
-    begun = dataset.attrs.get(BEGUN)
-    if isinstance(begun, int | float) and float(dataset["time"].values[position]) > begun:
-        return True
-    return position > 0 or bool(dataset.encoding.get(_LATER))
+    for known in (dataset.attrs.get(BEGUN), dataset.encoding.get(_FIRST)):
+        if isinstance(known, int | float):
+            return float(known)
+    return float(dataset["time"].values[0]) if position > 0 else None
+
+
+def is_later(dataset: xr.Dataset, position: int) -> bool:
+    """Whether a time is later than the first of its data, see `begun_of`."""
+    begun = begun_of(dataset, position)
+    return position > 0 or (begun is not None and float(dataset["time"].values[position]) > begun)
 
 
 def checked_suffix(path: Path) -> str:
@@ -135,7 +141,8 @@ def _load(path: Path, engine: str, time: Start | None) -> xr.Dataset:
             position, exact = start_of(dataset, time)
             moment = ("time", [exact], dataset["time"].attrs)
             one = dataset.isel(time=[position]).assign_coords(time=moment).load()
-            one.encoding[_LATER] = position > 0
+            if position > 0:
+                one.encoding[_FIRST] = float(dataset["time"].values[0])
             return one
 
 

@@ -17,6 +17,7 @@ from impindiff._types import State
 from impindiff.data import (
     BEGUN,
     Start,
+    begun_of,
     check_is_dataset,
     check_units,
     initial_state,
@@ -73,7 +74,8 @@ class Beginning:
         settings: of each sample, see `System`.
         samples: the samples' ids.
         source: where the fields come from, at the initial time alone.
-        begun: when the forecast began that this goes on with, if it does and that is known.
+        begun: when the forecast or the data began that this goes on with, if it does and that is
+            known.
     """
 
     system: System
@@ -121,7 +123,7 @@ class Beginning:
         state |= _integrals(system, source, at, state, goes_on)
         first, given = jax.tree.map(lambda values: values[0], (state, settings))
         system.with_settings(given).check(first, time)
-        begun = source.attrs.get(BEGUN) if goes_on else time
+        begun = begun_of(dataset, position) if goes_on else time
         return cls(system, time, state, settings, ids, source, begun)
 
     @cached_property

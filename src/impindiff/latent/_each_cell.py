@@ -29,7 +29,7 @@ def in_each_cell(
 @in_each_cell.def_jvp
 def _(primals: tuple[Any, Array], tangents: tuple[Any, Array | None]) -> tuple[Array, Array | None]:
     (function, x), (along_function, along_x) = primals, tangents
-    parts = []
+    value, parts = function(x), []
     if along_x is not None:
         units = jnp.eye(x.shape[-1], dtype=x.dtype)
 
@@ -37,7 +37,9 @@ def _(primals: tuple[Any, Array], tangents: tuple[Any, Array | None]) -> tuple[A
             return jax.jvp(function, (x,), (jnp.broadcast_to(unit, x.shape),))[1]
 
         slopes = jax.vmap(slope)(units)
-        parts += [slopes[k] * along_x[:, k, None] for k in range(len(units))]
+        each = along_x.reshape(*along_x.shape, *[1] * (value.ndim - 1))
+        parts += [slopes[k] * each[:, k] for k in range(len(units))]
     if jax.tree.leaves(along_function):
         parts.append(eqx.filter_jvp(lambda f: f(x), (function,), (along_function,))[1])
-    return function(x), sum(parts[1:], start=parts[0]) if parts else None
+    # A network may have a precision of its own.
+    return value, sum(parts[1:], start=parts[0]).astype(value.dtype) if parts else None

@@ -38,7 +38,8 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
         width: units of each hidden layer, of hyperbolic tangents.
         depth: hidden layers.
         network: instead of these layers, any equinox module from the vector of scaled inputs to the
-            vector of $N$, for one cell.
+            vector of $N$, for one cell. It is differentiated in forward mode, too, which functions
+            with a `jax.custom_vjp` of their own do not allow.
         key: random key for the layers.
 
     Raises: InputError for no names or inputs, an empty range, an initial value outside the bounds,
@@ -148,4 +149,11 @@ class _EachCell(eqx.Module):
     network: Callable[..., Any]
 
     def __call__(self, x: Float[Array, "cells inputs"]) -> Array:
-        return jax.vmap(self.network)(x)
+        found = jax.vmap(self.network)(x)
+        if not isinstance(found, jax.Array):
+            raise InputError(
+                f"the network returns {type(found).__name__} for each cell: it must return a "
+                "vector, an array with a component for each name."
+            )
+        # Of whole numbers there is no derivative, not even zero.
+        return found if jnp.issubdtype(found.dtype, jnp.inexact) else found.astype(x.dtype)

@@ -72,7 +72,8 @@ def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree)
     check_initial(grid, fields, system.initial, system.coefficients, awaited)
     others = {"a field": fields, "an integral": system.integrals, "a balance": balances}
     others |= {"a setting, which is known for each sample": awaited}
-    check_learned_names(parts, others | {"a dimension of all data": TAKEN})
+    others |= {"an axis": () if grid is None else grid.names, "a dimension of all data": TAKEN}
+    check_learned_names(parts, others)
     check_units((*fields, *system.accounted), parts, dict(system.units), awaited)
 
 
