@@ -28,7 +28,7 @@ def build(grid, key, conditioning="spectral", span=(0.0, 0.4), model="equation")
         model: "equation", or "network" for a network that knows none, to compare with.
     """
     if model == "network":
-        rate = ipd.ConvolutionalClosure("rate", {"concentration": (0.0, 1.0)}, 2, width=8, key=key)
+        rate = ipd.ConvolutionalClosure("rate", {"concentration": (0.0, 2.2)}, 2, width=8, key=key)
         return ipd.System(grid, {"concentration": [ipd.Reaction(rate)]})
     if model != "equation":
         raise ipd.InputError(f"model is {model!r}; allowed: 'equation', 'network'.")

@@ -8,5 +8,5 @@ import impindiff as ipd
 
 def build_network(grid, key):
     """A rate of change that is a network of the whole field."""
-    rate = ipd.ConvolutionalClosure("rate", {"concentration": (0.0, 1.2)}, 2, width=8, key=key)
+    rate = ipd.ConvolutionalClosure("rate", {"concentration": (0.0, 2.2)}, 2, width=8, key=key)
     return ipd.System(grid, {"concentration": [ipd.Reaction(rate)]})
