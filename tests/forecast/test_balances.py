@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -141,9 +142,8 @@ def test_what_a_forecast_began_with_is_begun_with_anew(data):
 @pytest.mark.parametrize("read", [None, "last"], ids=["all", "the last time alone"])
 def test_what_went_on_from_data_is_gone_on_with(tmp_path: Path, data, read):
     """Of data that are no forecast, and of which it may be that one time was read."""
-    later = xr.concat(
-        [data.isel(time=[0]), (7 * data.isel(time=[0])).assign_coords(time=[2.0])], "time"
-    )
+    first = data.isel(time=[0])
+    later: Any = xr.concat([first, (7 * first).assign_coords(time=[2.0])], "time")
     ipd.save_dataset(later, tmp_path / "data.nc")
     model, how = system(initial={"c": 1.0}), {"dt": 0.25, "stepper": ipd.ForwardEuler()}
     given = ipd.open_dataset(tmp_path / "data.nc", time=read)
