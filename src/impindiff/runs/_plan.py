@@ -1,5 +1,6 @@
 """Config and data put together and checked, before anything is computed or written."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,13 +80,15 @@ class RunPlan:
 
         Args:
             config: as loaded.
-            data_file: absolute path of the data.
-            folder: absolute path of the run; data inside it are named relative to it, so that it
+            data_file: path of the data.
+            folder: path of the run; data inside it are named relative to it, so that it
                 can be moved.
             learns: whether there must be something to learn.
 
         Raises: InputError for whatever does not fit; nothing is written.
         """
+        # Not resolved: a link's target need not have a data file's suffix.
+        data_file, folder = (Path(os.path.abspath(path)) for path in (data_file, folder))
         use_precision(config)
         dtype = precision(config)
         dataset = open_dataset(data_file)

@@ -1,6 +1,5 @@
 """A run of what is known alone: the forward model, forecast and scored as a trained one is."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,8 +40,7 @@ def simulate_run(
         something to learn; NumericsError where a step fails.
     """
     folder.check_free()
-    places = (Path(os.path.abspath(path)) for path in (data_file, folder.path))
-    plan = RunPlan.make(config, *places, learns=False)
+    plan = RunPlan.make(config, data_file, folder.path, learns=False)
     if latents := latents_of(plan.system):
         raise InputError(
             f"the system has {latents[0].names[0]!r} to learn: train it, or give what is known in "

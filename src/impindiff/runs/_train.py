@@ -1,6 +1,5 @@
 """Training a run, from its first epoch or from where it stopped."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,12 +24,7 @@ from impindiff.runs._memory import check_memory
 from impindiff.runs._plan import RunPlan
 from impindiff.runs._provenance import provenance
 from impindiff.runs._stability import check_stable
-from impindiff.train import (
-    EpochRecord,
-    Progress,
-    Trainer,
-    Watcher,
-)
+from impindiff.train import EpochRecord, Progress, Trainer, Watcher
 
 StageReport = Callable[[str], None]
 
@@ -63,8 +57,7 @@ def train_run(
     going_on = resume and folder.holds_run
     if not going_on:
         folder.check_free()
-    # Not resolved: a link's target need not have a data file's suffix.
-    plan = RunPlan.make(config, _absolute(data_file), _absolute(folder.path))
+    plan = RunPlan.make(config, data_file, folder.path)
     check_memory(plan)
     check_stable(plan)
     check_complete(plan.config)
@@ -92,10 +85,6 @@ def train_run(
         say("drawing the report")
         write_report(folder.path)
     return scores
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))
 
 
 def _trainer(plan: RunPlan, folder: RunFolder) -> Trainer:
