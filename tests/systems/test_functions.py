@@ -45,6 +45,17 @@ def closure(name: str = "r", seed: int = 0, **options: Any) -> NeuralClosure:
     return jax.tree.map(lambda a: a.astype(DOUBLE) + 0.3, made)
 
 
+def test_coordinates_are_one_constant_of_a_program_however_often_they_are_named():
+    known = System(GRID, {"u": [Source(lambda x, u: x * u)]})
+    state = {"u": STATE["u"]}
+
+    def twice(state: State) -> tuple[Dynamics, Dynamics]:
+        return known.prepare(DOUBLE).at(NOW)(state), known.prepare(DOUBLE).at(NOW)(state)
+
+    consts = jax.make_jaxpr(twice)(state).consts
+    assert len({id(c) for c in consts if np.shape(c) == GRID.shape}) == 1
+
+
 def test_a_function_of_the_state_is_what_its_values_would_be():
     """Face fluxes, boundaries, sums of terms: nothing else can tell the difference."""
     u, v = STATE["u"], STATE["v"]

@@ -123,11 +123,11 @@ def test_names_of_all_data_are_no_names_of_fields():
             System(None, {name: [Reaction(lambda t: t)]})
 
 
-def test_nothing_learned_has_the_name_of_a_field_or_an_axis():
-    """All are variables of a forecast."""
-    learned = Parameter("c", 1.0, (0.0, 2.0))
-    with pytest.raises(InputError, match="c is the name of a learned coefficient and of a field"):
-        System(GRID, {"c": [Diffusion(learned)]})
-    learned = Parameter(GRID.names[0], 1.0, (0.0, 2.0))
-    with pytest.raises(InputError, match="is the name of a learned coefficient and of an axis"):
-        System(GRID, {"c": [Diffusion(learned)]})
+@pytest.mark.parametrize(
+    "name, meaning", [("c", "a field"), (GRID.names[0], "an axis"), ("t", "the time")]
+)
+def test_nothing_learned_has_the_name_of_something_else(name: str, meaning: str):
+    """All are variables or coordinates of a forecast."""
+    told = f"{name} is the name of a learned coefficient and of {meaning}"
+    with pytest.raises(InputError, match=told):
+        System(GRID, {"c": [Diffusion(Parameter(name, 1.0, (0.0, 2.0)))]})

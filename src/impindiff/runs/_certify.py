@@ -6,7 +6,6 @@ a solve to 1e-6 leaves no remainder to see below that. The gradient in the confi
 and tolerances is then compared with the certified one.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -119,7 +118,6 @@ def certify(
     if data_file is None:
         system, observations, problem = made_up_problem(tight)
     else:
-        data_file = Path(os.path.abspath(data_file))
         plan = RunPlan.make(tight, data_file, data_file.parent)
         system, observations = plan.system, plan.observations
         problem = f"sample {plan.train_samples[0]} of {data_file}"

@@ -1,6 +1,5 @@
 """The memory that a config's gradients need, beside what there is."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -51,7 +50,6 @@ def plan_run(config: Config, data_file: Path | None, memory: str | None = None) 
         system, observations = _made_up(config)
         works = _works(config, system, observations, build_stages(config, system))
     else:
-        data_file = Path(os.path.abspath(data_file))
         plan = RunPlan.make(config, data_file, data_file.parent)
         works = _works(config, plan.system, plan.observations, plan.stages)
     return plan_memory(max(works, key=_kept_bytes), limit)

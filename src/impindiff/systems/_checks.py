@@ -12,7 +12,7 @@ from impindiff.latent import latents_of
 from impindiff.systems._boundaries import Ends, fluxes_among
 from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._names import check_arguments, check_learned_names, check_names
-from impindiff.systems._scope import flux_name, varying_names
+from impindiff.systems._scope import TIME, flux_name, varying_names
 from impindiff.systems._settings import TAKEN
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
@@ -72,7 +72,8 @@ def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree)
     check_initial(grid, fields, system.initial, system.coefficients, awaited)
     others = {"a field": fields, "an integral": system.integrals, "a balance": balances}
     others |= {"a setting, which is known for each sample": awaited}
-    others |= {"an axis": () if grid is None else grid.names, "a dimension of all data": TAKEN}
+    others |= {"an axis": () if grid is None else grid.names, "the time": (TIME,)}
+    others["a dimension of all data"] = TAKEN
     check_learned_names(parts, others)
     check_units((*fields, *system.accounted), parts, dict(system.units), awaited)
 

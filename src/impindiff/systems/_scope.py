@@ -1,12 +1,14 @@
 """What a function in a system may name: fields, axes, the time, and the system's coefficients."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeVar, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
@@ -50,8 +52,7 @@ class Scope(eqx.Module):
         if self.time is not None:
             known[TIME] = self.time
         if self.grid is not None:
-            for name, centres in zip(self.grid.names, self.grid.centres(), strict=True):
-                known[name] = jnp.asarray(centres, self.dtype)
+            known |= zip(self.grid.names, _centres(self.grid, self.dtype), strict=True)
         # One may be a function of another: each pass finds at least one of those that can be found.
         for _ in self.coefficients:
             for name, coefficient in self.coefficients.items():
@@ -81,6 +82,17 @@ class Scope(eqx.Module):
         for name, faces in zip(grid.names, grid.face_centres(axis), strict=True):
             known[name] = jnp.asarray(faces[place], self.dtype)
         return known
+
+
+@lru_cache(maxsize=16)
+def _centres(grid: Grid, dtype: jnp.dtype) -> tuple[Array, ...]:
+    """Coordinates of the cell centres: the same arrays for every evaluation of a program.
+
+    Arrays made anew would each become a constant of the program. How many of them there are would
+    depend on what JAX has traced before, and a program kept from another run would not be found.
+    """
+    with jax.ensure_compile_time_eval():
+        return tuple(jnp.asarray(centres, dtype) for centres in grid.centres())
 
 
 def initial_values(scope: Scope, initial: Mapping[str, Any]) -> State:
