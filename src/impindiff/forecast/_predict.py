@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,7 @@ from impindiff.forecast._beginning import Beginning
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.rollout import (
     HalvedStep,
+    JitBySize,
     StepFailed,
     TimeGrid,
     Trajectory,
@@ -33,7 +33,7 @@ _MOST_TIMES = 10_000_000
 HALVED = "halved_steps"
 
 
-@eqx.filter_jit
+@JitBySize
 def _run(
     system: System,
     initial: State,
