@@ -23,8 +23,9 @@ class JitBySize:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._usual = eqx.filter_jit(function)
-        self._small = eqx.filter_jit(function, compiler_options=_PLAIN_KERNELS)
+        jit: Any = eqx.filter_jit  # whose declared types leave out the options of `jax.jit`
+        self._usual = jit(function)
+        self._small = jit(function, compiler_options=_PLAIN_KERNELS)
 
     def __call__(self, *args: Any) -> Any:
         """What the function gives."""
