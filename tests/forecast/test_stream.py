@@ -118,7 +118,9 @@ def test_nothing_is_longer_than_a_piece(tmp_path: Path, dataset, system, monkeyp
         shutil.rmtree(path)
 
 
-@pytest.mark.parametrize("call, every", [("replace", 1), ("fsync", 4)])
+@pytest.mark.parametrize(
+    "call, every", [pytest.param("replace", 1, marks=pytest.mark.slow), ("fsync", 4)]
+)
 def test_whenever_it_is_stopped_it_is_a_shorter_forecast(
     tmp_path: Path, dataset, system, monkeypatch, call: str, every: int
 ):

@@ -151,7 +151,9 @@ def test_a_quasi_steady_field_is_solved_in_every_step():
     np.testing.assert_allclose(found["p"], rate * expected, atol=1e-11)
 
 
-@pytest.mark.parametrize("preconditioner", [None, jacobi], ids=["plain", "jacobi"])
+@pytest.mark.parametrize(
+    "preconditioner", [None, pytest.param(jacobi, marks=pytest.mark.slow)], ids=["plain", "jacobi"]
+)
 def test_units_change_nothing_where_scales_are_given(preconditioner):
     """Gas in units 16384 times as large: the same iterations, and the same gas."""
     solver = Newton(BiCGStab(1e-9), BiCGStab(1e-9), rtol=1e-9)

@@ -53,7 +53,7 @@ MADE: dict[str, Callable[[int, int], Grid]] = {
 GRIDS = [(kind, axes) for kind in ("even", "stretched") for axes in (1, 2, 3)]
 GRIDS += [(kind, axes) for kind in ("ring", "disc") for axes in (1, 2)]
 # What others of every run contain goes with the slow tests.
-_LONG = {("even", 2), ("even", 3), ("stretched", 3), ("ring", 1), ("disc", 2)}
+_LONG = {("even", 2), ("even", 3), ("stretched", 3), ("ring", 1), ("disc", 2), ("stretched", 2)}
 
 
 class Exact:

@@ -193,7 +193,13 @@ def test_fields_that_are_solved_for_in_turn_keep_account(linear):
     assert balance.worst < 1e-10
 
 
-@pytest.mark.parametrize("memory", [ipd.KeepAll(), ipd.Snapshots(2)], ids=["all", "snapshots"])
+@pytest.mark.parametrize(
+    "memory",
+    [
+        pytest.param(ipd.KeepAll(), id="all", marks=pytest.mark.slow),
+        pytest.param(ipd.Snapshots(2), id="snapshots"),
+    ],
+)
 def test_the_gradient_through_an_integral(memory):
     times = ipd.TimeGrid.build(0.0, [0.5], 0.25)
     newton = ipd.Newton(ipd.DenseLU(), ipd.DenseLU(), rtol=1e-12)

@@ -54,9 +54,9 @@ def make_run(system, observations, tmp_path: Path):
     "name, stops",
     [
         ("adam", [1]),
-        ("adam", [4, 6]),
+        pytest.param("adam", [4, 6], marks=pytest.mark.slow),
         ("lbfgs", [3, 45]),
-        ("adam then lbfgs", [6, 7]),
+        pytest.param("adam then lbfgs", [6, 7], marks=pytest.mark.slow),
         ("adam then lbfgs", [3, 8, 30]),
     ],
 )

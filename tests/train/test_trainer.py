@@ -39,7 +39,14 @@ def loss_of(system: System, observations: Observations, dt: float = DT) -> float
     return float(make_objective(frozen, whole(observations, dt), CrankNicolson())(learned).loss)
 
 
-@pytest.mark.parametrize("stages", [[ADAM], [LBFGS_], [ADAM, LBFGS_]])
+@pytest.mark.parametrize(
+    "stages",
+    [
+        pytest.param([ADAM], marks=pytest.mark.slow),
+        pytest.param([LBFGS_], marks=pytest.mark.slow),
+        [ADAM, LBFGS_],
+    ],
+)
 def test_training_lowers_the_loss(system, observations, stages):
     trained, records = train(system, observations, stages)
     assert loss_of(trained, observations) < 0.7 * loss_of(system, observations)
