@@ -189,7 +189,7 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
     columns = min(len(cases), 3)
     lines = -(-len(cases) // columns)
     figure, panels = plt.subplots(
-        lines, columns, figsize=(4.6 * columns, 3.6 * lines), squeeze=False
+        lines, columns, figsize=(4.6 * columns, 4.2 * lines), squeeze=False
     )
     for panel in panels.flat[len(cases) :]:
         panel.set_axis_off()
@@ -198,7 +198,7 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
             if row["case"] == case:
                 panel.semilogy(row["times"][1:], row["errors_percent"][1:], label=row["method"])
         panel.set(title=case, xlabel="time", ylabel="relative L1 error [%]")
-        panel.legend(fontsize=6)
+        panel.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
     figure.tight_layout()
     figure.savefig(file, dpi=150)
     plt.close(figure)

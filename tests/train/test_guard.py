@@ -65,7 +65,7 @@ def test_a_loss_that_turns_nan_leaves_the_last_good_arrays(
 @pytest.mark.slow
 def test_where_nothing_was_good_nothing_is_saved(system, observations, tmp_path: Path):
     huge = eqx.tree_at(
-        lambda s: s.equations["concentration"][0].velocity.half_width, system, jnp.full(1, jnp.inf)
+        lambda s: s.equations["concentration"][0].velocity.head.bias, system, jnp.full(1, jnp.inf)
     )
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     for stages in ([ADAM], [LBFGS(200)]):
