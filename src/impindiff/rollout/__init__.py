@@ -3,7 +3,6 @@
 from impindiff.rollout._bytes import format_bytes, parse_bytes
 from impindiff.rollout._cause import cause_of
 from impindiff.rollout._consistent import consistent
-from impindiff.rollout._jit import JitBySize
 from impindiff.rollout._memory import KeepAll, MemoryBudget, MemoryPolicy, Snapshots
 from impindiff.rollout._rescued import (
     HalvedStep,
@@ -20,7 +19,6 @@ from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
     "HalvedStep",
-    "JitBySize",
     "KeepAll",
     "MemoryBudget",
     "MemoryPolicy",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from impindiff.integrate import AbstractStepper
-from impindiff.rollout import JitBySize, MemoryPolicy
+from impindiff.rollout import MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch, Batches, Order
@@ -66,7 +66,7 @@ def refresh(fixed: Fixed, data: Batch | Batches, trial: Trial, learned, state):
     return strongly_typed(fixed.optimiser.refresh(objective, moved, state))
 
 
-@JitBySize
+@eqx.filter_jit
 def update(fixed: Fixed, data: Batch | Batches, order: Order | None, trial: Trial, learned, state):
     """An epoch: the changed arrays, the state, and what happened; `order` is that of batches."""
     moved, still = fixed.split(learned)
