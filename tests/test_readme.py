@@ -22,7 +22,9 @@ _LONG = {
     "solvers.md-2",
     "solvers.md-3",
     "systems.md-3",
+    "systems.md-4",
     "systems.md-5",
+    "systems.md-7",
     "training.md-1",
 }
 

@@ -105,6 +105,7 @@ def test_training_refuses_what_cannot_fit(tmp_path: Path, monkeypatch: pytest.Mo
         assert not other.exists()
 
 
+@pytest.mark.slow
 def test_batches_from_a_config(tmp_path: Path):
     stage = {"optimiser": "adam", "epochs": 3, "batch_samples": 1, "window": 1}
     changes = {"training.stages": [stage], "training.samples_at_once": 1}

@@ -247,7 +247,7 @@ def test_a_mistake_in_the_steps_leaves_no_store(tmp_path: Path, dataset: xr.Data
 
 
 @pytest.mark.parametrize("offset", [0.0, 12345.00013])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.float64])
 def test_continued_forecasts_are_the_undivided_one(
     tmp_path: Path, dataset: xr.Dataset, system, offset: float, dtype
 ):

@@ -100,6 +100,7 @@ class TestUnrolled:
         exact = jax.grad(partial(loss, solver=Newton(TIGHT, TIGHT, 1e-13), residual=cubic))(rhs)
         np.testing.assert_allclose(gradient, exact, rtol=1e-7)
 
+    @pytest.mark.slow
     def test_samples_that_end_early_keep_finite_gradients(self):
         _, rhs = system()
         solver = Affine(BiCGStab(1e-12, max_steps=30), UnrolledAdjoint())

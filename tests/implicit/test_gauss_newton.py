@@ -40,7 +40,7 @@ def explicit():
     return np.asarray(jacobian)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_is_the_product_with_the_explicit_matrix(weighted: bool):
     jacobian = explicit()
     weights = np.linspace(1, 3, jacobian.shape[0]) if weighted else np.ones(jacobian.shape[0])

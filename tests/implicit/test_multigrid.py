@@ -76,6 +76,7 @@ def test_any_size_of_grid_will_do(shape):
     assert iterations(operator(shape, 1e2, jump=1e2), shape) <= 12
 
 
+@pytest.mark.slow
 def test_diffusion_needs_one_sweep_of_a_v_cycle_only_and_cg_may_use_it():
     shape = (64, 48)
     stencil = operator(shape, 1e3, jump=1e4)
@@ -101,7 +102,9 @@ def test_thin_cells_are_coarsened_along_their_short_side_first():
 
 
 @pytest.mark.parametrize("settings", [{}, {"cycle": "V", "sweeps": 1}])
-@pytest.mark.parametrize("shape", [(19,), (16, 13), (9, 8, 7)])
+@pytest.mark.parametrize(
+    "shape", [(19,), (16, 13), pytest.param((9, 8, 7), marks=pytest.mark.slow)]
+)
 def test_the_transpose_is_the_transpose(shape, settings):
     cycle = Multigrid.build(operator(shape, 50.0, peclet=10.0), shape, **settings)
     x, y = np.random.default_rng(0).normal(size=(2, *shape))

@@ -33,6 +33,7 @@ def given():
     return wave(GRID), winds(GRID) + 0.15, 0.05 * wave(GRID, 1.0)
 
 
+@pytest.mark.slow
 def test_a_hessian_vector_product_is_the_slope_of_the_gradient():
     direction = random_like(given(), 1)
     gradient = jax.jit(jax.grad(rollout_loss))

@@ -65,6 +65,7 @@ def test_values_and_gradients_are_those_of_keeping_all(count, stepper):
     assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_one_step():
     once = TimeGrid.build(0.0, np.array([0.0, 0.01, 0.02]), 0.01).halved([])
     single = TimeGrid.build(0.0, 0.01, 0.01)
@@ -88,6 +89,7 @@ def test_taylor():
     assert taylor_rate(partial(loss, memory=Snapshots(3)), given(), step=1e-2) >= 1.9
 
 
+@pytest.mark.slow
 def test_the_gradient_of_what_is_compiled_already():
     """`grad` of `jit`, the other way round: nothing of one trace may be left in the other."""
     point = given()
@@ -108,6 +110,7 @@ def test_samples_side_by_side():
     assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_hessian_vector_products():
     direction = random_like(given(), 1)
 

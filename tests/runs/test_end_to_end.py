@@ -85,6 +85,7 @@ def test_zarr_single_precision_coordinates_and_a_late_start(finished: Path, tmp_
     assert found["relative_l1_percent"] == pytest.approx(expected["relative_l1_percent"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_names_in_other_alphabets(tmp_path: Path):
     data = make_dataset((16,)).rename(concentration="концентрация", advection_x="vitesse é")
     changes = {

@@ -66,7 +66,7 @@ def test_the_state_does_not_depend_on_the_preconditioner(name: str):
     "name, moving",
     [
         pytest.param("even", False, marks=pytest.mark.slow),
-        ("stretched", True),
+        pytest.param("stretched", True, marks=pytest.mark.slow),
         pytest.param("ring", False, marks=pytest.mark.slow),
         ("obstacle", True),
     ],

@@ -103,7 +103,9 @@ def test_the_truth_fits_every_window(observations, dataset, system):
         assert squared_misfit(predicted(batch), batch.observed) < 1e-8
 
 
-@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 2, 5, 9])
+@pytest.mark.parametrize(
+    "at_once", [pytest.param(n, marks=[pytest.mark.slow] * (n < 5)) for n in (1, 2, 5, 9)]
+)
 def test_parts_of_a_batch_add_up_to_it(observations, system, at_once):
     arrays, frozen = eqx.partition(system, learned(system))
     gaps = observations.observed["concentration"].at[1, :, 3:5].set(np.nan)

@@ -52,6 +52,7 @@ def test_each_latent_has_its_own_rate(two, observations):
     assert records[0].learning_rate == pytest.approx(1e-2)
 
 
+@pytest.mark.slow
 def test_each_latent_has_its_own_transformation(two, observations):
     groups = by_latent({"k": optax.sgd(1.0), "*": optax.adam(1e-3)})
     both, _ = train(two, observations, [Optax(2, optax.chain(optax.scale(2.0), groups))])

@@ -79,6 +79,7 @@ def test_a_line_search_is_given_the_loss_and_lowers_it(system, observations):
     assert np.all(np.diff(losses) < 0) and losses[-1] < 0.1 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_function_of_a_line_search_is_the_loss(system, observations):
     learned, frozen = eqx.partition(system, learned_mask(system))
     objective = make_objective(frozen, whole(observations, DT), CrankNicolson())

@@ -77,6 +77,7 @@ def test_the_history_is_the_same(make_run, name: str, stops: list[int], how):
     assert eqx.tree_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_a_stall_is_come_to_again(make_run):
     stages = [LBFGS_, ADAM]
     whole, stopped = make_run("whole", stages), make_run("stopped", stages)
