@@ -55,7 +55,7 @@ def load(monkeypatch):
     return importlib.import_module
 
 
-# By `make test-examples`, which continuous integration runs besides.
+# By `make test-examples`, and with all that is slow.
 @pytest.mark.slow
 @each
 def test_it_learns(example: Example):

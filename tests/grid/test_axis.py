@@ -17,6 +17,8 @@ def test_a_stretched_axis_is_its_faces():
     assert not axis.is_uniform and not axis.periodic and axis.num_cells == 4
     assert axis.cell_width == pytest.approx(1.5 / 4)
     assert hash(axis) == hash(Axis.from_faces("x", axis.faces))
+    listed = Axis("x", 0.0, 1.5, 4, inner_faces=axis.faces.tolist()[1:-1])
+    assert hash(listed) == hash(Axis("x", 0.0, 1.5, 4, inner_faces=tuple(axis.faces[1:-1])))
 
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])

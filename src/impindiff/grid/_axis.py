@@ -1,5 +1,6 @@
 """One axis of a structured grid: cells in a row, equal or stretched, closed to a ring or not."""
 
+from collections.abc import Iterable
 from typing import Self, final
 
 import equinox as eqx
@@ -11,6 +12,11 @@ from impindiff.grid._spacing import equal_cells, increasing, round_off
 
 # Relative to the mean cell width: cells that differ by less are equal.
 _EQUAL = 1e-9
+
+
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    """Python's own, so that axes are told apart by their values."""
+    return tuple(map(float, values))
 
 
 @final
@@ -35,7 +41,7 @@ class Axis(eqx.Module):
     upper: float = eqx.field(static=True, converter=float)
     num_cells: int = eqx.field(static=True)
     periodic: bool = eqx.field(static=True, default=False)
-    inner_faces: tuple[float, ...] = eqx.field(static=True, default=())
+    inner_faces: tuple[float, ...] = eqx.field(static=True, default=(), converter=_floats)
 
     def __check_init__(self) -> None:
         """Refuse an axis on which no flux could be formed."""

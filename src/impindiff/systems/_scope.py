@@ -13,7 +13,7 @@ from jaxtyping import Array
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import AbstractClosure, coefficients_of, evaluate_coefficients
-from impindiff.grid import Grid
+from impindiff.grid import Axis, Grid
 
 T = TypeVar("T")
 
@@ -84,15 +84,27 @@ class Scope(eqx.Module):
         return known
 
 
-@lru_cache(maxsize=16)
-def _centres(grid: Grid, dtype: jnp.dtype) -> tuple[Array, ...]:
-    """Coordinates of the cell centres: the same arrays for every evaluation of a program.
+def _centres(grid: Grid, dtype: jnp.dtype) -> list[Array]:
+    """Coordinates of every cell centre, an array of the grid's shape for each axis."""
+    dtype, axes = jax.dtypes.canonicalize_dtype(dtype), range(grid.num_axes)
+    # Copies: whoever is given one may donate it.
+    return [
+        jnp.broadcast_to(
+            jnp.expand_dims(_along(axis, dtype), [k for k in axes if k != number]), grid.shape
+        ).copy()
+        for number, axis in enumerate(grid.axes)
+    ]
+
+
+@lru_cache(maxsize=64)
+def _along(axis: Axis, dtype: jnp.dtype) -> Array:
+    """Cell centres of one axis: the same array for every evaluation of a program.
 
     Arrays made anew would each become a constant of the program. How many of them there are would
     depend on what JAX has traced before, and a program kept from another run would not be found.
     """
     with jax.ensure_compile_time_eval():
-        return tuple(jnp.asarray(centres, dtype) for centres in grid.centres())
+        return jnp.asarray(axis.centres, dtype)
 
 
 def initial_values(scope: Scope, initial: Mapping[str, Any]) -> State:
