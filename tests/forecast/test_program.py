@@ -1,5 +1,6 @@
 """Short forecasts are compiled in another way than long ones, to the same states."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from smooth import box, wave
@@ -22,7 +23,7 @@ def test_few_numbers_take_the_quick_way_and_many_do_not(monkeypatch):
     many = {"u": jnp.zeros((2, 512, 512))}
     assert program(FIRST, long) is program(many, TIMES) is not brief
     assert program({"u": FIRST["u"][:1]}, TIMES) is brief
-    monkeypatch.setattr(_program.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert program(FIRST, TIMES) is not brief
 
 
