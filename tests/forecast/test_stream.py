@@ -20,7 +20,7 @@ from small_problem import DIFFUSIVITY, DT, make_dataset
 
 import impindiff as ipd
 from impindiff import InputError, NumericsError, continue_forecast, forecast_to
-from impindiff.forecast import _program, _stream, predict
+from impindiff.forecast import _predict, _stream, predict
 from impindiff.rollout import simulate
 
 NAME = "concentration"
@@ -51,7 +51,7 @@ def num_compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         count[0] += 1
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(_program, "simulate", counted)
+    monkeypatch.setattr(_predict, "simulate", counted)
     return count
 
 

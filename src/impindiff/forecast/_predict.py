@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,15 +14,16 @@ from impindiff._errors import InputError, NumericsError
 from impindiff._types import State
 from impindiff.data import Start
 from impindiff.forecast._beginning import Beginning
-from impindiff.forecast._program import program
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.rollout import (
     HalvedStep,
     StepFailed,
     TimeGrid,
+    Trajectory,
     cause_of,
     halved_note,
     rescued,
+    simulate,
 )
 from impindiff.systems import System
 
@@ -29,6 +31,24 @@ from impindiff.systems import System
 _MOST_TIMES = 10_000_000
 
 HALVED = "halved_steps"
+
+
+@eqx.filter_jit
+def _run(
+    system: System,
+    initial: State,
+    stepper: AbstractStepper,
+    time_grid: TimeGrid,
+    settings: State,
+) -> Trajectory:
+    if not settings:
+        return jax.vmap(lambda state: simulate(system, state, time_grid, stepper))(initial)
+    shared = system.prepare_shared(jnp.result_type(*initial.values()))
+
+    def run(state: State, given: State) -> Trajectory:
+        return simulate(shared.with_settings(given), state, time_grid, stepper)
+
+    return jax.vmap(run)(initial, settings)
 
 
 class Carried(NamedTuple):
@@ -70,8 +90,7 @@ def compile_forward(
 
     May be called in a thread: most of the time is spent outside of Python.
     """
-    run = program(initial, time_grid)
-    run.lower(system, initial, stepper, time_grid, settings or {}).compile()
+    _run.lower(system, initial, stepper, time_grid, settings or {}).compile()
 
 
 def carry(
@@ -94,8 +113,7 @@ def carry(
 
     try:
         trajectory, time_grid, halved = rescued(
-            lambda steps: program(initial, steps)(system, initial, stepper, steps, settings),
-            time_grid,
+            lambda steps: _run(system, initial, stepper, steps, settings), time_grid
         )
     except StepFailed as error:
         if error.is_finite or not (found := cause(error.sample, error.step, error.time_grid)):
