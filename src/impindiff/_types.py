@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 Scalar = Float[Array, ""]
@@ -69,6 +70,16 @@ class StoredDynamics(Dynamics, Protocol):
     @property
     def has_storage(self) -> bool:
         """Whether it is; the right-hand side then is a `BalanceTendency`."""
+        ...
+
+
+@runtime_checkable
+class MeasuredDynamics(Dynamics, Protocol):
+    """A system whose cells differ in volume."""
+
+    @property
+    def volume_shares(self) -> np.ndarray | None:
+        """Volumes of the cells over their mean; None where all are equal."""
         ...
 
 

@@ -118,7 +118,8 @@ def _root_solver(config: Config, fields: tuple[str, ...], is_affine: bool) -> Ab
     table = config.solver
     method = _METHODS[table.method]
     linear = method(table.rtol, max_steps=table.max_steps)
-    adjoint = method(table.adjoint_rtol, max_steps=table.adjoint_max_steps)
+    adjoint_rtol = table.rtol if table.adjoint_rtol is None else table.adjoint_rtol
+    adjoint = method(adjoint_rtol, max_steps=table.adjoint_max_steps)
     if table.nonlinear is None and is_affine:
         return Affine(linear, adjoint)
     limits: dict[str, Any] = {"rtol": table.rtol}

@@ -3,7 +3,7 @@
 Knows `residual(u, inputs)` and linear algebra, never physics; usable on its own.
 """
 
-from impindiff.implicit._adjoint import AbstractAdjoint, SolveContext
+from impindiff.implicit._adjoint import AbstractAdjoint, Root, SolveContext
 from impindiff.implicit._affine import Affine
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._block_jacobi import BlockJacobi
@@ -19,6 +19,7 @@ from impindiff.implicit._gauss_newton import gauss_newton_operator, gauss_newton
 from impindiff.implicit._gmres import GMRES
 from impindiff.implicit._groups import GroupWise, as_groups
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint
+from impindiff.implicit._limits import tolerance_of
 from impindiff.implicit._line import Line
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._lineax import Lineax
@@ -28,8 +29,8 @@ from impindiff.implicit._one_step_adjoint import OneStepAdjoint
 from impindiff.implicit._outcome import AdjointOutcome, Outcome, Result
 from impindiff.implicit._preconditioner import AbstractPreconditioner, Jacobi, Transposed
 from impindiff.implicit._probe import probe, reach_error
-from impindiff.implicit._root import root
-from impindiff.implicit._scaled import Scaled
+from impindiff.implicit._root import root, root_and_increment
+from impindiff.implicit._scaled import Scaled, Scaling
 from impindiff.implicit._solver import AbstractRootSolver
 from impindiff.implicit._spectral import Spectral, eigenvalues, laplacian_symbol
 from impindiff.implicit._staggered import Staggered
@@ -68,7 +69,9 @@ __all__ = [
     "Outcome",
     "Picard",
     "Result",
+    "Root",
     "Scaled",
+    "Scaling",
     "SolveContext",
     "Spectral",
     "Staggered",
@@ -88,4 +91,6 @@ __all__ = [
     "probe",
     "reach_error",
     "root",
+    "root_and_increment",
+    "tolerance_of",
 ]

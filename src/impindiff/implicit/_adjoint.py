@@ -2,17 +2,69 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from impindiff._types import Scalar, Vector
 from impindiff.implicit._outcome import Outcome
+from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._preconditioner import AbstractPreconditioner
+from impindiff.implicit._scaled import Scaling
 
 Residual = Callable[[Vector, Any], Vector]
-Solve = Callable[..., tuple[Vector, Outcome]]
+
+
+@runtime_checkable
+class RootFinder(Protocol):
+    """What of an `AbstractRootSolver` the making of a derivative needs."""
+
+    @property
+    def reads_zero_only(self) -> bool:
+        """See `AbstractRootSolver.reads_zero_only`."""
+        ...
+
+    @property
+    def tangent_solver(self) -> AbstractLinearSolver | None:
+        """See `AbstractRootSolver.tangent_solver`."""
+        ...
+
+    @property
+    def solve(self) -> Callable[..., tuple[Vector, Outcome]]:
+        """See `AbstractRootSolver.solve`."""
+        ...
+
+
+class Root(NamedTuple):
+    """A root and how it was found.
+
+    Attributes:
+        value: $u$, with its derivative.
+        increment: what it is above the guess, with more digits than the difference of the two may
+            have, and with its derivative.
+        outcome: of the solve.
+    """
+
+    value: Vector
+    increment: Vector
+    outcome: Outcome
+
+
+def as_root(guess: Vector, value: Vector, increment: Vector, outcome: Outcome) -> Root:
+    """A root whose increment has the derivative of the value less that of the guess."""
+
+    def slopes_of(leaf):
+        return leaf - jax.lax.stop_gradient(leaf)
+
+    with_slopes = jax.tree.map(
+        lambda d, u, g: jax.lax.stop_gradient(d) + slopes_of(u) - slopes_of(g),
+        increment,
+        value,
+        guess,
+    )
+    return Root(value, with_slopes, outcome)
 
 
 @final
@@ -28,6 +80,8 @@ class SolveContext(eqx.Module):
         is_known: whether `root` is the root, where that is seen at run time only; if so the solve
             begins, and so ends, there.
         stages: the roots of the step's solves before its last, where they are known with `root`.
+        start: of the increment, where the solve is to start elsewhere than at the guess.
+        scaling: units in which the solver sees unknowns and equations.
     """
 
     probe: Float[Array, " 4"] | None = None
@@ -36,6 +90,8 @@ class SolveContext(eqx.Module):
     root: Vector | None = None
     is_known: Bool[Array, ""] | None = None
     stages: PyTree = None
+    start: Vector | None = None
+    scaling: Scaling | None = None
 
 
 class AbstractAdjoint(eqx.Module):
@@ -45,18 +101,18 @@ class AbstractAdjoint(eqx.Module):
     def root(
         self,
         residual: Residual,
-        solve: Solve,
+        solver: RootFinder,
         guess: Vector,
         inputs: PyTree,
         preconditioner: AbstractPreconditioner | None,
         context: SolveContext,
-    ) -> tuple[Vector, Outcome]:
-        r"""The root that `solve` finds, with a derivative.
+    ) -> Root:
+        r"""The root that a solver finds, with a derivative.
 
         Args:
             residual: $R(u, \theta)$.
-            solve: `AbstractRootSolver.solve` of the solver.
-            guess: where it starts; not differentiated.
+            solver: finds it.
+            guess: what it is counted from; not differentiated.
             inputs: $\theta$.
             preconditioner: of the Jacobian; not differentiated.
             context: what else is wanted.

@@ -1,7 +1,7 @@
 """Root finding where the residual is affine in the unknown: one linear solve, no loop around it."""
 
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._loop import Loop, while_loop
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._solver import AbstractRootSolver
+from impindiff.implicit._solver import AbstractRootSolver, AtZero
 
 
 @final
@@ -31,20 +31,29 @@ class Affine(AbstractRootSolver):
     equation.
     """
 
-    linear: AbstractLinearSolver = BiCGStab(rtol=1e-6)
+    linear: AbstractLinearSolver = BiCGStab()
     adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
+
+    reads_zero_only: ClassVar[bool] = True
+
+    @property
+    def tangent_solver(self) -> AbstractLinearSolver:
+        """See `AbstractRootSolver.tangent_solver`."""
+        return self.linear
 
     def solve(
         self,
         residual: Callable[[Vector], Vector],
-        guess: Vector,
+        guess: Vector | None,
         preconditioner: AbstractPreconditioner | None = None,
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
+        at_zero: AtZero | None = None,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
-        at_zero, operator = jax.linearize(residual, tree.zeros_like(guess))
+        like = guess if at_zero is None else at_zero.value
+        value, operator = jax.linearize(residual, tree.zeros_like(like))
         return self.linear.solve(
-            operator, tree.negate(at_zero), guess, preconditioner, rtol=rtol, loop=loop
+            operator, tree.negate(value), guess, preconditioner, rtol=rtol, loop=loop
         )

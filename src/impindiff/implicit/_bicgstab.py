@@ -36,7 +36,7 @@ class BiCGStab(AbstractLinearSolver):
     Reference: H. A. van der Vorst, SIAM J. Sci. Stat. Comput. 13 (1992) 631.
     """
 
-    rtol: float = eqx.field(static=True, default=1e-6)
+    rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=200)
 

@@ -35,7 +35,7 @@ class CG(AbstractLinearSolver):
     Reference: Hestenes & Stiefel, J. Res. Natl. Bur. Stand. 49 (1952) 409.
     """
 
-    rtol: float = eqx.field(static=True, default=1e-6)
+    rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=500)
     check_symmetry: bool = eqx.field(static=True, default=True)

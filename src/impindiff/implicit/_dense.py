@@ -31,7 +31,7 @@ class DenseLU(AbstractLinearSolver):
     Raises: ValueError for limits that cannot be met, and, when solving, for more unknowns.
     """
 
-    rtol: float = eqx.field(static=True, default=1e-6)
+    rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_size: int = eqx.field(static=True, default=2000)
     max_steps: int = eqx.field(static=True, default=2)

@@ -19,10 +19,10 @@ from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import conclude, target
+from impindiff.implicit._nonlinear import Target, conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._solver import AbstractRootSolver
+from impindiff.implicit._solver import AbstractRootSolver, AtZero
 
 # An iteration is given up where this many in a row have not lowered the residual.
 _PATIENCE = 5
@@ -38,7 +38,8 @@ class Picard(AbstractRootSolver):
     Args:
         adjoint: how gradients are made.
         relaxation: $\omega$.
-        rtol: tolerance relative to the residual at zero.
+        rtol: tolerance relative to the residual at zero; None for 1e-5 in single and 1e-10 in double
+            precision.
         atol: absolute tolerance.
         max_steps: most iterations.
 
@@ -47,7 +48,7 @@ class Picard(AbstractRootSolver):
 
     adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
     relaxation: float = eqx.field(static=True, default=1.0)
-    rtol: float = eqx.field(static=True, default=1e-6)
+    rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=200)
 
@@ -64,15 +65,17 @@ class Picard(AbstractRootSolver):
     def solve(
         self,
         residual: Callable[[Vector], Vector],
-        guess: Vector,
+        guess: Vector | None,
         preconditioner: AbstractPreconditioner | None = None,
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
+        at_zero: AtZero | None = None,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
-        system = _System(residual, guess, preconditioner)
-        return _anderson(system, self, rtol, loop, memory=0, mixing=self.relaxation, shrink=0.0)
+        aim = target(residual, guess, self, rtol, at_zero)
+        system = _System(residual, aim, preconditioner)
+        return _anderson(system, self, loop, memory=0, mixing=self.relaxation, shrink=0.0)
 
 
 @final
@@ -90,7 +93,8 @@ class Anderson(AbstractRootSolver):
         mixing: $\beta$.
         regularisation: $\epsilon$, keeps nearly dependent residuals from giving large $\gamma$; at
             least round-off, $m$ units of it.
-        rtol: tolerance relative to the residual at zero.
+        rtol: tolerance relative to the residual at zero; None for 1e-5 in single and 1e-10 in double
+            precision.
         atol: absolute tolerance.
         max_steps: most iterations.
 
@@ -102,7 +106,7 @@ class Anderson(AbstractRootSolver):
     memory: int = eqx.field(static=True, default=5)
     mixing: float = eqx.field(static=True, default=1.0)
     regularisation: float = eqx.field(static=True, default=1e-10)
-    rtol: float = eqx.field(static=True, default=1e-6)
+    rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=100)
 
@@ -119,17 +123,17 @@ class Anderson(AbstractRootSolver):
     def solve(
         self,
         residual: Callable[[Vector], Vector],
-        guess: Vector,
+        guess: Vector | None,
         preconditioner: AbstractPreconditioner | None = None,
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
+        at_zero: AtZero | None = None,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
         return _anderson(
-            _System(residual, guess, preconditioner),
+            _System(residual, target(residual, guess, self, rtol, at_zero), preconditioner),
             self,
-            rtol,
             loop,
             memory=self.memory,
             mixing=self.mixing,
@@ -139,24 +143,24 @@ class Anderson(AbstractRootSolver):
 
 class _System(NamedTuple):
     residual: Callable[[Vector], Vector]
-    guess: Vector
+    aim: Target
     preconditioner: AbstractPreconditioner | None
 
 
-def _anderson(system: _System, solver, rtol, loop: Loop, *, memory, mixing, shrink):
+def _anderson(system: _System, solver, loop: Loop, *, memory, mixing, shrink):
     """Both iterations: Picard's is Anderson's without memory."""
-    residual, guess, preconditioner = system
-    aim = target(residual, guess, solver.rtol, solver.atol, rtol)
+    residual, aim, preconditioner = system
     precondition = (lambda v: v) if preconditioner is None else preconditioner.apply
-    flat_guess, unravel = ravel_pytree(guess)
+    flat_guess, unravel = ravel_pytree(aim.guess)
+
+    def step_at(value):
+        return ravel_pytree(tree.negate(precondition(value)))[0]
 
     def evaluate(flat):
         value = residual(unravel(flat))
-        return ravel_pytree(tree.negate(precondition(value)))[0], jax.lax.stop_gradient(
-            tree.norm(value)
-        )
+        return step_at(value), jax.lax.stop_gradient(tree.norm(value))
 
-    f, norm = evaluate(flat_guess)
+    f, norm = step_at(aim.value), aim.norm
     # Steps are kept in units of the first, for the sake of their inner products.
     unit = tree.unit(f)
 
@@ -188,5 +192,5 @@ def _anderson(system: _System, solver, rtol, loop: Loop, *, memory, mixing, shri
     zero = jnp.array(0)
     first = (flat_guess, f / unit, empty, empty, norm, norm, zero, zero)
     u, *_, norm, _, fails, steps = loop(unfinished, step, first, solver.max_steps)
-    outcome = conclude(guess, norm, aim, fails >= _PATIENCE, steps, steps)
+    outcome = conclude(norm, aim, fails >= _PATIENCE, steps, steps)
     return unravel(u), outcome

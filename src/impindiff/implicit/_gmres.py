@@ -34,7 +34,7 @@ class GMRES(AbstractLinearSolver):
     Reference: Y. Saad, SIAM J. Sci. Comput. 14 (1993) 461.
     """
 
-    rtol: float = eqx.field(static=True, default=1e-6)
+    rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=300)
     restart: int = eqx.field(static=True, default=30)

@@ -16,6 +16,7 @@ arrive as the gradient with respect to the probe, summed over steps and samples 
 sum any gradient.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Literal, final
 
@@ -27,12 +28,21 @@ from jaxtyping import PyTree
 
 from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
-from impindiff.implicit._adjoint import AbstractAdjoint, Residual, Solve, SolveContext
+from impindiff.implicit._adjoint import (
+    AbstractAdjoint,
+    Residual,
+    Root,
+    RootFinder,
+    SolveContext,
+    as_root,
+)
 from impindiff.implicit._bicgstab import BiCGStab
+from impindiff.implicit._increment import find_increment
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._outcome import AdjointOutcome, Outcome
 from impindiff.implicit._policy import POLICIES, hand_out
 from impindiff.implicit._preconditioner import AbstractPreconditioner
+from impindiff.implicit._singular import beside_singular
 
 
 @final
@@ -40,9 +50,10 @@ class ImplicitAdjoint(AbstractAdjoint):
     r"""Implicit differentiation: one transposed linear solve for each root. Exact.
 
     Args:
-        linear: solver of the adjoint system (and, in forward mode, of the tangents'). A right-hand
-            side may be many orders of magnitude smaller than the states, so its tolerance should be
-            relative.
+        linear: solver of the adjoint system (and, in forward mode, of the tangents'); by default
+            the one by which the root itself is solved for, or BiCGStab where that has none. A
+            right-hand side may be many orders of magnitude smaller than the states, so its
+            tolerance should be relative.
         on_failure: what becomes of a gradient whose solve missed its tolerance. `raise` stops the
             program; `nan` hands out NaN; `warn` hands out what there is, and a RuntimeWarning.
             Where the caller brings a probe it learns of the failure there, and `raise` becomes
@@ -52,7 +63,7 @@ class ImplicitAdjoint(AbstractAdjoint):
     Raises: ValueError for another word.
     """
 
-    linear: AbstractLinearSolver = BiCGStab(rtol=1e-5)
+    linear: AbstractLinearSolver | None = None
     on_failure: Literal["raise", "nan", "warn"] = eqx.field(static=True, default="raise")
 
     def __check_init__(self) -> None:
@@ -65,12 +76,12 @@ class ImplicitAdjoint(AbstractAdjoint):
     def root(
         self,
         residual: Residual,
-        solve: Solve,
+        solver: RootFinder,
         guess: Vector,
         inputs: PyTree,
         preconditioner: AbstractPreconditioner | None,
         context: SolveContext,
-    ) -> tuple[Vector, Outcome]:
+    ) -> Root:
         """See `AbstractAdjoint.root`."""
         arrays, static = eqx.partition(inputs, eqx.is_array)
 
@@ -80,18 +91,14 @@ class ImplicitAdjoint(AbstractAdjoint):
         policy = self.on_failure
         if context.probe is not None and policy == "raise":
             policy = "nan"
-        if context.root is not None:
-            known = jax.lax.stop_gradient(context.root)
-            if context.is_known is None:
-                guess, solve = known, _known
-            else:
-                is_known = context.is_known
-                guess = jax.tree.map(lambda k, g: jnp.where(is_known, k, g), known, guess)
         probe = AdjointOutcome.probe() if context.probe is None else context.probe
-        setting = (preconditioner, context.step, context.rtol)
-        rule = (closed, solve, self.linear, policy)
-        value, outcome, _ = _root(rule, guess, arrays, setting, probe)
-        return value, outcome
+        linear = self.linear or solver.tangent_solver or BiCGStab()
+        rule = (closed, solver, linear, policy)
+        fixed = replace(context, probe=None)
+        value, increment, outcome, _ = _root(
+            rule, jax.lax.stop_gradient(guess), arrays, preconditioner, fixed, probe
+        )
+        return as_root(guess, value, increment, outcome)
 
 
 def as_adjoint(given: AbstractAdjoint | AbstractLinearSolver) -> AbstractAdjoint:
@@ -99,32 +106,49 @@ def as_adjoint(given: AbstractAdjoint | AbstractLinearSolver) -> AbstractAdjoint
     return ImplicitAdjoint(given) if isinstance(given, AbstractLinearSolver) else given
 
 
-def _known(residual, guess, preconditioner=None, *, rtol=None):
-    """In place of a solve: the guess is the root."""
-    return guess, Outcome.exact()
-
-
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _root(rule, guess, inputs, setting, probe):
-    residual, solve, *_ = rule
-    preconditioner, _, rtol = setting
-    value, outcome = solve(lambda u: residual(u, inputs), guess, preconditioner, rtol=rtol)
-    return value, outcome, probe
+def _root(rule, guess, inputs, preconditioner, context, probe):
+    residual, solver, *_ = rule
+    if context.root is not None:
+        known = tree.subtract(context.root, guess)
+        if context.is_known is None:
+            return context.root, known, Outcome.exact(), probe
+        start = tree.zeros_like(guess) if context.start is None else context.start
+        context = replace(context, start=_chosen(context.is_known, known, start))
+    increment, outcome = find_increment(
+        lambda u: residual(u, inputs), guess, solver, preconditioner, context
+    )
+    value = tree.add(guess, increment)
+    if context.root is not None:
+        value = _chosen(context.is_known, context.root, value)
+    return value, increment, outcome, probe
+
+
+def _chosen(condition, one: Vector, other: Vector) -> Vector:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
 @_root.defjvp
 def _root_jvp(rule, primals, tangents):
-    residual, _, linear, policy = rule
-    guess, inputs, setting, probe = primals
-    preconditioner, step, rtol = setting
-    _, inputs_dot, _, probe_dot = tangents
-    value, outcome, _ = _root(rule, guess, inputs, setting, probe)
+    residual, solver, linear, policy = rule
+    guess, inputs, preconditioner, context, probe = primals
+    step, rtol = context.step, context.rtol
+    _, inputs_dot, _, _, probe_dot = tangents
+    value, increment, outcome, _ = _root(rule, guess, inputs, preconditioner, context, probe)
 
-    _, operator = jax.linearize(lambda u: residual(u, inputs), value)
+    def at(unknown):
+        return residual(unknown, inputs)
+
+    point = value if solver.reads_zero_only else beside_singular(at, value)
+    _, product = jax.linearize(at, point)
     # Under `checkpoint`, only the root and the inputs are kept for the backward pass; without it
     # every product with a shifted copy of the root would be kept, ten times the memory.
     of_inputs = jax.checkpoint(lambda i: residual(value, i))
     _, rhs = jax.jvp(of_inputs, (inputs,), (inputs_dot,))
+    scaling = context.scaling
+    operator = product if scaling is None else scaling.operator(product)
+    if scaling is not None:
+        rhs, preconditioner = scaling.equation(rhs), scaling.preconditioner(preconditioner)
 
     def matvec(unknowns):
         return operator(unknowns[0]), unknowns[1]
@@ -147,7 +171,11 @@ def _root_jvp(rule, primals, tangents):
     value_dot, probe_dot = _entangle(
         jax.lax.custom_linear_solve(matvec, right, solve, transpose_solve)
     )
-    return (value, outcome, probe), (value_dot, _zero_tangent(outcome), probe_dot)
+    if scaling is not None:
+        value_dot = scaling.unknown(value_dot)
+    no_change = tree.zeros_like(increment)
+    tangents = value_dot, no_change, _zero_tangent(outcome), probe_dot
+    return (value, increment, outcome, probe), tangents
 
 
 def _entangle(tangents: PyTree) -> PyTree:

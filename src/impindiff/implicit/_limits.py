@@ -1,7 +1,15 @@
-"""Tolerances and counts, checked when a solver is made."""
+"""Tolerances and counts: what is allowed, and what holds where nothing is given."""
 
 import math
 from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+
+from impindiff._errors import InputError
+
+# Of the change that a step makes, not of the state: in single precision about as much as rounding
+# leaves of a change of a hundredth of the state.
+_BY_PRECISION = {jnp.dtype(jnp.float32): 1e-5, jnp.dtype(jnp.float64): 1e-10}
 
 
 @runtime_checkable
@@ -9,8 +17,8 @@ class Limited(Protocol):
     """A solver with tolerances and a largest number of steps."""
 
     @property
-    def rtol(self) -> float:
-        """Relative tolerance."""
+    def rtol(self) -> float | None:
+        """Relative tolerance; None for that of the precision."""
         ...
 
     @property
@@ -24,15 +32,24 @@ class Limited(Protocol):
         ...
 
 
+def tolerance_of(rtol: float | None, dtype: jnp.dtype) -> float:
+    """A relative tolerance, by precision where none is given: 1e-5 in float32, 1e-10 in float64."""
+    return _BY_PRECISION.get(jnp.dtype(dtype), 1e-5) if rtol is None else rtol
+
+
 def check_limits(solver: Limited) -> None:
-    """Raise ValueError for tolerances that cannot be met, or no iteration allowed."""
-    name = type(solver).__name__
+    """Raise InputError for tolerances that cannot be met, or no iteration allowed."""
+    name, rtol = type(solver).__name__, solver.rtol
     # Comparisons that NaN fails, too.
-    if not (solver.rtol >= 0 and solver.atol >= 0 and 0 < solver.rtol + solver.atol < math.inf):
-        raise ValueError(
-            f"{name}(rtol={solver.rtol}, atol={solver.atol}): tolerances must not be negative, "
-            "both must be finite, and one of them must be positive. Use rtol=1e-6 in float32, down "
-            "to 1e-13 in float64."
+    if rtol is not None and not (
+        rtol >= 0 and solver.atol >= 0 and 0 < rtol + solver.atol < math.inf
+    ):
+        raise InputError(
+            f"{name}(rtol={rtol}, atol={solver.atol}): tolerances must not be negative, "
+            "both must be finite, and one of them must be positive. Leave rtol out for 1e-5 in "
+            "float32 and 1e-10 in float64."
         )
+    if not 0 <= solver.atol < math.inf:
+        raise InputError(f"{name}(atol={solver.atol}): must be finite and not negative.")
     if solver.max_steps < 1:
-        raise ValueError(f"{name}(max_steps={solver.max_steps}): at least 1 step must be allowed.")
+        raise InputError(f"{name}(max_steps={solver.max_steps}): at least 1 step must be allowed.")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 Unfinished = Callable[[Any], Bool[Array, ""]]
@@ -43,3 +44,15 @@ def unrolled_loop(unfinished: Unfinished, step: Step, carry: Any, max_steps: int
         return jax.lax.cond(unfinished(carry), step, lambda same: same, carry), None
 
     return jax.lax.scan(once, carry, length=max_steps)[0]
+
+
+def once_where(condition: Bool[Array, ""], function: Step, value: Any) -> Any:
+    """The function of a value where a condition holds, else the value.
+
+    A loop of at most one step, not `cond`: of a batch that needs none, none is computed.
+    """
+
+    def step(carry):
+        return jnp.zeros_like(condition), function(carry[1])
+
+    return jax.lax.while_loop(lambda carry: carry[0], step, (condition, value))[1]

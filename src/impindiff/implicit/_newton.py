@@ -19,15 +19,18 @@ from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver
-from impindiff.implicit._loop import Loop, while_loop
+from impindiff.implicit._loop import Loop, once_where, while_loop
 from impindiff.implicit._nonlinear import conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._solver import AbstractRootSolver
+from impindiff.implicit._singular import beside_singular
+from impindiff.implicit._solver import AbstractRootSolver, AtZero
 
 _SUFFICIENT_DECREASE = 1e-4
 _MOST_HALVINGS = 12
 _LOOSEST, _GAMMA = 0.5, 0.9
+# A start whose residual is less than so many times round-off is solved for in one step.
+_NEAR = 0.1
 
 
 @final
@@ -42,7 +45,8 @@ class Newton(AbstractRootSolver):
     Args:
         linear: solver of the steps' systems; its own tolerance is the tightest it is asked for.
         adjoint: how gradients are made.
-        rtol: tolerance relative to the residual at zero.
+        rtol: tolerance relative to the residual at zero; None for 1e-5 in single and 1e-10 in double
+            precision.
         atol: absolute tolerance.
         max_steps: most Newton steps.
 
@@ -50,9 +54,9 @@ class Newton(AbstractRootSolver):
     Reference: Eisenstat & Walker, SIAM J. Sci. Comput. 17 (1996) 16, choice 2.
     """
 
-    linear: AbstractLinearSolver = BiCGStab(rtol=1e-6)
+    linear: AbstractLinearSolver = BiCGStab()
     adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
-    rtol: float = eqx.field(static=True, default=1e-6)
+    rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=30)
 
@@ -60,77 +64,101 @@ class Newton(AbstractRootSolver):
         """Refuse tolerances and counts that cannot be met."""
         check_limits(self)
 
+    @property
+    def tangent_solver(self) -> AbstractLinearSolver:
+        """See `AbstractRootSolver.tangent_solver`."""
+        return self.linear
+
     def solve(
         self,
         residual: Callable[[Vector], Vector],
-        guess: Vector,
+        guess: Vector | None,
         preconditioner: AbstractPreconditioner | None = None,
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
+        at_zero: AtZero | None = None,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
-        aim = target(residual, guess, self.rtol, self.atol, rtol)
+        aim = target(residual, guess, self, rtol, at_zero)
 
         def unfinished(carry):
-            _, norm, _, steps, _, stalled = carry
+            _, _, norm, _, steps, _, stalled = carry
             return (norm > aim.goal) & (steps < self.max_steps) & ~stalled
 
         def step(carry):
-            u, norm, forcing, steps, iterations, _ = carry
-            value, jacobian = jax.linearize(residual, u)
+            u, value, norm, forcing, steps, iterations, _ = carry
+            _, jacobian = jax.linearize(residual, beside_singular(residual, u, value))
             direction, outcome = self.linear.solve(
                 jacobian, tree.negate(value), None, preconditioner, rtol=forcing, loop=loop
             )
-            u, after, moved = _along(residual, u, direction, norm, loop)
+            u, value, after, moved = _along(residual, (u, value, norm), direction, loop)
             ratio2 = (after / norm) ** 2
             # Never tighter than the goal needs: the last step would solve for digits nobody asked
             # for.
-            enough = 0.5 * aim.goal / jnp.where(after == 0, 1, after)
+            enough = 0.5 * aim.tight / jnp.where(after == 0, 1, after)
             safeguard = jnp.where(_GAMMA * forcing**2 > 0.1, _GAMMA * forcing**2, 0)
             forcing = jnp.clip(
                 jnp.maximum(jnp.maximum(_GAMMA * ratio2, safeguard), enough), 0, _LOOSEST
             )
-            return u, after, forcing, steps + 1, iterations + outcome.iterations, ~moved
+            return u, value, after, forcing, steps + 1, iterations + outcome.iterations, ~moved
 
-        first = (
-            guess,
-            aim.start,
-            jnp.full_like(aim.start, _LOOSEST),
-            jnp.array(0),
-            jnp.array(0),
-            jnp.array(False),
-        )
+        # Where the change is hardly more than round-off, the first step may be the last: solved
+        # loosely, part of the change would be lost in every step of a rollout.
+        at_once = 0.5 * aim.tight / jnp.where(aim.norm == 0, 1, aim.norm)
+        near_floor = aim.floor > _NEAR * aim.norm
+        forcing = jnp.where(near_floor, jnp.minimum(at_once, _LOOSEST), _LOOSEST)
+        zero = jnp.array(0)
+        first = (aim.guess, aim.value, aim.norm, forcing, zero, zero, jnp.array(False))
         last = loop(unfinished, step, first, self.max_steps)
-        u, norm, _, steps, iterations, stalled = last
-        return u, conclude(guess, norm, aim, stalled, steps, iterations)
+        u, _, norm, _, steps, iterations, stalled = last
+        return u, conclude(norm, aim, stalled, steps, iterations)
 
 
-def _along(residual, start: Vector, direction: Vector, norm: Scalar, loop: Loop):
+def _along(residual, start, direction: Vector, loop: Loop):
     """Go the longest of the steps 1, 1/2, 1/4, ... at which the residual falls, or nowhere."""
+    origin, at_origin, norm = start
 
     def falls(length, after):
         # In single precision the factor of a short step is 1.
         return (after <= (1 - _SUFFICIENT_DECREASE * length) * norm) & (after < norm)
 
+    def held_where_wild(trial):
+        """The trial without its entries whose rows are not finite: these stay where they were.
+
+        An inexact direction leads a cell that is empty a trifle below zero, where a root or a
+        logarithm is NaN, and shorter steps lead there as well.
+        """
+        point, value = trial
+        point = jax.tree.map(
+            lambda u, u0, row: jnp.where(jnp.isfinite(row), u, u0), point, origin, value
+        )
+        return point, residual(point)
+
     def at(length):
-        point = jax.tree.map(lambda u, d: u + length * d, start, direction)
+        point = jax.tree.map(lambda u, d: u + length * d, origin, direction)
+        value = residual(point)
+        if loop is while_loop:
+            is_wild = ~jnp.isfinite(tree.norm(value)) & jnp.isfinite(tree.norm(direction))
+            point, value = once_where(is_wild, held_where_wild, (point, value))
         # Norms steer; what they steer has no derivative.
-        return point, jax.lax.stop_gradient(tree.norm(residual(point)))
+        return point, value, jax.lax.stop_gradient(tree.norm(value))
 
     def unfinished(carry):
-        _, after, length, count = carry
+        _, _, after, length, count = carry
         return ~falls(length, after) & (count < _MOST_HALVINGS)
 
     def halve(carry):
-        _, _, length, count = carry
-        point, after = at(length / 2)
-        return point, after, length / 2, count + 1
+        *_, length, count = carry
+        return *at(length / 2), length / 2, count + 1
 
     # From twice the longest, which nobody takes: the residual is compiled once for all lengths.
     two = jnp.full_like(norm, 2)
-    first = (start, jnp.full_like(norm, jnp.inf), two, jnp.array(-1))
-    point, after, length, _ = loop(unfinished, halve, first, _MOST_HALVINGS + 1)
+    first = (origin, at_origin, jnp.full_like(norm, jnp.inf), two, jnp.array(-1))
+    point, value, after, length, _ = loop(unfinished, halve, first, _MOST_HALVINGS + 1)
     moved = falls(length, after)
-    point = jax.tree.map(lambda new, old: jnp.where(moved, new, old), point, start)
-    return point, jnp.where(moved, after, norm), moved
+
+    def kept(new: Vector, old: Vector) -> Vector:
+        return jax.tree.map(lambda a, b: jnp.where(moved, a, b), new, old)
+
+    return kept(point, origin), kept(value, at_origin), jnp.where(moved, after, norm), moved

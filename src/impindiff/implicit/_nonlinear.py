@@ -9,10 +9,14 @@ from jaxtyping import Array, Bool, Int
 
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
+from impindiff.implicit._limits import Limited, tolerance_of
 from impindiff.implicit._outcome import Outcome, Result
+from impindiff.implicit._solver import AtZero
 
-# A residual that no step lowers is taken for round-off up to this many units of it.
+# A residual that no step lowers is round-off up to this many units of it, relative to where the
+# iteration began; and up to so many of what rounding the unknown gives it.
 _ROUND_OFF_UNITS = 1e3
+_FLOOR_UNITS = 4.0
 
 
 class Target(NamedTuple):
@@ -20,50 +24,58 @@ class Target(NamedTuple):
 
     goal: Scalar
     """Residual norm at or below which it has converged."""
+    tight: Scalar
+    """The same without the floor of round-off: what a linear solve may be asked for."""
     scale: Scalar
-    """What a relative tolerance is relative to."""
-    start: Scalar
-    """Residual norm at the guess."""
+    """What a relative tolerance is relative to: the residual norm at zero."""
+    floor: Scalar
+    """Residual norm that rounding the unknown gives."""
+    guess: Vector
+    """Where to start."""
+    value: Vector
+    """The residual there."""
+    norm: Scalar
+    """Its norm."""
 
 
 def target(
     residual: Callable[[Vector], Vector],
-    guess: Vector,
-    rtol: float,
-    atol: float,
+    guess: Vector | None,
+    solver: Limited,
     loosest: Scalar | None,
+    at_zero: AtZero | None,
 ) -> Target:
-    r"""The residual norm to reach: the larger of `atol` and `rtol` times $\lVert R(0) \rVert$.
-
-    For an affine residual the scale $\lVert R(0) \rVert$ is the norm of the right-hand side. It
-    does not shrink as guesses get better, as the residual at the guess would. Where it is zero or
-    not finite, the larger of $\lVert R(u) \rVert$ and $\lVert J(u)\,u \rVert$ at the guess stands
-    in for it: the second is what is left of the first, in size, when the guess is the root.
+    r"""The residual norm to reach: the largest of `atol`, `rtol` $\lVert R(0) \rVert$ and round-off.
 
     Args:
         residual: of the equations.
-        guess: where the iteration starts.
-        rtol: the solver's own relative tolerance.
-        atol: its absolute one.
+        guess: where the iteration starts; None for zero.
+        solver: with tolerances.
         loosest: where given, a relative tolerance that is enough this once.
+        at_zero: the residual at zero, where it is known.
+
+    Raises: ValueError for neither a guess nor the residual at zero.
     """
-    # Zero and the guess at once, so that the residual is compiled once for both.
-    points = jax.tree.map(lambda u: jnp.stack([jnp.zeros_like(u), u]), guess)
-    at_zero, at_guess = jax.vmap(lambda point: tree.norm(residual(point)))(points)
-
-    def stand_in():
-        _, change = jax.jvp(residual, (guess,), (guess,))
-        return jnp.maximum(at_guess, tree.norm(change))
-
-    usable = jnp.isfinite(at_zero) & (at_zero > 0)
-    scale = jax.lax.cond(usable, lambda: at_zero, stand_in)
-    tolerance = rtol if loosest is None else jnp.maximum(loosest, rtol)
+    if at_zero is None:
+        if guess is None:
+            raise ValueError("a solve starts from a guess, or from what the residual is at zero.")
+        at_zero = AtZero(residual(tree.zeros_like(guess)), jnp.zeros((), tree.scalar_dtype(guess)))
+    scale = tree.norm(at_zero.value)
+    start, value, norm = guess, at_zero.value, scale
+    if start is None:
+        start = tree.zeros_like(value)
+    else:
+        value = residual(start)
+        norm = tree.norm(value)
+    own = tolerance_of(solver.rtol, scale.dtype)
+    tolerance = own if loosest is None else jnp.maximum(loosest, own)
+    tight = jnp.maximum(tolerance * scale, solver.atol)
     # Norms steer; what they steer has no derivative.
-    return jax.lax.stop_gradient(Target(jnp.maximum(tolerance * scale, atol), scale, at_guess))
+    fixed = jax.lax.stop_gradient((jnp.maximum(tight, at_zero.floor), tight, scale, at_zero.floor))
+    return Target(*fixed, start, value, jax.lax.stop_gradient(norm))
 
 
 def conclude(
-    guess: Vector,
     norm: Scalar,
     aim: Target,
     stalled: Bool[Array, ""],
@@ -73,7 +85,6 @@ def conclude(
     """The outcome of an iteration that ended at a residual norm.
 
     Args:
-        guess: where the iteration started.
         norm: of the true residual.
         aim: what it was to reach.
         stalled: whether the iteration ended because no step lowered the residual.
@@ -81,10 +92,12 @@ def conclude(
         iterations: linear iterations done, summed over steps.
     """
     floor = _ROUND_OFF_UNITS * jnp.finfo(norm.dtype).eps * aim.scale
+    floor = jnp.maximum(floor, _FLOOR_UNITS * aim.floor)
     result = jnp.where(stalled & (norm <= floor), Result.ROUND_OFF, Result.MAX_STEPS)
     result = jnp.where(stalled & (norm > floor), Result.STALLED, result)
-    result = jnp.where(norm <= aim.goal, Result.CONVERGED, result)
-    finite_start = jnp.isfinite(tree.norm(guess))
+    result = jnp.where(norm <= aim.goal, Result.ROUND_OFF, result)
+    result = jnp.where(norm <= aim.tight, Result.CONVERGED, result)
+    finite_start = jnp.isfinite(tree.norm(aim.guess))
     not_finite = jnp.where(finite_start, Result.NOT_FINITE, Result.GUESS_NOT_FINITE)
     result = jnp.where(jnp.isfinite(norm), result, not_finite)
     relative = norm / jnp.where(aim.scale == 0, 1, aim.scale)

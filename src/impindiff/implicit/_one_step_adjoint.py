@@ -7,8 +7,16 @@ import jax
 from jaxtyping import PyTree
 
 from impindiff._types import Vector
-from impindiff.implicit._adjoint import AbstractAdjoint, Residual, Solve, SolveContext
-from impindiff.implicit._outcome import Outcome
+from impindiff.implicit import _tree as tree
+from impindiff.implicit._adjoint import (
+    AbstractAdjoint,
+    Residual,
+    Root,
+    RootFinder,
+    SolveContext,
+    as_root,
+)
+from impindiff.implicit._increment import find_increment
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 
 
@@ -27,21 +35,21 @@ class OneStepAdjoint(AbstractAdjoint):
     def root(
         self,
         residual: Residual,
-        solve: Solve,
+        solver: RootFinder,
         guess: Vector,
         inputs: PyTree,
         preconditioner: AbstractPreconditioner | None,
         context: SolveContext,
-    ) -> tuple[Vector, Outcome]:
+    ) -> Root:
         """See `AbstractAdjoint.root`."""
         fixed = jax.lax.stop_gradient
         known = jax.tree.map(lambda a: fixed(a) if eqx.is_array(a) else a, inputs)
-        value, outcome = solve(
-            lambda u: residual(u, known), guess, preconditioner, rtol=context.rtol
+        increment, outcome = find_increment(
+            lambda u: residual(u, known), guess, solver, preconditioner, context
         )
-        value = fixed(value)
+        value = fixed(tree.add(guess, increment))
         left = residual(value, inputs)
         step = jax.tree.map(lambda r: r - fixed(r), left)
         if preconditioner is not None:
             step = fixed(preconditioner).apply(step)
-        return jax.tree.map(lambda u, d: u - d, value, step), fixed(outcome)
+        return as_root(guess, tree.subtract(value, step), increment, fixed(outcome))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from impindiff._types import Vector
-from impindiff.implicit._adjoint import Residual, SolveContext
+from impindiff.implicit._adjoint import Residual, Root, SolveContext
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AbstractRootSolver
@@ -29,7 +29,8 @@ def root(
     Args:
         residual: $R$, a function of the unknown and the inputs alone. It must not capture traced
             arrays: whatever varies or is differentiated travels in `inputs`.
-        guess: where to start; has the structure of $u$. No gradient flows through it.
+        guess: where to start; has the structure of $u$. No gradient flows through it. What the
+            solver is to reach is relative to the residual there: solved for is the change.
         inputs: $\theta$, any PyTree.
         solver: finds the root, and says how gradients are made.
         preconditioner: for the forward systems; its transpose serves the adjoint. Not
@@ -45,14 +46,35 @@ def root(
         structure, shapes or precision differ from the unknown's, or the preconditioner is of
         another size.
     """
+    return root_and_increment(
+        residual,
+        guess,
+        inputs,
+        solver,
+        preconditioner=preconditioner,
+        context=SolveContext(probe) if context is None else context,
+    )[::2]
+
+
+def root_and_increment(
+    residual: Residual,
+    guess: Vector,
+    inputs: PyTree,
+    solver: AbstractRootSolver,
+    *,
+    preconditioner: AbstractPreconditioner | None = None,
+    context: SolveContext | None = None,
+) -> Root:
+    """As `root`, and with what the root is above its guess, to more digits: see `Root`.
+
+    Raises: ValueError as `root`.
+    """
     guess = _as_unknown(guess)
     _check_like(residual, (guess, inputs), guess, _RESIDUAL)
     if preconditioner is not None:
         _check_like(preconditioner.apply, (guess,), guess, _PRECONDITIONER)
-    if context is None:
-        context = SolveContext(probe)
-    guess = jax.lax.stop_gradient(guess)
-    return solver.adjoint.root(residual, solver.solve, guess, inputs, preconditioner, context)
+    context = SolveContext() if context is None else context
+    return solver.adjoint.root(residual, solver, guess, inputs, preconditioner, context)
 
 
 _RESIDUAL = (

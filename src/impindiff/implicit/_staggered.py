@@ -24,7 +24,8 @@ from impindiff.implicit._loop import Loop, while_loop
 from impindiff.implicit._nonlinear import conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._solver import AbstractRootSolver
+from impindiff.implicit._singular import beside_singular
+from impindiff.implicit._solver import AbstractRootSolver, AtZero
 
 # A sweep's systems leave this much of what the sweep before left of the whole residual.
 _SHARE = 0.1
@@ -53,7 +54,8 @@ class Staggered(AbstractRootSolver):
         linear: solver of the groups' systems; or one for each group. Systems are solved no better
             than a sweep deserves, its own tolerance is the tightest it is asked for.
         adjoint: how gradients are made; a linear solver must be fit for all fields at once.
-        rtol: tolerance relative to the residual at zero.
+        rtol: tolerance relative to the residual at zero; None for 1e-5 in single and 1e-10 in double
+            precision.
         atol: absolute tolerance.
         max_steps: most sweeps.
 
@@ -67,9 +69,9 @@ class Staggered(AbstractRootSolver):
     """
 
     groups: Groups = eqx.field(static=True, converter=as_groups)
-    linear: Linear = eqx.field(default=BiCGStab(rtol=1e-6), converter=_as_linear)
+    linear: Linear = eqx.field(default=BiCGStab(), converter=_as_linear)
     adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
-    rtol: float = eqx.field(static=True, default=1e-6)
+    rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=50)
 
@@ -85,17 +87,18 @@ class Staggered(AbstractRootSolver):
     def solve(
         self,
         residual: Callable[[Vector], Vector],
-        guess: Vector,
+        guess: Vector | None,
         preconditioner: AbstractPreconditioner | None = None,
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
+        at_zero: AtZero | None = None,
     ) -> tuple[Vector, Outcome]:
         """See `AbstractRootSolver.solve`."""
-        check_groups("Staggered", self.groups, guess)
-        aim = target(residual, guess, self.rtol, self.atol, rtol)
+        aim = target(residual, guess, self, rtol, at_zero)
+        check_groups("Staggered", self.groups, aim.guess)
         parts = [
-            None if preconditioner is None else restricted(preconditioner, group, guess)
+            None if preconditioner is None else restricted(preconditioner, group, aim.guess)
             for group in self.groups
         ]
 
@@ -112,7 +115,8 @@ class Staggered(AbstractRootSolver):
                 return pick(residual(dict(u) | own), group)
 
             own = pick(u, group)
-            value, jacobian = jax.linearize(of_group, own)
+            value = of_group(own)
+            _, jacobian = jax.linearize(of_group, beside_singular(of_group, own, value))
             size = jax.lax.stop_gradient(tree.norm(value))
             direction, outcome = linear.solve(
                 jacobian,
@@ -131,7 +135,7 @@ class Staggered(AbstractRootSolver):
         def sweep(carry):
             u, norm, ratio, best, fails, steps, iterations = carry
             # What the sweep can be expected to leave, and never less than the goal asks for.
-            wanted = jnp.maximum(_SHARE * ratio * norm, 0.5 * aim.goal)
+            wanted = jnp.maximum(_SHARE * ratio * norm, 0.5 * aim.tight)
             for number in range(len(self.groups)):
                 u, more = correct(u, number, wanted)
                 iterations = iterations + more
@@ -142,6 +146,6 @@ class Staggered(AbstractRootSolver):
             return u, after, ratio, jnp.minimum(best, after), fails, steps + 1, iterations
 
         zero = jnp.array(0)
-        first = (guess, aim.start, jnp.ones_like(aim.start), aim.start, zero, zero, zero)
+        first = (aim.guess, aim.norm, jnp.ones_like(aim.norm), aim.norm, zero, zero, zero)
         u, norm, _, _, fails, steps, iterations = loop(unfinished, sweep, first, self.max_steps)
-        return u, conclude(guess, norm, aim, fails >= _PATIENCE, steps, iterations)
+        return u, conclude(norm, aim, fails >= _PATIENCE, steps, iterations)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from impindiff._types import Scalar, Vector
 
@@ -28,11 +29,16 @@ def unit(vector: Vector) -> Scalar:
     Of two, so that nothing is rounded; within the range that has reciprocals. Has no derivative,
     for it cancels in whatever is measured by it.
     """
+    size = jax.lax.stop_gradient(largest(vector))
+    most = -int(jnp.finfo(size.dtype).minexp)
+    _, exponent = jnp.frexp(size)
+    return jnp.ldexp(jnp.ones_like(size), jnp.clip(exponent - 1, -most, most))
+
+
+def largest(vector: Vector) -> Scalar:
+    """The largest magnitude of all entries."""
     magnitudes = jax.tree.map(lambda leaf: jnp.max(jnp.abs(leaf), initial=0), vector)
-    largest = jax.lax.stop_gradient(jax.tree.reduce(jnp.maximum, magnitudes))
-    most = -int(jnp.finfo(largest.dtype).minexp)
-    _, exponent = jnp.frexp(largest)
-    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent - 1, -most, most))
+    return jax.tree.reduce(jnp.maximum, magnitudes)
 
 
 def root_of(square: Scalar) -> Scalar:
@@ -68,3 +74,13 @@ def zeros_like(vector: Vector) -> Vector:
 def scalar_dtype(vector: Vector) -> jnp.dtype:
     """The precision in which inner products of this vector are formed."""
     return jnp.result_type(*jax.tree.leaves(vector))
+
+
+def alternating(vector: Vector) -> Vector:
+    """The magnitudes with signs in turn along every axis: what a stencil does most to."""
+
+    def signed(leaf):
+        odd = np.indices(leaf.shape).sum(axis=0) % 2 == 1 if leaf.ndim else np.array(False)
+        return jnp.where(odd, -jnp.abs(leaf), jnp.abs(leaf))
+
+    return jax.tree.map(signed, vector)

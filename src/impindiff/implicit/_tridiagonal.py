@@ -38,7 +38,7 @@ class Tridiagonal(AbstractLinearSolver):
         or of different lengths.
     """
 
-    rtol: float = eqx.field(static=True, default=1e-6)
+    rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=3)
 

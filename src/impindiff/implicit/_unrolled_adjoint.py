@@ -6,9 +6,17 @@ import jax
 from jaxtyping import PyTree
 
 from impindiff._types import Vector
-from impindiff.implicit._adjoint import AbstractAdjoint, Residual, Solve, SolveContext
+from impindiff.implicit import _tree as tree
+from impindiff.implicit._adjoint import (
+    AbstractAdjoint,
+    Residual,
+    Root,
+    RootFinder,
+    SolveContext,
+    as_root,
+)
+from impindiff.implicit._increment import find_increment
 from impindiff.implicit._loop import unrolled_loop
-from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 
 
@@ -24,18 +32,19 @@ class UnrolledAdjoint(AbstractAdjoint):
     def root(
         self,
         residual: Residual,
-        solve: Solve,
+        solver: RootFinder,
         guess: Vector,
         inputs: PyTree,
         preconditioner: AbstractPreconditioner | None,
         context: SolveContext,
-    ) -> tuple[Vector, Outcome]:
+    ) -> Root:
         """See `AbstractAdjoint.root`."""
-        value, outcome = solve(
+        increment, outcome = find_increment(
             lambda u: residual(u, inputs),
             guess,
+            solver,
             jax.lax.stop_gradient(preconditioner),
-            rtol=context.rtol,
-            loop=unrolled_loop,
+            context,
+            unrolled_loop,
         )
-        return value, jax.lax.stop_gradient(outcome)
+        return as_root(guess, tree.add(guess, increment), increment, jax.lax.stop_gradient(outcome))

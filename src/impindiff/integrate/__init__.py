@@ -4,17 +4,17 @@ from impindiff.integrate._explicit import ForwardEuler, RungeKutta4
 from impindiff.integrate._quadrature import apart
 from impindiff.integrate._sdirk import SDIRK2
 from impindiff.integrate._stage import choose_solver
-from impindiff.integrate._stepper import AbstractStagedStepper, AbstractStepper
+from impindiff.integrate._stepper import AbstractStepper, Step
 from impindiff.integrate._theta import BackwardEuler, CrankNicolson, Theta
 
 __all__ = [
     "SDIRK2",
-    "AbstractStagedStepper",
     "AbstractStepper",
     "BackwardEuler",
     "CrankNicolson",
     "ForwardEuler",
     "RungeKutta4",
+    "Step",
     "Theta",
     "apart",
     "choose_solver",

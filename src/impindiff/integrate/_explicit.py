@@ -12,7 +12,7 @@ from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State, StoredDynamics
 from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
 from impindiff.integrate._quadrature import tendency_at
-from impindiff.integrate._stepper import AbstractStepper
+from impindiff.integrate._stepper import AbstractStepper, Step
 
 
 def axpy(state: State, factor: Scalar | float, rate: State) -> State:
@@ -42,22 +42,34 @@ def check_substeps(substeps: int) -> None:
 
 
 def in_parts(
-    one: Callable[[State, Scalar, Scalar], State],
+    rate: Callable[[State, Scalar, Scalar], State],
     parts: int,
     state: State,
     time: Scalar,
     dt: Scalar,
-) -> State:
-    """A step taken as so many equal ones."""
-    if parts == 1:
-        return one(state, time, dt)
+) -> Step:
+    """A step taken as so many equal ones.
+
+    Args:
+        rate: the mean rate of change over one of them, from its state, time and length.
+        parts: how many.
+        state: at the start.
+        time: of the start.
+        dt: length of all together.
+    """
     # Numbers of Python are as good as arrays, here as in a step taken whole.
     part = jnp.asarray(dt, jnp.result_type(*state.values())) / parts
 
-    def advance(state: State, number: Scalar) -> tuple[State, None]:
-        return one(state, time + number * part, part), None
+    def advance(increment: State, number: Scalar) -> tuple[State, None]:
+        here = axpy(state, 1, increment)
+        return axpy(increment, part, rate(here, time + number * part, part)), None
 
-    return jax.lax.scan(advance, state, jnp.arange(parts, dtype=part.dtype))[0]
+    nothing = jax.tree.map(jnp.zeros_like, state)
+    if parts == 1:
+        increment = jax.tree.map(lambda k: part * k, rate(state, time, part))
+    else:
+        increment, _ = jax.lax.scan(advance, nothing, jnp.arange(parts, dtype=part.dtype))
+    return Step(axpy(state, 1, increment), jax.lax.stop_gradient(increment), Outcome.exact())
 
 
 @final
@@ -91,7 +103,7 @@ class ForwardEuler(AbstractStepper):
     def setup(self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State) -> None:
         """Nothing is solved, so nothing is set up."""
 
-    def step(
+    def advance(
         self,
         dynamics: Dynamics,
         time: Scalar,
@@ -99,13 +111,13 @@ class ForwardEuler(AbstractStepper):
         state: State,
         setup: AbstractPreconditioner | None = None,
         context: SolveContext | None = None,
-    ) -> tuple[State, Outcome]:
-        """See `AbstractStepper.step`."""
+    ) -> Step:
+        """See `AbstractStepper.advance`."""
 
-        def one(state: State, time: Scalar, dt: Scalar) -> State:
-            return axpy(state, dt, tendency_at(dynamics, time, state)(state))
+        def rate(state: State, time: Scalar, dt: Scalar) -> State:
+            return tendency_at(dynamics, time, state)(state)
 
-        return in_parts(one, self.substeps, state, time, dt), Outcome.exact()
+        return in_parts(rate, self.substeps, state, time, dt)
 
 
 # Of each stage the time, which is as well how far to go along the rate of the stage before; and the
@@ -145,7 +157,7 @@ class RungeKutta4(AbstractStepper):
     def setup(self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State) -> None:
         """Nothing is solved, so nothing is set up."""
 
-    def step(
+    def advance(
         self,
         dynamics: Dynamics,
         time: Scalar,
@@ -153,10 +165,10 @@ class RungeKutta4(AbstractStepper):
         state: State,
         setup: AbstractPreconditioner | None = None,
         context: SolveContext | None = None,
-    ) -> tuple[State, Outcome]:
-        """See `AbstractStepper.step`."""
+    ) -> Step:
+        """See `AbstractStepper.advance`."""
 
-        def one(state: State, time: Scalar, dt: Scalar) -> State:
+        def mean_rate(state: State, time: Scalar, dt: Scalar) -> State:
             def stage(carry: tuple[State, State], given: Array) -> tuple[tuple[State, State], None]:
                 rate, total = carry
                 node, weight = given
@@ -169,6 +181,6 @@ class RungeKutta4(AbstractStepper):
             nothing = jax.tree.map(jnp.zeros_like, state)
             stages = jnp.asarray(_STAGES, jnp.result_type(*state.values()))
             (_, mean), _ = jax.lax.scan(stage, (nothing, nothing), stages)
-            return axpy(state, dt, mean)
+            return mean
 
-        return in_parts(one, self.substeps, state, time, dt), Outcome.exact()
+        return in_parts(mean_rate, self.substeps, state, time, dt)

@@ -33,6 +33,7 @@ from impindiff.implicit import (
     Result,
     SolveContext,
     Staggered,
+    tolerance_of,
 )
 
 # Of a solver's own tolerance, where sums over all cells are to be right; and no less than so many
@@ -166,16 +167,18 @@ def stricter(solver: AbstractRootSolver, names: tuple[str, ...], like: State) ->
         solver = replace(solver, groups=(*solver.groups, names), linear=linear)
     if not isinstance(solver, Newton | Staggered):
         return solver
-    least = _ROUND_OFF_UNITS * float(jnp.finfo(jnp.result_type(*like.values())).eps)
-    return replace(solver, rtol=min(solver.rtol, max(_STRICTER * solver.rtol, least)))
+    dtype = jnp.result_type(*like.values())
+    least, rtol = _ROUND_OFF_UNITS * float(jnp.finfo(dtype).eps), tolerance_of(solver.rtol, dtype)
+    return replace(solver, rtol=min(rtol, max(_STRICTER * rtol, least)))
 
 
-def as_asked(outcome: Outcome, solver: AbstractRootSolver) -> Outcome:
+def as_asked(outcome: Outcome, solver: AbstractRootSolver, like: State) -> Outcome:
     """The outcome of a `stricter` solve: it is good if it is as good as the solver is asked for."""
     if not isinstance(solver, Newton | Staggered):
         return outcome
     finished = outcome.result <= Result.STALLED
-    enough = finished & (outcome.relative_residual <= solver.rtol)
+    rtol = tolerance_of(solver.rtol, jnp.result_type(*like.values()))
+    enough = finished & (outcome.relative_residual <= rtol)
     return replace(outcome, result=jnp.where(enough, Result.CONVERGED, outcome.result))
 
 

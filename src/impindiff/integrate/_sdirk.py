@@ -18,24 +18,27 @@ import jax.numpy as jnp
 
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, Outcome, SolveContext
+from impindiff.integrate._explicit import axpy
 from impindiff.integrate._quadrature import context_of, integrated, solved_for, tendency_at
 from impindiff.integrate._stage import (
     Preconditioning,
+    Stage,
+    change_in_storage,
     check_solver,
     choose_solver,
     set_up,
     set_up_once,
+    shares_of,
     solve_stage,
-    stored,
     stored_at,
 )
-from impindiff.integrate._stepper import AbstractStagedStepper
+from impindiff.integrate._stepper import AbstractStepper, Step
 
 _GAMMA = 1 - 0.5**0.5
 
 
 @final
-class SDIRK2(AbstractStagedStepper):
+class SDIRK2(AbstractStepper):
     r"""Alexander's method of order two: damps what it does not resolve, as backward Euler does.
 
     Twice the work of a Crank-Nicolson step, and no ringing at long steps.
@@ -64,7 +67,7 @@ class SDIRK2(AbstractStagedStepper):
         make, keep = self.preconditioner, self.keep_preconditioner
         return set_up_once(make, keep, dynamics, time + dt, _GAMMA * dt, state)
 
-    def step(
+    def advance(
         self,
         dynamics: Dynamics,
         time: Scalar,
@@ -72,59 +75,48 @@ class SDIRK2(AbstractStagedStepper):
         state: State,
         setup: AbstractPreconditioner | None = None,
         context: SolveContext | None = None,
-    ) -> tuple[State, Outcome]:
-        """See `AbstractStepper.step`."""
-        after, outcome, _ = self.step_with_stages(dynamics, time, dt, state, setup, context)
-        return after, outcome
-
-    def step_with_stages(
-        self,
-        dynamics: Dynamics,
-        time: Scalar,
-        dt: Scalar,
-        state: State,
-        setup: AbstractPreconditioner | None = None,
-        context: SolveContext | None = None,
-    ) -> tuple[State, Outcome, State]:
-        """See `AbstractStagedStepper.step_with_stages`: the state of the first stage."""
+    ) -> Step:
+        """See `AbstractStepper.advance`; kept is the state of the first stage."""
         weight = _GAMMA * dt
         state, integrals = solved_for(dynamics, state)
-        context = context_of(dynamics, context)
+        context = SolveContext() if context is None else context_of(dynamics, context)
         if setup is None:
             setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
         solver = choose_solver(self.solver, dynamics, state)
-        start = stored_at(dynamics, time, state)
+        before, shares = stored_at(dynamics, time, state), shares_of(dynamics)
         roots = None
-        if context is not None and context.stages is not None:
+        if context.stages is not None:
             roots = jax.tree.map(lambda *each: jnp.stack(each), context.stages, context.root)
 
         def stage(carry, of_stage):
-            known, guess, integrals = carry
+            known, start, grown = carry
             at, is_last, share, root = of_stage
-            tendency, wanted = tendency_at(dynamics, at, state), context
-            if context is not None and root is not None:
-                wanted = replace(context, root=root)
-            elif context is not None and context.root is not None:
+            # The first begins at the step's start, the second where the first has come to.
+            wanted = replace(context, start=start)
+            if root is not None:
+                wanted = replace(wanted, root=root)
+            elif context.root is not None:
                 # It is that of the second stage.
-                wanted = replace(context, is_known=is_last)
-            found, outcome = solve_stage(tendency, weight, known, guess, solver, setup, wanted)
-
+                wanted = replace(wanted, is_known=is_last)
+            tendency = tendency_at(dynamics, at, state)
+            this = Stage(tendency, weight, state, before, known, shares)
+            found = solve_stage(this, solver, setup, wanted)
             # F of the first stage is what was stored in it, over the time: evaluated anew, it would
             # multiply what the solve left over by the fastest rate of the system.
-            def onward(q0, q1):
-                return q0 + (1 - _GAMMA) / _GAMMA * (q1 - q0)
-
-            known = jax.tree.map(onward, start, stored(tendency, found))
-            integrals = integrated(dynamics, integrals, share, at, found)
-            return (known, found, integrals), (found, outcome)
+            stored_change = change_in_storage(tendency, state, before, found)
+            known = jax.tree.map(lambda q: (1 - _GAMMA) / _GAMMA * q, stored_change)
+            grown = integrated(dynamics, grown, share, at, found.value)
+            return (known, found.increment, grown), found
 
         # A loop over both, so that a solve and its adjoint are compiled once.
-        times, shares = jnp.stack([time + weight, time + dt]), jnp.stack([dt - weight, weight])
-        stages = (times, jnp.array([False, True]), shares, roots)
-        (_, after, integrals), (found, outcome) = jax.lax.scan(
-            stage, (start, state, integrals), stages
+        times, weights = jnp.stack([time + weight, time + dt]), jnp.stack([dt - weight, weight])
+        nothing = jax.tree.map(jnp.zeros_like, (state, state, integrals))
+        (_, increment, grown), (states, _, outcome) = jax.lax.scan(
+            stage, nothing, (times, jnp.array([False, True]), weights, roots)
         )
-        return after | integrals, _both(outcome), jax.tree.map(lambda each: each[0], found)
+        first, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (0, 1))
+        after = last | axpy(integrals, 1, grown)
+        return Step(after, jax.lax.stop_gradient(increment | grown), _both(outcome), first)
 
 
 def _both(outcome: Outcome) -> Outcome:

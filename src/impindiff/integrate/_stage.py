@@ -1,23 +1,24 @@
-r"""One implicit stage: the root of $R(u) = q(u) - w F(u) - k$, from which steps are made.
+r"""One implicit stage: the root of $R(u) = q(u) - q(u_0) - w F(u) - k$, from which steps are made.
 
 $q$ is the storage, $u$ itself unless the system says otherwise. A field without storage, $q = 0$,
-is algebraic: its row is $F(u) = 0$.
-
-Where fields differ by orders of magnitude, norms would see the largest only. The root is then found
-for $u / s$ with the fields' scales $s$, and each row in units of what changes by $s$ do to it.
+is algebraic: its row is $F(u) = 0$. Solved for is the increment $u - u_0$, in units that make the
+norms of solvers sums over the domain's volume and fields comparable, see `_units`.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from impindiff._errors import InputError
 from impindiff._types import (
     BalanceTendency,
     Dynamics,
+    MeasuredDynamics,
     Scalar,
     State,
     StoredDynamics,
@@ -29,10 +30,9 @@ from impindiff.implicit import (
     Affine,
     DenseLU,
     Newton,
-    Outcome,
-    Scaled,
+    Root,
     SolveContext,
-    root,
+    root_and_increment,
 )
 from impindiff.integrate._explicit import axpy
 from impindiff.integrate._quadrature import (
@@ -43,7 +43,7 @@ from impindiff.integrate._quadrature import (
     stricter,
     tendency_at,
 )
-from impindiff.integrate._units import over, rows_of, units_of
+from impindiff.integrate._units import scaling_of
 
 Preconditioning = Callable[[Any, Scalar, State], AbstractPreconditioner]
 
@@ -52,77 +52,97 @@ _FEW_UNKNOWNS = 32
 _AFFINE, _KRYLOV, _DIRECT = Affine(), Newton(), Newton(DenseLU(), DenseLU())
 
 
+class Stage(NamedTuple):
+    r"""The equation of a stage, $q(u) - q_0 - w F(u) - k = 0$, for the $u$ at its end.
+
+    Attributes:
+        tendency: $F$, and $q$ if it has one.
+        weight: $w$.
+        start: $u_0$, at the step's start; solved for is what is added to it.
+        before: $q_0$, what was stored there; what it says of algebraic fields is not used.
+        known: $k$, what other stages add; None for nothing. What it says of algebraic fields is not
+            used.
+        shares: volumes of the cells over their mean; None where all are equal.
+    """
+
+    tendency: Tendency
+    weight: Scalar
+    start: State
+    before: State
+    known: State | None
+    shares: np.ndarray | None
+
+
 def solve_stage(
-    tendency: Tendency,
-    weight: Scalar,
-    known: State,
-    guess: State,
+    stage: Stage,
     solver: AbstractRootSolver,
     preconditioner: AbstractPreconditioner | None,
     context: SolveContext | None,
-) -> tuple[State, Outcome]:
-    """The state of a stage and the outcome of the solve.
+) -> Root:
+    """The state of a stage, and what it adds to that at the step's start.
 
     Args:
-        tendency: $F$, and $q$ if it has one.
-        weight: $w$.
-        known: $k$; what it says of algebraic fields is not used.
-        guess: where to start.
+        stage: its equation.
         solver: finds the root.
         preconditioner: approximates the inverse of $q' - w F'$.
         context: what else is wanted of the solve.
     """
+    tendency, context = stage.tendency, SolveContext() if context is None else context
     if not isinstance(tendency, WithIntegrals):
-        return _solve(tendency, weight, known, guess, solver, preconditioner, context)
-    # Solved for is by how much integrals grow: what they have come to is no scale for this step.
-    before = {name: known[name] for name in tendency.names}
+        return _solve(stage, solver, preconditioner, context)
+    # Integrals are counted from the step's start: what they have come to is no matter of this step.
+    before = {name: stage.start[name] for name in tendency.names}
     nothing = jax.tree.map(jnp.zeros_like, before)
     if preconditioner is not None:
         preconditioner = BesideIntegrals(preconditioner, tendency.names)
-    if context is not None and context.root is not None:
+    if context.root is not None:
         growth = {name: context.root[name] - before[name] for name in before}
         context = replace(context, root=context.root | growth)
-    strict = stricter(solver, tendency.names, guess)
-    found, outcome = _solve(
-        tendency, weight, known | nothing, guess | nothing, strict, preconditioner, context
-    )
-    grown = {name: before[name] + found[name] for name in before}
-    return found | grown, as_asked(outcome, solver)
+    stage = stage._replace(start=stage.start | nothing, before=stage.before | nothing)
+    strict = stricter(solver, tendency.names, stage.start)
+    found = _solve(stage, strict, preconditioner, context)
+    grown = {name: before[name] + found.value[name] for name in before}
+    return Root(found.value | grown, found.increment, as_asked(found.outcome, solver, grown))
 
 
 def _solve(
-    tendency: Tendency,
-    weight: Scalar,
-    known: State,
-    guess: State,
+    stage: Stage,
     solver: AbstractRootSolver,
     preconditioner: AbstractPreconditioner | None,
-    context: SolveContext | None,
-) -> tuple[State, Outcome]:
+    context: SolveContext,
+) -> Root:
     """The same of whatever is in the state."""
-    if not isinstance(tendency, BalanceTendency) or not (tendency.scales or tendency.algebraic):
-        inputs = (tendency, weight, known)
-        return root(
-            _residual, guess, inputs, solver, preconditioner=preconditioner, context=context
-        )
-    at_rest = tendency.stored(guess)
-    known = known | {field: at_rest[field] for field in tendency.algebraic}
-    inputs = (tendency, weight, known)
-    units = units_of(tendency.scales, guess)
-    rows = jax.lax.stop_gradient(rows_of(tendency, weight, guess, units))
-    if preconditioner is not None:
-        preconditioner = Scaled(preconditioner, units, rows)
-    if context is not None and context.root is not None:
-        context = replace(context, root=over(context.root, units))
-    found, outcome = root(
-        _scaled_residual,
-        over(guess, units),
-        (inputs, units, rows),
+    tendency, weight, start, before, known, shares = stage
+    algebraic = tendency.algebraic if isinstance(tendency, BalanceTendency) else ()
+    if algebraic:
+        at_rest = tendency.stored(start)
+        before = before | {field: at_rest[field] for field in algebraic}
+        if known is not None:
+            known = known | {field: jnp.zeros_like(start[field]) for field in algebraic}
+    inputs = (tendency, weight, before, known)
+    scaling = scaling_of(tendency, weight, start, partial(_residual, inputs=inputs), shares)
+    return root_and_increment(
+        _residual,
+        start,
+        inputs,
         solver,
         preconditioner=preconditioner,
-        context=context,
+        context=replace(context, scaling=scaling),
     )
-    return jax.tree.map(jnp.multiply, found, units), outcome
+
+
+def change_in_storage(tendency: Tendency, start: State, before: State, found: Root) -> State:
+    r"""$q(u) - q_0$ of a stage that is solved.
+
+    To as many digits as the increment has, where $q$ is linear in it.
+    """
+    if not isinstance(tendency, BalanceTendency):
+        return found.increment
+    change = jax.tree.map(jnp.subtract, tendency.stored(found.value), before)
+    # What the sum of start and increment left out.
+    lost = jax.tree.map(lambda d, u, u0: d - (u - u0), found.increment, found.value, start)
+    _, missing = jax.jvp(tendency.stored, (found.value,), (jax.lax.stop_gradient(lost),))
+    return axpy(change, 1, jax.lax.stop_gradient(missing))
 
 
 def stored(tendency: Tendency, state: State) -> State:
@@ -197,14 +217,16 @@ def set_up(
     return preconditioning(dynamics.at(time), weight, apart(dynamics, state)[0])
 
 
+def shares_of(dynamics: Dynamics) -> np.ndarray | None:
+    """Volumes of the cells over their mean; None where all are equal, or nobody knows."""
+    return dynamics.volume_shares if isinstance(dynamics, MeasuredDynamics) else None
+
+
 # Module level on purpose: residuals may not capture traced arrays, so all that varies travels in
 # `inputs`.
-def _residual(unknown: State, inputs: tuple[Tendency, Scalar, State]) -> State:
-    tendency, weight, known = inputs
-    left = axpy(stored(tendency, unknown), -weight, tendency(unknown))
-    return jax.tree.map(jnp.subtract, left, known)
-
-
-def _scaled_residual(unknown: State, inputs: tuple[Any, State, State]) -> State:
-    inner, units, rows = inputs
-    return over(_residual(jax.tree.map(jnp.multiply, unknown, units), inner), rows)
+def _residual(unknown: State, inputs: tuple[Tendency, Scalar, State, State | None]) -> State:
+    tendency, weight, before, known = inputs
+    # In this order: what is stored changes little, and the difference is then exact.
+    change = jax.tree.map(jnp.subtract, stored(tendency, unknown), before)
+    left = axpy(change, -weight, tendency(unknown))
+    return left if known is None else jax.tree.map(jnp.subtract, left, known)

@@ -1,12 +1,31 @@
 """What a time stepper is: one step of a system, and how that step was solved."""
 
 import abc
+from typing import NamedTuple
 
 import equinox as eqx
 from jaxtyping import PyTree
 
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
+
+
+class Step(NamedTuple):
+    """A step that was taken.
+
+    Attributes:
+        state: at its end.
+        increment: what it added, to more digits than the difference of two states may have; it has
+            no derivative of its own.
+        outcome: of the solve.
+        stages: the roots of solves before the last, for `SolveContext.stages`; None where there are
+            none. With these kept, a step is taken again for its derivative without solving anything.
+    """
+
+    state: State
+    increment: State
+    outcome: Outcome
+    stages: PyTree = None
 
 
 class AbstractStepper(eqx.Module):
@@ -30,7 +49,7 @@ class AbstractStepper(eqx.Module):
         """
 
     @abc.abstractmethod
-    def step(
+    def advance(
         self,
         dynamics: Dynamics,
         time: Scalar,
@@ -38,8 +57,8 @@ class AbstractStepper(eqx.Module):
         state: State,
         setup: AbstractPreconditioner | None = None,
         context: SolveContext | None = None,
-    ) -> tuple[State, Outcome]:
-        """The state at `time + dt` and the outcome of the solve.
+    ) -> Step:
+        """The step from `time` to `time + dt`.
 
         Args:
             dynamics: the system, its steady parts evaluated.
@@ -50,15 +69,7 @@ class AbstractStepper(eqx.Module):
             context: what else is wanted of the solve.
         """
 
-
-class AbstractStagedStepper(AbstractStepper):
-    """Solves more than once in a step, and can tell what it found on the way.
-
-    With that kept, a step is taken again for its derivative without solving anything.
-    """
-
-    @abc.abstractmethod
-    def step_with_stages(
+    def step(
         self,
         dynamics: Dynamics,
         time: Scalar,
@@ -66,5 +77,7 @@ class AbstractStagedStepper(AbstractStepper):
         state: State,
         setup: AbstractPreconditioner | None = None,
         context: SolveContext | None = None,
-    ) -> tuple[State, Outcome, PyTree]:
-        """As `step`, and the roots before the last, for `SolveContext.stages`."""
+    ) -> tuple[State, Outcome]:
+        """The state at `time + dt` and the outcome of the solve; see `advance`."""
+        taken = self.advance(dynamics, time, dt, state, setup, context)
+        return taken.state, taken.outcome

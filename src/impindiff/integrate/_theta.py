@@ -11,22 +11,24 @@ from typing import final
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from impindiff._types import Dynamics, Scalar, State
-from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, Outcome, SolveContext
+from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, SolveContext
 from impindiff.integrate._explicit import axpy
 from impindiff.integrate._quadrature import context_of, integrated, solved_for, tendency_at
 from impindiff.integrate._stage import (
     Preconditioning,
+    Stage,
     check_solver,
     choose_solver,
     set_up,
     set_up_once,
+    shares_of,
     solve_stage,
-    stored,
     stored_at,
 )
-from impindiff.integrate._stepper import AbstractStepper
+from impindiff.integrate._stepper import AbstractStepper, Step
 
 
 @final
@@ -78,7 +80,7 @@ class Theta(AbstractStepper):
         make, keep = self.preconditioner, self.keep_preconditioner
         return set_up_once(make, keep, dynamics, time + dt, self.theta * dt, state)
 
-    def step(
+    def advance(
         self,
         dynamics: Dynamics,
         time: Scalar,
@@ -86,25 +88,31 @@ class Theta(AbstractStepper):
         state: State,
         setup: AbstractPreconditioner | None = None,
         context: SolveContext | None = None,
-    ) -> tuple[State, Outcome]:
-        """See `AbstractStepper.step`."""
+    ) -> Step:
+        """See `AbstractStepper.advance`."""
         state, integrals = solved_for(dynamics, state)
+        grown = jax.tree.map(jnp.zeros_like, integrals)
+        known = None
         if self.theta < 1:
             # `checkpoint`: keep the state for the backward pass, not its product with every
             # coefficient.
-            explicit = jax.checkpoint(lambda now, u, h: axpy(stored(now, u), h, now(u)))
+            explicit = jax.checkpoint(
+                lambda now, u, h: jax.tree.map(lambda rate: h * rate, now(u))
+            )
             now = tendency_at(dynamics, time, state)
             known = explicit(now, state, (1 - self.theta) * dt)
-            integrals = integrated(dynamics, integrals, (1 - self.theta) * dt, time, state)
-        else:
-            known = stored_at(dynamics, time, state)
+            grown = integrated(dynamics, grown, (1 - self.theta) * dt, time, state)
+        before = stored_at(dynamics, time, state)
         tendency, weight = tendency_at(dynamics, time + dt, state), self.theta * dt
         if setup is None:
             setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
+        stage = Stage(tendency, weight, state, before, known, shares_of(dynamics))
         solver = choose_solver(self.solver, dynamics, state)
-        context = context_of(dynamics, context)
-        found, outcome = solve_stage(tendency, weight, known, state, solver, setup, context)
-        return found | integrated(dynamics, integrals, weight, time + dt, found), outcome
+        found = solve_stage(stage, solver, setup, context_of(dynamics, context))
+        grown = integrated(dynamics, grown, weight, time + dt, found.value)
+        after = found.value | axpy(integrals, 1, grown)
+        increment = jax.lax.stop_gradient(found.increment | grown)
+        return Step(after, increment, found.outcome)
 
 
 def BackwardEuler(

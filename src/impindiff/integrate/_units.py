@@ -1,60 +1,130 @@
-"""In what units a stage is solved: of its fields, and of its rows."""
+r"""In what units a stage is solved: of its fields, of its rows, and of its cells.
 
-from collections.abc import Mapping
-from typing import Any
+A norm over fields of different units would see the largest of them alone, and one over cells of
+different sizes the smallest cells. Solved for is therefore $d_f \sqrt v / c_f$ with a cell's share
+$v$ of the volume and the change $c_f$ that a field is expected to make, and each row is taken in
+units of what such changes do to it. All of it follows the units in which a problem is written.
+"""
+
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from impindiff._types import BalanceTendency, Scalar, State
+from impindiff._types import BalanceTendency, Scalar, State, Tendency
+from impindiff.implicit import Scaling
 
-
-def over(state: State, units: State) -> State:
-    """A state in units, field by field."""
-    return jax.tree.map(jnp.divide, state, units)
-
-
-def units_of(scales: Mapping[str, float], like: State) -> State:
-    """For each field its scale; 1 where it has none."""
-    return {field: jnp.asarray(scales.get(field, 1.0), u.dtype) for field, u in like.items()}
+# How often fields that do not move by themselves are asked what others do to them.
+_PASSES = 2
 
 
-def rows_of(tendency: BalanceTendency, weight: Scalar, state: State, units: State) -> State:
-    """For each row the sum of what a change of each field by its scale does to it, over all cells.
+def scaling_of(
+    tendency: Tendency,
+    weight: Scalar,
+    state: State,
+    residual: Callable[[State], State],
+    shares: np.ndarray | None,
+) -> Scaling | None:
+    """The units of a stage; None where they make no difference.
+
+    Args:
+        tendency: $F$, with scales of fields where they are given.
+        weight: $w$.
+        state: at the step's start.
+        residual: of the stage.
+        shares: volumes of the cells over their mean; None where all are equal.
+    """
+    is_balance = isinstance(tendency, BalanceTendency)
+    scales = dict(tendency.scales) if is_balance else {}
+    alone = len(state) == 1 and not scales and not (is_balance and tendency.algebraic)
+    if alone and shares is None:
+        return None
+    fields = list(state)
+    columns = {field: jnp.ones((), u.dtype) for field, u in state.items()}
+    rows = columns
+    if not alone:
+        effects, start = _effects(tendency, weight, state), residual(state)
+        rates = [_size(start[field]) for field in fields]
+        sizes = _changes(effects, rates, fields, scales)
+        totals = _positive(effects @ sizes)
+        columns = {field: sizes[k].astype(u.dtype) for k, (field, u) in enumerate(state.items())}
+        rows = {field: totals[k].astype(u.dtype) for k, (field, u) in enumerate(state.items())}
+    if shares is not None:
+        roots = {
+            field: jnp.asarray(np.sqrt(shares) if u.shape == shares.shape else 1.0, u.dtype)
+            for field, u in state.items()
+        }
+        columns = jax.tree.map(jnp.divide, columns, roots)
+        rows = jax.tree.map(jnp.divide, rows, roots)
+    return jax.lax.stop_gradient(Scaling(columns, rows))
+
+
+def _changes(
+    effects: Float[Array, "n n"],
+    rates: list[Scalar],
+    fields: list[str],
+    scales: Mapping[str, float],
+) -> Float[Array, " n"]:
+    """By how much each field can be expected to change: its scale, or what its own row says."""
+    rates = jnp.stack(rates)
+    own = jnp.diagonal(effects)
+    given = jnp.array([scales.get(field, 0.0) for field in fields], effects.dtype)
+    found = jnp.where(given > 0, given, _over(rates, own))
+    for _ in range(_PASSES):
+        # A field at rest moves by what the others do to it.
+        found = jnp.where(found > 0, found, _over(effects @ found, own))
+    return _positive(found)
+
+
+def _effects(tendency: Tendency, weight: Scalar, state: State) -> Float[Array, "n n"]:
+    """What a change of each field by 1 does to each row, over all cells: row, field.
 
     Stored and fast alike: the row of a field that reacts within the step is large by its rate, and
     so is its round-off. Changes are uniform, which fluxes do not see: how far a field spreads is no
     reason to solve less well for its mean. The rows of algebraic fields may be fluxes only; there
     every other cell changes.
     """
+    stores = isinstance(tendency, BalanceTendency)
 
     def effect(change: State) -> tuple[State, State]:
-        return jax.jvp(lambda u: (tendency.stored(u), tendency(u)), (state,), (change,))[1]
+        def both(u: State) -> tuple[State, State]:
+            return (tendency.stored(u) if stores else u), tendency(u)
 
-    fields = list(state)
+        return jax.jvp(both, (state,), (change,))[1]
 
-    def changes(shares: Any) -> State:
+    def changes(values: Callable[[Array], Array]) -> State:
         """For each field a state in which it alone is not zero."""
         return {
-            field: jnp.zeros((len(fields), *u.shape), u.dtype).at[k].set(shares(u) * units[field])
+            field: jnp.zeros((len(state), *u.shape), u.dtype).at[k].set(values(u))
             for k, (field, u) in enumerate(state.items())
         }
 
-    stored_change, rates = jax.vmap(effect)(changes(jnp.ones_like))
-    if tendency.algebraic:
-        _, uneven = jax.vmap(effect)(changes(lambda u: _every_other(u.shape).astype(u.dtype)))
+    stored, rates = jax.vmap(effect)(changes(jnp.ones_like))
+    if stores and tendency.algebraic:
+        _, uneven = jax.vmap(effect)(changes(_every_other))
         rates = rates | {name: uneven[name] for name in tendency.algebraic}
-    total = jax.tree.map(
-        lambda q, f: jnp.sum(jnp.abs(q - weight * f), axis=0), stored_change, rates
-    )
-
-    def size(row):
-        found = jnp.sqrt(jnp.mean(row**2))
-        return jnp.where(jnp.isfinite(found) & (found > 0), found, 1)
-
-    return jax.tree.map(size, total)
+    total = {field: jnp.abs(stored[field] - weight * rates[field]) for field in state}
+    return jnp.stack([jax.vmap(_size)(total[field]) for field in state])
 
 
-def _every_other(shape: tuple[int, ...]) -> np.ndarray:
-    return np.indices(shape).sum(axis=0) % 2 == 0 if shape else np.array(True)
+def _size(row: Array) -> Scalar:
+    """Root mean square; zero where that is not finite."""
+    largest = jnp.max(jnp.abs(row), initial=0)
+    unit = jnp.where(largest > 0, largest, 1)
+    found = unit * jnp.sqrt(jnp.mean((row / unit) ** 2))
+    return jnp.where(jnp.isfinite(found), found, 0)
+
+
+def _over(size: Array, own: Array) -> Array:
+    return jnp.where(own > 0, size / jnp.where(own > 0, own, 1), 0)
+
+
+def _positive(size: Array) -> Array:
+    return jnp.where(jnp.isfinite(size) & (size > 0), size, 1)
+
+
+def _every_other(like: Array) -> Array:
+    odd = np.indices(like.shape).sum(axis=0) % 2 == 0 if like.ndim else np.array(True)
+    return jnp.asarray(odd, like.dtype)

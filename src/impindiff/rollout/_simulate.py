@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
-from impindiff.integrate import AbstractStagedStepper, AbstractStepper
+from impindiff.integrate import AbstractStepper
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
-from impindiff.rollout._sweep import Steps, keep_all, keep_snapshots
+from impindiff.rollout._sweep import Steps, carried, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
 from impindiff.rollout._within import check_start, started, watched
 
@@ -167,17 +167,15 @@ def simulate(
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
     fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
 
-    def advance(learned, fixed, state, step: Steps, roots=(None, None)):
+    def advance(learned, fixed, state, lost, step: Steps, roots=(None, None)):
         rest, stepper, setup, rtol = eqx.combine(fixed, static)
         dynamics, probe = eqx.combine(learned, rest)
         root, stages = roots
         context = SolveContext(probe, step.number, rtol, root, stages=stages)
         of_step = (dynamics, step.time, step.dt, state, setup, context)
-        if isinstance(stepper, AbstractStagedStepper):
-            after, outcome, stages = stepper.step_with_stages(*of_step)
-        else:
-            (after, outcome), stages = stepper.step(*of_step), None
-        return after, watched(dynamics, after, outcome), stages
+        taken = stepper.advance(*of_step)
+        after, lost = carried(state, taken, lost)
+        return after, lost, watched(dynamics, after, taken.outcome), taken.stages
 
     # Steps that end between saved times write to one slot more than is kept.
     num_slots = len(time_grid.saved) + 1

@@ -10,12 +10,14 @@ from jaxtyping import Array, PyTree
 
 from impindiff._types import State
 from impindiff.implicit import Outcome
+from impindiff.integrate import Step
 from impindiff.rollout._schedule import columns, first_snapshots, reversal
 
-Advance = Callable[..., tuple[State, Outcome, PyTree]]
-"""`advance(learned, fixed, state, step, roots)`: the state after a step, its outcome, its stages.
+Advance = Callable[..., tuple[State, State | None, Outcome, PyTree]]
+"""`advance(learned, fixed, state, lost, step, roots)`: a step's end, outcome and stages.
 
-Given the state after it and its stages as `roots`, or the former and None, it solves nothing again,
+`lost` is what rounding has left out of the state so far, None where that is not carried along; the
+second of the results is what it is after the step. Given the state after it and its stages as `roots`, or the former and None, it solves nothing again,
 or less.
 """
 
@@ -44,11 +46,11 @@ def keep_all(
     """
 
     def one(carry, step):
-        state, saved = carry
-        state, outcome, _ = advance(learned, fixed, state, step)
-        return (state, _store(saved, step.slot, state)), outcome
+        state, lost, saved = carry
+        state, lost, outcome, _ = advance(learned, fixed, state, lost, step)
+        return (state, lost, _store(saved, step.slot, state)), outcome
 
-    (_, saved), outcome = jax.lax.scan(one, (initial, saved), steps)
+    (*_, saved), outcome = jax.lax.scan(one, (initial, nothing_lost(initial), saved), steps)
     return saved, outcome
 
 
@@ -84,15 +86,16 @@ def keep_snapshots(
 
         def one(carry, step_and_place):
             step, place = step_and_place
-            state, saved, kept = carry
+            state, lost, saved, kept = carry
             kept = _store(kept, place, state)
-            state, outcome, stages = advance(learned, fixed, state, step)
+            state, lost, outcome, stages = advance(learned, fixed, state, lost, step)
             # Where a state is not kept but found again, its step's stages are not kept either.
             stages = None if recomputes else stages
-            return (state, _store(saved, step.slot, state), kept), (outcome, stages)
+            return (state, lost, _store(saved, step.slot, state), kept), (outcome, stages)
 
-        (last, saved, kept), (outcome, stages) = jax.lax.scan(
-            one, (initial, saved, kept), (steps, jnp.asarray(place))
+        first = (initial, nothing_lost(initial), saved, kept)
+        (last, _, saved, kept), (outcome, stages) = jax.lax.scan(
+            one, first, (steps, jnp.asarray(place))
         )
         return (saved, outcome), (learned, fixed, steps, kept, last, stages)
 
@@ -106,7 +109,8 @@ def keep_snapshots(
 
         def again(before, first, end, carry):
             def one(number, state):
-                return advance(learned, fixed, state, _load(steps, number))[0]
+                # What rounding left out is not kept with a snapshot: it is less than a digit.
+                return advance(learned, fixed, state, None, _load(steps, number))[0]
 
             return jax.lax.fori_loop(first, end, one, before), carry
 
@@ -116,7 +120,7 @@ def keep_snapshots(
             adjoint = jax.tree.map(jnp.add, adjoint, _load(of_saved, step.slot))
             roots = (after, _load(stages, first))
             _, pull = jax.vjp(
-                lambda learned, state: advance(learned, fixed, state, step, roots)[0],
+                lambda learned, state: advance(learned, fixed, state, None, step, roots)[0],
                 learned,
                 before,
             )
@@ -144,6 +148,41 @@ def keep_snapshots(
 
     run.defvjp(sweep, back)
     return run(learned, fixed, steps, initial, saved)
+
+
+# Coarser numbers than these lose changes that matter.
+_COARSE = 1e-10
+
+
+def nothing_lost(state: State) -> State | None:
+    """What rounding has left out of a state at the start; None where no step can lose much."""
+    coarse = any(jnp.finfo(u.dtype).eps > _COARSE for u in state.values())
+    return jax.tree.map(jnp.zeros_like, state) if coarse else None
+
+
+def carried(before: State, taken: Step, lost: State | None) -> tuple[State, State | None]:
+    """The state after a step, and what rounding has left out of it.
+
+    The sum of all increments so far is right to the last digit of the state, however small each of
+    them is (Kahan's summation). What is left out has no part in the derivative.
+    """
+    if lost is None:
+        return taken.state, None
+
+    def add(u0, increment, left_out):
+        total = increment + left_out
+        found = u0 + total
+        added = found - u0
+        return found, (u0 - (found - added)) + (total - added)
+
+    fixed = jax.lax.stop_gradient
+    pairs = {
+        field: add(*fixed((before[field], taken.increment[field], lost[field])))
+        for field in before
+    }
+    # The derivative is that of the step.
+    state = {field: taken.state[field] + fixed(pairs[field][0] - taken.state[field]) for field in pairs}
+    return state, {field: pair[1] for field, pair in pairs.items()}
 
 
 def _store(slots: State, slot: Array, state: State) -> State:

@@ -155,9 +155,17 @@ def certify(
         check,
         AdjointOutcome.from_cotangent(cotangent),
         _as_trained(loss_by(own_stepper), point, gradient, dtype),
-        f"{dtype}, rtol {config.solver.rtol:g}, adjoint_rtol {config.solver.adjoint_rtol:g}",
+        f"{dtype}, {_tolerances(config.solver)}",
         f"{problem}, {time_grid.num_steps} steps to t = {observations.times[-1]:g}{why_not}",
     )
+
+
+def _tolerances(table: Any) -> str:
+    """What a config says of tolerances."""
+    if table.rtol is None and table.adjoint_rtol is None:
+        return "tolerances of that precision"
+    given = {"rtol": table.rtol, "adjoint_rtol": table.adjoint_rtol}
+    return ", ".join(f"{key} {value:g}" for key, value in given.items() if value is not None)
 
 
 def _parts(system: System, observations: Observations) -> dict[str, PyTree]:

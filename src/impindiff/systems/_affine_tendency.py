@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -72,12 +73,27 @@ class AffineTendency(eqx.Module):
                 f"the state has the fields {found}, the system {wanted}: give each field of the "
                 "system, and no other, as one value for each cell. For many samples use jax.vmap."
             )
-        rates, stencils = {}, self.stencils
+        rates = {}
         for field, value in state.items():
-            stencil, source = stencils[field], self.sources[field]
-            rate = jnp.zeros_like(value) if stencil is None else stencil(value)
+            fluxes, source = self.fluxes[field], self.sources[field]
+            rate = jnp.zeros_like(value) if fluxes is None else flux_rate(fluxes, value)
             rates[field] = rate if source is None else rate + source
         return rates
+
+
+@jax.custom_jvp
+def flux_rate(fluxes: FaceFluxes, field: Float[Array, "..."]) -> Float[Array, "..."]:
+    """What fluxes do to a field: of its differences, and its derivative by a stencil.
+
+    A large constant in the field leaves no trace in the rate. Products with the derivative, of
+    which a solver forms many, are of increments without one, and read each array once.
+    """
+    return fluxes.rate(field)
+
+
+@flux_rate.defjvp
+def _(primals, tangents):
+    return flux_rate(*primals), jax.jvp(lambda f, u: f.stencil()(u), primals, tangents)[1]
 
 
 def assemble(

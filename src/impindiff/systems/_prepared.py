@@ -7,6 +7,7 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
@@ -76,6 +77,15 @@ class PreparedSystem(eqx.Module):
         on_grid = self.scope.grid is not None
         divided = bool(self.capacities)
         return on_grid and linear and not (any(others.values()) or self.functions or divided)
+
+    @property
+    def volume_shares(self) -> np.ndarray | None:
+        """See `impindiff._types.MeasuredDynamics`."""
+        grid = self.scope.grid
+        if grid is None or all(map(grid.is_even, range(grid.num_axes))):
+            return None
+        volumes = grid.cell_volumes()
+        return volumes / volumes.mean()
 
     @property
     def is_steady(self) -> bool:

@@ -161,7 +161,7 @@ def observe(grid: ipd.Grid) -> list[ipd.Cells | ipd.Sensors]:
     ]
 
 
-def stepper(grid: ipd.Grid, rtol: float = 1e-8, order: int = 2) -> ipd.SDIRK2 | ipd.Theta:
+def stepper(grid: ipd.Grid, rtol: float | None = None, order: int = 2) -> ipd.SDIRK2 | ipd.Theta:
     """SDIRK-2, or backward Euler for order 1, with Newton's method.
 
     In one dimension lines are eliminated directly. In two, BiCGStab with lines along x in the
@@ -169,7 +169,7 @@ def stepper(grid: ipd.Grid, rtol: float = 1e-8, order: int = 2) -> ipd.SDIRK2 | 
 
     Args:
         grid: of the slab.
-        rtol: of each step, relative to the residual of a state of zeros, which is large.
+        rtol: of each step, relative to what it changes; by default as the precision allows.
         order: of the method.
     """
     if grid.num_axes == 1:

@@ -1,0 +1,90 @@
+r"""A root found by what it changes of its guess, $u = g + C d$ with $R(g + C d) = 0$.
+
+Solvers see the change $d$ alone, in the unknowns' units $C$, and the residual in the equations'
+units: $d \mapsto \rho^{-1} R(g + C d)$. What they are to reach is relative to the residual at $d =
+0$. A constant that is added to an unknown, and the units of unknowns and equations, so have no part
+in when a solve ends.
+
+In single precision $g + C d$ loses what of the change is below the spacing of numbers at $g$. It is
+not lost to the equation: where $\hat u$ is the sum as it is rounded and $e$ what that left out, the
+residual is taken to be $R(\hat u) + R'(\hat u)\,e$.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from impindiff._types import Scalar, Vector
+from impindiff.implicit import _tree as tree
+from impindiff.implicit._adjoint import RootFinder, SolveContext
+from impindiff.implicit._loop import Loop, while_loop
+from impindiff.implicit._outcome import Outcome
+from impindiff.implicit._preconditioner import AbstractPreconditioner
+from impindiff.implicit._solver import AtZero
+
+# Coarser numbers than these lose changes that matter.
+_COARSE = 1e-10
+
+
+def find_increment(
+    residual: Callable[[Vector], Vector],
+    guess: Vector,
+    solver: RootFinder,
+    preconditioner: AbstractPreconditioner | None,
+    context: SolveContext,
+    loop: Loop = while_loop,
+) -> tuple[Vector, Outcome]:
+    """What to add to the guess for a root, and how it was found.
+
+    Args:
+        residual: $R$, of the unknown itself.
+        guess: $g$.
+        solver: finds the root.
+        preconditioner: approximates the inverse of the Jacobian of $R$.
+        context: tolerance, units, and where to start.
+        loop: repeats iterations.
+    """
+    scaling = context.scaling
+    zero_only = solver.reads_zero_only
+    is_coarse = not zero_only and jnp.finfo(tree.scalar_dtype(guess)).eps > _COARSE
+
+    def equation(unknown: Vector) -> Vector:
+        value = residual(unknown)
+        return value if scaling is None else scaling.equation(value)
+
+    def of_change(change: Vector) -> Vector:
+        moved = change if scaling is None else scaling.unknown(change)
+        unknown = tree.add(guess, moved)
+        value = equation(unknown)
+        if not is_coarse:
+            return value
+        lost = tree.subtract(moved, tree.subtract(unknown, guess))
+        _, missing = jax.jvp(equation, (unknown,), (lost,))
+        # Its slopes are second derivatives times what rounding left out.
+        return tree.add(value, jax.lax.stop_gradient(missing))
+
+    start = context.start
+    if start is not None and scaling is not None:
+        start = scaling.change(start)
+    if preconditioner is not None and scaling is not None:
+        preconditioner = scaling.preconditioner(preconditioner)
+    at_zero = _at_guess(equation, guess, with_floor=not zero_only)
+    change, outcome = solver.solve(
+        of_change, start, preconditioner, rtol=context.rtol, loop=loop, at_zero=at_zero
+    )
+    return change if scaling is None else scaling.unknown(change), outcome
+
+
+def _at_guess(equation: Callable[[Vector], Vector], guess: Vector, *, with_floor: bool) -> AtZero:
+    """The residual at the guess, and what rounding the guess does to it."""
+    if not with_floor:
+        return AtZero(equation(guess), jnp.zeros((), tree.scalar_dtype(guess)))
+    eps = jnp.finfo(tree.scalar_dtype(guess)).eps
+    rounded = tree.add(guess, tree.scale(eps, tree.alternating(guess)))
+    # Both at once, so that the residual is compiled once.
+    points = jax.tree.map(lambda *pair: jnp.stack(pair), guess, rounded)
+    both = jax.vmap(equation)(points)
+    value, other = (jax.tree.map(lambda leaf, k=k: leaf[k], both) for k in (0, 1))
+    floor: Scalar = jax.lax.stop_gradient(tree.norm(tree.subtract(other, value)))
+    return AtZero(value, jnp.where(jnp.isfinite(floor), floor, 0))
