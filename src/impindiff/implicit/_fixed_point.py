@@ -165,11 +165,11 @@ def _anderson(system: _System, solver, loop: Loop, *, memory, mixing, shrink):
     unit = tree.unit(f)
 
     def unfinished(carry):
-        *_, norm, best, fails, steps = carry
-        return (norm > aim.goal) & (steps < solver.max_steps) & (fails < _PATIENCE)
+        *_, norm, before, best, fails, steps = carry
+        return aim.is_missed(norm, before) & (steps < solver.max_steps) & (fails < _PATIENCE)
 
     def step(carry):
-        u, f, past_u, past_f, norm, best, fails, steps = carry
+        u, f, past_u, past_f, norm, _, best, fails, steps = carry
         move = mixing * f
         if memory:
             gram = past_f @ past_f.T
@@ -186,11 +186,12 @@ def _anderson(system: _System, solver, loop: Loop, *, memory, mixing, shrink):
             past_u, past_f = past_u.at[slot].set(move), past_f.at[slot].set(new_f - f)
         better = new_norm < best
         fails = jnp.where(better, 0, fails + 1)
-        return new_u, new_f, past_u, past_f, new_norm, jnp.minimum(best, new_norm), fails, steps + 1
+        best = jnp.minimum(best, new_norm)
+        return new_u, new_f, past_u, past_f, new_norm, norm, best, fails, steps + 1
 
     empty = jnp.zeros((memory, flat_guess.size), flat_guess.dtype)
-    zero = jnp.array(0)
-    first = (flat_guess, f / unit, empty, empty, norm, norm, zero, zero)
-    u, *_, norm, _, fails, steps = loop(unfinished, step, first, solver.max_steps)
+    zero, before = jnp.array(0), jnp.full_like(norm, jnp.inf)
+    first = (flat_guess, f / unit, empty, empty, norm, before, norm, zero, zero)
+    u, *_, norm, _, _, fails, steps = loop(unfinished, step, first, solver.max_steps)
     outcome = conclude(norm, aim, fails >= _PATIENCE, steps, steps)
     return unravel(u), outcome

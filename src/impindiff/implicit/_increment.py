@@ -11,6 +11,7 @@ residual is taken to be $R(\hat u) + R'(\hat u)\,e$.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import RootFinder, SolveContext
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._outcome import Outcome
+from impindiff.implicit._outcome import Outcome, Result
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AtZero
 
@@ -73,6 +74,9 @@ def find_increment(
     change, outcome = solver.solve(
         of_change, start, preconditioner, rtol=context.rtol, loop=loop, at_zero=at_zero
     )
+    to_blame = (outcome.result == Result.NOT_FINITE) & ~jnp.isfinite(tree.norm(guess))
+    result = jnp.where(to_blame, Result.GUESS_NOT_FINITE, outcome.result)
+    outcome = replace(outcome, result=result.astype(outcome.result.dtype))
     return change if scaling is None else scaling.unknown(change), outcome
 
 
@@ -80,7 +84,8 @@ def _at_guess(equation: Callable[[Vector], Vector], guess: Vector, *, with_floor
     """The residual at the guess, and what rounding the guess does to it."""
     if not with_floor:
         return AtZero(equation(guess), jnp.zeros((), tree.scalar_dtype(guess)))
-    eps = jnp.finfo(tree.scalar_dtype(guess)).eps
+    dtype = tree.scalar_dtype(guess)
+    eps = jnp.asarray(jnp.finfo(dtype).eps, dtype)
     rounded = tree.add(guess, tree.scale(eps, tree.alternating(guess)))
     # Both at once, so that the residual is compiled once.
     points = jax.tree.map(lambda *pair: jnp.stack(pair), guess, rounded)

@@ -246,6 +246,8 @@ def _forgive_round_off(
             for k in range(len(leaves))
         )
         floor = _BACKWARD_UNITS * eps * (1 + divide(largest, tree.root_of(rhs_norm2)))
+        # A solution that grows without bound, as of a singular system, has a small one, too.
+        floor = jnp.minimum(floor, eps**0.25)
         good = outcome.relative_residual <= floor
         result = jnp.where(good, Result.ROUND_OFF, outcome.result).astype(outcome.result.dtype)
         return Outcome(result, outcome.iterations, outcome.relative_residual)

@@ -29,8 +29,6 @@ from impindiff.implicit._solver import AbstractRootSolver, AtZero
 _SUFFICIENT_DECREASE = 1e-4
 _MOST_HALVINGS = 12
 _LOOSEST, _GAMMA = 0.5, 0.9
-# A start whose residual is less than so many times round-off is solved for in one step.
-_NEAR = 0.1
 
 
 @final
@@ -83,45 +81,46 @@ class Newton(AbstractRootSolver):
         aim = target(residual, guess, self, rtol, at_zero)
 
         def unfinished(carry):
-            _, _, norm, _, steps, _, stalled = carry
-            return (norm > aim.goal) & (steps < self.max_steps) & ~stalled
+            _, _, norm, before, _, steps, _, stalled = carry
+            return aim.is_missed(norm, before) & (steps < self.max_steps) & ~stalled
 
         def step(carry):
-            u, value, norm, forcing, steps, iterations, _ = carry
+            u, value, norm, _, forcing, steps, iterations, _ = carry
             _, jacobian = jax.linearize(residual, beside_singular(residual, u, value))
             direction, outcome = self.linear.solve(
                 jacobian, tree.negate(value), None, preconditioner, rtol=forcing, loop=loop
             )
-            u, value, after, moved = _along(residual, (u, value, norm), direction, loop)
+            u, value, after, moved = _along(residual, (u, value, norm), direction, aim.floor, loop)
             ratio2 = (after / norm) ** 2
             # Never tighter than the goal needs: the last step would solve for digits nobody asked
             # for.
-            enough = 0.5 * aim.tight / jnp.where(after == 0, 1, after)
+            enough = 0.5 * aim.goal / jnp.where(after == 0, 1, after)
             safeguard = jnp.where(_GAMMA * forcing**2 > 0.1, _GAMMA * forcing**2, 0)
             forcing = jnp.clip(
                 jnp.maximum(jnp.maximum(_GAMMA * ratio2, safeguard), enough), 0, _LOOSEST
             )
-            return u, value, after, forcing, steps + 1, iterations + outcome.iterations, ~moved
+            iterations = iterations + outcome.iterations
+            return u, value, after, norm, forcing, steps + 1, iterations, ~moved
 
-        # Where the change is hardly more than round-off, the first step may be the last: solved
-        # loosely, part of the change would be lost in every step of a rollout.
-        at_once = 0.5 * aim.tight / jnp.where(aim.norm == 0, 1, aim.norm)
-        near_floor = aim.floor > _NEAR * aim.norm
-        forcing = jnp.where(near_floor, jnp.minimum(at_once, _LOOSEST), _LOOSEST)
-        zero = jnp.array(0)
-        first = (aim.guess, aim.value, aim.norm, forcing, zero, zero, jnp.array(False))
+        loosest, none = jnp.full_like(aim.norm, _LOOSEST), jnp.array(0)
+        before = jnp.full_like(aim.norm, jnp.inf)
+        first = (aim.guess, aim.value, aim.norm, before, loosest, none, none, jnp.array(False))
         last = loop(unfinished, step, first, self.max_steps)
-        u, _, norm, _, steps, iterations, stalled = last
+        u, _, norm, _, _, steps, iterations, stalled = last
         return u, conclude(norm, aim, stalled, steps, iterations)
 
 
-def _along(residual, start, direction: Vector, loop: Loop):
-    """Go the longest of the steps 1, 1/2, 1/4, ... at which the residual falls, or nowhere."""
+def _along(residual, start, direction: Vector, floor: Scalar, loop: Loop):
+    """Go the longest of the steps 1, 1/2, 1/4, ... at which the residual falls, or nowhere.
+
+    A residual at the level of round-off, the floor, need not fall.
+    """
     origin, at_origin, norm = start
 
     def falls(length, after):
         # In single precision the factor of a short step is 1.
-        return (after <= (1 - _SUFFICIENT_DECREASE * length) * norm) & (after < norm)
+        falls = (after <= (1 - _SUFFICIENT_DECREASE * length) * norm) & (after < norm)
+        return falls | ((after <= floor) & (length <= 1))
 
     def held_where_wild(trial):
         """The trial without its entries whose rows are not finite: these stay where they were.

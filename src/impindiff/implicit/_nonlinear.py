@@ -17,6 +17,8 @@ from impindiff.implicit._solver import AtZero
 # iteration began; and up to so many of what rounding the unknown gives it.
 _ROUND_OFF_UNITS = 1e3
 _FLOOR_UNITS = 4.0
+# What one more iteration may leave of a residual at the level of round-off, to be worth the next.
+_FALLING = 0.9
 
 
 class Target(NamedTuple):
@@ -24,8 +26,6 @@ class Target(NamedTuple):
 
     goal: Scalar
     """Residual norm at or below which it has converged."""
-    tight: Scalar
-    """The same without the floor of round-off: what a linear solve may be asked for."""
     scale: Scalar
     """What a relative tolerance is relative to: the residual norm at zero."""
     floor: Scalar
@@ -37,6 +37,18 @@ class Target(NamedTuple):
     norm: Scalar
     """Its norm."""
 
+    def is_missed(self, norm: Scalar, before: Scalar) -> Bool[Array, ""]:
+        """Whether an iteration goes on.
+
+        A residual at the level of round-off ends it where it no longer falls, and not before: what
+        changes less in a step than rounding does would never change, whatever the number of steps.
+
+        Args:
+            norm: of the residual.
+            before: that of the iterate before; infinite at the start.
+        """
+        return (norm > self.goal) & ((norm > self.floor) | (norm < _FALLING * before))
+
 
 def target(
     residual: Callable[[Vector], Vector],
@@ -45,7 +57,7 @@ def target(
     loosest: Scalar | None,
     at_zero: AtZero | None,
 ) -> Target:
-    r"""The residual norm to reach: the largest of `atol`, `rtol` $\lVert R(0) \rVert$ and round-off.
+    r"""The residual norm to reach: the larger of `atol` and `rtol` $\lVert R(0) \rVert$.
 
     Args:
         residual: of the equations.
@@ -69,9 +81,9 @@ def target(
         norm = tree.norm(value)
     own = tolerance_of(solver.rtol, scale.dtype)
     tolerance = own if loosest is None else jnp.maximum(loosest, own)
-    tight = jnp.maximum(tolerance * scale, solver.atol)
+    goal = jnp.maximum(tolerance * scale, solver.atol)
     # Norms steer; what they steer has no derivative.
-    fixed = jax.lax.stop_gradient((jnp.maximum(tight, at_zero.floor), tight, scale, at_zero.floor))
+    fixed = jax.lax.stop_gradient((goal, scale, at_zero.floor))
     return Target(*fixed, start, value, jax.lax.stop_gradient(norm))
 
 
@@ -93,12 +105,10 @@ def conclude(
     """
     floor = _ROUND_OFF_UNITS * jnp.finfo(norm.dtype).eps * aim.scale
     floor = jnp.maximum(floor, _FLOOR_UNITS * aim.floor)
-    result = jnp.where(stalled & (norm <= floor), Result.ROUND_OFF, Result.MAX_STEPS)
-    result = jnp.where(stalled & (norm > floor), Result.STALLED, result)
-    result = jnp.where(norm <= aim.goal, Result.ROUND_OFF, result)
-    result = jnp.where(norm <= aim.tight, Result.CONVERGED, result)
-    finite_start = jnp.isfinite(tree.norm(aim.guess))
-    not_finite = jnp.where(finite_start, Result.NOT_FINITE, Result.GUESS_NOT_FINITE)
-    result = jnp.where(jnp.isfinite(norm), result, not_finite)
+    result = jnp.where(stalled & (norm > floor), Result.STALLED, Result.MAX_STEPS)
+    at_floor = (stalled & (norm <= floor)) | (norm <= aim.floor)
+    result = jnp.where(at_floor, Result.ROUND_OFF, result)
+    result = jnp.where(norm <= aim.goal, Result.CONVERGED, result)
+    result = jnp.where(jnp.isfinite(norm), result, Result.NOT_FINITE)
     relative = norm / jnp.where(aim.scale == 0, 1, aim.scale)
     return Outcome(result, iterations, relative, steps)

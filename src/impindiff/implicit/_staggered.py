@@ -129,13 +129,13 @@ class Staggered(AbstractRootSolver):
             return dict(u) | tree.add(own, direction), outcome.iterations
 
         def unfinished(carry):
-            _, norm, _, _, fails, steps, _ = carry
-            return (norm > aim.goal) & (steps < self.max_steps) & (fails < _PATIENCE)
+            _, norm, before, _, _, fails, steps, _ = carry
+            return aim.is_missed(norm, before) & (steps < self.max_steps) & (fails < _PATIENCE)
 
         def sweep(carry):
-            u, norm, ratio, best, fails, steps, iterations = carry
+            u, norm, _, ratio, best, fails, steps, iterations = carry
             # What the sweep can be expected to leave, and never less than the goal asks for.
-            wanted = jnp.maximum(_SHARE * ratio * norm, 0.5 * aim.tight)
+            wanted = jnp.maximum(_SHARE * ratio * norm, 0.5 * aim.goal)
             for number in range(len(self.groups)):
                 u, more = correct(u, number, wanted)
                 iterations = iterations + more
@@ -143,9 +143,11 @@ class Staggered(AbstractRootSolver):
             better = after < best
             fails = jnp.where(better, 0, fails + 1)
             ratio = jnp.clip(after / norm, 0, 1)
-            return u, after, ratio, jnp.minimum(best, after), fails, steps + 1, iterations
+            best = jnp.minimum(best, after)
+            return u, after, norm, ratio, best, fails, steps + 1, iterations
 
         zero = jnp.array(0)
-        first = (aim.guess, aim.norm, jnp.ones_like(aim.norm), aim.norm, zero, zero, zero)
-        u, norm, _, _, fails, steps, iterations = loop(unfinished, sweep, first, self.max_steps)
+        one, before = jnp.ones_like(aim.norm), jnp.full_like(aim.norm, jnp.inf)
+        first = (aim.guess, aim.norm, before, one, aim.norm, zero, zero, zero)
+        u, norm, _, _, _, fails, steps, iterations = loop(unfinished, sweep, first, self.max_steps)
         return u, conclude(norm, aim, fails >= _PATIENCE, steps, iterations)
