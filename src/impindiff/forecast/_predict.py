@@ -1,6 +1,7 @@
 """Forecasts: initial fields carried forward by a trained system."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -41,12 +42,13 @@ def _run(
     time_grid: TimeGrid,
     settings: State,
 ) -> Trajectory:
+    run_one = partial(simulate, time_grid=time_grid, stepper=stepper, on_failure="keep")
     if not settings:
-        return jax.vmap(lambda state: simulate(system, state, time_grid, stepper))(initial)
+        return jax.vmap(lambda state: run_one(system, state))(initial)
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
 
     def run(state: State, given: State) -> Trajectory:
-        return simulate(shared.with_settings(given), state, time_grid, stepper)
+        return run_one(shared.with_settings(given), state)
 
     return jax.vmap(run)(initial, settings)
 

@@ -34,7 +34,7 @@ class Checkable(Protocol):
 def _run(
     system: Checkable, initial: State, stepper: AbstractStepper, steps: TimeGrid
 ) -> Trajectory:
-    return simulate(system, initial, steps, stepper)
+    return simulate(system, initial, steps, stepper, on_failure="keep")
 
 
 def cause_of(

@@ -62,7 +62,7 @@ class Rescued(NamedTuple):
 def _run(
     system: Preparable, initial: State, time_grid: TimeGrid, stepper: AbstractStepper
 ) -> Trajectory:
-    return simulate(system, initial, time_grid, stepper)
+    return simulate(system, initial, time_grid, stepper, on_failure="keep")
 
 
 def simulate_with_rescue(

@@ -14,6 +14,7 @@ from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStagedStepper, AbstractStepper
+from impindiff.rollout._failed import OnFailure, check_on_failure, is_known, nan_like, nan_unless
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._sweep import Steps, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
@@ -120,6 +121,7 @@ def simulate(
     probe: Float[Array, " 4"] | None = None,
     rtol: Scalar | None = None,
     memory: MemoryPolicy = KEEP_ALL,
+    on_failure: OnFailure = "raise",
 ) -> Trajectory:
     """Advance a state through a time grid.
 
@@ -137,8 +139,15 @@ def simulate(
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
         rtol: a looser tolerance than the solvers' own, forward and adjoint.
         memory: which states are kept for a gradient: `KeepAll()` or `Snapshots(count)`.
+        on_failure: what is done where the solve of a step fails, or a step leaves a field's limits.
+            "raise" raises. Inside `jit` and `vmap` nothing can be raised: there all states from
+            the failed step on are NaN, which a caller cannot go on with by mistake, so are
+            gradients, and `Trajectory.check` says why. "nan" does that everywhere. "keep" gives
+            the states as the failed solve left them, for callers that look at
+            `Trajectory.outcome` themselves.
 
-    Raises: InputError where the stepper cannot advance the system, the initial fields are not
+    Raises: StepFailed, which is a NumericsError, at the first step that failed, see `on_failure`.
+        InputError where the stepper cannot advance the system, the initial fields are not
         real, of one precision, and of the system's names and shapes, or known to be outside of its
         limits, there are more snapshots than steps, or an argument is something else.
     """
@@ -148,6 +157,7 @@ def simulate(
             "bytes is for training, which knows what a whole gradient takes."
         )
     check_kinds(initial, time_grid, stepper)
+    check_on_failure(on_failure)
     initial = jax.tree.map(jnp.asarray, initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
     dtype = jnp.result_type(*(types.values() or [bool]))
@@ -177,7 +187,10 @@ def simulate(
             after, outcome, stages = stepper.step_with_stages(*of_step)
         else:
             (after, outcome), stages = stepper.step(*of_step), None
-        return after, watched(dynamics, after, outcome), stages
+        outcome = watched(dynamics, after, outcome)
+        if on_failure != "keep":
+            after = nan_like(root, nan_unless(outcome.converged, after))
+        return after, outcome, stages
 
     # Steps that end between saved times write to one slot more than is kept.
     num_slots = len(time_grid.saved) + 1
@@ -198,9 +211,14 @@ def simulate(
                 f"{time_grid.num_steps}. KeepAll() keeps every step's."
             )
         sweep = partial(keep_snapshots, memory.count)
+    if start is not None and on_failure != "keep":
+        initial = nan_unless(~start.is_outside, initial)
     saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     outcome = started(outcome, start) if time_grid.num_steps else outcome
-    return Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
+    trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
+    if on_failure == "raise" and is_known(outcome):
+        trajectory.check(time_grid)
+    return trajectory
 
 
 def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:

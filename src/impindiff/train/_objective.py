@@ -181,6 +181,8 @@ class TrainingLoss(eqx.Module):
                 probe=probe,
                 rtol=self.rtol,
                 memory=memory,
+                # Outcomes are looked at, and samples that failed masked: NaN would reach the others.
+                on_failure="keep",
             )
 
         return jax.vmap(run)(initial, part.settings, probe)
