@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
+from impindiff.coefficients import Instant, time_parts
 from impindiff.data import (
     BEGUN,
     Start,
@@ -37,9 +38,11 @@ TITLE = "forecast by impindiff"
 
 
 @eqx.filter_jit
-def _latents_at(system: System, times: Array, names: tuple[str, ...]) -> dict[str, Array]:
+def _latents_at(
+    system: System, elapsed: Array, origin: Array, names: tuple[str, ...]
+) -> dict[str, Array]:
     # One time after the other: a network evaluated at all of them at once might not fit.
-    return jax.lax.map(lambda time: _only(names, system.latents(time)), times)
+    return jax.lax.map(lambda e: _only(names, system.latents(Instant(e, origin))), elapsed)
 
 
 def _only(names: tuple[str, ...], values: dict[str, Array]) -> dict[str, Array]:
@@ -139,7 +142,9 @@ class Beginning:
         """Values of the learned coefficients that vary in time, `(time, *grid)`."""
         if not self._varying:
             return {}
-        found = _latents_at(self.system, jnp.asarray(times, self.dtype), self._varying)
+        elapsed, origin = times - self.time, time_parts(self.time)
+        clock = jnp.asarray(elapsed, self.dtype), jnp.asarray(origin, self.dtype)
+        found = _latents_at(self.system, *clock, self._varying)
         return {name: np.asarray(values) for name, values in found.items()}
 
     @cached_property

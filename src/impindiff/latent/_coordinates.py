@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.grid import Grid
 
 
@@ -55,9 +56,12 @@ class Span(eqx.Module):
                 "and the last time that it is wanted for, (first, last)."
             )
 
-    def scaled(self, time: Scalar) -> Float[Array, ""]:
+    def scaled(self, time: Scalar | Instant) -> Float[Array, ""]:
         """-1 at the first time, 1 at the last, beyond these before and after."""
-        return (2 * jnp.asarray(time) - (self.first + self.last)) / (self.last - self.first)
+        instant = time if isinstance(time, Instant) else Instant(jnp.asarray(time))
+        # Half a span is a difference of doubles, and so is what has passed since its middle.
+        half = (self.last - self.first) / 2
+        return instant.since(self.first + half) / half
 
 
 def on_grid(grid: Grid | None, num_axes: int, names: Sequence[str]) -> Grid:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.grid import Grid
 from impindiff.latent._coordinates import Span, on_grid, turns
 from impindiff.latent._field import AbstractLatent
@@ -83,11 +84,16 @@ class FilmField(AbstractLatent):
         """See `AbstractCoefficient.is_steady`."""
         return False
 
-    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+    @property
+    def takes_instants(self) -> bool:
+        """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
+        return True
+
+    def evaluate(self, grid: Grid | None, time: Scalar | Instant | None = None) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         grid = on_grid(grid, self.num_axes, self.names)
         depth, frequency = len(self.hidden.layers), self.hidden.frequency
-        modulation = self.modulation(jnp.asarray(time)).reshape(depth, 2, -1)
+        modulation = self.modulation(time).reshape(depth, 2, -1)
         z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
         for layer, (scale, shift) in zip(self.hidden.layers, modulation, strict=True):
             # On the few weights, not on what they make of every cell.

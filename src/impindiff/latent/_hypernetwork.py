@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.grid import Grid
 from impindiff.latent._coordinates import Span, on_grid, turns
 from impindiff.latent._field import AbstractLatent
@@ -91,11 +92,16 @@ class HypernetworkField(AbstractLatent):
         """See `AbstractCoefficient.is_steady`."""
         return False
 
-    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+    @property
+    def takes_instants(self) -> bool:
+        """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
+        return True
+
+    def evaluate(self, grid: Grid | None, time: Scalar | Instant | None = None) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         grid = on_grid(grid, self.num_axes, self.names)
         weights, unravel = ravel_pytree((self.hidden, self.head))
-        change = self.network(jnp.asarray(time)) @ self.projection
+        change = self.network(time) @ self.projection
         hidden, head = unravel(weights + change)
         z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
         return self.output(head(hidden(z)).T, grid.shape)

@@ -14,6 +14,7 @@ from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStagedStepper, AbstractStepper
+from impindiff.rollout._clock import clocked
 from impindiff.rollout._failed import OnFailure, check_on_failure, is_known, nan_like, nan_unless
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._sweep import Steps, keep_all, keep_snapshots
@@ -149,7 +150,8 @@ def simulate(
     Raises: StepFailed, which is a NumericsError, at the first step that failed, see `on_failure`.
         InputError where the stepper cannot advance the system, the initial fields are not
         real, of one precision, and of the system's names and shapes, or known to be outside of its
-        limits, there are more snapshots than steps, or an argument is something else.
+        limits, a function of the time would see it rounded to more than a thousandth of a step,
+        there are more snapshots than steps, or an argument is something else.
     """
     if not isinstance(memory, MemoryPolicy):
         raise InputError(
@@ -166,14 +168,12 @@ def simulate(
             f"the initial fields have types {types}: there must be at least one, and all must "
             "be real and of one precision, float32 or float64."
         )
-    dynamics = system.prepare(dtype)
+    dynamics, clock = clocked(system.prepare(dtype), time_grid, dtype)
     stepper.check(dynamics)
     setup, start = None, check_start(dynamics, initial)
     if time_grid.num_steps:
-        first, mean = time_grid.starts[0], time_grid.lengths.mean()
-        setup = stepper.setup(
-            dynamics, jnp.asarray(first, dtype), jnp.asarray(mean, dtype), initial
-        )
+        mean = jnp.asarray(time_grid.lengths.mean(), dtype)
+        setup = stepper.setup(dynamics, clock[0], mean, initial)
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
     fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
 
@@ -199,7 +199,7 @@ def simulate(
         saved = jax.tree.map(lambda store, u: store.at[0].set(u), saved, initial)
     steps = Steps(
         jnp.arange(time_grid.num_steps),
-        jnp.asarray(time_grid.starts, dtype),
+        clock,
         jnp.asarray(time_grid.lengths, dtype),
         jnp.asarray(time_grid.slots),
     )

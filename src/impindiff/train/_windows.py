@@ -13,13 +13,14 @@ def window_grids(observations: Observations, dt: float, window: int) -> list[Tim
     if window == len(observations.times):
         return [observations.time_grid(dt)]
     clock = (observations.start, *observations.times)
+    whole = observations.time_grid(dt)
     # As many steps in each: programs have shapes.
     most = max(
         TimeGrid.build(start, end, dt).num_steps
         for start, end in zip(clock, clock[1:], strict=False)
     )
     return [
-        TimeGrid.even(clock[first], np.array(clock[first + 1 : first + 1 + window]), most)
+        TimeGrid.even(clock[first], np.array(clock[first + 1 : first + 1 + window]), most, whole)
         for first in range(len(clock) - window)
     ]
 
