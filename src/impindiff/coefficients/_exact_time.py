@@ -141,7 +141,7 @@ class ExactTime:
         """
         raise TimeNotResolved(self._coarse.told)
 
-    __jax_array__ = __array__ = __float__ = __int__ = __index__ = __bool__ = refuse
+    __array__ = __float__ = __int__ = __index__ = __bool__ = refuse
     __add__ = __radd__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = refuse
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = refuse
     __neg__ = __pos__ = __abs__ = __round__ = __getitem__ = __iter__ = __len__ = refuse
