@@ -181,7 +181,9 @@ def test_what_takes_the_time_as_a_number_is_refused_by_name():
     system = System(None, {"c": [Source(Pulsating())]})
     start = {"c": jnp.zeros((), jnp.float32)}
     near, far = (TimeGrid.build(at, [at + 1.0], 0.01) for at in (3.0, 46_000.0))
-    np.testing.assert_allclose(_last(system, start, near)["c"][-1], np.cos(3) - np.cos(4), rtol=1e-5)
+    np.testing.assert_allclose(
+        _last(system, start, near)["c"][-1], np.cos(3) - np.cos(4), rtol=1e-5
+    )
     with pytest.raises(InputError, match="the Pulsating would see the time in single precision"):
         _last(system, start, far)
 
@@ -230,7 +232,7 @@ def test_what_is_asked_at_one_time(precision):
             {"c": {"x": ipd.NoFlux()}},
             coefficients={"k": law},
             storage={"p": 0},
-            balances={"mass": {"in": lambda c, t: c * (t - first)}},
+            balances={"mass": {"in": lambda c, t, at=first: c * (t - at)}},
         )
         moving = System(line, {"c": system.equations["c"]}, {"c": {"x": ipd.NoFlux()}},
                         coefficients={"k": law})  # fmt: skip

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from impindiff._dates import as_seconds
 from impindiff._types import Scalar
 from impindiff.coefficients._exact_time import Coarse, ExactTime
 
@@ -40,7 +41,7 @@ class Instant(eqx.Module):
             return time
         if isinstance(time, Array):
             return cls(time.astype(dtype))
-        return cls(jnp.zeros((), dtype), jnp.asarray(time_parts(float(time)), dtype))
+        return cls(jnp.zeros((), dtype), jnp.asarray(time_parts(float(as_seconds(time))), dtype))
 
     @property
     def number(self) -> Scalar:

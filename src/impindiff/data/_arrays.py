@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.data._grids import check_grid
 from impindiff.data._schema import check_dataset, check_time
@@ -23,13 +24,27 @@ def times_of(dataset: xr.Dataset) -> np.ndarray:
     0.05 and not 0.0500000007. Times whose spacing seven digits would change are left as they are,
     and so are those that never were float32: they are exact.
     """
-    times = np.asarray(dataset["time"].values, np.float64)
+    times = as_seconds(dataset["time"].values)
     tidy = np.array([float(f"{time:.7g}") for time in times])
     change = np.abs(tidy - times)
     if np.any(change > 1e-3 * np.diff(times).min(initial=np.inf)):
         return times
     is_round_off = change <= 1e-14 * np.abs(times).max(initial=0)
     return tidy if np.all(is_round_off | (times == times.astype(np.float32))) else times
+
+
+def time_slack(times: np.ndarray) -> float:
+    """How far two numbers may lie apart that are the same instant, one of them being of the data.
+
+    As far as they are rounded in float32, or written with five digits; and never so far that it
+    might be another of the data's times.
+    """
+    most = float(np.abs(times).max())
+    single = 2 * float(np.spacing(np.float32(most)))
+    if times.size < 2:
+        return single
+    spacing = float(np.diff(times).min())
+    return max(min(1e-5 * most, 1e-2 * spacing), min(single, 0.1 * spacing))
 
 
 def initial_fields(dataset: xr.Dataset, field: str, samples: Sequence[int]) -> np.ndarray:

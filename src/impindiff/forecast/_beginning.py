@@ -28,6 +28,7 @@ from impindiff.data import (
     settings_of,
     start_of,
     to_dataset,
+    without_dates,
 )
 from impindiff.forecast._balances import BalanceScore, Ledger
 from impindiff.forecast._tables import closure_tables
@@ -104,6 +105,7 @@ class Beginning:
         `goes_on` where these are known to be states of a forecast, be it of their first time.
         """
         check_is_dataset(dataset)
+        dataset = without_dates(dataset)
         dtype = real_precision(dtype)
         at = select_samples(dataset, samples)
         position, time = start_of(dataset, start)
@@ -170,8 +172,8 @@ class Beginning:
         """Refuse times before the initial one, and beyond the spans of fields that vary in time."""
         if times.size and np.min(times) < self.time:
             raise InputError(
-                f"a forecast to t = {np.min(times):g} was asked for, but the initial fields are "
-                f"those at t = {self.time:g}."
+                f"a forecast to t = {np.min(times):.10g} was asked for, but the initial fields are "
+                f"those at t = {self.time:.10g}."
             )
         if times.size:
             check_spans(self.system, self.time, float(np.max(times)), "the forecast")

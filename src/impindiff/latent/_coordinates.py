@@ -8,10 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import Instant
 from impindiff.grid import Grid
+
+Times = Sequence[float | np.datetime64]
+"""Times, or dates: these are seconds since 1970."""
 
 
 def turns(grid: Grid) -> np.ndarray:
@@ -45,10 +49,10 @@ class Span(eqx.Module):
     first: float = eqx.field(static=True)
     last: float = eqx.field(static=True)
 
-    def __init__(self, times: Sequence[float], names: Sequence[str]) -> None:
+    def __init__(self, times: Times, names: Sequence[str]) -> None:
         try:
-            self.first, self.last = (float(time) for time in times)
-        except (TypeError, ValueError):
+            self.first, self.last = (float(as_seconds(time)) for time in times)
+        except (InputError, TypeError, ValueError):
             self.first = self.last = np.nan
         if not 0 < self.last - self.first < np.inf:
             raise InputError(

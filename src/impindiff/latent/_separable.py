@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from impindiff._types import Scalar
 from impindiff.coefficients import Instant
 from impindiff.grid import Grid
-from impindiff.latent._coordinates import Span, on_grid, turns
+from impindiff.latent._coordinates import Span, Times, on_grid, turns
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._output import Bounds, Output, Ranges
 from impindiff.latent._series import Series
@@ -34,7 +34,7 @@ class SeparableField(AbstractLatent):
     Args:
         num_axes: space dimensions of the grid.
         names: a name for each component.
-        span: first and last time it is wanted for, forecasts included.
+        span: first and last time (or date) it is wanted for, forecasts included.
         width: units of each hidden layer of the network of the position, and number of shapes.
         depth: its hidden layers.
         frequency: its $\omega_0$, as that of `SineField`.
@@ -58,7 +58,7 @@ class SeparableField(AbstractLatent):
         self,
         num_axes: int,
         names: Sequence[str],
-        span: Sequence[float],
+        span: Times,
         *,
         width: int = 64,
         depth: int = 2,
@@ -95,7 +95,9 @@ class SeparableField(AbstractLatent):
         z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
         return Series(self.hidden(z).T, self.amplitudes, self.output)
 
-    def evaluate(self, grid: Grid | None, time: Scalar | Instant | None = None) -> Float[Array, "..."]:
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | Instant | None = None
+    ) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         return self.prepared(grid).evaluate(grid, time)
 

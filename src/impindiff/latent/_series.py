@@ -3,7 +3,6 @@ r"""Fields that are a sum of fixed shapes with amplitudes that vary in time."""
 from collections.abc import Callable
 from typing import final
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff._types import Scalar
@@ -40,7 +39,9 @@ class Series(AbstractCoefficient):
         """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
         return True
 
-    def evaluate(self, grid: Grid | None, time: Scalar | Instant | None = None) -> Float[Array, "..."]:
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | Instant | None = None
+    ) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         shape = () if grid is None else grid.shape
         total = self.amplitudes(time) @ self.shapes

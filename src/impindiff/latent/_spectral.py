@@ -13,7 +13,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import Instant
 from impindiff.grid import Axis, Grid
-from impindiff.latent._coordinates import Span, on_grid
+from impindiff.latent._coordinates import Span, Times, on_grid
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._output import Bounds, Output, Ranges
 from impindiff.latent._series import Series
@@ -37,7 +37,8 @@ class SpectralField(AbstractLatent):
         names: a name for each component.
         modes: most turns along a periodic axis, or half the degree along another; one number for
             all axes, or one for each.
-        span: first and last time it is wanted for, forecasts included; none for a steady field.
+        span: first and last time (or date) it is wanted for, forecasts included; none for a
+            steady field.
         degree: of the polynomials of the time.
         output_range: what it starts in the middle of, and how large a coefficient of one is; as
             that of `SineField`.
@@ -58,7 +59,7 @@ class SpectralField(AbstractLatent):
         num_axes: int,
         names: Sequence[str],
         modes: int | Sequence[int],
-        span: Sequence[float] | None = None,
+        span: Times | None = None,
         *,
         degree: int | None = None,
         output_range: Ranges | None = None,
@@ -105,7 +106,9 @@ class SpectralField(AbstractLatent):
         shapes = jnp.moveaxis(values, 1, 0).reshape(degrees, -1)
         return Series(shapes, Polynomials(self.span, degrees - 1), self.output)
 
-    def evaluate(self, grid: Grid | None, time: Scalar | Instant | None = None) -> Float[Array, "..."]:
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | Instant | None = None
+    ) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         moment = jnp.zeros((), self.coefficients.dtype) if self.is_steady else time
         return self.prepared(grid).evaluate(grid, moment)

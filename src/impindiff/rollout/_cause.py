@@ -66,5 +66,5 @@ def cause_of(
         try:
             system.check(state, time)
         except InputError as error:
-            return f"At t = {time:g}, {error}"
+            return f"At t = {time:.10g}, {error}"
     return ""

@@ -104,8 +104,8 @@ class Trajectory(eqx.Module):
             told += f"relative residual {residual:.2g} ({failed.sum()} of {failed.size} solves "
             told += "failed)"
         raise StepFailed(
-            f"step {step + 1} of {time_grid.num_steps} (to t = {time:g}), sample {sample}: {told}: "
-            f"{reason.explanation}",
+            f"step {step + 1} of {time_grid.num_steps} (to t = {time:.10g}), sample {sample}: "
+            f"{told}: {reason.explanation}",
             step,
             sample,
             reason,

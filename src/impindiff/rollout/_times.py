@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.coefficients import Coarse, Instant, time_parts
 
@@ -81,10 +82,12 @@ class TimeGrid(eqx.Module):
     ) -> "TimeGrid":
         """Cut the span from `start` to the last of `times` into steps of at most `dt`.
 
+        Times are numbers, or dates, `datetime64`: these are seconds since 1970, and `dt` seconds.
+
         Raises: InputError for a step that is not positive, times that do not increase, or times
             before the start.
         """
-        times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+        start, times = float(as_seconds(start)), np.atleast_1d(as_seconds(times))
         counts = step_counts(start, times, dt)
         if counts.sum() > _MOST_STEPS:
             raise _too_many(start, times[-1], dt)
@@ -176,7 +179,7 @@ def step_counts(start: float, times: np.ndarray, dt: float) -> np.ndarray:
         )
     if times[0] < start:
         raise InputError(
-            f"the first time to reach, {times[0]:g}, lies before the initial time {start:g}."
+            f"the first time to reach, {times[0]:.10g}, lies before the initial time {start:.10g}."
         )
     spans = np.diff(times, prepend=start)
     if spans.max() > _MOST_STEPS * dt:

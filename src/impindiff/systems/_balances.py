@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 from numpy.typing import ArrayLike
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.coefficients import Coarse, Instant, coefficients_of, time_parts
@@ -63,7 +64,7 @@ def balances(
     given = {field: jnp.asarray(values) for field, values in states.items()}
     count = _count(given, system.grid)
     dtype = jnp.result_type(*given.values(), jnp.float32)
-    clock = np.asarray(times, np.float64)
+    clock = as_seconds(times)
     if clock.shape not in ((), (count,)):
         raise InputError(
             f"the times have the shape {clock.shape}, the states are those of {count} times: give "

@@ -181,7 +181,7 @@ class TrainingLoss(eqx.Module):
                 probe=probe,
                 rtol=self.rtol,
                 memory=memory,
-                # Outcomes are looked at, and samples that failed masked: NaN would reach the others.
+                # Samples that failed are masked by their outcome: NaN would reach the others.
                 on_failure="keep",
             )
 

@@ -42,7 +42,7 @@ def later_starts(observations: Observations, field: str, num_windows: int) -> Ar
     if (unknown := np.isnan(np.asarray(states))).any():
         sample, time = np.argwhere(unknown)[0][:2]
         raise InputError(
-            f"a window would begin at t = {observations.times[time]:g}, but there {field!r} of "
+            f"a window would begin at t = {observations.times[time]:.10g}, but there {field!r} of "
             f"training sample {sample} was not observed in every cell. Leave the window out, "
             "so that all times are predicted from the initial state."
         )
