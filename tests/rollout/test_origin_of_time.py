@@ -202,7 +202,7 @@ def test_forecasts_in_pieces_of_such_times(tmp_path, precision):
     first, dt = ORIGINS["days"]
     times = first + np.arange(1, 25) / 24
     data = ipd.to_dataset(GRID, [first], {"c": np.asarray(wave(GRID), precision)[None, None]})
-    given = {"times": times, "dt": dt, "stepper": SDIRK2(), "dtype": precision}
+    given: dict[str, Any] = {"times": times, "dt": dt, "stepper": SDIRK2(), "dtype": precision}
     field = LATENTS["separable"]((first, first + 1))
     terms = [Diffusion(0.1), Source(lambda t, k: k + jnp.cos(6 * (t - first)))]
     system = System(GRID, {"c": terms}, coefficients={"k": field})

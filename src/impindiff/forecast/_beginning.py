@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
-from impindiff.coefficients import Instant, time_parts
+from impindiff.coefficients import Coarse, Instant, time_parts
 from impindiff.data import (
     BEGUN,
     Start,
@@ -40,10 +40,10 @@ TITLE = "forecast by impindiff"
 
 @eqx.filter_jit
 def _latents_at(
-    system: System, elapsed: Array, origin: Array, names: tuple[str, ...]
+    system: System, elapsed: Array, origin: Array, coarse: Coarse | None, names: tuple[str, ...]
 ) -> dict[str, Array]:
     # One time after the other: a network evaluated at all of them at once might not fit.
-    return jax.lax.map(lambda e: _only(names, system.latents(Instant(e, origin))), elapsed)
+    return jax.lax.map(lambda e: _only(names, system.latents(Instant(e, origin, coarse))), elapsed)
 
 
 def _only(names: tuple[str, ...], values: dict[str, Array]) -> dict[str, Array]:
@@ -145,8 +145,10 @@ class Beginning:
         if not self._varying:
             return {}
         elapsed, origin = times - self.time, time_parts(self.time)
-        clock = jnp.asarray(elapsed, self.dtype), jnp.asarray(origin, self.dtype)
-        found = _latents_at(self.system, *clock, self._varying)
+        given = jnp.asarray(elapsed, self.dtype), jnp.asarray(origin, self.dtype)
+        clock = np.unique(np.append(times, self.time))
+        coarse = Coarse.among(clock[:-1], np.diff(clock))
+        found = _latents_at(self.system, *given, coarse, self._varying)
         return {name: np.asarray(values) for name, values in found.items()}
 
     @cached_property
