@@ -129,3 +129,12 @@ def test_another_time_than_those_of_the_data_is_never_taken_for_one(first, dtype
     assert time_slack(times_of(data)) < 0.1 / 24
     with runtime_types.without(), pytest.raises(InputError, match="is not in the data"):
         select_times(data, [exact[3] + 0.25 / 24])
+
+
+@pytest.mark.parametrize("time", [46_000.03125, 2_461_373.25, 0.25, 3.0, 1.7e9])
+def test_a_single_time_of_few_digits_is_what_it_is(time):
+    assert times_of(weather([time]))[0] == time
+
+
+def test_a_single_time_that_went_through_float32_is_tidied():
+    assert times_of(weather([float(np.float32(0.05))]))[0] == 0.05

@@ -209,7 +209,8 @@ def test_forecasts_in_pieces_of_such_times(tmp_path, precision):
     whole = ipd.predict(system, data, **given)
     path = tmp_path / "forecast.zarr"
     nbytes = int(4 * np.dtype(precision).itemsize * np.prod(GRID.shape))
-    ipd.forecast_to(path, system, data, **given | {"times": times[:13]}, piece=nbytes)
+    given["times"] = times[:13]
+    ipd.forecast_to(path, system, data, **given, piece=nbytes)
     ipd.continue_forecast(path, system, times=times, dt=dt, stepper=SDIRK2(), piece=nbytes)
     found = ipd.open_dataset(path)
     np.testing.assert_array_equal(found["time"], times)

@@ -75,7 +75,8 @@ def value_at(
     coefficient: AbstractCoefficient, grid: Grid | None, time: Scalar | Instant | None
 ) -> Any:
     """The values of a coefficient that is no closure at a time, given as it takes it."""
-    return coefficient.evaluate(grid, time if coefficient.takes_instants else as_number(time))
+    taken: Any = time if coefficient.takes_instants else as_number(time)
+    return coefficient.evaluate(grid, taken)
 
 
 def rounding_times(tree: PyTree) -> list[str]:

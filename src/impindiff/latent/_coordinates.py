@@ -62,10 +62,22 @@ class Span(eqx.Module):
 
     def scaled(self, time: Scalar | Instant) -> Float[Array, ""]:
         """-1 at the first time, 1 at the last, beyond these before and after."""
-        instant = time if isinstance(time, Instant) else Instant(jnp.asarray(time))
+        instant = time if isinstance(time, Instant) else Instant(time)
         # Half a span is a difference of doubles, and so is what has passed since its middle.
         half = (self.last - self.first) / 2
         return instant.since(self.first + half) / half
+
+
+def given_time(time: Scalar | Instant | None, names: Sequence[str]) -> Scalar | Instant:
+    """The time at which a field that varies in it is wanted.
+
+    Raises: InputError where there is none.
+    """
+    if time is None:
+        raise InputError(
+            f"the field {', '.join(names)} varies in time: say when, evaluate(grid, time)."
+        )
+    return time if isinstance(time, Instant) else jnp.asarray(time)
 
 
 def on_grid(grid: Grid | None, num_axes: int, names: Sequence[str]) -> Grid:

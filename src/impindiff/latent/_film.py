@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from impindiff._types import Scalar
 from impindiff.coefficients import Instant
 from impindiff.grid import Grid
-from impindiff.latent._coordinates import Span, Times, on_grid, turns
+from impindiff.latent._coordinates import Span, Times, given_time, on_grid, turns
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._layers import Dense
 from impindiff.latent._output import Bounds, Output, Ranges
@@ -95,7 +95,7 @@ class FilmField(AbstractLatent):
         """See `AbstractCoefficient.evaluate`."""
         grid = on_grid(grid, self.num_axes, self.names)
         depth, frequency = len(self.hidden.layers), self.hidden.frequency
-        modulation = self.modulation(time).reshape(depth, 2, -1)
+        modulation = self.modulation(given_time(time, self.names)).reshape(depth, 2, -1)
         z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
         for layer, (scale, shift) in zip(self.hidden.layers, modulation, strict=True):
             # On the few weights, not on what they make of every cell.

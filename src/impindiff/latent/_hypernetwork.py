@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from impindiff._types import Scalar
 from impindiff.coefficients import Instant
 from impindiff.grid import Grid
-from impindiff.latent._coordinates import Span, Times, on_grid, turns
+from impindiff.latent._coordinates import Span, Times, given_time, on_grid, turns
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._layers import Dense
 from impindiff.latent._output import Bounds, Output, Ranges
@@ -103,7 +103,7 @@ class HypernetworkField(AbstractLatent):
         """See `AbstractCoefficient.evaluate`."""
         grid = on_grid(grid, self.num_axes, self.names)
         weights, unravel = ravel_pytree((self.hidden, self.head))
-        change = self.network(time) @ self.projection
+        change = self.network(given_time(time, self.names)) @ self.projection
         hidden, head = unravel(weights + change)
         z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
         return self.output(head(hidden(z)).T, grid.shape)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractCoefficient, Instant
 from impindiff.grid import Grid
+from impindiff.latent._coordinates import given_time
 from impindiff.latent._output import Output
 
 
@@ -44,5 +45,5 @@ class Series(AbstractCoefficient):
     ) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         shape = () if grid is None else grid.shape
-        total = self.amplitudes(time) @ self.shapes
+        total = self.amplitudes(given_time(time, self.output.names)) @ self.shapes
         return self.output(total.reshape(len(self.output.names), -1), shape)
