@@ -12,7 +12,7 @@ from jaxtyping import Array
 from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients._coefficient import AbstractClosure, Values
-from impindiff.coefficients._exact_time import ExactTime, TimeNotResolved
+from impindiff.coefficients._exact_time import ExactTime
 from impindiff.grid import Grid
 
 # What JAX raises where Python or numpy asks a traced array for its numbers.
@@ -88,22 +88,12 @@ class Closure(AbstractClosure):
         positional, named = ((), given) if self.by_keyword else (given.values(), {})
         try:
             value = self.held.function(*positional, **named, **self.parts)
-        except TimeNotResolved as error:
-            raise InputError(f"the function {self.label} {error}") from None
         except _NOT_TRACEABLE as error:
             raise InputError(
                 f"the function {self.label} cannot be differentiated as it stands: write it with "
                 "jax.numpy instead of numpy or math, with jnp.where instead of if, and without "
                 f"float() ({str(error).splitlines()[0]})"
             ) from error
-        except (TypeError, AttributeError):
-            # Whatever is asked of it that it does not know.
-            for each in given.values():
-                if isinstance(each, ExactTime):
-                    raise InputError(f"the function {self.label} {each.told}") from None
-            raise
-        if isinstance(value, ExactTime):
-            raise InputError(f"the function {self.label} {value.told}")
         return checked(value, self.label, grid)
 
 
@@ -130,6 +120,8 @@ def checked(value: Any, label: str, grid: Grid | None) -> Array:
 
     Raises: InputError for what is no array of numbers, or of a shape that no coefficient has.
     """
+    if isinstance(value, ExactTime):
+        value.refuse()
     try:
         if isinstance(value, tuple | list):
             value = jnp.stack(jnp.broadcast_arrays(*value))

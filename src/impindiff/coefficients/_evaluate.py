@@ -17,6 +17,7 @@ from impindiff.coefficients._coefficient import (
     Values,
     is_coefficient,
 )
+from impindiff.coefficients._exact_time import refusals_name
 from impindiff.coefficients._instant import Instant, as_number
 from impindiff.grid import Grid
 
@@ -66,7 +67,8 @@ def evaluate_coefficients(
             return value_at(node, grid, time)
         if any(name not in known for name in node.arguments):
             return node
-        return node.evaluate(grid, as_number(time), known)
+        with refusals_name(node.label, known.get("t")):
+            return node.evaluate(grid, as_number(time), known)
 
     return jax.tree.map(visit, tree, is_leaf=is_coefficient)
 

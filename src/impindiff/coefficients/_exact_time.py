@@ -5,6 +5,8 @@ since 1970). A function that takes a moment from such a time, `t - 46000`, gets 
 exact as if times were counted from that moment. What has no exact meaning is refused.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, final
 
@@ -145,3 +147,22 @@ class ExactTime:
     __add__ = __radd__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = refuse
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = refuse
     __neg__ = __pos__ = __abs__ = __round__ = __getitem__ = __iter__ = __len__ = refuse
+
+
+@contextmanager
+def refusals_name(label: str, time: Any) -> Iterator[None]:
+    """Name the function that such a time is refused to.
+
+    JAX and Python raise errors of their own where they meet what is no array.
+
+    Raises: InputError.
+    """
+    try:
+        yield
+    except TimeNotResolved as error:
+        raise InputError(f"the function {label} {error}") from None
+    except (TypeError, AttributeError) as error:
+        if isinstance(time, ExactTime):
+            met = str(error).partition("\n")[0]
+            raise InputError(f"the function {label} {time.told} (Where it ended: {met})") from error
+        raise
