@@ -111,7 +111,7 @@ def last_states(problem: Problem, grid, stepper, dt, unknown, initial):
     policy = ipd.Snapshots(min(steps.num_steps, max(40, math.isqrt(steps.num_steps))))
 
     def run(u):
-        return ipd.simulate(system, {"u": u}, steps, stepper, memory=policy)
+        return ipd.simulate(system, {"u": u}, steps, stepper, memory=policy, on_failure="keep")
 
     found = jax.vmap(run)(initial)
     return found.states["u"][:, -1], found.outcome.converged.all()

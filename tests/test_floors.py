@@ -23,6 +23,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "impindiff"
 FLOORS = {
     "_errors": 0,
     "_types": 0,
+    "_dates": 1,
     "grid": 1,
     "implicit": 1,
     "coefficients": 2,

@@ -83,8 +83,8 @@ def test_no_field_is_a_mistake(dataset: xr.Dataset):
         (lambda d: d.assign_coords(time=[0, 1, np.nan, 3, 4]), "finite: entry 2 is nan"),
         (lambda d: d.assign_coords(time=list("abcde")), "coordinate 'time' must hold real numbers"),
         (
-            lambda d: d.assign_coords(time=np.arange(5).astype("datetime64[ns]")),
-            "found datetime64[ns]. Store dates as a number of seconds or days",
+            lambda d: d.assign_coords(time=np.arange(5).astype("timedelta64[ns]")),
+            "found timedelta64[ns]. Store dates as a number of seconds or days",
         ),
         (lambda d: d.isel(x=slice(None, None, -1)), "coordinate 'x' must increase: entry 1"),
         (lambda d: d.isel(y=[0, 1, 3]), "coordinate 'y' must be uniform"),

@@ -42,7 +42,7 @@ def test_a_step_that_leaves_them_fails_and_says_where(stepper):
     """0.6 - t is below 0.05 after the third of four steps, and not after the second."""
     start = state() | {"falls": state()["falls"].at[2, 1].set(0.55)}
     system = falling({"rests": (-1, 1), "falls": (0.02, INFINITY)})
-    found = simulate(system, start, TIMES, stepper)
+    found = simulate(system, start, TIMES, stepper, on_failure="keep")
     assert [result is Result.OUT_OF_LIMITS for result in results(found)] == [0, 0, 1, 1]
     with pytest.raises(NumericsError) as caught:
         found.check(TIMES)
@@ -78,7 +78,7 @@ def test_without_limits_nothing_is_computed():
 def test_a_solve_that_failed_stays_what_it_is():
     scarce = BackwardEuler(Affine(BiCGStab(1e-12, max_steps=1)))
     system = System(box(6), {"c": [Diffusion(0.1), Source(9.0)]}, limits={"c": (0.0, 2.0)})
-    found = simulate(system, {"c": wave(box(6))}, TIMES, scarce)
+    found = simulate(system, {"c": wave(box(6))}, TIMES, scarce, on_failure="keep")
     assert results(found)[0] is Result.MAX_STEPS and found.states["c"].max() > 2
 
 
@@ -95,8 +95,18 @@ def test_under_jit_the_first_step_is_blamed_for_its_start():
     """Though it ends inside."""
     system = falling({"falls": (0, 1)})
     times = TimeGrid.build(0.0, [0.5], 0.25)
-    found = jax.jit(lambda u: simulate(system, u, times, BackwardEuler()))(state(1.1))
+
+    def run(on_failure):
+        # The state is an argument: were it known, it would be refused at once.
+        return jax.jit(
+            lambda u: simulate(system, u, times, BackwardEuler(), on_failure=on_failure)
+        )(state(1.1))
+
+    found = run("keep")
     assert results(found) == [Result.START_OUT_OF_LIMITS, Result.CONVERGED]
+    spoiled = run("raise")
+    assert results(spoiled)[0] is Result.START_OUT_OF_LIMITS
+    assert all(np.isnan(u).all() for u in spoiled.states.values())
     with pytest.raises(NumericsError, match="'falls' is 1.1 .* correct the initial values"):
         found.check(times)
 
@@ -114,9 +124,8 @@ def test_what_stands_in_solid_cells_has_no_limits():
 
 def test_fields_without_a_grid_have_limits():
     system = System(None, {"a": [Reaction(lambda a: -1 + 0 * a)]}, limits={"a": (0, 1)})
-    found = simulate(system, {"a": jnp.array(0.6)}, TIMES, ForwardEuler())
     with pytest.raises(NumericsError, match="step 3 of 4 .*'a' is -0.15, below"):
-        found.check(TIMES)
+        simulate(system, {"a": jnp.array(0.6)}, TIMES, ForwardEuler())
 
 
 @pytest.mark.parametrize("memory", [KeepAll(), Snapshots(2)], ids=["all", "snapshots"])

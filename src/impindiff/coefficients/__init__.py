@@ -12,19 +12,29 @@ from impindiff.coefficients._evaluate import (
     coefficients_of,
     depends_on,
     evaluate_coefficients,
+    rounding_times,
+    value_at,
 )
+from impindiff.coefficients._exact_time import Coarse
+from impindiff.coefficients._instant import Instant, as_number, time_parts
 
 __all__ = [
     "AbstractClosure",
     "AbstractCoefficient",
     "Closure",
+    "Coarse",
     "Corrected",
     "Held",
+    "Instant",
     "Values",
     "as_closures",
+    "as_number",
     "checked",
     "coefficients_of",
     "depends_on",
     "evaluate_coefficients",
     "is_coefficient",
+    "rounding_times",
+    "time_parts",
+    "value_at",
 ]

@@ -12,6 +12,7 @@ from jaxtyping import Array
 from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients._coefficient import AbstractClosure, Values
+from impindiff.coefficients._exact_time import ExactTime
 from impindiff.grid import Grid
 
 # What JAX raises where Python or numpy asks a traced array for its numbers.
@@ -119,6 +120,8 @@ def checked(value: Any, label: str, grid: Grid | None) -> Array:
 
     Raises: InputError for what is no array of numbers, or of a shape that no coefficient has.
     """
+    if isinstance(value, ExactTime):
+        value.refuse()
     try:
         if isinstance(value, tuple | list):
             value = jnp.stack(jnp.broadcast_arrays(*value))

@@ -25,6 +25,15 @@ class AbstractCoefficient(eqx.Module):
     def is_steady(self) -> bool:
         """Whether it is the same at all times, and so evaluated once for a whole rollout."""
 
+    @property
+    def takes_instants(self) -> bool:
+        """Whether `evaluate` may be given an `Instant`, to count the time from where it likes.
+
+        By default it is given one number, in the precision of the fields: too coarse for times that
+        are counted from long ago, which are then refused.
+        """
+        return False
+
     def prepared(self, grid: Grid | None) -> "AbstractCoefficient":
         """The same with all evaluated that does not depend on time.
 

@@ -17,6 +17,8 @@ from impindiff.coefficients._coefficient import (
     Values,
     is_coefficient,
 )
+from impindiff.coefficients._exact_time import refusals_name
+from impindiff.coefficients._instant import Instant, as_number
 from impindiff.grid import Grid
 
 T = TypeVar("T")
@@ -38,7 +40,10 @@ def depends_on(tree: PyTree, names: frozenset[str] | set[str]) -> bool:
 
 
 def evaluate_coefficients(
-    tree: T, grid: Grid | None, time: Scalar | None = None, values: Values | None = None
+    tree: T,
+    grid: Grid | None,
+    time: Scalar | Instant | None = None,
+    values: Values | None = None,
 ) -> T:
     """The PyTree with coefficients replaced by their values, as far as these are known.
 
@@ -59,12 +64,31 @@ def evaluate_coefficients(
         if any(is_coefficient(part) for part in _children(node)):
             return node
         if not isinstance(node, AbstractClosure):
-            return node.evaluate(grid, time)
+            return value_at(node, grid, time)
         if any(name not in known for name in node.arguments):
             return node
-        return node.evaluate(grid, time, known)
+        with refusals_name(node.label, known.get("t")):
+            return node.evaluate(grid, as_number(time), known)
 
     return jax.tree.map(visit, tree, is_leaf=is_coefficient)
+
+
+def value_at(
+    coefficient: AbstractCoefficient, grid: Grid | None, time: Scalar | Instant | None
+) -> Any:
+    """The values of a coefficient that is no closure at a time, given as it takes it."""
+    taken: Any = time if coefficient.takes_instants else as_number(time)
+    return coefficient.evaluate(grid, taken)
+
+
+def rounding_times(tree: PyTree) -> list[str]:
+    """What in a PyTree is given the time as one number whatever comes, as messages call it.
+
+    Not closures, which are refused only where they use it as such: see `ExactTime`.
+    """
+    nodes = [node for node in coefficients_of(tree) if not isinstance(node, AbstractClosure)]
+    found = [node for node in nodes if not (node.is_steady or node.takes_instants)]
+    return [f"the {type(node).__name__}" for node in found]
 
 
 def _is_inside(node: object):

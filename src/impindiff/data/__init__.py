@@ -6,9 +6,11 @@ from impindiff.data._arrays import (
     initial_fields,
     initial_state,
     readings,
+    time_slack,
     times_of,
 )
 from impindiff.data._build import to_dataset
+from impindiff.data._dates import has_dates, with_dates, without_dates
 from impindiff.data._given import check_is_dataset, real_precision
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
@@ -31,6 +33,7 @@ __all__ = [
     "check_writable",
     "file_sha256",
     "grid_of",
+    "has_dates",
     "initial_fields",
     "initial_state",
     "is_later",
@@ -43,6 +46,9 @@ __all__ = [
     "select_times",
     "settings_of",
     "start_of",
+    "time_slack",
     "times_of",
     "to_dataset",
+    "with_dates",
+    "without_dates",
 ]

@@ -10,26 +10,51 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.data._grids import check_grid
 from impindiff.data._schema import check_dataset, check_time
 from impindiff.data._variables import check_numeric, field_of, listed, source_of, variable_of
 from impindiff.grid import Grid
 
+# Of a number that was rounded in float32 there are more in float64, unless it is large.
+_FEW_DIGITS = 13
+
 
 def times_of(dataset: xr.Dataset) -> np.ndarray:
     """The times of the data as they were written before they went through float32, in float64.
 
     0.05 and not 0.0500000007. Times whose spacing seven digits would change are left as they are,
-    and so are those that never were float32: they are exact.
+    and so are those that never were float32: they are exact. Of a single time no spacing is known:
+    46000.03125, three quarters of an hour past midnight, is left as it is for its few digits.
     """
-    times = np.asarray(dataset["time"].values, np.float64)
+    times = as_seconds(dataset["time"].values)
     tidy = np.array([float(f"{time:.7g}") for time in times])
     change = np.abs(tidy - times)
+    if times.size == 1 and len(_digits(times[0])) <= _FEW_DIGITS:
+        return times
     if np.any(change > 1e-3 * np.diff(times).min(initial=np.inf)):
         return times
     is_round_off = change <= 1e-14 * np.abs(times).max(initial=0)
     return tidy if np.all(is_round_off | (times == times.astype(np.float32))) else times
+
+
+def _digits(time: float) -> str:
+    return repr(float(time)).partition("e")[0].replace(".", "").strip("-0")
+
+
+def time_slack(times: np.ndarray) -> float:
+    """How far two numbers may lie apart that are the same instant, one of them being of the data.
+
+    As far as they are rounded in float32, or written with five digits; and never so far that it
+    might be another of the data's times.
+    """
+    most = float(np.abs(times).max())
+    single = 2 * float(np.spacing(np.float32(most)))
+    if times.size < 2:
+        return single
+    spacing = float(np.diff(times).min())
+    return max(min(1e-5 * most, 1e-2 * spacing), min(single, 0.1 * spacing))
 
 
 def initial_fields(dataset: xr.Dataset, field: str, samples: Sequence[int]) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from impindiff._dates import UNITS, as_seconds, holds_dates
 from impindiff._errors import InputError
 from impindiff.data._grids import boundary_of, bounds_name
 from impindiff.grid import Axis, Grid
@@ -28,7 +29,7 @@ def to_dataset(
             cells differ their faces go with them. Obstacles and cylindrical coordinates are not
             written: they are the system's. None for a system without: its variables are numbers,
             and grid.shape below is ().
-        times: the times, increasing.
+        times: the times, increasing; dates become seconds since 1970.
         fields: arrays of shape `(sample, time, *grid.shape)`, kept in their dtype.
         latents: the truth of coefficients, where it is known: arrays of shape `grid.shape`, or
             `(time, *grid.shape)`; numbers.
@@ -44,7 +45,8 @@ def to_dataset(
     latents, settings, texts = latents or {}, settings or {}, attributes or {}
     axes = () if grid is None else grid.axes
     boundary = {} if grid is None else {"boundary": boundary_of(grid)}
-    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    texts = {"time": {"units": UNITS} if holds_dates(times) else {}, **texts}
+    times = np.atleast_1d(as_seconds(times))
     given = {**fields, **settings, **latents}
     arrays = {name: np.asarray(values) for name, values in given.items()}
     if samples is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.data._dates import without_dates
 from impindiff.data._disk import disk_errors, move, scratch_folder, write
 from impindiff.data._open import KINDS, check_kind, checked_suffix, reason
 from impindiff.data._variables import check_attributes
@@ -40,6 +41,7 @@ def save_dataset(
     path = Path(path)
     suffix = checked_suffix(path)
     check_writable(path, overwrite=overwrite)
+    dataset = without_dates(dataset)
     check_attributes(dataset, str(path))
     dataset = dataset.drop_encoding()
     try:

@@ -14,13 +14,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
-from impindiff.data._arrays import times_of
+from impindiff.data._arrays import time_slack, times_of
 from impindiff.data._schema import check_time
 from impindiff.data._variables import coordinate_of, source_of
 
-Start = float | str
-"""Where a forecast begins: "first" or "last" of the data's times, or one of them."""
+Start = float | str | np.datetime64
+"""Where a forecast begins: "first" or "last" of the data's times, or one of them, be it a date."""
 
 _RANGE = re.compile(r"(?P<start>[0-9]*):(?P<stop>[0-9]*)")
 _FORMS = "Write for example '0:5' (the end is left out), '5:', '7' or '0,2,4:6'."
@@ -58,21 +59,20 @@ def select_samples(dataset: xr.Dataset, samples: str | Iterable[SupportsIndex]) 
     return positions
 
 
-def select_times(dataset: xr.Dataset, times: ArrayLike, *, rtol: float = 1e-5) -> list[int]:
+def select_times(dataset: xr.Dataset, times: ArrayLike) -> list[int]:
     """Positions along `time` of the times asked for.
 
     Args:
         dataset: a dataset with the coordinate `time`, increasing.
-        times: the times asked for, increasing, in the data's unit.
-        rtol: how far, relative to a time and to the spacing of the data, the two may lie apart;
-            the default bridges float32 round-off (0.05 finds 0.0500000007).
+        times: the times asked for, increasing, in the data's unit, or dates. 0.05 finds
+            0.0500000007, which it is in float32: see `time_slack`.
 
     Raises: InputError for no times, times that do not increase, lie outside the data, or fall
         between its times.
     """
     source = source_of(dataset)
     there = coordinate_of(dataset, "time", source).astype(np.float64)
-    wanted = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    wanted = np.atleast_1d(as_seconds(times))
     held = f"the data has {there.size} times from {there[0]:.7g} to {there[-1]:.7g}"
     if wanted.size == 0:
         raise InputError(f"{source}: no times were given; {held}. Name at least one.")
@@ -84,11 +84,10 @@ def select_times(dataset: xr.Dataset, times: ArrayLike, *, rtol: float = 1e-5) -
             f"{source}: times must increase, without repetition; found {wanted[at]:.7g} after "
             f"{wanted[at - 1]:.7g}."
         )
-    spacing = np.diff(there).min() if there.size > 1 else 0.0
-    slack = rtol * np.maximum(np.abs(wanted), spacing)
+    slack = time_slack(there)
     positions = np.abs(there[:, None] - wanted).argmin(axis=0)
-    for time, position, allowed in zip(wanted, positions, slack, strict=True):
-        if abs(there[position] - time) <= allowed:
+    for time, position in zip(wanted, positions, strict=True):
+        if abs(there[position] - time) <= slack:
             continue
         if not there[0] <= time <= there[-1]:
             raise InputError(f"{source}: time {time:.7g} lies outside the data; {held}.")
@@ -112,12 +111,12 @@ def start_of(dataset: xr.Dataset, start: Start = "first") -> tuple[int, float]:
     Raises: InputError for a time that is not in the data, or times that do not increase.
     """
     check_time(dataset, source_of(dataset))
-    if start == "first" or start == "last":
+    if isinstance(start, str) and start in ("first", "last"):
         position = 0 if start == "first" else dataset.sizes["time"] - 1
         return position, float(times_of(dataset)[position])
     try:
-        time = float(start)
-    except ValueError:
+        time = float(as_seconds(start))
+    except (InputError, TypeError, ValueError):
         raise InputError(
             f"a forecast begins at the 'first' or the 'last' time of the data, or at one given as "
             f"a number; found {start!r}."

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 import numpy as np
 import xarray as xr
 
+from impindiff._dates import as_seconds, holds_dates
 from impindiff._errors import InputError
 
 SPACE_AXES = ("r", "x", "y", "z")
@@ -66,8 +67,11 @@ def coordinate_of(dataset: xr.Dataset, name: str, source: str) -> np.ndarray:
         )
     if dataset.sizes[name] == 0:
         raise InputError(f"{source}: dimension {name!r} has no entries.")
+    values = dataset[name].values
+    if name == "time" and holds_dates(values):
+        return as_seconds(values)
     check_numeric(dataset[name], f"{source}: coordinate {name!r}")
-    return dataset[name].values
+    return values
 
 
 def check_numeric(array: xr.DataArray, subject: str) -> None:

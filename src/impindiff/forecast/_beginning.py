@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
+from impindiff.coefficients import Coarse, Instant, time_parts
 from impindiff.data import (
     BEGUN,
     Start,
@@ -27,6 +28,7 @@ from impindiff.data import (
     settings_of,
     start_of,
     to_dataset,
+    without_dates,
 )
 from impindiff.forecast._balances import BalanceScore, Ledger
 from impindiff.forecast._tables import closure_tables
@@ -37,9 +39,11 @@ TITLE = "forecast by impindiff"
 
 
 @eqx.filter_jit
-def _latents_at(system: System, times: Array, names: tuple[str, ...]) -> dict[str, Array]:
+def _latents_at(
+    system: System, elapsed: Array, origin: Array, coarse: Coarse | None, names: tuple[str, ...]
+) -> dict[str, Array]:
     # One time after the other: a network evaluated at all of them at once might not fit.
-    return jax.lax.map(lambda time: _only(names, system.latents(time)), times)
+    return jax.lax.map(lambda e: _only(names, system.latents(Instant(e, origin, coarse))), elapsed)
 
 
 def _only(names: tuple[str, ...], values: dict[str, Array]) -> dict[str, Array]:
@@ -101,6 +105,7 @@ class Beginning:
         `goes_on` where these are known to be states of a forecast, be it of their first time.
         """
         check_is_dataset(dataset)
+        dataset = without_dates(dataset)
         dtype = real_precision(dtype)
         at = select_samples(dataset, samples)
         position, time = start_of(dataset, start)
@@ -139,7 +144,11 @@ class Beginning:
         """Values of the learned coefficients that vary in time, `(time, *grid)`."""
         if not self._varying:
             return {}
-        found = _latents_at(self.system, jnp.asarray(times, self.dtype), self._varying)
+        elapsed, origin = times - self.time, time_parts(self.time)
+        given = jnp.asarray(elapsed, self.dtype), jnp.asarray(origin, self.dtype)
+        clock = np.unique(np.append(times, self.time))
+        coarse = Coarse.among(clock[:-1], np.diff(clock))
+        found = _latents_at(self.system, *given, coarse, self._varying)
         return {name: np.asarray(values) for name, values in found.items()}
 
     @cached_property
@@ -165,8 +174,8 @@ class Beginning:
         """Refuse times before the initial one, and beyond the spans of fields that vary in time."""
         if times.size and np.min(times) < self.time:
             raise InputError(
-                f"a forecast to t = {np.min(times):g} was asked for, but the initial fields are "
-                f"those at t = {self.time:g}."
+                f"a forecast to t = {np.min(times):.10g} was asked for, but the initial fields are "
+                f"those at t = {self.time:.10g}."
             )
         if times.size:
             check_spans(self.system, self.time, float(np.max(times)), "the forecast")

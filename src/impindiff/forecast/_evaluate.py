@@ -7,7 +7,14 @@ import xarray as xr
 from pydantic import BaseModel, Field
 
 from impindiff._errors import InputError
-from impindiff.data import check_is_dataset, is_setting, select_samples, times_of
+from impindiff.data import (
+    check_is_dataset,
+    is_setting,
+    select_samples,
+    time_slack,
+    times_of,
+    without_dates,
+)
 from impindiff.forecast._balances import BalanceScore, balances_of
 from impindiff.forecast._tables import is_table, truth_at
 from impindiff.observe import relative_error
@@ -62,6 +69,7 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
     """
     check_is_dataset(forecast, "the forecast")
     check_is_dataset(truth, "the truth")
+    forecast, truth = without_dates(forecast), without_dates(truth)
     positions = select_samples(truth, samples)
     if len(positions) != forecast.sizes["sample"]:
         raise InputError(
@@ -107,13 +115,10 @@ def _field_errors(times: np.ndarray, found: np.ndarray, known: np.ndarray) -> Fi
 def _shared(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the same instants in two lists of times."""
     nearest = np.abs(ours[:, None] - theirs).argmin(axis=1)
-    # Times may differ by rounding, which in float32 grows with their distance from zero.
-    spacing = np.diff(theirs).min(initial=np.inf)
-    slack = np.minimum(1e-5 * np.abs(theirs).max() + 1e-9, 1e-2 * spacing)
-    positions = np.flatnonzero(np.abs(theirs[nearest] - ours) <= slack)
+    positions = np.flatnonzero(np.abs(theirs[nearest] - ours) <= time_slack(theirs))
     if not positions.size:
         raise InputError(
-            f"the forecast ({ours[0]:g} to {ours[-1]:g}) and the data ({theirs[0]:g} to "
-            f"{theirs[-1]:g}) share no time to be compared at."
+            f"the forecast ({ours[0]:.10g} to {ours[-1]:.10g}) and the data ({theirs[0]:.10g} to "
+            f"{theirs[-1]:.10g}) share no time to be compared at."
         )
     return positions, nearest[positions]

@@ -53,7 +53,18 @@ def cut(
         size = max(size // 2, most_times)
     total = int(reached[-1])
     spans = ((first, min(first + size, total)) for first in range(0, total, size))
-    return (_piece(start, times, dt, ends, span, num_slots) for span in spans)
+    whole = _last_steps(start, times, counts)
+    return (_piece(start, times, dt, ends, span, num_slots, whole) for span in spans)
+
+
+def _last_steps(start: float, times: np.ndarray, counts: np.ndarray) -> TimeGrid:
+    """The last step to each time: they begin and are resolved as the whole forecast is."""
+    some = counts > 0
+    lengths = (np.diff(times, prepend=start) / np.maximum(counts, 1))[some]
+    saved = times[some]
+    starts = saved - lengths
+    starts[0] = start
+    return TimeGrid(starts, lengths, saved, np.arange(saved.size), False)
 
 
 def _piece(
@@ -63,6 +74,7 @@ def _piece(
     ends: np.ndarray,
     span: tuple[int, int],
     num_slots: int,
+    of: TimeGrid,
 ) -> Piece:
     first, stop = span
     # The saved times in the span are times[begin:end]; one more interval may be begun.
@@ -77,4 +89,6 @@ def _piece(
     slots[-1] = last = min(int(slots[-1]), num_slots)
     saved = np.full(num_slots + 1, starts[-1] + lengths[-1])
     saved[: end - begin] = times[begin:end]
-    return Piece(TimeGrid(starts, lengths, saved, slots, False), times[begin:end], last)
+    elapsed = whole.elapsed[taken] + (here - start)
+    given = starts, lengths, saved, slots, False
+    return Piece(TimeGrid(*given, elapsed=elapsed, like=of), times[begin:end], last)

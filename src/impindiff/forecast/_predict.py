@@ -1,6 +1,7 @@
 """Forecasts: initial fields carried forward by a trained system."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -10,9 +11,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError, NumericsError
 from impindiff._types import State
-from impindiff.data import Start
+from impindiff.data import Start, has_dates, with_dates
 from impindiff.forecast._beginning import Beginning
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.rollout import (
@@ -41,12 +43,13 @@ def _run(
     time_grid: TimeGrid,
     settings: State,
 ) -> Trajectory:
+    run_one = partial(simulate, time_grid=time_grid, stepper=stepper, on_failure="keep")
     if not settings:
-        return jax.vmap(lambda state: simulate(system, state, time_grid, stepper))(initial)
+        return jax.vmap(lambda state: run_one(system, state))(initial)
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
 
     def run(state: State, given: State) -> Trajectory:
-        return simulate(shared.with_settings(given), state, time_grid, stepper)
+        return run_one(shared.with_settings(given), state)
 
     return jax.vmap(run)(initial, settings)
 
@@ -126,8 +129,8 @@ def carry(
             ends = np.flatnonzero(time_grid.slots == at)
             found = cause(int(sample), int(ends[0]), time_grid) if ends.size else ""
             raise NumericsError(
-                f"{field!r} of sample {sample} is not finite at t = {time_grid.saved[at]:g}, after "
-                f"steps of {time_grid.lengths.max():g}. "
+                f"{field!r} of sample {sample} is not finite at t = {time_grid.saved[at]:.10g}, "
+                f"after steps of {time_grid.lengths.max():g}. "
                 f"{found or 'Lower dt, or use an implicit time scheme.'}"
             )
     return Carried(trajectory.states, halved)
@@ -160,7 +163,8 @@ def predict(
     Args:
         system: the equations, trained.
         dataset: holds the initial fields, and the settings that the system awaits.
-        times: where to save; the initial time may be the first of them.
+        times: where to save; the initial time may be the first of them. Numbers, or dates where
+            those of the data are dates: then `dt` is in seconds, and the forecast has dates.
         dt: longest step; every saved time is the end of one.
         start: the initial time: "first" or "last" of the dataset's, or the time itself.
         stepper: advances one step; Crank-Nicolson by default.
@@ -174,14 +178,16 @@ def predict(
         limits, or times before the initial one; NumericsError where a step fails, in eighths too.
     """
     begin = Beginning.of(system, dataset, start, samples, dtype)
-    times = np.atleast_1d(np.asarray(times, np.float64))
+    times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
     stepper = stepper or CrankNicolson()
     states, halved = carry(system, begin.state, stepper, time_grid, begin.settings)
     ledger = begin.ledger()
     ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})
-    return begin.dataset(time_grid.saved, states, halved_attrs(halved) | ledger.attributes)
+    attrs = halved_attrs(halved) | ledger.attributes
+    forecast = begin.dataset(time_grid.saved, states, attrs)
+    return with_dates(forecast) if has_dates(dataset) else forecast
 
 
 def forecast_times(start: float, until: float, every: float) -> np.ndarray:
@@ -191,7 +197,8 @@ def forecast_times(start: float, until: float, every: float) -> np.ndarray:
     """
     if not (np.isfinite(until) and until > start):
         raise InputError(
-            f"the forecast must end after the initial time {start:g}, found until = {until:g}."
+            f"the forecast must end after the initial time {start:.10g}, found until = "
+            f"{until:.10g}."
         )
     if not (np.isfinite(every) and every > 0):
         raise InputError(

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.data import (
     Start,
@@ -91,7 +92,7 @@ def forecast_to(
     check_zarr(path)
     check_writable(path)
     begin = Beginning.of(system, dataset, start, samples, dtype)
-    times = np.atleast_1d(np.asarray(times, np.float64))
+    times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     save = partial(save_dataset, chunks=_chunks(begin, piece))
     writers = itertools.chain([save], itertools.repeat(append_dataset))
@@ -130,13 +131,13 @@ def continue_forecast(
     check_zarr(path)
     last = open_dataset(path, time="last")
     begin = beginning_at_end(last, system, path)
-    times = np.atleast_1d(np.asarray(times, np.float64))
+    times = np.atleast_1d(as_seconds(times))
     # What is less than this after the last time is that time, but for round-off.
     ahead = times[~(times <= begin.time + 1e-6 * dt)]
     if times.size and not ahead.size:
         raise InputError(
-            f"{path}: the forecast already reaches t = {begin.time:g}, and the last time asked for "
-            f"is {times[-1]:g}. Ask for a later one."
+            f"{path}: the forecast already reaches t = {begin.time:.10g}, and the last time asked "
+            f"for is {times[-1]:.10g}. Ask for a later one."
         )
     writers = itertools.repeat(append_dataset)
     begin.check_times(ahead)

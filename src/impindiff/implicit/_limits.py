@@ -40,16 +40,13 @@ def tolerance_of(rtol: float | None, dtype: jnp.dtype) -> float:
 def check_limits(solver: Limited) -> None:
     """Raise InputError for tolerances that cannot be met, or no iteration allowed."""
     name, rtol = type(solver).__name__, solver.rtol
+    own = 1.0 if rtol is None else rtol
     # Comparisons that NaN fails, too.
-    if rtol is not None and not (
-        rtol >= 0 and solver.atol >= 0 and 0 < rtol + solver.atol < math.inf
-    ):
+    if not (own >= 0 and solver.atol >= 0 and 0 < own + solver.atol < math.inf):
         raise InputError(
             f"{name}(rtol={rtol}, atol={solver.atol}): tolerances must not be negative, "
             "both must be finite, and one of them must be positive. Leave rtol out for 1e-5 in "
             "float32 and 1e-10 in float64."
         )
-    if not 0 <= solver.atol < math.inf:
-        raise InputError(f"{name}(atol={solver.atol}): must be finite and not negative.")
     if solver.max_steps < 1:
         raise InputError(f"{name}(max_steps={solver.max_steps}): at least 1 step must be allowed.")

@@ -124,7 +124,7 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
             )
         around = tuple(axis.periodic for axis in grid.axes)
         scaled = [
-            (2 * jnp.broadcast_to(known[name], shape) - (low + high)) / (high - low)
+            jnp.broadcast_to((known[name] - (low + high) / 2) / ((high - low) / 2), shape)
             for name, (low, high) in zip(self.arguments, self.ranges, strict=True)
         ]
         z, kept = jnp.stack(scaled), []

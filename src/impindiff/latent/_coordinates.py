@@ -8,9 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.grid import Grid
+
+Times = Sequence[float | np.datetime64]
+"""Times, or dates: these are seconds since 1970."""
 
 
 def turns(grid: Grid) -> np.ndarray:
@@ -44,10 +49,10 @@ class Span(eqx.Module):
     first: float = eqx.field(static=True)
     last: float = eqx.field(static=True)
 
-    def __init__(self, times: Sequence[float], names: Sequence[str]) -> None:
+    def __init__(self, times: Times, names: Sequence[str]) -> None:
         try:
-            self.first, self.last = (float(time) for time in times)
-        except (TypeError, ValueError):
+            self.first, self.last = (float(as_seconds(time)) for time in times)
+        except (InputError, TypeError, ValueError):
             self.first = self.last = np.nan
         if not 0 < self.last - self.first < np.inf:
             raise InputError(
@@ -55,9 +60,24 @@ class Span(eqx.Module):
                 "and the last time that it is wanted for, (first, last)."
             )
 
-    def scaled(self, time: Scalar) -> Float[Array, ""]:
+    def scaled(self, time: Scalar | Instant) -> Float[Array, ""]:
         """-1 at the first time, 1 at the last, beyond these before and after."""
-        return (2 * jnp.asarray(time) - (self.first + self.last)) / (self.last - self.first)
+        instant = time if isinstance(time, Instant) else Instant(time)
+        # Half a span is a difference of doubles, and so is what has passed since its middle.
+        half = (self.last - self.first) / 2
+        return instant.since(self.first + half) / half
+
+
+def given_time(time: Scalar | Instant | None, names: Sequence[str]) -> Scalar | Instant:
+    """The time at which a field that varies in it is wanted.
+
+    Raises: InputError where there is none.
+    """
+    if time is None:
+        raise InputError(
+            f"the field {', '.join(names)} varies in time: say when, evaluate(grid, time)."
+        )
+    return time if isinstance(time, Instant) else jnp.asarray(time)
 
 
 def on_grid(grid: Grid | None, num_axes: int, names: Sequence[str]) -> Grid:

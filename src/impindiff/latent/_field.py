@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractClosure, AbstractCoefficient
+from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Instant, value_at
 from impindiff.grid import Grid
 
 T = TypeVar("T")
@@ -39,7 +39,9 @@ def latents_of(tree: PyTree) -> list[AbstractLatent]:
     return [node for node in jax.tree.leaves(tree, is_leaf=is_latent) if is_latent(node)]
 
 
-def latent_values(tree: PyTree, grid: Grid | None, time: Scalar | None = None) -> dict[str, Array]:
+def latent_values(
+    tree: PyTree, grid: Grid | None, time: Scalar | Instant | None = None
+) -> dict[str, Array]:
     """The values of every latent component on the grid, by name.
 
     A closure has no values without a state, and is left out: see `tabulate`. So is what varies in
@@ -49,7 +51,7 @@ def latent_values(tree: PyTree, grid: Grid | None, time: Scalar | None = None) -
     for latent in latents_of(tree):
         if isinstance(latent, AbstractClosure) or (time is None and not latent.is_steady):
             continue
-        value = latent.evaluate(grid, time)
+        value = value_at(latent, grid, time)
         parts = [value] if len(latent.names) == 1 else list(value)
         shape = () if grid is None else grid.shape
         values |= {

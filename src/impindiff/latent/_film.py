@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.grid import Grid
-from impindiff.latent._coordinates import Span, on_grid, turns
+from impindiff.latent._coordinates import Span, Times, given_time, on_grid, turns
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._layers import Dense
 from impindiff.latent._output import Bounds, Output, Ranges
@@ -32,7 +33,7 @@ class FilmField(AbstractLatent):
     Args:
         num_axes: space dimensions of the grid.
         names: a name for each component.
-        span: first and last time it is wanted for, forecasts included.
+        span: first and last time (or date) it is wanted for, forecasts included.
         width: units of each hidden layer.
         depth: hidden layers.
         frequency: $\omega_0$, as that of `SineField`.
@@ -57,7 +58,7 @@ class FilmField(AbstractLatent):
         self,
         num_axes: int,
         names: Sequence[str],
-        span: Sequence[float],
+        span: Times,
         *,
         width: int = 64,
         depth: int = 2,
@@ -83,11 +84,18 @@ class FilmField(AbstractLatent):
         """See `AbstractCoefficient.is_steady`."""
         return False
 
-    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+    @property
+    def takes_instants(self) -> bool:
+        """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
+        return True
+
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | Instant | None = None
+    ) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         grid = on_grid(grid, self.num_axes, self.names)
         depth, frequency = len(self.hidden.layers), self.hidden.frequency
-        modulation = self.modulation(jnp.asarray(time)).reshape(depth, 2, -1)
+        modulation = self.modulation(given_time(time, self.names)).reshape(depth, 2, -1)
         z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
         for layer, (scale, shift) in zip(self.hidden.layers, modulation, strict=True):
             # On the few weights, not on what they make of every cell.

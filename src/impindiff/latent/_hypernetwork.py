@@ -10,8 +10,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.grid import Grid
-from impindiff.latent._coordinates import Span, on_grid, turns
+from impindiff.latent._coordinates import Span, Times, given_time, on_grid, turns
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._layers import Dense
 from impindiff.latent._output import Bounds, Output, Ranges
@@ -32,7 +33,7 @@ class HypernetworkField(AbstractLatent):
     Args:
         num_axes: space dimensions of the grid.
         names: a name for each component.
-        span: first and last time it is wanted for, forecasts included.
+        span: first and last time (or date) it is wanted for, forecasts included.
         width: units of each hidden layer of the network of the position.
         depth: its hidden layers.
         frequency: its $\omega_0$, as that of `SineField`.
@@ -60,7 +61,7 @@ class HypernetworkField(AbstractLatent):
         self,
         num_axes: int,
         names: Sequence[str],
-        span: Sequence[float],
+        span: Times,
         *,
         width: int = 64,
         depth: int = 2,
@@ -91,11 +92,18 @@ class HypernetworkField(AbstractLatent):
         """See `AbstractCoefficient.is_steady`."""
         return False
 
-    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+    @property
+    def takes_instants(self) -> bool:
+        """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
+        return True
+
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | Instant | None = None
+    ) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         grid = on_grid(grid, self.num_axes, self.names)
         weights, unravel = ravel_pytree((self.hidden, self.head))
-        change = self.network(jnp.asarray(time)) @ self.projection
+        change = self.network(given_time(time, self.names)) @ self.projection
         hidden, head = unravel(weights + change)
         z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
         return self.output(head(hidden(z)).T, grid.shape)

@@ -107,12 +107,14 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
     ) -> Array:
         """See `AbstractClosure.evaluate`."""
         known: Values = {} if values is None else values
-        inputs = jnp.broadcast_arrays(*(jnp.asarray(known[name]) for name in self.arguments))
-        shape = inputs[0].shape
-        scaled = [
-            (2 * value.ravel() - (low + high)) / (high - low)
-            for value, (low, high) in zip(inputs, self.ranges, strict=True)
+        # The middle goes first, in which times that are counted from long ago lose no digit.
+        given = [
+            (known[name] - (low + high) / 2) / ((high - low) / 2)
+            for name, (low, high) in zip(self.arguments, self.ranges, strict=True)
         ]
+        inputs = jnp.broadcast_arrays(*map(jnp.asarray, given))
+        shape = inputs[0].shape
+        scaled = [value.ravel() for value in inputs]
         found = in_each_cell(self.held.function, jnp.stack(scaled, axis=-1))
         if found.shape != (wanted := (scaled[0].size, len(self.names))):
             raise InputError(

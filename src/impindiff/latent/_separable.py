@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.grid import Grid
-from impindiff.latent._coordinates import Span, on_grid, turns
+from impindiff.latent._coordinates import Span, Times, on_grid, turns
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._output import Bounds, Output, Ranges
 from impindiff.latent._series import Series
@@ -33,7 +34,7 @@ class SeparableField(AbstractLatent):
     Args:
         num_axes: space dimensions of the grid.
         names: a name for each component.
-        span: first and last time it is wanted for, forecasts included.
+        span: first and last time (or date) it is wanted for, forecasts included.
         width: units of each hidden layer of the network of the position, and number of shapes.
         depth: its hidden layers.
         frequency: its $\omega_0$, as that of `SineField`.
@@ -57,7 +58,7 @@ class SeparableField(AbstractLatent):
         self,
         num_axes: int,
         names: Sequence[str],
-        span: Sequence[float],
+        span: Times,
         *,
         width: int = 64,
         depth: int = 2,
@@ -83,13 +84,20 @@ class SeparableField(AbstractLatent):
         """See `AbstractCoefficient.is_steady`."""
         return False
 
+    @property
+    def takes_instants(self) -> bool:
+        """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
+        return True
+
     def prepared(self, grid: Grid | None) -> Series:
         """With the shapes evaluated; see `AbstractCoefficient.prepared`."""
         grid = on_grid(grid, self.num_axes, self.names)
         z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
         return Series(self.hidden(z).T, self.amplitudes, self.output)
 
-    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | Instant | None = None
+    ) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         return self.prepared(grid).evaluate(grid, time)
 
@@ -101,5 +109,5 @@ class Amplitudes(eqx.Module):
     network: TimeNetwork
     rows: int = eqx.field(static=True)
 
-    def __call__(self, time: Scalar) -> Float[Array, "rows shapes"]:
+    def __call__(self, time: Scalar | Instant) -> Float[Array, "rows shapes"]:
         return self.network(time).reshape(self.rows, -1)

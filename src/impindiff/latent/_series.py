@@ -3,12 +3,12 @@ r"""Fields that are a sum of fixed shapes with amplitudes that vary in time."""
 from collections.abc import Callable
 from typing import final
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractCoefficient
+from impindiff.coefficients import AbstractCoefficient, Instant
 from impindiff.grid import Grid
+from impindiff.latent._coordinates import given_time
 from impindiff.latent._output import Output
 
 
@@ -27,7 +27,7 @@ class Series(AbstractCoefficient):
     """
 
     shapes: Float[Array, "shapes values"]
-    amplitudes: Callable[[Scalar], Float[Array, "rows shapes"]]
+    amplitudes: Callable[[Scalar | Instant], Float[Array, "rows shapes"]]
     output: Output
 
     @property
@@ -35,8 +35,15 @@ class Series(AbstractCoefficient):
         """See `AbstractCoefficient.is_steady`."""
         return False
 
-    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+    @property
+    def takes_instants(self) -> bool:
+        """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
+        return True
+
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | Instant | None = None
+    ) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         shape = () if grid is None else grid.shape
-        total = self.amplitudes(jnp.asarray(time)) @ self.shapes
+        total = self.amplitudes(given_time(time, self.output.names)) @ self.shapes
         return self.output(total.reshape(len(self.output.names), -1), shape)

@@ -1,6 +1,7 @@
 """The times that fields are wanted for, held against the times that they are used at."""
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from impindiff._errors import InputError
@@ -9,6 +10,11 @@ from impindiff.latent._field import AbstractLatent, latents_of
 
 # Of a span: times that went through float32 may be a little off.
 _ROUND_OFF = 1e-5
+
+
+def _slack(span: Span) -> float:
+    most = np.float32(max(abs(span.first), abs(span.last)))
+    return max(_ROUND_OFF * (span.last - span.first), 2 * float(np.spacing(most)))
 
 
 def check_spans(tree: PyTree, first: float, last: float, what: str) -> None:
@@ -28,14 +34,14 @@ def check_spans(tree: PyTree, first: float, last: float, what: str) -> None:
         span = span_of(latent)
         if span is None:
             continue
-        slack = _ROUND_OFF * max(span.last - span.first, abs(span.first), abs(span.last))
+        slack = _slack(span)
         if first < span.first - slack or last > span.last + slack:
             low, high = min(first, span.first), max(last, span.last)
             raise InputError(
-                f"the field {', '.join(latent.names)} has the time span ({span.first:g}, "
-                f"{span.last:g}), but {what} goes from t = {first:g} to {last:g}, and beyond its "
-                f"span it means nothing. Build it with span=({low:g}, {high:g}), forecasts "
-                f"included, or keep {what} within its span."
+                f"the field {', '.join(latent.names)} has the time span ({span.first:.10g}, "
+                f"{span.last:.10g}), but {what} goes from t = {first:.10g} to {last:.10g}, and "
+                f"beyond its span it means nothing. Build it with span=({low:.10g}, {high:.10g}), "
+                f"forecasts included, or keep {what} within its span."
             )
 
 

@@ -11,8 +11,9 @@ from numpy.polynomial.legendre import legvander
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.grid import Axis, Grid
-from impindiff.latent._coordinates import Span, on_grid
+from impindiff.latent._coordinates import Span, Times, on_grid
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._output import Bounds, Output, Ranges
 from impindiff.latent._series import Series
@@ -36,7 +37,8 @@ class SpectralField(AbstractLatent):
         names: a name for each component.
         modes: most turns along a periodic axis, or half the degree along another; one number for
             all axes, or one for each.
-        span: first and last time it is wanted for, forecasts included; none for a steady field.
+        span: first and last time (or date) it is wanted for, forecasts included; none for a
+            steady field.
         degree: of the polynomials of the time.
         output_range: what it starts in the middle of, and how large a coefficient of one is; as
             that of `SineField`.
@@ -57,7 +59,7 @@ class SpectralField(AbstractLatent):
         num_axes: int,
         names: Sequence[str],
         modes: int | Sequence[int],
-        span: Sequence[float] | None = None,
+        span: Times | None = None,
         *,
         degree: int | None = None,
         output_range: Ranges | None = None,
@@ -87,6 +89,11 @@ class SpectralField(AbstractLatent):
         """See `AbstractCoefficient.is_steady`."""
         return self.span is None
 
+    @property
+    def takes_instants(self) -> bool:
+        """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
+        return True
+
     def prepared(self, grid: Grid | None) -> Series:
         """With the sums over space done; see `AbstractCoefficient.prepared`."""
         grid = on_grid(grid, len(self.modes), self.names)
@@ -99,7 +106,9 @@ class SpectralField(AbstractLatent):
         shapes = jnp.moveaxis(values, 1, 0).reshape(degrees, -1)
         return Series(shapes, Polynomials(self.span, degrees - 1), self.output)
 
-    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
+    def evaluate(
+        self, grid: Grid | None, time: Scalar | Instant | None = None
+    ) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         moment = jnp.zeros((), self.coefficients.dtype) if self.is_steady else time
         return self.prepared(grid).evaluate(grid, moment)
@@ -112,9 +121,9 @@ class Polynomials(eqx.Module):
     span: Span | None
     degree: int = eqx.field(static=True)
 
-    def __call__(self, time: Scalar) -> Float[Array, "1 degrees"]:
+    def __call__(self, time: Scalar | Instant) -> Float[Array, "1 degrees"]:
         if self.span is None:
-            return jnp.ones((1, 1), time.dtype)
+            return jnp.ones((1, 1), jnp.result_type(time))
         s = self.span.scaled(time)
         found = [jnp.ones_like(s), s]
         for d in range(1, self.degree):

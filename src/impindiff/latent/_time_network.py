@@ -6,6 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.latent._coordinates import Span
 from impindiff.latent._layers import Dense
 from impindiff.latent._sine_network import SineLayers, sine_network
@@ -45,6 +46,6 @@ class TimeNetwork(eqx.Module):
         self.hidden, head = sine_network(key, 1, width, depth, outputs, frequency)
         self.head = Dense(size * head.weight, size * head.bias)
 
-    def __call__(self, time: Scalar) -> Float[Array, " outputs"]:
+    def __call__(self, time: Scalar | Instant) -> Float[Array, " outputs"]:
         z = self.span.scaled(time).reshape(1, 1).astype(self.head.bias.dtype)
         return self.head(self.hidden(z))[0]

@@ -34,7 +34,7 @@ class Checkable(Protocol):
 def _run(
     system: Checkable, initial: State, stepper: AbstractStepper, steps: TimeGrid
 ) -> Trajectory:
-    return simulate(system, initial, steps, stepper)
+    return simulate(system, initial, steps, stepper, on_failure="keep")
 
 
 def cause_of(
@@ -54,7 +54,8 @@ def cause_of(
     if count * sum(u.nbytes for u in initial.values()) > _MOST_BYTES:
         return ""
     starts, lengths = time_grid.starts[:count], time_grid.lengths[:count]
-    steps = TimeGrid(starts, lengths, starts + lengths, np.arange(count), False)
+    given = starts, lengths, starts + lengths, np.arange(count), False
+    steps = TimeGrid(*given, elapsed=time_grid.elapsed[:count], like=time_grid)
     after = jax.device_get(_run(system, initial, stepper, steps).states)
     # By step: what it starts from.
     states = {f: np.concatenate([np.asarray(u)[None], after[f][:-1]]) for f, u in initial.items()}
@@ -65,5 +66,5 @@ def cause_of(
         try:
             system.check(state, time)
         except InputError as error:
-            return f"At t = {time:g}, {error}"
+            return f"At t = {time:.10g}, {error}"
     return ""

@@ -4,8 +4,10 @@ import jax.numpy as jnp
 
 from impindiff._errors import InputError
 from impindiff._types import BalanceTendency, Scalar, State
+from impindiff.coefficients import Instant
 from impindiff.implicit import AbstractRootSolver, Outcome, root
 from impindiff.integrate import apart, choose_solver
+from impindiff.rollout._clock import clocked_at
 from impindiff.rollout._simulate import Preparable
 
 
@@ -31,9 +33,9 @@ def consistent(
     """
     state = {field: jnp.asarray(value) for field, value in state.items()}
     dtype = jnp.result_type(*state.values())
-    dynamics = system.prepare(dtype)
+    dynamics, now = clocked_at(system.prepare(dtype), Instant.of(time, dtype))
     state, integrals = apart(dynamics, state)
-    tendency = dynamics.at(jnp.asarray(time, dtype))
+    tendency = dynamics.at(now)
     if not isinstance(tendency, BalanceTendency) or not tendency.algebraic:
         raise InputError("the system has no algebraic fields: every start is consistent.")
     guess = {field: state[field] for field in tendency.algebraic}

@@ -62,7 +62,7 @@ class Rescued(NamedTuple):
 def _run(
     system: Preparable, initial: State, time_grid: TimeGrid, stepper: AbstractStepper
 ) -> Trajectory:
-    return simulate(system, initial, time_grid, stepper)
+    return simulate(system, initial, time_grid, stepper, on_failure="keep")
 
 
 def simulate_with_rescue(
@@ -155,7 +155,7 @@ def own_failures(result: np.ndarray) -> np.ndarray:
 
 def halved_note(halved: Sequence[HalvedStep]) -> str:
     """Which steps were taken in parts, for people."""
-    told = [f"t = {a:.7g} to {b:.7g} in {parts} parts" for a, b, parts in halved[:_MOST_TOLD]]
+    told = [f"t = {a:.10g} to {b:.10g} in {parts} parts" for a, b, parts in halved[:_MOST_TOLD]]
     more = len(halved) - len(told)
     return "; ".join([*told, f"and {more} more"] if more else told)
 

@@ -14,6 +14,8 @@ from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStepper
+from impindiff.rollout._clock import clocked
+from impindiff.rollout._failed import OnFailure, check_on_failure, is_known, nan_like, nan_unless
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._sweep import Steps, carried, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
@@ -102,8 +104,8 @@ class Trajectory(eqx.Module):
             told += f"relative residual {residual:.2g} ({failed.sum()} of {failed.size} solves "
             told += "failed)"
         raise StepFailed(
-            f"step {step + 1} of {time_grid.num_steps} (to t = {time:g}), sample {sample}: {told}: "
-            f"{reason.explanation}",
+            f"step {step + 1} of {time_grid.num_steps} (to t = {time:.10g}), sample {sample}: "
+            f"{told}: {reason.explanation}",
             step,
             sample,
             reason,
@@ -120,6 +122,7 @@ def simulate(
     probe: Float[Array, " 4"] | None = None,
     rtol: Scalar | None = None,
     memory: MemoryPolicy = KEEP_ALL,
+    on_failure: OnFailure = "raise",
 ) -> Trajectory:
     """Advance a state through a time grid.
 
@@ -137,10 +140,18 @@ def simulate(
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
         rtol: a looser tolerance than the solvers' own, forward and adjoint.
         memory: which states are kept for a gradient: `KeepAll()` or `Snapshots(count)`.
+        on_failure: what is done where the solve of a step fails, or a step leaves a field's limits.
+            "raise" raises. Inside `jit` and `vmap` nothing can be raised: there all states from
+            the failed step on are NaN, which a caller cannot go on with by mistake, so are
+            gradients, and `Trajectory.check` says why. "nan" does that everywhere. "keep" gives
+            the states as the failed solve left them, for callers that look at
+            `Trajectory.outcome` themselves.
 
-    Raises: InputError where the stepper cannot advance the system, the initial fields are not
+    Raises: StepFailed, which is a NumericsError, at the first step that failed, see `on_failure`.
+        InputError where the stepper cannot advance the system, the initial fields are not
         real, of one precision, and of the system's names and shapes, or known to be outside of its
-        limits, there are more snapshots than steps, or an argument is something else.
+        limits, a function of the time would see it rounded to more than a thousandth of a step,
+        there are more snapshots than steps, or an argument is something else.
     """
     if not isinstance(memory, MemoryPolicy):
         raise InputError(
@@ -148,6 +159,7 @@ def simulate(
             "bytes is for training, which knows what a whole gradient takes."
         )
     check_kinds(initial, time_grid, stepper)
+    check_on_failure(on_failure)
     initial = jax.tree.map(jnp.asarray, initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
     dtype = jnp.result_type(*(types.values() or [bool]))
@@ -156,14 +168,12 @@ def simulate(
             f"the initial fields have types {types}: there must be at least one, and all must "
             "be real and of one precision, float32 or float64."
         )
-    dynamics = system.prepare(dtype)
+    dynamics, clock = clocked(system.prepare(dtype), time_grid, dtype)
     stepper.check(dynamics)
     setup, start = None, check_start(dynamics, initial)
     if time_grid.num_steps:
-        first, mean = time_grid.starts[0], time_grid.lengths.mean()
-        setup = stepper.setup(
-            dynamics, jnp.asarray(first, dtype), jnp.asarray(mean, dtype), initial
-        )
+        mean = jnp.asarray(time_grid.lengths.mean(), dtype)
+        setup = stepper.setup(dynamics, clock[0], mean, initial)
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
     fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
 
@@ -175,7 +185,10 @@ def simulate(
         of_step = (dynamics, step.time, step.dt, state, setup, context)
         taken = stepper.advance(*of_step)
         after, lost = carried(state, taken, lost)
-        return after, lost, watched(dynamics, after, taken.outcome), taken.stages
+        outcome = watched(dynamics, after, taken.outcome)
+        if on_failure != "keep":
+            after = nan_like(root, nan_unless(outcome.converged, after))
+        return after, lost, outcome, taken.stages
 
     # Steps that end between saved times write to one slot more than is kept.
     num_slots = len(time_grid.saved) + 1
@@ -184,7 +197,7 @@ def simulate(
         saved = jax.tree.map(lambda store, u: store.at[0].set(u), saved, initial)
     steps = Steps(
         jnp.arange(time_grid.num_steps),
-        jnp.asarray(time_grid.starts, dtype),
+        clock,
         jnp.asarray(time_grid.lengths, dtype),
         jnp.asarray(time_grid.slots),
     )
@@ -196,9 +209,14 @@ def simulate(
                 f"{time_grid.num_steps}. KeepAll() keeps every step's."
             )
         sweep = partial(keep_snapshots, memory.count)
+    if start is not None and on_failure != "keep":
+        initial = nan_unless(~start.is_outside, initial)
     saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     outcome = started(outcome, start) if time_grid.num_steps else outcome
-    return Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
+    trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
+    if on_failure == "raise" and is_known(outcome):
+        trajectory.check(time_grid)
+    return trajectory
 
 
 def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:

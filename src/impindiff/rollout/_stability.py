@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from impindiff._types import Scalar, State
+from impindiff.coefficients import Instant
 from impindiff.integrate import ForwardEuler, RungeKutta4, apart
+from impindiff.rollout._clock import clocked_at
 from impindiff.rollout._simulate import Preparable
 
 _ITERATIONS = 60
@@ -34,15 +36,16 @@ def stable_dt(
     Returns: infinity where nothing changes.
     """
     state = jax.tree.map(jnp.asarray, state)
-    size = float(_spectral_radius(system, state, jnp.asarray(time)))
+    instant = Instant.of(time, jnp.result_type(*state.values()))
+    size = float(_spectral_radius(system, state, instant))
     return np.inf if size == 0 else stepper.reach * stepper.substeps / size
 
 
 @eqx.filter_jit
-def _spectral_radius(system: Preparable, state: State, time: Scalar) -> Scalar:
+def _spectral_radius(system: Preparable, state: State, time: Instant) -> Scalar:
     dtype = jnp.result_type(*state.values())
-    dynamics = system.prepare(dtype)
-    tendency, state = dynamics.at(time.astype(dtype)), apart(dynamics, state)[0]
+    dynamics, now = clocked_at(system.prepare(dtype), time)
+    tendency, state = dynamics.at(now), apart(dynamics, state)[0]
     _, push = jax.linearize(tendency, state)
     keys = jax.random.split(jax.random.key(0), len(state))
     start = {

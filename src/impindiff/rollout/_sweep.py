@@ -23,7 +23,10 @@ or less.
 
 
 class Steps(NamedTuple):
-    """The steps, an array of each: number, start, length, and where the state after it is saved."""
+    """The steps, an array of each: number, start, length, and where the state after it is saved.
+
+    They start so long after the origin of their `TimeGrid`.
+    """
 
     number: Array
     time: Array

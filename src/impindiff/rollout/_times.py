@@ -1,12 +1,15 @@
 """Cutting a span of time into steps that end exactly where a state is wanted."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
+from impindiff.coefficients import Coarse, Instant, time_parts
 
 # The arrays of a time grid are built in full: beyond this it is the step that is mistaken.
 _MOST_STEPS = 10_000_000
@@ -23,6 +26,12 @@ class TimeGrid(eqx.Module):
         slots: for each step, the index in `saved` of the time it ends at, or `len(saved)` where
             that is none.
         saves_start: whether the first saved time is the start itself.
+        origin: what `elapsed` and `elapsed_saved` are counted from, see `time_parts`. As arguments
+            of a compiled function arrays may become single precision: these then are still exact,
+            where `starts` and `saved` are not.
+        elapsed: where each step begins, from the origin.
+        elapsed_saved: the times saved, from the origin.
+        coarse: where functions of the time would see too little of it, see `Coarse`.
     """
 
     starts: np.ndarray
@@ -30,6 +39,42 @@ class TimeGrid(eqx.Module):
     saved: np.ndarray
     slots: np.ndarray
     saves_start: bool = eqx.field(static=True)
+    origin: np.ndarray
+    elapsed: np.ndarray
+    elapsed_saved: np.ndarray
+    coarse: Coarse | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+        saved: np.ndarray,
+        slots: np.ndarray,
+        saves_start: bool,
+        *,
+        elapsed: np.ndarray | None = None,
+        like: "TimeGrid | None" = None,
+    ) -> None:
+        """See the class.
+
+        Args:
+            starts: see the class, as for all that follow.
+            lengths: of the steps.
+            saved: times.
+            slots: of the steps.
+            saves_start: whether the start is among the saved.
+            elapsed: from the origin; the difference of the two where it is not given.
+            like: steps of which these are some, or parts: times are counted from the same origin,
+                and as well resolved. By default they are counted from the first start.
+        """
+        self.starts, self.lengths, self.saved = starts, lengths, saved
+        self.slots, self.saves_start = slots, saves_start
+        first = starts[0] if len(starts) else saved[0]
+        origin = float(first if like is None else like.origin.sum())
+        self.origin = time_parts(origin)
+        self.elapsed = starts - origin if elapsed is None else elapsed
+        self.elapsed_saved = saved - origin
+        self.coarse = like.coarse if like else Coarse.among(starts, lengths)
 
     @classmethod
     def build(
@@ -37,30 +82,51 @@ class TimeGrid(eqx.Module):
     ) -> "TimeGrid":
         """Cut the span from `start` to the last of `times` into steps of at most `dt`.
 
+        Times are numbers, or dates, `datetime64`: these are seconds since 1970, and `dt` seconds.
+
         Raises: InputError for a step that is not positive, times that do not increase, or times
             before the start.
         """
-        times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+        start, times = float(as_seconds(start)), np.atleast_1d(as_seconds(times))
         counts = step_counts(start, times, dt)
         if counts.sum() > _MOST_STEPS:
             raise _too_many(start, times[-1], dt)
         return cls._cut(start, times, counts)
 
     @classmethod
-    def even(cls, start: float, times: np.ndarray, count: int) -> "TimeGrid":
-        """Cut each span from `start`, or one of `times`, to the next into so many equal steps."""
-        return cls._cut(start, times, np.full(times.size, count))
+    def even(
+        cls,
+        start: float,
+        times: np.ndarray,
+        count: int,
+        like: "TimeGrid | None" = None,
+    ) -> "TimeGrid":
+        """Cut each span from `start`, or one of `times`, to the next into so many equal steps.
+
+        Some of the steps of another time grid, where `like` is given: counted as these are.
+        """
+        return cls._cut(start, times, np.full(times.size, count), like)
 
     @classmethod
-    def _cut(cls, start: float, times: np.ndarray, counts: np.ndarray) -> "TimeGrid":
+    def _cut(
+        cls,
+        start: float,
+        times: np.ndarray,
+        counts: np.ndarray,
+        like: "TimeGrid | None" = None,
+    ) -> "TimeGrid":
         """Cut the span before each time into so many equal steps."""
+        origin = float(start if like is None else like.origin.sum())
         heres = np.concatenate([[start], times[:-1]])
         within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
         lengths = np.repeat((times - heres) / np.maximum(counts, 1), counts)
         starts = np.repeat(heres, counts) + lengths * within
         is_last = within == np.repeat(counts, counts) - 1
         slots = np.where(is_last, np.repeat(np.arange(times.size), counts), times.size)
-        return cls(starts, lengths, times, slots, saves_start=bool(times[0] == start))
+        # Not from the starts, which are rounded as their distance from zero wants.
+        elapsed = np.repeat(heres - origin, counts) + lengths * within
+        saves_start = bool(times[0] == start)
+        return cls(starts, lengths, times, slots, saves_start, elapsed=elapsed, like=like)
 
     def halved(self, times: Sequence[int]) -> "TimeGrid":
         """The same span with some steps cut into 2, 4, 8 ... equal ones.
@@ -76,7 +142,15 @@ class TimeGrid(eqx.Module):
         starts = np.repeat(self.starts, parts) + within * lengths
         is_last = within == np.repeat(parts, parts) - 1
         slots = np.where(is_last, np.repeat(self.slots, parts), len(self.saved))
-        return TimeGrid(starts, lengths, self.saved, slots, self.saves_start)
+        elapsed = np.repeat(self.elapsed, parts) + within * lengths
+        given = starts, lengths, self.saved, slots, self.saves_start
+        return TimeGrid(*given, elapsed=elapsed, like=self)
+
+    def start(self, dtype: Any) -> Instant:
+        """When the first step begins, or would begin."""
+        elapsed = self.elapsed if len(self.elapsed) else self.elapsed_saved
+        clock = jnp.asarray(elapsed[0], dtype), jnp.asarray(self.origin, dtype)
+        return Instant(*clock, self.coarse)
 
     @property
     def num_steps(self) -> int:
@@ -105,13 +179,15 @@ def step_counts(start: float, times: np.ndarray, dt: float) -> np.ndarray:
         )
     if times[0] < start:
         raise InputError(
-            f"the first time to reach, {times[0]:g}, lies before the initial time {start:g}."
+            f"the first time to reach, {times[0]:.10g}, lies before the initial time {start:.10g}."
         )
     spans = np.diff(times, prepend=start)
     if spans.max() > _MOST_STEPS * dt:
         raise _too_many(start, times[-1], dt)
-    # A span that is a whole number of steps but for round-off gets that number.
-    counts = np.ceil(spans / dt * (1 - 1e-6)).astype(int)
+    # A span that is a whole number of steps but for round-off gets that number: that of a time
+    # which is counted from long ago is not small beside a short span.
+    round_off = 1e-6 * spans + 2 * np.spacing(np.maximum(np.abs(times), abs(start)))
+    counts = np.ceil((spans - round_off) / dt).astype(int)
     return np.where(spans > 0, np.maximum(counts, 1), 0)
 
 

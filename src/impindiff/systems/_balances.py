@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array
 from numpy.typing import ArrayLike
 
+from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff._types import State
-from impindiff.coefficients import coefficients_of
+from impindiff.coefficients import Coarse, Instant, coefficients_of, time_parts
 from impindiff.grid import Grid
 from impindiff.systems._settings import check_given
 from impindiff.systems._system import System
@@ -63,14 +64,17 @@ def balances(
     given = {field: jnp.asarray(values) for field, values in states.items()}
     count = _count(given, system.grid)
     dtype = jnp.result_type(*given.values(), jnp.float32)
-    clock = jnp.asarray(times, dtype)
+    clock = as_seconds(times)
     if clock.shape not in ((), (count,)):
         raise InputError(
             f"the times have the shape {clock.shape}, the states are those of {count} times: give "
             "one number, or one for each."
         )
-    clock = jnp.broadcast_to(clock, (count,))
-    densities = jax.device_get(_densities(system, given, clock))
+    clock = np.broadcast_to(clock, (count,))
+    elapsed, origin = jnp.asarray(clock - clock[0], dtype), jnp.asarray(time_parts(clock[0]), dtype)
+    spans = np.diff(clock)
+    coarse = Coarse.among(clock[:-1], spans) if np.all(spans > 0) else None
+    densities = jax.device_get(_densities(system, given, elapsed, origin, coarse))
     grid = system.grid
     volumes = None
     if grid is not None:
@@ -124,11 +128,13 @@ def _count(states: Mapping[str, Array], grid: Grid | None) -> int:
 
 
 @eqx.filter_jit
-def _densities(system: System, states: State, times: Array) -> dict[str, dict[str, Array]]:
+def _densities(
+    system: System, states: State, times: Array, origin: Array, coarse: Coarse | None
+) -> dict[str, dict[str, Array]]:
     """`(time, *grid)`, or `(time,)` of what is one number."""
 
     def at(time: Array, state: State) -> dict[str, dict[str, Any]]:
-        scope = system.scope(times.dtype).at(time)
+        scope = system.scope(times.dtype).at(Instant(time, origin, coarse))
         found = scope.evaluate(system.accounts.balances, state)
         shapes = ((),) if system.grid is None else ((), system.grid.shape)
         for name, parts in found.items():

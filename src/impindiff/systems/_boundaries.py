@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
-from impindiff.coefficients import coefficients_of, evaluate_coefficients
+from impindiff.coefficients import Instant, coefficients_of, evaluate_coefficients
 from impindiff.grid import SIDES, Grid
 from impindiff.latent import latent_values
 from impindiff.systems._scope import Scope
@@ -156,7 +156,7 @@ def check_ends_finite(scope: Scope, boundaries: Mapping[str, Ends], state: State
 
 
 def boundary_latents(
-    boundaries: Mapping[str, Ends], grid: Grid, time: Scalar | None = None
+    boundaries: Mapping[str, Ends], grid: Grid, time: Scalar | Instant | None = None
 ) -> dict[str, Array]:
     """Values of the learned coefficients in conditions, the same all along the axis they end."""
     found: dict[str, Array] = {}

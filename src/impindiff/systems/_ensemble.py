@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.latent import learned
 from impindiff.systems._system import System
 
@@ -42,7 +43,7 @@ class Ensemble(eqx.Module):
             for i in range(len(self.seeds))
         ]
 
-    def latents(self, time: Scalar | float | None = None) -> dict[str, Spread]:
+    def latents(self, time: Scalar | Instant | float | None = None) -> dict[str, Spread]:
         """Values of the learned coefficients on the grid, by name."""
         values = [member.latents(time) for member in self.members]
         stacked = {name: jnp.stack([v[name] for v in values]) for name in values[0]}

@@ -6,14 +6,14 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.latent import latent_values, latents_of
 from impindiff.systems._boundaries import Ends, boundary_latents
 from impindiff.systems._scope import Scope, reached_names
 
 
 def values_on_grid(
-    scope: Scope, parts: Any, boundaries: Mapping[str, Ends], time: Scalar | None
+    scope: Scope, parts: Any, boundaries: Mapping[str, Ends], time: Instant | None
 ) -> dict[str, Array]:
     """See `System.latents`.
 

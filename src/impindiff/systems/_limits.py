@@ -102,7 +102,7 @@ def check_within(
             sample, *cell = (int(k) for k in np.argwhere(wrong)[0])
             told = limit.told(float(values[sample, *cell]), tuple(cell))
             raise InputError(
-                f"at t = {time:g}, where it starts, sample {samples[sample]} is outside of what "
+                f"at t = {time:.10g}, where it starts, sample {samples[sample]} is outside of what "
                 f"the system allows: {told} (as are {wrong.sum()} of {wrong.size} values). "
                 "Correct the data, leave the sample out, or widen System(limits=...)."
             )
@@ -146,7 +146,7 @@ def check_readings(
         else f"that is more than {_SPREADS:g} standard deviations of the noise stated"
     )
     raise InputError(
-        f"{of}sample {samples[sample]} at t = {times[moment]:g}: {told} (as are {wrong.sum()} of "
-        f"{wrong.size} readings); {beside}. Mark what is no datum as NaN, or widen "
+        f"{of}sample {samples[sample]} at t = {times[moment]:.10g}: {told} (as are {wrong.sum()} "
+        f"of {wrong.size} readings); {beside}. Mark what is no datum as NaN, or widen "
         "System(limits=...)."
     )

@@ -8,10 +8,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
-from impindiff.coefficients import coefficients_of, depends_on
+from impindiff.coefficients import (
+    Coarse,
+    Instant,
+    coefficients_of,
+    depends_on,
+    rounding_times,
+)
 from impindiff.implicit import Excess, Limit
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
@@ -156,7 +163,20 @@ class PreparedSystem(eqx.Module):
         scope = replace(self.scope, coefficients=self.scope.coefficients | given)
         return replace(self, scope=scope, awaited=()).evaluated()
 
-    def start(self, time: Scalar) -> State:
+    @property
+    def rounding_times(self) -> tuple[str, ...]:
+        """See `impindiff.rollout.ClockedDynamics`."""
+        stored = self.storage, self.capacities, self.accounts
+        parts = self.equations, self.boundaries, self.scope.coefficients, *stored
+        return tuple(rounding_times(parts))
+
+    def counted_from(
+        self, origin: Float[Array, " 3"], coarse: Coarse | None = None
+    ) -> "PreparedSystem":
+        """See `impindiff.rollout.ClockedDynamics`."""
+        return replace(self, scope=replace(self.scope, origin=origin, coarse=coarse))
+
+    def start(self, time: Scalar | Instant) -> State:
         """The initial values that the system itself gives: of one field for each of its cells.
 
         Raises: InputError for values of another shape, or settings that are not given.

@@ -1,6 +1,7 @@
 """What a function in a system may name: fields, axes, the time, and the system's coefficients."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar, final
 
@@ -8,11 +9,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
-from impindiff.coefficients import AbstractClosure, coefficients_of, evaluate_coefficients
+from impindiff.coefficients import (
+    AbstractClosure,
+    Coarse,
+    Instant,
+    coefficients_of,
+    evaluate_coefficients,
+)
 from impindiff.grid import Axis, Grid
 
 T = TypeVar("T")
@@ -28,19 +35,24 @@ class Scope(eqx.Module):
         grid: its axes' names are the coordinates of the cell centres.
         coefficients: those that the system names, evaluated as far as they can be.
         dtype: precision of the coordinates.
-        time: the instant, `t`; None as long as only what is steady is wanted.
+        time: the instant, whose number is `t`; None as long as only what is steady is wanted.
+        origin: what times are counted from, see `Instant`; zero where None.
+        coarse: of the steps, see `Instant`.
     """
 
     grid: Grid | None
     coefficients: dict[str, Any]
     dtype: jnp.dtype = eqx.field(static=True)
-    time: Scalar | None = None
+    time: Instant | None = None
+    origin: Float[Array, " 3"] | None = None
+    coarse: Coarse | None = eqx.field(static=True, default=None)
 
-    def at(self, time: Scalar | None) -> "Scope":
+    def at(self, time: Scalar | Instant | None) -> "Scope":
         """The same at an instant, with all evaluated that does not depend on the state."""
-        scope = Scope(self.grid, self.coefficients, self.dtype, time)
-        coefficients = scope.evaluate(self.coefficients)
-        return Scope(self.grid, coefficients, self.dtype, time)
+        if time is not None and not isinstance(time, Instant):
+            time = Instant(time, self.origin, self.coarse)
+        scope = replace(self, time=time)
+        return replace(scope, coefficients=scope.evaluate(self.coefficients))
 
     def evaluate(self, tree: T, state: Mapping[str, Any] | None = None) -> T:
         """A PyTree with its coefficients evaluated as far as is known, see `latent`."""
@@ -50,7 +62,7 @@ class Scope(eqx.Module):
         """All that has a name and is known."""
         known: dict[str, Any] = dict(state or {})
         if self.time is not None:
-            known[TIME] = self.time
+            known[TIME] = self.time.named
         if self.grid is not None:
             known |= zip(self.grid.names, _centres(self.grid, self.dtype), strict=True)
         # One may be a function of another: each pass finds at least one of those that can be found.

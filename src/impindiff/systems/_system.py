@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._types import Scalar, State
-from impindiff.coefficients import as_closures
+from impindiff.coefficients import Instant, as_closures
 from impindiff.grid import Grid
 from impindiff.implicit import Limit
 from impindiff.systems._accounts import Accounts
@@ -192,14 +192,14 @@ class System(eqx.Module):
         """
         check_given(self.awaited)
         dtype = jnp.result_type(*state.values())
-        scope = self.scope(dtype).at(jnp.asarray(time, dtype))
+        scope = self.scope(dtype).at(Instant.of(time, dtype))
         # First: at a state that cannot be, functions need not be finite.
         if excess := excess_of(state, self.limits, self.grid):
             excess.check()
         check_finite(scope, self._named_parts, state)
         check_ends_finite(scope, self.boundaries, state)
 
-    def latents(self, time: Scalar | float | None = None) -> dict[str, Array]:
+    def latents(self, time: Scalar | Instant | float | None = None) -> dict[str, Array]:
         """Values on the grid, by name, of what is learned and does not depend on the state.
 
         At a time; without one, of that only which is the same at all times.
@@ -209,16 +209,16 @@ class System(eqx.Module):
         `tabulate`.
         """
         parts = tuple(part for part in self._parts if part is not self.boundaries)
-        time = None if time is None else jnp.asarray(time, jnp.result_type(float))
+        instant = None if time is None else Instant.of(time, jnp.result_type(float))
         scope = self.scope(jnp.dtype(jnp.float32))
-        return values_on_grid(scope, parts, self.boundaries, time)
+        return values_on_grid(scope, parts, self.boundaries, instant)
 
-    def start(self, time: Scalar | float, dtype: jnp.dtype) -> State:
+    def start(self, time: Scalar | Instant | float, dtype: jnp.dtype) -> State:
         """The initial values that the system itself gives, see `PreparedSystem.start`."""
         if not self.initial:
             return {}
         check_given(self.awaited)
-        scope = self.scope(dtype).at(jnp.asarray(time, dtype))
+        scope = self.scope(dtype).at(Instant.of(time, dtype))
         return initial_values(scope, self.initial)
 
     def prepare(self, dtype: jnp.dtype) -> PreparedSystem:

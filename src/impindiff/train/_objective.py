@@ -168,7 +168,7 @@ class TrainingLoss(eqx.Module):
         memory: MemoryPolicy,
     ) -> Trajectory:
         """States at the observed times, and the outcomes of all solves, of some samples."""
-        start = jnp.asarray(self.batch.time_grid.starts[0], self.dtype)
+        start = self.batch.time_grid.start(self.dtype)
         begin = (lambda one: one.start(start)), part.settings, part.num_samples
         initial = part.initial | starts_of(prepared, *begin)
 
@@ -181,6 +181,8 @@ class TrainingLoss(eqx.Module):
                 probe=probe,
                 rtol=self.rtol,
                 memory=memory,
+                # Samples that failed are masked by their outcome: NaN would reach the others.
+                on_failure="keep",
             )
 
         return jax.vmap(run)(initial, part.settings, probe)
@@ -195,8 +197,8 @@ class TrainingLoss(eqx.Module):
 
     def penalty_residuals(self, learned: PyTree) -> Float[Array, " entries"]:
         """The vector whose squares add up to all penalties."""
-        system, times = eqx.combine(learned, self.frozen), self.batch.time_grid.saved
-        return penalty_residuals(system, learned, self.batch.penalties, times)
+        system, time_grid = eqx.combine(learned, self.frozen), self.batch.time_grid
+        return penalty_residuals(system, learned, self.batch.penalties, time_grid)
 
 
 def make_objective(

@@ -22,6 +22,7 @@ from impindiff.data import (
     select_times,
     settings_of,
     times_of,
+    without_dates,
 )
 from impindiff.grid import Grid
 from impindiff.observe import (
@@ -92,6 +93,7 @@ class Observations(eqx.Module):
             functions in it that are not finite at the start.
         """
         check_is_dataset(dataset)
+        dataset = without_dates(dataset)
         dtype = real_precision(dtype)
         check_units(dataset, dict(system.units))
         at = select_samples(dataset, samples)
@@ -152,13 +154,13 @@ class Observations(eqx.Module):
         when = list(range(1, clock.size)) if times is None else select_times(dataset, times)
         if when and when[0] == 0 and not learned_start:
             raise InputError(
-                f"training time {clock[0]:g} is the initial time, whose fields are given and not "
-                "predicted: leave it out of the training times, or learn where a field begins, "
+                f"training time {clock[0]:.10g} is the initial time, whose fields are given and "
+                "not predicted: leave it out of the training times, or learn where a field begins, "
                 "System(initial=...)."
             )
         if not when:
             raise InputError(
-                f"the data end at their initial time, {clock[0]:g}: there is nothing to fit."
+                f"the data end at their initial time, {clock[0]:.10g}: there is nothing to fit."
             )
         in_data = [f for f in fields if f not in begins or f in dataset.data_vars]
         given = (

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from impindiff._types import Scalar
+from impindiff.coefficients import Instant
 from impindiff.latent import latents_of
 from impindiff.observe import AbstractPenalty
+from impindiff.rollout import TimeGrid
 from impindiff.systems import System
 
 
 def penalty_residuals(
-    system: System, learned: PyTree, penalties: Sequence[AbstractPenalty], times: np.ndarray
+    system: System, learned: PyTree, penalties: Sequence[AbstractPenalty], time_grid: TimeGrid
 ) -> Float[Array, " entries"]:
     """The vector whose squares add up to all penalties.
 
@@ -24,10 +24,10 @@ def penalty_residuals(
         system: with what is learned.
         learned: its learned arrays.
         penalties: at least one.
-        times: the observed times.
+        time_grid: which saves the observed times.
     """
 
-    def residuals(time: Scalar | None = None) -> Float[Array, " entries"]:
+    def residuals(time: Instant | None = None) -> Float[Array, " entries"]:
         latents = system.latents(time)
         parts = [penalty.residuals(latents, learned, system.grid) for penalty in penalties]
         return jnp.concatenate(parts)
@@ -35,4 +35,7 @@ def penalty_residuals(
     if all(latent.is_steady for latent in latents_of(system)):
         return residuals()
     dtype = jnp.result_type(*jax.tree.leaves(learned))
-    return jax.vmap(residuals)(jnp.asarray(times, dtype)).ravel() / len(times) ** 0.5
+    elapsed = jnp.asarray(time_grid.elapsed_saved, dtype)
+    origin = jnp.asarray(time_grid.origin, dtype)
+    found = jax.vmap(lambda since: residuals(Instant(since, origin)))(elapsed)
+    return found.ravel() / len(elapsed) ** 0.5

@@ -13,13 +13,14 @@ def window_grids(observations: Observations, dt: float, window: int) -> list[Tim
     if window == len(observations.times):
         return [observations.time_grid(dt)]
     clock = (observations.start, *observations.times)
+    whole = observations.time_grid(dt)
     # As many steps in each: programs have shapes.
     most = max(
         TimeGrid.build(start, end, dt).num_steps
         for start, end in zip(clock, clock[1:], strict=False)
     )
     return [
-        TimeGrid.even(clock[first], np.array(clock[first + 1 : first + 1 + window]), most)
+        TimeGrid.even(clock[first], np.array(clock[first + 1 : first + 1 + window]), most, whole)
         for first in range(len(clock) - window)
     ]
 
@@ -41,7 +42,7 @@ def later_starts(observations: Observations, field: str, num_windows: int) -> Ar
     if (unknown := np.isnan(np.asarray(states))).any():
         sample, time = np.argwhere(unknown)[0][:2]
         raise InputError(
-            f"a window would begin at t = {observations.times[time]:g}, but there {field!r} of "
+            f"a window would begin at t = {observations.times[time]:.10g}, but there {field!r} of "
             f"training sample {sample} was not observed in every cell. Leave the window out, "
             "so that all times are predicted from the initial state."
         )
