@@ -199,14 +199,14 @@ class PreparedSystem(eqx.Module):
             (terms, {field: self.equations[field] for field in carriers(terms)})
         )
         boundaries = evaluate_boundaries(scope, self.boundaries) if carrying else {}
-        return Integrands(*cast((terms, boundaries, carrying), self.dtype), scope)
+        return Integrands(*cast((terms, boundaries, carrying), self.dtype), {}, scope)
 
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
         known, others = split(scope.evaluate(self.equations), boundaries, self.varying)
         if scope.grid is None:
             whole = {field: known[field] + others[field] for field in known}
-            return StateTendency(None, cast(whole, self.dtype), boundaries, {}, scope)
+            return StateTendency(None, cast(whole, self.dtype), boundaries, {}, {}, scope)
         rates = assemble(scope.grid, known, boundaries)
         limited = {field: corrected_among(terms) for field, terms in known.items()}
         if any(limited.values()):
@@ -216,4 +216,4 @@ class PreparedSystem(eqx.Module):
             return rates
         carrying = {field: known[field] + others[field] for field in carriers(others)}
         carrying, others = cast((carrying, others), self.dtype)
-        return StateTendency(rates, others, boundaries, carrying, scope)
+        return StateTendency(rates, others, boundaries, carrying, {}, scope)

@@ -1,6 +1,6 @@
 """Diffusion as the divergence of a Fickian face flux."""
 
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import equinox as eqx
 import jax
@@ -40,7 +40,9 @@ class Diffusion(AbstractTwoPointFlux):
             or no front would ever advance.
 
     At an outer face stands what the two cells before it lead to, at most twice and at least half of
-    the last.
+    the last. A function of the state is evaluated there with the value that the condition gives
+    (Dirichlet, Robin, Inflow); between the centre of the cell and the face stands the mean of both.
+    Where no value is given, but a gradient that depends on the state, both are of the same values.
 
     Accuracy: second order in the cell width for smooth $D$ and smoothly stretched cells.
     Raises: InputError for a known value that is negative or not finite, what is no coefficient, or
@@ -86,6 +88,24 @@ class Diffusion(AbstractTwoPointFlux):
         if here.ndim:
             nearest = here[cells_at(grid, axis, side)]
             at_face = jnp.clip(extrapolated(here, grid, axis, side), nearest / 2, 2 * nearest)
+        return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
+
+    def boundary_face_at(
+        self, at_faces: Self, grid: Grid, axis: int, side: int, is_held: bool
+    ) -> BoundaryFace:
+        """See `AbstractTwoPointFlux.boundary_face_at`.
+
+        The half cell is treated as the way between two centres is, so that its flux is as accurate:
+        an arithmetic mean is the trapezoidal rule for the integral of $D$ from one value to the
+        other, and open if the cell is empty.
+        """
+        if at_faces.diffusivity is None:
+            return self.boundary_face(grid, axis, side)
+        at_face, distance = jnp.asarray(at_faces.diffusivity), end_distance(grid, axis, side)
+        if is_held:
+            here = self._on(grid)[cells_at(grid, axis, side)]
+            mean = _harmonic if self.mean == "harmonic" else _arithmetic
+            at_face = mean(*jnp.broadcast_arrays(here, at_face), jnp.asarray(0.5), jnp.asarray(0.5))
         return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
 
     def _on(self, grid: Grid) -> Float[Array, "..."]:
