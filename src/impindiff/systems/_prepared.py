@@ -22,6 +22,7 @@ from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
+from impindiff.systems._state_at_ends import known_face_values
 from impindiff.systems._state_tendency import Equations, StateTendency, split
 
 RightHandSide = AffineTendency | CorrectedTendency | StateTendency
@@ -195,11 +196,14 @@ class PreparedSystem(eqx.Module):
         check_given(self.awaited)
         scope = cast(self.scope.at(time), self.dtype)
         terms = {name: self.accounts.integrals[name] for name in names}
-        terms, carrying = scope.evaluate(
-            (terms, {field: self.equations[field] for field in carriers(terms)})
-        )
-        boundaries = evaluate_boundaries(scope, self.boundaries) if carrying else {}
-        return Integrands(*cast((terms, boundaries, carrying), self.dtype), {}, scope)
+        terms, equations = scope.evaluate((terms, self.equations))
+        boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
+        carrying = {field: equations[field] for field in carriers(terms)}
+        known, _ = split(equations, boundaries, self.varying)
+        at_faces = known_face_values(scope, boundaries, known, carrying) if carrying else {}
+        terms, carrying, at_faces = cast((terms, carrying, at_faces), self.dtype)
+        boundaries = boundaries if carrying else {}
+        return Integrands(terms, boundaries, carrying, at_faces, scope)
 
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
@@ -216,4 +220,6 @@ class PreparedSystem(eqx.Module):
             return rates
         carrying = {field: known[field] + others[field] for field in carriers(others)}
         carrying, others = cast((carrying, others), self.dtype)
-        return StateTendency(rates, others, boundaries, carrying, {}, scope)
+        at_faces = known_face_values(scope, boundaries, known, others | carrying)
+        at_faces = cast(at_faces, self.dtype)
+        return StateTendency(rates, others, boundaries, carrying, at_faces, scope)

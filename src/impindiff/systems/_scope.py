@@ -192,15 +192,7 @@ def reached_names(coefficients: Mapping[str, Any]) -> dict[str, set[str]]:
 
     Raises: InputError for coefficients that depend on each other in a circle.
     """
-    reached: dict[str, set[str]] = {
-        name: {
-            argument
-            for closure in coefficients_of(coefficient)
-            if isinstance(closure, AbstractClosure)
-            for argument in closure.arguments
-        }
-        for name, coefficient in coefficients.items()
-    }
+    reached = {name: _arguments(coefficient) for name, coefficient in coefficients.items()}
     for _ in reached:
         for names in reached.values():
             names.update(*(reached[name] for name in names & reached.keys()))
@@ -210,6 +202,17 @@ def reached_names(coefficients: Mapping[str, Any]) -> dict[str, set[str]]:
             "must be given without the others."
         )
     return reached
+
+
+def names_of_arguments(tree: object, coefficients: Mapping[str, Any]) -> set[str]:
+    """The names of all that a PyTree of coefficients depends on, by whatever way."""
+    names, reached = _arguments(tree), reached_names(coefficients)
+    return names.union(*(reached[name] for name in names & reached.keys()))
+
+
+def _arguments(tree: object) -> set[str]:
+    closures = [node for node in coefficients_of(tree) if isinstance(node, AbstractClosure)]
+    return {name for closure in closures for name in closure.arguments}
 
 
 def varying_names(fields: tuple[str, ...], coefficients: Mapping[str, Any]) -> frozenset[str]:

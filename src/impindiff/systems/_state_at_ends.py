@@ -1,9 +1,9 @@
 r"""Outer fluxes that depend on the state: closures evaluated with the values at the faces.
 
 The value at a face follows from its condition; that of `Robin` and `Inflow` from the diffusivity
-and the speed there as well, which may themselves depend on it. It is found in passes: from values
-in the cells a first value at the face, from this a better one. A value that is wrong by $O(h)$ is
-off by $O(h^2)$ after a pass, $h$ the cell width.
+and the speed there as well, which may themselves depend on it. It is found with these as they are
+at the value of the cell (of what enters, where that is given), and they are then evaluated at it.
+The first value is wrong by $O(h)$, $h$ the cell width, what is found by $O(h^2)$, and so the flux.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from impindiff._types import State
 from impindiff.coefficients import coefficients_of, evaluate_coefficients, is_coefficient
 from impindiff.systems._boundaries import Ends, fluxes_among, placed
 from impindiff.systems._end import End, evaluate_at
-from impindiff.systems._scope import Scope
+from impindiff.systems._scope import Scope, names_of_arguments
 from impindiff.terms import (
     AbstractBoundary,
     AbstractTerm,
@@ -25,8 +25,6 @@ from impindiff.terms import (
     Affine,
     BoundaryFace,
 )
-
-NUM_PASSES = 2
 
 Equations = Mapping[str, tuple[AbstractTerm, ...]]
 
@@ -52,11 +50,6 @@ class _Moved(NamedTuple):
     condition: AbstractBoundary
     terms: list[AbstractTwoPointFlux]
     in_cells: list[AbstractTwoPointFlux]
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether the condition holds a value that does not depend on the state."""
-        return self.condition.holds_value and not coefficients_of(self.condition)
 
 
 def evaluate_ends(
@@ -99,6 +92,42 @@ def evaluate_ends(
     return {field: tuple(tuple(pair) for pair in ends) for field, ends in found.items()}
 
 
+def known_face_values(
+    scope: Scope, boundaries: Mapping[str, Ends], known: Equations, wanted_by: Equations
+) -> dict[str, FaceValues]:
+    """The values at faces of fields whose fluxes do not depend on the state, where they are wanted.
+
+    Args:
+        scope: at a time.
+        boundaries: of all fields, evaluated.
+        known: terms of such fields, evaluated.
+        wanted_by: terms of all fields, whose functions want them.
+    """
+    grid = scope.grid
+    if grid is None:
+        return {}
+    moving = {field: fluxes_among(terms) for field, terms in wanted_by.items()}
+    moving = {field: terms for field, terms in moving.items() if terms}
+    of_moving = {field: boundaries[field] for field in moving}
+    names = names_of_arguments((moving, of_moving), scope.coefficients)
+
+    def value_at(field: str, terms: list[AbstractTwoPointFlux], axis: int, side: int) -> Any:
+        condition = boundaries[field][axis][side]
+        if condition is None:
+            return None
+        there = placed(condition, grid, field, axis, side)
+        return there.face_value(_in_cells(End(grid, axis, side), _Moved(condition, [], terms)))
+
+    found: dict[str, FaceValues] = {}
+    for field, terms in known.items():
+        if field in names and (fluxes := fluxes_among(terms)):
+            found[field] = tuple(
+                (value_at(field, fluxes, axis, 0), value_at(field, fluxes, axis, 1))
+                for axis in range(grid.num_axes)
+            )
+    return found
+
+
 def _at_one(
     scope: Scope, end: End, moved: Mapping[str, _Moved], state: State, known: Mapping[str, Affine]
 ) -> dict[str, AbstractBoundary]:
@@ -123,32 +152,28 @@ def _at_one(
         }
         return {field: placed(one, end.grid, field, *end[1:]) for field, one in found.items()}
 
-    def given(
-        conditions: Mapping[str, AbstractBoundary], faces: Mapping[str, BoundaryFace]
-    ) -> dict[str, Affine]:
-        """The values that conditions give."""
-        found = {field: one.face_value(faces[field]) for field, one in conditions.items()}
-        return {field: value for field, value in found.items() if value is not None}
-
-    values = at_faces(known)
-    in_cells = {field: _in_cells(end, one) for field, one in moved.items()}
-    found = conditions(values)
-    held = given(found, in_cells)
-    for field in held:
-        if (entering := found[field].entering_value) is not None:
-            held[field] = entering, 0.0
+    # Where it is given what enters, the first value is that, else that of the cell.
+    entering = {f: one.entering_value for f, one in conditions(at_faces(known)).items()}
+    first = {f: (value, 0.0) for f, value in entering.items() if value is not None}
+    values = at_faces({**known, **first})
+    faces = {field: _at_values(scope, end, one, values, True) for field, one in moved.items()}
+    found = {field: one.face_value(faces[field]) for field, one in conditions(values).items()}
+    held = {field: value for field, value in found.items() if value is not None}
     values = at_faces({**known, **held})
-    for _ in range(0 if all(moved[field].is_fixed for field in held) else NUM_PASSES):
-        faces = {f: _at_values(scope, end, one, values, f in held) for f, one in moved.items()}
-        held = given(conditions(values), faces)
-        values = at_faces({**known, **held})
 
     def known_flux(field: str, condition: AbstractBoundary) -> AbstractBoundary:
-        one, face = moved[field], in_cells[field]
+        one, seen = moved[field], values
+        if field in first and not one.condition.holds_value:
+            # What enters does so at its own speed, which in an empty cell may be zero.
+            enters = jnp.asarray(faces[field].speed) < 0
+            own = tuple(jnp.where(enters, *pair) for pair in zip(first[field], held[field], strict=True))
+            seen = at_faces({**known, **held, field: own})
         # A gradient that does not depend on the state takes its diffusivity from the cells before
         # the face, which lead there in second order. One that does would not fit to that.
         if field in held or coefficients_of(one.condition):
-            face = _at_values(scope, end, one, values, field in held)
+            face = _at_values(scope, end, one, seen, field in held)
+        else:
+            face = _in_cells(end, one)
         const, slope = condition.flux(face)
         return _KnownFlux(end.without_axis(const), end.without_axis(slope))
 

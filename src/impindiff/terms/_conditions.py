@@ -83,7 +83,8 @@ class Robin(AbstractBoundary):
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
-        total = face.conductance + jnp.asarray(self.transfer)
+        # A diffusivity below zero, as an iterate may have it, makes no pole of a small transfer.
+        total = jnp.maximum(face.conductance, 0) + jnp.asarray(self.transfer)
         # Neither diffusion nor transfer: nothing is exchanged, and the face has the cell's value.
         share = jnp.where(total == 0, 0, self.transfer / jnp.where(total == 0, 1, total))
         return face.flux_for((share * self.ambient, 1 - share))
