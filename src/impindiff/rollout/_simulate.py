@@ -94,7 +94,7 @@ class Trajectory(eqx.Module):
         iterations = per_sample(self.outcome.iterations)[sample, step]
         time = time_grid.starts[step] + time_grid.lengths[step]
         reason = Result(int(result[sample, step]))
-        if reason in (Result.OUT_OF_LIMITS, Result.START_OUT_OF_LIMITS) and self.outcome.excess:
+        if reason.has_excess and self.outcome.excess:
             told = self.outcome.excess.told(sample * time_grid.num_steps + step)
             told += f" ({failed.sum()} of {failed.size} steps failed)"
         else:
@@ -177,7 +177,7 @@ def simulate(
             after, outcome, stages = stepper.step_with_stages(*of_step)
         else:
             (after, outcome), stages = stepper.step(*of_step), None
-        return after, watched(dynamics, after, outcome), stages
+        return after, watched(dynamics, after, step.time + step.dt, outcome), stages
 
     # Steps that end between saved times write to one slot more than is kept.
     num_slots = len(time_grid.saved) + 1

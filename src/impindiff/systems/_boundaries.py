@@ -86,8 +86,8 @@ def _pair(grid: Grid, field: str, axis: int, given: Any) -> Any:
     if strange := [one for one in listed if not isinstance(one, AbstractBoundary | None)]:
         raise InputError(
             f"{field!r} has {strange[0]!r} for a boundary condition on axis {name!r}: give "
-            "Dirichlet(...), Neumann(...), Robin(...), Flux(...), Inflow(...), Outflow(), NoFlux(), "
-            "or an AbstractBoundary of your own."
+            "Dirichlet(...), Neumann(...), Robin(...), Flux(...), Inflow(...), Outflow(), "
+            "NoFlux(), or an AbstractBoundary of your own."
         )
     found = [one for one in listed if one is not None]
     if found and not any(needed):
@@ -230,8 +230,8 @@ def placed(
         if jnp.shape(value) not in ((), shape):
             raise InputError(
                 f"{type(condition).__name__} of {field!r} at the {SIDES[side]} end of axis "
-                f"{grid.names[axis]!r} has a value of shape {jnp.shape(value)}: it must be one number or of shape {shape}, a value "
-                "for each cell of the boundary."
+                f"{grid.names[axis]!r} has a value of shape {jnp.shape(value)}: it must be one "
+                f"number or of shape {shape}, a value for each cell of the boundary."
             )
         return jnp.expand_dims(value, axis) if jnp.ndim(value) else value
 

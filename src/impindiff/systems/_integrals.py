@@ -24,6 +24,7 @@ class Integrands(eqx.Module):
         terms: whose sum each of them is.
         boundaries: of all fields.
         carriers: the equations of fields whose flux the terms ask for.
+        neighbours: terms of fields whose fluxes depend on the state.
         face_values: see `StateTendency`.
         scope: what closures may name.
     """
@@ -31,6 +32,7 @@ class Integrands(eqx.Module):
     terms: Equations
     boundaries: dict[str, Ends]
     carriers: Equations
+    neighbours: Equations
     face_values: dict[str, FaceValues]
     scope: Scope
 
@@ -43,10 +45,11 @@ class Integrands(eqx.Module):
         """
         grid, known = self.scope.grid, dict[str, Any](state)
         if grid is not None and self.carriers:
-            carrying = self.scope.evaluate(self.carriers, state)
-            ends = evaluate_ends(
-                self.scope, self.boundaries, self.carriers, carrying, state, self.face_values
-            )
+            equations = self.neighbours | self.carriers
+            in_cells = self.scope.evaluate(equations, state)
+            carrying = {field: in_cells[field] for field in self.carriers}
+            given = self.scope, self.boundaries, equations, in_cells, state, self.face_values
+            ends = evaluate_ends(*given, self.carriers)
             known |= known_fluxes(grid, carrying, ends, state)
         dtype = jnp.result_type(*state.values())
         found = {}

@@ -70,7 +70,8 @@ def excess_of(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Exc
     number = jnp.argmax(outside)
     found = jnp.stack([value[cell] for value, cell in zip(values, cells, strict=True)])
     shapes = tuple(jnp.shape(state[limit.name]) for limit in limits)
-    return Excess(outside.any(), number, jnp.stack(cells)[number], found[number], limits, shapes)
+    cell, value = jnp.stack(cells)[number], found[number]
+    return Excess(outside.any(), number, cell, value, value, limits, shapes)
 
 
 def check_within(

@@ -15,8 +15,9 @@ from impindiff.implicit import Excess, Limit
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
-from impindiff.systems._boundaries import Ends, evaluate_boundaries
+from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among
 from impindiff.systems._corrected import CorrectedTendency, corrected_among
+from impindiff.systems._diffusivities import negative_diffusivity
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
@@ -159,6 +160,14 @@ class PreparedSystem(eqx.Module):
         """How a state leaves the fields' limits; None where no field has any."""
         return excess_of(state, self.limits, self.scope.grid) if self.limits else None
 
+    def negative_diffusivity(self, state: State, time: Scalar) -> Excess | None:
+        """Where a diffusivity is negative at a state; None where none depends on the state."""
+        terms = (term for group in self.equations.values() for term in fluxes_among(group))
+        if not any(depends_on(term.diffusivities, self.varying) for term in terms):
+            return None
+        scope = cast(self.scope if self.is_steady else self.scope.at(time), self.dtype)
+        return negative_diffusivity(scope, self.equations, self.varying, state)
+
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.
 
@@ -199,11 +208,13 @@ class PreparedSystem(eqx.Module):
         terms, equations = scope.evaluate((terms, self.equations))
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
         carrying = {field: equations[field] for field in carriers(terms)}
-        known, _ = split(equations, boundaries, self.varying)
-        at_faces = known_face_values(scope, boundaries, known, carrying) if carrying else {}
-        terms, carrying, at_faces = cast((terms, carrying, at_faces), self.dtype)
+        others, at_faces = {}, {}
+        if carrying:
+            known, others = split(equations, boundaries, self.varying)
+            at_faces = known_face_values(scope, boundaries, known, others | carrying)
+        terms, carrying, others, at_faces = cast((terms, carrying, others, at_faces), self.dtype)
         boundaries = boundaries if carrying else {}
-        return Integrands(terms, boundaries, carrying, at_faces, scope)
+        return Integrands(terms, boundaries, carrying, others, at_faces, scope)
 
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)

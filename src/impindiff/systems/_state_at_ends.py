@@ -6,7 +6,7 @@ at the value of the cell (of what enters, where that is given), and they are the
 The first value is wrong by $O(h)$, $h$ the cell width, what is found by $O(h^2)$, and so the flux.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, final
 
 import jax
@@ -51,6 +51,11 @@ class _Moved(NamedTuple):
     terms: list[AbstractTwoPointFlux]
     in_cells: list[AbstractTwoPointFlux]
 
+    @property
+    def is_known(self) -> bool:
+        """Whether its fluxes can be computed."""
+        return not coefficients_of(self.in_cells)
+
 
 def evaluate_ends(
     scope: Scope,
@@ -59,23 +64,27 @@ def evaluate_ends(
     in_cells: Equations,
     state: State,
     face_values: Mapping[str, FaceValues],
+    wanted: Collection[str],
 ) -> dict[str, Ends]:
-    """The conditions of the fields whose terms are given, with fluxes evaluated at a state.
+    """The conditions of some fields with their fluxes evaluated at a state.
 
     Args:
         scope: at a time.
         boundaries: of all fields, evaluated as far as they can be without a state.
-        equations: terms of some fields, the same.
-        in_cells: these terms evaluated in the cells.
+        equations: terms of all fields whose fluxes depend on the state, and of those wanted; the
+            same.
+        in_cells: these terms evaluated in the cells; all of those wanted. Of the others what the
+            flux of a field carries may still be unknown: then their values at faces are, too,
+            unless held. The flux that carries does not depend on them but by values in cells.
         state: all fields.
-        face_values: of fields whose fluxes do not depend on the state, as far as wanted.
+        face_values: of fields whose fluxes do not depend on the state, as far as asked for.
+        wanted: the fields.
     """
-    grid, found = scope.grid, {}
+    grid = scope.grid
     if grid is None:
-        return found
+        return {}
     moving = {field: fluxes_among(terms) for field, terms in equations.items()}
-    for field in moving:
-        found[field] = [[None, None] for _ in range(grid.num_axes)]
+    found = {field: [[None, None] for _ in range(grid.num_axes)] for field in wanted}
     for end in (End(grid, axis, side) for axis in range(grid.num_axes) for side in (0, 1)):
         moved = {
             field: _Moved(condition, terms, fluxes_among(in_cells[field]))
@@ -87,7 +96,7 @@ def evaluate_ends(
             for field, ends in face_values.items()
             if (value := ends[end.axis][end.side]) is not None
         }
-        for field, condition in _at_one(scope, end, moved, state, known).items():
+        for field, condition in _at_one(scope, end, moved, state, known, wanted).items():
             found[field][end.axis][end.side] = condition
     return {field: tuple(tuple(pair) for pair in ends) for field, ends in found.items()}
 
@@ -129,10 +138,15 @@ def known_face_values(
 
 
 def _at_one(
-    scope: Scope, end: End, moved: Mapping[str, _Moved], state: State, known: Mapping[str, Affine]
+    scope: Scope,
+    end: End,
+    moved: Mapping[str, _Moved],
+    state: State,
+    known: Mapping[str, Affine],
+    wanted: Collection[str],
 ) -> dict[str, AbstractBoundary]:
     if not coefficients_of([(one.condition, one.terms) for one in moved.values()]):
-        return {field: one.condition for field, one in moved.items()}
+        return {field: one.condition for field, one in moved.items() if field in wanted}
     cells = {field: end.beside(value) for field, value in state.items()}
 
     def at_faces(given: Mapping[str, Affine]) -> dict[str, Any]:
@@ -156,17 +170,24 @@ def _at_one(
     entering = {f: one.entering_value for f, one in conditions(at_faces(known)).items()}
     first = {f: (value, 0.0) for f, value in entering.items() if value is not None}
     values = at_faces({**known, **first})
-    faces = {field: _at_values(scope, end, one, values, True) for field, one in moved.items()}
-    found = {field: one.face_value(faces[field]) for field, one in conditions(values).items()}
+    faces = {
+        field: _at_values(scope, end, one, values, True)
+        for field, one in moved.items()
+        if one.is_known or one.condition.holds_value
+    }
+    evaluated = conditions(values)
+    found = {field: evaluated[field].face_value(face) for field, face in faces.items()}
     held = {field: value for field, value in found.items() if value is not None}
     values = at_faces({**known, **held})
 
     def known_flux(field: str, condition: AbstractBoundary) -> AbstractBoundary:
         one, seen = moved[field], values
-        if field in first and not one.condition.holds_value:
+        if field in first and field in held and not one.condition.holds_value:
             # What enters does so at its own speed, which in an empty cell may be zero.
             enters = jnp.asarray(faces[field].speed) < 0
-            own = tuple(jnp.where(enters, *pair) for pair in zip(first[field], held[field], strict=True))
+            own = tuple(
+                jnp.where(enters, *pair) for pair in zip(first[field], held[field], strict=True)
+            )
             seen = at_faces({**known, **held, field: own})
         # A gradient that does not depend on the state takes its diffusivity from the cells before
         # the face, which lead there in second order. One that does would not fit to that.
@@ -177,7 +198,8 @@ def _at_one(
         const, slope = condition.flux(face)
         return _KnownFlux(end.without_axis(const), end.without_axis(slope))
 
-    return {field: known_flux(field, one) for field, one in conditions(values).items()}
+    evaluated = conditions(values)
+    return {field: known_flux(field, evaluated[field]) for field in moved if field in wanted}
 
 
 def _in_cells(end: End, one: _Moved) -> BoundaryFace:
@@ -190,6 +212,8 @@ def _at_values(
     scope: Scope, end: End, one: _Moved, values: Mapping[str, Any], is_held: bool
 ) -> BoundaryFace:
     """What passes the faces, with closures evaluated at values there."""
+    if not one.is_known:  # only asked for the value that a condition holds, whatever passes
+        return BoundaryFace(0.0, 0.0, 0.0, 0.0)
 
     def visit(node: Any) -> Any:
         if not is_coefficient(node):
@@ -198,9 +222,7 @@ def _at_values(
         return None if coefficients_of(value) else value
 
     first, *others = (
-        in_cells.boundary_face_at(
-            jax.tree.map(visit, term, is_leaf=is_coefficient), *end, is_held
-        )
+        in_cells.boundary_face_at(jax.tree.map(visit, term, is_leaf=is_coefficient), *end, is_held)
         for term, in_cells in zip(one.terms, one.in_cells, strict=True)
     )
     return sum(others, start=first)

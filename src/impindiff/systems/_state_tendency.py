@@ -1,6 +1,6 @@
 """Right-hand sides that are not affine: what depends on the state is evaluated at the state."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, final
 
 import equinox as eqx
@@ -70,9 +70,12 @@ class StateTendency(eqx.Module):
             check_fields(state, tuple(self.terms))
         grid = self.scope.grid
         known: dict[str, Any] = dict(state)
+        ends: dict[str, Ends] = {}
+        carrying: Equations = {}
         if grid is not None and self.carriers:
-            carrying = self.scope.evaluate(self.carriers, state)
-            known |= known_fluxes(grid, carrying, self._ends(self.carriers, carrying, state), state)
+            carrying, others = self.scope.evaluate((self.carriers, self.terms), state)
+            ends = self._ends(others | carrying, state, self.carriers)
+            known |= known_fluxes(grid, carrying, ends, state)
         terms = self.scope.evaluate(self.terms, known)
         parts = [{field: jnp.zeros_like(value) for field, value in state.items()}]
         if self.assembled is not None:
@@ -80,7 +83,9 @@ class StateTendency(eqx.Module):
         if grid is not None:
             moving = {field: tuple(fluxes_among(group)) for field, group in terms.items()}
             limited = {field: corrected_among(group) for field, group in moving.items()}
-            linear = assemble(grid, moving, self._ends(self.terms, terms, state))(state)
+            rest = [field for field in terms if field not in ends]
+            ends |= self._ends(terms | carrying, state, rest)
+            linear = assemble(grid, moving, ends)(state)
             parts.append(corrected(linear, limited, grid, state))
         for field, group in terms.items():
             for term in group:
@@ -93,11 +98,11 @@ class StateTendency(eqx.Module):
             for field in state
         }
 
-    def _ends(self, equations: Equations, in_cells: Equations, state: State) -> dict[str, Ends]:
-        """The conditions of fields with these terms, evaluated."""
-        return evaluate_ends(
-            self.scope, self.boundaries, equations, in_cells, state, self.face_values
-        )
+    def _ends(self, in_cells: Equations, state: State, wanted: Collection[str]) -> dict[str, Ends]:
+        """The conditions of some fields, evaluated: those of a carrier once, for one flux."""
+        equations = self.terms | self.carriers
+        given = self.scope, self.boundaries, equations, in_cells, state, self.face_values
+        return evaluate_ends(*given, wanted)
 
 
 def in_free_cells(grid: Grid | None, rate: Float[Array, "..."]) -> Float[Array, "..."]:

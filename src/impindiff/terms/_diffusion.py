@@ -65,6 +65,11 @@ class Diffusion(AbstractTwoPointFlux):
         if wrong.size:
             raise InputError(f"the diffusivity is {wrong[0]}: it must be finite and not negative.")
 
+    @property
+    def diffusivities(self) -> tuple[Any, ...]:
+        """See `AbstractTwoPointFlux.diffusivities`."""
+        return (self.diffusivity,)
+
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """See `AbstractTwoPointFlux.face_coefficients`."""
         here, between = self._on(grid), between_centres(grid, axis)

@@ -5,7 +5,7 @@ every function has been evaluated to an array.
 """
 
 import abc
-from typing import Self
+from typing import Any, Self
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -43,6 +43,11 @@ class AbstractTwoPointFlux(AbstractTerm):
         faces: a uniform field stays uniform, and no total is conserved.
         """
         return True
+
+    @property
+    def diffusivities(self) -> tuple[Any, ...]:
+        """The coefficients that make its problem ill-posed where they are negative."""
+        return ()
 
     @abc.abstractmethod
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
