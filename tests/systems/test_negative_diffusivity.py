@@ -68,7 +68,7 @@ def test_what_cannot_be_negative_is_not_looked_at():
         assert (
             falling(spread=spread)
             .prepare(jnp.dtype("float64"))
-            .negative_diffusivity({"u": jnp.ones(6)}, jnp.zeros(()))
+            .negative_diffusivity({"u": jnp.ones(6)}, jnp.zeros(()), jnp.ones(()))
             is None
         )
     times = TimeGrid.build(0.0, [1.0], 0.25)
@@ -84,10 +84,10 @@ def test_round_off_and_solid_cells_are_none():
     terms = [Diffusion(lambda u: 2 * u), Reaction(lambda u: 0 * u)]
     system = System(grid, {"u": terms}, {"u": {"x": NoFlux()}}).prepare(jnp.dtype("float64"))
     state = {"u": jnp.array([1.0, 0.5, -1e-9, 0.2, 0.1, -3.0])}
-    found = system.negative_diffusivity(state, jnp.zeros(()))
+    found = system.negative_diffusivity(state, jnp.zeros(()), jnp.ones(()))
     assert found is not None and not found.is_outside
     state["u"] = state["u"].at[1].set(-1e-3)
-    found = system.negative_diffusivity(state, jnp.zeros(()))
+    found = system.negative_diffusivity(state, jnp.zeros(()), jnp.ones(()))
     assert found is not None and found.is_outside and int(found.cell) == 1
 
 

@@ -177,7 +177,7 @@ def simulate(
             after, outcome, stages = stepper.step_with_stages(*of_step)
         else:
             (after, outcome), stages = stepper.step(*of_step), None
-        return after, watched(dynamics, after, step.time + step.dt, outcome), stages
+        return after, watched(dynamics, after, step.time + step.dt, step.dt, outcome), stages
 
     # Steps that end between saved times write to one slot more than is kept.
     num_slots = len(time_grid.saved) + 1

@@ -23,12 +23,14 @@ class LimitedDynamics(Dynamics, Protocol):
 class DiffusiveDynamics(Dynamics, Protocol):
     """A system that may have diffusivities that depend on the state."""
 
-    def negative_diffusivity(self, state: State, time: Scalar) -> Excess | None:
-        """Where one is negative at a state; None where none depends on the state."""
+    def negative_diffusivity(self, state: State, time: Scalar, dt: Scalar) -> Excess | None:
+        """Where one is negative at the end of a step; None where none depends on the state."""
         ...
 
 
-def watched(dynamics: Dynamics, state: State, time: Scalar, outcome: Outcome) -> Outcome:
+def watched(
+    dynamics: Dynamics, state: State, time: Scalar, dt: Scalar, outcome: Outcome
+) -> Outcome:
     """The outcome of a step that ends at a state: outside of the limits it fails.
 
     So it does where a diffusivity is negative: an implicit step has such roots, too. A solve that
@@ -37,7 +39,7 @@ def watched(dynamics: Dynamics, state: State, time: Scalar, outcome: Outcome) ->
     excess = dynamics.excess(state) if isinstance(dynamics, LimitedDynamics) else None
     negative = None
     if isinstance(dynamics, DiffusiveDynamics):
-        negative = dynamics.negative_diffusivity(state, time)
+        negative = dynamics.negative_diffusivity(state, time, dt)
     found = (negative, Result.NEGATIVE_DIFFUSIVITY), (excess, Result.OUT_OF_LIMITS)
     result = outcome.result
     for at, reason in found:

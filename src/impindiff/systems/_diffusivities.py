@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from impindiff._types import State
+from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, depends_on
+from impindiff.grid import Grid
 from impindiff.implicit import Excess, Limit
 from impindiff.systems._boundaries import fluxes_among
 from impindiff.systems._scope import Scope
 from impindiff.terms import AbstractTerm
 
-# Of the largest one: what a solve leaves over, and round-off, are no roots of their own.
+# What a solve leaves over, and round-off, are no roots of their own.
 _SMALLEST_SHARE = 1e-6
 
 
@@ -26,6 +27,7 @@ def negative_diffusivity(
     equations: Mapping[str, tuple[AbstractTerm, ...]],
     varying: frozenset[str],
     state: State,
+    dt: Scalar,
 ) -> Excess | None:
     """Where a diffusivity that depends on the state is negative; None where none does.
 
@@ -34,6 +36,7 @@ def negative_diffusivity(
         equations: the terms, as far as they could be evaluated without a state.
         varying: names of what depends on the state.
         state: the fields.
+        dt: length of the step that ends there.
     """
     functions = [
         (field, diffusivity)
@@ -51,7 +54,7 @@ def negative_diffusivity(
             found.append((field, jax.lax.stop_gradient(whole)))
     if not found:
         return None
-    lowest = [_lowest(scope, value) for _, value in found]
+    lowest = [_lowest(scope.grid, value, dt) for _, value in found]
     cells = jnp.stack([cell for cell, _ in lowest])
     is_negative = jnp.stack([negative for _, negative in lowest])
     number = jnp.argmax(is_negative)
@@ -71,10 +74,16 @@ def negative_diffusivity(
     )
 
 
-def _lowest(scope: Scope, value: Float[Array, "..."]) -> tuple[Array, Array]:
-    """The cell with the lowest of them, and whether that is negative beyond round-off."""
-    if scope.grid is not None and scope.grid.solid is not None:
-        value = jnp.where(scope.grid.solid, 0, value)
+def _lowest(grid: Grid, value: Float[Array, "..."], dt: Scalar) -> tuple[Array, Array]:
+    """The cell with the lowest of them, and whether that is negative beyond round-off.
+
+    Compared with the largest one, and with what diffuses through a cell within the step: in a
+    medium that is empty all are round-off.
+    """
+    if grid.solid is not None:
+        value = jnp.where(grid.solid, 0, value)
     share = max(_SMALLEST_SHARE, float(jnp.finfo(value.dtype).eps) ** 0.5)
+    width = min(float(axis.widths.min()) for axis in grid.axes)
+    scale = jnp.maximum(jnp.abs(value).max(), width**2 / dt)
     cell = jnp.argmin(value)
-    return cell, value.ravel()[cell] < -share * jnp.abs(value).max()
+    return cell, value.ravel()[cell] < -share * scale

@@ -160,13 +160,16 @@ class PreparedSystem(eqx.Module):
         """How a state leaves the fields' limits; None where no field has any."""
         return excess_of(state, self.limits, self.scope.grid) if self.limits else None
 
-    def negative_diffusivity(self, state: State, time: Scalar) -> Excess | None:
-        """Where a diffusivity is negative at a state; None where none depends on the state."""
+    def negative_diffusivity(self, state: State, time: Scalar, dt: Scalar) -> Excess | None:
+        """Where a diffusivity is negative at a state that a step ends at.
+
+        None where no diffusivity depends on the state.
+        """
         terms = (term for group in self.equations.values() for term in fluxes_among(group))
         if not any(depends_on(term.diffusivities, self.varying) for term in terms):
             return None
         scope = cast(self.scope if self.is_steady else self.scope.at(time), self.dtype)
-        return negative_diffusivity(scope, self.equations, self.varying, state)
+        return negative_diffusivity(scope, self.equations, self.varying, state, dt)
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.
