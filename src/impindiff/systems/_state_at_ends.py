@@ -84,7 +84,9 @@ def evaluate_ends(
     if grid is None:
         return {}
     moving = {field: fluxes_among(terms) for field, terms in equations.items()}
-    found = {field: [[None, None] for _ in range(grid.num_axes)] for field in wanted}
+    found: dict[str, list[list[Any]]] = {
+        field: [[None, None] for _ in range(grid.num_axes)] for field in wanted
+    }
     for end in (End(grid, axis, side) for axis in range(grid.num_axes) for side in (0, 1)):
         moved = {
             field: _Moved(condition, terms, fluxes_among(in_cells[field]))
@@ -98,7 +100,7 @@ def evaluate_ends(
         }
         for field, condition in _at_one(scope, end, moved, state, known, wanted).items():
             found[field][end.axis][end.side] = condition
-    return {field: tuple(tuple(pair) for pair in ends) for field, ends in found.items()}
+    return {field: tuple((a, b) for a, b in ends) for field, ends in found.items()}
 
 
 def known_face_values(
@@ -185,10 +187,9 @@ def _at_one(
         if field in first and field in held and not one.condition.holds_value:
             # What enters does so at its own speed, which in an empty cell may be zero.
             enters = jnp.asarray(faces[field].speed) < 0
-            own = tuple(
-                jnp.where(enters, *pair) for pair in zip(first[field], held[field], strict=True)
-            )
-            seen = at_faces({**known, **held, field: own})
+            pairs = zip(first[field], held[field], strict=True)
+            const, slope = (jnp.where(enters, *pair) for pair in pairs)
+            seen = at_faces({**known, **held, field: (const, slope)})
         # A gradient that does not depend on the state takes its diffusivity from the cells before
         # the face, which lead there in second order. One that does would not fit to that.
         if field in held or coefficients_of(one.condition):

@@ -1,6 +1,6 @@
 """Advection as the divergence of a transported flux."""
 
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ class Advection(AbstractCorrectedFlux):
         return self._passing(speed, speed, end_distance(grid, axis, side))
 
     def boundary_face_at(
-        self, at_faces: Self, grid: Grid, axis: int, side: int, is_held: bool
+        self, at_faces: Any, grid: Grid, axis: int, side: int, is_held: bool
     ) -> BoundaryFace:
         """See `AbstractTwoPointFlux.boundary_face_at`: the face is a donor with its own speed."""
         at_face = None

@@ -1,6 +1,6 @@
 """Diffusion as the divergence of a Fickian face flux."""
 
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, final
 
 import equinox as eqx
 import jax
@@ -96,7 +96,7 @@ class Diffusion(AbstractTwoPointFlux):
         return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
 
     def boundary_face_at(
-        self, at_faces: Self, grid: Grid, axis: int, side: int, is_held: bool
+        self, at_faces: Any, grid: Grid, axis: int, side: int, is_held: bool
     ) -> BoundaryFace:
         """See `AbstractTwoPointFlux.boundary_face_at`.
 
@@ -108,9 +108,11 @@ class Diffusion(AbstractTwoPointFlux):
             return self.boundary_face(grid, axis, side)
         at_face, distance = jnp.asarray(at_faces.diffusivity), end_distance(grid, axis, side)
         if is_held:
-            here = self._on(grid)[cells_at(grid, axis, side)]
+            here = self._on(grid)
+            here = here[cells_at(grid, axis, side)] if here.ndim else here
             mean = _harmonic if self.mean == "harmonic" else _arithmetic
-            at_face = mean(*jnp.broadcast_arrays(here, at_face), jnp.asarray(0.5), jnp.asarray(0.5))
+            here, at_face = jnp.broadcast_arrays(here, at_face)
+            at_face = mean(here, at_face, jnp.asarray(0.5), jnp.asarray(0.5))
         return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
 
     def _on(self, grid: Grid) -> Float[Array, "..."]:

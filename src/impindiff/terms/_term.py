@@ -5,7 +5,7 @@ every function has been evaluated to an array.
 """
 
 import abc
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -64,7 +64,7 @@ class AbstractTwoPointFlux(AbstractTerm):
         )
 
     def boundary_face_at(
-        self, at_faces: Self, grid: Grid, axis: int, side: int, is_held: bool
+        self, at_faces: Any, grid: Grid, axis: int, side: int, is_held: bool
     ) -> BoundaryFace:
         """The same where coefficients that depend on the state are known at the outer faces.
 
