@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 
@@ -19,6 +19,9 @@ class AbstractCoefficient(eqx.Module):
     Before anything is computed each is replaced by its values, so that equations see numbers and
     arrays and cannot tell where they came from.
     """
+
+    is_local: ClassVar[bool] = False
+    """Whether `evaluate` works without a grid, from the values at any place, a face included."""
 
     @property
     @abc.abstractmethod
@@ -59,6 +62,7 @@ class AbstractClosure(AbstractCoefficient):
     """
 
     arguments: eqx.AbstractVar[tuple[str, ...]]
+    is_local: ClassVar[bool] = True
 
     @property
     def is_steady(self) -> bool:

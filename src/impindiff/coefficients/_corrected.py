@@ -1,6 +1,6 @@
 """A known prior, corrected by what is learned."""
 
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -23,6 +23,7 @@ class Corrected(AbstractCoefficient):
 
     prior: Any
     correction: Any
+    is_local: ClassVar[bool] = True
 
     def __init__(self, prior: Any, correction: Any) -> None:
         self.prior, self.correction = as_closures((prior, correction))

@@ -1,8 +1,9 @@
 """Where a state lies outside of what is allowed for it, as data."""
 
-from typing import NamedTuple, final
+from typing import NamedTuple, Self, final
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -10,11 +11,19 @@ from impindiff._errors import InputError
 
 
 class Limit(NamedTuple):
-    """The closed interval in which every value of one field must lie."""
+    """The closed interval in which every value of one field must lie, or of what follows from it.
+
+    Attributes:
+        name: of the field.
+        lower: lower end.
+        upper: upper end.
+        quantity: what follows from it; empty for the field itself.
+    """
 
     name: str
     lower: float
     upper: float
+    quantity: str = ""
 
     def told(self, value: float, place: tuple[int, ...], kind: str = "cell") -> str:
         """What is wrong with a value, for messages: 'c' is -0.1 at cell 3, below ..."""
@@ -35,6 +44,7 @@ class Excess(eqx.Module):
         number: of the first of the limits that is left.
         cell: where it is left farthest, in the flattened field.
         value: there.
+        field_value: of the field there; the same unless a limit is of what follows from it.
         limits: one for each field that has any.
         shapes: of these fields.
     """
@@ -43,6 +53,7 @@ class Excess(eqx.Module):
     number: Int[Array, "..."]
     cell: Int[Array, "..."]
     value: Float[Array, "..."]
+    field_value: Float[Array, "..."]
     limits: tuple[Limit, ...] = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
 
@@ -59,7 +70,31 @@ class Excess(eqx.Module):
 
     def told(self, at: int = 0) -> str:
         """What is wrong with one of them, by its position among all. Not under `jit`."""
-        number, cell, value = (np.ravel(a)[at] for a in (self.number, self.cell, self.value))
+        arrays = self.number, self.cell, self.value, self.field_value
+        number, cell, value, field_value = (np.ravel(array)[at] for array in arrays)
         limit = self.limits[number]
-        place = np.unravel_index(int(cell), self.shapes[number])
-        return limit.told(float(value), tuple(int(k) for k in place))
+        place = tuple(int(k) for k in np.unravel_index(int(cell), self.shapes[number]))
+        if not limit.quantity:
+            return limit.told(float(value), place)
+        where = f" at cell {place[0] if len(place) == 1 else place}"
+        return (
+            f"{limit.quantity} of {limit.name!r} is {value:.7g}{where}, where {limit.name!r} is "
+            f"{field_value:.7g}"
+        )
+
+    @classmethod
+    def first_of(cls, first: Self, second: Self) -> Self:
+        """The first of two where that is outside, else the second."""
+
+        def either(one, other):
+            return jnp.where(first.is_outside, one, other)
+
+        return cls(
+            first.is_outside | second.is_outside,
+            either(first.number, second.number + len(first.limits)),
+            either(first.cell, second.cell),
+            either(first.value, second.value),
+            either(first.field_value, second.field_value),
+            first.limits + second.limits,
+            first.shapes + second.shapes,
+        )

@@ -40,6 +40,8 @@ class Result(IntEnum):
     """Solved as well as can be, or without a solve, but by a state that is not allowed."""
     START_OUT_OF_LIMITS = 9
     """The first step starts from a state that is not allowed."""
+    NEGATIVE_DIFFUSIVITY = 10
+    """Solved, but by a state at which a diffusivity is negative: a root that no process has."""
 
     @property
     def label(self) -> str:
@@ -57,7 +59,22 @@ class Result(IntEnum):
 
         An equation of NaN, or a method that does not fit the operator, that does not change.
         """
-        return self in (Result.MAX_STEPS, Result.STALLED, Result.SINGULAR, Result.OUT_OF_LIMITS)
+        return self in (
+            Result.MAX_STEPS,
+            Result.STALLED,
+            Result.SINGULAR,
+            Result.OUT_OF_LIMITS,
+            Result.NEGATIVE_DIFFUSIVITY,
+        )
+
+    @property
+    def has_excess(self) -> bool:
+        """Whether it is the state that is at fault, and `Outcome.excess` says where."""
+        return self in (
+            Result.OUT_OF_LIMITS,
+            Result.START_OUT_OF_LIMITS,
+            Result.NEGATIVE_DIFFUSIVITY,
+        )
 
 
 _EXPLANATIONS = {
@@ -80,6 +97,9 @@ _EXPLANATIONS = {
     "of it, a condition at the boundary), or widen System(limits=...).",
     Result.START_OUT_OF_LIMITS: "it starts from a state that the system's limits exclude: correct "
     "the initial values, or widen System(limits=...).",
+    Result.NEGATIVE_DIFFUSIVITY: "the equations have a solution there that no process has, for "
+    "with a negative diffusivity they are ill-posed: shorten the step, give the field's range as "
+    "System(limits=...), or a function that is not negative wherever the field may be.",
 }
 
 

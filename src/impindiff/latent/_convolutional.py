@@ -2,7 +2,7 @@ r"""Closures that see the neighbourhood: a convolutional network of whole fields
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -52,6 +52,7 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
     head: "_Convolution"
     names: tuple[str, ...] = eqx.field(static=True)
     arguments: tuple[str, ...] = eqx.field(static=True)
+    is_local: ClassVar[bool] = False
     ranges: tuple[tuple[float, float], ...] = eqx.field(static=True)
 
     def __init__(

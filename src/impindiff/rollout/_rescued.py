@@ -25,6 +25,7 @@ from impindiff.rollout._within import check_start
 MAX_HALVINGS = 3
 
 _YIELDING = [result for result in Result if result.yields_to_shorter_steps]
+_OF_THE_STATE = [result for result in Result if result.has_excess]
 # Of more halved steps than these a note says how many there are.
 _MOST_TOLD = 20
 
@@ -76,7 +77,8 @@ def simulate_with_rescue(
     """The same as `simulate`, with steps halved where they fail: for use as it is, underived.
 
     A step is halved where its solve fails for a reason that a shorter step may help, or where it
-    leaves the limits of a field. The rollout is then done again. Not under `jit` or `vmap`.
+    leaves the limits of a field or ends at a negative diffusivity. The rollout is then done again.
+    Not under `jit` or `vmap`.
 
     Args:
         system: see `simulate`, as for all but the last.
@@ -144,13 +146,13 @@ def rescued(
 def own_failures(result: np.ndarray) -> np.ndarray:
     """Which steps failed in a way of their own that shorter ones may help.
 
-    What only goes on from a state out of its limits is no step's own failure.
+    What only goes on from a state that is not allowed is no step's own failure.
 
     Args:
         result: `Result` of each step, `(sample, step)`.
     """
     later = np.cumsum(result > Result.ROUND_OFF, axis=1) > 1
-    return np.isin(result, _YIELDING) & ~(later & (result == Result.OUT_OF_LIMITS))
+    return np.isin(result, _YIELDING) & ~(later & np.isin(result, _OF_THE_STATE))
 
 
 def halved_note(halved: Sequence[HalvedStep]) -> str:

@@ -96,7 +96,7 @@ class Trajectory(eqx.Module):
         iterations = per_sample(self.outcome.iterations)[sample, step]
         time = time_grid.starts[step] + time_grid.lengths[step]
         reason = Result(int(result[sample, step]))
-        if reason in (Result.OUT_OF_LIMITS, Result.START_OUT_OF_LIMITS) and self.outcome.excess:
+        if reason.has_excess and self.outcome.excess:
             told = self.outcome.excess.told(sample * time_grid.num_steps + step)
             told += f" ({failed.sum()} of {failed.size} steps failed)"
         else:
@@ -185,7 +185,8 @@ def simulate(
         of_step = (dynamics, step.time, step.dt, state, setup, context)
         taken = stepper.advance(*of_step)
         after, lost = carried(state, taken, lost)
-        outcome = watched(dynamics, after, taken.outcome)
+        end = step.time + step.dt
+        outcome = watched(dynamics, after, end, step.dt, taken.outcome)
         if on_failure != "keep":
             after = nan_like(root, nan_unless(outcome.converged, after))
         return after, lost, outcome, taken.stages

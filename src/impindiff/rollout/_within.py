@@ -1,13 +1,12 @@
-"""Steps of a system whose fields have limits: each is looked at, and nothing is clipped."""
+"""States that steps may not end at: each is looked at, and nothing is clipped."""
 
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from impindiff._types import Dynamics, State
+from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Excess, Outcome, Result
 
 
@@ -20,16 +19,35 @@ class LimitedDynamics(Dynamics, Protocol):
         ...
 
 
-def watched(dynamics: Dynamics, state: State, outcome: Outcome) -> Outcome:
-    """The outcome of a step that ends at a state: it fails outside of the limits.
+@runtime_checkable
+class DiffusiveDynamics(Dynamics, Protocol):
+    """A system that may have diffusivities that depend on the state."""
 
-    A solve that failed stays what it is. Where there are no limits, nothing is computed.
+    def negative_diffusivity(self, state: State, time: Scalar, dt: Scalar) -> Excess | None:
+        """Where one is negative at the end of a step; None where none depends on the state."""
+        ...
+
+
+def watched(
+    dynamics: Dynamics, state: State, time: Scalar, dt: Scalar, outcome: Outcome
+) -> Outcome:
+    """The outcome of a step that ends at a state: outside of the limits it fails.
+
+    So it does where a diffusivity is negative: an implicit step has such roots, too. A solve that
+    failed stays what it is. Where there is nothing to look at, nothing is computed.
     """
     excess = dynamics.excess(state) if isinstance(dynamics, LimitedDynamics) else None
-    if excess is None:
-        return outcome
-    outside = outcome.converged & excess.is_outside
-    result = jnp.where(outside, Result.OUT_OF_LIMITS, outcome.result)
+    negative = None
+    if isinstance(dynamics, DiffusiveDynamics):
+        negative = dynamics.negative_diffusivity(state, time, dt)
+    found = (negative, Result.NEGATIVE_DIFFUSIVITY), (excess, Result.OUT_OF_LIMITS)
+    result = outcome.result
+    for at, reason in found:
+        if at is not None:
+            result = jnp.where(outcome.converged & at.is_outside, reason, result)
+    if excess is not None and negative is not None:
+        excess = Excess.first_of(excess, negative)
+    excess = negative if excess is None else excess
     return replace(outcome, result=result.astype(outcome.result.dtype), excess=excess)
 
 
@@ -55,5 +73,9 @@ def started(outcome: Outcome, start: Excess | None) -> Outcome:
         return of_steps.at[0].set(first.astype(of_steps.dtype))
 
     result = blamed(Result.START_OUT_OF_LIMITS, outcome.result)
-    excess = jax.tree.map(blamed, start, outcome.excess)
-    return replace(outcome, result=result, excess=excess)
+    # Limits come first in either: what steps are watched for besides has numbers above.
+    arrays = ("is_outside", "number", "cell", "value", "field_value")
+    of_start = {
+        name: blamed(getattr(start, name), getattr(outcome.excess, name)) for name in arrays
+    }
+    return replace(outcome, result=result, excess=replace(outcome.excess, **of_start))

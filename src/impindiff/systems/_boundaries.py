@@ -86,8 +86,8 @@ def _pair(grid: Grid, field: str, axis: int, given: Any) -> Any:
     if strange := [one for one in listed if not isinstance(one, AbstractBoundary | None)]:
         raise InputError(
             f"{field!r} has {strange[0]!r} for a boundary condition on axis {name!r}: give "
-            "Dirichlet(...), Neumann(...), Robin(...), Inflow(...), Outflow(), NoFlux(), or an "
-            "AbstractBoundary of your own."
+            "Dirichlet(...), Neumann(...), Robin(...), Flux(...), Inflow(...), Outflow(), "
+            "NoFlux(), or an AbstractBoundary of your own."
         )
     found = [one for one in listed if one is not None]
     if found and not any(needed):
@@ -201,8 +201,7 @@ def end_flux(
     Raises: InputError for a value in the condition that does not have the boundary's shape.
     """
     first, *others = (term.boundary_face(grid, axis, side) for term in terms)
-    placed = _placed(condition, grid, axis, f"{field!r} at the {SIDES[side]} end")
-    return placed.flux(sum(others, start=first))
+    return placed(condition, grid, field, axis, side).flux(sum(others, start=first))
 
 
 def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:
@@ -218,16 +217,21 @@ def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:
     return tuple(kind(axis) for axis in range(grid.num_axes))
 
 
-def _placed(condition: AbstractBoundary, grid: Grid, axis: int, where: str) -> AbstractBoundary:
-    """The condition with arrays of the boundary's cells in the shape of the cells beside it."""
+def placed(
+    condition: AbstractBoundary, grid: Grid, field: str, axis: int, side: int
+) -> AbstractBoundary:
+    """The condition with arrays of the boundary's cells in the shape of the cells beside it.
+
+    Raises: InputError for a value that does not have the boundary's shape.
+    """
     shape = tuple(count for k, count in enumerate(grid.shape) if k != axis)
 
     def place(value):
         if jnp.shape(value) not in ((), shape):
             raise InputError(
-                f"{type(condition).__name__} of {where} of axis {grid.names[axis]!r} has a value "
-                f"of shape {jnp.shape(value)}: it must be one number or of shape {shape}, a value "
-                "for each cell of the boundary."
+                f"{type(condition).__name__} of {field!r} at the {SIDES[side]} end of axis "
+                f"{grid.names[axis]!r} has a value of shape {jnp.shape(value)}: it must be one "
+                f"number or of shape {shape}, a value for each cell of the boundary."
             )
         return jnp.expand_dims(value, axis) if jnp.ndim(value) else value
 

@@ -1,7 +1,7 @@
 """The flux of one field as a velocity that carries others: Darcy's law, drift in a potential."""
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ class FluxOf(AbstractClosure):
 
     field: str = eqx.field(static=True)
     arguments: tuple[str, ...] = eqx.field(static=True)
+    is_local: ClassVar[bool] = False
 
     def __init__(self, field: str) -> None:
         self.field, self.arguments = field, (flux_name(field),)

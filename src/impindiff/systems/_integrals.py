@@ -8,9 +8,10 @@ from jaxtyping import Array
 
 from impindiff._errors import InputError
 from impindiff._types import State
-from impindiff.systems._boundaries import Ends, evaluate_boundaries
+from impindiff.systems._boundaries import Ends
 from impindiff.systems._flux_of import known_fluxes
 from impindiff.systems._scope import Scope
+from impindiff.systems._state_at_ends import FaceValues, evaluate_ends
 from impindiff.systems._state_tendency import Equations, add_up, in_free_cells
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
@@ -23,12 +24,16 @@ class Integrands(eqx.Module):
         terms: whose sum each of them is.
         boundaries: of all fields.
         carriers: the equations of fields whose flux the terms ask for.
+        neighbours: terms of fields whose fluxes depend on the state.
+        face_values: see `StateTendency`.
         scope: what closures may name.
     """
 
     terms: Equations
     boundaries: dict[str, Ends]
     carriers: Equations
+    neighbours: Equations
+    face_values: dict[str, FaceValues]
     scope: Scope
 
     def __call__(self, state: State) -> State:
@@ -40,8 +45,11 @@ class Integrands(eqx.Module):
         """
         grid, known = self.scope.grid, dict[str, Any](state)
         if grid is not None and self.carriers:
-            ends = evaluate_boundaries(self.scope, self.boundaries, state)
-            carrying = self.scope.evaluate(self.carriers, state)
+            equations = self.neighbours | self.carriers
+            in_cells = self.scope.evaluate(equations, state)
+            carrying = {field: in_cells[field] for field in self.carriers}
+            given = self.scope, self.boundaries, equations, in_cells, state, self.face_values
+            ends = evaluate_ends(*given, self.carriers)
             known |= known_fluxes(grid, carrying, ends, state)
         dtype = jnp.result_type(*state.values())
         found = {}

@@ -59,9 +59,9 @@ def excess_of(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Exc
         return None
     solid = None if grid is None else grid.solid
     distances, values = [], []
-    for name, lower, upper in limits:
-        value = jax.lax.stop_gradient(state[name])
-        beyond = jnp.maximum(lower - value, value - upper)
+    for limit in limits:
+        value = jax.lax.stop_gradient(state[limit.name])
+        beyond = jnp.maximum(limit.lower - value, value - limit.upper)
         inside = jnp.isnan(beyond) if solid is None else jnp.isnan(beyond) | solid
         distances.append(jnp.where(inside, -jnp.inf, beyond).ravel())
         values.append(value.ravel())
@@ -70,7 +70,8 @@ def excess_of(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Exc
     number = jnp.argmax(outside)
     found = jnp.stack([value[cell] for value, cell in zip(values, cells, strict=True)])
     shapes = tuple(jnp.shape(state[limit.name]) for limit in limits)
-    return Excess(outside.any(), number, jnp.stack(cells)[number], found[number], limits, shapes)
+    cell, value = jnp.stack(cells)[number], found[number]
+    return Excess(outside.any(), number, cell, value, value, limits, shapes)
 
 
 def check_within(

@@ -23,13 +23,15 @@ from impindiff.implicit import Excess, Limit
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
-from impindiff.systems._boundaries import Ends, evaluate_boundaries
+from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among
 from impindiff.systems._corrected import CorrectedTendency, corrected_among
+from impindiff.systems._diffusivities import negative_diffusivity
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
+from impindiff.systems._state_at_ends import known_face_values
 from impindiff.systems._state_tendency import Equations, StateTendency, split
 
 RightHandSide = AffineTendency | CorrectedTendency | StateTendency
@@ -188,6 +190,17 @@ class PreparedSystem(eqx.Module):
         """How a state leaves the fields' limits; None where no field has any."""
         return excess_of(state, self.limits, self.scope.grid) if self.limits else None
 
+    def negative_diffusivity(self, state: State, time: Scalar, dt: Scalar) -> Excess | None:
+        """Where a diffusivity is negative at a state that a step ends at.
+
+        None where no diffusivity depends on the state.
+        """
+        terms = (term for group in self.equations.values() for term in fluxes_among(group))
+        if not any(depends_on(term.diffusivities, self.varying) for term in terms):
+            return None
+        scope = cast(self.scope if self.is_steady else self.scope.at(time), self.dtype)
+        return negative_diffusivity(scope, self.equations, self.varying, state, dt)
+
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.
 
@@ -225,18 +238,23 @@ class PreparedSystem(eqx.Module):
         check_given(self.awaited)
         scope = cast(self.scope.at(time), self.dtype)
         terms = {name: self.accounts.integrals[name] for name in names}
-        terms, carrying = scope.evaluate(
-            (terms, {field: self.equations[field] for field in carriers(terms)})
-        )
-        boundaries = evaluate_boundaries(scope, self.boundaries) if carrying else {}
-        return Integrands(*cast((terms, boundaries, carrying), self.dtype), scope)
+        terms, equations = scope.evaluate((terms, self.equations))
+        boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
+        carrying = {field: equations[field] for field in carriers(terms)}
+        others, at_faces = {}, {}
+        if carrying:
+            known, others = split(equations, boundaries, self.varying)
+            at_faces = known_face_values(scope, boundaries, known, others | carrying)
+        terms, carrying, others, at_faces = cast((terms, carrying, others, at_faces), self.dtype)
+        boundaries = boundaries if carrying else {}
+        return Integrands(terms, boundaries, carrying, others, at_faces, scope)
 
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
         known, others = split(scope.evaluate(self.equations), boundaries, self.varying)
         if scope.grid is None:
             whole = {field: known[field] + others[field] for field in known}
-            return StateTendency(None, cast(whole, self.dtype), boundaries, {}, scope)
+            return StateTendency(None, cast(whole, self.dtype), boundaries, {}, {}, scope)
         rates = assemble(scope.grid, known, boundaries)
         limited = {field: corrected_among(terms) for field, terms in known.items()}
         if any(limited.values()):
@@ -246,4 +264,6 @@ class PreparedSystem(eqx.Module):
             return rates
         carrying = {field: known[field] + others[field] for field in carriers(others)}
         carrying, others = cast((carrying, others), self.dtype)
-        return StateTendency(rates, others, boundaries, carrying, scope)
+        at_faces = known_face_values(scope, boundaries, known, others | carrying)
+        at_faces = cast(at_faces, self.dtype)
+        return StateTendency(rates, others, boundaries, carrying, at_faces, scope)

@@ -21,6 +21,7 @@ from impindiff.coefficients import (
     evaluate_coefficients,
 )
 from impindiff.grid import Axis, Grid
+from impindiff.systems._end import End, evaluate_at
 
 T = TypeVar("T")
 
@@ -83,16 +84,38 @@ class Scope(eqx.Module):
         grid = self.grid
         if grid is None:
             return {}
-        place = tuple(-side if k == axis else slice(None) for k in range(grid.num_axes))
+        end = End(grid, axis, side)
+        known = {name: end.beside(value) for name, value in self.values(state).items()}
+        known |= end.places(self.dtype)
+        return {name: end.without_axis(value) for name, value in known.items()}
 
-        def beside(value: Any) -> Any:
-            shape = jnp.shape(value)
-            whole = len(shape) >= grid.num_axes and shape[-grid.num_axes :] == grid.shape
-            return jnp.asarray(value)[(..., *place)] if whole else value
+    def values_at(self, end: End, state: State, at_faces: Mapping[str, Any]) -> dict[str, Any]:
+        """All that is known at the outer faces of an end, as arrays with one cell along its axis.
 
-        known = {name: beside(value) for name, value in self.values(state).items()}
-        for name, faces in zip(grid.names, grid.face_centres(axis), strict=True):
-            known[name] = jnp.asarray(faces[place], self.dtype)
+        Coefficients that depend on the state are evaluated there; the others have the values of the
+        cells.
+
+        Args:
+            end: where.
+            state: the fields; those whose value at the faces is not known have that of the cells.
+            at_faces: values of fields at the faces, as far as known.
+        """
+        known: dict[str, Any] = {name: end.beside(value) for name, value in state.items()}
+        known |= {**at_faces, **end.places(self.dtype)}
+        if self.time is not None:
+            known[TIME] = self.time
+        waiting = {n: c for n, c in self.coefficients.items() if coefficients_of(c)}
+        fixed = {n: c for n, c in self.coefficients.items() if n not in waiting}
+        known |= {name: end.beside(value) for name, value in fixed.items()}
+        whole = self.values(state) if waiting else {}
+        for _ in waiting:
+            for name, coefficient in waiting.items():
+                if name in known or name not in whole:
+                    continue
+                value = evaluate_at(end, coefficient, self.time, known)
+                if not coefficients_of(value):
+                    # Where it has no values of its own it is uniform, or of whole fields.
+                    known[name] = end.beside(whole[name]) if value is None else value
         return known
 
 
@@ -181,15 +204,7 @@ def reached_names(coefficients: Mapping[str, Any]) -> dict[str, set[str]]:
 
     Raises: InputError for coefficients that depend on each other in a circle.
     """
-    reached: dict[str, set[str]] = {
-        name: {
-            argument
-            for closure in coefficients_of(coefficient)
-            if isinstance(closure, AbstractClosure)
-            for argument in closure.arguments
-        }
-        for name, coefficient in coefficients.items()
-    }
+    reached = {name: _arguments(coefficient) for name, coefficient in coefficients.items()}
     for _ in reached:
         for names in reached.values():
             names.update(*(reached[name] for name in names & reached.keys()))
@@ -199,6 +214,17 @@ def reached_names(coefficients: Mapping[str, Any]) -> dict[str, set[str]]:
             "must be given without the others."
         )
     return reached
+
+
+def names_of_arguments(tree: object, coefficients: Mapping[str, Any]) -> set[str]:
+    """The names of all that a PyTree of coefficients depends on, by whatever way."""
+    names, reached = _arguments(tree), reached_names(coefficients)
+    return names.union(*(reached[name] for name in names & reached.keys()))
+
+
+def _arguments(tree: object) -> set[str]:
+    closures = [node for node in coefficients_of(tree) if isinstance(node, AbstractClosure)]
+    return {name for closure in closures for name in closure.arguments}
 
 
 def varying_names(fields: tuple[str, ...], coefficients: Mapping[str, Any]) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """Right-hand sides that are not affine: what depends on the state is evaluated at the state."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, final
 
 import equinox as eqx
@@ -12,10 +12,11 @@ from impindiff._types import State
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import AffineTendency, assemble
-from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among, mode_kinds
+from impindiff.systems._boundaries import Ends, fluxes_among, mode_kinds
 from impindiff.systems._corrected import CorrectedTendency, corrected, corrected_among
 from impindiff.systems._flux_of import known_fluxes
 from impindiff.systems._scope import Scope
+from impindiff.systems._state_at_ends import FaceValues, evaluate_ends
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm, AbstractTwoPointFlux
 
 Equations = dict[str, tuple[AbstractTerm, ...]]
@@ -33,6 +34,7 @@ class StateTendency(eqx.Module):
         terms: for each field those that do, their other coefficients evaluated.
         boundaries: of all fields, the same.
         carriers: the equations of fields whose flux is a velocity in others, the same.
+        face_values: at the ends, of fields whose fluxes do not depend on the state.
         scope: what closures may name.
     """
 
@@ -40,6 +42,7 @@ class StateTendency(eqx.Module):
     terms: Equations
     boundaries: dict[str, Ends]
     carriers: Equations
+    face_values: dict[str, FaceValues]
     scope: Scope
 
     @property
@@ -67,9 +70,11 @@ class StateTendency(eqx.Module):
             check_fields(state, tuple(self.terms))
         grid = self.scope.grid
         known: dict[str, Any] = dict(state)
-        ends = evaluate_boundaries(self.scope, self.boundaries, state)
+        ends: dict[str, Ends] = {}
+        carrying: Equations = {}
         if grid is not None and self.carriers:
-            carrying = self.scope.evaluate(self.carriers, state)
+            carrying, others = self.scope.evaluate((self.carriers, self.terms), state)
+            ends = self._ends(others | carrying, state, self.carriers)
             known |= known_fluxes(grid, carrying, ends, state)
         terms = self.scope.evaluate(self.terms, known)
         parts = [{field: jnp.zeros_like(value) for field, value in state.items()}]
@@ -78,6 +83,8 @@ class StateTendency(eqx.Module):
         if grid is not None:
             moving = {field: tuple(fluxes_among(group)) for field, group in terms.items()}
             limited = {field: corrected_among(group) for field, group in moving.items()}
+            rest = [field for field in terms if field not in ends]
+            ends |= self._ends(terms | carrying, state, rest)
             linear = assemble(grid, moving, ends)(state)
             parts.append(corrected(linear, limited, grid, state))
         for field, group in terms.items():
@@ -90,6 +97,12 @@ class StateTendency(eqx.Module):
             field: add_up([part[field] for part in parts if field in part], field)
             for field in state
         }
+
+    def _ends(self, in_cells: Equations, state: State, wanted: Collection[str]) -> dict[str, Ends]:
+        """The conditions of some fields, evaluated: those of a carrier once, for one flux."""
+        equations = self.terms | self.carriers
+        given = self.scope, self.boundaries, equations, in_cells, state, self.face_values
+        return evaluate_ends(*given, wanted)
 
 
 def in_free_cells(grid: Grid | None, rate: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -10,7 +10,7 @@ from impindiff.terms._block_preconditioners import (
 )
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
 from impindiff.terms._by_group import by_group
-from impindiff.terms._conditions import Dirichlet, Inflow, Neumann, NoFlux, Outflow, Robin
+from impindiff.terms._conditions import Dirichlet, Flux, Inflow, Neumann, NoFlux, Outflow, Robin
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
@@ -42,6 +42,7 @@ __all__ = [
     "Dirichlet",
     "Ended",
     "FaceFluxes",
+    "Flux",
     "FaceVelocity",
     "Inflow",
     "Neumann",

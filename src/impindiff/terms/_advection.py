@@ -100,11 +100,30 @@ class Advection(AbstractCorrectedFlux):
             normal = self._at_cells(grid, axis)[cells_at(grid, axis, side)]
         else:
             normal = extrapolated(self._at_cells(grid, axis), grid, axis, side)
-        speed, distance = (normal if side else -normal), end_distance(grid, axis, side)
-        uncarried = 0.0 if self.is_conservative else speed
+        speed = normal if side else -normal
+        return self._passing(speed, speed, end_distance(grid, axis, side))
+
+    def boundary_face_at(
+        self, at_faces: Any, grid: Grid, axis: int, side: int, is_held: bool
+    ) -> BoundaryFace:
+        """See `AbstractTwoPointFlux.boundary_face_at`: the face is a donor with its own speed."""
+        at_face = None
+        if is_held and not self._is_at_faces:
+            at_face = _component(at_faces.velocity, grid, axis)
+        if at_face is None:
+            return self.boundary_face(grid, axis, side)
+        own = self._at_cells(grid, axis)[cells_at(grid, axis, side)]
+        sign = 1 if side else -1
+        from_cell = own if self.scheme == "upwind" else at_face
+        return self._passing(sign * from_cell, sign * at_face, end_distance(grid, axis, side))
+
+    def _passing(self, of_cell: Array, of_face: Array, distance: float) -> BoundaryFace:
+        """By the outward speeds at which the cell and the face send out their values."""
         if self.scheme == "central":
-            return BoundaryFace(0.0, 0.0, speed, distance, uncarried)
-        out, into = jnp.maximum(speed, 0), jnp.minimum(speed, 0)
+            out, into = 0.0, of_face
+        else:
+            out, into = jnp.maximum(of_cell, 0), jnp.minimum(of_face, 0)
+        uncarried = 0.0 if self.is_conservative else out + into
         return BoundaryFace(0.0, out, into, distance, uncarried)
 
     @property
@@ -160,6 +179,14 @@ class Advection(AbstractCorrectedFlux):
                 "that shape. Values at the faces are given by FaceVelocity."
             )
         return jnp.stack(jnp.broadcast_arrays(*parts))
+
+
+def _component(velocity: Any, grid: Grid, axis: int) -> Array | None:
+    """The velocity along an axis at outer faces, as far as it depends on the state."""
+    if velocity is None or isinstance(velocity, list):
+        return None if velocity is None or velocity[axis] is None else jnp.asarray(velocity[axis])
+    velocity = jnp.asarray(velocity)
+    return velocity if velocity.ndim == grid.num_axes else velocity[axis]
 
 
 def _face_index(grid: Grid, axis: int, side: int) -> tuple[slice, ...]:

@@ -6,9 +6,10 @@ flow out of the domain.
 """
 
 import abc
-from typing import ClassVar, Self, final
+from typing import Any, ClassVar, Self, final
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float
 
 Affine = tuple[Float[Array, "..."] | float, Float[Array, "..."] | float]
@@ -56,12 +57,32 @@ class BoundaryFace(eqx.Module):
     def flux_for(self, value: Affine) -> Affine:
         """The outward flux where the face has this value."""
         const, slope = value
-        return (
+        flux = (
             (self.from_face - self.conductance) * const,
             self.conductance * (1 - slope)
             + (self.from_cell - self.uncarried)
             + self.from_face * slope,
         )
+        return _FluxForValue(flux, value)
+
+
+@jax.tree_util.register_pytree_node_class
+class _FluxForValue(tuple):
+    """A flux that remembers the value of the face that it was computed for."""
+
+    value: Affine
+
+    def __new__(cls, flux: Affine, value: Affine) -> "_FluxForValue":
+        found = super().__new__(cls, flux)
+        found.value = value
+        return found
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
+        return (tuple(self), self.value), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, children: tuple[Any, Any]) -> "_FluxForValue":
+        return cls(*children)
 
 
 class AbstractBoundary(eqx.Module):
@@ -76,7 +97,7 @@ class AbstractBoundary(eqx.Module):
                 return face.flux_for((self.value, 0.0))
 
     Attributes named in it may be numbers, arrays with a value for each of the boundary's cells,
-    functions of time and position, or learned; `flux` sees numbers and arrays.
+    functions of time, position and the state, or learned; `flux` sees numbers and arrays.
     """
 
     holds_value: ClassVar[bool] = False
@@ -85,3 +106,21 @@ class AbstractBoundary(eqx.Module):
     @abc.abstractmethod
     def flux(self, face: BoundaryFace) -> Affine:
         """The outward flux per unit of area and time, diffusive and advective together."""
+
+    def face_value(self, face: BoundaryFace) -> Affine | None:
+        """The value at the face, at which coefficients that depend on the state are evaluated.
+
+        By default the one that `flux` passes to `face.flux_for`, if that makes all of the flux.
+        None if the condition gives no value: then functions see the value of the cell.
+        """
+        flux = self.flux(face)
+        return flux.value if isinstance(flux, _FluxForValue) else None
+
+    @property
+    def entering_value(self) -> Any:
+        """What a flow would bring in, if that is given, else None.
+
+        A speed that depends on the state is first evaluated there: at the value of an empty cell
+        it may be zero, and nothing would ever enter.
+        """
+        return None

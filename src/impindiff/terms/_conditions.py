@@ -30,6 +30,11 @@ class Dirichlet(AbstractBoundary):
         """See `AbstractBoundary.flux`."""
         return face.flux_for((self.value, 0.0))
 
+    @property
+    def entering_value(self) -> Any:
+        """See `AbstractBoundary.entering_value`."""
+        return self.value
+
 
 @final
 class Neumann(AbstractBoundary):
@@ -39,7 +44,8 @@ class Neumann(AbstractBoundary):
         gradient: $g$, positive where $u$ grows towards the outside; see `Dirichlet` for its kinds.
 
     What diffuses in is $D g$. The flow carries $u_b = u + g\,\delta$ besides, with the distance
-    $\delta$ from the cell's centre.
+    $\delta$ from the cell's centre. If $g$ depends on the state, $D$ is evaluated from the same
+    values, those of the cell. `Flux` gives what passes, whatever $D$ is.
     """
 
     gradient: Any
@@ -51,6 +57,9 @@ class Neumann(AbstractBoundary):
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
         return face.flux_for((face.distance * self.gradient, 1.0))
+
+    def face_value(self, face: BoundaryFace) -> None:
+        """See `AbstractBoundary.face_value`; it is the gradient that is given."""
 
 
 @final
@@ -74,10 +83,33 @@ class Robin(AbstractBoundary):
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
-        total = face.conductance + jnp.asarray(self.transfer)
+        # A diffusivity below zero, as an iterate may have it, makes no pole of a small transfer.
+        total = jnp.maximum(face.conductance, 0) + jnp.asarray(self.transfer)
         # Neither diffusion nor transfer: nothing is exchanged, and the face has the cell's value.
         share = jnp.where(total == 0, 0, self.transfer / jnp.where(total == 0, 1, total))
         return face.flux_for((share * self.ambient, 1 - share))
+
+
+@final
+class Flux(AbstractBoundary):
+    r"""A given flux, $v_n u_b - D\,\partial u/\partial n = f$, diffusion and flow together.
+
+    Args:
+        outward: $f$, per unit of area and time: positive leaves, negative enters, on either end
+            of an axis. `Flux(-0.2)` lets 0.2 enter. See `Dirichlet` for its kinds.
+
+    Exact to round-off, whatever $D$ and $v$ are. Functions of the field see the value of the cell.
+    """
+
+    outward: Any
+
+    def __check_init__(self) -> None:
+        """Refuse what is no coefficient."""
+        check_given(self.outward, "the flux of Flux")
+
+    def flux(self, face: BoundaryFace) -> Affine:
+        """See `AbstractBoundary.flux`."""
+        return self.outward, -face.uncarried
 
 
 @final
@@ -90,6 +122,9 @@ class Outflow(AbstractBoundary):
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
         return face.flux_for((0.0, 1.0))
+
+    def face_value(self, face: BoundaryFace) -> None:
+        """See `AbstractBoundary.face_value`; the face takes what the cell has."""
 
 
 @final
@@ -116,6 +151,18 @@ class Inflow(AbstractBoundary):
         leaving = Outflow().flux(face)[1]
         found = jnp.where(jnp.asarray(face.speed) < 0, -face.uncarried, leaving)
         return entering * self.value, found
+
+    def face_value(self, face: BoundaryFace) -> Affine:
+        """See `AbstractBoundary.face_value`."""
+        entering = -jnp.minimum(jnp.asarray(face.speed), 0)
+        total = face.conductance + entering
+        share = jnp.where(total == 0, 0, entering / jnp.where(total == 0, 1, total))
+        return share * self.value, 1 - share
+
+    @property
+    def entering_value(self) -> Any:
+        """See `AbstractBoundary.entering_value`."""
+        return self.value
 
 
 @final

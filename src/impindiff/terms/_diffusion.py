@@ -40,7 +40,9 @@ class Diffusion(AbstractTwoPointFlux):
             or no front would ever advance.
 
     At an outer face stands what the two cells before it lead to, at most twice and at least half of
-    the last.
+    the last. A function of the state is evaluated there with the value that the condition gives
+    (Dirichlet, Robin, Inflow); between the centre of the cell and the face stands the mean of both.
+    Where no value is given, but a gradient that depends on the state, both are of the same values.
 
     Accuracy: second order in the cell width for smooth $D$ and smoothly stretched cells.
     Raises: InputError for a known value that is negative or not finite, what is no coefficient, or
@@ -62,6 +64,11 @@ class Diffusion(AbstractTwoPointFlux):
         wrong = values[~((values >= 0) & (values < np.inf))]
         if wrong.size:
             raise InputError(f"the diffusivity is {wrong[0]}: it must be finite and not negative.")
+
+    @property
+    def diffusivities(self) -> tuple[Any, ...]:
+        """See `AbstractTwoPointFlux.diffusivities`."""
+        return (self.diffusivity,)
 
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """See `AbstractTwoPointFlux.face_coefficients`."""
@@ -86,6 +93,26 @@ class Diffusion(AbstractTwoPointFlux):
         if here.ndim:
             nearest = here[cells_at(grid, axis, side)]
             at_face = jnp.clip(extrapolated(here, grid, axis, side), nearest / 2, 2 * nearest)
+        return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
+
+    def boundary_face_at(
+        self, at_faces: Any, grid: Grid, axis: int, side: int, is_held: bool
+    ) -> BoundaryFace:
+        """See `AbstractTwoPointFlux.boundary_face_at`.
+
+        The half cell is treated as the way between two centres is, so that its flux is as accurate:
+        an arithmetic mean is the trapezoidal rule for the integral of $D$ from one value to the
+        other, and open if the cell is empty.
+        """
+        if at_faces.diffusivity is None:
+            return self.boundary_face(grid, axis, side)
+        at_face, distance = jnp.asarray(at_faces.diffusivity), end_distance(grid, axis, side)
+        if is_held:
+            here = self._on(grid)
+            here = here[cells_at(grid, axis, side)] if here.ndim else here
+            mean = _harmonic if self.mean == "harmonic" else _arithmetic
+            here, at_face = jnp.broadcast_arrays(here, at_face)
+            at_face = mean(here, at_face, jnp.asarray(0.5), jnp.asarray(0.5))
         return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
 
     def _on(self, grid: Grid) -> Float[Array, "..."]:

@@ -1,6 +1,6 @@
 """A velocity that is given where it carries something: at the faces."""
 
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ class FaceVelocity(AbstractClosure):
     # Apart from the components, for these would be evaluated in the cells.
     functions: tuple[Closure | None, ...] = eqx.field(static=True)
     arguments: tuple[str, ...] = eqx.field(static=True)
+    is_local: ClassVar[bool] = False
 
     def __init__(self, *components: Any) -> None:
         for number, component in enumerate(components):

@@ -5,6 +5,7 @@ every function has been evaluated to an array.
 """
 
 import abc
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -43,6 +44,11 @@ class AbstractTwoPointFlux(AbstractTerm):
         """
         return True
 
+    @property
+    def diffusivities(self) -> tuple[Any, ...]:
+        """The coefficients that make its problem ill-posed where they are negative."""
+        return ()
+
     @abc.abstractmethod
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """The pair $(a, b)$ at the upper face of every cell along an axis.
@@ -56,6 +62,24 @@ class AbstractTwoPointFlux(AbstractTerm):
             f"{type(self).__name__} does not say what passes an outer face: give it a method "
             "boundary_face(grid, axis, side), or use it on periodic axes only."
         )
+
+    def boundary_face_at(
+        self, at_faces: Any, grid: Grid, axis: int, side: int, is_held: bool
+    ) -> BoundaryFace:
+        """The same where coefficients that depend on the state are known at the outer faces.
+
+        By default `boundary_face`, which knows them in the cells.
+
+        Args:
+            at_faces: the term with such coefficients evaluated at the faces, as arrays of the
+                grid's shape with one cell along the axis, and None for all others.
+            grid: where.
+            axis: that ends.
+            side: 0 is the lower end, 1 the upper.
+            is_held: whether the condition gives the field a value at the faces, and `at_faces` is
+                of that value. If not it is of the value that the functions in the condition see.
+        """
+        return self.boundary_face(grid, axis, side)
 
     def fluxes(self, grid: Grid) -> FaceFluxes:
         """The coefficients at all faces between cells, evaluated."""

@@ -140,6 +140,6 @@ def _describe(
 
 def _reason(evaluation: Evaluation, result: Result, at: int) -> str:
     excess = evaluation.outcome.excess
-    if excess is None or result not in (Result.OUT_OF_LIMITS, Result.START_OUT_OF_LIMITS):
+    if excess is None or not result.has_excess:
         return result.label
     return f"{result.label}: {excess.told(at)}"
