@@ -1,5 +1,6 @@
 """Coefficients: what stands for numbers in equations, and how it is evaluated."""
 
+from impindiff.coefficients._affine_in import is_affine_in
 from impindiff.coefficients._closure import Closure, Held, as_closures, checked
 from impindiff.coefficients._coefficient import (
     AbstractClosure,
@@ -26,5 +27,6 @@ __all__ = [
     "coefficients_of",
     "depends_on",
     "evaluate_coefficients",
+    "is_affine_in",
     "is_coefficient",
 ]

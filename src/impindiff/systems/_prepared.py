@@ -20,9 +20,10 @@ from impindiff.systems._corrected import CorrectedTendency, corrected_among
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
+from impindiff.systems._own_sources import own_rates, own_sources
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
-from impindiff.systems._state_tendency import Equations, StateTendency, split
+from impindiff.systems._state_tendency import Equations, Place, StateTendency, split
 
 RightHandSide = AffineTendency | CorrectedTendency | StateTendency
 
@@ -50,6 +51,7 @@ class PreparedSystem(eqx.Module):
         awaited: names of the settings that are not given yet.
         accounts: the integrals, the same, and the balances.
         limits: within which fields must lie.
+        own: the sources that depend on the state by their own field alone, affinely.
     """
 
     scope: Scope
@@ -67,11 +69,12 @@ class PreparedSystem(eqx.Module):
     awaited: tuple[str, ...] = eqx.field(static=True, default=())
     accounts: Accounts = eqx.field(default_factory=Accounts)
     limits: tuple[Limit, ...] = eqx.field(static=True, default=())
+    own: frozenset[Place] = eqx.field(static=True, default=frozenset())
 
     @property
     def is_affine(self) -> bool:
         """Whether $F$ and $q$ are affine, each field's in that field alone."""
-        known, others = split(self.equations, self.boundaries, self.varying)
+        known, others = split(self.equations, self.boundaries, self.varying, self.own)
         linear = not any(corrected_among(terms) for terms in known.values())
         on_grid = self.scope.grid is not None
         divided = bool(self.capacities)
@@ -121,6 +124,7 @@ class PreparedSystem(eqx.Module):
             initial=initial,
             accounts=replace(self.accounts, integrals=integrals),
             functions=tuple(f for f, part in storage.items() if depends_on(part, self.varying)),
+            own=own_sources(scope, equations, self.varying, self.awaited),
         )
         waiting = coefficients_of((equations, boundaries, storage, capacities, scope.coefficients))
         if self.awaited or not all(coefficient.is_steady for coefficient in waiting):
@@ -203,11 +207,15 @@ class PreparedSystem(eqx.Module):
 
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
-        known, others = split(scope.evaluate(self.equations), boundaries, self.varying)
+        equations = scope.evaluate(self.equations)
+        known, others = split(equations, boundaries, self.varying, self.own)
         if scope.grid is None:
             whole = {field: known[field] + others[field] for field in known}
             return StateTendency(None, cast(whole, self.dtype), boundaries, {}, scope)
         rates = assemble(scope.grid, known, boundaries)
+        for field, terms in equations.items():
+            if own := [term for k, term in enumerate(terms) if (field, k) in self.own]:
+                rates = rates.with_own(field, *own_rates(scope, scope.grid, field, own))
         limited = {field: corrected_among(terms) for field, terms in known.items()}
         if any(limited.values()):
             rates = CorrectedTendency(rates, limited, scope.grid)

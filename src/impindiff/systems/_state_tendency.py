@@ -20,6 +20,9 @@ from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm, Abs
 
 Equations = dict[str, tuple[AbstractTerm, ...]]
 
+Place = tuple[str, int]
+"""A term, by its field and its number in the equation of that."""
+
 
 @final
 class StateTendency(eqx.Module):
@@ -98,7 +101,10 @@ def in_free_cells(grid: Grid | None, rate: Float[Array, "..."]) -> Float[Array, 
 
 
 def split(
-    equations: Equations, boundaries: Mapping[str, Ends], varying: frozenset[str]
+    equations: Equations,
+    boundaries: Mapping[str, Ends],
+    varying: frozenset[str],
+    own: frozenset[Place] = frozenset(),
 ) -> tuple[Equations, Equations]:
     """The terms that do not depend on the state, and those that do.
 
@@ -108,6 +114,7 @@ def split(
         equations: evaluated as far as they can be without a state.
         boundaries: the same.
         varying: names of what depends on the state.
+        own: terms that are in neither part.
     """
     known: Equations = {}
     others: Equations = {}
@@ -120,8 +127,9 @@ def split(
                 return together
             return isinstance(term, AbstractStateTerm) or depends_on(term, varying)
 
-        known[field] = tuple(term for term in terms if not is_other(term))
-        others[field] = tuple(term for term in terms if is_other(term))
+        rest = [term for number, term in enumerate(terms) if (field, number) not in own]
+        known[field] = tuple(term for term in rest if not is_other(term))
+        others[field] = tuple(term for term in rest if is_other(term))
     return known, others
 
 
