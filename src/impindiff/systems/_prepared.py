@@ -16,7 +16,7 @@ from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
 from impindiff.systems._boundaries import Ends, evaluate_boundaries
-from impindiff.systems._corrected import CorrectedTendency, corrected_among
+from impindiff.systems._corrected import CorrectedTendency, corrected_among, outer_values_of
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
@@ -218,7 +218,8 @@ class PreparedSystem(eqx.Module):
                 rates = rates.with_own(field, *own_rates(scope, scope.grid, field, own))
         limited = {field: corrected_among(terms) for field, terms in known.items()}
         if any(limited.values()):
-            rates = CorrectedTendency(rates, limited, scope.grid)
+            outer = outer_values_of(scope.grid, known, boundaries)
+            rates = CorrectedTendency(rates, limited, scope.grid, outer)
         rates = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), rates)
         if not any(others.values()):
             return rates

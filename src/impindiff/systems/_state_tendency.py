@@ -13,7 +13,12 @@ from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among, mode_kinds
-from impindiff.systems._corrected import CorrectedTendency, corrected, corrected_among
+from impindiff.systems._corrected import (
+    CorrectedTendency,
+    corrected,
+    corrected_among,
+    outer_values_of,
+)
 from impindiff.systems._flux_of import known_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm, AbstractTwoPointFlux
@@ -82,7 +87,8 @@ class StateTendency(eqx.Module):
             moving = {field: tuple(fluxes_among(group)) for field, group in terms.items()}
             limited = {field: corrected_among(group) for field, group in moving.items()}
             linear = assemble(grid, moving, ends)(state)
-            parts.append(corrected(linear, limited, grid, state))
+            outer = outer_values_of(grid, moving, ends)
+            parts.append(corrected(linear, limited, grid, state, outer))
         for field, group in terms.items():
             for term in group:
                 if isinstance(term, AbstractSource):

@@ -12,7 +12,7 @@ from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
 from impindiff.terms._given import check_given
-from impindiff.terms._limiter import limited_step
+from impindiff.terms._limiter import OuterValues, limited_step
 from impindiff.terms._metric import (
     as_metric,
     between_centres,
@@ -117,9 +117,11 @@ class Advection(AbstractCorrectedFlux):
         """See `AbstractCorrectedFlux.is_linear`."""
         return self.scheme != "limited"
 
-    def correction(self, grid: Grid, axis: int, field: Float[Array, "..."]) -> Float[Array, "..."]:
+    def correction(
+        self, grid: Grid, axis: int, field: Float[Array, "..."], outer: OuterValues
+    ) -> Float[Array, "..."]:
         """See `AbstractCorrectedFlux.correction`."""
-        step, at_face = limited_step(field, grid, axis), self._at_upper_faces(grid, axis)
+        step, at_face = limited_step(field, grid, axis, outer), self._at_upper_faces(grid, axis)
         return jnp.maximum(at_face, 0) * step - jnp.minimum(at_face, 0) * neighbour(step, axis, +1)
 
     @property

@@ -9,6 +9,7 @@ import abc
 from typing import ClassVar, Self, final
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Affine = tuple[Float[Array, "..."] | float, Float[Array, "..."] | float]
@@ -63,6 +64,18 @@ class BoundaryFace(eqx.Module):
             + self.from_face * slope,
         )
 
+    def value_for(self, flux: Affine) -> Affine:
+        """The value that the face has where this is the outward flux; else see `flux_for`.
+
+        That of the cell where the flux does not depend on it: no diffusion, and no flow inwards.
+        """
+        const, slope = flux
+        towards = jnp.asarray(self.conductance - self.from_face)
+        open_to_it = towards != 0
+        towards = jnp.where(open_to_it, towards, 1)
+        own = (self.conductance + self.from_cell - self.uncarried - slope) / towards
+        return jnp.where(open_to_it, -const / towards, 0), jnp.where(open_to_it, own, 1)
+
 
 class AbstractBoundary(eqx.Module):
     """A boundary condition: the flux through an outer face as an affine function of the cell.
@@ -85,3 +98,7 @@ class AbstractBoundary(eqx.Module):
     @abc.abstractmethod
     def flux(self, face: BoundaryFace) -> Affine:
         """The outward flux per unit of area and time, diffusive and advective together."""
+
+    def face_value(self, face: BoundaryFace) -> Affine:
+        """The value at the face, from which limited schemes take slopes: that of the flux."""
+        return face.value_for(self.flux(face))
