@@ -118,8 +118,6 @@ KINDS = {
 NOT_AFFINE = ("beside one that is not", "limited")
 
 
-
-
 @pytest.fixture
 def as_any_function(monkeypatch):
     """Every source that depends on the state is taken for a nonlinear one."""
@@ -298,7 +296,9 @@ def test_what_decays_is_accounted_for():
         {"u": {"x": (Dirichlet(1.0), NoFlux())}},
         coefficients={"k": lambda x: 5.0 * x},
         integrals={"gone": [Reaction(lambda u, k: k * u)], "came": [Supply(FluxOf("u"))]},
-        balances={"all": {"in": lambda u: u, "gone": lambda gone: gone, "came": lambda came: -came}},
+        balances={
+            "all": {"in": lambda u: u, "gone": lambda gone: gone, "came": lambda came: -came}
+        },
     )
     assert system.prepare(DOUBLE).is_affine
     state = {"u": jnp.zeros(12), "gone": jnp.zeros(12), "came": jnp.zeros(12)}

@@ -205,25 +205,18 @@ def end_flux(
     return placed.flux(sum(others, start=first))
 
 
-def outer_values(
-    grid: Grid, field: str, terms: Sequence[AbstractTwoPointFlux], ends: Ends
-) -> tuple[tuple[Affine | None, ...], ...]:
-    """For each axis and end the field in the outer faces, affine in the cells beside them.
-
-    None where the domain has no end.
-    """
-
-    def at(condition: AbstractBoundary | None, axis: int, side: int) -> Affine | None:
-        if condition is None:
-            return None
-        first, *others = (term.boundary_face(grid, axis, side) for term in terms)
-        placed = _placed(condition, grid, axis, f"{field!r} at the {SIDES[side]} end")
-        return placed.face_value(sum(others, start=first))
-
-    return tuple(
-        tuple(at(condition, axis, side) for side, condition in enumerate(pair))
-        for axis, pair in enumerate(ends)
-    )
+def end_value(
+    grid: Grid,
+    field: str,
+    terms: Sequence[AbstractTwoPointFlux],
+    condition: AbstractBoundary,
+    axis: int,
+    side: int,
+) -> Affine:
+    """What the field has in the outer faces of one end, see `end_flux`."""
+    first, *others = (term.boundary_face(grid, axis, side) for term in terms)
+    placed = _placed(condition, grid, axis, f"{field!r} at the {SIDES[side]} end")
+    return placed.face_value(sum(others, start=first))
 
 
 def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from impindiff._types import State, Tendency
 from impindiff.grid import Grid
-from impindiff.systems._boundaries import Ends, fluxes_among, outer_values
+from impindiff.systems._boundaries import Ends, end_value, fluxes_among
 from impindiff.terms import AbstractCorrectedFlux, AbstractTerm, Affine, Ended, cells_at
 
 Outer = tuple[tuple[Affine | None, ...], ...]
@@ -84,8 +84,15 @@ def outer_values_of(
         equations: evaluated, all the terms that move a field among them.
         boundaries: the same.
     """
+
+    def at(field: str, axis: int, side: int) -> Affine | None:
+        condition = boundaries[field][axis][side]
+        if condition is None:  # the domain has no end there
+            return None
+        return end_value(grid, field, fluxes_among(equations[field]), condition, axis, side)
+
     return {
-        field: outer_values(grid, field, fluxes_among(terms), boundaries[field])
+        field: tuple((at(field, axis, 0), at(field, axis, 1)) for axis in range(grid.num_axes))
         for field, terms in equations.items()
         if corrected_among(terms)
     }

@@ -51,6 +51,11 @@ class StateTendency(eqx.Module):
     scope: Scope
 
     @property
+    def grid(self) -> Grid | None:
+        """See `impindiff.terms.OnGrid`."""
+        return self.scope.grid
+
+    @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
         """See `impindiff.terms.Ended`."""
         grid = self.scope.grid

@@ -47,8 +47,8 @@ class Advection(AbstractCorrectedFlux):
             `central` interpolates $v u$ between the two cells; second order, and oscillates where
             the cell Peclet number exceeds 2. `limited` takes the value from the cell the flow comes
             from, with van Leer's limited slope within it: second order where $u$ is smooth and
-            monotone, no new extremes, and not linear in $u$, so that an implicit step needs
-            `Newton`.
+            monotone, ends where the flow enters included, no new extremes, and not linear in $u$,
+            so that an implicit step needs `Newton`.
         form: `conservative`; or `advective` for $-\nabla\cdot(\mathbf v\,u) + u\,\nabla\cdot\mathbf
             v$, with the divergence that the scheme itself gives a uniform field. That stays uniform
             to round-off, whatever the velocity; what leaves a cell is not what enters the next. The
