@@ -10,10 +10,11 @@ $$ \hat P^{-1} = \gamma\,Q + (I - Q A)\,P^{-1}\,(I - A Q), \qquad
    Q = \frac{p\,\ell^\top}{\ell^\top A\,p}, $$
 
 with $p = 1$ in all cells that exchange anything. Then
-$\ell^\top A\,\hat P^{-1} = \gamma\,\ell^\top$, and a total of zero stays zero; a symmetric $P^{-1}$ remains so. The eigenvalue is what $P^{-1}$
-makes of it by itself, $\gamma = \ell^\top A P^{-1} A\,p / \ell^\top A\,p$. With 1 it would lie amid
-those of a diagonal, where the polynomials of BiCGStab magnify round-off of the total a
-thousandfold. Cells that exchange nothing, as solid ones, are divided by their diagonal.
+$\ell^\top A\,\hat P^{-1} = \gamma\,\ell^\top$: a total of zero stays zero, and a symmetric $P^{-1}$
+symmetric. The eigenvalue is what $P^{-1}$ makes of it by itself,
+$\gamma = \ell^\top A P^{-1} A\,p / \ell^\top A\,p$. With 1 it would lie amid those of a diagonal,
+where the polynomials of BiCGStab magnify round-off of the total a thousandfold. Cells that
+exchange nothing, as solid ones, are divided by their diagonal.
 """
 
 from collections.abc import Mapping

@@ -14,6 +14,7 @@ from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStagedStepper, AbstractStepper
+from impindiff.rollout._advice import advise
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._sweep import Steps, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
@@ -200,7 +201,9 @@ def simulate(
         sweep = partial(keep_snapshots, memory.count)
     saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     outcome = started(outcome, start) if time_grid.num_steps else outcome
-    return Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
+    states = jax.tree.map(lambda store: store[:-1], saved)
+    advise(dynamics, initial, states, time_grid)
+    return Trajectory(states, outcome)
 
 
 def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:

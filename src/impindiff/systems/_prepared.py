@@ -7,6 +7,7 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
@@ -20,6 +21,7 @@ from impindiff.systems._corrected import CorrectedTendency, corrected_among, out
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
+from impindiff.systems._overshoot import overshoots
 from impindiff.systems._own_sources import own_rates, own_sources
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
@@ -161,6 +163,12 @@ class PreparedSystem(eqx.Module):
     def excess(self, state: State) -> Excess | None:
         """How a state leaves the fields' limits; None where no field has any."""
         return excess_of(state, self.limits, self.scope.grid) if self.limits else None
+
+    def advice(
+        self, initial: State, states: State, saved: np.ndarray, ends: np.ndarray
+    ) -> tuple[str, ...]:
+        """What is to be said of a rollout, see `overshoots`."""
+        return overshoots(self, initial, states, saved, ends)
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.

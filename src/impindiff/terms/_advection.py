@@ -45,10 +45,10 @@ class Advection(AbstractCorrectedFlux):
         scheme: `upwind` is the donor-cell scheme, velocity and value both from the cell the flow
             comes from, $f = \max(v_l, 0)\,u_l + \min(v_u, 0)\,u_u$; first order, monotone.
             `central` interpolates $v u$ between the two cells; second order, and oscillates where
-            the cell Peclet number exceeds 2. `limited` takes the value from the cell the flow comes
-            from, with van Leer's limited slope within it: second order where $u$ is smooth and
-            monotone, ends where the flow enters included, no new extremes, and not linear in $u$,
-            so that an implicit step needs `Newton`.
+            the cell Peclet number exceeds 2: rollouts warn where it shows. `limited` takes the
+            value from the cell the flow comes from, with van Leer's limited slope within it: second
+            order where $u$ is smooth and monotone, ends where the flow enters included, no new
+            extremes, and not linear in $u$, so that an implicit step needs `Newton`.
         form: `conservative`; or `advective` for $-\nabla\cdot(\mathbf v\,u) + u\,\nabla\cdot\mathbf
             v$, with the divergence that the scheme itself gives a uniform field. That stays uniform
             to round-off, whatever the velocity; what leaves a cell is not what enters the next. The
@@ -111,6 +111,11 @@ class Advection(AbstractCorrectedFlux):
     def is_conservative(self) -> bool:
         """See `AbstractTwoPointFlux.is_conservative`."""
         return self.form == "conservative"
+
+    @property
+    def may_oscillate(self) -> bool:
+        """See `AbstractTwoPointFlux.may_oscillate`."""
+        return self.scheme == "central"
 
     @property
     def is_linear(self) -> bool:

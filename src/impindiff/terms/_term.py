@@ -45,6 +45,11 @@ class AbstractTwoPointFlux(AbstractTerm):
         """
         return True
 
+    @property
+    def may_oscillate(self) -> bool:
+        """Whether it may make new extremes where it moves more than diffusion across a face."""
+        return False
+
     @abc.abstractmethod
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """The pair $(a, b)$ at the upper face of every cell along an axis.
