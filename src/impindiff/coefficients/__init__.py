@@ -1,7 +1,13 @@
 """Coefficients: what stands for numbers in equations, and how it is evaluated."""
 
 from impindiff.coefficients._affine_in import is_affine_in
-from impindiff.coefficients._closure import Closure, Held, as_closures, checked
+from impindiff.coefficients._closure import (
+    Closure,
+    Held,
+    as_closures,
+    check_captured,
+    checked,
+)
 from impindiff.coefficients._coefficient import (
     AbstractClosure,
     AbstractCoefficient,
@@ -23,6 +29,7 @@ __all__ = [
     "Held",
     "Values",
     "as_closures",
+    "check_captured",
     "checked",
     "coefficients_of",
     "depends_on",

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
-from impindiff._errors import InputError, NumericsError
+from impindiff._errors import InputError, NumericsError, numerics_told
 from impindiff._types import State
 from impindiff.data import Start
 from impindiff.forecast._beginning import Beginning
@@ -171,6 +171,7 @@ def halved_attrs(halved: Sequence[HalvedStep], before: str = "") -> dict[str, st
     return {HALVED: told} if told else {}
 
 
+@numerics_told()
 def predict(
     system: System,
     dataset: xr.Dataset,

@@ -9,7 +9,7 @@ for $u / s$ with the fields' scales $s$, and each row in units of what changes b
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,15 @@ Preconditioning = Callable[[Any, Scalar, State], AbstractPreconditioner]
 # Up to so many unknowns the Jacobian is written out and factorised.
 _FEW_UNKNOWNS = 32
 _AFFINE, _KRYLOV, _DIRECT = Affine(), Newton(), Newton(DenseLU(), DenseLU())
+
+
+@runtime_checkable
+class GuardedDynamics(Dynamics, Protocol):
+    """A system that can tell whether a derivative reaches all that it depends on."""
+
+    def check_derivatives(self) -> None:
+        """Raise InputError for what is being differentiated and none of its leaves."""
+        ...
 
 
 def solve_stage(
@@ -149,10 +158,12 @@ def choose_solver(
 
 
 def check_solver(solver: AbstractRootSolver | None, dynamics: Dynamics) -> None:
-    """Refuse to solve a nonlinear step with one linear solve.
+    """Refuse to solve a nonlinear step with one linear solve, or without all that it depends on.
 
     Raises: InputError.
     """
+    if not dynamics.is_affine and isinstance(dynamics, GuardedDynamics):
+        dynamics.check_derivatives()
     if isinstance(solver, Affine) and not dynamics.is_affine:
         raise InputError(
             "the system is not affine in its fields, but the stepper's solver takes each step as "

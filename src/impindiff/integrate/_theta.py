@@ -12,6 +12,7 @@ from typing import final
 import equinox as eqx
 import jax
 
+from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, Outcome, SolveContext
 from impindiff.integrate._explicit import axpy
@@ -48,7 +49,7 @@ class Theta(AbstractStepper):
 
     With algebraic fields, a theta below 1 wants a start that satisfies their equations: see
     `impindiff.consistent`.
-    Raises: ValueError for a theta outside [0.5, 1]; InputError for a system that is not affine
+    Raises: InputError for a theta outside [0.5, 1]; InputError for a system that is not affine
         under a solver for affine systems.
     Reference: Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.3.
     """
@@ -61,7 +62,7 @@ class Theta(AbstractStepper):
     def __check_init__(self) -> None:
         """Refuse schemes that are not A-stable."""
         if not 0.5 <= self.theta <= 1:
-            raise ValueError(
+            raise InputError(
                 f"Theta(theta={self.theta}) is not A-stable: theta must lie in [0.5, 1]. "
                 "Use 0.5 for Crank-Nicolson, 1.0 for backward Euler; for an explicit step use "
                 "ForwardEuler."

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError, NumericsError
+from impindiff._errors import InputError, NumericsError, leaks_told
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStagedStepper, AbstractStepper
@@ -199,7 +199,8 @@ def simulate(
                 f"{time_grid.num_steps}. KeepAll() keeps every step's."
             )
         sweep = partial(keep_snapshots, memory.count)
-    saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
+    with leaks_told("a function of the system"):
+        saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     outcome = started(outcome, start) if time_grid.num_steps else outcome
     states = jax.tree.map(lambda store: store[:-1], saved)
     advise(dynamics, initial, states, time_grid)

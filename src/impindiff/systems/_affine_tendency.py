@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import State
 from impindiff.grid import Grid
 from impindiff.systems._boundaries import Ends, fluxes_among, mode_kinds, with_boundaries
@@ -138,8 +138,13 @@ def _assemble(
                 "AbstractStateTerm."
             )
     moving = fluxes_among(terms)
-    fluxes = [term.fluxes(grid) for term in moving]
-    sources = [term.rate(grid) for term in terms if isinstance(term, AbstractSource)]
+    fluxes, sources = [], []
+    for term in terms:
+        with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
+            if isinstance(term, AbstractTwoPointFlux):
+                fluxes.append(term.fluxes(grid))
+            elif isinstance(term, AbstractSource):
+                sources.append(term.rate(grid))
     if grid.solid is not None:
         sources = [jnp.where(grid.solid, 0, source) for source in sources]
     flux = sum(fluxes[1:], start=fluxes[0]) if fluxes else None

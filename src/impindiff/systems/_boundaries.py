@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, evaluate_coefficients
 from impindiff.grid import SIDES, Grid
@@ -200,9 +200,11 @@ def end_flux(
 
     Raises: InputError for a value in the condition that does not have the boundary's shape.
     """
+    where = f"{field!r} at the {SIDES[side]} end"
     first, *others = (term.boundary_face(grid, axis, side) for term in terms)
-    placed = _placed(condition, grid, axis, f"{field!r} at the {SIDES[side]} end")
-    return placed.flux(sum(others, start=first))
+    placed = _placed(condition, grid, axis, where)
+    with blamed_on(f"{type(condition).__name__} of {where} of axis {grid.names[axis]!r}"):
+        return placed.flux(sum(others, start=first))
 
 
 def end_value(

@@ -11,7 +11,7 @@ import numpy as np
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
-from impindiff.coefficients import coefficients_of, depends_on
+from impindiff.coefficients import check_captured, coefficients_of, depends_on
 from impindiff.implicit import Excess, Limit
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
@@ -163,6 +163,13 @@ class PreparedSystem(eqx.Module):
     def excess(self, state: State) -> Excess | None:
         """How a state leaves the fields' limits; None where no field has any."""
         return excess_of(state, self.limits, self.scope.grid) if self.limits else None
+
+    def check_derivatives(self) -> None:
+        """Refuse functions that use what is being differentiated around them.
+
+        Raises: InputError.
+        """
+        check_captured(self)
 
     def advice(
         self, initial: State, states: State, saved: np.ndarray, ends: np.ndarray

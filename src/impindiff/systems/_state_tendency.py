@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import State
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
@@ -96,10 +96,11 @@ class StateTendency(eqx.Module):
             parts.append(corrected(linear, limited, grid, state, outer))
         for field, group in terms.items():
             for term in group:
-                if isinstance(term, AbstractSource):
-                    parts.append({field: in_free_cells(grid, term.rate(grid))})
-                elif isinstance(term, AbstractStateTerm):
-                    parts.append({field: in_free_cells(grid, term.rate(grid, state, field))})
+                with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
+                    if isinstance(term, AbstractSource):
+                        parts.append({field: in_free_cells(grid, term.rate(grid))})
+                    elif isinstance(term, AbstractStateTerm):
+                        parts.append({field: in_free_cells(grid, term.rate(grid, state, field))})
         return {
             field: add_up([part[field] for part in parts if field in part], field)
             for field in state

@@ -34,7 +34,7 @@ def by_group(
         What makes the preconditioner; `BackwardEuler(Staggered(groups), by_group(groups,
         multigrid()))`.
 
-    Raises: ValueError for groups that share a name, or another number of preconditioners;
+    Raises: InputError for groups that share a name, or another number of preconditioners;
         InputError where it is used on a system of other fields.
     """
     listed = as_groups(groups)
@@ -44,7 +44,7 @@ def by_group(
         else (preconditioning,) * len(listed)
     )
     if len(makers) != len(listed):
-        raise ValueError(
+        raise InputError(
             f"by_group: {len(makers)} preconditioners for {len(listed)} groups, {listed}: give one "
             "for each, or one for all."
         )
