@@ -1,6 +1,7 @@
 """Rollouts warn of central advection where cells are too wide for it, and it shows."""
 
 import warnings
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,11 @@ LENGTH = 10.0
 
 
 def column(
-    scheme: str = "central", cells: int = 40, diffusivity: float = 1e-3, *terms, **options
+    scheme: Literal["upwind", "central", "limited"] = "central",
+    cells: int = 40,
+    diffusivity: float = 1e-3,
+    *terms,
+    **options,
 ) -> ipd.System:
     """A tracer enters for a while, as in a column experiment."""
     grid = ipd.Grid.uniform((cells,), ((0, LENGTH),))

@@ -8,6 +8,7 @@ affine in truth may be refused ($u^2 / u$), and none that is not is ever accepte
 
 import enum
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,7 @@ def _after(equation: core.JaxprEqn, forms: list[_Form]) -> list[_Form]:
     if worst == _Form.GIVEN:
         return [worst] * len(equation.outvars)
     if equation.primitive.name in _CALLS:
-        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        inner: Any = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
         return _through(getattr(inner, "jaxpr", inner), forms)
     if worst == _Form.AFFINE and _keeps_form(equation, forms):
         return [worst]
@@ -91,7 +92,8 @@ def _keeps_form(equation: core.JaxprEqn, forms: list[_Form]) -> bool:
         return forms[0] == _Form.GIVEN
     if name == "integer_pow":
         return params["y"] == 1
-    before, after = (atoms[0].aval for atoms in (equation.invars, equation.outvars))
+    before: Any = equation.invars[0].aval
+    after: Any = equation.outvars[0].aval
     if name in _RESHAPED:
         return before.shape == after.shape
     if name == "convert_element_type":

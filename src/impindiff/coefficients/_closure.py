@@ -7,6 +7,7 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array
 
 from impindiff._errors import InputError, blamed_on
@@ -134,7 +135,7 @@ def _captured(function: Any) -> list[str]:
 
 
 def _is_differentiated(leaf: Any) -> bool:
-    if not isinstance(leaf, jax.core.Tracer):
+    if not isinstance(leaf, Tracer):
         return False
     # JAX has no public names for these.
     inner = getattr(leaf, "val", None)

@@ -140,7 +140,8 @@ def _total(
 ) -> Total:
     whole = jax.tree.map(lambda part: jnp.broadcast_to(part, shape), stencil)
     sizes = jax.tree.map(jnp.abs, whole)
-    moves = sum(lower + upper for lower, upper in sizes.sides) > 0
+    exchanged = [lower + upper for lower, upper in sizes.sides]
+    moves = sum(exchanged, start=jnp.zeros(shape)) > 0
     change = moves.astype(whole.centre.dtype)
     # Of mean one: no unit of length is in it.
     weights = change if volumes is None else change * jnp.asarray(volumes / volumes.mean())

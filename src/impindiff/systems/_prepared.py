@@ -26,6 +26,7 @@ from impindiff.systems._own_sources import own_rates, own_sources
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
 from impindiff.systems._state_tendency import Equations, Place, StateTendency, split
+from impindiff.terms import AbstractSource
 
 RightHandSide = AffineTendency | CorrectedTendency | StateTendency
 
@@ -229,7 +230,8 @@ class PreparedSystem(eqx.Module):
             return StateTendency(None, cast(whole, self.dtype), boundaries, {}, scope)
         rates = assemble(scope.grid, known, boundaries)
         for field, terms in equations.items():
-            if own := [term for k, term in enumerate(terms) if (field, k) in self.own]:
+            own = [term for k, term in enumerate(terms) if (field, k) in self.own]
+            if own := [term for term in own if isinstance(term, AbstractSource)]:
                 rates = rates.with_own(field, *own_rates(scope, scope.grid, field, own))
         limited = {field: corrected_among(terms) for field, terms in known.items()}
         if any(limited.values()):

@@ -28,7 +28,7 @@ def block_jacobi(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
 
     The blocks of $I - w\,\partial F/\partial u$ at the state, found by coloured products.
 
-    Raises: ValueError for fields of different shapes.
+    Raises: InputError for fields of different shapes.
     """
     operator = _shifted_blocks(tendency, weight, state)
     return _balanced(BlockJacobi(operator.centre), operator, tendency, state)
@@ -46,7 +46,7 @@ def block_line(axis: int) -> Preconditioning:
     Returns:
         What makes the preconditioner; `SDIRK2(preconditioner=block_line(0))`.
 
-    Raises: InputError where it is used on a grid without that axis; ValueError for fields of
+    Raises: InputError where it is used on a grid without that axis; InputError for fields of
         different shapes.
     """
 
@@ -76,7 +76,7 @@ def transform_line(axis: int) -> Preconditioning:
 
     Raises: InputError where it is used on a grid without that axis, or with fields of which one
         holds a value at an end across the lines and another does not: they have no modes in common;
-        ValueError for fields of different shapes.
+        InputError for fields of different shapes.
     """
 
     def in_modes(tendency: Tendency, weight: Scalar, state: State) -> Balanced:

@@ -69,4 +69,4 @@ def _distances(grid: Grid, axis: int, outer: OuterValues) -> tuple[Metric, Metri
         ahead[-1] = 1
     if outer[0] is not None:
         behind[0] = 1
-    return tuple(grid.spread(along, axis) for along in (halves, ahead, behind))
+    return grid.spread(halves, axis), grid.spread(ahead, axis), grid.spread(behind, axis)

@@ -100,7 +100,7 @@ def linearised(tendency: Tendency, weight: Scalar, state: State) -> Assembled:
         weight: $w$.
         state: where to linearise.
 
-    Raises: ValueError for fields of different shapes.
+    Raises: InputError for fields of different shapes.
     """
     if isinstance(tendency, Corrected):
         tendency = tendency.linear_part

@@ -103,7 +103,7 @@ def multigrid(cycle: str = "W", sweeps: int = 2) -> Preconditioning:
         What makes the preconditioner; `CrankNicolson(preconditioner=multigrid())`. For diffusion
         without advection `multigrid("V", 1)` is cheaper.
 
-    Raises: ValueError for another cycle, or no sweeps.
+    Raises: InputError for another cycle, or no sweeps.
     """
 
     def make(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
