@@ -10,8 +10,7 @@ JAX makes of an error in compiled code the `NumericsError` that it was.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import jax
+from types import ModuleType
 
 
 class InputError(ValueError):
@@ -20,10 +19,6 @@ class InputError(ValueError):
 
 class NumericsError(RuntimeError):
     """The numerics failed: a solve that did not converge, a loss that is not finite."""
-
-
-# These say enough, or are nobody's fault.
-_ENOUGH = (InputError, NumericsError, MemoryError, RecursionError, jax.errors.JaxRuntimeError)
 
 
 @contextmanager
@@ -36,11 +31,14 @@ def blamed_on(what: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None
 
     Raises: InputError for any exception but those that say enough by themselves.
     """
+    jax_errors = _jax_errors()
+    # These say enough, or are nobody's fault.
+    enough = (InputError, NumericsError, MemoryError, RecursionError, jax_errors.JaxRuntimeError)
     try:
         yield
-    except (*but, *_ENOUGH):
+    except (*but, *enough):
         raise
-    except jax.errors.UnexpectedTracerError as error:
+    except jax_errors.UnexpectedTracerError as error:
         raise _leaked(what) from error
     except Exception as error:
         told = str(error).strip().splitlines()
@@ -60,10 +58,18 @@ def leaks_told(what: str) -> Iterator[None]:
 
     Raises: InputError.
     """
+    jax_errors = _jax_errors()
     try:
         yield
-    except jax.errors.UnexpectedTracerError as error:
+    except jax_errors.UnexpectedTracerError as error:
         raise _leaked(what) from error
+
+
+def _jax_errors() -> ModuleType:
+    # Not with this module: who only wants to know what went wrong need not wait for JAX.
+    import jax.errors
+
+    return jax.errors
 
 
 def _leaked(what: str) -> InputError:
@@ -85,7 +91,7 @@ def numerics_told() -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except _jax_errors().JaxRuntimeError as error:
         _, found, told = str(error).rpartition(f"{NumericsError.__name__}: ")
         if not found:
             raise
