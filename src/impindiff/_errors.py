@@ -3,7 +3,14 @@
 They are apart because their remedies are: an `InputError` is mended by the user before anything is
 computed, a `NumericsError` comes out of a computation and says what was saved and how to go on.
 The command line turns them into exit status 2 and 3.
+
+What a user's own function raises becomes an `InputError` that says whose function it was, and what
+JAX makes of an error in compiled code the `NumericsError` that it was.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 
 
 class InputError(ValueError):
@@ -12,3 +19,80 @@ class InputError(ValueError):
 
 class NumericsError(RuntimeError):
     """The numerics failed: a solve that did not converge, a loss that is not finite."""
+
+
+@contextmanager
+def blamed_on(what: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn what goes wrong inside into an InputError that says where.
+
+    Args:
+        what: runs inside, such as "the function <lambda>(c)".
+        but: exceptions that are handed on as they are.
+
+    Raises: InputError for any exception but those that say enough by themselves.
+    """
+    jax_errors = _jax_errors()
+    # These say enough, or are nobody's fault.
+    enough = (InputError, NumericsError, MemoryError, RecursionError, jax_errors.JaxRuntimeError)
+    try:
+        yield
+    except (*but, *enough):
+        raise
+    except jax_errors.UnexpectedTracerError as error:
+        raise _leaked(what) from error
+    except Exception as error:
+        told = str(error).strip().splitlines()
+        raise InputError(
+            f"{what} fails: {type(error).__name__}{': ' if told else ''}{told[0] if told else ''}"
+        ) from error
+
+
+@contextmanager
+def leaks_told(what: str) -> Iterator[None]:
+    """Turn what JAX says of arrays from another trace into an InputError.
+
+    It may find them only when all has been traced, and cannot say whose they are.
+
+    Args:
+        what: runs inside.
+
+    Raises: InputError.
+    """
+    jax_errors = _jax_errors()
+    try:
+        yield
+    except jax_errors.UnexpectedTracerError as error:
+        raise _leaked(what) from error
+
+
+def _jax_errors() -> ModuleType:
+    # Not with this module: who only wants to know what went wrong need not wait for JAX.
+    import jax.errors
+
+    return jax.errors
+
+
+def _leaked(what: str) -> InputError:
+    return InputError(
+        f"{what} uses a traced array that it has not been given: one from around it, of jit, "
+        "grad or vmap, or one kept from another call. Pass it by keyword, "
+        "Reaction(lambda c, k: -k * c, k=k), or by name, System(coefficients={'k': k}); in a "
+        "class of your own hold it in an attribute."
+    )
+
+
+@contextmanager
+def numerics_told() -> Iterator[None]:
+    """Turn the error of compiled code back into the NumericsError that was raised in it.
+
+    `ImplicitAdjoint(on_failure="raise")` raises where JAX calls back from a compiled program, and
+    JAX hands on the text alone.
+    Raises: NumericsError.
+    """
+    try:
+        yield
+    except _jax_errors().JaxRuntimeError as error:
+        _, found, told = str(error).rpartition(f"{NumericsError.__name__}: ")
+        if not found:
+            raise
+        raise NumericsError(told.strip().splitlines()[0]) from None

@@ -13,10 +13,23 @@ import numpy as np
 import pytest
 from smooth import box, wave, winds
 
-from impindiff.grid import Grid
+from impindiff.grid import Axis, Grid
+from impindiff.implicit import Affine, BiCGStab, Newton
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import advection_diffusion
+from impindiff.systems import System, advection_diffusion
+from impindiff.terms import (
+    Advection,
+    Diffusion,
+    NoFlux,
+    block_jacobi,
+    block_line,
+    fourier,
+    jacobi,
+    line,
+    multigrid,
+    transform_line,
+)
 
 STEPPERS = {
     "forward Euler": ForwardEuler(),
@@ -50,3 +63,74 @@ def test_the_total_is_constant_over_a_thousand_steps(stepper, grid: Grid, scheme
     drift = found.sum(axis=tuple(range(1, found.ndim))) / before.sum() - 1
     units = UNITS * (3.4 if isinstance(stepper, SDIRK2) else 1)
     assert np.abs(drift).max() < units * np.finfo(dtype).eps
+
+
+CLOSED = {
+    "even": Grid([Axis("x", 0, 1, 12), Axis("y", 0, 1, 9)]),
+    "stretched": Grid([Axis.graded("x", 0, 1, 12, 6.0), Axis.graded("y", 0, 1, 9, 3.0)]),
+    "pipe": Grid([Axis("r", 0, 1, 12), Axis("z", 0, 1, 9)], "cylindrical"),
+    "obstacle": Grid([Axis("x", 0, 1, 12), Axis("y", 0, 1, 9)], solid=np.eye(12, 9, -4) > 0),
+    "ring": box(12, 9),
+}
+PRECONDITIONERS = {
+    "none": None,
+    "jacobi": jacobi,
+    "fourier": fourier,
+    "line": line(0),
+    "multigrid": multigrid(),
+    "cycle": multigrid("V", 1),
+    "block": block_jacobi,
+    "block line": block_line(1),
+    "modes and lines": transform_line(0),
+}
+
+
+def closed(grid: Grid, diffusivity) -> System:
+    walls = {
+        name: NoFlux()
+        for name, axis in zip(grid.names, grid.axes, strict=True)
+        if not axis.periodic
+    }
+    moving = [Diffusion(diffusivity), Advection(3 * winds(grid))]
+    return System(grid, {"u": moving}, {"u": walls})
+
+
+@pytest.mark.parametrize("preconditioner", PRECONDITIONERS.values(), ids=PRECONDITIONERS)
+@pytest.mark.parametrize("grid", CLOSED.values(), ids=CLOSED)
+def test_no_preconditioner_leaks(grid: Grid, preconditioner):
+    """Though steps are stiff, coefficients vary a hundredfold, and a solve ends at 1e-4."""
+    random = np.random.default_rng(0)
+    system = closed(grid, 10.0 ** random.uniform(-1, 1, grid.shape))
+    loose = Affine(BiCGStab(1e-4, max_steps=500))
+    steps = TimeGrid.build(0.0, [0.15], 0.05)
+    start = {"u": jnp.asarray(random.uniform(0, 1, grid.shape))}
+    found = jax.jit(lambda u: simulate(system, u, steps, BackwardEuler(loose, preconditioner)))(
+        start
+    )
+    found.check(steps)
+    assert found.outcome.relative_residual.max() > 1e-6  # left over, and more than round-off
+    before, after = (
+        float((np.asarray(u) * grid.cell_volumes()).sum())
+        for u in (start["u"], found.states["u"][-1])
+    )
+    assert after == pytest.approx(before, rel=2e-13)
+    if grid.solid is not None:
+        still = np.asarray(start["u"])[grid.solid]
+        np.testing.assert_array_equal(np.asarray(found.states["u"][-1])[grid.solid], still)
+
+
+@pytest.mark.parametrize("preconditioner", [jacobi, line(0), multigrid(), transform_line(0)])
+def test_nor_does_one_made_for_a_nonlinear_step(preconditioner):
+    """Made from the products with a Jacobian, on cells of different sizes."""
+    grid = CLOSED["stretched"]
+    system = closed(grid, lambda u: 0.1 + u**2)
+    steps = TimeGrid.build(0.0, [0.1], 0.05)
+    start = {"u": jnp.asarray(np.random.default_rng(0).uniform(0, 1, grid.shape))}
+    stepper = BackwardEuler(Newton(BiCGStab(1e-3), rtol=1e-4), preconditioner)
+    found = jax.jit(lambda u: simulate(system, u, steps, stepper))(start)
+    found.check(steps)
+    before, after = (
+        float((np.asarray(u) * grid.cell_volumes()).sum())
+        for u in (start["u"], found.states["u"][-1])
+    )
+    assert after == pytest.approx(before, rel=2e-13)

@@ -7,7 +7,7 @@ counted from elsewhere.
 """
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -149,7 +149,7 @@ def _traced(structure: Structure, told: Telling) -> tuple[dict[str, jax.Array], 
     return {name: jnp.asarray(value, structure.dtype) for name, value in units.items()}, moved
 
 
-@lru_cache(maxsize=None)
+@cache
 def _program(
     structure: Structure, length: float = 1.0, is_reversed: bool = False, batched: bool = False
 ) -> Any:

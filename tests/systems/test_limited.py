@@ -11,7 +11,16 @@ from impindiff.implicit import Affine, BiCGStab, Newton
 from impindiff.integrate import BackwardEuler, ForwardEuler, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import System
-from impindiff.terms import Advection, FaceVelocity, Inflow, multigrid
+from impindiff.terms import (
+    Advection,
+    Diffusion,
+    Dirichlet,
+    FaceVelocity,
+    Inflow,
+    NoFlux,
+    Outflow,
+    multigrid,
+)
 
 NEWTON = Newton(BiCGStab(1e-8), BiCGStab(1e-8), rtol=1e-10)
 
@@ -44,6 +53,126 @@ def test_a_slope_is_carried_with_second_order(made, wind: float):
 
     coarse, fine = error(80), error(160)
     assert np.log2(coarse / fine) == pytest.approx(2, abs=0.1)
+
+
+def entering(s):
+    """A smooth profile with extremes, of what is carried in."""
+    return jnp.sin(2 * jnp.pi * s)
+
+
+AXES = {
+    "even": lambda n: Axis("x", 0, 1, n),
+    "uneven": uneven,
+    "graded": lambda n: Axis.graded("x", 0, 1, n, 5.0),
+}
+
+
+@pytest.mark.parametrize(
+    "axis, wind, condition",
+    [
+        ("even", 1.0, Inflow),
+        ("uneven", -1.0, Inflow),
+        ("graded", 1.0, Dirichlet),
+        ("graded", -1.0, Inflow),
+    ],
+)
+def test_what_enters_is_carried_with_second_order(axis: str, wind: float, condition):
+    """In the whole domain, the cells beside the ends included: nothing of the start is left."""
+    edge = 0.0 if wind > 0 else 1.0
+    given = condition(lambda t: entering(edge - wind * t))
+    ends = (given, Outflow()) if wind > 0 else (Outflow(), given)
+
+    def error(cells: int) -> float:
+        grid = Grid([AXES[axis](cells)])
+        system = System(grid, {"c": [Advection(wind, "limited")]}, {"c": {"x": ends}})
+        x, widths = grid.axes[0].centres, grid.axes[0].widths
+        found = last(system, entering(x), 1.1, 0.3 * widths.min(), RungeKutta4())
+        return float((np.abs(found - entering(x - 1.1 * wind)) * widths).sum())
+
+    assert np.log2(error(80) / error(160)) >= 1.8
+
+
+@pytest.mark.parametrize("end", ["dirichlet", "inflow"])
+def test_ends_keep_second_order_where_something_diffuses_too(end: str):
+    """The value at an inflow's face is then between what enters and what the cell has."""
+    diffusivity, k = 0.01, 2 * np.pi
+
+    def exact(x, t):
+        return jnp.exp(-diffusivity * k**2 * t) * jnp.sin(k * (x - t) + 0.4)
+
+    def slope(x, t):
+        return k * jnp.exp(-diffusivity * k**2 * t) * jnp.cos(k * (x - t) + 0.4)
+
+    enters = {
+        "dirichlet": Dirichlet(lambda t: exact(0.0, t)),
+        "inflow": Inflow(lambda t: exact(0.0, t) - diffusivity * slope(0.0, t)),
+    }[end]
+    ends = {"c": {"x": (enters, Dirichlet(lambda t: exact(1.0, t)))}}
+
+    def error(cells: int) -> float:
+        grid = Grid([Axis("x", 0, 1, cells)])
+        terms = [Advection(1.0, "limited"), Diffusion(diffusivity)]
+        x = grid.axes[0].centres
+        start = exact(jnp.asarray(x), 0.0)
+        dt = min(0.3 / cells, 0.2 / cells**2 / diffusivity)
+        found = last(System(grid, {"c": terms}, ends), start, 0.5, dt, RungeKutta4())
+        return float(np.abs(found - exact(x, 0.5)).mean())
+
+    assert np.log2(error(40) / error(80)) >= 1.8
+
+
+def test_what_enters_a_plane_is_carried_with_second_order():
+    """Across both axes at once, one of them stretched, in through two ends and out through two."""
+
+    def exact(x, y, t):
+        return jnp.sin(3 * (x - t)) * jnp.cos(np.pi * (y - 0.5 * t))
+
+    def at(**edge):
+        if "x" in edge:
+            return Inflow(lambda t, y: exact(edge["x"], y, t))
+        return Inflow(lambda t, x: exact(x, edge["y"], t))
+
+    ends = {"c": {"x": (at(x=0.0), Outflow()), "y": (at(y=0.0), Outflow())}}
+
+    def error(cells: int) -> float:
+        grid = Grid([Axis.graded("x", 0, 1, cells, 2.0), Axis("y", 0, 1, cells)])
+        wind = np.array([1.0, 0.5])
+        system = System(grid, {"c": [Advection(wind, "limited")]}, ends)
+        x, y = grid.centres()
+        found = last(system, exact(x, y, 0.0), 0.6, 0.2 / cells, RungeKutta4())
+        wrong = np.abs(found - exact(x, y, 0.6)) * grid.cell_volumes()
+        return float(wrong.sum())
+
+    assert np.log2(error(32) / error(64)) >= 1.8
+
+
+@pytest.mark.parametrize("axis, condition", [("even", Inflow), ("graded", Dirichlet)])
+def test_a_square_wave_enters_without_new_extremes(axis, condition):
+    """Nor does the total variation grow beyond that of what has entered."""
+    square = condition(lambda t: jnp.where((t > 0.1) & (t < 0.35), 1.0, 0.0))
+    grid = Grid([AXES[axis](60)])
+    ends = {"c": {"x": (square, Outflow())}}
+    system = System(grid, {"c": [Advection(1.0, "limited")]}, ends)
+    dt = 0.4 * grid.axes[0].widths.min()
+    for until in (0.25, 0.6):
+        found = last(system, np.zeros(60), until, dt, ForwardEuler())
+        assert found.min() > -1e-13 and found.max() < 1 + 1e-13
+        assert np.abs(np.diff(found)).sum() < (1 if until < 0.35 else 2) + 1e-12
+        assert found.max() > 0.9
+
+
+def test_a_wall_that_a_flow_leaves_says_nothing_of_the_field():
+    """Whether the velocity at it is round-off of one sign or the other changes nothing."""
+    grid = Grid([Axis("x", 0, 1, 8)])
+    field = {"c": jnp.linspace(2.0, 3.0, 8)}
+
+    def rate(at_wall: float):
+        velocity = FaceVelocity(jnp.linspace(0.0, 1.0, 9).at[0].set(at_wall))
+        ends = {"c": {"x": (NoFlux(), Outflow())}}
+        system = System(grid, {"c": [Advection(velocity, "limited")]}, ends)
+        return system.prepare(jnp.dtype("float64")).at(jnp.zeros(()))(field)["c"]
+
+    np.testing.assert_allclose(rate(1e-17), rate(-1e-17), rtol=0, atol=1e-13)
 
 
 def turning(grid: Grid) -> FaceVelocity:

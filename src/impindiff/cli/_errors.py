@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from impindiff._errors import InputError, NumericsError
+from impindiff._errors import InputError, NumericsError, numerics_told
 from impindiff.cli._console import complain
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         before = signal.signal(signal.SIGTERM, _interrupt)
         sys.unraisablehook, hook = _insist, sys.unraisablehook
         try:
-            return command(*args, **kwargs)
+            with numerics_told():
+                return command(*args, **kwargs)
         except InputError as error:
             complain("error", str(error))
             raise typer.Exit(INPUT_WRONG) from None

@@ -1,6 +1,13 @@
 """Coefficients: what stands for numbers in equations, and how it is evaluated."""
 
-from impindiff.coefficients._closure import Closure, Held, as_closures, checked
+from impindiff.coefficients._affine_in import is_affine_in
+from impindiff.coefficients._closure import (
+    Closure,
+    Held,
+    as_closures,
+    check_captured,
+    checked,
+)
 from impindiff.coefficients._coefficient import (
     AbstractClosure,
     AbstractCoefficient,
@@ -29,10 +36,12 @@ __all__ = [
     "Values",
     "as_closures",
     "as_number",
+    "check_captured",
     "checked",
     "coefficients_of",
     "depends_on",
     "evaluate_coefficients",
+    "is_affine_in",
     "is_coefficient",
     "rounding_times",
     "time_parts",

@@ -7,9 +7,10 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import Scalar
 from impindiff.coefficients._coefficient import AbstractClosure, Values
 from impindiff.coefficients._exact_time import ExactTime
@@ -87,7 +88,8 @@ class Closure(AbstractClosure):
         given = {name: known[name] for name in self.arguments}
         positional, named = ((), given) if self.by_keyword else (given.values(), {})
         try:
-            value = self.held.function(*positional, **named, **self.parts)
+            with blamed_on(f"the function {self.label}", _NOT_TRACEABLE):
+                value = self.held.function(*positional, **named, **self.parts)
         except _NOT_TRACEABLE as error:
             raise InputError(
                 f"the function {self.label} cannot be differentiated as it stands: write it with "
@@ -95,6 +97,50 @@ class Closure(AbstractClosure):
                 f"float() ({str(error).splitlines()[0]})"
             ) from error
         return checked(value, self.label, grid)
+
+
+def check_captured(tree: Any) -> None:
+    """Refuse functions that hold an array being differentiated without having been given it.
+
+    For what is solved implicitly: its derivative is that of its inputs, and such an array is none.
+    Not what `jit` alone traces, of which nothing may be wanted but the value.
+
+    Raises: InputError for the first in a PyTree.
+    """
+    for node in jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, Closure)):
+        if isinstance(node, Closure):
+            check_captured(node.parts)
+            if names := _captured(node.held.function):
+                raise InputError(
+                    f"the function {node.label} uses {names[0]!r} from around it, which is being "
+                    "differentiated: an implicit step has no derivative for what it has not been "
+                    f"given. Pass it by keyword, Reaction(lambda c, {names[0]}: ..., "
+                    f"{names[0]}={names[0]}), or by name, "
+                    f"System(coefficients={{{names[0]!r}: {names[0]}}})."
+                )
+
+
+def _captured(function: Any) -> list[str]:
+    """Names of the variables around a plain function that are being differentiated."""
+    cells = getattr(function, "__closure__", None) or ()
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    found = []
+    for name, cell in zip(names, cells, strict=False):
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        if any(map(_is_differentiated, jax.tree.leaves(content))):
+            found.append(name)
+    return found
+
+
+def _is_differentiated(leaf: Any) -> bool:
+    if not isinstance(leaf, Tracer):
+        return False
+    # JAX has no public names for these.
+    inner = getattr(leaf, "val", None)
+    return type(leaf).__name__ in ("JVPTracer", "LinearizeTracer") or _is_differentiated(inner)
 
 
 def as_closures(tree: Any) -> Any:

@@ -1,8 +1,9 @@
 """Forecasts: initial fields carried forward by a trained system."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array
 
 from impindiff._dates import as_seconds
-from impindiff._errors import InputError, NumericsError
+from impindiff._errors import InputError, NumericsError, numerics_told
 from impindiff._types import State
 from impindiff.data import Start, has_dates, with_dates
 from impindiff.forecast._beginning import Beginning
@@ -22,12 +23,13 @@ from impindiff.rollout import (
     StepFailed,
     TimeGrid,
     Trajectory,
+    advice_of,
     cause_of,
     halved_note,
     rescued,
     simulate,
 )
-from impindiff.systems import System
+from impindiff.systems import System, oscillating
 
 # The times are held in memory, if not the states: beyond this it is the interval that is mistaken.
 _MOST_TIMES = 10_000_000
@@ -136,6 +138,33 @@ def carry(
     return Carried(trajectory.states, halved)
 
 
+def advise(
+    system: System, initial: State, states: Mapping[str, Any], time_grid: TimeGrid, settings: State
+) -> bool:
+    """Warn of the first sample whose forecast shows that something is amiss, `RuntimeWarning`.
+
+    Args:
+        system: the equations.
+        initial: for each field an array `(sample, *grid)`.
+        states: for each field an array `(sample, time, *grid)`.
+        time_grid: the steps.
+        settings: those that the system awaits, `(sample,)` each.
+
+    Returns: whether there was one.
+    """
+    if not oscillating(system.equations):
+        return False
+    shared = system.prepare_shared(jnp.result_type(*initial.values()))
+    for sample in range(len(next(iter(initial.values())))):
+        one = jax.tree.map(lambda values, at=sample: values[at], (initial, dict(states), settings))
+        first, found, given = one
+        dynamics = shared.with_settings(given)
+        if told := advice_of(dynamics, first, found, time_grid):
+            warnings.warn(f"sample {sample}: {told[0]}", RuntimeWarning, stacklevel=3)
+            return True
+    return False
+
+
 def halved_attrs(halved: Sequence[HalvedStep], before: str = "") -> dict[str, str]:
     """What a forecast says of steps that were halved, as attributes; nothing where none was.
 
@@ -145,6 +174,7 @@ def halved_attrs(halved: Sequence[HalvedStep], before: str = "") -> dict[str, st
     return {HALVED: told} if told else {}
 
 
+@numerics_told()
 def predict(
     system: System,
     dataset: xr.Dataset,
@@ -183,6 +213,7 @@ def predict(
     time_grid = TimeGrid.build(begin.time, times, dt)
     stepper = stepper or CrankNicolson()
     states, halved = carry(system, begin.state, stepper, time_grid, begin.settings)
+    advise(system, begin.state, states, time_grid, begin.settings)
     ledger = begin.ledger()
     ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})
     attrs = halved_attrs(halved) | ledger.attributes

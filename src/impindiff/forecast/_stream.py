@@ -28,7 +28,7 @@ from impindiff.data import (
 from impindiff.forecast._balances import BalanceScore, Ledger, balances_of
 from impindiff.forecast._beginning import Beginning
 from impindiff.forecast._pieces import cut
-from impindiff.forecast._predict import HALVED, carry, halved_attrs
+from impindiff.forecast._predict import HALVED, advise, carry, halved_attrs
 from impindiff.forecast._stored import beginning_at_end, check_zarr
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.rollout import HalvedStep, halved_note, parse_bytes
@@ -190,11 +190,13 @@ def _pieces(
     initial = [(times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()}, ())]
     waiting = initial if times[0] == begin.time else []
     halved: tuple[HalvedStep, ...] = ()
+    advised = False
     for part in pieces:
         given = state, stepper or CrankNicolson(), part.time_grid, begin.settings
         carried = carry(begin.system, *given)
         halved += carried.halved
         found = {field: np.asarray(values) for field, values in carried.states.items()}
+        advised = advised or advise(begin.system, state, found, part.time_grid, begin.settings)
         del carried
         # A copy: a view would keep the piece in memory.
         state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}

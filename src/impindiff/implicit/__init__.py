@@ -5,6 +5,7 @@ Knows `residual(u, inputs)` and linear algebra, never physics; usable on its own
 
 from impindiff.implicit._adjoint import AbstractAdjoint, Root, SolveContext
 from impindiff.implicit._affine import Affine
+from impindiff.implicit._balanced import Balanced
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._block_jacobi import BlockJacobi
 from impindiff.implicit._block_line import BlockLine
@@ -49,6 +50,7 @@ __all__ = [
     "AdjointOutcome",
     "Affine",
     "Anderson",
+    "Balanced",
     "BiCGStab",
     "BlockJacobi",
     "BlockLine",

@@ -9,8 +9,8 @@ import jax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from impindiff._types import Scalar, Vector
-from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._linear import AbstractLinearSolver
+from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._scaled import Scaling
 

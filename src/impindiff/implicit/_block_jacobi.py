@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from impindiff._errors import InputError
 from impindiff._types import Vector
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 
@@ -27,7 +28,7 @@ class BlockJacobi(AbstractPreconditioner):
     by fast reactions; a field whose own coefficient is zero, an algebraic one, is no trouble as
     long as the block as a whole can be inverted.
 
-    Raises: ValueError for blocks that are not square, and for an unknown of another number of
+    Raises: InputError for blocks that are not square, and for an unknown of another number of
         leaves.
     """
 
@@ -36,7 +37,7 @@ class BlockJacobi(AbstractPreconditioner):
     def __init__(self, blocks: Float[Array, "..."]) -> None:
         shape = jnp.shape(blocks)
         if len(shape) < 2 or shape[0] != shape[1]:
-            raise ValueError(
+            raise InputError(
                 f"BlockJacobi(blocks of shape {shape}): the first two axes must be equal, the row "
                 "field and the column field; the grid's axes follow."
             )
@@ -47,7 +48,7 @@ class BlockJacobi(AbstractPreconditioner):
         leaves, structure = jax.tree.flatten(vector)
         num_fields = self.inverse.shape[0]
         if len(leaves) != num_fields:
-            raise ValueError(
+            raise InputError(
                 f"the unknown has {len(leaves)} leaves, the blocks of BlockJacobi are for "
                 f"{num_fields}: give a leaf for each field."
             )

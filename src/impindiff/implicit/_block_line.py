@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from impindiff._errors import InputError
 from impindiff._types import Vector
 from impindiff.implicit._block_jacobi import invert_blocks
 from impindiff.implicit._preconditioner import AbstractPreconditioner, Transposed
@@ -94,7 +95,7 @@ class BlockLine(AbstractPreconditioner):
     Pivots are sought within the blocks, not between them. Where one is singular to its precision,
     nothing is divided.
 
-    Raises: ValueError for blocks that are not square or of different shapes, for an axis that is
+    Raises: InputError for blocks that are not square or of different shapes, for an axis that is
         not there, and for an unknown of another number of leaves.
     """
 
@@ -121,17 +122,17 @@ class BlockLine(AbstractPreconditioner):
 def check_blocks(whose: str, parts: tuple[Blocks, ...], axis: int) -> None:
     """Refuse blocks that do not belong to one grid, and axes that it does not have.
 
-    Raises: ValueError.
+    Raises: InputError.
     """
     shapes = {jnp.shape(part) for part in parts}
     shape = min(shapes)
     if len(shapes) != 1 or len(shape) < 3 or shape[0] != shape[1]:
-        raise ValueError(
+        raise InputError(
             f"{whose}(blocks of shapes {sorted(shapes)}): all must be of one shape, the row field, "
             "the column field, and the grid's axes, of which there is at least one."
         )
     if not 0 <= axis < len(shape) - 2:
-        raise ValueError(
+        raise InputError(
             f"{whose}(axis={axis}) on a grid of {len(shape) - 2} axes: the axis must lie in "
             f"0...{len(shape) - 3}."
         )
@@ -140,11 +141,11 @@ def check_blocks(whose: str, parts: tuple[Blocks, ...], axis: int) -> None:
 def stack_fields(vector: Vector, num_fields: int, whose: str) -> tuple[Blocks, Any]:
     """The leaves of an unknown as one array, fields first, and its structure.
 
-    Raises: ValueError for another number of them than the blocks are for.
+    Raises: InputError for another number of them than the blocks are for.
     """
     leaves, structure = jax.tree.flatten(vector)
     if len(leaves) != num_fields:
-        raise ValueError(
+        raise InputError(
             f"the unknown has {len(leaves)} leaves, the blocks of {whose} are for {num_fields}: "
             "give a leaf for each field."
         )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from impindiff._errors import InputError, numerics_told
 from impindiff.implicit import _tree as tree
 
 # What separates the rate 2 of a true gradient from the rate 1 of a wrong one.
@@ -82,6 +83,7 @@ class GradientCheck:
         )
 
 
+@numerics_told()
 def check_gradient(
     function: Callable[[PyTree], jax.Array],
     point: PyTree,
@@ -103,13 +105,13 @@ def check_gradient(
             Remainders that drown in it are not looked at.
         reference: the same function, its gradient made in another way (`UnrolledAdjoint`).
 
-    Raises: ValueError for a point that is not float64, or a function that is not a finite number
+    Raises: InputError for a point that is not float64, or a function that is not a finite number
         there.
     """
     leaves = [leaf for leaf in jax.tree.leaves(point) if jnp.size(leaf)]
     if num_directions < 1 or not leaves or any(jnp.asarray(a).dtype != jnp.float64 for a in leaves):
         found = sorted({str(jnp.asarray(leaf).dtype) for leaf in leaves}) or "nothing"
-        raise ValueError(
+        raise InputError(
             f"a gradient is checked at a point of float64 arrays along at least one direction; "
             f"found {found} and "
             f"{num_directions} directions. Enable it by jax.config.update('jax_enable_x64', True)."
@@ -117,7 +119,7 @@ def check_gradient(
     evaluate = jax.jit(function)
     value, gradient = jax.jit(jax.value_and_grad(function))(point)
     if not jnp.isfinite(value):
-        raise ValueError(
+        raise InputError(
             f"the function is {value} at the point: its gradient cannot be checked there."
         )
     checks = []

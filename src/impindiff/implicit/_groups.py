@@ -6,6 +6,7 @@ from typing import Self, final
 import equinox as eqx
 import jax
 
+from impindiff._errors import InputError
 from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._preconditioner import AbstractPreconditioner
@@ -24,7 +25,7 @@ class GroupWise(AbstractPreconditioner):
 
     `Staggered` takes the parts one by one; on a coupled system all stand side by side.
 
-    Raises: ValueError for groups that share a name, or another number of parts.
+    Raises: InputError for groups that share a name, or another number of parts.
     """
 
     groups: Groups = eqx.field(static=True)
@@ -35,7 +36,7 @@ class GroupWise(AbstractPreconditioner):
     ) -> None:
         self.groups, self.parts = as_groups(groups), tuple(parts)
         if len(self.parts) != len(self.groups):
-            raise ValueError(
+            raise InputError(
                 f"GroupWise: {len(self.parts)} preconditioners for {len(self.groups)} groups, "
                 f"{self.groups}: give one for each."
             )
@@ -99,7 +100,7 @@ def pick(vector: Vector, group: tuple[str, ...]) -> Vector:
 def as_groups(given: Sequence[Sequence[str] | str]) -> Groups:
     """Groups as tuples of names; a name alone is a group of one.
 
-    Raises: ValueError for no group, one without a name, and a name that is in two places.
+    Raises: InputError for no group, one without a name, and a name that is in two places.
     """
     try:
         listed = [given] if isinstance(given, str) else list(given)
@@ -109,22 +110,22 @@ def as_groups(given: Sequence[Sequence[str] | str]) -> Groups:
     names = [name for group in groups for name in group]
     strange = [name for name in names if not isinstance(name, str)]
     if strange or not groups or not all(groups):
-        raise ValueError(
+        raise InputError(
             f"groups are {given!r:.120}: give at least one group of at least one name, such as "
             "(('temperature',), ('gas', 'porosity'))."
         )
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"groups name {twice[0]!r} twice: each belongs to one group.")
+        raise InputError(f"groups name {twice[0]!r} twice: each belongs to one group.")
     return groups
 
 
 def check_groups(whose: str, groups: Groups, unknown: Vector) -> None:
     """Refuse an unknown that is not made of the names of the groups.
 
-    Raises: ValueError.
+    Raises: InputError.
     """
     if not isinstance(unknown, Mapping):
-        raise ValueError(
+        raise InputError(
             f"{whose} tells parts of the unknown by name: it must be a dictionary with the keys "
             f"{_told(groups)}; found {jax.tree.structure(unknown)!s:.120}. For any other unknown "
             "use Newton."
@@ -134,7 +135,7 @@ def check_groups(whose: str, groups: Groups, unknown: Vector) -> None:
         lacking, strange = sorted(set(unknown) - named), sorted(named - set(unknown))
         said = [f"nothing of {', '.join(lacking)}"] * bool(lacking)
         said += [f"{', '.join(strange)}, which is not there"] * bool(strange)
-        raise ValueError(
+        raise InputError(
             f"the groups of {whose} are {_told(groups)}: they say {' and '.join(said)}. The "
             f"unknown consists of {', '.join(sorted(unknown))}; each must be in one group."
         )

@@ -242,7 +242,9 @@ def _forgive_round_off(
         eps = jnp.finfo(outcome.relative_residual.dtype).eps
         leaves, structure = jax.tree.flatten(tree.alternating(x))
         largest = sum(
-            tree.norm(operator(structure.unflatten([one * (k == j) for j, one in enumerate(leaves)])))
+            tree.norm(
+                operator(structure.unflatten([one * (k == j) for j, one in enumerate(leaves)]))
+            )
             for k in range(len(leaves))
         )
         floor = _BACKWARD_UNITS * eps * (1 + divide(largest, tree.root_of(rhs_norm2)))

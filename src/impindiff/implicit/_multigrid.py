@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from impindiff._errors import InputError
 from impindiff._types import Vector
 from impindiff.implicit._coarsening import Faces, Transfer, coarsen
 from impindiff.implicit._preconditioner import AbstractPreconditioner
@@ -64,7 +65,7 @@ class Multigrid(AbstractPreconditioner):
     is, as CG needs. Where advection carries more than diffusion between two cells, a coarse grid is
     a poor image of a fine one: then W-cycles and two sweeps, the default, keep the count down.
 
-    Raises: ValueError for another cycle, or no sweeps.
+    Raises: InputError for another cycle, or no sweeps.
     Reference: Wesseling, An Introduction to Multigrid Methods (1992), chapters 4, 5 and 7.
     """
 
@@ -77,7 +78,7 @@ class Multigrid(AbstractPreconditioner):
     def __check_init__(self) -> None:
         """Refuse cycles that are not there."""
         if self.cycle not in ("V", "W") or self.sweeps < 1:
-            raise ValueError(
+            raise InputError(
                 f"Multigrid(cycle={self.cycle!r}, sweeps={self.sweeps}): the cycle must be 'V' or "
                 "'W', and there must be at least 1 sweep."
             )

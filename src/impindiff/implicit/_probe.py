@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._block_stencil import BlockStencil
@@ -33,12 +34,12 @@ def probe(operator: Callable[[Vector], Vector], example: Vector) -> BlockStencil
         operator: takes and returns a PyTree like `example`.
         example: fields of one shape on a 1-D to 3-D grid; only shapes and dtypes are used.
 
-    Raises: ValueError for fields of different shapes, or none.
+    Raises: InputError for fields of different shapes, or none.
     """
     leaves, structure = jax.tree.flatten(example)
     shapes = {jnp.shape(leaf) for leaf in leaves}
     if len(shapes) != 1 or not 1 <= len(next(iter(shapes))) <= 3:
-        raise ValueError(
+        raise InputError(
             f"probe: found fields of shapes {sorted(shapes)}; all must have the shape of one 1-D "
             "to 3-D grid. Solve fields of different grids separately, or by a Krylov method."
         )

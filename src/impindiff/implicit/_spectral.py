@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact, PyTree
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 
@@ -52,7 +53,7 @@ class Spectral(AbstractPreconditioner):
             and last centres; `dirichlet-neumann` and `neumann-dirichlet`, one at the lower and the
             other at the upper end.
 
-    Raises: ValueError for another word, for a number of words that is not the number of axes, and
+    Raises: InputError for another word, for a number of words that is not the number of axes, and
         for a complex symbol without a periodic axis.
     Reference: G. Strang, SIAM Review 41 (1999) 135, for the transforms.
     """
@@ -72,7 +73,7 @@ class Spectral(AbstractPreconditioner):
             words = (kind,) if isinstance(kind, str) else kind
             check_kinds(words)
             if PERIODIC not in words and jnp.iscomplexobj(leaf):
-                raise ValueError(
+                raise InputError(
                     f"Spectral(kinds={kind!r}) with a complex symbol: without a periodic axis the "
                     "modes are real, and so are the eigenvalues. Give the real part, or 'periodic' "
                     "for the axes that are."
@@ -101,7 +102,7 @@ def eigenvalues(kind: str, cells: int) -> np.ndarray:
         The $N$ eigenvalues, none positive, in the order of the axis' modes: for a periodic axis
         that of `np.fft.fft`.
 
-    Raises: ValueError for another word.
+    Raises: InputError for another word.
     """
     check_kinds((kind,))
     shift = 0.0 if kind == PERIODIC else _MODES[kind][1]
@@ -120,7 +121,7 @@ def laplacian_symbol(
         weights: for each axis the factor of its second difference, diffusivity over the square of
             the cell width.
 
-    Raises: ValueError for another word, or another number of them or of weights than of axes.
+    Raises: InputError for another word, or another number of them or of weights than of axes.
     """
     kinds = for_axes(kinds, len(shape))
     half = max((a for a, kind in enumerate(kinds) if kind == PERIODIC), default=None)
@@ -211,11 +212,11 @@ def _by_fourier(v: Array, axis: int, kind: str, *, inverse: bool) -> Array:
 def for_axes(kind: str | tuple[str, ...], num_axes: int) -> tuple[str, ...]:
     """A word for each axis.
 
-    Raises: ValueError for another number of words.
+    Raises: InputError for another number of words.
     """
     kinds = (kind,) * num_axes if isinstance(kind, str) else kind
     if len(kinds) != num_axes:
-        raise ValueError(
+        raise InputError(
             f"kinds {kinds} name {len(kinds)} axes, but the grid has {num_axes}: give a word for "
             "each axis, or one word for all."
         )
@@ -225,7 +226,7 @@ def for_axes(kind: str | tuple[str, ...], num_axes: int) -> tuple[str, ...]:
 def check_kinds(kinds: Sequence[str]) -> None:
     """Refuse words that name no modes.
 
-    Raises: ValueError.
+    Raises: InputError.
     """
     if strange := [kind for kind in kinds if kind not in KINDS]:
-        raise ValueError(f"an axis ends in {strange[0]!r}: it must be one of {', '.join(KINDS)}.")
+        raise InputError(f"an axis ends in {strange[0]!r}: it must be one of {', '.join(KINDS)}.")

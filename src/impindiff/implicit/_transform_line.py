@@ -45,7 +45,7 @@ class TransformLine(AbstractPreconditioner):
     Useful where several fields are coupled strongly, and coefficients vary by orders of magnitude,
     but mainly along one axis: layers, fronts, boundary layers.
 
-    Raises: ValueError for another word, another number of them than of axes, an axis that is not
+    Raises: InputError for another word, another number of them than of axes, an axis that is not
         there, and for an unknown of another number of leaves.
     """
 

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
 from impindiff.implicit._banded import (
     solve_block_tridiagonal,
@@ -34,7 +35,7 @@ class Tridiagonal(AbstractLinearSolver):
         max_steps: the solve, and refinements where the true residual misses the tolerance; those
             of a single field pivot.
 
-    Raises: ValueError for limits that cannot be met, and, when solving, for fields that are not 1-D
+    Raises: InputError for limits that cannot be met, and, when solving, for fields that are not 1-D
         or of different lengths.
     """
 
@@ -58,7 +59,7 @@ class Tridiagonal(AbstractLinearSolver):
         leaves, structure = jax.tree.flatten(residual)
         shapes = {leaf.shape for leaf in leaves}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise ValueError(
+            raise InputError(
                 f"Tridiagonal: found fields of shapes {sorted(shapes)}; all must be 1-D and of one "
                 "length. Use BiCGStab or GMRES, or DenseLU for few unknowns."
             )

@@ -8,7 +8,7 @@ norms of solvers sums over the domain's volume and fields comparable, see `_unit
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +71,15 @@ class Stage(NamedTuple):
     before: State
     known: State | None
     shares: np.ndarray | None
+
+
+@runtime_checkable
+class GuardedDynamics(Dynamics, Protocol):
+    """A system that can tell whether a derivative reaches all that it depends on."""
+
+    def check_derivatives(self) -> None:
+        """Raise InputError for what is being differentiated and none of its leaves."""
+        ...
 
 
 def solve_stage(
@@ -169,10 +178,12 @@ def choose_solver(
 
 
 def check_solver(solver: AbstractRootSolver | None, dynamics: Dynamics) -> None:
-    """Refuse to solve a nonlinear step with one linear solve.
+    """Refuse to solve a nonlinear step with one linear solve, or without all that it depends on.
 
     Raises: InputError.
     """
+    if not dynamics.is_affine and isinstance(dynamics, GuardedDynamics):
+        dynamics.check_derivatives()
     if isinstance(solver, Affine) and not dynamics.is_affine:
         raise InputError(
             "the system is not affine in its fields, but the stepper's solver takes each step as "

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, SolveContext
 from impindiff.integrate._explicit import axpy
@@ -50,7 +51,7 @@ class Theta(AbstractStepper):
 
     With algebraic fields, a theta below 1 wants a start that satisfies their equations: see
     `impindiff.consistent`.
-    Raises: ValueError for a theta outside [0.5, 1]; InputError for a system that is not affine
+    Raises: InputError for a theta outside [0.5, 1]; InputError for a system that is not affine
         under a solver for affine systems.
     Reference: Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.3.
     """
@@ -63,7 +64,7 @@ class Theta(AbstractStepper):
     def __check_init__(self) -> None:
         """Refuse schemes that are not A-stable."""
         if not 0.5 <= self.theta <= 1:
-            raise ValueError(
+            raise InputError(
                 f"Theta(theta={self.theta}) is not A-stable: theta must lie in [0.5, 1]. "
                 "Use 0.5 for Crank-Nicolson, 1.0 for backward Euler; for an explicit step use "
                 "ForwardEuler."
@@ -96,9 +97,7 @@ class Theta(AbstractStepper):
         if self.theta < 1:
             # `checkpoint`: keep the state for the backward pass, not its product with every
             # coefficient.
-            explicit = jax.checkpoint(
-                lambda now, u, h: jax.tree.map(lambda rate: h * rate, now(u))
-            )
+            explicit = jax.checkpoint(lambda now, u, h: jax.tree.map(lambda rate: h * rate, now(u)))
             now = tendency_at(dynamics, time, state)
             known = explicit(now, state, (1 - self.theta) * dt)
             grown = integrated(dynamics, grown, (1 - self.theta) * dt, time, state)

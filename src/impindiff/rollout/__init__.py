@@ -1,5 +1,6 @@
 """Many steps: time grids, trajectories, what is saved on the way."""
 
+from impindiff.rollout._advice import advice_of
 from impindiff.rollout._bytes import format_bytes, parse_bytes
 from impindiff.rollout._cause import cause_of
 from impindiff.rollout._consistent import consistent
@@ -28,6 +29,7 @@ __all__ = [
     "StepFailed",
     "TimeGrid",
     "Trajectory",
+    "advice_of",
     "cause_of",
     "consistent",
     "format_bytes",

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError, NumericsError
+from impindiff._errors import InputError, NumericsError, leaks_told
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStepper
+from impindiff.rollout._advice import advise
 from impindiff.rollout._clock import clocked
 from impindiff.rollout._failed import OnFailure, check_on_failure, is_known, nan_like, nan_unless
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
@@ -212,11 +213,13 @@ def simulate(
         sweep = partial(keep_snapshots, memory.count)
     if start is not None and on_failure != "keep":
         initial = nan_unless(~start.is_outside, initial)
-    saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
+    with leaks_told("a function of the system"):
+        saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     outcome = started(outcome, start) if time_grid.num_steps else outcome
     trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
     if on_failure == "raise" and is_known(outcome):
         trajectory.check(time_grid)
+    advise(dynamics, initial, trajectory.states, time_grid)
     return trajectory
 
 

@@ -180,11 +180,12 @@ def carried(before: State, taken: Step, lost: State | None) -> tuple[State, Stat
 
     fixed = jax.lax.stop_gradient
     pairs = {
-        field: add(*fixed((before[field], taken.increment[field], lost[field])))
-        for field in before
+        field: add(*fixed((before[field], taken.increment[field], lost[field]))) for field in before
     }
     # The derivative is that of the step.
-    state = {field: taken.state[field] + fixed(pairs[field][0] - taken.state[field]) for field in pairs}
+    state = {
+        field: taken.state[field] + fixed(pairs[field][0] - taken.state[field]) for field in pairs
+    }
     return state, {field: pair[1] for field, pair in pairs.items()}
 
 

@@ -7,6 +7,7 @@ from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._ensemble import Ensemble, Spread
 from impindiff.systems._flux_of import FluxOf
 from impindiff.systems._limits import check_readings, check_within
+from impindiff.systems._overshoot import oscillating
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
 from impindiff.systems._starts import learned_starts, starts_of
@@ -31,6 +32,7 @@ __all__ = [
     "check_readings",
     "check_within",
     "learned_starts",
+    "oscillating",
     "relative_defect",
     "starts_of",
 ]

@@ -1,6 +1,7 @@
 """Right-hand sides that are affine in the state, assembled from terms."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import final
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import State
 from impindiff.grid import Grid
 from impindiff.systems._boundaries import Ends, fluxes_among, mode_kinds, with_boundaries
@@ -24,12 +25,31 @@ from impindiff.terms import (
 
 @final
 class AffineTendency(eqx.Module):
-    """$F(u)_i = S_i u_i + s_i$: fluxes and a source for each field, where there are any."""
+    """$F(u)_i = S_i u_i + s_i$: fluxes and a source for each field, where there are any.
+
+    Attributes:
+        fluxes: of each field through the faces.
+        sources: what does not depend on the state, through outer faces included.
+        grid: where.
+        kinds: what the axes end in, see `mode_kinds`.
+        decays: of the fields with sources linear in their own field the slope $a$, in cells. They
+            are part of $S$.
+    """
 
     fluxes: dict[str, FaceFluxes | None]
     sources: dict[str, Float[Array, "..."] | None]
     grid: Grid
     kinds: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
+    decays: dict[str, Float[Array, "..."]] = eqx.field(default_factory=dict)
+
+    def with_own(
+        self, field: str, slope: Float[Array, "..."], rest: Float[Array, "..."]
+    ) -> "AffineTendency":
+        """With $a u + s$ besides in the equation of a field that has none yet."""
+        source = self.sources[field]
+        whole = rest if source is None else source + rest
+        sources, decays = self.sources | {field: whole}, self.decays | {field: slope}
+        return replace(self, sources=sources, decays=decays)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,10 +75,17 @@ class AffineTendency(eqx.Module):
     @property
     def stencils(self) -> dict[str, Stencil | None]:
         """$S$, put together from the fluxes: a few operations on arrays that samples share."""
-        return {
-            field: None if fluxes is None else fluxes.stencil()
-            for field, fluxes in self.fluxes.items()
-        }
+        return {field: self._stencil(field) for field in self.fluxes}
+
+    def _stencil(self, field: str) -> Stencil | None:
+        fluxes, decay = self.fluxes[field], self.decays.get(field)
+        if decay is None:
+            return None if fluxes is None else fluxes.stencil()
+        if fluxes is None:
+            nothing = jnp.zeros((), decay.dtype)
+            return Stencil(decay, ((nothing, nothing),) * self.grid.num_axes)
+        moving = fluxes.stencil()
+        return Stencil(moving.centre + decay, moving.sides)
 
     def __call__(self, state: State) -> State:
         """The rate of change of every field.
@@ -77,6 +104,8 @@ class AffineTendency(eqx.Module):
         for field, value in state.items():
             fluxes, source = self.fluxes[field], self.sources[field]
             rate = jnp.zeros_like(value) if fluxes is None else flux_rate(fluxes, value)
+            if field in self.decays:
+                rate = rate + self.decays[field] * value
             rates[field] = rate if source is None else rate + source
         return rates
 
@@ -127,8 +156,13 @@ def _assemble(
                 "AbstractStateTerm."
             )
     moving = fluxes_among(terms)
-    fluxes = [term.fluxes(grid) for term in moving]
-    sources = [term.rate(grid) for term in terms if isinstance(term, AbstractSource)]
+    fluxes, sources = [], []
+    for term in terms:
+        with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
+            if isinstance(term, AbstractTwoPointFlux):
+                fluxes.append(term.fluxes(grid))
+            elif isinstance(term, AbstractSource):
+                sources.append(term.rate(grid))
     if grid.solid is not None:
         sources = [jnp.where(grid.solid, 0, source) for source in sources]
     flux = sum(fluxes[1:], start=fluxes[0]) if fluxes else None

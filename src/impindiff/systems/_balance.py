@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import State
+from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import AffineTendency
 from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._scope import Scope
@@ -93,6 +94,11 @@ class Balance(eqx.Module):
     def _unless_solid(self, free: Float[Array, "..."], solid: Any) -> Float[Array, "..."]:
         grid = self.scope.grid
         return free if grid is None or grid.solid is None else jnp.where(grid.solid, solid, free)
+
+    @property
+    def grid(self) -> Grid | None:
+        """See `impindiff.terms.OnGrid`."""
+        return self.scope.grid
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import Scalar, State
 from impindiff.coefficients import Instant, coefficients_of, evaluate_coefficients
 from impindiff.grid import SIDES, Grid
@@ -200,8 +200,23 @@ def end_flux(
 
     Raises: InputError for a value in the condition that does not have the boundary's shape.
     """
+    where = f"{field!r} at the {SIDES[side]} end"
     first, *others = (term.boundary_face(grid, axis, side) for term in terms)
-    return placed(condition, grid, field, axis, side).flux(sum(others, start=first))
+    with blamed_on(f"{type(condition).__name__} of {where} of axis {grid.names[axis]!r}"):
+        return placed(condition, grid, field, axis, side).flux(sum(others, start=first))
+
+
+def end_value(
+    grid: Grid,
+    field: str,
+    terms: Sequence[AbstractTwoPointFlux],
+    condition: AbstractBoundary,
+    axis: int,
+    side: int,
+) -> Affine:
+    """What the field has in the outer faces of one end, see `end_flux`."""
+    first, *others = (term.boundary_face(grid, axis, side) for term in terms)
+    return placed(condition, grid, field, axis, side).value_at_face(sum(others, start=first))
 
 
 def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:

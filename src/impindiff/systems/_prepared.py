@@ -15,6 +15,7 @@ from impindiff._types import Scalar, State
 from impindiff.coefficients import (
     Coarse,
     Instant,
+    check_captured,
     coefficients_of,
     depends_on,
     rounding_times,
@@ -24,15 +25,18 @@ from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
 from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among
-from impindiff.systems._corrected import CorrectedTendency, corrected_among
+from impindiff.systems._corrected import CorrectedTendency, corrected_among, outer_values_of
 from impindiff.systems._diffusivities import negative_diffusivity
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
+from impindiff.systems._overshoot import overshoots
+from impindiff.systems._own_sources import own_rates, own_sources
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
 from impindiff.systems._state_at_ends import known_face_values
-from impindiff.systems._state_tendency import Equations, StateTendency, split
+from impindiff.systems._state_tendency import Equations, Place, StateTendency, split
+from impindiff.terms import AbstractSource
 
 RightHandSide = AffineTendency | CorrectedTendency | StateTendency
 
@@ -60,6 +64,7 @@ class PreparedSystem(eqx.Module):
         awaited: names of the settings that are not given yet.
         accounts: the integrals, the same, and the balances.
         limits: within which fields must lie.
+        own: the sources that depend on the state by their own field alone, affinely.
     """
 
     scope: Scope
@@ -77,11 +82,12 @@ class PreparedSystem(eqx.Module):
     awaited: tuple[str, ...] = eqx.field(static=True, default=())
     accounts: Accounts = eqx.field(default_factory=Accounts)
     limits: tuple[Limit, ...] = eqx.field(static=True, default=())
+    own: frozenset[Place] = eqx.field(static=True, default=frozenset())
 
     @property
     def is_affine(self) -> bool:
         """Whether $F$ and $q$ are affine, each field's in that field alone."""
-        known, others = split(self.equations, self.boundaries, self.varying)
+        known, others = split(self.equations, self.boundaries, self.varying, self.own)
         linear = not any(corrected_among(terms) for terms in known.values())
         on_grid = self.scope.grid is not None
         divided = bool(self.capacities)
@@ -140,6 +146,7 @@ class PreparedSystem(eqx.Module):
             initial=initial,
             accounts=replace(self.accounts, integrals=integrals),
             functions=tuple(f for f, part in storage.items() if depends_on(part, self.varying)),
+            own=own_sources(scope, equations, self.varying, self.awaited),
         )
         waiting = coefficients_of((equations, boundaries, storage, capacities, scope.coefficients))
         if self.awaited or not all(coefficient.is_steady for coefficient in waiting):
@@ -201,6 +208,19 @@ class PreparedSystem(eqx.Module):
         scope = cast(self.scope if self.is_steady else self.scope.at(time), self.dtype)
         return negative_diffusivity(scope, self.equations, self.varying, state, dt)
 
+    def check_derivatives(self) -> None:
+        """Refuse functions that use what is being differentiated around them.
+
+        Raises: InputError.
+        """
+        check_captured(self)
+
+    def advice(
+        self, initial: State, states: State, saved: np.ndarray, ends: np.ndarray
+    ) -> tuple[str, ...]:
+        """What is to be said of a rollout, see `overshoots`."""
+        return overshoots(self, initial, states, saved, ends)
+
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.
 
@@ -251,14 +271,20 @@ class PreparedSystem(eqx.Module):
 
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
-        known, others = split(scope.evaluate(self.equations), boundaries, self.varying)
+        equations = scope.evaluate(self.equations)
+        known, others = split(equations, boundaries, self.varying, self.own)
         if scope.grid is None:
             whole = {field: known[field] + others[field] for field in known}
             return StateTendency(None, cast(whole, self.dtype), boundaries, {}, {}, scope)
         rates = assemble(scope.grid, known, boundaries)
+        for field, terms in equations.items():
+            own = [term for k, term in enumerate(terms) if (field, k) in self.own]
+            if own := [term for term in own if isinstance(term, AbstractSource)]:
+                rates = rates.with_own(field, *own_rates(scope, scope.grid, field, own))
         limited = {field: corrected_among(terms) for field, terms in known.items()}
         if any(limited.values()):
-            rates = CorrectedTendency(rates, limited, scope.grid)
+            outer = outer_values_of(scope.grid, known, boundaries)
+            rates = CorrectedTendency(rates, limited, scope.grid, outer)
         rates = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), rates)
         if not any(others.values()):
             return rates

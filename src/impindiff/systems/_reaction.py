@@ -19,6 +19,9 @@ def Reaction(
     given with it. What several equations share is given once, `System(..., coefficients={"rate":
     ...})`.
 
+    One that is affine in its own field alone, cell by cell, as $-k\,c$ or $k\,(c_0 - c)$, leaves a
+    system on a grid affine: its slope stands in the stencil, and a step is one linear solve.
+
     Args:
         function: of fields and more, cell by cell, see `Closure`; written with `jax.numpy`. Or a
             `NeuralClosure`, where the whole rate is unknown.

@@ -7,19 +7,27 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import State
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._boundaries import Ends, fluxes_among, mode_kinds
-from impindiff.systems._corrected import CorrectedTendency, corrected, corrected_among
+from impindiff.systems._corrected import (
+    CorrectedTendency,
+    corrected,
+    corrected_among,
+    outer_values_of,
+)
 from impindiff.systems._flux_of import known_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.systems._state_at_ends import FaceValues, evaluate_ends
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm, AbstractTwoPointFlux
 
 Equations = dict[str, tuple[AbstractTerm, ...]]
+
+Place = tuple[str, int]
+"""A term, by its field and its number in the equation of that."""
 
 
 @final
@@ -44,6 +52,11 @@ class StateTendency(eqx.Module):
     carriers: Equations
     face_values: dict[str, FaceValues]
     scope: Scope
+
+    @property
+    def grid(self) -> Grid | None:
+        """See `impindiff.terms.OnGrid`."""
+        return self.scope.grid
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
@@ -86,13 +99,15 @@ class StateTendency(eqx.Module):
             rest = [field for field in terms if field not in ends]
             ends |= self._ends(terms | carrying, state, rest)
             linear = assemble(grid, moving, ends)(state)
-            parts.append(corrected(linear, limited, grid, state))
+            outer = outer_values_of(grid, moving, ends)
+            parts.append(corrected(linear, limited, grid, state, outer))
         for field, group in terms.items():
             for term in group:
-                if isinstance(term, AbstractSource):
-                    parts.append({field: in_free_cells(grid, term.rate(grid))})
-                elif isinstance(term, AbstractStateTerm):
-                    parts.append({field: in_free_cells(grid, term.rate(grid, state, field))})
+                with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
+                    if isinstance(term, AbstractSource):
+                        parts.append({field: in_free_cells(grid, term.rate(grid))})
+                    elif isinstance(term, AbstractStateTerm):
+                        parts.append({field: in_free_cells(grid, term.rate(grid, state, field))})
         return {
             field: add_up([part[field] for part in parts if field in part], field)
             for field in state
@@ -111,7 +126,10 @@ def in_free_cells(grid: Grid | None, rate: Float[Array, "..."]) -> Float[Array, 
 
 
 def split(
-    equations: Equations, boundaries: Mapping[str, Ends], varying: frozenset[str]
+    equations: Equations,
+    boundaries: Mapping[str, Ends],
+    varying: frozenset[str],
+    own: frozenset[Place] = frozenset(),
 ) -> tuple[Equations, Equations]:
     """The terms that do not depend on the state, and those that do.
 
@@ -121,6 +139,7 @@ def split(
         equations: evaluated as far as they can be without a state.
         boundaries: the same.
         varying: names of what depends on the state.
+        own: terms that are in neither part.
     """
     known: Equations = {}
     others: Equations = {}
@@ -133,8 +152,9 @@ def split(
                 return together
             return isinstance(term, AbstractStateTerm) or depends_on(term, varying)
 
-        known[field] = tuple(term for term in terms if not is_other(term))
-        others[field] = tuple(term for term in terms if is_other(term))
+        rest = [term for number, term in enumerate(terms) if (field, number) not in own]
+        known[field] = tuple(term for term in rest if not is_other(term))
+        others[field] = tuple(term for term in rest if is_other(term))
     return known, others
 
 

@@ -14,7 +14,7 @@ from impindiff.terms._conditions import Dirichlet, Flux, Inflow, Neumann, NoFlux
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
-from impindiff.terms._linearised import Assembled, Ended
+from impindiff.terms._linearised import Assembled, Ended, OnGrid
 from impindiff.terms._metric import cells_at, open_faces
 from impindiff.terms._preconditioners import fourier, jacobi, line, multigrid
 from impindiff.terms._source import Source
@@ -47,6 +47,7 @@ __all__ = [
     "Inflow",
     "Neumann",
     "NoFlux",
+    "OnGrid",
     "Outflow",
     "Preconditioning",
     "Robin",

@@ -12,7 +12,7 @@ from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
 from impindiff.terms._given import check_given
-from impindiff.terms._limiter import limited_step
+from impindiff.terms._limiter import OuterValues, limited_step
 from impindiff.terms._metric import (
     as_metric,
     between_centres,
@@ -45,10 +45,10 @@ class Advection(AbstractCorrectedFlux):
         scheme: `upwind` is the donor-cell scheme, velocity and value both from the cell the flow
             comes from, $f = \max(v_l, 0)\,u_l + \min(v_u, 0)\,u_u$; first order, monotone.
             `central` interpolates $v u$ between the two cells; second order, and oscillates where
-            the cell Peclet number exceeds 2. `limited` takes the value from the cell the flow comes
-            from, with van Leer's limited slope within it: second order where $u$ is smooth and
-            monotone, no new extremes, and not linear in $u$, so that an implicit step needs
-            `Newton`.
+            the cell Peclet number exceeds 2: rollouts warn where it shows. `limited` takes the
+            value from the cell the flow comes from, with van Leer's limited slope within it: second
+            order where $u$ is smooth and monotone, ends where the flow enters included, no new
+            extremes, and not linear in $u$, so that an implicit step needs `Newton`.
         form: `conservative`; or `advective` for $-\nabla\cdot(\mathbf v\,u) + u\,\nabla\cdot\mathbf
             v$, with the divergence that the scheme itself gives a uniform field. That stays uniform
             to round-off, whatever the velocity; what leaves a cell is not what enters the next. The
@@ -132,13 +132,20 @@ class Advection(AbstractCorrectedFlux):
         return self.form == "conservative"
 
     @property
+    def may_oscillate(self) -> bool:
+        """See `AbstractTwoPointFlux.may_oscillate`."""
+        return self.scheme == "central"
+
+    @property
     def is_linear(self) -> bool:
         """See `AbstractCorrectedFlux.is_linear`."""
         return self.scheme != "limited"
 
-    def correction(self, grid: Grid, axis: int, field: Float[Array, "..."]) -> Float[Array, "..."]:
+    def correction(
+        self, grid: Grid, axis: int, field: Float[Array, "..."], outer: OuterValues
+    ) -> Float[Array, "..."]:
         """See `AbstractCorrectedFlux.correction`."""
-        step, at_face = limited_step(field, grid, axis), self._at_upper_faces(grid, axis)
+        step, at_face = limited_step(field, grid, axis, outer), self._at_upper_faces(grid, axis)
         return jnp.maximum(at_face, 0) * step - jnp.minimum(at_face, 0) * neighbour(step, axis, +1)
 
     @property

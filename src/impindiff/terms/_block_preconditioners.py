@@ -10,26 +10,28 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar, State, Tendency
 from impindiff.implicit import (
     AbstractPreconditioner,
+    Balanced,
     BlockJacobi,
     BlockLine,
     BlockStencil,
     TransformLine,
     probe,
 )
-from impindiff.terms._linearised import kinds_of, products
+from impindiff.terms._linearised import kinds_of, products, volumes_of
 
 Preconditioning = Callable[[Tendency, Scalar, State], AbstractPreconditioner]
 """Makes the preconditioner of a step from its right-hand side, the weight $w$ and a state."""
 
 
-def block_jacobi(tendency: Tendency, weight: Scalar, state: State) -> BlockJacobi:
+def block_jacobi(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
     r"""The inverse of what the fields of each cell do to each other: for fast reactions.
 
     The blocks of $I - w\,\partial F/\partial u$ at the state, found by coloured products.
 
-    Raises: ValueError for fields of different shapes.
+    Raises: InputError for fields of different shapes.
     """
-    return BlockJacobi(_shifted_blocks(tendency, weight, state).centre)
+    operator = _shifted_blocks(tendency, weight, state)
+    return _balanced(BlockJacobi(operator.centre), operator, tendency, state)
 
 
 @cache
@@ -44,14 +46,16 @@ def block_line(axis: int) -> Preconditioning:
     Returns:
         What makes the preconditioner; `SDIRK2(preconditioner=block_line(0))`.
 
-    Raises: InputError where it is used on a grid without that axis; ValueError for fields of
+    Raises: InputError where it is used on a grid without that axis; InputError for fields of
         different shapes.
     """
 
-    def along_axis(tendency: Tendency, weight: Scalar, state: State) -> BlockLine:
+    def along_axis(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
         operator = _shifted_blocks(tendency, weight, state)
         check_axis("block_line", axis, len(operator.sides))
-        return BlockLine(operator.sides[axis][0], operator.centre, operator.sides[axis][1], axis)
+        lower, upper = operator.sides[axis]
+        inner = BlockLine(lower, operator.centre, upper, axis)
+        return _balanced(inner, operator, tendency, state)
 
     return along_axis
 
@@ -72,16 +76,29 @@ def transform_line(axis: int) -> Preconditioning:
 
     Raises: InputError where it is used on a grid without that axis, or with fields of which one
         holds a value at an end across the lines and another does not: they have no modes in common;
-        ValueError for fields of different shapes.
+        InputError for fields of different shapes.
     """
 
-    def in_modes(tendency: Tendency, weight: Scalar, state: State) -> TransformLine:
+    def in_modes(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
         operator = _shifted_blocks(tendency, weight, state)
         check_axis("transform_line", axis, len(operator.sides))
         kinds = _common_kinds(kinds_of(tendency, state), axis, len(operator.sides))
-        return TransformLine(operator, axis, kinds)
+        return _balanced(TransformLine(operator, axis, kinds), operator, tendency, state)
 
     return in_modes
+
+
+def _balanced(
+    inner: AbstractPreconditioner, operator: BlockStencil, tendency: Tendency, state: State
+) -> Balanced:
+    """With the total of each field right, of what it does to itself."""
+    one, shape = jnp.ones((), operator.centre.dtype), operator.centre.shape[2:]
+    # The leaves of a dictionary come in the order of its sorted names.
+    own = {
+        field: operator.stencil(number).shifted_identity(one)
+        for number, field in enumerate(sorted(state))
+    }
+    return Balanced.of(inner, own, one, shape, volumes_of(tendency))
 
 
 def check_axis(whose: str, axis: int, num_axes: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, final
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Affine = tuple[Float[Array, "..."] | float, Float[Array, "..."] | float]
@@ -64,6 +65,18 @@ class BoundaryFace(eqx.Module):
             + self.from_face * slope,
         )
         return _FluxForValue(flux, value)
+
+    def value_for(self, flux: Affine) -> Affine:
+        """The value that the face has where this is the outward flux; else see `flux_for`.
+
+        That of the cell where the flux does not depend on it: no diffusion, and no flow inwards.
+        """
+        const, slope = flux
+        towards = jnp.asarray(self.conductance - self.from_face)
+        open_to_it = towards != 0
+        towards = jnp.where(open_to_it, towards, 1)
+        own = (self.conductance + self.from_cell - self.uncarried - slope) / towards
+        return jnp.where(open_to_it, -const / towards, 0), jnp.where(open_to_it, own, 1)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -124,3 +137,7 @@ class AbstractBoundary(eqx.Module):
         it may be zero, and nothing would ever enter.
         """
         return None
+
+    def value_at_face(self, face: BoundaryFace) -> Affine:
+        """The value at the face, from which limited schemes take slopes: that of the flux."""
+        return face.value_for(self.flux(face))

@@ -8,9 +8,10 @@ import equinox as eqx
 
 from impindiff._errors import InputError
 from impindiff._types import BalanceTendency, Scalar, State, Tendency
+from impindiff.grid import Grid
 from impindiff.implicit import AbstractPreconditioner, GroupWise, as_groups
 from impindiff.terms._block_preconditioners import Preconditioning
-from impindiff.terms._linearised import kinds_of
+from impindiff.terms._linearised import grid_of, kinds_of
 
 Groups = tuple[tuple[str, ...], ...]
 
@@ -33,7 +34,7 @@ def by_group(
         What makes the preconditioner; `BackwardEuler(Staggered(groups), by_group(groups,
         multigrid()))`.
 
-    Raises: ValueError for groups that share a name, or another number of preconditioners;
+    Raises: InputError for groups that share a name, or another number of preconditioners;
         InputError where it is used on a system of other fields.
     """
     listed = as_groups(groups)
@@ -43,7 +44,7 @@ def by_group(
         else (preconditioning,) * len(listed)
     )
     if len(makers) != len(listed):
-        raise ValueError(
+        raise InputError(
             f"by_group: {len(makers)} preconditioners for {len(listed)} groups, {listed}: give one "
             "for each, or one for all."
         )
@@ -99,6 +100,11 @@ class _GroupTendency(eqx.Module):
         """See `impindiff._types.BalanceTendency`."""
         every = self.tendency.scales if isinstance(self.tendency, BalanceTendency) else {}
         return {name: scale for name, scale in every.items() if name in self.group}
+
+    @property
+    def grid(self) -> Grid | None:
+        """See `impindiff.terms.OnGrid`."""
+        return grid_of(self.tendency)
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from impindiff._types import BalanceTendency, Scalar, State, Tendency
+from impindiff.grid import Grid
 from impindiff.implicit import Stencil, probe
 
 
@@ -52,6 +53,16 @@ class Ended(Protocol):
 
 
 @runtime_checkable
+class OnGrid(Protocol):
+    """A right-hand side that knows its grid."""
+
+    @property
+    def grid(self) -> Grid | None:
+        """The grid; None without."""
+        ...
+
+
+@runtime_checkable
 class Corrected(Protocol):
     """A right-hand side that names a linear one like it, which serves for preconditioning."""
 
@@ -89,7 +100,7 @@ def linearised(tendency: Tendency, weight: Scalar, state: State) -> Assembled:
         weight: $w$.
         state: where to linearise.
 
-    Raises: ValueError for fields of different shapes.
+    Raises: InputError for fields of different shapes.
     """
     if isinstance(tendency, Corrected):
         tendency = tendency.linear_part
@@ -102,6 +113,17 @@ def linearised(tendency: Tendency, weight: Scalar, state: State) -> Assembled:
     still = ("neumann",) * len(shape)
     kinds = tuple((field, words or still) for field, words in kinds_of(tendency, state).items())
     return ProbedJacobian(stencils, shape, (1.0,) * len(shape), kinds)
+
+
+def grid_of(tendency: Tendency) -> Grid | None:
+    """The grid of a right-hand side; None where there is none, or it is not told."""
+    return tendency.grid if isinstance(tendency, OnGrid) else None
+
+
+def volumes_of(tendency: Tendency) -> np.ndarray | None:
+    """The volumes of the cells; None where nobody tells."""
+    grid = grid_of(tendency)
+    return None if grid is None else grid.cell_volumes()
 
 
 def kinds_of(tendency: Tendency, state: State) -> Mapping[str, tuple[str, ...] | None]:

@@ -13,6 +13,8 @@ from jaxtyping import Array, Inexact
 
 from impindiff._types import Scalar, State, Tendency
 from impindiff.implicit import (
+    AbstractPreconditioner,
+    Balanced,
     Jacobi,
     Line,
     Multigrid,
@@ -21,12 +23,12 @@ from impindiff.implicit import (
     exchange_symbol,
 )
 from impindiff.terms._block_preconditioners import Preconditioning, check_axis
-from impindiff.terms._linearised import linearised
+from impindiff.terms._linearised import Assembled, grid_of, linearised, volumes_of
 
 PERIODIC = "periodic"
 
 
-def jacobi(tendency: Tendency, weight: Scalar, state: State) -> Jacobi:
+def jacobi(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
     """The diagonal of $I - w S$: for coefficients that differ by orders of magnitude."""
     parts = linearised(tendency, weight, state)
 
@@ -34,10 +36,11 @@ def jacobi(tendency: Tendency, weight: Scalar, state: State) -> Jacobi:
         centre = jnp.zeros(()) if stencil is None else stencil.centre
         return jnp.broadcast_to(1 - weight * centre, parts.shape)
 
-    return Jacobi(jax.lax.stop_gradient({n: diagonal(s) for n, s in parts.stencils.items()}))
+    inner = Jacobi(jax.lax.stop_gradient({n: diagonal(s) for n, s in parts.stencils.items()}))
+    return _balanced(inner, parts, weight, tendency)
 
 
-def fourier(tendency: Tendency, weight: Scalar, state: State) -> Spectral:
+def fourier(tendency: Tendency, weight: Scalar, state: State) -> Spectral | Balanced:
     r"""The inverse of $I - w \bar S$, each coefficient replaced by its mean: for stiff steps.
 
     Exact where coefficients are constant and the conditions at all ends give values or gradients.
@@ -55,7 +58,12 @@ def fourier(tendency: Tendency, weight: Scalar, state: State) -> Spectral:
         return 1 - weight * mean_symbol(stencil, parts.shape, parts.mode_kinds[name])
 
     symbols = {name: symbol(name, stencil) for name, stencil in parts.stencils.items()}
-    return Spectral(jax.lax.stop_gradient(symbols), dict(parts.mode_kinds))
+    inner = Spectral(jax.lax.stop_gradient(symbols), dict(parts.mode_kinds))
+    grid = grid_of(tendency)
+    # With equal cells totals are right by themselves: of the mean nothing is exchanged.
+    if grid is None or (grid.solid is None and all(map(grid.is_even, range(grid.num_axes)))):
+        return inner
+    return _balanced(inner, parts, weight, tendency)
 
 
 # Kept, for a stepper with another function of the same work would be compiled again.
@@ -72,12 +80,13 @@ def line(axis: int) -> Preconditioning:
     Raises: InputError where it is used on a grid without that axis.
     """
 
-    def along_axis(tendency: Tendency, weight: Scalar, state: State) -> Line:
+    def along_axis(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
         operator = linearised(tendency, weight, state)
         check_axis("line", axis, len(operator.shape))
         parts = {name: _parts(s, axis, weight) for name, s in operator.stencils.items()}
         lower, diagonal, upper = ({name: part[i] for name, part in parts.items()} for i in range(3))
-        return jax.lax.stop_gradient(Line(lower, diagonal, upper, axis))
+        inner = jax.lax.stop_gradient(Line(lower, diagonal, upper, axis))
+        return _balanced(inner, operator, weight, tendency)
 
     return along_axis
 
@@ -94,10 +103,10 @@ def multigrid(cycle: str = "W", sweeps: int = 2) -> Preconditioning:
         What makes the preconditioner; `CrankNicolson(preconditioner=multigrid())`. For diffusion
         without advection `multigrid("V", 1)` is cheaper.
 
-    Raises: ValueError for another cycle, or no sweeps.
+    Raises: InputError for another cycle, or no sweeps.
     """
 
-    def make(tendency: Tendency, weight: Scalar, state: State) -> Multigrid:
+    def make(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
         parts = linearised(tendency, weight, state)
 
         def shifted(stencil: Stencil | None) -> Stencil:
@@ -107,7 +116,7 @@ def multigrid(cycle: str = "W", sweeps: int = 2) -> Preconditioning:
             return stencil.shifted_identity(weight)
 
         operators = {name: shifted(stencil) for name, stencil in parts.stencils.items()}
-        return Multigrid.build(
+        inner = Multigrid.build(
             operators,
             parts.shape,
             parts.spacing,
@@ -115,8 +124,16 @@ def multigrid(cycle: str = "W", sweeps: int = 2) -> Preconditioning:
             sweeps=sweeps,
             volumes=parts.volumes,
         )
+        return _balanced(inner, parts, weight, tendency)
 
     return make
+
+
+def _balanced(
+    inner: AbstractPreconditioner, parts: Assembled, weight: Scalar, tendency: Tendency
+) -> Balanced:
+    """With the total of each field right, so that steps keep it at whatever tolerance."""
+    return Balanced.of(inner, parts.stencils, weight, parts.shape, volumes_of(tendency))
 
 
 def _parts(

@@ -5,6 +5,7 @@ every function has been evaluated to an array.
 """
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +17,7 @@ from impindiff.grid import Grid
 from impindiff.implicit import Stencil
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients, FaceFluxes, rate_of
+from impindiff.terms._limiter import OuterValues
 
 
 class AbstractTerm(eqx.Module):
@@ -48,6 +50,11 @@ class AbstractTwoPointFlux(AbstractTerm):
     def diffusivities(self) -> tuple[Any, ...]:
         """The coefficients that make its problem ill-posed where they are negative."""
         return ()
+
+    @property
+    def may_oscillate(self) -> bool:
+        """Whether it may make new extremes where it moves more than diffusion across a face."""
+        return False
 
     @abc.abstractmethod
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
@@ -103,13 +110,33 @@ class AbstractCorrectedFlux(AbstractTwoPointFlux):
         """Whether there is nothing to correct."""
 
     @abc.abstractmethod
-    def correction(self, grid: Grid, axis: int, field: Float[Array, "..."]) -> Float[Array, "..."]:
-        """What is added to the linear flux at the upper face of every cell."""
+    def correction(
+        self, grid: Grid, axis: int, field: Float[Array, "..."], outer: OuterValues
+    ) -> Float[Array, "..."]:
+        """What is added to the linear flux at the upper face of every cell.
 
-    def corrected_rate(self, grid: Grid, field: Float[Array, "..."]) -> Float[Array, "..."]:
-        """What the correction does to the field."""
-        axes = range(grid.num_axes)
-        first, *others = (rate_of(grid, k, self.correction(grid, k, field)) for k in axes)
+        Args:
+            grid: where.
+            axis: across which the faces lie.
+            field: in the cells.
+            outer: in the outer faces at the lower and the upper end.
+        """
+
+    def corrected_rate(
+        self, grid: Grid, field: Float[Array, "..."], outer: Sequence[OuterValues] | None = None
+    ) -> Float[Array, "..."]:
+        """What the correction does to the field.
+
+        Args:
+            grid: where.
+            field: in the cells.
+            outer: in the outer faces of each axis; unknown by default.
+        """
+        known = outer or ((None, None),) * grid.num_axes
+        first, *others = (
+            rate_of(grid, axis, self.correction(grid, axis, field, known[axis]))
+            for axis in range(grid.num_axes)
+        )
         return sum(others, start=first)
 
 

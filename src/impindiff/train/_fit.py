@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from impindiff._errors import numerics_told
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
@@ -23,6 +24,7 @@ from impindiff.train._rescue import Rescue
 from impindiff.train._tolerance import ProgressiveTolerance
 
 
+@numerics_told()
 def fit(
     system: System,
     dataset: xr.Dataset,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
+from impindiff._errors import blamed_on
 from impindiff._types import Scalar, State
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
@@ -190,10 +191,12 @@ class TrainingLoss(eqx.Module):
     def predicted(self, states: State) -> State:
         """The readings of all that was observed, by its name."""
         operators = self.batch.operators
-        return {
-            name: jax.vmap(jax.vmap(operators[name]))(states) if name in operators else states[name]
-            for name in self.batch.observed
-        }
+        found = {}
+        for name in self.batch.observed:
+            with blamed_on(f"the observation {name!r}"):
+                each = operators.get(name)
+                found[name] = states[name] if each is None else jax.vmap(jax.vmap(each))(states)
+        return found
 
     def penalty_residuals(self, learned: PyTree) -> Float[Array, " entries"]:
         """The vector whose squares add up to all penalties."""

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from impindiff._errors import blamed_on
 from impindiff.coefficients import Instant
 from impindiff.latent import latents_of
 from impindiff.observe import AbstractPenalty
@@ -29,7 +30,10 @@ def penalty_residuals(
 
     def residuals(time: Instant | None = None) -> Float[Array, " entries"]:
         latents = system.latents(time)
-        parts = [penalty.residuals(latents, learned, system.grid) for penalty in penalties]
+        parts = []
+        for penalty in penalties:
+            with blamed_on(f"the penalty {type(penalty).__name__}"):
+                parts.append(penalty.residuals(latents, learned, system.grid))
         return jnp.concatenate(parts)
 
     if all(latent.is_steady for latent in latents_of(system)):
