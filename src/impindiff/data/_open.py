@@ -26,8 +26,8 @@ _ZARR_MARKS = ("zarr.json", ".zgroup")
 def open_dataset(path: str | os.PathLike[str], *, time: Start | None = None) -> xr.Dataset:
     """Read a dataset into memory and close its file.
 
-    Times stay numbers in the file's unit. A variable without `units` or `long_name` gets "1" and
-    its own name.
+    Times stay numbers in the file's unit. A variable without `long_name` gets its own name; one
+    without `units` stays without, and is compared with no unit of a system.
 
     Args:
         path: a netCDF-4 file (`.nc`) or a zarr store (a `.zarr` folder).

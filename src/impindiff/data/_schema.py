@@ -58,7 +58,8 @@ def check_units(dataset: xr.Dataset, units: Mapping[str, str]) -> None:
     """Refuse data in other units than those of the equations.
 
     Args:
-        dataset: variables without the attribute `units` pass.
+        dataset: variables without the attribute `units` pass. The unit "1" is one like any other:
+            it says that the variable is a pure number.
         units: by the variable's name.
 
     Raises: InputError.

@@ -96,7 +96,7 @@ class RunPlan:
         check_dataset(dataset, fields=fields)
         grid = grid_of(dataset, fields[0]) if dataset[fields[0]].ndim > 2 else None
         if config.grid is not None:
-            named = build_grid(config)
+            named = build_grid(config, grid)
             with _about("grid"):
                 check_grid(dataset, fields[0], named)
             # The data's own but for rounding; whether axes are periodic they may leave out.
