@@ -1,9 +1,19 @@
-"""Names for the things that travel between the floors: states, and the equations that move them."""
+"""What travels between the floors: states, the equations that move them, and their precision.
+
+JAX computes in single precision unless `jax_enable_x64` is set. What is learned, fitted and
+forecast follows that (`real_precision`). Where a real number may stand, so may a whole number or a
+truth value (`as_real`).
+"""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, PyTree
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, DTypeLike, Float, PyTree
+
+from impindiff._errors import InputError
 
 Scalar = Float[Array, ""]
 """A real number that may be traced."""
@@ -88,3 +98,47 @@ class IntegratingDynamics(Dynamics, Protocol):
     def integrands(self, time: Scalar, names: tuple[str, ...]) -> Tendency:
         """$r$ of some of them at one instant."""
         ...
+
+
+def real_precision(dtype: DTypeLike | None = None) -> jnp.dtype:
+    """The precision asked for, if it can be computed in; JAX's default where none is.
+
+    Raises: InputError for float64 where JAX would take float32 instead, or what is not real.
+    """
+    if dtype is None:
+        return jnp.dtype(jnp.result_type(float))
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        raise InputError(
+            f"dtype is {dtype!r}: computations are in float32 or float64, such as "
+            "dtype=jnp.float32. Leave it out for JAX's default."
+        ) from None
+    if not np.issubdtype(found, np.floating):
+        raise InputError(f"dtype is {found}: computations are in float32 or float64.")
+    if jax.dtypes.canonicalize_dtype(found) != found:
+        raise InputError(
+            f"dtype is {found}, but JAX computes in single precision unless it is told otherwise, "
+            'before any array is made: jax.config.update("jax_enable_x64", True). Or leave dtype '
+            "out, for float32."
+        )
+    return found
+
+
+def as_real(value: Any) -> Any:
+    """Whole numbers and truth values as real ones; everything else as it is.
+
+    Here, before whole-number arithmetic, which overflows and has no fractions, or the sum of two
+    truth values, 1 + 1 = 1, could make something else of them.
+
+    Arrays, of JAX and of numpy, and numpy's scalars become real in JAX's default precision; a truth
+    value of Python becomes 0.0 or 1.0. A whole number of Python stays: it takes the precision of
+    whatever it is computed with, and as an exponent it is exact.
+    """
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, np.generic) and value.dtype.kind in "iub":
+        return float(value) if value.dtype.kind == "b" else int(value)
+    if isinstance(value, jax.Array | np.ndarray) and value.dtype.kind in "iub":
+        return value.astype(jnp.result_type(float))
+    return value

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import State, real_precision
 from impindiff.data import (
     BEGUN,
     Start,
@@ -22,7 +22,6 @@ from impindiff.data import (
     check_units,
     initial_state,
     is_later,
-    real_precision,
     select_samples,
     settings_of,
     start_of,

@@ -10,14 +10,13 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import State, real_precision
 from impindiff.data import (
     check_is_dataset,
     check_observed,
     check_units,
     initial_state,
     readings,
-    real_precision,
     select_samples,
     select_times,
     settings_of,
