@@ -131,14 +131,44 @@ def as_real(value: Any) -> Any:
     Here, before whole-number arithmetic, which overflows and has no fractions, or the sum of two
     truth values, 1 + 1 = 1, could make something else of them.
 
-    Arrays, of JAX and of numpy, and numpy's scalars become real in JAX's default precision; a truth
-    value of Python becomes 0.0 or 1.0. A whole number of Python stays: it takes the precision of
-    whatever it is computed with, and as an exponent it is exact.
+    Arrays, of JAX and of numpy, become real in JAX's default precision, and so do numpy's scalars
+    and lists of numbers; a truth value of Python becomes 0.0 or 1.0. A whole number of Python
+    stays: it takes the precision of whatever it meets, and as an exponent it is exact.
     """
     if isinstance(value, bool):
         return float(value)
-    if isinstance(value, np.generic) and value.dtype.kind in "iub":
-        return float(value) if value.dtype.kind == "b" else int(value)
+    if isinstance(value, np.generic):
+        # Python's own numbers leave the precision to what they meet.
+        return value.item() if value.dtype.kind in "iuf" else as_real(value.item())
+    if isinstance(value, list | tuple) and is_list_of_numbers(value):
+        value = np.asarray(value)
     if isinstance(value, jax.Array | np.ndarray) and value.dtype.kind in "iub":
         return value.astype(jnp.result_type(float))
     return value
+
+
+def is_list_of_numbers(value: Any) -> bool:
+    """Whether something is a list, or lists of equal length, of nothing but numbers."""
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    if all(isinstance(part, list | tuple) for part in value):
+        lengths = {len(part) for part in value}
+        return len(lengths) == 1 and all(map(is_list_of_numbers, value))
+    return all(isinstance(part, bool | int | float | np.generic) for part in value)
+
+
+def as_array(value: Any) -> Array:
+    """Numbers of any type as a real array; Python's own take the precision of what they meet."""
+    value = as_real(value)
+    return jnp.asarray(float(value) if isinstance(value, int) else value)
+
+
+def real_state(state: Mapping[str, Any]) -> dict[str, Array]:
+    """Fields as arrays, those of whole numbers and truth values in the precision of the others.
+
+    In JAX's default precision where there are no others.
+    """
+    fields = {name: jnp.asarray(value) for name, value in state.items()}
+    real = [u.dtype for u in fields.values() if u.dtype.kind not in "iub"]
+    dtype = jnp.result_type(*real) if real else jnp.result_type(float)
+    return {n: u.astype(dtype) if u.dtype.kind in "iub" else u for n, u in fields.items()}

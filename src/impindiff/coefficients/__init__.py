@@ -1,6 +1,6 @@
 """Coefficients: what stands for numbers in equations, and how it is evaluated."""
 
-from impindiff.coefficients._closure import Closure, Held, as_closures, checked
+from impindiff.coefficients._closure import Closure, Held, as_closures, as_coefficients, checked
 from impindiff.coefficients._coefficient import (
     AbstractClosure,
     AbstractCoefficient,
@@ -22,6 +22,7 @@ __all__ = [
     "Held",
     "Values",
     "as_closures",
+    "as_coefficients",
     "checked",
     "coefficients_of",
     "depends_on",

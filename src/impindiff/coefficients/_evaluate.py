@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax
 from jaxtyping import PyTree
 
-from impindiff._types import Scalar
+from impindiff._types import Scalar, as_real
 from impindiff.coefficients._coefficient import (
     AbstractClosure,
     AbstractCoefficient,
@@ -59,12 +59,17 @@ def evaluate_coefficients(
         if any(is_coefficient(part) for part in _children(node)):
             return node
         if not isinstance(node, AbstractClosure):
-            return node.evaluate(grid, time)
+            return _real(node.evaluate(grid, time))
         if any(name not in known for name in node.arguments):
             return node
-        return node.evaluate(grid, time, known)
+        return _real(node.evaluate(grid, time, known))
 
     return jax.tree.map(visit, tree, is_leaf=is_coefficient)
+
+
+def _real(values: Any) -> Any:
+    """What a coefficient gives: an array, or of values at faces one for each axis."""
+    return jax.tree.map(as_real, values)
 
 
 def _is_inside(node: object):

@@ -17,6 +17,7 @@ from impindiff.data._save import check_writable, save_dataset
 from impindiff.data._schema import check_dataset, check_units
 from impindiff.data._select import Start, select_samples, select_times, start_of
 from impindiff.data._settings import is_setting, settings_of
+from impindiff.data._variables import source_of
 
 __all__ = [
     "BEGUN",
@@ -41,6 +42,7 @@ __all__ = [
     "select_samples",
     "select_times",
     "settings_of",
+    "source_of",
     "start_of",
     "times_of",
     "to_dataset",

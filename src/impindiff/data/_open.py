@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import h5py
+import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
@@ -19,7 +20,8 @@ KINDS = {".nc": "a netCDF-4 file", ".zarr": "a zarr store"}
 _ENGINES = {".nc": "h5netcdf", ".zarr": "zarr"}
 _FIRST = "first_time"
 BEGUN = "begun"
-"""Attribute of forecasts: the first time of what they, or the data they go on from, began with."""
+"""Attribute of forecasts: the time that they, or the data they go on from, began at, where the
+initial values hold that their system gives."""
 _ZARR_MARKS = ("zarr.json", ".zgroup")
 
 
@@ -72,7 +74,7 @@ def begun_of(dataset: xr.Dataset, position: int) -> float | None:
     Of a file it may be all that was read, of a forecast all that was saved, or is left.
     """
     for known in (dataset.attrs.get(BEGUN), dataset.encoding.get(_FIRST)):
-        if isinstance(known, int | float):
+        if isinstance(known, int | float | np.integer | np.floating):
             return float(known)
     return float(dataset["time"].values[0]) if position > 0 else None
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array
+from jaxtyping import Array, DTypeLike
 from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
@@ -30,7 +30,7 @@ from impindiff.data import (
 from impindiff.forecast._balances import BalanceScore, Ledger
 from impindiff.forecast._tables import closure_tables
 from impindiff.latent import Parameter, check_spans, latents_of
-from impindiff.systems import System, check_within, starts_of
+from impindiff.systems import System, check_within, initial_time, starts_of
 
 TITLE = "forecast by impindiff"
 
@@ -49,6 +49,26 @@ def _has_come_far(system: System, source: xr.Dataset) -> bool:
     """Whether there are integrals that are not 0 any more."""
     held = [source[name].values for name in system.integrals if name in source.data_vars]
     return any(np.any(np.nan_to_num(values)) for values in held)
+
+
+def _begins_at(
+    system: System, dataset: xr.Dataset, start: Start | None, goes_on: bool
+) -> tuple[int | None, float, bool]:
+    """Position and time of the start, and whether the fields are there as the data have them.
+
+    Later than their first time, it is the data that know where the fields are.
+    """
+    first = start_of(dataset)
+    holds_fields = all(field in dataset.data_vars for field in system.fields)
+
+    def is_on_the_way(position: int) -> bool:
+        there = dataset.isel(time=[position])
+        return goes_on or is_later(dataset, position) or _has_come_far(system, there)
+
+    if start is None and holds_fields and is_on_the_way(0):
+        return *first, True
+    position, time = initial_time(system, dataset, start)
+    return position, time, position is not None and is_on_the_way(position)
 
 
 def _integrals(
@@ -90,9 +110,9 @@ class Beginning:
         cls,
         system: System,
         dataset: xr.Dataset,
-        start: Start,
+        start: Start | None,
         samples: str | Sequence[int],
-        dtype: jnp.dtype | type,
+        dtype: DTypeLike | None,
         goes_on: bool = False,
     ) -> "Beginning":
         """Take the initial fields from a dataset; see `predict`.
@@ -102,13 +122,11 @@ class Beginning:
         check_is_dataset(dataset)
         dtype = real_precision(dtype)
         at = select_samples(dataset, samples)
-        position, time = start_of(dataset, start)
-        source = dataset.isel(time=[position])
+        position, time, goes_on = _begins_at(system, dataset, start, goes_on)
+        source = dataset.isel(time=[position or 0])
         check_units(dataset, dict(system.units))
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
-        # Later than its first time, it is the data that know where the fields are.
-        goes_on = goes_on or is_later(dataset, position) or _has_come_far(system, source)
         begins = {}
         if not goes_on:
             begins = starts_of(system, lambda one: one.start(time, dtype), settings, len(at))
@@ -122,7 +140,7 @@ class Beginning:
         state |= _integrals(system, source, at, state, goes_on)
         first, given = jax.tree.map(lambda values: values[0], (state, settings))
         system.with_settings(given).check(first, time)
-        begun = begun_of(dataset, position) if goes_on else time
+        begun = begun_of(dataset, position or 0) if goes_on else time
         return cls(system, time, state, settings, ids, source, begun)
 
     @cached_property

@@ -159,7 +159,9 @@ class _Convolution(eqx.Module):
         """With He's spread: activations keep theirs through layers."""
         spread = (2 / (inputs * size**num_axes)) ** 0.5
         shape = (outputs, inputs, *[size] * num_axes)
-        return cls(spread * jax.random.normal(key, shape, jnp.float32), jnp.zeros(outputs, jnp.float32))
+        return cls(
+            spread * jax.random.normal(key, shape, jnp.float32), jnp.zeros(outputs, jnp.float32)
+        )
 
     def __call__(self, z: Channels, around: tuple[bool, ...]) -> Channels:
         size, cells = self.weight.shape[-1], z.shape[1:]

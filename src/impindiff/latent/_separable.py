@@ -75,7 +75,9 @@ class SeparableField(AbstractLatent):
         rows, times = len(self.names), Span(span, self.names)
         precision = self.output.dtype
         for_space, for_time = jax.random.split(key)
-        self.hidden, _ = sine_network(for_space, 2 * num_axes, width, depth, 1, frequency, precision)
+        self.hidden, _ = sine_network(
+            for_space, 2 * num_axes, width, depth, 1, frequency, precision
+        )
         # So that the sum's spread at first does not grow with the number of shapes.
         size = width**-0.5
         sizes = time_width, 1, rows * width, time_frequency, size

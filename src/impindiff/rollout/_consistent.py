@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from impindiff._errors import InputError
-from impindiff._types import BalanceTendency, Scalar, State
+from impindiff._types import BalanceTendency, Scalar, State, real_state
 from impindiff.implicit import AbstractRootSolver, Outcome, root
 from impindiff.integrate import apart, choose_solver
 from impindiff.rollout._simulate import Preparable
@@ -29,7 +29,7 @@ def consistent(
     Returns: the state, and the outcome of the solve.
     Raises: InputError for a system without algebraic fields.
     """
-    state = {field: jnp.asarray(value) for field, value in state.items()}
+    state = real_state(state)
     dtype = jnp.result_type(*state.values())
     dynamics = system.prepare(dtype)
     state, integrals = apart(dynamics, state)

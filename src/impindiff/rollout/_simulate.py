@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, NumericsError
-from impindiff._types import Dynamics, Scalar, State
+from impindiff._types import Dynamics, Scalar, State, real_state
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStagedStepper, AbstractStepper
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
@@ -148,7 +148,7 @@ def simulate(
             "bytes is for training, which knows what a whole gradient takes."
         )
     check_kinds(initial, time_grid, stepper)
-    initial = jax.tree.map(jnp.asarray, initial)
+    initial = real_state(initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
     dtype = jnp.result_type(*(types.values() or [bool]))
     if len(set(types.values())) != 1 or not jnp.issubdtype(dtype, jnp.floating):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from impindiff._types import Scalar, State
+from impindiff._types import Scalar, State, real_state
 from impindiff.integrate import ForwardEuler, RungeKutta4, apart
 from impindiff.rollout._simulate import Preparable
 
@@ -33,7 +33,7 @@ def stable_dt(
 
     Returns: infinity where nothing changes.
     """
-    state = jax.tree.map(jnp.asarray, state)
+    state = real_state(state)
     size = float(_spectral_radius(system, state, jnp.asarray(time)))
     return np.inf if size == 0 else stepper.reach * stepper.substeps / size
 

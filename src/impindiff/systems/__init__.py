@@ -9,7 +9,7 @@ from impindiff.systems._flux_of import FluxOf
 from impindiff.systems._limits import check_readings, check_within
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
-from impindiff.systems._starts import learned_starts, starts_of
+from impindiff.systems._starts import InitialTime, initial_time, learned_starts, starts_of
 from impindiff.systems._state_tendency import StateTendency
 from impindiff.systems._supply import Supply
 from impindiff.systems._system import System
@@ -20,6 +20,7 @@ __all__ = [
     "CorrectedTendency",
     "Ensemble",
     "FluxOf",
+    "InitialTime",
     "PreparedSystem",
     "Reaction",
     "Spread",
@@ -30,6 +31,7 @@ __all__ = [
     "balances",
     "check_readings",
     "check_within",
+    "initial_time",
     "learned_starts",
     "relative_defect",
     "starts_of",

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import State, real_state
 from impindiff.coefficients import coefficients_of
 from impindiff.grid import Grid
 from impindiff.systems._settings import check_given
@@ -60,9 +60,9 @@ def balances(
     check_given(system.awaited)
     if not system.accounts.balances:
         return {}
-    given = {field: jnp.asarray(values) for field, values in states.items()}
+    given = real_state(states)
     count = _count(given, system.grid)
-    dtype = jnp.result_type(*given.values(), jnp.float32)
+    dtype = jnp.result_type(*given.values())
     clock = jnp.asarray(times, dtype)
     if clock.shape not in ((), (count,)):
         raise InputError(

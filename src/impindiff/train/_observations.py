@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import DTypeLike
 
 from impindiff._errors import InputError
 from impindiff._types import State, real_precision
 from impindiff.data import (
+    Start,
     check_is_dataset,
     check_observed,
     check_units,
@@ -20,6 +22,7 @@ from impindiff.data import (
     select_samples,
     select_times,
     settings_of,
+    start_of,
     times_of,
 )
 from impindiff.grid import Grid
@@ -32,7 +35,15 @@ from impindiff.observe import (
     readings_shape,
 )
 from impindiff.rollout import TimeGrid
-from impindiff.systems import System, check_readings, check_within, learned_starts, starts_of
+from impindiff.systems import (
+    InitialTime,
+    System,
+    check_readings,
+    check_within,
+    initial_time,
+    learned_starts,
+    starts_of,
+)
 from impindiff.train._listed import listed
 from impindiff.train._noise import deviations_of
 
@@ -80,11 +91,14 @@ class Observations(eqx.Module):
         dataset: xr.Dataset,
         samples: str | Sequence[int],
         times: Sequence[float] | np.ndarray | None = None,
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike | None = None,
         observe: Sequence[AbstractObservation] | None = None,
         regularise: Sequence[AbstractPenalty] = (),
+        start: Start | None = None,
     ) -> "Observations":
         """What a system is fitted to, see `from_dataset`.
+
+        It starts at `start`, see `fit`.
 
         Raises: InputError besides for what is no dataset, a precision that JAX would not compute
             in, other units than the system's, starts and readings outside of its limits, and for
@@ -96,11 +110,12 @@ class Observations(eqx.Module):
         at = select_samples(dataset, samples)
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
-        start = float(times_of(dataset)[0])
-        begins = starts_of(system, lambda one: one.start(start, dtype), settings, len(at))
+        begin = initial_time(system, dataset, start)
+        begins = starts_of(system, lambda one: one.start(begin.time, dtype), settings, len(at))
         selection = (system.grid, system.fields, samples, times, dtype)
         learned = bool(learned_starts(system))
-        made = cls.from_dataset(dataset, *selection, observe, regularise, begins, settings, learned)
+        given = begins, settings, learned, begin
+        made = cls.from_dataset(dataset, *selection, observe, regularise, *given)
         _check_limits(system, made, at)
         initial, given = jax.tree.map(lambda values: values[0], (made.initial, settings))
         system.with_settings(given).check(initial, made.start)
@@ -114,22 +129,23 @@ class Observations(eqx.Module):
         fields: Sequence[str],
         samples: str | Sequence[int],
         times: Sequence[float] | np.ndarray | None = None,
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike | None = None,
         observe: Sequence[AbstractObservation] | None = None,
         regularise: Sequence[AbstractPenalty] = (),
         begins: State | None = None,
         settings: State | None = None,
         learned_start: bool = False,
+        begin: InitialTime | None = None,
     ) -> "Observations":
         """Select and check.
 
         Args:
-            dataset: the data; its first time is where samples start.
+            dataset: the data.
             grid: where the fields live.
             fields: all fields of the system.
             samples: which samples.
-            times: which times; by default all after the first at which anything was observed. The
-                first is one to train on where it is named and some field's start is learned.
+            times: which times; by default all after the start at which anything was observed. The
+                start is one to train on where it is named and some field's start is learned.
             dtype: precision.
             observe: what was measured; by default each field, cell by cell, that was observed at
                 all.
@@ -137,27 +153,38 @@ class Observations(eqx.Module):
             begins: initial values of fields that do not begin as the data say, `(sample, *grid)`.
             settings: see `settings`.
             learned_start: whether some of `begins` are to be learned, so that what was read at the
-                first time says something.
+                start says something.
+            begin: when samples start; at the first time by default.
 
         Raises: InputError for a dataset that is not of the documented layout or of another grid,
             for samples or times that it does not have, for values that are not finite where they
             must be, and for what cannot be observed on this grid or was not in this shape.
         """
-        begins = begins or {}
+        begins, dtype = begins or {}, real_precision(dtype)
+        position, start = InitialTime(*start_of(dataset)) if begin is None else begin
         at = select_samples(dataset, samples) if fields else []
-        initial = initial_state(dataset, grid, [f for f in fields if f not in begins], at)
+        there = dataset.isel(time=[position or 0])
+        initial = initial_state(there, grid, [f for f in fields if f not in begins], at)
         initial |= {field: np.asarray(values) for field, values in begins.items()}
         clock = times_of(dataset)
-        when = list(range(1, clock.size)) if times is None else select_times(dataset, times)
-        if when and when[0] == 0 and not learned_start:
+        # Of times that went through float32 the start is the one that it was taken for.
+        clock[position if position is not None else slice(0)] = start
+        later = np.flatnonzero(clock > start).tolist()
+        when = later if times is None else select_times(dataset, times)
+        if when and clock[when[0]] < start:
             raise InputError(
-                f"training time {clock[0]:g} is the initial time, whose fields are given and not "
+                f"training time {clock[when[0]]:g} lies before the start, {start:g}: leave it out "
+                "of the training times, or start earlier."
+            )
+        if when and clock[when[0]] == start and not learned_start:
+            raise InputError(
+                f"training time {start:g} is the initial time, whose fields are given and not "
                 "predicted: leave it out of the training times, or learn where a field begins, "
                 "System(initial=...)."
             )
         if not when:
             raise InputError(
-                f"the data end at their initial time, {clock[0]:g}: there is nothing to fit."
+                f"the data end at their initial time, {start:g}: there is nothing to fit."
             )
         in_data = [f for f in fields if f not in begins or f in dataset.data_vars]
         given = (
@@ -189,7 +216,7 @@ class Observations(eqx.Module):
         return cls(
             {field: jnp.asarray(values, dtype) for field, values in initial.items()},
             {name: jnp.asarray(values, dtype) for name, values in found.items()},
-            float(clock[0]),
+            start,
             tuple(float(clock[i]) for i in when),
             {name: op for name, op in operators.items() if not _is_plain(name, op)},
             {
