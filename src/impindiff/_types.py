@@ -1,8 +1,6 @@
-"""What travels between the floors: states, the equations that move them, and their precision.
+"""What travels between the floors: states, the equations that move them, and real numbers.
 
-JAX computes in single precision unless `jax_enable_x64` is set. What is learned, fitted and
-forecast follows that (`real_precision`). Where a real number may stand, so may a whole number or a
-truth value (`as_real`).
+Where a real number may stand, so may a whole number or a truth value, see `as_real`.
 """
 
 from collections.abc import Mapping
@@ -11,9 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, PyTree
-
-from impindiff._errors import InputError
+from jaxtyping import Array, Float, PyTree
 
 Scalar = Float[Array, ""]
 """A real number that may be traced."""
@@ -98,31 +94,6 @@ class IntegratingDynamics(Dynamics, Protocol):
     def integrands(self, time: Scalar, names: tuple[str, ...]) -> Tendency:
         """$r$ of some of them at one instant."""
         ...
-
-
-def real_precision(dtype: DTypeLike | None = None) -> jnp.dtype:
-    """The precision asked for, if it can be computed in; JAX's default where none is.
-
-    Raises: InputError for float64 where JAX would take float32 instead, or what is not real.
-    """
-    if dtype is None:
-        return jnp.dtype(jnp.result_type(float))
-    try:
-        found = jnp.dtype(dtype)
-    except TypeError:
-        raise InputError(
-            f"dtype is {dtype!r}: computations are in float32 or float64, such as "
-            "dtype=jnp.float32. Leave it out for JAX's default."
-        ) from None
-    if not np.issubdtype(found, np.floating):
-        raise InputError(f"dtype is {found}: computations are in float32 or float64.")
-    if jax.dtypes.canonicalize_dtype(found) != found:
-        raise InputError(
-            f"dtype is {found}, but JAX computes in single precision unless it is told otherwise, "
-            'before any array is made: jax.config.update("jax_enable_x64", True). Or leave dtype '
-            "out, for float32."
-        )
-    return found
 
 
 def as_real(value: Any) -> Any:

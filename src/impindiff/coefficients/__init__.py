@@ -13,6 +13,7 @@ from impindiff.coefficients._evaluate import (
     depends_on,
     evaluate_coefficients,
 )
+from impindiff.coefficients._precision import real_precision
 
 __all__ = [
     "AbstractClosure",
@@ -28,4 +29,5 @@ __all__ = [
     "depends_on",
     "evaluate_coefficients",
     "is_coefficient",
+    "real_precision",
 ]

@@ -97,7 +97,7 @@ def _advection_diffusion(config: Config, table: AdvectionDiffusionTable, grid: G
     if ends := [axis.name for axis in grid.axes if not axis.periodic]:
         raise InputError(
             f"the axis {ends[0]!r} is not periodic, and a config names no boundary conditions: "
-            "write the system as a function, and name it by system.build. Where the axis is a ring, "
+            "write the system as a function, and name it by system.build. Where it is a ring, "
             "have the data say so, dataset.attrs['boundary'] = 'periodic', or the config, with "
             "periodic = true in a [[grid]] table for each axis."
         )

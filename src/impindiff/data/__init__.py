@@ -14,7 +14,7 @@ from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
 from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
 from impindiff.data._save import check_writable, save_dataset
-from impindiff.data._schema import check_dataset, check_units
+from impindiff.data._schema import check_dataset, check_once, check_units
 from impindiff.data._select import Start, select_samples, select_times, start_of
 from impindiff.data._settings import is_setting, settings_of
 from impindiff.data._variables import source_of
@@ -28,6 +28,7 @@ __all__ = [
     "check_grid",
     "check_is_dataset",
     "check_observed",
+    "check_once",
     "check_units",
     "check_writable",
     "file_sha256",

@@ -26,7 +26,8 @@ def times_of(dataset: xr.Dataset) -> np.ndarray:
     times = np.asarray(dataset["time"].values, np.float64)
     tidy = np.array([float(f"{time:.7g}") for time in times])
     change = np.abs(tidy - times)
-    if np.any(change > 1e-3 * np.diff(times).min(initial=np.inf)):
+    gaps = np.diff(times)
+    if np.any(change > 1e-3 * gaps[gaps != 0].min(initial=np.inf)):
         return times
     is_round_off = change <= 1e-14 * np.abs(times).max(initial=0)
     return tidy if np.all(is_round_off | (times == times.astype(np.float32))) else times

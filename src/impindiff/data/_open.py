@@ -13,8 +13,9 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.data._schema import check_once
 from impindiff.data._select import Start, start_of
-from impindiff.data._variables import fill_attributes
+from impindiff.data._variables import SPACE_AXES, fill_attributes
 
 KINDS = {".nc": "a netCDF-4 file", ".zarr": "a zarr store"}
 _ENGINES = {".nc": "h5netcdf", ".zarr": "zarr"}
@@ -142,10 +143,18 @@ def _load(path: Path, engine: str, time: Start | None) -> xr.Dataset:
                 return dataset.load()
             position, exact = start_of(dataset, time)
             moment = ("time", [exact], dataset["time"].attrs)
+            check_once(dataset, _fields(dataset), position)
             one = dataset.isel(time=[position]).assign_coords(time=moment).load()
             if position > 0:
                 one.encoding[_FIRST] = float(dataset["time"].values[0])
             return one
+
+
+def _fields(dataset: xr.Dataset) -> list[str]:
+    """What has a state at each time."""
+    axes = {"sample", "time", *SPACE_AXES}
+    of = dataset.data_vars.items()
+    return [str(n) for n, v in of if "time" in v.dims and axes.issuperset(map(str, v.dims))]
 
 
 def _neighbours(folder: Path) -> str:

@@ -73,18 +73,55 @@ def check_units(dataset: xr.Dataset, units: Mapping[str, str]) -> None:
             )
 
 
-def check_time(dataset: xr.Dataset, source: str) -> None:
-    """Refuse a dataset whose times are missing, not finite or do not increase."""
+def check_time(dataset: xr.Dataset, source: str, *, repeats: bool = False) -> None:
+    """Refuse a dataset whose times are missing, not finite or do not increase.
+
+    Two that are equal pass where readings may be repeated.
+    """
     times = coordinate_of(dataset, "time", source).astype(np.float64)
     if not np.all(np.isfinite(times)):
         at = int(np.argmin(np.isfinite(times)))
         raise InputError(f"{source}: coordinate 'time' must be finite: entry {at} is {times[at]}.")
-    if np.any(np.diff(times) <= 0):
-        at = int(np.argmax(np.diff(times) <= 0))
+    if np.any(np.diff(times) < 0):
+        at = int(np.argmax(np.diff(times) < 0))
         raise InputError(
             f"{source}: coordinate 'time' must increase: entry {at + 1} is {times[at + 1]:g} "
             f"after {times[at]:g}. Sort it: dataset.sortby('time')"
         )
+    if not repeats and np.any(np.diff(times) == 0):
+        at = int(np.argmax(np.diff(times) == 0))
+        raise InputError(
+            f"{source}: coordinate 'time' must increase: entry {at + 1} is {times[at + 1]:g} after "
+            f"{times[at]:g}: {_equal(times[at], at, at + 1)}"
+        )
+
+
+def check_once(dataset: xr.Dataset, fields: Sequence[str], position: int) -> None:
+    """Refuse fields that are known more than once at one time.
+
+    Args:
+        dataset: of times that do not fall.
+        fields: those of them that the dataset holds.
+        position: of the time.
+
+    Raises: InputError.
+    """
+    times = dataset["time"].values
+    same = np.flatnonzero(times == times[position])
+    for field in fields if same.size > 1 else ():
+        known = [at for at in same if not np.isnan(dataset[field].isel(time=at).values).all()]
+        if len(known) > 1:
+            told = _equal(times[position], known[0], known[1])
+            raise InputError(f"{source_of(dataset)}: {field!r} is given twice: {told}")
+
+
+def _equal(time: float, one: int, other: int) -> str:
+    return (
+        f"two times are equal (t = {time:g} at positions {one} and {other}, counted from 0), and a "
+        "field has one state at a time. Average them, dataset.groupby('time').mean(), or drop one, "
+        "dataset.drop_duplicates('time'). Only readings of instruments, and of systems without a "
+        "grid, may be repeated."
+    )
 
 
 def _check_latent(array: xr.DataArray, axes: tuple, source: str) -> None:

@@ -84,7 +84,8 @@ def select_times(dataset: xr.Dataset, times: ArrayLike, *, rtol: float = 1e-5) -
             f"{source}: times must increase, without repetition; found {wanted[at]:.7g} after "
             f"{wanted[at - 1]:.7g}."
         )
-    spacing = np.diff(there).min() if there.size > 1 else 0.0
+    gaps = np.diff(there)
+    spacing = gaps[gaps > 0].min(initial=np.inf) if np.any(gaps > 0) else 0.0
     slack = rtol * np.maximum(np.abs(wanted), spacing)
     positions = np.abs(there[:, None] - wanted).argmin(axis=0)
     for time, position, allowed in zip(wanted, positions, slack, strict=True):
@@ -111,7 +112,7 @@ def start_of(dataset: xr.Dataset, start: Start = "first") -> tuple[int, float]:
 
     Raises: InputError for a time that is not in the data, or times that do not increase.
     """
-    check_time(dataset, source_of(dataset))
+    check_time(dataset, source_of(dataset), repeats=True)
     if start == "first" or start == "last":
         position = 0 if start == "first" else dataset.sizes["time"] - 1
         return position, float(times_of(dataset)[position])

@@ -13,7 +13,8 @@ from jaxtyping import Array, DTypeLike
 from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
-from impindiff._types import State, real_precision
+from impindiff._types import State
+from impindiff.coefficients import real_precision
 from impindiff.data import (
     BEGUN,
     Start,
@@ -49,6 +50,14 @@ def _has_come_far(system: System, source: xr.Dataset) -> bool:
     """Whether there are integrals that are not 0 any more."""
     held = [source[name].values for name in system.integrals if name in source.data_vars]
     return any(np.any(np.nan_to_num(values)) for values in held)
+
+
+def forecast_start(system: System, dataset: xr.Dataset, start: Start | None = None) -> float:
+    """The initial time of a forecast, see `predict`.
+
+    Raises: InputError as `predict`.
+    """
+    return _begins_at(system, dataset, start, False)[1]
 
 
 def _begins_at(

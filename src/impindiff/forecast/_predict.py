@@ -175,7 +175,8 @@ def predict(
         `halved_steps` names the steps that failed as a whole and were halved, if any,
         and `balances` says as JSON how well the system's balances hold.
     Raises: InputError for a dataset of another layout or grid, starts outside of the fields'
-        limits, times before the initial one, or an initial time that is not known; NumericsError where a step fails, in eighths too.
+        limits, times before the initial one, or an initial time that is not known; NumericsError
+        where a step fails, in eighths too.
     """
     begin = Beginning.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(np.asarray(times, np.float64))

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar, real_precision
-from impindiff.coefficients import AbstractClosure, Values, checked
+from impindiff._types import Scalar
+from impindiff.coefficients import AbstractClosure, Values, checked, real_precision
 from impindiff.grid import Grid
 from impindiff.latent._field import AbstractLatent
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
 from impindiff._errors import InputError
-from impindiff._types import real_precision
+from impindiff.coefficients import real_precision
 from impindiff.latent._interval import Interval
 
 Ranges = Sequence[float] | Sequence[Sequence[float]]

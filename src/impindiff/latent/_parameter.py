@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar, real_precision
+from impindiff._types import Scalar
+from impindiff.coefficients import real_precision
 from impindiff.grid import Grid
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._interval import Interval

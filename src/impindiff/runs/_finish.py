@@ -36,6 +36,7 @@ def finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Sc
         plan.dataset,
         times=plan.forecast_times,
         dt=config.time.dt,
+        start=plan.start,
         stepper=plan.stepper,
         samples=plan.test_samples,
         dtype=precision(config),

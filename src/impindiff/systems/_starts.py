@@ -64,6 +64,8 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
         if known is None:
             raise InputError(_unknown_start(source_of(dataset), given, first[1]))
         start = known
+    if isinstance(start, str) and start not in ("first", "last"):
+        start = _number(start)
     if isinstance(start, str) or from_data:
         try:
             return InitialTime(*start_of(dataset, start))
@@ -94,6 +96,14 @@ def _unknown_start(source: str, fields: list[str], first: float) -> str:
         "if they hold at t = 0, from where simulations then go to the data, or "
         f"start={first:g} if they hold at the data's first time; in a config, time.start."
     )
+
+
+def _number(start: str) -> Start:
+    """A time as the command line gives it; what is no number is refused as text."""
+    try:
+        return float(start)
+    except ValueError:
+        return start
 
 
 def _listed(names: list[str]) -> str:

@@ -7,8 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from impindiff._types import Scalar, State, real_precision, real_state
-from impindiff.coefficients import as_closures, as_coefficients
+from impindiff._types import Scalar, State, real_state
+from impindiff.coefficients import as_closures, as_coefficients, real_precision
 from impindiff.grid import Grid
 from impindiff.implicit import Limit
 from impindiff.systems._accounts import Accounts

@@ -26,8 +26,7 @@ class Batch(eqx.Module):
         time_grid: steps through the observed times.
         operators: see `Observations.operators`.
         deviations: see `Observations.deviations`.
-        penalties: see `Observations.penalties`.
-        settings: see `Observations.settings`.
+        penalties, settings, rows: see `Observations`.
     """
 
     initial: State
@@ -37,6 +36,7 @@ class Batch(eqx.Module):
     deviations: State = eqx.field(default_factory=dict)
     penalties: tuple[AbstractPenalty, ...] = ()
     settings: State = eqx.field(default_factory=dict)
+    rows: tuple[int, ...] = eqx.field(static=True, default=())
 
     @property
     def num_samples(self) -> int:
@@ -138,6 +138,12 @@ class Batches(eqx.Module):
                     f"batches with {name} = {count} of {most} {of}: give at most {most}."
                 )
         num_windows = num_times - window + 1
+        if observations.rows and num_windows > 1:
+            raise InputError(
+                "some times were observed more than once, and a window begins at an observed state "
+                "of which there is one: leave the window out, so that all times are predicted from "
+                "the initial state."
+            )
         starts = {
             field: jnp.concatenate(
                 [initial[:, None], later_starts(observations, field, num_windows)], axis=1
@@ -204,7 +210,7 @@ class Batches(eqx.Module):
 
         def later(values: Array) -> Array:
             some = jnp.asarray(values)[samples]
-            return jax.lax.dynamic_slice_in_dim(some, window, self.window, 1)
+            return jax.lax.dynamic_slice_in_dim(some, window, len(whole.rows) or self.window, 1)
 
         whole = self.observations
         return Batch(
@@ -215,6 +221,7 @@ class Batches(eqx.Module):
             jax.tree.map(later, whole.deviations),
             whole.penalties,
             {name: jnp.asarray(values)[samples] for name, values in whole.settings.items()},
+            whole.rows,
         )
 
 
@@ -241,4 +248,5 @@ def whole(observations: Observations, dt: float, halvings: tuple[int, ...] = ())
         observations.deviations,
         observations.penalties,
         observations.settings,
+        observations.rows,
     )

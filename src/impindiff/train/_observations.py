@@ -1,6 +1,6 @@
 """What a model is trained on: initial fields and later observations, taken from a dataset."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import equinox as eqx
@@ -11,19 +11,19 @@ import xarray as xr
 from jaxtyping import DTypeLike
 
 from impindiff._errors import InputError
-from impindiff._types import State, real_precision
+from impindiff._types import State
+from impindiff.coefficients import real_precision
 from impindiff.data import (
     Start,
     check_is_dataset,
     check_observed,
+    check_once,
     check_units,
     initial_state,
     readings,
     select_samples,
-    select_times,
     settings_of,
     start_of,
-    times_of,
 )
 from impindiff.grid import Grid
 from impindiff.observe import (
@@ -46,6 +46,7 @@ from impindiff.systems import (
 )
 from impindiff.train._listed import listed
 from impindiff.train._noise import deviations_of
+from impindiff.train._selection import Selection, check_start
 
 
 @final
@@ -57,13 +58,15 @@ class Observations(eqx.Module):
         observed: by the name of its variable an array `(sample, time, ...)`, NaN where not
             observed.
         start: time of the initial fields.
-        times: times of the observations.
+        times: of the states that are compared with observations, increasing.
         operators: how what is observed follows from the fields; what is not named here is the field
             of its name, cell by cell.
         deviations: standard deviation of the noise, `(sample, time, ...)`, axes of length one in
             place of those along which it does not vary; of all that is observed, or of nothing.
         penalties: what of the learned coefficients is held against them, beside the observations.
         settings: what is known of each sample, `(sample,)`, see `System`.
+        rows: for each entry along the observations' `time` its state, counted in `times`; empty
+            where no time was observed more than once.
     """
 
     initial: State
@@ -74,6 +77,12 @@ class Observations(eqx.Module):
     deviations: State = eqx.field(default_factory=dict)
     penalties: tuple[AbstractPenalty, ...] = ()
     settings: State = eqx.field(default_factory=dict)
+    rows: tuple[int, ...] = eqx.field(static=True, default=())
+
+    @property
+    def reading_times(self) -> tuple[float, ...]:
+        """The time of each entry along the observations' `time`."""
+        return tuple(self.times[row] for row in self.rows) or self.times
 
     @property
     def num_samples(self) -> int:
@@ -96,9 +105,7 @@ class Observations(eqx.Module):
         regularise: Sequence[AbstractPenalty] = (),
         start: Start | None = None,
     ) -> "Observations":
-        """What a system is fitted to, see `from_dataset`.
-
-        It starts at `start`, see `fit`.
+        """What a system is fitted to from a start on, see `fit` and `from_dataset`.
 
         Raises: InputError besides for what is no dataset, a precision that JAX would not compute
             in, other units than the system's, starts and readings outside of its limits, and for
@@ -110,7 +117,7 @@ class Observations(eqx.Module):
         at = select_samples(dataset, samples)
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
-        begin = initial_time(system, dataset, start)
+        begin = check_start(system, dataset, initial_time(system, dataset, start))
         begins = starts_of(system, lambda one: one.start(begin.time, dtype), settings, len(at))
         selection = (system.grid, system.fields, samples, times, dtype)
         learned = bool(learned_starts(system))
@@ -129,7 +136,7 @@ class Observations(eqx.Module):
         fields: Sequence[str],
         samples: str | Sequence[int],
         times: Sequence[float] | np.ndarray | None = None,
-        dtype: DTypeLike | None = None,
+        dtype: jnp.dtype | type = jnp.float32,
         observe: Sequence[AbstractObservation] | None = None,
         regularise: Sequence[AbstractPenalty] = (),
         begins: State | None = None,
@@ -160,32 +167,16 @@ class Observations(eqx.Module):
             for samples or times that it does not have, for values that are not finite where they
             must be, and for what cannot be observed on this grid or was not in this shape.
         """
-        begins, dtype = begins or {}, real_precision(dtype)
-        position, start = InitialTime(*start_of(dataset)) if begin is None else begin
+        begins = begins or {}
+        begin = InitialTime(*start_of(dataset)) if begin is None else begin
         at = select_samples(dataset, samples) if fields else []
-        there = dataset.isel(time=[position or 0])
-        initial = initial_state(there, grid, [f for f in fields if f not in begins], at)
+        position, from_data = begin.position or 0, [f for f in fields if f not in begins]
+        there = dataset.isel(time=[position])
+        initial = initial_state(there, grid, from_data, at)
+        check_once(dataset, from_data, position)
         initial |= {field: np.asarray(values) for field, values in begins.items()}
-        clock = times_of(dataset)
-        # Of times that went through float32 the start is the one that it was taken for.
-        clock[position if position is not None else slice(0)] = start
-        later = np.flatnonzero(clock > start).tolist()
-        when = later if times is None else select_times(dataset, times)
-        if when and clock[when[0]] < start:
-            raise InputError(
-                f"training time {clock[when[0]]:g} lies before the start, {start:g}: leave it out "
-                "of the training times, or start earlier."
-            )
-        if when and clock[when[0]] == start and not learned_start:
-            raise InputError(
-                f"training time {start:g} is the initial time, whose fields are given and not "
-                "predicted: leave it out of the training times, or learn where a field begins, "
-                "System(initial=...)."
-            )
-        if not when:
-            raise InputError(
-                f"the data end at their initial time, {start:g}: there is nothing to fit."
-            )
+        selected = Selection.of(dataset, times, begin, learned_start)
+        when = selected.positions
         in_data = [f for f in fields if f not in begins or f in dataset.data_vars]
         given = (
             [Cells(field) for field in in_data]
@@ -200,11 +191,13 @@ class Observations(eqx.Module):
             found = seen or found
             given = [each for each in given if each.data in found]
         if times is None:
-            kept = _with_readings(found)
-            found = {name: values[:, kept] for name, values in found.items()}
-            when = [when[k] for k in kept]
+            selected, found = selected.observed(found)
+            when = selected.positions
         check_observed(dataset, found, at, when)
         operators = {each.data: each.prepare(grid, dataset) for each in given}
+        if grid is not None:
+            cells = [n for n, op in operators.items() if isinstance(op, CellValues)]
+            selected.check_fields_once(dataset, cells)
         for name, operator in operators.items():
             wanted = readings_shape(operator, grid, tuple(fields), dtype)
             if found[name].shape[2:] != wanted:
@@ -216,8 +209,8 @@ class Observations(eqx.Module):
         return cls(
             {field: jnp.asarray(values, dtype) for field, values in initial.items()},
             {name: jnp.asarray(values, dtype) for name, values in found.items()},
-            start,
-            tuple(float(clock[i]) for i in when),
+            begin.time,
+            selected.times,
             {name: op for name, op in operators.items() if not _is_plain(name, op)},
             {
                 name: jnp.asarray(values, dtype)
@@ -225,6 +218,7 @@ class Observations(eqx.Module):
             },
             tuple(listed(regularise, AbstractPenalty, "regularise", "[Smoothness('k', 1e-3)]")),
             settings or {},
+            selected.rows,
         )
 
 
@@ -239,7 +233,7 @@ def _check_limits(system: System, made: Observations, samples: Sequence[int]) ->
         for limit in system.limits:
             if limit.name == field:
                 spread = made.deviations.get(name)
-                check_readings(limit, name, values, spread, made.times, samples)
+                check_readings(limit, name, values, spread, made.reading_times, samples)
 
 
 def _check_names(observations: Sequence[AbstractObservation]) -> None:
@@ -256,12 +250,3 @@ def _check_names(observations: Sequence[AbstractObservation]) -> None:
 def _is_plain(name: str, operator: AbstractOperator) -> bool:
     """Whether an operator is that which is taken where none is named."""
     return isinstance(operator, CellValues) and operator.field == name
-
-
-def _with_readings(observed: Mapping[str, np.ndarray]) -> list[int]:
-    """The times at which there is a reading; all where there is none at any."""
-    known = [
-        (~np.isnan(values)).any(axis=(0, *range(2, values.ndim))) for values in observed.values()
-    ]
-    some = np.any(known, axis=0)
-    return np.flatnonzero(some if some.any() else ~some).tolist()

@@ -154,6 +154,7 @@ def _calibrated(work: Work) -> Callable[[int, int], float]:
             observed={name: u[:, :1] for name, u in work.batch.observed.items()},
             deviations={name: u[:, :1] for name, u in work.batch.deviations.items()},
             time_grid=time_grid,
+            rows=(),
         )
 
         def run(work: Work):
