@@ -1,7 +1,7 @@
 """In which precision numbers are computed and learned.
 
-JAX computes in single precision unless `jax_enable_x64` is set. What is learned, fitted and
-forecast follows that, unless it is told otherwise.
+JAX computes in single precision unless `jax_enable_x64` is set. What is learned follows that unless
+it is told otherwise; fits and forecasts follow the data within it.
 """
 
 import jax

@@ -9,7 +9,7 @@ from impindiff.data._arrays import (
     times_of,
 )
 from impindiff.data._build import to_dataset
-from impindiff.data._given import check_is_dataset
+from impindiff.data._given import check_is_dataset, precision_of
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
 from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
@@ -38,6 +38,7 @@ __all__ = [
     "is_later",
     "is_setting",
     "open_dataset",
+    "precision_of",
     "readings",
     "save_dataset",
     "select_samples",

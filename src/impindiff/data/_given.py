@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
@@ -22,3 +25,19 @@ def check_is_dataset(given: Any, what: str = "the data") -> None:
         f"{what} must be a dataset of xarray; found {type(given).__name__}"
         f"{f' {str(given)!r:.80}' if isinstance(given, str) else ''}: {remedy}."
     )
+
+
+def precision_of(dataset: xr.Dataset) -> jnp.dtype:
+    """The precision of what was observed, as far as JAX computes in it.
+
+    Data in single precision are computed with in single precision, as arrays of JAX are; those in
+    double precision too, unless `jax_enable_x64` is set. JAX's default precision where the data
+    hold no real numbers, or are whole ones.
+    """
+    found = [
+        variable.dtype
+        for variable in dataset.data_vars.values()
+        if {"sample", "time"} <= set(variable.dims) and np.issubdtype(variable.dtype, np.floating)
+    ]
+    widest = np.result_type(np.float32, *found) if found else jnp.result_type(float)
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(min(widest, np.dtype(np.float64))))

@@ -23,6 +23,7 @@ from impindiff.data import (
     check_units,
     initial_state,
     is_later,
+    precision_of,
     select_samples,
     settings_of,
     start_of,
@@ -129,7 +130,7 @@ class Beginning:
         `goes_on` where these are known to be states of a forecast, be it of their first time.
         """
         check_is_dataset(dataset)
-        dtype = real_precision(dtype)
+        dtype = precision_of(dataset) if dtype is None else real_precision(dtype)
         at = select_samples(dataset, samples)
         position, time, goes_on = _begins_at(system, dataset, start, goes_on)
         source = dataset.isel(time=[position or 0])

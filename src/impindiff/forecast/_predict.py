@@ -168,7 +168,8 @@ def predict(
             need not be one of the dataset's times if the system gives those of all fields.
         stepper: advances one step; Crank-Nicolson by default.
         samples: which samples, such as "5:10".
-        dtype: precision of the computation and of what is returned; JAX's default where None.
+        dtype: precision of the computation and of the forecast; where None that of the data, as far
+            as JAX computes in it (double precision needs `jax_enable_x64`).
 
     Returns: a dataset in the documented layout, with the learned coefficients beside the fields;
         its attribute `begun` is the time that it, or the forecast it goes on from, began at;

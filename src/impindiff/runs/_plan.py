@@ -209,7 +209,7 @@ def _start(system: System, dataset: xr.Dataset, start: float | None) -> float:
     position, time = initial_time(system, dataset, start)
     if position:
         raise InputError(
-            f"is {time:g}, but the data begin earlier, at {times_of(dataset)[0]:g}: leave the times "
+            f"is {time:g}, but the data begin earlier, at {times_of(dataset)[0]:g}: leave what is "
             f"before it out of the data, dataset.sel(time=slice({time:g}, None))."
         )
     return time

@@ -138,12 +138,6 @@ class Batches(eqx.Module):
                     f"batches with {name} = {count} of {most} {of}: give at most {most}."
                 )
         num_windows = num_times - window + 1
-        if observations.rows and num_windows > 1:
-            raise InputError(
-                "some times were observed more than once, and a window begins at an observed state "
-                "of which there is one: leave the window out, so that all times are predicted from "
-                "the initial state."
-            )
         starts = {
             field: jnp.concatenate(
                 [initial[:, None], later_starts(observations, field, num_windows)], axis=1

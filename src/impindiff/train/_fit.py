@@ -66,7 +66,8 @@ def fit(
         stepper: advances one step; Crank-Nicolson by default.
         watch: called with every epoch's record.
         checkpoints: folder to save to, and to go on from where it holds a checkpoint already.
-        dtype: precision of the fields; JAX's default where None. What is learned keeps its own.
+        dtype: precision of the fields; where None that of the data, as far as JAX computes in it
+            (double precision needs `jax_enable_x64`). What is learned keeps its own.
         start: when simulations begin: "first" of the data's times, or the time itself. By default
             the first. Where the system gives initial values, they hold at t = 0, or at the time
             that the dataset's attribute `begun` names, and elsewhere `start` must say when; it

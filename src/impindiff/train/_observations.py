@@ -20,6 +20,7 @@ from impindiff.data import (
     check_once,
     check_units,
     initial_state,
+    precision_of,
     readings,
     select_samples,
     settings_of,
@@ -44,7 +45,7 @@ from impindiff.systems import (
     learned_starts,
     starts_of,
 )
-from impindiff.train._listed import listed
+from impindiff.train._listed import check_names, listed
 from impindiff.train._noise import deviations_of
 from impindiff.train._selection import Selection, check_start
 
@@ -105,14 +106,14 @@ class Observations(eqx.Module):
         regularise: Sequence[AbstractPenalty] = (),
         start: Start | None = None,
     ) -> "Observations":
-        """What a system is fitted to from a start on, see `fit` and `from_dataset`.
+        """What a system is fitted to from a start on, see `fit`.
 
         Raises: InputError besides for what is no dataset, a precision that JAX would not compute
             in, other units than the system's, starts and readings outside of its limits, and for
             functions in it that are not finite at the start.
         """
         check_is_dataset(dataset)
-        dtype = real_precision(dtype)
+        dtype = precision_of(dataset) if dtype is None else real_precision(dtype)
         check_units(dataset, dict(system.units))
         at = select_samples(dataset, samples)
         known = settings_of(dataset, system.awaited, at)
@@ -136,7 +137,7 @@ class Observations(eqx.Module):
         fields: Sequence[str],
         samples: str | Sequence[int],
         times: Sequence[float] | np.ndarray | None = None,
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike | None = None,
         observe: Sequence[AbstractObservation] | None = None,
         regularise: Sequence[AbstractPenalty] = (),
         begins: State | None = None,
@@ -167,7 +168,7 @@ class Observations(eqx.Module):
             for samples or times that it does not have, for values that are not finite where they
             must be, and for what cannot be observed on this grid or was not in this shape.
         """
-        begins = begins or {}
+        begins, dtype = begins or {}, precision_of(dataset) if dtype is None else dtype
         begin = InitialTime(*start_of(dataset)) if begin is None else begin
         at = select_samples(dataset, samples) if fields else []
         position, from_data = begin.position or 0, [f for f in fields if f not in begins]
@@ -183,7 +184,7 @@ class Observations(eqx.Module):
             if observe is None
             else listed(observe, AbstractObservation, "observe", "[Sensors('c', 'wells')]")
         )
-        _check_names(given)
+        check_names(given)
         found = {each.data: readings(dataset, each.data, at, when) for each in given}
         if observe is None:
             # What is not observed at all is hidden, unless nothing is observed.
@@ -196,8 +197,7 @@ class Observations(eqx.Module):
         check_observed(dataset, found, at, when)
         operators = {each.data: each.prepare(grid, dataset) for each in given}
         if grid is not None:
-            cells = [n for n, op in operators.items() if isinstance(op, CellValues)]
-            selected.check_fields_once(dataset, cells)
+            selected.check_fields_once(dataset, operators)
         for name, operator in operators.items():
             wanted = readings_shape(operator, grid, tuple(fields), dtype)
             if found[name].shape[2:] != wanted:
@@ -234,17 +234,6 @@ def _check_limits(system: System, made: Observations, samples: Sequence[int]) ->
             if limit.name == field:
                 spread = made.deviations.get(name)
                 check_readings(limit, name, values, spread, made.reading_times, samples)
-
-
-def _check_names(observations: Sequence[AbstractObservation]) -> None:
-    names = [each.data for each in observations]
-    if not names:
-        raise InputError("observe is empty: name at least one observation, or leave it out.")
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise InputError(
-            f"the data {', '.join(map(repr, sorted(repeated)))} are observed twice: every variable "
-            "is data once. Name another with data=, or leave one of the observations out."
-        )
 
 
 def _is_plain(name: str, operator: AbstractOperator) -> bool:

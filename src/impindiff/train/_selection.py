@@ -12,6 +12,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data import check_once, select_times, times_of
+from impindiff.observe import AbstractOperator, CellValues
 from impindiff.systems import InitialTime, System
 
 
@@ -110,10 +111,13 @@ class Selection(NamedTuple):
         left = Selection([self.positions[k] for k in kept], self.clock)
         return left, {name: values[:, kept] for name, values in found.items()}
 
-    def check_fields_once(self, dataset: xr.Dataset, fields: Sequence[str]) -> None:
-        """Refuse fields that were observed in all cells twice at one time.
+    def check_fields_once(
+        self, dataset: xr.Dataset, operators: Mapping[str, AbstractOperator]
+    ) -> None:
+        """Refuse fields on a grid that were observed, cell by cell, twice at one time.
 
         Raises: InputError.
         """
+        fields = [name for name, of in operators.items() if isinstance(of, CellValues)]
         for position in self.positions if self.rows else ():
             check_once(dataset, fields, position)
