@@ -17,6 +17,9 @@ Scalar = Float[Array, ""]
 State = dict[str, Float[Array, "..."]]
 """Named fields at one instant; each an array of the grid's shape."""
 
+GivenState = Mapping[str, Any]
+"""Named fields as users give them: arrays or numbers of any type, see `real_state`."""
+
 Vector = PyTree[Float[Array, "..."]]
 """Anything a solver can treat as one long vector: a PyTree of real arrays."""
 
@@ -108,6 +111,8 @@ def as_real(value: Any) -> Any:
     """
     if isinstance(value, bool):
         return float(value)
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iufb":
+        value = value[()]
     if isinstance(value, np.generic):
         # Python's own numbers leave the precision to what they meet.
         return value.item() if value.dtype.kind in "iuf" else as_real(value.item())
@@ -134,7 +139,7 @@ def as_array(value: Any) -> Array:
     return jnp.asarray(float(value) if isinstance(value, int) else value)
 
 
-def real_state(state: Mapping[str, Any]) -> dict[str, Array]:
+def real_state(state: GivenState) -> dict[str, Array]:
     """Fields as arrays, those of whole numbers and truth values in the precision of the others.
 
     In JAX's default precision where there are no others.

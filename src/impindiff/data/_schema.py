@@ -92,7 +92,7 @@ def check_time(dataset: xr.Dataset, source: str, *, repeats: bool = False) -> No
         at = int(np.argmax(np.diff(times) == 0))
         raise InputError(
             f"{source}: coordinate 'time' must increase: entry {at + 1} is {times[at + 1]:g} after "
-            f"{times[at]:g}: {_equal(times[at], at, at + 1)}"
+            f"{times[at]:g}: {_equal(float(times[at]), at, at + 1)}"
         )
 
 
@@ -109,9 +109,9 @@ def check_once(dataset: xr.Dataset, fields: Sequence[str], position: int) -> Non
     times = dataset["time"].values
     same = np.flatnonzero(times == times[position])
     for field in fields if same.size > 1 else ():
-        known = [at for at in same if not np.isnan(dataset[field].isel(time=at).values).all()]
+        known = [int(at) for at in same if not np.isnan(dataset[field].isel(time=at).values).all()]
         if len(known) > 1:
-            told = _equal(times[position], known[0], known[1])
+            told = _equal(float(times[position]), known[0], known[1])
             raise InputError(f"{source_of(dataset)}: {field!r} is given twice: {told}")
 
 

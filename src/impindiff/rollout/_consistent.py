@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from impindiff._errors import InputError
-from impindiff._types import BalanceTendency, Scalar, State, real_state
+from impindiff._types import BalanceTendency, GivenState, Scalar, State, real_state
 from impindiff.implicit import AbstractRootSolver, Outcome, root
 from impindiff.integrate import apart, choose_solver
 from impindiff.rollout._simulate import Preparable
@@ -11,7 +11,7 @@ from impindiff.rollout._simulate import Preparable
 
 def consistent(
     system: Preparable,
-    state: State,
+    state: GivenState,
     time: Scalar | float = 0.0,
     solver: AbstractRootSolver | None = None,
 ) -> tuple[State, Outcome]:

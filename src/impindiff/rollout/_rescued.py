@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 
 from impindiff._errors import InputError
-from impindiff._types import State, real_state
+from impindiff._types import GivenState, State, real_state
 from impindiff.implicit import Result
 from impindiff.integrate import AbstractStepper
 from impindiff.rollout._simulate import Preparable, StepFailed, Trajectory, check_kinds, simulate
@@ -67,7 +67,7 @@ def _run(
 
 def simulate_with_rescue(
     system: Preparable,
-    initial: State,
+    initial: GivenState,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
     *,

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, NumericsError
-from impindiff._types import Dynamics, Scalar, State, real_state
+from impindiff._types import Dynamics, GivenState, Scalar, State, real_state
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStagedStepper, AbstractStepper
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
@@ -113,7 +113,7 @@ class Trajectory(eqx.Module):
 
 def simulate(
     system: Preparable,
-    initial: State,
+    initial: GivenState,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
     *,
@@ -131,7 +131,8 @@ def simulate(
 
     Args:
         system: the equations.
-        initial: fields at the first step's start, by name, each of the grid's shape.
+        initial: fields at the first step's start, by name, each of the grid's shape. Whole numbers
+            take the precision of the other fields, or JAX's default one.
         time_grid: the steps, and where to save.
         stepper: advances one step.
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.

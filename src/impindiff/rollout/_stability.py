@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from impindiff._types import Scalar, State, real_state
+from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.integrate import ForwardEuler, RungeKutta4, apart
 from impindiff.rollout._simulate import Preparable
 
@@ -14,7 +14,7 @@ _ITERATIONS = 60
 
 def stable_dt(
     system: Preparable,
-    state: State,
+    state: GivenState,
     stepper: ForwardEuler | RungeKutta4,
     time: float = 0.0,
 ) -> float:

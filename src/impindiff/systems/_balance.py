@@ -102,7 +102,7 @@ class Balance(eqx.Module):
 
 def is_algebraic(storage: Any) -> bool:
     """Whether a storage is the number zero."""
-    return isinstance(storage, int | float | np.integer) and storage == 0
+    return isinstance(storage, int | float | np.integer) and bool(storage == 0)
 
 
 def check_balance(

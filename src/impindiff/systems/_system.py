@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from impindiff._types import Scalar, State, real_state
+from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import as_closures, as_coefficients, real_precision
 from impindiff.grid import Grid
 from impindiff.implicit import Limit
@@ -183,7 +183,7 @@ class System(eqx.Module):
         given = {n: jnp.asarray(v, dtype) for n, v in self.settings.items() if v is not None}
         return Scope(self.grid, self.coefficients | given, dtype)
 
-    def check(self, state: State, time: Scalar | float = 0.0) -> None:
+    def check(self, state: GivenState, time: Scalar | float = 0.0) -> None:
         """Evaluate every function at a state, and say which of them is not finite there.
 
         Conditions at the boundaries, too. Not under `jit`.
