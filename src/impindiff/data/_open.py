@@ -143,7 +143,7 @@ def _load(path: Path, engine: str, time: Start | None) -> xr.Dataset:
                 return dataset.load()
             position, exact = start_of(dataset, time)
             moment = ("time", [exact], dataset["time"].attrs)
-            check_once(dataset, _fields(dataset), position)
+            check_once(dataset, _fields(dataset), str(path), position=position)
             one = dataset.isel(time=[position]).assign_coords(time=moment).load()
             if position > 0:
                 one.encoding[_FIRST] = float(dataset["time"].values[0])

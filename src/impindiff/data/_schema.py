@@ -47,6 +47,7 @@ def check_dataset(
     check_time(dataset, source)
     if axes:
         grid_of(dataset, fields[0], source)
+        check_once(dataset, fields, source)
     for array in arrays:
         _refuse(array, np.isinf(array.values), source, "infinite. Mark missing values as NaN.")
     for name in latents:
@@ -73,10 +74,10 @@ def check_units(dataset: xr.Dataset, units: Mapping[str, str]) -> None:
             )
 
 
-def check_time(dataset: xr.Dataset, source: str, *, repeats: bool = False) -> None:
-    """Refuse a dataset whose times are missing, not finite or do not increase.
+def check_time(dataset: xr.Dataset, source: str) -> None:
+    """Refuse a dataset whose times are missing, not finite, or fall.
 
-    Two that are equal pass where readings may be repeated.
+    Two may be equal, where readings are repeated: see `check_once` for fields.
     """
     times = coordinate_of(dataset, "time", source).astype(np.float64)
     if not np.all(np.isfinite(times)):
@@ -88,40 +89,41 @@ def check_time(dataset: xr.Dataset, source: str, *, repeats: bool = False) -> No
             f"{source}: coordinate 'time' must increase: entry {at + 1} is {times[at + 1]:g} "
             f"after {times[at]:g}. Sort it: dataset.sortby('time')"
         )
-    if not repeats and np.any(np.diff(times) == 0):
-        at = int(np.argmax(np.diff(times) == 0))
-        raise InputError(
-            f"{source}: coordinate 'time' must increase: entry {at + 1} is {times[at + 1]:g} after "
-            f"{times[at]:g}: {_equal(float(times[at]), at, at + 1)}"
-        )
 
 
-def check_once(dataset: xr.Dataset, fields: Sequence[str], position: int) -> None:
+def check_once(
+    dataset: xr.Dataset,
+    fields: Sequence[str],
+    source: str | None = None,
+    *,
+    position: int | None = None,
+) -> None:
     """Refuse fields that are known more than once at one time.
 
     Args:
         dataset: of times that do not fall.
         fields: those of them that the dataset holds.
-        position: of the time.
+        source: what messages call the dataset.
+        position: of the only time that counts; all where None.
 
     Raises: InputError.
     """
     times = dataset["time"].values
-    same = np.flatnonzero(times == times[position])
-    for field in fields if same.size > 1 else ():
-        known = [int(at) for at in same if not np.isnan(dataset[field].isel(time=at).values).all()]
-        if len(known) > 1:
-            told = _equal(float(times[position]), known[0], known[1])
-            raise InputError(f"{source_of(dataset)}: {field!r} is given twice: {told}")
-
-
-def _equal(time: float, one: int, other: int) -> str:
-    return (
-        f"two times are equal (t = {time:g} at positions {one} and {other}, counted from 0), and a "
-        "field has one state at a time. Average them, dataset.groupby('time').mean(), or drop one, "
-        "dataset.drop_duplicates('time'). Only readings of instruments, and of systems without a "
-        "grid, may be repeated."
-    )
+    repeated = np.unique(times[1:][np.diff(times) == 0])
+    for time in repeated if position is None else repeated[repeated == times[position]]:
+        same = np.flatnonzero(times == time)
+        for field in fields:
+            known = [int(k) for k in same if not np.isnan(dataset[field].isel(time=k).values).all()]
+            if len(known) > 1:
+                one, other = known[:2]
+                raise InputError(
+                    f"{source or source_of(dataset)}: coordinate 'time' must increase: entry "
+                    f"{other} is {time:g} after {time:g}: two times are equal (t = {time:g} at "
+                    f"positions {one} and {other}, counted from 0), and the field {field!r} has "
+                    "one state at a time. Average the two, dataset.groupby('time').mean(), or drop "
+                    "one, dataset.drop_duplicates('time'). Readings of instruments, and of systems "
+                    "without a grid, may be repeated."
+                )
 
 
 def _check_latent(array: xr.DataArray, axes: tuple, source: str) -> None:

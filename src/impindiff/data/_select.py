@@ -112,7 +112,7 @@ def start_of(dataset: xr.Dataset, start: Start = "first") -> tuple[int, float]:
 
     Raises: InputError for a time that is not in the data, or times that do not increase.
     """
-    check_time(dataset, source_of(dataset), repeats=True)
+    check_time(dataset, source_of(dataset))
     if start == "first" or start == "last":
         position = 0 if start == "first" else dataset.sizes["time"] - 1
         return position, float(times_of(dataset)[position])

@@ -20,6 +20,7 @@ from impindiff.data import (
     Start,
     begun_of,
     check_is_dataset,
+    check_once,
     check_units,
     initial_state,
     is_later,
@@ -145,6 +146,7 @@ class Beginning:
             field: jnp.asarray(values, dtype)
             for field, values in initial_state(source, system.grid, in_data, at).items()
         } | begins
+        check_once(dataset, in_data, position=position or 0)
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         check_within(system.limits, system.grid, state, time, ids)
         state |= _integrals(system, source, at, state, goes_on)

@@ -106,14 +106,15 @@ def _field_errors(times: np.ndarray, found: np.ndarray, known: np.ndarray) -> Fi
 
 def _shared(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the same instants in two lists of times."""
-    nearest = np.abs(ours[:, None] - theirs).argmin(axis=1)
+    # Each of theirs, which may be repeated readings.
+    nearest = np.abs(theirs[:, None] - ours).argmin(axis=1)
     # Times may differ by rounding, which in float32 grows with their distance from zero.
-    spacing = np.diff(theirs).min(initial=np.inf)
+    spacing = np.diff(np.unique(theirs)).min(initial=np.inf)
     slack = np.minimum(1e-5 * np.abs(theirs).max() + 1e-9, 1e-2 * spacing)
-    positions = np.flatnonzero(np.abs(theirs[nearest] - ours) <= slack)
+    positions = np.flatnonzero(np.abs(theirs - ours[nearest]) <= slack)
     if not positions.size:
         raise InputError(
             f"the forecast ({ours[0]:g} to {ours[-1]:g}) and the data ({theirs[0]:g} to "
             f"{theirs[-1]:g}) share no time to be compared at."
         )
-    return positions, nearest[positions]
+    return nearest[positions], positions

@@ -88,7 +88,7 @@ def num_trainable(
 
 def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
     """The forecast with the truth beside it, where the data has it, as NAME_truth."""
-    truth = plan.dataset.isel(sample=plan.test_samples)
+    truth = plan.dataset.isel(sample=plan.test_samples).drop_duplicates("time")
     num_times, known = forecast.sizes["time"], plan.known_times
     beside = {}
     for name in (name for name in forecast.data_vars if name in truth.data_vars):

@@ -176,7 +176,8 @@ class RunPlan:
     def validator(self) -> Validator | None:
         """The forecast error of the validation samples, see `Validator.of`."""
         fields, known = self.config.data.fields, self.known_times
-        truth = {f: self.dataset[f].values[self.validation_samples][:, :known] for f in fields}
+        once = self.dataset.drop_duplicates("time")
+        truth = {f: once[f].values[self.validation_samples][:, :known] for f in fields}
         time, dtype = self.config.time, precision(self.config)
         settings = settings_of(self.dataset, self.system.awaited, self.validation_samples)
         rest = self.start, time.dt, self.stepper, dtype, settings
@@ -222,7 +223,7 @@ def _times_up_to(clock: np.ndarray, until: float) -> np.ndarray:
             "end later."
         )
     slack = 1e-6 * (until - clock[0])
-    times = clock[clock <= until + slack]
+    times = np.unique(clock[clock <= until + slack])
     return times if until - times[-1] <= slack else np.append(times, until)
 
 

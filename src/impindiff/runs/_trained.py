@@ -196,7 +196,7 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     _check(system, dataset, tuple(system.latents(0.0)))
     at = select_samples(dataset, samples)
     start = _or_that_of_the_run(folder.config(), system, None)
-    forecast = _predict(folder, system, dataset, times_of(dataset), at, start)
+    forecast = _predict(folder, system, dataset, np.unique(times_of(dataset)), at, start)
     return evaluate(forecast, dataset, at)
 
 

@@ -174,7 +174,7 @@ class Observations(eqx.Module):
         position, from_data = begin.position or 0, [f for f in fields if f not in begins]
         there = dataset.isel(time=[position])
         initial = initial_state(there, grid, from_data, at)
-        check_once(dataset, from_data, position)
+        check_once(dataset, from_data, position=position)
         initial |= {field: np.asarray(values) for field, values in begins.items()}
         selected = Selection.of(dataset, times, begin, learned_start)
         when = selected.positions

@@ -119,5 +119,4 @@ class Selection(NamedTuple):
         Raises: InputError.
         """
         fields = [name for name, of in operators.items() if isinstance(of, CellValues)]
-        for position in self.positions if self.rows else ():
-            check_once(dataset, fields, position)
+        check_once(dataset, fields)
