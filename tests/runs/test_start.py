@@ -103,3 +103,23 @@ def test_a_run_starts_before_its_data(folder: Path):
     result = call("forecast", folder / "RUN", *given, "--from", "first", "--out", folder / "l.nc")
     assert result.exit_code == 0, result.stderr
     assert float(ipd.open_dataset(folder / "l.nc")["c"][0, 0]) == 1.0
+
+
+def test_a_run_has_readings_that_are_repeated(folder: Path):
+    """At t = 1 once too high and once too low: what is learned lies between."""
+    times, values = [0.0, 0.5, 1.0, 1.0, 1.5], np.exp(-2 * np.array([0.0, 0.5, 1.0, 1.0, 1.5]))
+    values[2:4] += [0.01, -0.01]
+    data = ipd.to_dataset(None, times, {"c": np.tile(values, (2, 1))})
+    ipd.save_dataset(data, folder / "twice.nc")
+    result = call(
+        "train", folder / "unsaid.toml", "--data", folder / "twice.nc", "--out", folder / "T"
+    )
+    assert result.exit_code == 0, result.stderr
+    kept = ipd.open_dataset(folder / "T" / "forecast.nc")
+    assert float(kept["k"]) == pytest.approx(2, rel=1e-3)
+    assert kept["time"].values.tolist() == [0.0, 0.5, 1.0, 1.5]
+    scores = json.loads((folder / "T" / "summary.json").read_text())["fields"]["c"]
+    assert scores["time"] == times
+    assert scores["relative_l1_percent"][2:4] == pytest.approx([6.9, 8.0], abs=0.1)
+    result = call("evaluate", folder / "T", "--data", folder / "twice.nc", "--json")
+    assert result.exit_code == 0, result.stderr

@@ -9,7 +9,7 @@ from impindiff.data._arrays import (
     times_of,
 )
 from impindiff.data._build import to_dataset
-from impindiff.data._given import check_is_dataset, precision_of
+from impindiff.data._given import check_is_dataset, in_precision, precision_of
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
 from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
@@ -33,6 +33,7 @@ __all__ = [
     "check_writable",
     "file_sha256",
     "grid_of",
+    "in_precision",
     "initial_fields",
     "initial_state",
     "is_later",

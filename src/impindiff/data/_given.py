@@ -41,3 +41,25 @@ def precision_of(dataset: xr.Dataset) -> jnp.dtype:
     ]
     widest = np.result_type(np.float32, *found) if found else jnp.result_type(float)
     return jnp.dtype(jax.dtypes.canonicalize_dtype(min(widest, np.dtype(np.float64))))
+
+
+def in_precision(values: np.ndarray, dtype: jnp.dtype, what: str) -> jax.Array:
+    """Values of data in the precision that is computed in.
+
+    Raises: InputError where this would make one infinite, or all of them zero.
+    """
+    values = np.asarray(values)
+    with np.errstate(over="ignore", under="ignore"):
+        found = values.astype(dtype)
+    limits = np.finfo(dtype)
+    known = np.isfinite(values) & (values != 0)
+    wild = known & ~np.isfinite(found)
+    gone = known & (np.abs(found) < limits.tiny)
+    if wild.any() or (known.any() and np.array_equal(gone, known)):
+        value = values[wild if wild.any() else gone].flat[0]
+        raise InputError(
+            f"{what} is {value:g} somewhere, and {np.dtype(dtype)} holds magnitudes from "
+            f"{limits.tiny:.1g} to {limits.max:.1g}: give the data in another unit, or compute in "
+            'double precision, jax.config.update("jax_enable_x64", True) before any array is made.'
+        )
+    return jnp.asarray(found)

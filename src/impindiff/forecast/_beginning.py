@@ -22,6 +22,7 @@ from impindiff.data import (
     check_is_dataset,
     check_once,
     check_units,
+    in_precision,
     initial_state,
     is_later,
     precision_of,
@@ -143,7 +144,7 @@ class Beginning:
             begins = starts_of(system, lambda one: one.start(time, dtype), settings, len(at))
         in_data = [field for field in system.fields if field not in begins]
         state = {
-            field: jnp.asarray(values, dtype)
+            field: in_precision(values, dtype, repr(field))
             for field, values in initial_state(source, system.grid, in_data, at).items()
         } | begins
         check_once(dataset, in_data, position=position or 0)

@@ -19,6 +19,7 @@ from impindiff.data import (
     check_observed,
     check_once,
     check_units,
+    in_precision,
     initial_state,
     precision_of,
     readings,
@@ -207,8 +208,8 @@ class Observations(eqx.Module):
                     "must be as many and as long."
                 )
         return cls(
-            {field: jnp.asarray(values, dtype) for field, values in initial.items()},
-            {name: jnp.asarray(values, dtype) for name, values in found.items()},
+            {field: in_precision(values, dtype, repr(field)) for field, values in initial.items()},
+            {name: in_precision(values, dtype, repr(name)) for name, values in found.items()},
             begin.time,
             selected.times,
             {name: op for name, op in operators.items() if not _is_plain(name, op)},
