@@ -19,7 +19,7 @@ FIT: Any = HOW | {"stages": [ipd.LevenbergMarquardt(8)]}
 
 def decay(rate: Any, **more: Any) -> ipd.System:
     """The value 1 at t = 0, as the system says."""
-    begins = {"initial": {"c": 1.0}} | more
+    begins: dict[str, Any] = {"initial": {"c": 1.0}} | more
     return ipd.System(
         None, {"c": [ipd.Reaction(lambda c, k: -k * c)]}, coefficients={"k": rate}, **begins
     )
