@@ -169,7 +169,8 @@ class Observations(eqx.Module):
             for samples or times that it does not have, for values that are not finite where they
             must be, and for what cannot be observed on this grid or was not in this shape.
         """
-        begins, dtype = begins or {}, precision_of(dataset) if dtype is None else dtype
+        begins = begins or {}
+        dtype = precision_of(dataset) if dtype is None else real_precision(dtype)
         begin = InitialTime(*start_of(dataset)) if begin is None else begin
         at = select_samples(dataset, samples) if fields else []
         position, from_data = begin.position or 0, [f for f in fields if f not in begins]
