@@ -1,8 +1,13 @@
-"""Names for the things that travel between the floors: states, and the equations that move them."""
+"""What travels between the floors: states, the equations that move them, and real numbers.
+
+Where a real number may stand, so may a whole number or a truth value, see `as_real`.
+"""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
@@ -11,6 +16,9 @@ Scalar = Float[Array, ""]
 
 State = dict[str, Float[Array, "..."]]
 """Named fields at one instant; each an array of the grid's shape."""
+
+GivenState = Mapping[str, Any]
+"""Named fields as users give them: arrays or numbers of any type, see `real_state`."""
 
 Vector = PyTree[Float[Array, "..."]]
 """Anything a solver can treat as one long vector: a PyTree of real arrays."""
@@ -99,3 +107,54 @@ class IntegratingDynamics(Dynamics, Protocol):
     def integrands(self, time: Scalar, names: tuple[str, ...]) -> Tendency:
         """$r$ of some of them at one instant."""
         ...
+
+
+def as_real(value: Any) -> Any:
+    """Whole numbers and truth values as real ones; everything else as it is.
+
+    Here, before whole-number arithmetic, which overflows and has no fractions, or the sum of two
+    truth values, 1 + 1 = 1, could make something else of them.
+
+    Arrays, of JAX and of numpy, become real in JAX's default precision, and so do numpy's scalars
+    and lists of numbers; a truth value of Python becomes 0.0 or 1.0. A whole number of Python
+    stays: it takes the precision of whatever it meets, and as an exponent it is exact.
+    """
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iufb":
+        value = value[()]
+    if isinstance(value, np.generic):
+        # Python's own numbers leave the precision to what they meet.
+        return value.item() if value.dtype.kind in "iuf" else as_real(value.item())
+    if isinstance(value, list | tuple) and is_list_of_numbers(value):
+        value = np.asarray(value)
+    if isinstance(value, jax.Array | np.ndarray) and value.dtype.kind in "iub":
+        return value.astype(jnp.result_type(float))
+    return value
+
+
+def is_list_of_numbers(value: Any) -> bool:
+    """Whether something is a list, or lists of equal length, of nothing but numbers."""
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    if all(isinstance(part, list | tuple) for part in value):
+        lengths = {len(part) for part in value}
+        return len(lengths) == 1 and all(map(is_list_of_numbers, value))
+    return all(isinstance(part, bool | int | float | np.generic) for part in value)
+
+
+def as_array(value: Any) -> Array:
+    """Numbers of any type as a real array; Python's own take the precision of what they meet."""
+    value = as_real(value)
+    return jnp.asarray(float(value) if isinstance(value, int) else value)
+
+
+def real_state(state: GivenState) -> dict[str, Array]:
+    """Fields as arrays, those of whole numbers and truth values in the precision of the others.
+
+    In JAX's default precision where there are no others.
+    """
+    fields = {name: jnp.asarray(value) for name, value in state.items()}
+    real = [u.dtype for u in fields.values() if u.dtype.kind not in "iub"]
+    dtype = jnp.result_type(*real) if real else jnp.result_type(float)
+    return {n: u.astype(dtype) if u.dtype.kind in "iub" else u for n, u in fields.items()}

@@ -274,3 +274,23 @@ def test_rescue_and_progressive_tolerance():
     assert build_rescue(config) == Rescue(max_halvings=2)
     assert build_progressive_tolerance(config) == ProgressiveTolerance(start=0.1, window=3)
     assert parse_config(tomllib.loads(dump_config(config)), "it") == config
+
+
+def test_whether_an_axis_is_periodic_the_data_say_where_the_config_does_not():
+    tables = [
+        {"name": axis.name, **{"lower": axis.lower, "upper": axis.upper}} for axis in GRID.axes
+    ]
+    tables = [
+        table | {"cells": axis.num_cells} for table, axis in zip(tables, GRID.axes, strict=True)
+    ]
+    ends = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=(True, False))
+    config = config_of({"grid": tables})
+    for data in (GRID, ends):
+        assert build_grid(config, data) == data
+    # What the config says counts, and without data there is the equation, which knows rings alone.
+    said = config_of({"grid": [table | {"periodic": True} for table in tables]})
+    assert build_grid(said, ends) == build_grid(config) == GRID
+    own = config.model_copy(update={"system": None})
+    assert not any(axis.periodic for axis in build_grid(own).axes)
+    with pytest.raises(InputError, match="have the data say so, .*periodic = true"):
+        build_system(config, ends)

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.data import check_dataset, open_dataset, save_dataset
+from impindiff.data import check_dataset, check_units, open_dataset, save_dataset
 
 
 @pytest.fixture
@@ -157,6 +157,14 @@ def test_times_in_seconds_stay_numbers(tmp_path: Path, dataset: xr.Dataset):
         assert opened["time"].dtype == np.float64 and opened["time"].attrs["units"] == units
 
 
-def test_missing_attributes_are_filled_in(tmp_path: Path):
-    xr.Dataset({"c": ("x", np.zeros(3))}).to_netcdf(tmp_path / "bare.nc", engine="h5netcdf")
-    assert open_dataset(tmp_path / "bare.nc")["c"].attrs == {"units": "1", "long_name": "c"}
+def test_a_missing_name_is_filled_in_and_a_missing_unit_is_not_made_up(tmp_path: Path):
+    bare = xr.Dataset({"c": (("sample", "x"), np.zeros((1, 3)))}, {"sample": [0]})
+    bare.to_netcdf(tmp_path / "bare.nc", engine="h5netcdf")
+    opened = open_dataset(tmp_path / "bare.nc")
+    assert opened["c"].attrs == {"long_name": "c"}
+    assert opened["sample"].attrs == {"units": "1", "long_name": "sample"}
+    check_units(opened, {"c": "mol/m3"})
+    opened["c"].attrs["units"] = "1"
+    with pytest.raises(InputError, match="'c' is in '1', in the system it is in 'mol/m3'"):
+        check_units(opened, {"c": "mol/m3"})
+    check_units(opened, {"c": "1"})

@@ -155,6 +155,15 @@ def test_the_grid_comes_back(bounds, precision):
     check_grid(dataset, "c", grid)
 
 
+def test_a_file_that_does_not_say_is_not_periodic(dataset: xr.Dataset, grid: Grid):
+    del dataset.attrs["boundary"]
+    assert [axis.periodic for axis in grid_of(dataset, NAME).axes] == [False, False]
+    check_grid(dataset, NAME, grid)  # what data leave out, the grid says
+    check_grid(dataset, NAME, Grid.uniform((6, 4), ((-1, 1), (0, 1)), periodic=(True, False)))
+    dataset.attrs["boundary"] = "periodic"
+    assert grid_of(dataset, NAME) == grid
+
+
 UNEVEN = Grid([Axis.graded("x", 0, 1, 5, 3.0), Axis("y", 0, 1, 4, periodic=True)])
 
 

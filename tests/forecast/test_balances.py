@@ -112,7 +112,8 @@ def test_a_store_of_one_time_is_gone_on_with_from_there(tmp_path: Path, data):
 
 def test_where_nothing_is_seen_to_happen_nothing_is_missing(data):
     """In single precision so slow a decay leaves what is there as it is, but is counted."""
-    found = predict(system(1e-9), data, times=[1.0], dt=0.5, stepper=ipd.ForwardEuler())
+    how = {"dt": 0.5, "stepper": ipd.ForwardEuler(), "dtype": jnp.float32}
+    found = predict(system(1e-9), data, times=[1.0], **how)
     assert noted(found)["all"]["changes"]["here"] == [0.0, 0.0]
     assert 0 < noted(found)["all"]["worst_defect"] < 1e-5
 

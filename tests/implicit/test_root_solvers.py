@@ -103,7 +103,7 @@ class TestContract:
         np.testing.assert_allclose(found, guess, rtol=1e-14)
 
     def test_changes_far_below_the_digits_of_the_unknown_are_found(self, kind):
-        """(u - g)(1 + 1e-4 (u + g)) = s from g = 1e3: a change of a thousandth of the last digit."""
+        """(u - g)(1 + 1e-4 (u + g)) = s from g = 1e3: a thousandth of the last digit."""
         offset = jnp.full(4, 1e3, jnp.float32)
         change = jnp.asarray([1e-7, 2e-7, 0, -3e-7], jnp.float32)
 

@@ -69,7 +69,7 @@ def test_shapes(kind: str, shape: tuple[int, ...]):
         field = fields(len(shape), names)[kind]
         value = eqx.filter_jit(field.evaluate)(box(*shape), at(0.5))
         assert value.shape == (shape if len(names) == 1 else (len(names), *shape))
-        assert value.dtype == jnp.float32 and np.isfinite(value).all()
+        assert value.dtype == jnp.float64 and np.isfinite(value).all()
         assert not field.is_steady
 
 

@@ -27,7 +27,7 @@ GRID = box(4)
 def test_it_starts_where_it_is_told(initial: float, bounds):
     parameter = Parameter("d", initial, bounds)
     assert float(parameter.evaluate(GRID)) == pytest.approx(initial, rel=1e-5)
-    assert parameter.evaluate(GRID).dtype == jnp.float32
+    assert parameter.evaluate(GRID).dtype == jnp.float64
     assert parameter.names == ("d",) and parameter.is_steady
 
 

@@ -32,7 +32,7 @@ def test_shapes(shape: tuple[int, ...], names: tuple[str, ...]):
     """One component has no axis of its own; several lead."""
     value = evaluate(network(len(shape), names), box(*shape))
     assert value.shape == (shape if len(names) == 1 else (len(names), *shape))
-    assert value.dtype == jnp.float32 and np.isfinite(value).all()
+    assert value.dtype == jnp.float64 and np.isfinite(value).all()
 
 
 @pytest.mark.parametrize("num_axes", [1, 2, 3])

@@ -200,7 +200,6 @@ def test_fields_of_two_kinds_go_side_by_side():
     "state, said",
     [
         ({}, "at least one"),
-        ({"concentration": jnp.ones(GRID.shape, int)}, "must be real"),
         ({"concentration": jnp.ones((3, *GRID.shape))}, "jax.vmap"),
         ({"concentration": jnp.ones(GRID.shape[::-1])}, "one value for each cell"),
         ({"concentration": jnp.ones(())}, "one value for each cell"),

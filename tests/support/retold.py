@@ -1,9 +1,8 @@
 """Small problems of random numbers, and the same problems told in another way.
 
-One equation serves: $u_t = \\nabla\\cdot(D(u)\\nabla u) - \\mathbf v\\cdot\\nabla u + s$ with a uniform
-wind, $D = D_0$ or $D_0\\,(1 + ((u - o)/U)^2)$. It keeps its form in other units of length $L$, time
-$T$ and field $U$, with a constant $o$ added to the field, along a reversed axis, and with its times
-counted from elsewhere.
+One equation serves: u_t = div(D(u) grad u) - div(v u) + s with a uniform wind v, and D = d or
+D = d (1 + ((u - o) / U)^2). It keeps its form in other units of length, time and field U, with a
+constant o added to the field, along a reversed axis, and with its times counted from elsewhere.
 """
 
 from dataclasses import dataclass, replace

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from impindiff import (
     Reaction,
     System,
     fit,
+    predict,
 )
 from impindiff.data import grid_of, to_dataset
 from impindiff.observe import Cells, WeightDecay
@@ -134,3 +136,35 @@ def test_readings_at_the_start_count_where_it_is_learned():
     assert later.latents()["begins"] == pytest.approx(1.0, rel=1e-5)
     with pytest.raises(InputError, match="learn where a field begins"):
         fit(System(None, {"c": rate}), dataset, times=[0.0, 1.0], **options)
+
+
+def test_values_beyond_single_precision_are_refused():
+    """In double precision they are fitted as any other."""
+    values = 1e39 * np.array([[1.0, 0.5], [2.0, 1.0]])
+    data = to_dataset(None, [0.0, 1.0], {"c": values})
+    system = System(None, {"c": [Reaction(lambda c, k: -k * c, k=Parameter("k", 1.0, (0.0, 9.0)))]})
+    assert Observations.of(system, data, ":").observed["c"].dtype == jnp.float64
+    for scale, said in ((1.0, "'c' is 1e[+]39 somewhere"), (1e-90, "'c' is 1e-51 somewhere")):
+        with pytest.raises(InputError, match=said):
+            Observations.of(system, scale * data.copy(), ":", dtype=jnp.float32)
+    # A tail that vanishes is none: what is left of the field is the field.
+    tail = to_dataset(None, [0.0, 1.0], {"c": np.array([[1.0, 1e-60], [2.0, 1.0]])})
+    assert float(Observations.of(system, tail, ":", dtype=jnp.float32).observed["c"][0, 0]) == 0
+
+
+@pytest.mark.parametrize(
+    "data, x64, expected",
+    [
+        (np.float32, True, "float32"),
+        (np.float64, True, "float64"),
+        (np.float64, False, "float32"),
+        (int, True, "float64"),
+    ],
+)
+def test_a_fit_has_the_precision_of_the_data_within_that_of_jax(data, x64: bool, expected: str):
+    jax.config.update("jax_enable_x64", x64)
+    dataset = to_dataset(None, [0.0, 1.0], {"c": np.array([[4, 2]], data)})
+    made = Observations.of(System(None, {"c": [Reaction(lambda c: -c)]}), dataset, ":")
+    assert {str(u.dtype) for u in (made.initial["c"], made.observed["c"])} == {expected}
+    forecast = predict(System(None, {"c": [Reaction(lambda c: -c)]}), dataset, times=[1.0], dt=0.5)
+    assert str(forecast["c"].dtype) == expected

@@ -169,8 +169,11 @@ def forecast(
         typer.Option("--every", help="Interval of saved times; the time step by default."),
     ] = None,
     start: Annotated[
-        str, typer.Option("--from", help="Initial time: first or last of the file, or a number.")
-    ] = "first",
+        str | None,
+        typer.Option(
+            "--from", help="Initial time: first (the default) or last of the file, or a number."
+        ),
+    ] = None,
 ) -> None:
     """Forecast the samples of a data file with a trained run.
 

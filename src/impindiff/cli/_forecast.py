@@ -13,7 +13,7 @@ from impindiff.runs import RunFolder, forecast_run_to
 
 
 def write_forecast(
-    run: Path, initial: Path, out: Path, until: float, every: float | None, start: str
+    run: Path, initial: Path, out: Path, until: float, every: float | None, start: str | None
 ) -> str:
     """Carry out the command `forecast`; returns what was written, in a line."""
     again = ["forecast", run, "--initial", out, "--from", "last", "--until", until, "--out", out]

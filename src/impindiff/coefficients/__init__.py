@@ -5,6 +5,7 @@ from impindiff.coefficients._closure import (
     Closure,
     Held,
     as_closures,
+    as_coefficients,
     check_captured,
     checked,
 )
@@ -24,6 +25,7 @@ from impindiff.coefficients._evaluate import (
 )
 from impindiff.coefficients._exact_time import Coarse
 from impindiff.coefficients._instant import Instant, as_number, time_parts
+from impindiff.coefficients._precision import real_precision
 
 __all__ = [
     "AbstractClosure",
@@ -37,6 +39,7 @@ __all__ = [
     "as_closures",
     "as_number",
     "check_captured",
+    "as_coefficients",
     "checked",
     "coefficients_of",
     "depends_on",
@@ -46,4 +49,5 @@ __all__ = [
     "rounding_times",
     "time_parts",
     "value_at",
+    "real_precision",
 ]

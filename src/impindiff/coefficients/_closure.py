@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from impindiff._errors import InputError, blamed_on
-from impindiff._types import Scalar
+from impindiff._types import Scalar, as_array, as_real, is_list_of_numbers
 from impindiff.coefficients._coefficient import AbstractClosure, Values
 from impindiff.coefficients._exact_time import ExactTime
 from impindiff.grid import Grid
@@ -71,7 +71,7 @@ class Closure(AbstractClosure):
         self, function: Callable[..., Any], fields: tuple[str, ...] | None = None, **parts: Any
     ) -> None:
         self.held = Held(function)
-        self.parts = as_closures(parts)
+        self.parts = as_coefficients(parts)
         self.by_keyword = fields is None
         self.arguments = _parameters(function, parts) if fields is None else tuple(fields)
 
@@ -95,6 +95,14 @@ class Closure(AbstractClosure):
                 f"the function {self.label} cannot be differentiated as it stands: write it with "
                 "jax.numpy instead of numpy or math, with jnp.where instead of if, and without "
                 f"float() ({str(error).splitlines()[0]})"
+            ) from error
+        except (TypeError, IndexError) as error:
+            if "index" not in str(error) and "indices" not in str(error):
+                raise
+            raise InputError(
+                f"the function {self.label} takes an index from what it is given, which are real "
+                "numbers, those of whole numbers and truth values too: write k.astype(int) for an "
+                f"index, k > 0 for a mask ({str(error).splitlines()[0]})"
             ) from error
         return checked(value, self.label, grid)
 
@@ -161,6 +169,18 @@ def as_closures(tree: Any) -> Any:
     return jax.tree.map(visit, tree, is_leaf=is_whole)
 
 
+def as_coefficients(tree: Any) -> Any:
+    """A PyTree of coefficients: functions have become closures, and all numbers real ones.
+
+    A list of numbers has become an array.
+    """
+
+    def is_whole(node: Any) -> bool:
+        return is_list_of_numbers(node) or isinstance(node, eqx.Module)
+
+    return as_closures(jax.tree.map(as_real, tree, is_leaf=is_whole))
+
+
 def checked(value: Any, label: str, grid: Grid | None) -> Array:
     """What a function returned, as an array.
 
@@ -171,7 +191,7 @@ def checked(value: Any, label: str, grid: Grid | None) -> Array:
     try:
         if isinstance(value, tuple | list):
             value = jnp.stack(jnp.broadcast_arrays(*value))
-        value = jnp.asarray(value)
+        value = as_array(value)
         if jnp.iscomplexobj(value):
             raise TypeError("it is complex")
     except (TypeError, ValueError) as error:

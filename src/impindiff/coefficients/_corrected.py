@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._types import Scalar
-from impindiff.coefficients._closure import as_closures
+from impindiff.coefficients._closure import as_coefficients
 from impindiff.coefficients._coefficient import AbstractCoefficient
 from impindiff.grid import Grid
 
@@ -26,7 +26,7 @@ class Corrected(AbstractCoefficient):
     is_local: ClassVar[bool] = True
 
     def __init__(self, prior: Any, correction: Any) -> None:
-        self.prior, self.correction = as_closures((prior, correction))
+        self.prior, self.correction = map(as_coefficients, (prior, correction))
 
     @property
     def is_steady(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax
 from jaxtyping import PyTree
 
-from impindiff._types import Scalar
+from impindiff._types import Scalar, as_real
 from impindiff.coefficients._coefficient import (
     AbstractClosure,
     AbstractCoefficient,
@@ -64,11 +64,11 @@ def evaluate_coefficients(
         if any(is_coefficient(part) for part in _children(node)):
             return node
         if not isinstance(node, AbstractClosure):
-            return value_at(node, grid, time)
+            return _real(value_at(node, grid, time))
         if any(name not in known for name in node.arguments):
             return node
         with refusals_name(node.label, known.get("t")):
-            return node.evaluate(grid, as_number(time), known)
+            return _real(node.evaluate(grid, as_number(time), known))
 
     return jax.tree.map(visit, tree, is_leaf=is_coefficient)
 
@@ -89,6 +89,11 @@ def rounding_times(tree: PyTree) -> list[str]:
     nodes = [node for node in coefficients_of(tree) if not isinstance(node, AbstractClosure)]
     found = [node for node in nodes if not (node.is_steady or node.takes_instants)]
     return [f"the {type(node).__name__}" for node in found]
+
+
+def _real(values: Any) -> Any:
+    """What a coefficient gives: an array, or of values at faces one for each axis."""
+    return jax.tree.map(as_real, values)
 
 
 def _is_inside(node: object):

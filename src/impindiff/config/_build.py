@@ -32,20 +32,28 @@ from impindiff.train import (
 )
 
 
-def build_grid(config: Config) -> Grid:
-    """The grid that a resolved config names.
+def build_grid(config: Config, data: Grid | None = None) -> Grid:
+    """The grid that a config names.
+
+    Args:
+        config: names it.
+        data: the grid of the data, which say whether an axis is periodic where the config does
+            not. Without data such an axis has ends, unless the equation is one that knows no ends.
 
     Raises: InputError for an empty axis, or a config that names no grid.
     """
     if config.grid is None:
         raise InputError("the config names no grid; it is taken from the data when a run is made.")
-    return Grid([_axis(table) for table in config.grid])
+    known = {} if data is None else {axis.name: axis.periodic for axis in data.axes}
+    otherwise = data is None and isinstance(config.system, AdvectionDiffusionTable)
+    return Grid([_axis(table, known.get(table.name, otherwise)) for table in config.grid])
 
 
-def _axis(table: AxisTable) -> Axis:
+def _axis(table: AxisTable, otherwise: bool) -> Axis:
+    periodic = otherwise if table.periodic is None else table.periodic
     if table.even is None:
-        return Axis.from_faces(table.name, table.faces or [], periodic=table.periodic)
-    return Axis(table.name, *table.even, periodic=table.periodic)
+        return Axis.from_faces(table.name, table.faces or [], periodic=periodic)
+    return Axis(table.name, *table.even, periodic=periodic)
 
 
 def describe_grid(grid: Grid) -> list[AxisTable]:
@@ -89,7 +97,9 @@ def _advection_diffusion(config: Config, table: AdvectionDiffusionTable, grid: G
     if ends := [axis.name for axis in grid.axes if not axis.periodic]:
         raise InputError(
             f"the axis {ends[0]!r} is not periodic, and a config names no boundary conditions: "
-            "write the system as a function, and name it by system.build."
+            "write the system as a function, and name it by system.build. Where it is a ring, "
+            "have the data say so, dataset.attrs['boundary'] = 'periodic', or the config, with "
+            "periodic = true in a [[grid]] table for each axis."
         )
     keys = jax.random.split(jax.random.key(config.seed), 2)
     velocity = _coefficient(table.velocity, grid, keys[0])

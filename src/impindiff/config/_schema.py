@@ -31,14 +31,17 @@ class DataTable(Table):
 
 
 class AxisTable(Table):
-    """`[[grid]]`: one axis, in the order of the data's dimensions: equal cells, or all faces."""
+    """`[[grid]]`: one axis, in the order of the data's dimensions: equal cells, or all faces.
+
+    Whether it is periodic the data say where the table does not.
+    """
 
     name: str
     lower: Finite | None = None
     upper: Finite | None = None
     cells: Count | None = None
     faces: list[Finite] | None = Field(default=None, min_length=2)
-    periodic: bool = True
+    periodic: bool | None = None
 
     @property
     def even(self) -> tuple[float, float, int] | None:
@@ -57,8 +60,11 @@ class AxisTable(Table):
             raise ValueError(f"{' and '.join(missing)} missing: an axis has lower, upper and cells")
         if self.lower is not None and self.upper is not None:
             check_interval([self.lower, self.upper])
-        if self.periodic and self.cells == 1:
-            raise ValueError("cells is 1: a periodic axis needs at least 2")
+        if self.periodic is not False and self.cells == 1:
+            raise ValueError(
+                "cells is 1: a periodic axis needs at least 2; for one with ends write "
+                "periodic = false"
+            )
         return self
 
 

@@ -17,7 +17,7 @@ Groups = Annotated[
 
 
 class TimeTable(Table):
-    """`[time]`: how time advances.
+    """`[time]`: how time advances, and from when on where data alone do not say.
 
     The last two are for explicit schemes: equal parts that a step is taken in, and whether one may
     be longer than is stable.
@@ -28,6 +28,7 @@ class TimeTable(Table):
     ] = "crank-nicolson"
     dt: Positive
     until: Finite
+    start: Finite | None = None
     substeps: Count = 1
     accept_unstable: bool = False
 

@@ -11,14 +11,15 @@ from impindiff.data._arrays import (
 )
 from impindiff.data._build import to_dataset
 from impindiff.data._dates import has_dates, with_dates, without_dates
-from impindiff.data._given import check_is_dataset, real_precision
+from impindiff.data._given import check_is_dataset, in_precision, precision_of
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
 from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
 from impindiff.data._save import check_writable, save_dataset
-from impindiff.data._schema import check_dataset, check_units
+from impindiff.data._schema import check_dataset, check_once, check_units
 from impindiff.data._select import Start, select_samples, select_times, start_of
 from impindiff.data._settings import is_setting, settings_of
+from impindiff.data._variables import source_of
 
 __all__ = [
     "BEGUN",
@@ -29,22 +30,25 @@ __all__ = [
     "check_grid",
     "check_is_dataset",
     "check_observed",
+    "check_once",
     "check_units",
     "check_writable",
     "file_sha256",
     "grid_of",
     "has_dates",
+    "in_precision",
     "initial_fields",
     "initial_state",
     "is_later",
     "is_setting",
     "open_dataset",
+    "precision_of",
     "readings",
-    "real_precision",
     "save_dataset",
     "select_samples",
     "select_times",
     "settings_of",
+    "source_of",
     "start_of",
     "time_slack",
     "times_of",

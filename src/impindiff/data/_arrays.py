@@ -33,7 +33,8 @@ def times_of(dataset: xr.Dataset) -> np.ndarray:
     change = np.abs(tidy - times)
     if times.size == 1 and len(_digits(times[0])) <= _FEW_DIGITS:
         return times
-    if np.any(change > 1e-3 * np.diff(times).min(initial=np.inf)):
+    gaps = np.diff(times)
+    if np.any(change > 1e-3 * gaps[gaps != 0].min(initial=np.inf)):
         return times
     is_round_off = change <= 1e-14 * np.abs(times).max(initial=0)
     return tidy if np.all(is_round_off | (times == times.astype(np.float32))) else times
@@ -53,7 +54,11 @@ def time_slack(times: np.ndarray) -> float:
     single = 2 * float(np.spacing(np.float32(most)))
     if times.size < 2:
         return single
-    spacing = float(np.diff(times).min())
+    gaps = np.diff(times)
+    if not np.any(gaps > 0):
+        return single
+    # Readings may be repeated.
+    spacing = float(gaps[gaps > 0].min())
     return max(min(1e-5 * most, 1e-2 * spacing), min(single, 0.1 * spacing))
 
 

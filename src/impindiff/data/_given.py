@@ -1,4 +1,4 @@
-"""Data and precision as a user gives them, known to be what everything else takes them for."""
+"""Data as a user gives them, known to be what everything else takes them for."""
 
 from typing import Any
 
@@ -27,18 +27,39 @@ def check_is_dataset(given: Any, what: str = "the data") -> None:
     )
 
 
-def real_precision(dtype: Any) -> jnp.dtype:
-    """The precision asked for, if it can be computed in.
+def precision_of(dataset: xr.Dataset) -> jnp.dtype:
+    """The precision of what was observed, as far as JAX computes in it.
 
-    Raises: InputError for float64 where JAX would take float32 instead, or what is not real.
+    Data in single precision are computed with in single precision, as arrays of JAX are; those in
+    double precision too, unless `jax_enable_x64` is set. JAX's default precision where the data
+    hold no real numbers, or are whole ones.
     """
-    found = jnp.dtype(dtype)
-    if not np.issubdtype(found, np.floating):
-        raise InputError(f"dtype is {found}: computations are in float32 or float64.")
-    if jax.dtypes.canonicalize_dtype(found) != found:
+    found = [
+        variable.dtype
+        for variable in dataset.data_vars.values()
+        if {"sample", "time"} <= set(variable.dims) and np.issubdtype(variable.dtype, np.floating)
+    ]
+    widest = np.result_type(np.float32, *found) if found else jnp.result_type(float)
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(min(widest, np.dtype(np.float64))))
+
+
+def in_precision(values: np.ndarray, dtype: jnp.dtype, what: str) -> jax.Array:
+    """Values of data in the precision that is computed in.
+
+    Raises: InputError where this would make one infinite, or all of them zero.
+    """
+    values = np.asarray(values)
+    with np.errstate(over="ignore", under="ignore"):
+        found = values.astype(dtype)
+    limits = np.finfo(dtype)
+    known = np.isfinite(values) & (values != 0)
+    wild = known & ~np.isfinite(found)
+    gone = known & (np.abs(found) < limits.tiny)
+    if wild.any() or (known.any() and np.array_equal(gone, known)):
+        value = values[wild if wild.any() else gone].flat[0]
         raise InputError(
-            f"dtype is {found}, but JAX computes in single precision unless it is told otherwise, "
-            'before any array is made: jax.config.update("jax_enable_x64", True). Or leave dtype '
-            "out, for float32."
+            f"{what} is {value:g} somewhere, and {np.dtype(dtype)} holds magnitudes from "
+            f"{limits.tiny:.1g} to {limits.max:.1g}: give the data in another unit, or compute in "
+            'double precision, jax.config.update("jax_enable_x64", True) before any array is made.'
         )
-    return found
+    return jnp.asarray(found)

@@ -14,7 +14,7 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
     """The grid a field lies on, from the coordinates of its space axes.
 
     The attribute `boundary` says which axes are periodic: a word for all, or one for each in order;
-    without it all are. A coordinate whose attribute `bounds` names a variable of the lower and
+    without it none is. A coordinate whose attribute `bounds` names a variable of the lower and
     upper face of each cell, as in the CF conventions, may be unevenly spaced, or of one cell.
 
     Datasets hold neither obstacles nor cylindrical coordinates. Of data from a grid that had some
@@ -60,7 +60,7 @@ def _axes_of(dataset: xr.Dataset, field: str, source: str) -> list[str]:
 
 
 def _periodic(dataset: xr.Dataset, names: list[str], source: str) -> list[bool]:
-    boundary = str(dataset.attrs.get("boundary", PERIODIC))
+    boundary = str(dataset.attrs.get("boundary", BOUNDED))
     words = boundary.lower().split()
     each = words * len(names) if len(words) == 1 else words
     if len(each) != len(names) or not set(each) <= {PERIODIC, BOUNDED}:

@@ -9,25 +9,28 @@ import warnings
 from pathlib import Path
 
 import h5py
+import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.data._schema import check_once
 from impindiff.data._select import Start, start_of
-from impindiff.data._variables import fill_attributes
+from impindiff.data._variables import SPACE_AXES, fill_attributes
 
 KINDS = {".nc": "a netCDF-4 file", ".zarr": "a zarr store"}
 _ENGINES = {".nc": "h5netcdf", ".zarr": "zarr"}
 _FIRST = "first_time"
 BEGUN = "begun"
-"""Attribute of forecasts: the first time of what they, or the data they go on from, began with."""
+"""Attribute of forecasts: the time that they, or the data they go on from, began at, where the
+initial values hold that their system gives."""
 _ZARR_MARKS = ("zarr.json", ".zgroup")
 
 
 def open_dataset(path: str | os.PathLike[str], *, time: Start | None = None) -> xr.Dataset:
     """Read a dataset into memory and close its file.
 
-    Times stay numbers in the file's unit. A variable without `units` or `long_name` gets "1" and
-    its own name.
+    Times stay numbers in the file's unit. A variable without `long_name` gets its own name; one
+    without `units` stays without, and is compared with no unit of a system.
 
     Args:
         path: a netCDF-4 file (`.nc`) or a zarr store (a `.zarr` folder).
@@ -72,7 +75,7 @@ def begun_of(dataset: xr.Dataset, position: int) -> float | None:
     Of a file it may be all that was read, of a forecast all that was saved, or is left.
     """
     for known in (dataset.attrs.get(BEGUN), dataset.encoding.get(_FIRST)):
-        if isinstance(known, int | float):
+        if isinstance(known, int | float | np.integer | np.floating):
             return float(known)
     return float(dataset["time"].values[0]) if position > 0 else None
 
@@ -140,10 +143,18 @@ def _load(path: Path, engine: str, time: Start | None) -> xr.Dataset:
                 return dataset.load()
             position, exact = start_of(dataset, time)
             moment = ("time", [exact], dataset["time"].attrs)
+            check_once(dataset, _fields(dataset), str(path), position=position)
             one = dataset.isel(time=[position]).assign_coords(time=moment).load()
             if position > 0:
                 one.encoding[_FIRST] = float(dataset["time"].values[0])
             return one
+
+
+def _fields(dataset: xr.Dataset) -> list[str]:
+    """What has a state at each time."""
+    axes = {"sample", "time", *SPACE_AXES}
+    of = dataset.data_vars.items()
+    return [str(n) for n, v in of if "time" in v.dims and axes.issuperset(map(str, v.dims))]
 
 
 def _neighbours(folder: Path) -> str:

@@ -47,6 +47,7 @@ def check_dataset(
     check_time(dataset, source)
     if axes:
         grid_of(dataset, fields[0], source)
+        check_once(dataset, fields, source)
     for array in arrays:
         _refuse(array, np.isinf(array.values), source, "infinite. Mark missing values as NaN.")
     for name in latents:
@@ -58,7 +59,8 @@ def check_units(dataset: xr.Dataset, units: Mapping[str, str]) -> None:
     """Refuse data in other units than those of the equations.
 
     Args:
-        dataset: variables without the attribute `units` pass.
+        dataset: variables without the attribute `units` pass. The unit "1" is one like any other:
+            it says that the variable is a pure number.
         units: by the variable's name.
 
     Raises: InputError.
@@ -73,17 +75,55 @@ def check_units(dataset: xr.Dataset, units: Mapping[str, str]) -> None:
 
 
 def check_time(dataset: xr.Dataset, source: str) -> None:
-    """Refuse a dataset whose times are missing, not finite or do not increase."""
+    """Refuse a dataset whose times are missing, not finite, or fall.
+
+    Two may be equal, where readings are repeated: see `check_once` for fields.
+    """
     times = coordinate_of(dataset, "time", source).astype(np.float64)
     if not np.all(np.isfinite(times)):
         at = int(np.argmin(np.isfinite(times)))
         raise InputError(f"{source}: coordinate 'time' must be finite: entry {at} is {times[at]}.")
-    if np.any(np.diff(times) <= 0):
-        at = int(np.argmax(np.diff(times) <= 0))
+    if np.any(np.diff(times) < 0):
+        at = int(np.argmax(np.diff(times) < 0))
         raise InputError(
             f"{source}: coordinate 'time' must increase: entry {at + 1} is {times[at + 1]:g} "
             f"after {times[at]:g}. Sort it: dataset.sortby('time')"
         )
+
+
+def check_once(
+    dataset: xr.Dataset,
+    fields: Sequence[str],
+    source: str | None = None,
+    *,
+    position: int | None = None,
+) -> None:
+    """Refuse fields that are known more than once at one time.
+
+    Args:
+        dataset: of times that do not fall.
+        fields: those of them that the dataset holds.
+        source: what messages call the dataset.
+        position: of the only time that counts; all where None.
+
+    Raises: InputError.
+    """
+    times = dataset["time"].values
+    repeated = np.unique(times[1:][np.diff(times) == 0])
+    for time in repeated if position is None else repeated[repeated == times[position]]:
+        same = np.flatnonzero(times == time)
+        for field in fields:
+            known = [int(k) for k in same if not np.isnan(dataset[field].isel(time=k).values).all()]
+            if len(known) > 1:
+                one, other = known[:2]
+                raise InputError(
+                    f"{source or source_of(dataset)}: coordinate 'time' must increase: entry "
+                    f"{other} is {time:g} after {time:g}: two times are equal (t = {time:g} at "
+                    f"positions {one} and {other}, counted from 0), and the field {field!r} has "
+                    "one state at a time. Average the two, dataset.groupby('time').mean(), or drop "
+                    "one, dataset.drop_duplicates('time'). Readings of instruments, and of systems "
+                    "without a grid, may be repeated."
+                )
 
 
 def _check_latent(array: xr.DataArray, axes: tuple, source: str) -> None:

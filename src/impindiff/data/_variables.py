@@ -84,10 +84,15 @@ def check_numeric(array: xr.DataArray, subject: str) -> None:
 
 
 def fill_attributes(dataset: xr.Dataset) -> xr.Dataset:
-    """Give every variable the attributes that reports rely on, where it lacks them."""
+    """Give every variable a long name, where it lacks one.
+
+    No unit: of a variable without one nobody knows that it is a pure number, and `check_units`
+    would hold an invented "1" against the system's unit. Only samples are counted.
+    """
     for name, variable in dataset.variables.items():
-        variable.attrs.setdefault("units", "1")
         variable.attrs.setdefault("long_name", str(name))
+    if "sample" in dataset.variables:
+        dataset["sample"].attrs.setdefault("units", "1")
     return dataset
 
 

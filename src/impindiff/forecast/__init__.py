@@ -1,6 +1,7 @@
 """Forecasts by trained systems, and how good they are."""
 
 from impindiff.forecast._balances import BalanceScore, balances_of
+from impindiff.forecast._beginning import forecast_start
 from impindiff.forecast._ensemble import predict_ensemble
 from impindiff.forecast._evaluate import FieldErrors, LatentError, Scores, evaluate
 from impindiff.forecast._predict import (
@@ -25,6 +26,7 @@ __all__ = [
     "compile_forward",
     "continue_forecast",
     "evaluate",
+    "forecast_start",
     "forecast_times",
     "forecast_to",
     "is_table",

@@ -9,21 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array
+from jaxtyping import Array, DTypeLike
 from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
-from impindiff.coefficients import Coarse, Instant, time_parts
+from impindiff.coefficients import Coarse, Instant, real_precision, time_parts
 from impindiff.data import (
     BEGUN,
     Start,
     begun_of,
     check_is_dataset,
+    check_once,
     check_units,
+    in_precision,
     initial_state,
     is_later,
-    real_precision,
+    precision_of,
     select_samples,
     settings_of,
     start_of,
@@ -33,7 +35,7 @@ from impindiff.data import (
 from impindiff.forecast._balances import BalanceScore, Ledger
 from impindiff.forecast._tables import closure_tables
 from impindiff.latent import Parameter, check_spans, latents_of
-from impindiff.systems import System, check_within, starts_of
+from impindiff.systems import System, check_within, initial_time, starts_of
 
 TITLE = "forecast by impindiff"
 
@@ -54,6 +56,34 @@ def _has_come_far(system: System, source: xr.Dataset) -> bool:
     """Whether there are integrals that are not 0 any more."""
     held = [source[name].values for name in system.integrals if name in source.data_vars]
     return any(np.any(np.nan_to_num(values)) for values in held)
+
+
+def forecast_start(system: System, dataset: xr.Dataset, start: Start | None = None) -> float:
+    """The initial time of a forecast, see `predict`.
+
+    Raises: InputError as `predict`.
+    """
+    return _begins_at(system, dataset, start, False)[1]
+
+
+def _begins_at(
+    system: System, dataset: xr.Dataset, start: Start | None, goes_on: bool
+) -> tuple[int | None, float, bool]:
+    """Position and time of the start, and whether the fields are there as the data have them.
+
+    Later than their first time, it is the data that know where the fields are.
+    """
+    first = start_of(dataset)
+    holds_fields = all(field in dataset.data_vars for field in system.fields)
+
+    def is_on_the_way(position: int) -> bool:
+        there = dataset.isel(time=[position])
+        return goes_on or is_later(dataset, position) or _has_come_far(system, there)
+
+    if start is None and holds_fields and is_on_the_way(0):
+        return *first, True
+    position, time = initial_time(system, dataset, start)
+    return position, time, position is not None and is_on_the_way(position)
 
 
 def _integrals(
@@ -95,9 +125,9 @@ class Beginning:
         cls,
         system: System,
         dataset: xr.Dataset,
-        start: Start,
+        start: Start | None,
         samples: str | Sequence[int],
-        dtype: jnp.dtype | type,
+        dtype: DTypeLike | None,
         goes_on: bool = False,
     ) -> "Beginning":
         """Take the initial fields from a dataset; see `predict`.
@@ -106,29 +136,28 @@ class Beginning:
         """
         check_is_dataset(dataset)
         dataset = without_dates(dataset)
-        dtype = real_precision(dtype)
+        dtype = precision_of(dataset) if dtype is None else real_precision(dtype)
         at = select_samples(dataset, samples)
-        position, time = start_of(dataset, start)
-        source = dataset.isel(time=[position])
+        position, time, goes_on = _begins_at(system, dataset, start, goes_on)
+        source = dataset.isel(time=[position or 0])
         check_units(dataset, dict(system.units))
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
-        # Later than its first time, it is the data that know where the fields are.
-        goes_on = goes_on or is_later(dataset, position) or _has_come_far(system, source)
         begins = {}
         if not goes_on:
             begins = starts_of(system, lambda one: one.start(time, dtype), settings, len(at))
         in_data = [field for field in system.fields if field not in begins]
         state = {
-            field: jnp.asarray(values, dtype)
+            field: in_precision(values, dtype, repr(field))
             for field, values in initial_state(source, system.grid, in_data, at).items()
         } | begins
+        check_once(dataset, in_data, position=position or 0)
         ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
         check_within(system.limits, system.grid, state, time, ids)
         state |= _integrals(system, source, at, state, goes_on)
         first, given = jax.tree.map(lambda values: values[0], (state, settings))
         system.with_settings(given).check(first, time)
-        begun = begun_of(dataset, position) if goes_on else time
+        begun = begun_of(dataset, position or 0) if goes_on else time
         return cls(system, time, state, settings, ids, source, begun)
 
     @cached_property

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import DTypeLike
 
 from impindiff._errors import NumericsError
 from impindiff.data import Start, is_setting
@@ -20,10 +20,10 @@ def predict_ensemble(
     *,
     times: Sequence[float] | np.ndarray,
     dt: float,
-    start: Start = "first",
+    start: Start | None = None,
     stepper: AbstractStepper | None = None,
     samples: str | Sequence[int] = ":",
-    dtype: jnp.dtype | type = jnp.float32,
+    dtype: DTypeLike | None = None,
 ) -> xr.Dataset:
     """Forecast the samples of a dataset by every member, one after the other.
 

@@ -114,11 +114,12 @@ def _field_errors(times: np.ndarray, found: np.ndarray, known: np.ndarray) -> Fi
 
 def _shared(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the same instants in two lists of times."""
-    nearest = np.abs(ours[:, None] - theirs).argmin(axis=1)
-    positions = np.flatnonzero(np.abs(theirs[nearest] - ours) <= time_slack(theirs))
+    # Each of theirs, which may be repeated readings.
+    nearest = np.abs(theirs[:, None] - ours).argmin(axis=1)
+    positions = np.flatnonzero(np.abs(theirs - ours[nearest]) <= time_slack(theirs))
     if not positions.size:
         raise InputError(
             f"the forecast ({ours[0]:.10g} to {ours[-1]:.10g}) and the data ({theirs[0]:.10g} to "
             f"{theirs[-1]:.10g}) share no time to be compared at."
         )
-    return positions, nearest[positions]
+    return nearest[positions], positions

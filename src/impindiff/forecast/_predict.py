@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array
+from jaxtyping import Array, DTypeLike
 
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError, NumericsError, numerics_told
@@ -181,10 +181,10 @@ def predict(
     *,
     times: Sequence[float] | np.ndarray,
     dt: float,
-    start: Start = "first",
+    start: Start | None = None,
     stepper: AbstractStepper | None = None,
     samples: str | Sequence[int] = ":",
-    dtype: jnp.dtype | type = jnp.float32,
+    dtype: DTypeLike | None = None,
 ) -> xr.Dataset:
     """Forecast the samples of a dataset from one of its times on.
 
@@ -196,16 +196,22 @@ def predict(
         times: where to save; the initial time may be the first of them. Numbers, or dates where
             those of the data are dates: then `dt` is in seconds, and the forecast has dates.
         dt: longest step; every saved time is the end of one.
-        start: the initial time: "first" or "last" of the dataset's, or the time itself.
+        start: the initial time: "first" or "last" of the dataset's, or the time itself. By default
+            the first. Where the system gives initial values, they hold at t = 0, or at the time
+            that the dataset's attribute `begun` names, and elsewhere `start` must say when; it
+            need not be one of the dataset's times if the system gives those of all fields.
         stepper: advances one step; Crank-Nicolson by default.
         samples: which samples, such as "5:10".
-        dtype: precision.
+        dtype: precision of the computation and of the forecast; where None that of the data, as far
+            as JAX computes in it (double precision needs `jax_enable_x64`).
 
     Returns: a dataset in the documented layout, with the learned coefficients beside the fields;
-        its attribute `halved_steps` names the steps that failed as a whole and were halved, if any,
+        its attribute `begun` is the time that it, or the forecast it goes on from, began at;
+        `halved_steps` names the steps that failed as a whole and were halved, if any,
         and `balances` says as JSON how well the system's balances hold.
     Raises: InputError for a dataset of another layout or grid, starts outside of the fields'
-        limits, or times before the initial one; NumericsError where a step fails, in eighths too.
+        limits, times before the initial one, or an initial time that is not known; NumericsError
+        where a step fails, in eighths too.
     """
     begin = Beginning.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(as_seconds(times))

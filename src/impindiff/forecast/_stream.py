@@ -15,6 +15,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import DTypeLike
 
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError
@@ -59,10 +60,10 @@ def forecast_to(
     *,
     times: Sequence[float] | np.ndarray,
     dt: float,
-    start: Start = "first",
+    start: Start | None = None,
     stepper: AbstractStepper | None = None,
     samples: str | Sequence[int] = ":",
-    dtype: jnp.dtype | type = jnp.float32,
+    dtype: DTypeLike | None = None,
     piece: int | str = "64MiB",
     watch: Watcher | None = None,
 ) -> Stored:

@@ -38,8 +38,8 @@ class Picard(AbstractRootSolver):
     Args:
         adjoint: how gradients are made.
         relaxation: $\omega$.
-        rtol: tolerance relative to the residual at zero; None for 1e-5 in single and 1e-10 in double
-            precision.
+        rtol: tolerance relative to the residual at zero; None for 1e-5 in single precision and
+            1e-10 in double.
         atol: absolute tolerance.
         max_steps: most iterations.
 
@@ -93,8 +93,8 @@ class Anderson(AbstractRootSolver):
         mixing: $\beta$.
         regularisation: $\epsilon$, keeps nearly dependent residuals from giving large $\gamma$; at
             least round-off, $m$ units of it.
-        rtol: tolerance relative to the residual at zero; None for 1e-5 in single and 1e-10 in double
-            precision.
+        rtol: tolerance relative to the residual at zero; None for 1e-5 in single precision and
+            1e-10 in double.
         atol: absolute tolerance.
         max_steps: most iterations.
 

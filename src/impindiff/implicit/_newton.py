@@ -43,8 +43,8 @@ class Newton(AbstractRootSolver):
     Args:
         linear: solver of the steps' systems; its own tolerance is the tightest it is asked for.
         adjoint: how gradients are made.
-        rtol: tolerance relative to the residual at zero; None for 1e-5 in single and 1e-10 in double
-            precision.
+        rtol: tolerance relative to the residual at zero; None for 1e-5 in single precision and
+            1e-10 in double.
         atol: absolute tolerance.
         max_steps: most Newton steps.
 

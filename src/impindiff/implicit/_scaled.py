@@ -40,8 +40,8 @@ class Scaled(AbstractPreconditioner):
 class Scaling(eqx.Module):
     r"""Units in which a solver sees unknowns and equations.
 
-    Norms of a residual are those of $\rho^{-1} R$. With a cell's share $v$ of the volume, units $C =
-    c / \sqrt v$ and $\rho = r / \sqrt v$ make them sums over the volume, and leave an operator
+    Norms of a residual are those of $\rho^{-1} R$. With a cell's share $v$ of the volume, units
+    $C = c / \sqrt v$ and $\rho = r / \sqrt v$ make them sums over the volume, and leave an operator
     symmetric that is so with respect to it.
 
     Args:

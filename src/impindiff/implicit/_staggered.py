@@ -54,8 +54,8 @@ class Staggered(AbstractRootSolver):
         linear: solver of the groups' systems; or one for each group. Systems are solved no better
             than a sweep deserves, its own tolerance is the tightest it is asked for.
         adjoint: how gradients are made; a linear solver must be fit for all fields at once.
-        rtol: tolerance relative to the residual at zero; None for 1e-5 in single and 1e-10 in double
-            precision.
+        rtol: tolerance relative to the residual at zero; None for 1e-5 in single precision and
+            1e-10 in double.
         atol: absolute tolerance.
         max_steps: most sweeps.
 

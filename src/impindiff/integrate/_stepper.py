@@ -18,8 +18,8 @@ class Step(NamedTuple):
         increment: what it added, to more digits than the difference of two states may have; it has
             no derivative of its own.
         outcome: of the solve.
-        stages: the roots of solves before the last, for `SolveContext.stages`; None where there are
-            none. With these kept, a step is taken again for its derivative without solving anything.
+        stages: the roots of solves before the last, for `SolveContext.stages`; None where there
+            are none. With these kept, a step is taken again for its derivative and nothing solved.
     """
 
     state: State

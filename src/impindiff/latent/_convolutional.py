@@ -8,11 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractClosure, Values, checked
+from impindiff.coefficients import AbstractClosure, Values, checked, real_precision
 from impindiff.grid import Grid
 from impindiff.latent._field import AbstractLatent
 
@@ -39,6 +39,7 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
         width: channels at full resolution; twice as many at each level below.
         levels: how often the cells are taken together in pairs along each axis.
         key: random key.
+        dtype: as that of `SineField`.
 
     Shapes: as those of `NeuralClosure`, on a grid whose cells along each axis can be halved
         `levels` times.
@@ -64,6 +65,7 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
         width: int = 16,
         levels: int = 2,
         key: PRNGKeyArray,
+        dtype: DTypeLike | None = None,
     ) -> None:
         self.names = (names,) if isinstance(names, str) else tuple(names)
         self.arguments = tuple(inputs)
@@ -84,6 +86,7 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
                 f"convolutional closure {self.label}: num_axes={num_axes} and width={width} must "
                 f"be at least 1, levels={levels} at least 0."
             )
+        precision = real_precision(dtype)
         widths = [width * 2**level for level in range(levels + 1)]
         keys = iter(jax.random.split(key, 2 * len(widths)))
         before = [len(inputs), *widths]
@@ -96,6 +99,10 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
         )
         head = _Convolution.draw(width, len(self.names), num_axes, next(keys), size=1)
         self.head = jax.tree.map(jnp.zeros_like, head)
+        # Drawn in single precision whatever it is kept in, so that a key gives the same network.
+        self.down, self.up, self.head = jax.tree.map(
+            lambda leaf: leaf.astype(precision), (self.down, self.up, self.head)
+        )
 
     @property
     def label(self) -> str:
@@ -153,7 +160,9 @@ class _Convolution(eqx.Module):
         """With He's spread: activations keep theirs through layers."""
         spread = (2 / (inputs * size**num_axes)) ** 0.5
         shape = (outputs, inputs, *[size] * num_axes)
-        return cls(spread * jax.random.normal(key, shape, jnp.float32), jnp.zeros(outputs))
+        return cls(
+            spread * jax.random.normal(key, shape, jnp.float32), jnp.zeros(outputs, jnp.float32)
+        )
 
     def __call__(self, z: Channels, around: tuple[bool, ...]) -> Channels:
         size, cells = self.weight.shape[-1], z.shape[1:]

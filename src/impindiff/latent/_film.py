@@ -6,7 +6,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
 from impindiff.coefficients import Instant
@@ -42,6 +42,7 @@ class FilmField(AbstractLatent):
         output_range: as that of `SineField`.
         bounds: as those of `SineField`.
         key: random key.
+        dtype: as that of `SineField`.
 
     Raises: InputError as `SineField`, and for a span that is not two increasing times.
     Reference: Perez et al. (2018), arXiv 1709.07871.
@@ -68,16 +69,17 @@ class FilmField(AbstractLatent):
         output_range: Ranges | None = None,
         bounds: Bounds | None = None,
         key: PRNGKeyArray,
+        dtype: DTypeLike | None = None,
     ) -> None:
-        self.output = Output(names, output_range, bounds)
+        self.output = Output(names, output_range, bounds, dtype)
         self.names, self.num_axes = self.output.names, num_axes
-        times = Span(span, self.names)
+        times, precision = Span(span, self.names), self.output.dtype
         for_space, for_time = jax.random.split(key)
-        sizes = 2 * num_axes, width, depth, len(self.names), frequency
+        sizes = 2 * num_axes, width, depth, len(self.names), frequency, precision
         self.hidden, self.head = sine_network(for_space, *sizes)
         sizes = time_width, 1, 2 * depth * width, time_frequency
         # A tenth of what a head is drawn with: the field is nearly steady at first.
-        self.modulation = TimeNetwork(times, *sizes, 0.1, for_time)
+        self.modulation = TimeNetwork(times, *sizes, 0.1, for_time, precision)
 
     @property
     def is_steady(self) -> bool:
@@ -96,7 +98,7 @@ class FilmField(AbstractLatent):
         grid = on_grid(grid, self.num_axes, self.names)
         depth, frequency = len(self.hidden.layers), self.hidden.frequency
         modulation = self.modulation(given_time(time, self.names)).reshape(depth, 2, -1)
-        z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
+        z = jnp.asarray(turns(grid), self.output.dtype)
         for layer, (scale, shift) in zip(self.hidden.layers, modulation, strict=True):
             # On the few weights, not on what they make of every cell.
             modulated = Dense(layer.weight * (1 + scale), layer.bias + shift)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
 from impindiff.coefficients import Instant
@@ -44,6 +44,7 @@ class HypernetworkField(AbstractLatent):
         output_range: as that of `SineField`.
         bounds: as those of `SineField`.
         key: random key.
+        dtype: as that of `SineField`.
 
     Raises: InputError as `SineField`, and for a span that is not two increasing times.
     Reference: arXiv 2504.02260, section 2; Ha et al. (2016), arXiv 1609.09106.
@@ -73,19 +74,20 @@ class HypernetworkField(AbstractLatent):
         output_range: Ranges | None = None,
         bounds: Bounds | None = None,
         key: PRNGKeyArray,
+        dtype: DTypeLike | None = None,
     ) -> None:
-        self.output = Output(names, output_range, bounds)
+        self.output = Output(names, output_range, bounds, dtype)
         self.names, self.num_axes = self.output.names, num_axes
-        times = Span(span, self.names)
+        times, precision = Span(span, self.names), self.output.dtype
         for_space, for_time, for_projection = jax.random.split(key, 3)
-        sizes = 2 * num_axes, width, depth, len(self.names), frequency
+        sizes = 2 * num_axes, width, depth, len(self.names), frequency, precision
         self.hidden, self.head = sine_network(for_space, *sizes)
         sizes = time_width, time_depth, rank, time_frequency
-        self.network = TimeNetwork(times, *sizes, 1.0, for_time)
+        self.network = TimeNetwork(times, *sizes, 1.0, for_time, precision)
         weights, _ = ravel_pytree((self.hidden, self.head))
         # A tenth of each weight's own size: the field is nearly steady at first.
         drawn = jax.random.uniform(for_projection, (rank, weights.size), jnp.float32, -1, 1)
-        self.projection = 0.1 * jnp.abs(weights) * drawn
+        self.projection = 0.1 * jnp.abs(weights) * drawn.astype(precision)
 
     @property
     def is_steady(self) -> bool:
@@ -105,5 +107,5 @@ class HypernetworkField(AbstractLatent):
         weights, unravel = ravel_pytree((self.hidden, self.head))
         change = self.network(given_time(time, self.names)) @ self.projection
         hidden, head = unravel(weights + change)
-        z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
+        z = jnp.asarray(turns(grid), self.output.dtype)
         return self.output(head(hidden(z)).T, grid.shape)

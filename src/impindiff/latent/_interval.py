@@ -56,7 +56,9 @@ class Interval(eqx.Module):
             return raw
         if np.isinf(self.upper):
             return self.lower + jnp.exp(raw)
-        return self.lower + (self.upper - self.lower) * jax.nn.sigmoid(raw)
+        value = self.lower + (self.upper - self.lower) * jax.nn.sigmoid(raw)
+        # Of a sigmoid near 1 round-off may lead beyond the bound by its last digit.
+        return jnp.clip(value, self.lower, self.upper)
 
     def raw(self, values: np.ndarray | float, whose: str) -> np.ndarray:
         """The numbers that have these values.

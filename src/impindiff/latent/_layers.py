@@ -21,14 +21,20 @@ class Dense(eqx.Module):
 
 
 # One compilation for all layers: drawn one by one, the start would take a second.
-@partial(jax.jit, static_argnums=(1, 2))
-def draw(key: PRNGKeyArray, sizes: tuple[int, ...], bounds: tuple[float, ...]) -> tuple[Dense, ...]:
-    r"""Uniform weights within a bound for each layer, biases within $1/\sqrt{\mathrm{inputs}}$."""
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def draw(
+    key: PRNGKeyArray, sizes: tuple[int, ...], bounds: tuple[float, ...], dtype: jnp.dtype
+) -> tuple[Dense, ...]:
+    r"""Uniform weights within a bound for each layer, biases within $1/\sqrt{\mathrm{inputs}}$.
+
+    Drawn in single precision whatever they are kept in, so that a key gives the same network in
+    both.
+    """
     layers = []
     for inputs, outputs, bound in zip(sizes, sizes[1:], bounds, strict=False):
         key, for_weight, for_bias = jax.random.split(key, 3)
         spread = inputs**-0.5
         weight = jax.random.uniform(for_weight, (inputs, outputs), jnp.float32, -bound, bound)
         bias = jax.random.uniform(for_bias, (outputs,), jnp.float32, -spread, spread)
-        layers.append(Dense(weight, bias))
+        layers.append(Dense(weight.astype(dtype), bias.astype(dtype)))
     return tuple(layers)

@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractClosure, Held, Values, checked
+from impindiff.coefficients import AbstractClosure, Held, Values, checked, real_precision
 from impindiff.grid import Grid
 from impindiff.latent._each_cell import in_each_cell
 from impindiff.latent._field import AbstractLatent
@@ -41,6 +41,7 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
             vector of $N$, for one cell. It is differentiated in forward mode, too, which functions
             with a `jax.custom_vjp` of their own do not allow.
         key: random key for the layers.
+        dtype: precision of the layers; JAX's default where None. A network of your own keeps its.
 
     Raises: InputError for no names or inputs, an empty range, an initial value outside the bounds,
         and for neither a key nor a network, or both.
@@ -64,6 +65,7 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
         depth: int = 2,
         network: Callable[..., Any] | None = None,
         key: PRNGKeyArray | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         self.names = (names,) if isinstance(names, str) else tuple(names)
         self.arguments = tuple(inputs)
@@ -88,7 +90,7 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
             if min(width, depth) < 1:
                 raise InputError(f"{whose}: width={width} and depth={depth} must be at least 1.")
             sizes = (len(inputs), *[width] * depth, len(self.names))
-            self.held = Held(_Layers.of(sizes, key))
+            self.held = Held(_Layers.of(sizes, key, real_precision(dtype)))
         elif network is not None:
             self.held = Held(_EachCell(network))
 
@@ -132,10 +134,10 @@ class _Layers(eqx.Module):
     layers: tuple[Dense, ...]
 
     @classmethod
-    def of(cls, sizes: tuple[int, ...], key: PRNGKeyArray) -> "_Layers":
+    def of(cls, sizes: tuple[int, ...], key: PRNGKeyArray, dtype: jnp.dtype) -> "_Layers":
         # Glorot's bounds: activations keep their spread through layers.
         bounds = tuple((6 / (a + b)) ** 0.5 for a, b in zip(sizes, sizes[1:], strict=False))
-        *hidden, head = draw(key, sizes, bounds)
+        *hidden, head = draw(key, sizes, bounds, dtype)
         return cls((*hidden, jax.tree.map(jnp.zeros_like, head)))
 
     def __call__(self, x: Float[Array, "cells inputs"]) -> Float[Array, "cells outputs"]:

@@ -6,9 +6,10 @@ from typing import final
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from impindiff._errors import InputError
+from impindiff.coefficients import real_precision
 from impindiff.latent._interval import Interval
 
 Ranges = Sequence[float] | Sequence[Sequence[float]]
@@ -29,6 +30,7 @@ class Output(eqx.Module):
         output_range: interval that $y$ from -1 to 1 is brought to; a start, not a bound. By default
             (0, 1), or with bounds what $g$ makes of -1 and 1.
         bounds: of the values, the same for all components; none by default.
+        dtype: precision of what is learned; JAX's default where None.
 
     Raises: InputError for no names or the same twice, an empty range, as many pairs as there are
         not components, or a range that does not lie inside the bounds.
@@ -40,8 +42,13 @@ class Output(eqx.Module):
     interval: Interval = eqx.field(static=True)
 
     def __init__(
-        self, names: Sequence[str], output_range: Ranges | None = None, bounds: Bounds | None = None
+        self,
+        names: Sequence[str],
+        output_range: Ranges | None = None,
+        bounds: Bounds | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
+        precision = real_precision(dtype)
         given = (names,) if isinstance(names, str) or not isinstance(names, Sequence) else names
         if not all(isinstance(name, str) for name in given):
             raise InputError(f"the names of a neural field must be text, found {names!r}.")
@@ -57,8 +64,13 @@ class Output(eqx.Module):
             pairs = np.tile(start, (len(self.names), 1))
         else:
             pairs = self.interval.raw(_pairs(output_range, self.names, whose), whose)
-        self.midpoint = jnp.asarray(pairs.mean(axis=1), jnp.float32)
-        self.half_width = jnp.asarray(np.diff(pairs)[:, 0] / 2, jnp.float32)
+        self.midpoint = jnp.asarray(pairs.mean(axis=1), precision)
+        self.half_width = jnp.asarray(np.diff(pairs)[:, 0] / 2, precision)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Precision of what is learned."""
+        return self.midpoint.dtype
 
     def __call__(
         self, raw: Float[Array, "outputs cells"], shape: tuple[int, ...]

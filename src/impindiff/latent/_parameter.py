@@ -5,10 +5,11 @@ from typing import final
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
+from impindiff.coefficients import real_precision
 from impindiff.grid import Grid
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._interval import Interval
@@ -25,6 +26,7 @@ class Parameter(AbstractLatent):
         initial: where to start, strictly inside the bounds.
         bounds: $(a, b)$. With $b = \infty$ it is learned as $p = a + e^s$, so that $(0, \infty)$
             suits a positive number of unknown magnitude; $(-\infty, \infty)$ leaves it free.
+        dtype: precision of what is learned; JAX's default where None.
 
     Raises: InputError for other bounds, or an initial value that is not inside them.
     """
@@ -33,7 +35,14 @@ class Parameter(AbstractLatent):
     names: tuple[str, ...] = eqx.field(static=True)
     interval: Interval = eqx.field(static=True)
 
-    def __init__(self, name: str, initial: float, bounds: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        name: str,
+        initial: float,
+        bounds: tuple[float, float],
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         whose = f"parameter {name!r}"
         self.interval = Interval(bounds, whose)
         if np.ndim(initial):
@@ -41,7 +50,7 @@ class Parameter(AbstractLatent):
                 f"{whose} starts at an array of shape {np.shape(initial)}: it is one number. For "
                 "one in each cell use CellField."
             )
-        self.raw = jnp.asarray(self.interval.raw(initial, whose), jnp.float32)
+        self.raw = jnp.asarray(self.interval.raw(initial, whose), real_precision(dtype))
         self.names = (name,)
 
     @property
@@ -70,6 +79,7 @@ class CellField(AbstractLatent):
         name: as in data files.
         initial: where to start: an array of the grid's shape, every value inside the bounds.
         bounds: as those of `Parameter`, the same for all cells.
+        dtype: as that of `Parameter`.
 
     Raises: InputError for initial values that are not inside the bounds, and, when evaluated, a
         grid of another shape.
@@ -79,10 +89,18 @@ class CellField(AbstractLatent):
     names: tuple[str, ...] = eqx.field(static=True)
     interval: Interval = eqx.field(static=True)
 
-    def __init__(self, name: str, initial: ArrayLike, bounds: tuple[float, float] = _ANY) -> None:
+    def __init__(
+        self,
+        name: str,
+        initial: ArrayLike,
+        bounds: tuple[float, float] = _ANY,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         whose = f"cell field {name!r}"
         self.interval = Interval(bounds, whose)
-        self.raw = jnp.asarray(self.interval.raw(np.asarray(initial), whose), jnp.float32)
+        raw = self.interval.raw(np.asarray(initial), whose)
+        self.raw = jnp.asarray(raw, real_precision(dtype))
         self.names = (name,)
 
     @property

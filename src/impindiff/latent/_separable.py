@@ -6,7 +6,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
 from impindiff.coefficients import Instant
@@ -44,6 +44,7 @@ class SeparableField(AbstractLatent):
         output_range: as that of `SineField`.
         bounds: as those of `SineField`.
         key: random key.
+        dtype: as that of `SineField`.
 
     Raises: InputError as `SineField`, and for a span that is not two increasing times.
     """
@@ -68,16 +69,20 @@ class SeparableField(AbstractLatent):
         output_range: Ranges | None = None,
         bounds: Bounds | None = None,
         key: PRNGKeyArray,
+        dtype: DTypeLike | None = None,
     ) -> None:
-        self.output = Output(names, output_range, bounds)
+        self.output = Output(names, output_range, bounds, dtype)
         self.names, self.num_axes = self.output.names, num_axes
         rows, times = len(self.names), Span(span, self.names)
+        precision = self.output.dtype
         for_space, for_time = jax.random.split(key)
-        self.hidden, _ = sine_network(for_space, 2 * num_axes, width, depth, 1, frequency)
+        self.hidden, _ = sine_network(
+            for_space, 2 * num_axes, width, depth, 1, frequency, precision
+        )
         # So that the sum's spread at first does not grow with the number of shapes.
         size = width**-0.5
         sizes = time_width, 1, rows * width, time_frequency, size
-        self.amplitudes = Amplitudes(TimeNetwork(times, *sizes, for_time), rows)
+        self.amplitudes = Amplitudes(TimeNetwork(times, *sizes, for_time, precision), rows)
 
     @property
     def is_steady(self) -> bool:
@@ -92,7 +97,7 @@ class SeparableField(AbstractLatent):
     def prepared(self, grid: Grid | None) -> Series:
         """With the shapes evaluated; see `AbstractCoefficient.prepared`."""
         grid = on_grid(grid, self.num_axes, self.names)
-        z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
+        z = jnp.asarray(turns(grid), self.output.dtype)
         return Series(self.hidden(z).T, self.amplitudes, self.output)
 
     def evaluate(

@@ -28,7 +28,13 @@ class SineLayers(eqx.Module):
 
 
 def sine_network(
-    key: PRNGKeyArray, inputs: int, width: int, depth: int, outputs: int, frequency: float
+    key: PRNGKeyArray,
+    inputs: int,
+    width: int,
+    depth: int,
+    outputs: int,
+    frequency: float,
+    dtype: jnp.dtype,
 ) -> tuple[SineLayers, Dense]:
     r"""The hidden layers of a network, and its linear head.
 
@@ -39,6 +45,7 @@ def sine_network(
         depth: hidden layers.
         outputs: numbers that the head gives.
         frequency: $\omega_0$.
+        dtype: precision of the weights.
 
     Raises: InputError for sizes under 1 or a frequency that is not positive.
     """
@@ -50,5 +57,5 @@ def sine_network(
     sizes = (inputs, *[width] * depth, outputs)
     # The bounds of Sitzmann et al., section 3.2: activations keep their spread through layers.
     bounds = (1 / inputs, *[float(np.sqrt(6 / width)) / frequency] * depth)
-    *hidden, head = draw(key, sizes, bounds)
+    *hidden, head = draw(key, sizes, bounds, dtype)
     return SineLayers(tuple(hidden), float(frequency)), head

@@ -5,7 +5,7 @@ from typing import final
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
 from impindiff.grid import Grid
@@ -36,6 +36,8 @@ class SineField(AbstractLatent):
             pair for each; a start, not a bound. (0, 1) by default, or the middle of the bounds.
         bounds: $(a, b)$ or $(a, \infty)$, which no value leaves; none by default.
         key: random key.
+        dtype: precision of what is learned; JAX's default where None. A key gives the same network
+            in any.
 
     Shapes: `evaluate` gives `(len(names), *grid.shape)`, or the grid's shape for a single name.
     Raises: InputError for an empty range or one outside the bounds, no names, sizes under 1, or,
@@ -60,11 +62,12 @@ class SineField(AbstractLatent):
         output_range: Ranges | None = None,
         bounds: Bounds | None = None,
         key: PRNGKeyArray,
+        dtype: DTypeLike | None = None,
     ) -> None:
-        self.output = Output(names, output_range, bounds)
+        self.output = Output(names, output_range, bounds, dtype)
         self.names, self.num_axes = self.output.names, num_axes
         self.hidden, self.head = sine_network(
-            key, 2 * num_axes, width, depth, len(self.names), frequency
+            key, 2 * num_axes, width, depth, len(self.names), frequency, self.output.dtype
         )
 
     @property
@@ -75,5 +78,5 @@ class SineField(AbstractLatent):
     def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Float[Array, "..."]:
         """See `AbstractCoefficient.evaluate`."""
         grid = on_grid(grid, self.num_axes, self.names)
-        z = jnp.asarray(turns(grid), self.output.midpoint.dtype)
+        z = jnp.asarray(turns(grid), self.output.dtype)
         return self.output(self.head(self.hidden(z)).T, grid.shape)

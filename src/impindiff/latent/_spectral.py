@@ -6,7 +6,7 @@ from typing import Any, final
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 from numpy.polynomial.legendre import legvander
 
 from impindiff._errors import InputError
@@ -43,6 +43,7 @@ class SpectralField(AbstractLatent):
         output_range: what it starts in the middle of, and how large a coefficient of one is; as
             that of `SineField`.
         bounds: as those of `SineField`.
+        dtype: as that of `SineField`.
 
     Raises: InputError as `SineField`, for modes or a degree under 0, a degree without a span, a
         span that is not two increasing times, and, when evaluated, more modes than a grid resolves.
@@ -64,8 +65,9 @@ class SpectralField(AbstractLatent):
         degree: int | None = None,
         output_range: Ranges | None = None,
         bounds: Bounds | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
-        self.output = Output(names, output_range, bounds)
+        self.output = Output(names, output_range, bounds, dtype)
         self.names = self.output.names
         whose = f"the spectral field {', '.join(self.names)}"
         given = modes if isinstance(modes, Sequence) else (modes,) * num_axes
@@ -82,7 +84,8 @@ class SpectralField(AbstractLatent):
         self.modes = tuple(int(count) for count in given)
         self.span = None if span is None else Span(span, self.names)
         waves = (2 * m + 1 for m in self.modes)
-        self.coefficients = jnp.zeros((len(self.names), (degree or 0) + 1, *waves), jnp.float32)
+        shape = len(self.names), (degree or 0) + 1, *waves
+        self.coefficients = jnp.zeros(shape, self.output.dtype)
 
     @property
     def is_steady(self) -> bool:

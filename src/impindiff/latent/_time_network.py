@@ -3,6 +3,7 @@
 from typing import final
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from impindiff._types import Scalar
@@ -24,6 +25,7 @@ class TimeNetwork(eqx.Module):
         frequency: $\omega_0$: lower values favour slower changes.
         size: what its outputs are multiplied by, for them to be small at first.
         key: random key.
+        dtype: precision of the weights.
 
     Raises: InputError as `sine_network`.
     """
@@ -41,9 +43,10 @@ class TimeNetwork(eqx.Module):
         frequency: float,
         size: float,
         key: PRNGKeyArray,
+        dtype: jnp.dtype,
     ) -> None:
         self.span = span
-        self.hidden, head = sine_network(key, 1, width, depth, outputs, frequency)
+        self.hidden, head = sine_network(key, 1, width, depth, outputs, frequency, dtype)
         self.head = Dense(size * head.weight, size * head.bias)
 
     def __call__(self, time: Scalar | Instant) -> Float[Array, " outputs"]:

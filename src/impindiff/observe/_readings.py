@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.data import BEGUN
 from impindiff.grid import Axis, Grid
 from impindiff.observe._operator import AbstractObservation
 
@@ -43,6 +44,8 @@ def measure(
         )
     state = {name: jnp.asarray(values) for name, values in fields.items()}
     made = xr.Dataset(coords={k: forecast[k] for k in ("sample", "time") if k in forecast.coords})
+    # When the forecast began, which its times need not show, is when that of its readings did.
+    made.attrs |= {k: v for k, v in forecast.attrs.items() if k == BEGUN}
     for each in observe:
         values = np.array(jax.vmap(jax.vmap(each.prepare(grid, data)))(state))
         known = data is not None and each.data in data.variables

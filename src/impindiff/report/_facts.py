@@ -36,7 +36,10 @@ def setting_of(run: RunFolder) -> Facts:
 def _known_of_samples(run: RunFolder) -> Facts:
     """The settings of the samples that were forecast."""
     return [
-        (f"{name} of these samples", listing(of.to_numpy().tolist()) + unit_of(of.attrs["units"]))
+        (
+            f"{name} of these samples",
+            listing(of.to_numpy().tolist()) + unit_of(str(of.attrs.get("units", ""))),
+        )
         for name, of in run.forecast.data_vars.items()
         if is_setting(of)
     ]

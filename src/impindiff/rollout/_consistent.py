@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from impindiff._errors import InputError
-from impindiff._types import BalanceTendency, Scalar, State
+from impindiff._types import BalanceTendency, GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant
 from impindiff.implicit import AbstractRootSolver, Outcome, root
 from impindiff.integrate import apart, choose_solver
@@ -13,7 +13,7 @@ from impindiff.rollout._simulate import Preparable
 
 def consistent(
     system: Preparable,
-    state: State,
+    state: GivenState,
     time: Scalar | float = 0.0,
     solver: AbstractRootSolver | None = None,
 ) -> tuple[State, Outcome]:
@@ -31,7 +31,7 @@ def consistent(
     Returns: the state, and the outcome of the solve.
     Raises: InputError for a system without algebraic fields.
     """
-    state = {field: jnp.asarray(value) for field, value in state.items()}
+    state = real_state(state)
     dtype = jnp.result_type(*state.values())
     dynamics, now = clocked_at(system.prepare(dtype), Instant.of(time, dtype))
     state, integrals = apart(dynamics, state)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import GivenState, State, real_state
 from impindiff.implicit import Result
 from impindiff.integrate import AbstractStepper
 from impindiff.rollout._simulate import Preparable, StepFailed, Trajectory, check_kinds, simulate
@@ -68,7 +68,7 @@ def _run(
 
 def simulate_with_rescue(
     system: Preparable,
-    initial: State,
+    initial: GivenState,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
     *,
@@ -100,9 +100,9 @@ def simulate_with_rescue(
             "simulate_with_rescue looks at what became of the steps, so that it cannot be traced "
             "by jit, vmap or grad: call it outside of these, and use `simulate` within."
         )
-    initial = jax.tree.map(jnp.asarray, initial)
+    initial = real_state(initial)
     # Where it starts is known here, and not in what is compiled.
-    check_start(system.prepare(jnp.result_type(*initial.values(), jnp.float32)), initial)
+    check_start(system.prepare(jnp.result_type(*initial.values())), initial)
     return rescued(
         lambda steps: _run(system, initial, steps, stepper), time_grid, max_halvings=max_halvings
     )

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, NumericsError, leaks_told
-from impindiff._types import Dynamics, Scalar, State
+from impindiff._types import Dynamics, GivenState, Scalar, State, real_state
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStepper
 from impindiff.rollout._advice import advise
@@ -116,7 +116,7 @@ class Trajectory(eqx.Module):
 
 def simulate(
     system: Preparable,
-    initial: State,
+    initial: GivenState,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
     *,
@@ -135,7 +135,8 @@ def simulate(
 
     Args:
         system: the equations.
-        initial: fields at the first step's start, by name, each of the grid's shape.
+        initial: fields at the first step's start, by name, each of the grid's shape. Whole numbers
+            take the precision of the other fields, or JAX's default one.
         time_grid: the steps, and where to save.
         stepper: advances one step.
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
@@ -161,7 +162,7 @@ def simulate(
         )
     check_kinds(initial, time_grid, stepper)
     check_on_failure(on_failure)
-    initial = jax.tree.map(jnp.asarray, initial)
+    initial = real_state(initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
     dtype = jnp.result_type(*(types.values() or [bool]))
     if len(set(types.values())) != 1 or not jnp.issubdtype(dtype, jnp.floating):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from impindiff._types import Scalar, State
+from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant
 from impindiff.integrate import ForwardEuler, RungeKutta4, apart
 from impindiff.rollout._clock import clocked_at
@@ -16,7 +16,7 @@ _ITERATIONS = 60
 
 def stable_dt(
     system: Preparable,
-    state: State,
+    state: GivenState,
     stepper: ForwardEuler | RungeKutta4,
     time: float = 0.0,
 ) -> float:
@@ -35,7 +35,7 @@ def stable_dt(
 
     Returns: infinity where nothing changes.
     """
-    state = jax.tree.map(jnp.asarray, state)
+    state = real_state(state)
     instant = Instant.of(time, jnp.result_type(*state.values()))
     size = float(_spectral_radius(system, state, instant))
     return np.inf if size == 0 else stepper.reach * stepper.substeps / size

@@ -17,8 +17,8 @@ Advance = Callable[..., tuple[State, State | None, Outcome, PyTree]]
 """`advance(learned, fixed, state, lost, step, roots)`: a step's end, outcome and stages.
 
 `lost` is what rounding has left out of the state so far, None where that is not carried along; the
-second of the results is what it is after the step. Given the state after it and its stages as `roots`, or the former and None, it solves nothing again,
-or less.
+second of the results is what it is after the step. Given the state after the step and its stages as
+`roots`, or the former and None, it solves nothing again, or less.
 """
 
 

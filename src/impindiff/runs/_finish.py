@@ -36,6 +36,7 @@ def finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Sc
         plan.dataset,
         times=plan.forecast_times,
         dt=config.time.dt,
+        start=plan.start,
         stepper=plan.stepper,
         samples=plan.test_samples,
         dtype=precision(config),
@@ -87,7 +88,7 @@ def num_trainable(
 
 def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
     """The forecast with the truth beside it, where the data has it, as NAME_truth."""
-    truth = plan.dataset.isel(sample=plan.test_samples)
+    truth = plan.dataset.isel(sample=plan.test_samples).drop_duplicates("time")
     num_times, known = forecast.sizes["time"], plan.known_times
     beside = {}
     for name in (name for name in forecast.data_vars if name in truth.data_vars):

@@ -38,7 +38,7 @@ from impindiff.integrate import AbstractStepper
 from impindiff.latent import check_spans
 from impindiff.rollout import TimeGrid
 from impindiff.runs._validator import Validator
-from impindiff.systems import System
+from impindiff.systems import System, initial_time
 from impindiff.train import AbstractOptimiser, Observations, check_expected
 
 
@@ -59,6 +59,7 @@ class RunPlan:
         test_samples: positions of the samples held back.
         validation_samples: positions of those whose forecast is followed in training: the test
             samples for the record only, or others, held back for early stopping.
+        start: when simulations begin.
         forecast_times: the data's times up to `until`, and `until` itself.
     """
 
@@ -72,6 +73,7 @@ class RunPlan:
     train_samples: list[int]
     test_samples: list[int]
     validation_samples: list[int]
+    start: float
     forecast_times: np.ndarray
 
     @classmethod
@@ -96,7 +98,7 @@ class RunPlan:
         check_dataset(dataset, fields=fields)
         grid = grid_of(dataset, fields[0]) if dataset[fields[0]].ndim > 2 else None
         if config.grid is not None:
-            named = build_grid(config)
+            named = build_grid(config, grid)
             with _about("grid"):
                 check_grid(dataset, fields[0], named)
             # The data's own but for rounding; whether axes are periodic they may leave out.
@@ -131,10 +133,12 @@ class RunPlan:
                 initial_state(dataset, system.grid, begun, validation_samples)
                 settings_of(dataset, system.awaited, validation_samples)
                 _check_apart(validation_samples, train_samples, test_samples)
+        with _about("time.start"):
+            start = _start(system, dataset, config.time.start)
         forecast_times = _times_up_to(times_of(dataset), config.time.until)
         stages = build_stages(config, system)
         for dt in (config.time.dt, *(stage.dt for stage in stages if stage.dt is not None)):
-            TimeGrid.build(float(forecast_times[0]), forecast_times, dt)
+            TimeGrid.build(start, forecast_times, dt)
         observations = Observations.of(
             system,
             dataset,
@@ -143,12 +147,12 @@ class RunPlan:
             dtype,
             build_observations(config, system),
             build_penalties(config, system),
+            start,
         )
         check_expected(system, observations)
         # Known now, and not only when all is trained.
-        first, last = float(forecast_times[0]), float(forecast_times[-1])
         with _about("time.until"):
-            check_spans(system, first, last, "the forecast")
+            check_spans(system, start, float(forecast_times[-1]), "the forecast")
         return cls(
             config=config,
             data_file=data_file,
@@ -160,6 +164,7 @@ class RunPlan:
             train_samples=train_samples,
             test_samples=test_samples,
             validation_samples=validation_samples,
+            start=start,
             forecast_times=forecast_times,
         )
 
@@ -171,10 +176,12 @@ class RunPlan:
     def validator(self) -> Validator | None:
         """The forecast error of the validation samples, see `Validator.of`."""
         fields, known = self.config.data.fields, self.known_times
-        truth = {f: self.dataset[f].values[self.validation_samples][:, :known] for f in fields}
+        once = self.dataset.drop_duplicates("time")
+        truth = {f: once[f].values[self.validation_samples][:, :known] for f in fields}
         time, dtype = self.config.time, precision(self.config)
         settings = settings_of(self.dataset, self.system.awaited, self.validation_samples)
-        return Validator.of(truth, self.forecast_times, time.dt, self.stepper, dtype, settings)
+        rest = self.start, time.dt, self.stepper, dtype, settings
+        return Validator.of(truth, self.forecast_times, *rest)
 
 
 def precision(config: Config) -> jnp.dtype:
@@ -198,6 +205,17 @@ def cast(system: System, dtype: jnp.dtype) -> System:
     return jax.tree.map(to_dtype, system)
 
 
+def _start(system: System, dataset: xr.Dataset, start: float | None) -> float:
+    """When simulations begin, which is no later than the data do."""
+    position, time = initial_time(system, dataset, start)
+    if position:
+        raise InputError(
+            f"is {time:g}, but the data begin earlier, at {times_of(dataset)[0]:g}: leave what is "
+            f"before it out of the data, dataset.sel(time=slice({time:g}, None))."
+        )
+    return time
+
+
 def _times_up_to(clock: np.ndarray, until: float) -> np.ndarray:
     if until <= clock[0]:
         raise InputError(
@@ -205,7 +223,7 @@ def _times_up_to(clock: np.ndarray, until: float) -> np.ndarray:
             "end later."
         )
     slack = 1e-6 * (until - clock[0])
-    times = clock[clock <= until + slack]
+    times = np.unique(clock[clock <= until + slack])
     return times if until - times[-1] <= slack else np.append(times, until)
 
 

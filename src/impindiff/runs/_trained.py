@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import build_stepper, build_system, known_grid
+from impindiff.config import Config, build_stepper, build_system, known_grid
 from impindiff.data import (
     Start,
     check_dataset,
@@ -26,6 +26,7 @@ from impindiff.forecast import (
     balances_of,
     continue_forecast,
     evaluate,
+    forecast_start,
     forecast_times,
     forecast_to,
     predict,
@@ -61,7 +62,7 @@ def forecast_run(
     initial: Path,
     until: float,
     every: float | None = None,
-    start: Start = "first",
+    start: Start | None = None,
 ) -> xr.Dataset:
     """Forecast every sample of a data file from one of its times on.
 
@@ -70,13 +71,14 @@ def forecast_run(
         initial: data file that holds the initial fields.
         until: last time.
         every: interval between saved times; the run's time step by default.
-        start: the initial time: "first" or "last" of the file's, or the time itself.
+        start: the initial time: "first" or "last" of the file's, or the time itself. By default the
+            first, or that of the run where its system gives initial values; see `predict`.
 
     Raises: InputError for data of another layout or grid, or an end before the start.
     """
     system = trained_system(folder)
-    dataset, times = _beginning(folder, initial, until, every, start)
-    return _predict(folder, system, dataset, times, ":")
+    dataset, times = _beginning(folder, system, initial, until, every, start)
+    return _predict(folder, system, dataset, times, ":", float(times[0]))
 
 
 def forecast_run_to(
@@ -85,7 +87,7 @@ def forecast_run_to(
     out: Path,
     until: float,
     every: float | None = None,
-    start: Start = "first",
+    start: Start | None = None,
     watch: Callable[[float], None] | None = None,
 ) -> Stored:
     """Write the forecast of `forecast_run` to a file.
@@ -114,7 +116,7 @@ def forecast_run_to(
     if not is_same:
         check_writable(out)
     config, system = folder.config(), trained_system(folder)
-    dataset, times = _beginning(folder, initial, until, every, start)
+    dataset, times = _beginning(folder, system, initial, until, every, start)
     dt, stepper = config.time.dt, build_stepper(config, system)
     if is_same:
         return continue_forecast(out, system, times=times, dt=dt, stepper=stepper, watch=watch)
@@ -140,7 +142,7 @@ def forecast_run_to(
             f"all at once, of {format_bytes(_MOST_NETCDF_BYTES)} at most. Write a .zarr store, "
             "whose length is not limited, or save fewer times (--every)."
         )
-    forecast = _predict(folder, system, dataset, times, ":")
+    forecast = _predict(folder, system, dataset, times, ":", float(times[0]))
     save_dataset(forecast, out)
     halved = forecast.attrs.get(HALVED, "")
     return Stored(dataset.sizes["sample"], times, halved, balances_of(forecast))
@@ -159,12 +161,29 @@ def _check(system: System, dataset: xr.Dataset, latents: tuple[str, ...] = ()) -
 
 
 def _beginning(
-    folder: RunFolder, initial: Path, until: float, every: float | None, start: Start
+    folder: RunFolder,
+    system: System,
+    initial: Path,
+    until: float,
+    every: float | None,
+    start: Start | None,
 ) -> tuple[xr.Dataset, np.ndarray]:
-    """The initial time of a file, and the times of a forecast from it."""
-    dataset = open_dataset(initial, time=start)
-    every = folder.config().time.dt if every is None else every
-    return dataset, forecast_times(float(dataset["time"][0]), until, every)
+    """One time of a file, and the times of a forecast from there, or from where the system says."""
+    config = folder.config()
+    start = _or_that_of_the_run(config, system, start)
+    try:
+        dataset = open_dataset(initial, time="first" if start is None else start)
+    except InputError:
+        if any(field not in system.initial for field in system.fields):
+            raise
+        # The initial time need not be one of the file's: then the file holds settings alone.
+        dataset = open_dataset(initial, time="first")
+    every = config.time.dt if every is None else every
+    return dataset, forecast_times(forecast_start(system, dataset, start), until, every)
+
+
+def _or_that_of_the_run(config: Config, system: System, start: Start | None) -> Start | None:
+    return config.time.start if start is None and system.initial else start
 
 
 def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
@@ -176,7 +195,9 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     dataset = open_dataset(data)
     _check(system, dataset, tuple(system.latents(0.0)))
     at = select_samples(dataset, samples)
-    return evaluate(_predict(folder, system, dataset, times_of(dataset), at), dataset, at)
+    start = _or_that_of_the_run(folder.config(), system, None)
+    forecast = _predict(folder, system, dataset, np.unique(times_of(dataset)), at, start)
+    return evaluate(forecast, dataset, at)
 
 
 def _predict(
@@ -185,6 +206,7 @@ def _predict(
     dataset: xr.Dataset,
     times: np.ndarray,
     samples: str | Sequence[int],
+    start: Start | None,
 ) -> xr.Dataset:
     config = folder.config()
     return predict(
@@ -192,7 +214,7 @@ def _predict(
         dataset,
         times=times,
         dt=config.time.dt,
-        start=float(times[0]),
+        start=start,
         stepper=build_stepper(config, system),
         samples=samples,
         dtype=precision(config),

@@ -39,6 +39,7 @@ class Validator:
         cls,
         truth: Mapping[str, np.ndarray],
         times: np.ndarray,
+        start: float,
         dt: float,
         stepper: AbstractStepper,
         dtype: jnp.dtype,
@@ -48,30 +49,33 @@ class Validator:
 
         Args:
             truth: for each field an array `(sample, time, *grid)`, NaN where not observed; the
-                fields at the first time are known.
+                fields at the start are known, unless the system gives them.
             times: its times, and maybe later ones.
+            start: when the forecast begins: the first of its times, or earlier where the system
+                gives all initial values.
             dt: longest step.
             stepper: advances one step.
             dtype: precision.
             settings: what is known of each sample, `(sample,)`.
 
-        Returns: None where that is never after the first time.
+        Returns: None where that is never after the start.
         """
         seen = {
             field: np.asarray(~np.isnan(values).all(axis=tuple(range(2, values.ndim))))
             for field, values in truth.items()
         }
-        observed = [field for field, there in seen.items() if there[:, 1:].any()]
+        first = int(times[0] == start)
+        observed = [field for field, there in seen.items() if there[:, first:].any()]
         whole = np.array([seen[field].all(axis=0) for field in observed]).all(axis=0)
-        last = int(np.flatnonzero(whole)[-1]) if observed else 0
-        if last == 0:
+        last = int(np.flatnonzero(whole)[-1]) if observed and whole.any() else -1
+        if last < first:
             return None
         return cls(
             {field: jnp.asarray(values[:, 0], dtype) for field, values in truth.items()},
             {field: truth[field][:, last] for field in observed},
             # Through the times before it, as the forecast at the end goes: often one program does
             # for both, and compiling it is much of a small training.
-            TimeGrid.build(float(times[0]), times[: last + 1], dt),
+            TimeGrid.build(start, times[: last + 1], dt),
             stepper,
             {name: jnp.asarray(values, dtype) for name, values in (settings or {}).items()},
         )

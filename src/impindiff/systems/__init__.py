@@ -10,7 +10,7 @@ from impindiff.systems._limits import check_readings, check_within
 from impindiff.systems._overshoot import oscillating
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
-from impindiff.systems._starts import learned_starts, starts_of
+from impindiff.systems._starts import InitialTime, initial_time, learned_starts, starts_of
 from impindiff.systems._state_tendency import StateTendency
 from impindiff.systems._supply import Supply
 from impindiff.systems._system import System
@@ -21,6 +21,7 @@ __all__ = [
     "CorrectedTendency",
     "Ensemble",
     "FluxOf",
+    "InitialTime",
     "PreparedSystem",
     "Reaction",
     "Spread",
@@ -31,6 +32,7 @@ __all__ = [
     "balances",
     "check_readings",
     "check_within",
+    "initial_time",
     "learned_starts",
     "oscillating",
     "relative_defect",

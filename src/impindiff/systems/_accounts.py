@@ -6,7 +6,7 @@ from typing import Any, final
 import equinox as eqx
 
 from impindiff._errors import InputError
-from impindiff.coefficients import as_closures
+from impindiff.coefficients import as_closures, as_coefficients
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
 from impindiff.systems._checks import check_terms, named_fluxes
@@ -58,7 +58,7 @@ class Accounts(eqx.Module):
                 )
         return cls(
             {name: tuple(as_closures(term) for term in terms) for name, terms in integrals.items()},
-            {name: as_closures(dict(parts)) for name, parts in balances.items()},
+            {name: as_coefficients(dict(parts)) for name, parts in balances.items()},
         )
 
     @property

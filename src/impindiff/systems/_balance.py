@@ -108,7 +108,7 @@ class Balance(eqx.Module):
 
 def is_algebraic(storage: Any) -> bool:
     """Whether a storage is the number zero."""
-    return isinstance(storage, int | float) and storage == 0
+    return isinstance(storage, int | float | np.integer) and bool(storage == 0)
 
 
 def check_balance(
@@ -140,13 +140,17 @@ def check_balance(
                 f"{field!r} has a storage and a capacity: give a storage where something is "
                 "conserved, and a capacity that depends on the state where it is not."
             )
-        if isinstance(part, bool | str) or part is None or (np.ndim(part) == 0 and part == 0):
+        if (
+            isinstance(part, bool | np.bool | str)
+            or part is None
+            or (np.ndim(part) == 0 and part == 0)
+        ):
             raise InputError(
                 f"the capacity of {field!r} is {part!r}: give a function of the fields, a latent "
                 "or a number other than 0."
             )
     for field, part in storage.items():
-        if isinstance(part, bool | str) or part is None:
+        if isinstance(part, bool | np.bool | str) or part is None:
             raise InputError(
                 f"the storage of {field!r} is {part!r}: give a function of the fields, a capacity "
                 "(a number, an array, a latent), or 0 for a field without."

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import State, real_state
 from impindiff.coefficients import Coarse, Instant, coefficients_of, time_parts
 from impindiff.grid import Grid
 from impindiff.systems._settings import check_given
@@ -61,9 +61,9 @@ def balances(
     check_given(system.awaited)
     if not system.accounts.balances:
         return {}
-    given = {field: jnp.asarray(values) for field, values in states.items()}
+    given = real_state(states)
     count = _count(given, system.grid)
-    dtype = jnp.result_type(*given.values(), jnp.float32)
+    dtype = jnp.result_type(*given.values())
     clock = as_seconds(times)
     if clock.shape not in ((), (count,)):
         raise InputError(

@@ -1,20 +1,113 @@
-"""Where samples start, as far as their system says so."""
+"""When and where samples start, as far as their system says so.
+
+Initial values that the system gives hold at one time, and only the user knows which. Data that
+begin at t = 0 leave no doubt, and neither does a forecast, which notes when it began. Elsewhere the
+time must be named: to take the first time of the data for it would give rates that are wrong by
+whatever happened before.
+"""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import xarray as xr
 from jaxtyping import Array
 
+from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.coefficients import depends_on
+from impindiff.data import Start, begun_of, source_of, start_of, times_of
 from impindiff.latent import latents_of
 from impindiff.systems._prepared import PreparedSystem
-from impindiff.systems._scope import reached_names
+from impindiff.systems._scope import TIME, reached_names
 from impindiff.systems._system import System
 
 S = TypeVar("S", System, PreparedSystem)
+
+
+class InitialTime(NamedTuple):
+    """When simulations begin.
+
+    Attributes:
+        position: among the data's times; None where it is none of them.
+        time: the time.
+    """
+
+    position: int | None
+    time: float
+
+
+def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> InitialTime:
+    """When simulations of some data begin.
+
+    Args:
+        system: the equations, which may give initial values of fields.
+        dataset: the data.
+        start: "first", "last", or the time itself, which need not be one of the data's where the
+            system gives the initial values of all fields. None for the first of the data, unless
+            the system gives initial values: these hold at the time that the attribute `begun` of
+            the data names, or at t = 0 if the data begin there.
+
+    Raises: InputError for a start that is not known, or one at which some fields are not.
+    """
+    clock = times_of(dataset)
+    given = [f for f, part in system.initial.items() if not depends_on(part, {TIME})]
+    from_data = [field for field in system.fields if field not in system.initial]
+    if start is None:
+        first = start_of(dataset)
+        if not given:
+            return InitialTime(*first)
+        known = begun_of(dataset, 0)
+        known = known if known is not None else 0.0 if first[1] == 0 else None
+        if known is None:
+            raise InputError(_unknown_start(source_of(dataset), given, first[1]))
+        start = known
+    if isinstance(start, str) and start not in ("first", "last"):
+        start = _number(start)
+    if isinstance(start, str) or from_data:
+        try:
+            return InitialTime(*start_of(dataset, start))
+        except InputError as error:
+            if isinstance(start, str) or not system.initial:
+                raise
+            raise InputError(
+                f"{error} Simulations begin at one time: the system gives the initial values of "
+                f"{_listed(given)}, which hold at t = {start:g}, but those of {_listed(from_data)} "
+                f"are taken from the data, which begin at t = {clock[0]:g}. Give start= as one of "
+                "their times if all hold then, or the others by the system too, "
+                "System(initial=...)."
+            ) from None
+    time = float(start)
+    if not np.isfinite(time):
+        raise InputError(f"start is {time}: it must be a finite time.")
+    start_of(dataset)  # what is wrong with the data's times
+    # Times of a file may have gone through float32.
+    slack = 1e-5 * max(abs(time), np.diff(clock).min(initial=np.inf) if clock.size > 1 else 0.0)
+    nearest = int(np.abs(clock - time).argmin())
+    return InitialTime(nearest if abs(clock[nearest] - time) <= slack else None, time)
+
+
+def _unknown_start(source: str, fields: list[str], first: float) -> str:
+    return (
+        f"{source}: the system gives the initial values of {_listed(fields)}, System(initial=...), "
+        f"and the data begin at t = {first:g}: nothing says when these values hold. Give start=0 "
+        "if they hold at t = 0, from where simulations then go to the data, or "
+        f"start={first:g} if they hold at the data's first time; in a config, time.start."
+    )
+
+
+def _number(start: str) -> Start:
+    """A time as the command line gives it; what is no number is refused as text."""
+    try:
+        return float(start)
+    except ValueError:
+        return start
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def starts_of(

@@ -7,8 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from impindiff._types import Scalar, State
-from impindiff.coefficients import Instant, as_closures
+from impindiff._types import GivenState, Scalar, State, real_state
+from impindiff.coefficients import Instant, as_closures, as_coefficients, real_precision
 from impindiff.grid import Grid
 from impindiff.implicit import Limit
 from impindiff.systems._accounts import Accounts
@@ -112,13 +112,13 @@ class System(eqx.Module):
             field: tuple((as_closures(lower), as_closures(upper)) for lower, upper in each)
             for field, each in ends.items()
         }
-        self.coefficients = as_closures(dict(coefficients or {}))
+        self.coefficients = as_coefficients(dict(coefficients or {}))
         self.algebraic = tuple(field for field, part in storage.items() if is_algebraic(part))
-        self.storage = as_closures(
+        self.storage = as_coefficients(
             {field: part for field, part in storage.items() if field not in self.algebraic}
         )
-        self.capacities = as_closures(dict(capacities))
-        self.initial = as_closures(dict(initial or {}))
+        self.capacities = as_coefficients(dict(capacities))
+        self.initial = as_coefficients(dict(initial or {}))
         self.settings = dict.fromkeys(setting_names(settings))
         self.units = tuple((units or {}).items())
         self.scales = tuple((field, float(scale)) for field, scale in scales.items())
@@ -183,7 +183,7 @@ class System(eqx.Module):
         given = {n: jnp.asarray(v, dtype) for n, v in self.settings.items() if v is not None}
         return Scope(self.grid, self.coefficients | given, dtype)
 
-    def check(self, state: State, time: Scalar | float = 0.0) -> None:
+    def check(self, state: GivenState, time: Scalar | float = 0.0) -> None:
         """Evaluate every function at a state, and say which of them is not finite there.
 
         Conditions at the boundaries, too. Not under `jit`.
@@ -191,6 +191,7 @@ class System(eqx.Module):
             with the values that it was given, and for settings that are not given.
         """
         check_given(self.awaited)
+        state = real_state(state)
         dtype = jnp.result_type(*state.values())
         scope = self.scope(dtype).at(Instant.of(time, dtype))
         # First: at a state that cannot be, functions need not be finite.
@@ -209,8 +210,8 @@ class System(eqx.Module):
         `tabulate`.
         """
         parts = tuple(part for part in self._parts if part is not self.boundaries)
-        instant = None if time is None else Instant.of(time, jnp.result_type(float))
-        scope = self.scope(jnp.dtype(jnp.float32))
+        instant = None if time is None else Instant.of(time, real_precision())
+        scope = self.scope(real_precision())
         return values_on_grid(scope, parts, self.boundaries, instant)
 
     def start(self, time: Scalar | Instant | float, dtype: jnp.dtype) -> State:

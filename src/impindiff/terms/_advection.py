@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
+from impindiff._types import as_array, as_real
 from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
@@ -28,7 +29,9 @@ FORMS = ("conservative", "advective")
 
 def _components(velocity: Any) -> Any:
     # A tuple is what a velocity at faces becomes when it is evaluated: see `_is_at_faces`.
-    return list(velocity) if isinstance(velocity, tuple) else velocity
+    if isinstance(velocity, list | tuple):
+        return list(map(as_real, velocity))
+    return as_real(velocity)
 
 
 @final
@@ -177,8 +180,8 @@ class Advection(AbstractCorrectedFlux):
 
     def _stacked(self, grid: Grid) -> Float[Array, "..."]:
         if not isinstance(self.velocity, list):
-            return jnp.asarray(self.velocity)
-        parts = [jnp.asarray(part) for part in self.velocity]
+            return as_array(self.velocity)
+        parts = [as_array(part) for part in self.velocity]
         if len(parts) != grid.num_axes or any(p.shape not in ((), grid.shape) for p in parts):
             raise InputError(
                 f"the advection velocity has components of shapes {[p.shape for p in parts]}: on a "

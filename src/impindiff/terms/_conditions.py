@@ -2,8 +2,10 @@
 
 from typing import Any, ClassVar, final
 
+import equinox as eqx
 import jax.numpy as jnp
 
+from impindiff._types import as_real
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
 from impindiff.terms._given import check_given
 
@@ -19,7 +21,7 @@ class Dirichlet(AbstractBoundary):
     With an upwind scheme what the flow takes out is the cell's value.
     """
 
-    value: Any
+    value: Any = eqx.field(converter=as_real)
     holds_value: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
@@ -48,7 +50,7 @@ class Neumann(AbstractBoundary):
     values, those of the cell. `Flux` gives what passes, whatever $D$ is.
     """
 
-    gradient: Any
+    gradient: Any = eqx.field(converter=as_real)
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
@@ -73,8 +75,8 @@ class Robin(AbstractBoundary):
     See `Dirichlet` for their kinds, and `Inflow` (Danckwerts) for what a flow carries in.
     """
 
-    transfer: Any
-    ambient: Any
+    transfer: Any = eqx.field(converter=as_real)
+    ambient: Any = eqx.field(converter=as_real)
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
@@ -139,7 +141,7 @@ class Inflow(AbstractBoundary):
     Reference: P. V. Danckwerts, Chem. Eng. Sci. 2 (1953) 1.
     """
 
-    value: Any
+    value: Any = eqx.field(converter=as_real)
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""

@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
+from impindiff._types import as_array, as_real
 from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
@@ -50,7 +51,7 @@ class Diffusion(AbstractTwoPointFlux):
     Reference: Patankar (1980), section 4.2, for the harmonic face mean.
     """
 
-    diffusivity: Any
+    diffusivity: Any = eqx.field(converter=as_real)
     mean: Literal["harmonic", "arithmetic"] = eqx.field(static=True, default="harmonic")
 
     def __check_init__(self) -> None:
@@ -122,7 +123,7 @@ class Diffusion(AbstractTwoPointFlux):
                 f"the diffusivity has shape {shape}: it must be one number or of the grid's "
                 f"shape {grid.shape}."
             )
-        return jnp.asarray(self.diffusivity)
+        return as_array(self.diffusivity)
 
 
 def _arithmetic(here: Array, above: Array, share: Array, share_above: Array) -> Array:

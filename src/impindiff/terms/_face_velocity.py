@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar
+from impindiff._types import Scalar, as_array, as_real
 from impindiff.coefficients import (
     AbstractClosure,
     AbstractCoefficient,
@@ -49,7 +49,7 @@ class FaceVelocity(AbstractClosure):
             _check_not_in_cells(component)
         plain = [callable(c) and not isinstance(c, eqx.Module | type) for c in components]
         pairs = list(zip(plain, components, strict=True))
-        self.components = tuple(None if is_plain else part for is_plain, part in pairs)
+        self.components = tuple(None if is_plain else as_real(part) for is_plain, part in pairs)
         self.functions = tuple(Closure(part) if is_plain else None for is_plain, part in pairs)
         names = [name for part in self.functions if part for name in part.arguments]
         self.arguments = tuple(dict.fromkeys(names))
@@ -92,7 +92,7 @@ class FaceVelocity(AbstractClosure):
                     f"{jnp.shape(part)}: on a grid of shape {grid.shape} it must be one number or "
                     f"of shape {tuple(shape)}, a value for each face across that axis."
                 )
-            return jnp.broadcast_to(part, shape)
+            return jnp.broadcast_to(as_array(part), shape)
 
         return tuple(along(axis) for axis in range(grid.num_axes))
 

@@ -2,10 +2,12 @@
 
 from typing import Any, final
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
+from impindiff._types import as_array, as_real
 from impindiff.grid import Grid
 from impindiff.terms._given import check_given
 from impindiff.terms._term import AbstractSource
@@ -22,7 +24,7 @@ class Source(AbstractSource):
     Raises: InputError for what is no coefficient, or an array of another shape.
     """
 
-    strength: Any
+    strength: Any = eqx.field(converter=as_real)
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
@@ -36,4 +38,4 @@ class Source(AbstractSource):
                 f"the source has shape {shape}: it must be one number or of the grid's shape "
                 f"{grid.shape}."
             )
-        return 1.0 * jnp.asarray(self.strength)
+        return as_array(self.strength)

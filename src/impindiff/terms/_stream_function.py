@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractCoefficient, as_closures
+from impindiff.coefficients import AbstractCoefficient, as_coefficients
 from impindiff.grid import EndNames, Ends, Grid, listed_ends, named_ends
 from impindiff.terms._given import check_given
 
@@ -65,8 +65,8 @@ class StreamFunction(AbstractCoefficient):
         check_given(psi, "the stream function", text_too=True)
         for part in each:
             check_given(part, "the mean flow of a StreamFunction", text_too=True)
-        self.psi, self.mean_flow = as_closures((psi, each))
-        self.is_flowing = tuple(not (isinstance(u, int | float) and u == 0) for u in each)
+        self.psi, self.mean_flow = as_coefficients(psi), tuple(map(as_coefficients, each))
+        self.is_flowing = tuple(not (isinstance(u, int | float) and u == 0) for u in self.mean_flow)
 
     @property
     def is_steady(self) -> bool:

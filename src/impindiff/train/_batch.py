@@ -26,8 +26,7 @@ class Batch(eqx.Module):
         time_grid: steps through the observed times.
         operators: see `Observations.operators`.
         deviations: see `Observations.deviations`.
-        penalties: see `Observations.penalties`.
-        settings: see `Observations.settings`.
+        penalties, settings, rows: see `Observations`.
     """
 
     initial: State
@@ -37,6 +36,7 @@ class Batch(eqx.Module):
     deviations: State = eqx.field(default_factory=dict)
     penalties: tuple[AbstractPenalty, ...] = ()
     settings: State = eqx.field(default_factory=dict)
+    rows: tuple[int, ...] = eqx.field(static=True, default=())
 
     @property
     def num_samples(self) -> int:
@@ -204,7 +204,7 @@ class Batches(eqx.Module):
 
         def later(values: Array) -> Array:
             some = jnp.asarray(values)[samples]
-            return jax.lax.dynamic_slice_in_dim(some, window, self.window, 1)
+            return jax.lax.dynamic_slice_in_dim(some, window, len(whole.rows) or self.window, 1)
 
         whole = self.observations
         return Batch(
@@ -215,6 +215,7 @@ class Batches(eqx.Module):
             jax.tree.map(later, whole.deviations),
             whole.penalties,
             {name: jnp.asarray(values)[samples] for name, values in whole.settings.items()},
+            whole.rows,
         )
 
 
@@ -241,4 +242,5 @@ def whole(observations: Observations, dt: float, halvings: tuple[int, ...] = ())
         observations.deviations,
         observations.penalties,
         observations.settings,
+        observations.rows,
     )

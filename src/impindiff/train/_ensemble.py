@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, DTypeLike, PRNGKeyArray, PyTree
 from pydantic import BaseModel
 
 from impindiff._errors import InputError, NumericsError
+from impindiff.data import Start
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.latent import learned as learned_mask
 from impindiff.observe import AbstractObservation, AbstractPenalty
@@ -66,7 +67,8 @@ def fit_ensemble(
     stages: Sequence[AbstractOptimiser] = (Adam(100), LBFGS(200)),
     stepper: AbstractStepper | None = None,
     watch: Callable[[EnsembleRecord], None] | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
+    dtype: DTypeLike | None = None,
+    start: Start | None = None,
     memory: MemoryPolicy | MemoryBudget = KeepAll(),
     samples_at_once: int | None = None,
     members_at_once: int | None = None,
@@ -85,7 +87,7 @@ def fit_ensemble(
         dataset: the data, see `fit`.
         seeds: of the members, one for each.
         samples: which samples.
-        times: times of the observations to fit; by default all after the first.
+        times: times of the observations to fit; by default all after the start.
         dt: longest time step.
         observe: what was measured and how, see `fit`.
         regularise: penalties on learned coefficients.
@@ -93,6 +95,7 @@ def fit_ensemble(
         stepper: advances one step; Crank-Nicolson by default.
         watch: called with every epoch's record.
         dtype: precision.
+        start: when simulations begin, see `fit`.
         memory: which states are kept for the gradient; a budget is that of all members that are
             trained side by side.
         samples_at_once: how many samples' states are held at a time, of each such member.
@@ -112,7 +115,9 @@ def fit_ensemble(
         raise InputError(f"members_at_once is {members_at_once}: it must be at least 1.")
     learned, known = _stacked(make_system, seeds)
     first = eqx.combine(jax.tree.map(lambda a: a[0], learned), known)
-    observations = Observations.of(first, dataset, samples, times, dtype, observe, regularise)
+    observations = Observations.of(
+        first, dataset, samples, times, dtype, observe, regularise, start
+    )
     if isinstance(memory, MemoryBudget):
         memory = MemoryBudget(memory.num_bytes // together)
     ready_stages = ready(

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import DTypeLike
 
 from impindiff._errors import numerics_told
+from impindiff.data import Start
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
@@ -38,7 +39,8 @@ def fit(
     stepper: AbstractStepper | None = None,
     watch: Watcher | None = None,
     checkpoints: str | Path | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
+    dtype: DTypeLike | None = None,
+    start: Start | None = None,
     rescue: Rescue | None = None,
     progressive_tolerance: ProgressiveTolerance | None = None,
     memory: MemoryPolicy | MemoryBudget = KeepAll(),
@@ -53,10 +55,10 @@ def fit(
 
     Args:
         system: the equations, with latents where coefficients are unknown.
-        dataset: the data, in the documented layout; initial fields are those at its first time.
+        dataset: the data, in the documented layout; initial fields are those at `start`.
             What the system awaits of settings is taken from it, too.
         samples: which samples, such as "0:5".
-        times: times of the observations to fit; by default all after the first.
+        times: times of the observations to fit; by default all after the start.
         dt: longest time step.
         observe: what was measured and how; by default each field, cell by cell, as far as it was
             observed. A field that no observation is of is hidden: it takes part, from its initial
@@ -66,7 +68,12 @@ def fit(
         stepper: advances one step; Crank-Nicolson by default.
         watch: called with every epoch's record.
         checkpoints: folder to save to, and to go on from where it holds a checkpoint already.
-        dtype: precision.
+        dtype: precision of the fields; where None that of the data, as far as JAX computes in it
+            (double precision needs `jax_enable_x64`). What is learned keeps its own.
+        start: when simulations begin: "first" of the data's times, or the time itself. By default
+            the first. Where the system gives initial values, they hold at t = 0, or at the time
+            that the dataset's attribute `begun` names, and elsewhere `start` must say when; it
+            need not be one of the dataset's times if the system gives those of all fields.
         rescue: what to do where a solve fails; without, training ends there.
         progressive_tolerance: looser solves at first; without, none.
         memory: which states are kept for the gradient: all, so many, or what fits a budget.
@@ -82,7 +89,9 @@ def fit(
     Raises: InputError for data that do not fit the system, or a memory budget that is too small;
         NumericsError if a solve, the loss or the gradient fails.
     """
-    observations = Observations.of(system, dataset, samples, times, dtype, observe, regularise)
+    observations = Observations.of(
+        system, dataset, samples, times, dtype, observe, regularise, start
+    )
     trainer = Trainer(
         system,
         observations,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from impindiff._errors import InputError
+from impindiff.observe import AbstractObservation
 
 T = TypeVar("T")
 
@@ -27,3 +28,18 @@ def listed(given: Any, kind: type[T], what: str, example: str) -> list[T]:
             f"{'' if strange else ' in no list'}."
         )
     return list(found)
+
+
+def check_names(observations: Sequence[AbstractObservation]) -> None:
+    """Refuse observations of nothing, or two of one variable.
+
+    Raises: InputError.
+    """
+    names = [each.data for each in observations]
+    if not names:
+        raise InputError("observe is empty: name at least one observation, or leave it out.")
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(
+            f"the data {', '.join(map(repr, sorted(repeated)))} are observed twice: every variable "
+            "is data once. Name another with data=, or leave one of the observations out."
+        )

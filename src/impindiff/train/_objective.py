@@ -12,6 +12,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -190,13 +191,14 @@ class TrainingLoss(eqx.Module):
 
     def predicted(self, states: State) -> State:
         """The readings of all that was observed, by its name."""
-        operators = self.batch.operators
+        operators, rows = self.batch.operators, np.array(self.batch.rows, int)
         found = {}
         for name in self.batch.observed:
             with blamed_on(f"the observation {name!r}"):
                 each = operators.get(name)
                 found[name] = states[name] if each is None else jax.vmap(jax.vmap(each))(states)
-        return found
+        # A state that was observed several times is compared with each of its readings.
+        return {name: values[:, rows] for name, values in found.items()} if rows.size else found
 
     def penalty_residuals(self, learned: PyTree) -> Float[Array, " entries"]:
         """The vector whose squares add up to all penalties."""

@@ -1,6 +1,6 @@
 """What a model is trained on: initial fields and later observations, taken from a dataset."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import equinox as eqx
@@ -8,20 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import DTypeLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
+from impindiff.coefficients import real_precision
 from impindiff.data import (
+    Start,
     check_is_dataset,
     check_observed,
+    check_once,
     check_units,
+    in_precision,
     initial_state,
+    precision_of,
     readings,
-    real_precision,
     select_samples,
-    select_times,
     settings_of,
-    times_of,
+    start_of,
     without_dates,
 )
 from impindiff.grid import Grid
@@ -34,9 +38,18 @@ from impindiff.observe import (
     readings_shape,
 )
 from impindiff.rollout import TimeGrid
-from impindiff.systems import System, check_readings, check_within, learned_starts, starts_of
-from impindiff.train._listed import listed
+from impindiff.systems import (
+    InitialTime,
+    System,
+    check_readings,
+    check_within,
+    initial_time,
+    learned_starts,
+    starts_of,
+)
+from impindiff.train._listed import check_names, listed
 from impindiff.train._noise import deviations_of
+from impindiff.train._selection import Selection, check_start
 
 
 @final
@@ -48,13 +61,15 @@ class Observations(eqx.Module):
         observed: by the name of its variable an array `(sample, time, ...)`, NaN where not
             observed.
         start: time of the initial fields.
-        times: times of the observations.
+        times: of the states that are compared with observations, increasing.
         operators: how what is observed follows from the fields; what is not named here is the field
             of its name, cell by cell.
         deviations: standard deviation of the noise, `(sample, time, ...)`, axes of length one in
             place of those along which it does not vary; of all that is observed, or of nothing.
         penalties: what of the learned coefficients is held against them, beside the observations.
         settings: what is known of each sample, `(sample,)`, see `System`.
+        rows: for each entry along the observations' `time` its state, counted in `times`; empty
+            where no time was observed more than once.
     """
 
     initial: State
@@ -65,6 +80,12 @@ class Observations(eqx.Module):
     deviations: State = eqx.field(default_factory=dict)
     penalties: tuple[AbstractPenalty, ...] = ()
     settings: State = eqx.field(default_factory=dict)
+    rows: tuple[int, ...] = eqx.field(static=True, default=())
+
+    @property
+    def reading_times(self) -> tuple[float, ...]:
+        """The time of each entry along the observations' `time`."""
+        return tuple(self.times[row] for row in self.rows) or self.times
 
     @property
     def num_samples(self) -> int:
@@ -82,11 +103,12 @@ class Observations(eqx.Module):
         dataset: xr.Dataset,
         samples: str | Sequence[int],
         times: Sequence[float] | np.ndarray | None = None,
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike | None = None,
         observe: Sequence[AbstractObservation] | None = None,
         regularise: Sequence[AbstractPenalty] = (),
+        start: Start | None = None,
     ) -> "Observations":
-        """What a system is fitted to, see `from_dataset`.
+        """What a system is fitted to from a start on, see `fit`.
 
         Raises: InputError besides for what is no dataset, a precision that JAX would not compute
             in, other units than the system's, starts and readings outside of its limits, and for
@@ -94,16 +116,17 @@ class Observations(eqx.Module):
         """
         check_is_dataset(dataset)
         dataset = without_dates(dataset)
-        dtype = real_precision(dtype)
+        dtype = precision_of(dataset) if dtype is None else real_precision(dtype)
         check_units(dataset, dict(system.units))
         at = select_samples(dataset, samples)
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
-        start = float(times_of(dataset)[0])
-        begins = starts_of(system, lambda one: one.start(start, dtype), settings, len(at))
+        begin = check_start(system, dataset, initial_time(system, dataset, start))
+        begins = starts_of(system, lambda one: one.start(begin.time, dtype), settings, len(at))
         selection = (system.grid, system.fields, samples, times, dtype)
         learned = bool(learned_starts(system))
-        made = cls.from_dataset(dataset, *selection, observe, regularise, begins, settings, learned)
+        given = begins, settings, learned, begin
+        made = cls.from_dataset(dataset, *selection, observe, regularise, *given)
         _check_limits(system, made, at)
         initial, given = jax.tree.map(lambda values: values[0], (made.initial, settings))
         system.with_settings(given).check(initial, made.start)
@@ -117,22 +140,23 @@ class Observations(eqx.Module):
         fields: Sequence[str],
         samples: str | Sequence[int],
         times: Sequence[float] | np.ndarray | None = None,
-        dtype: jnp.dtype | type = jnp.float32,
+        dtype: DTypeLike | None = None,
         observe: Sequence[AbstractObservation] | None = None,
         regularise: Sequence[AbstractPenalty] = (),
         begins: State | None = None,
         settings: State | None = None,
         learned_start: bool = False,
+        begin: InitialTime | None = None,
     ) -> "Observations":
         """Select and check.
 
         Args:
-            dataset: the data; its first time is where samples start.
+            dataset: the data.
             grid: where the fields live.
             fields: all fields of the system.
             samples: which samples.
-            times: which times; by default all after the first at which anything was observed. The
-                first is one to train on where it is named and some field's start is learned.
+            times: which times; by default all after the start at which anything was observed. The
+                start is one to train on where it is named and some field's start is learned.
             dtype: precision.
             observe: what was measured; by default each field, cell by cell, that was observed at
                 all.
@@ -140,35 +164,31 @@ class Observations(eqx.Module):
             begins: initial values of fields that do not begin as the data say, `(sample, *grid)`.
             settings: see `settings`.
             learned_start: whether some of `begins` are to be learned, so that what was read at the
-                first time says something.
+                start says something.
+            begin: when samples start; at the first time by default.
 
         Raises: InputError for a dataset that is not of the documented layout or of another grid,
             for samples or times that it does not have, for values that are not finite where they
             must be, and for what cannot be observed on this grid or was not in this shape.
         """
         begins = begins or {}
+        dtype = precision_of(dataset) if dtype is None else real_precision(dtype)
+        begin = InitialTime(*start_of(dataset)) if begin is None else begin
         at = select_samples(dataset, samples) if fields else []
-        initial = initial_state(dataset, grid, [f for f in fields if f not in begins], at)
+        position, from_data = begin.position or 0, [f for f in fields if f not in begins]
+        there = dataset.isel(time=[position])
+        initial = initial_state(there, grid, from_data, at)
+        check_once(dataset, from_data, position=position)
         initial |= {field: np.asarray(values) for field, values in begins.items()}
-        clock = times_of(dataset)
-        when = list(range(1, clock.size)) if times is None else select_times(dataset, times)
-        if when and when[0] == 0 and not learned_start:
-            raise InputError(
-                f"training time {clock[0]:.10g} is the initial time, whose fields are given and "
-                "not predicted: leave it out of the training times, or learn where a field begins, "
-                "System(initial=...)."
-            )
-        if not when:
-            raise InputError(
-                f"the data end at their initial time, {clock[0]:.10g}: there is nothing to fit."
-            )
+        selected = Selection.of(dataset, times, begin, learned_start)
+        when = selected.positions
         in_data = [f for f in fields if f not in begins or f in dataset.data_vars]
         given = (
             [Cells(field) for field in in_data]
             if observe is None
             else listed(observe, AbstractObservation, "observe", "[Sensors('c', 'wells')]")
         )
-        _check_names(given)
+        check_names(given)
         found = {each.data: readings(dataset, each.data, at, when) for each in given}
         if observe is None:
             # What is not observed at all is hidden, unless nothing is observed.
@@ -176,11 +196,12 @@ class Observations(eqx.Module):
             found = seen or found
             given = [each for each in given if each.data in found]
         if times is None:
-            kept = _with_readings(found)
-            found = {name: values[:, kept] for name, values in found.items()}
-            when = [when[k] for k in kept]
+            selected, found = selected.observed(found)
+            when = selected.positions
         check_observed(dataset, found, at, when)
         operators = {each.data: each.prepare(grid, dataset) for each in given}
+        if grid is not None:
+            selected.check_fields_once(dataset, operators)
         for name, operator in operators.items():
             wanted = readings_shape(operator, grid, tuple(fields), dtype)
             if found[name].shape[2:] != wanted:
@@ -190,10 +211,10 @@ class Observations(eqx.Module):
                     "must be as many and as long."
                 )
         return cls(
-            {field: jnp.asarray(values, dtype) for field, values in initial.items()},
-            {name: jnp.asarray(values, dtype) for name, values in found.items()},
-            float(clock[0]),
-            tuple(float(clock[i]) for i in when),
+            {field: in_precision(values, dtype, repr(field)) for field, values in initial.items()},
+            {name: in_precision(values, dtype, repr(name)) for name, values in found.items()},
+            begin.time,
+            selected.times,
             {name: op for name, op in operators.items() if not _is_plain(name, op)},
             {
                 name: jnp.asarray(values, dtype)
@@ -201,6 +222,7 @@ class Observations(eqx.Module):
             },
             tuple(listed(regularise, AbstractPenalty, "regularise", "[Smoothness('k', 1e-3)]")),
             settings or {},
+            selected.rows,
         )
 
 
@@ -215,29 +237,9 @@ def _check_limits(system: System, made: Observations, samples: Sequence[int]) ->
         for limit in system.limits:
             if limit.name == field:
                 spread = made.deviations.get(name)
-                check_readings(limit, name, values, spread, made.times, samples)
-
-
-def _check_names(observations: Sequence[AbstractObservation]) -> None:
-    names = [each.data for each in observations]
-    if not names:
-        raise InputError("observe is empty: name at least one observation, or leave it out.")
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise InputError(
-            f"the data {', '.join(map(repr, sorted(repeated)))} are observed twice: every variable "
-            "is data once. Name another with data=, or leave one of the observations out."
-        )
+                check_readings(limit, name, values, spread, made.reading_times, samples)
 
 
 def _is_plain(name: str, operator: AbstractOperator) -> bool:
     """Whether an operator is that which is taken where none is named."""
     return isinstance(operator, CellValues) and operator.field == name
-
-
-def _with_readings(observed: Mapping[str, np.ndarray]) -> list[int]:
-    """The times at which there is a reading; all where there is none at any."""
-    known = [
-        (~np.isnan(values)).any(axis=(0, *range(2, values.ndim))) for values in observed.values()
-    ]
-    some = np.any(known, axis=0)
-    return np.flatnonzero(some if some.any() else ~some).tolist()

@@ -9,10 +9,11 @@ from typing import Any, final
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import DTypeLike
 
+from impindiff.data import Start
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.latent import learned as learned_mask
 from impindiff.observe import AbstractObservation, AbstractPenalty
@@ -82,7 +83,8 @@ def plan(
     regularise: Sequence[AbstractPenalty] = (),
     memory: int | str | None = None,
     stepper: AbstractStepper | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
+    dtype: DTypeLike | None = None,
+    start: Start | None = None,
     samples_at_once: int | None = None,
     calibrate: bool = True,
 ) -> MemoryPlan:
@@ -99,13 +101,16 @@ def plan(
         memory: bytes, as a number or as `"2GiB"`; what is available by default.
         stepper: advances one step; Crank-Nicolson by default.
         dtype: precision.
+        start: when simulations begin.
         samples_at_once: how many samples' states are held at a time; all where None.
         calibrate: whether to time short rollouts, to say how long a gradient will take.
 
     Raises: InputError for data that do not fit the system, or no amount of memory.
     """
     limit = available_bytes() if memory is None else parse_bytes(memory)
-    observations = Observations.of(system, dataset, samples, times, dtype, observe, regularise)
+    observations = Observations.of(
+        system, dataset, samples, times, dtype, observe, regularise, start
+    )
     learned, frozen = eqx.partition(system, learned_mask(system))
     batch = whole(observations, dt)
     work = Work(learned, frozen, batch, stepper or CrankNicolson(), samples_at_once)
@@ -149,6 +154,7 @@ def _calibrated(work: Work) -> Callable[[int, int], float]:
             observed={name: u[:, :1] for name, u in work.batch.observed.items()},
             deviations={name: u[:, :1] for name, u in work.batch.deviations.items()},
             time_grid=time_grid,
+            rows=(),
         )
 
         def run(work: Work):

@@ -28,10 +28,16 @@ def window_grids(observations: Observations, dt: float, window: int) -> list[Tim
 def later_starts(observations: Observations, field: str, num_windows: int) -> Array:
     """The observed states at which the windows after the first begin, `(sample, window, *grid)`.
 
-    Raises: InputError for a field that is not observed itself, or not everywhere.
+    Raises: InputError for a field that is not observed itself, or not everywhere, or times that
+        were observed more than once.
     """
     if num_windows == 1:
         return observations.initial[field][:, None][:, :0]
+    if observations.rows:
+        raise InputError(
+            "some times were observed more than once, and a window begins at one observed state: "
+            "leave the window out, so that all times are predicted from the initial state."
+        )
     if field not in observations.observed or field in observations.operators:
         raise InputError(
             f"windows begin at observed states, but {field!r} is not observed cell by cell "

@@ -81,6 +81,8 @@ def generate(
         attributes=described,
         attrs={
             "title": "chemical vapour infiltration of a slab",
+            # When the initial values of gas and temperature hold, which are the system's.
+            "begun": float(times[0]),
             "source": f"impindiff, SDIRK-2, dt {dt:g} s, float64, seed {seed}, noise {noise:g}",
         },
     )
