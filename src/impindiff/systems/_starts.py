@@ -18,7 +18,7 @@ from jaxtyping import Array
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.coefficients import depends_on
-from impindiff.data import Start, begun_of, source_of, start_of, times_of
+from impindiff.data import Start, begun_of, source_of, start_of, time_slack, times_of
 from impindiff.latent import latents_of
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._scope import TIME, reached_names
@@ -48,7 +48,8 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
         start: "first", "last", or the time itself, which need not be one of the data's where the
             system gives the initial values of all fields. None for the first of the data, unless
             the system gives initial values: these hold at the time that the attribute `begun` of
-            the data names, or at t = 0 if the data begin there.
+            the data names, or at t = 0 if the data begin there. Data that hold nothing
+            say when simulations begin, by their first time, and nothing else.
 
     Raises: InputError for a start that is not known, or one at which some fields are not.
     """
@@ -57,7 +58,8 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
     from_data = [field for field in system.fields if field not in system.initial]
     if start is None:
         first = start_of(dataset)
-        if not given:
+        holds_nothing = not any("time" in u.dims for u in dataset.values())
+        if not given or holds_nothing:
             return InitialTime(*first)
         known = begun_of(dataset, 0)
         known = known if known is not None else 0.0 if first[1] == 0 else None
@@ -83,8 +85,7 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
     if not np.isfinite(time):
         raise InputError(f"start is {time}: it must be a finite time.")
     start_of(dataset)  # what is wrong with the data's times
-    # Times of a file may have gone through float32.
-    slack = 1e-5 * max(abs(time), np.diff(clock).min(initial=np.inf) if clock.size > 1 else 0.0)
+    slack = time_slack(clock)
     nearest = int(np.abs(clock - time).argmin())
     return InitialTime(nearest if abs(clock[nearest] - time) <= slack else None, time)
 
