@@ -27,7 +27,7 @@ from impindiff.implicit import (
     AbstractPreconditioner,
     AbstractRootSolver,
     Affine,
-    DenseLU,
+    Automatic,
     Newton,
     Outcome,
     Scaled,
@@ -47,9 +47,8 @@ from impindiff.integrate._units import over, rows_of, units_of
 
 Preconditioning = Callable[[Any, Scalar, State], AbstractPreconditioner]
 
-# Up to so many unknowns the Jacobian is written out and factorised.
-_FEW_UNKNOWNS = 32
-_AFFINE, _KRYLOV, _DIRECT = Affine(), Newton(), Newton(DenseLU(), DenseLU())
+_AFFINE = Affine(Automatic(), Automatic(1e-5))
+_NEWTON = Newton(Automatic(), Automatic(1e-5))
 
 
 def solve_stage(
@@ -142,10 +141,7 @@ def choose_solver(
     """The solver given, or one linear solve where that is exact, or Newton's method."""
     if solver is not None:
         return solver
-    if dynamics.is_affine:
-        return _AFFINE
-    size = sum(leaf.size for leaf in jax.tree.leaves(state))
-    return _DIRECT if size <= _FEW_UNKNOWNS else _KRYLOV
+    return _AFFINE if dynamics.is_affine else _NEWTON
 
 
 def check_solver(solver: AbstractRootSolver | None, dynamics: Dynamics) -> None:

@@ -12,6 +12,11 @@ from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
 class AbstractStepper(eqx.Module):
     """Advances a state over one step. Unbatched: samples are the caller's `vmap`."""
 
+    @property
+    def implicit_weight(self) -> float | None:
+        r"""$w / \Delta t$ of the systems $q' - w\,\partial F/\partial u$ that a step solves, if any."""
+        return None
+
     @abc.abstractmethod
     def check(self, dynamics: Dynamics) -> None:
         """Raise InputError where this stepper cannot advance such a system."""

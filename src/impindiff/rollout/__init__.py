@@ -1,5 +1,6 @@
 """Many steps: time grids, trajectories, what is saved on the way."""
 
+from impindiff.rollout._automatic import Choice, Preparable, is_automatic, select_solver
 from impindiff.rollout._bytes import format_bytes, parse_bytes
 from impindiff.rollout._cause import cause_of
 from impindiff.rollout._consistent import consistent
@@ -13,11 +14,12 @@ from impindiff.rollout._rescued import (
     simulate_with_rescue,
 )
 from impindiff.rollout._schedule import least_steps
-from impindiff.rollout._simulate import Preparable, StepFailed, Trajectory, simulate
+from impindiff.rollout._simulate import StepFailed, Trajectory, simulate
 from impindiff.rollout._stability import stable_dt
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
+    "Choice",
     "HalvedStep",
     "KeepAll",
     "MemoryBudget",
@@ -32,10 +34,12 @@ __all__ = [
     "consistent",
     "format_bytes",
     "halved_note",
+    "is_automatic",
     "least_steps",
     "own_failures",
     "parse_bytes",
     "rescued",
+    "select_solver",
     "simulate",
     "simulate_with_rescue",
     "stable_dt",

@@ -2,31 +2,24 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStagedStepper, AbstractStepper
+from impindiff.rollout._automatic import Preparable, is_automatic, prepared_for_all, settled
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._sweep import Steps, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
 from impindiff.rollout._within import check_start, started, watched
-
-
-@runtime_checkable
-class Preparable(Protocol):
-    """A system whose steady parts can be evaluated once for many steps."""
-
-    def prepare(self, dtype: jnp.dtype) -> Dynamics:
-        """The system with every steady coefficient evaluated, in the given precision."""
-        ...
 
 
 @final
@@ -161,6 +154,7 @@ def simulate(
     setup, start = None, check_start(dynamics, initial)
     if time_grid.num_steps:
         first, mean = time_grid.starts[0], time_grid.lengths.mean()
+        stepper = _settled(system, dynamics, initial, time_grid, stepper)
         setup = stepper.setup(
             dynamics, jnp.asarray(first, dtype), jnp.asarray(mean, dtype), initial
         )
@@ -201,6 +195,28 @@ def simulate(
     saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     outcome = started(outcome, start) if time_grid.num_steps else outcome
     return Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
+
+
+def _settled(
+    system: Preparable,
+    dynamics: Dynamics,
+    initial: State,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
+) -> AbstractStepper:
+    """The stepper with a solver, if it names none; the steps themselves may be traced."""
+    first, lengths = time_grid.starts[0], time_grid.lengths
+    if isinstance(lengths, Tracer) or isinstance(first, Tracer):
+        return prepared_for_all(dynamics, stepper) if is_automatic(stepper) else stepper
+    return settled(
+        system,
+        dynamics,
+        initial,
+        float(np.mean(lengths)),
+        stepper,
+        time=float(first),
+        num_steps=time_grid.num_steps,
+    )
 
 
 def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:

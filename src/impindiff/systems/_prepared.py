@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, depends_on
+from impindiff.grid import Grid
 from impindiff.implicit import Excess, Limit
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
@@ -67,6 +68,11 @@ class PreparedSystem(eqx.Module):
     awaited: tuple[str, ...] = eqx.field(static=True, default=())
     accounts: Accounts = eqx.field(default_factory=Accounts)
     limits: tuple[Limit, ...] = eqx.field(static=True, default=())
+
+    @property
+    def grid(self) -> Grid | None:
+        """Where the fields live; None for fields that are numbers or small arrays."""
+        return self.scope.grid
 
     @property
     def is_affine(self) -> bool:

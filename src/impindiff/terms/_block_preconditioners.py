@@ -29,7 +29,7 @@ def block_jacobi(tendency: Tendency, weight: Scalar, state: State) -> BlockJacob
 
     Raises: ValueError for fields of different shapes.
     """
-    return BlockJacobi(_shifted_blocks(tendency, weight, state).centre)
+    return BlockJacobi(shifted_blocks(tendency, weight, state).centre)
 
 
 @cache
@@ -49,7 +49,7 @@ def block_line(axis: int) -> Preconditioning:
     """
 
     def along_axis(tendency: Tendency, weight: Scalar, state: State) -> BlockLine:
-        operator = _shifted_blocks(tendency, weight, state)
+        operator = shifted_blocks(tendency, weight, state)
         check_axis("block_line", axis, len(operator.sides))
         return BlockLine(operator.sides[axis][0], operator.centre, operator.sides[axis][1], axis)
 
@@ -76,7 +76,7 @@ def transform_line(axis: int) -> Preconditioning:
     """
 
     def in_modes(tendency: Tendency, weight: Scalar, state: State) -> TransformLine:
-        operator = _shifted_blocks(tendency, weight, state)
+        operator = shifted_blocks(tendency, weight, state)
         check_axis("transform_line", axis, len(operator.sides))
         kinds = _common_kinds(kinds_of(tendency, state), axis, len(operator.sides))
         return TransformLine(operator, axis, kinds)
@@ -96,7 +96,7 @@ def check_axis(whose: str, axis: int, num_axes: int) -> None:
         )
 
 
-def _shifted_blocks(tendency: Tendency, weight: Scalar, state: State) -> BlockStencil:
+def shifted_blocks(tendency: Tendency, weight: Scalar, state: State) -> BlockStencil:
     r"""The blocks of $q' - w F'$ at a state."""
     found = probe(products(tendency, weight, state), state)
     centre = found.centre

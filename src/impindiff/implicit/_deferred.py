@@ -1,0 +1,37 @@
+"""A preconditioner that is made where it is needed, and not before."""
+
+from collections.abc import Callable
+from typing import Any, Self, final
+
+import equinox as eqx
+from jaxtyping import PyTree
+
+from impindiff._types import Vector
+from impindiff.implicit._preconditioner import AbstractPreconditioner
+
+
+@final
+class Deferred(AbstractPreconditioner):
+    """What a function makes of its arguments, made anew wherever it is applied.
+
+    For `Automatic`, which makes it once, inside the loop that is entered only where plain
+    iterations were not enough.
+
+    Args:
+        make: gives the preconditioner.
+        arguments: of `make`.
+        transposed: whether it is the transpose of what is made.
+    """
+
+    make: Callable[..., AbstractPreconditioner] = eqx.field(static=True)
+    arguments: PyTree[Any]
+    transposed: bool = eqx.field(static=True, default=False)
+
+    def apply(self, vector: Vector) -> Vector:
+        """Make it, and apply it."""
+        made = self.make(*self.arguments)
+        return (made.transpose() if self.transposed else made).apply(vector)
+
+    def transpose(self) -> Self:
+        """The same of the transpose."""
+        return type(self)(self.make, self.arguments, not self.transposed)

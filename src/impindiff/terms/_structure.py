@@ -1,0 +1,348 @@
+r"""What the matrix of an implicit step looks like, in the few numbers that decide how to solve it.
+
+A step inverts $A = q' - w\,\partial F/\partial u$. Its rows are compared in units of what a cell
+stores, so that diffusion shows as the diffusion number $D\,w/\Delta x^2$ and flow as the Courant
+number $|v|\,w/\Delta x$.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from impindiff._types import Scalar, State, Tendency
+from impindiff.implicit import BlockStencil, Stencil
+from impindiff.terms._block_preconditioners import shifted_blocks
+from impindiff.terms._linearised import Assembled, Corrected, kinds_of
+
+# Share of cells whose rows may be an exception.
+_EXCEPTIONAL = 0.05
+# Below this share of a row what a cell stores is nothing, and the field is in balance.
+_NOTHING = 1e-6
+# Fields that act on each other by less than this share of the largest coefficient are apart.
+_WEAK = 1e-3
+# Reactions are looked at in so many cells.
+_MOST_CELLS = 400
+
+
+def step_blocks(tendency: Tendency, weight: Scalar, state: State) -> BlockStencil:
+    r"""The coefficients of $q' - w F'$, with all that fields do to each other.
+
+    Those of an affine right-hand side are put together without a product.
+
+    Args:
+        tendency: $F$, and $q$ if it has one. Of one that reaches beyond neighbours the linear part
+            is taken where it names one.
+        weight: $w$.
+        state: at which it is linearised.
+    """
+    if isinstance(tendency, Corrected):
+        tendency = tendency.linear_part
+    if not isinstance(tendency, Assembled):
+        return shifted_blocks(tendency, weight, state)
+    fields, shape = sorted(state), tendency.shape
+    nothing = jnp.zeros(shape, jnp.result_type(weight))
+    still = Stencil(nothing, ((nothing, nothing),) * len(shape))
+    stencils = [tendency.stencils[field] or still for field in fields]
+    parts = [stencil.shifted_identity(weight) for stencil in stencils]
+
+    def diagonal(values):
+        whole = [jnp.broadcast_to(value, shape) for value in values]
+        count = range(len(whole))
+        return jnp.stack(
+            [jnp.stack([whole[i] if i == j else nothing for j in count]) for i in count]
+        )
+
+    sides = tuple(
+        tuple(diagonal([part.sides[axis][side] for part in parts]) for side in (0, 1))
+        for axis in range(len(shape))
+    )
+    return BlockStencil(
+        diagonal([part.centre for part in parts]),
+        sides,  # pyright: ignore[reportArgumentType]
+        jax.tree.structure(state),
+    )
+
+
+@final
+@dataclass(frozen=True)
+class Structure:
+    r"""The numbers; each is that of the field for which it is largest.
+
+    Attributes:
+        shape: of the grid.
+        diffusion: for each axis the largest diffusion number.
+        flow: for each axis the largest Courant number.
+        condition: of $A$ without a preconditioner, about: of its symmetric part.
+        cells: for each axis how many cells lie within a diffusion length.
+        variation: by how much coefficients vary from cell to cell, where they matter at all.
+        across: for each axis by how much they vary across it, which is what is left where lines
+            along it are solved exactly.
+        peclet: largest ratio of flow to diffusion between two cells.
+        coupling: condition of what fields do to each other in a cell.
+        anisotropy: ratio of the axes' diffusion numbers in a cell, of all but a tenth of the cells.
+        closed: share of inner faces that let nothing pass.
+        ends: for each axis whether it has any.
+        is_algebraic: whether a field stores nothing.
+        num_fields: how many there are.
+        reaches: whether there is more to it, of wider reach.
+        same_modes: whether all fields that move end in the same way.
+    """
+
+    shape: tuple[int, ...]
+    diffusion: tuple[float, ...]
+    flow: tuple[float, ...]
+    condition: float
+    cells: tuple[float, ...]
+    variation: float
+    across: tuple[float, ...]
+    peclet: float
+    coupling: float
+    anisotropy: float
+    closed: float
+    ends: tuple[bool, ...]
+    is_algebraic: bool
+    num_fields: int
+    reaches: bool
+    same_modes: bool
+
+    @classmethod
+    def of(
+        cls,
+        blocks: BlockStencil,
+        kinds: Mapping[str, tuple[str, ...] | None],
+        volumes: np.ndarray | None,
+        reaches: bool = False,
+    ) -> Self:
+        """Read them from the coefficients. Not under `jit`.
+
+        Args:
+            blocks: of all fields, in the order of their sorted names; on the host.
+            kinds: what axes end in, see `impindiff.terms.Ended`.
+            volumes: of the cells, where they differ.
+            reaches: whether the operator reaches beyond what the blocks hold.
+        """
+        centre = np.asarray(blocks.centre, np.float64)
+        sides = [[np.asarray(side, np.float64) for side in pair] for pair in blocks.sides]
+        count, shape = len(centre), centre.shape[2:]
+        volumes = np.ones(shape) if volumes is None else volumes / volumes.mean()
+        ends = tuple(
+            any(words is not None and words[axis] != "periodic" for words in kinds.values())
+            for axis in range(len(shape))
+        )
+        told = {words for words in kinds.values() if words is not None}
+        within = centre + sum(lower + upper for lower, upper in sides)
+        coupling, slow = _reactions(within)
+        fields = [
+            _Field.of(
+                centre[k, k], [[s[k, k] for s in pair] for pair in sides], volumes, ends, slow[k]
+            )
+            for k in range(count)
+        ]
+
+        def worst(number) -> float:
+            return max(float(number(field)) for field in fields)
+
+        axes = range(len(shape))
+        return cls(
+            shape,
+            tuple(worst(lambda f, a=a: f.diffusion[a].max()) for a in axes),
+            tuple(worst(lambda f, a=a: f.flow[a].max()) for a in axes),
+            worst(lambda f: f.condition),
+            tuple(worst(lambda f, a=a: f.cells(a)) for a in axes),
+            worst(lambda f: f.variation(None)),
+            tuple(worst(lambda f, a=a: f.variation(a)) for a in axes),
+            worst(lambda f: f.peclet),
+            coupling,
+            worst(lambda f: f.anisotropy),
+            worst(lambda f: f.closed),
+            ends,
+            any(field.is_algebraic for field in fields),
+            count,
+            reaches,
+            len(told) <= 1,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class _Field:
+    """What one field does to itself, in units of what a cell stores.
+
+    Attributes:
+        mass: row sums: 1 where a cell does nothing but store, 0 where it stores nothing.
+        diffusion: for each axis, at the upper face of each cell, the diffusion number.
+        flow: the same of the Courant number.
+        ends: for each axis whether it has any.
+        is_algebraic: whether it stores nothing.
+    """
+
+    mass: np.ndarray
+    diffusion: list[np.ndarray]
+    flow: list[np.ndarray]
+    ends: tuple[bool, ...]
+    is_algebraic: bool
+
+    @classmethod
+    def of(cls, centre, sides, volumes, ends, slow: float) -> "_Field":
+        mass = (centre + sum(lower + upper for lower, upper in sides)) * volumes
+        diffusion, flow = [], []
+        for axis, (lower, upper) in enumerate(sides):
+            # What one face does to the cells below and above it, per volume of both.
+            onward = -volumes * upper
+            back = np.roll(-volumes * lower, -1, axis)
+            scale = np.sqrt(volumes * np.roll(volumes, -1, axis))
+            diffusion.append(np.maximum((onward + back) / 2, 0) / scale)
+            flow.append(np.abs(onward - back) / scale)
+        mass = mass / volumes
+        typical = float(np.median(np.abs(mass)))
+        whole = float(np.median(np.abs(centre)))
+        is_algebraic = typical <= _NOTHING * whole
+        unit = (whole if is_algebraic else typical * slow) or 1.0
+        return cls(
+            mass / unit,
+            [part / unit for part in diffusion],
+            [part / unit for part in flow],
+            ends,
+            is_algebraic,
+        )
+
+    def inner(self, axis: int, values: np.ndarray) -> np.ndarray:
+        """Of the faces between two cells."""
+        stop = values.shape[axis] - 1 if self.ends[axis] else values.shape[axis]
+        return np.moveaxis(np.moveaxis(values, axis, 0)[:stop], 0, axis)
+
+    @property
+    def lowest(self) -> float:
+        """The smallest mass, exceptions and what grows left out."""
+        if self.is_algebraic:
+            return 0.0
+        # A fast reaction leaves something that is slow.
+        return float(np.clip(np.quantile(self.mass, _EXCEPTIONAL), 0.05, 1))
+
+    def lengths(self, axis: int) -> np.ndarray:
+        """For each cell its width in diffusion lengths."""
+        return 1 / np.sqrt(np.maximum(self.diffusion[axis], 1e-12))
+
+    @property
+    def slowest(self) -> float:
+        """What diffusion adds to the smoothest mode."""
+        found = [
+            (np.pi / self.inner(axis, self.lengths(axis)).sum(axis).max()) ** 2
+            for axis, size in enumerate(self.mass.shape)
+            if size > 1
+        ]
+        return min(found, default=0.0)
+
+    @property
+    def condition(self) -> float:
+        around = sum(d + np.roll(d, 1, axis) for axis, d in enumerate(self.diffusion))
+        whole = self.mass + 2 * around
+        return float(whole.max() / max(self.lowest + self.slowest, 1e-12))
+
+    def cells(self, axis: int) -> float:
+        """The most cells within a diffusion length, or what of the axis a smooth mode sees."""
+        size = self.mass.shape[axis]
+        most = size / np.pi
+        if size == 1:
+            return 0.0
+        if self.is_algebraic:
+            return most
+        widths = np.moveaxis(self.inner(axis, self.lengths(axis)), axis, -1)
+        widths = widths.reshape(-1, widths.shape[-1])
+        # Of the lines some are enough.
+        widths = widths[:: max(1, len(widths) // 64)]
+        reach = np.concatenate([np.zeros((len(widths), 1)), np.cumsum(widths, 1)], 1)
+        count = max(
+            float((np.searchsorted(line, line + 1) - np.arange(line.size) - 1).max())
+            for line in reach
+        )
+        return min(max(count, float(np.sqrt(self.diffusion[axis].max()))), most)
+
+    def variation(self, along: int | None) -> float:
+        """Largest over smallest coefficient, with what is stored added to both.
+
+        Args:
+            along: an axis along which they may vary.
+        """
+        stored = max(self.lowest, 0.05) if not self.is_algebraic else self.slowest
+        across = tuple(a for a in range(self.mass.ndim) if a != along)
+        found = 1.0
+        for axis in range(self.mass.ndim):
+            values = self.inner(axis, self.diffusion[axis])
+            if not values.size or not across:
+                continue
+            if along is None:
+                found = max(found, (stored + 4 * values.max()) / (stored + 4 * values.min()))
+                continue
+            most, least = values.max(across), values.min(across)
+            found = max(found, float(((stored + 4 * most) / (stored + 4 * least)).max()))
+        return float(found)
+
+    @property
+    def anisotropy(self) -> float:
+        """Of all but a tenth of the cells, where they exchange anything to speak of."""
+        if self.mass.ndim == 1:
+            return 1.0
+        each = np.stack([d + np.roll(d, 1, axis) for axis, d in enumerate(self.diffusion)])
+        stiff = each.max(0) > 1
+        if not stiff.any():
+            return 1.0
+        ratio = each.max(0)[stiff] / np.maximum(each.min(0)[stiff], 1e-12)
+        return float(np.quantile(ratio, 0.9))
+
+    @property
+    def peclet(self) -> float:
+        found = [
+            float((flow / np.maximum(diffusion, 1e-12))[flow > 1e-3].max(initial=0.0))
+            for flow, diffusion in zip(self.flow, self.diffusion, strict=True)
+        ]
+        return max(found, default=0.0)
+
+    @property
+    def closed(self) -> float:
+        inner = [self.inner(axis, d) for axis, d in enumerate(self.diffusion)]
+        if not any(part.any() for part in inner):
+            return 0.0
+        return float(np.mean(np.concatenate([part.ravel() == 0 for part in inner])))
+
+
+def _reactions(within: np.ndarray) -> tuple[float, np.ndarray]:
+    """The condition of what fields do to each other in the cells, and their slow rates.
+
+    The slow rate of each field is relative to its own: what is fast in a reaction lets its products
+    move as slowly as they are stored.
+
+    Args:
+        within: row sums, blocks [row field, column field] for each cell.
+    """
+    count = len(within)
+    if count == 1:
+        return 1.0, np.ones(1)
+    blocks = np.moveaxis(within.reshape(count, count, -1), -1, 0)
+    blocks = blocks[:: max(1, len(blocks) // _MOST_CELLS)]
+    if not np.isfinite(blocks).all():
+        return np.inf, np.ones(count)
+    size = np.abs(blocks)
+    others = size.sum(2) - np.einsum("nii->ni", size) + size.sum(1) - np.einsum("nii->ni", size)
+    coupled = np.flatnonzero(others.max(0) > _WEAK * size.max((0, 1, 2)))
+    slow = np.ones(count)
+    if len(coupled) < 2:
+        return 1.0, slow
+    blocks = blocks[:, coupled][:, :, coupled]
+    own = np.abs(np.einsum("nii->ni", blocks))
+    scale = np.where(own <= _NOTHING * np.abs(blocks).max(2), 1, own)
+    # Units of fields do not matter: neither do they to eigenvalues.
+    values = np.abs(np.linalg.eigvals(blocks / scale[:, :, None]))
+    values = np.maximum(values, _NOTHING * values.max(1, keepdims=True))
+    ratio = np.quantile(values.max(1) / np.maximum(values.min(1), 1e-300), 1 - _EXCEPTIONAL)
+    slow[coupled] = np.clip(np.median(values.min(1)), 1e-3, 1)
+    return float(ratio), slow
+
+
+def kinds_for(tendency: Tendency, state: State) -> dict[str, tuple[str, ...] | None]:
+    """What axes end in, field by field."""
+    return dict(kinds_of(tendency, state))
