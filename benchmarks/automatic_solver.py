@@ -6,6 +6,8 @@ in float64 with tolerances of 1e-12. The ratio compares the automatic choice wit
 by hand whose solves all converged.
 """
 
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import impindiff as ipd
-from impindiff.benchmark import announce, median_seconds
+from impindiff.benchmark import announce
 
-STEPS = 10
+STEPS, ROUNDS = 10, 9
 BY_HAND = {
     "none": None,
     "jacobi": ipd.jacobi,
@@ -27,6 +29,7 @@ BY_HAND = {
     "multigrid W2": ipd.multigrid(),
     "block jacobi": ipd.block_jacobi,
     "block line 0": ipd.block_line(0),
+    "block line 1": ipd.block_line(1),
     "transform line 0": ipd.transform_line(0),
     "transform line 1": ipd.transform_line(1),
 }
@@ -36,15 +39,15 @@ FOR_ONE_FIELD = (
     "none",
     "jacobi",
     "fourier",
-    "line 0",
-    "line 1",
+    "block line 0",
+    "block line 1",
     "multigrid V1",
-    "multigrid W2",
     "transform line 0",
     "transform line 1",
 )
-FOR_SEVERAL = (*FOR_ONE_FIELD, "block jacobi", "block line 0")
-IN_SPACE = ("none", "jacobi", "fourier", "line 0", "multigrid V1", "multigrid W2")
+IN_WIND = (*FOR_ONE_FIELD, "multigrid W2")
+FOR_SEVERAL = (*FOR_ONE_FIELD, "block jacobi")
+IN_SPACE = ("none", "jacobi", "fourier", "block line 0", "multigrid V1", "transform line 0")
 
 
 class Problem(NamedTuple):
@@ -54,6 +57,7 @@ class Problem(NamedTuple):
     initial: dict[str, np.ndarray]
     dt: float
     by_hand: tuple[str, ...] = FOR_ONE_FIELD
+    reaches: bool = False
 
 
 def blob(grid: ipd.Grid, wide: float = 0.15) -> np.ndarray:
@@ -123,7 +127,7 @@ def wind() -> Problem:
     grid = square(128)
     ends = {"x": (ipd.Inflow(1.0), ipd.Outflow()), "y": ipd.NoFlux()}
     terms = [ipd.Advection(np.array([1.0, 0.0])), ipd.Diffusion(1 / 1280)]
-    return Problem(ipd.System(grid, {"u": terms}, {"u": ends}), {"u": blob(grid)}, 0.1)
+    return Problem(ipd.System(grid, {"u": terms}, {"u": ends}), {"u": blob(grid)}, 0.1, IN_WIND)
 
 
 def graded() -> Problem:
@@ -248,7 +252,7 @@ def limited() -> Problem:
     grid = ipd.Grid.uniform((400,), ((0, 1),))
     ends = {"u": {"x": (ipd.Inflow(0.0), ipd.Outflow())}}
     terms = [ipd.Advection(1.0, "limited"), ipd.Diffusion(0.02)]
-    return Problem(ipd.System(grid, {"u": terms}, ends), {"u": blob(grid)}, 0.01, ON_A_LINE)
+    return Problem(ipd.System(grid, {"u": terms}, ends), {"u": blob(grid)}, 0.01, ON_A_LINE, True)
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
@@ -278,48 +282,81 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 }
 
 
-def stepper_of(name: str, problem: Problem) -> Any:
-    """Backward Euler with what is named; None for what chooses itself."""
+def stepper_of(name: str, is_affine: bool) -> ipd.Theta:
+    """Backward Euler with what is named."""
     if name == "automatic":
-        return None
-    is_affine = problem.system.prepare(jnp.dtype("float32")).is_affine
+        return ipd.BackwardEuler()
     method = ipd.Affine if is_affine else ipd.Newton
     if name == "tridiagonal":
         return ipd.BackwardEuler(method(ipd.Tridiagonal()))
     return ipd.BackwardEuler(method(ipd.BiCGStab(max_steps=1000)), BY_HAND[name])
 
 
-def measure(problem: Problem, stepper: Any, exact: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Seconds, iterations and the error of one choice."""
+def program(problem: Problem, stepper: ipd.Theta, dtype: Any = jnp.float32) -> Callable[[], Any]:
+    """The rollout, compiled."""
     times = ipd.TimeGrid.build(0.0, [STEPS * problem.dt], problem.dt)
-    initial = {field: jnp.asarray(u, jnp.float32) for field, u in problem.initial.items()}
-    compiled = (
-        jax.jit(lambda u: ipd.simulate(problem.system, u, times, stepper)).lower(initial).compile()
-    )
-    found = compiled(initial)
-    error = max(
-        float(np.linalg.norm(np.asarray(found.states[field][-1], float) - u) / np.linalg.norm(u))
-        for field, u in exact.items()
-    )
-    return {
-        "seconds": median_seconds(lambda: compiled(initial), 7, warm=True),
-        "iterations": float(found.outcome.iterations.mean()),
-        "converged": bool(found.outcome.converged.all()),
-        "error": error,
-    }
+    initial = {field: jnp.asarray(u, dtype) for field, u in problem.initial.items()}
+    run = jax.jit(lambda u: ipd.simulate(problem.system, u, times, stepper))
+    compiled = run.lower(initial).compile()
+    return lambda: compiled(initial)
 
 
-def reference(problem: Problem) -> dict[str, np.ndarray]:
+def reference(problem: Problem, is_affine: bool) -> dict[str, np.ndarray]:
     """The last state in float64, as tight as can be."""
     with jax.enable_x64(True):
-        is_affine = problem.system.prepare(jnp.dtype("float64")).is_affine
-        linear = ipd.BiCGStab(1e-12, max_steps=20000)
-        if "tridiagonal" in problem.by_hand:
-            linear = ipd.Tridiagonal(1e-12) if len(problem.initial) else linear
+        tridiagonal = "tridiagonal" in problem.by_hand and not problem.reaches
+        linear = ipd.Tridiagonal(1e-12) if tridiagonal else ipd.BiCGStab(1e-12, max_steps=20000)
         solver = ipd.Affine(linear) if is_affine else ipd.Newton(linear, rtol=1e-11)
-        times = ipd.TimeGrid.build(0.0, [STEPS * problem.dt], problem.dt)
-        initial = {field: jnp.asarray(u, jnp.float64) for field, u in problem.initial.items()}
-        run = jax.jit(
-            lambda u: ipd.simulate(problem.system, u, times, ipd.BackwardEuler(solver)).states
-        )
-        return {field: np.asarray(u[-1]) for field, u in run(initial).items()}
+        found = program(problem, ipd.BackwardEuler(solver), jnp.float64)()
+        return {field: np.asarray(u[-1]) for field, u in found.states.items()}
+
+
+def seconds_of(programs: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Median seconds of each, all of them taken in turn, so that a busy moment hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(ROUNDS):
+        for name, run in programs.items():
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def measure(name: str) -> Iterator[dict[str, Any]]:
+    """A row for the automatic choice and for each by hand."""
+    problem = PROBLEMS[name]()
+    is_affine = problem.system.prepare(jnp.dtype("float32")).is_affine
+    announce(f"{name}: the reference in float64")
+    exact = reference(problem, is_affine)
+    programs = {}
+    for choice in ("automatic", *problem.by_hand):
+        announce(f"{name}: {choice}")
+        programs[choice] = program(problem, stepper_of(choice, is_affine))
+    found = {choice: jax.device_get(run()) for choice, run in programs.items()}
+    good = {choice for choice, one in found.items() if bool(one.outcome.converged.all())}
+    seconds = seconds_of({choice: run for choice, run in programs.items()})
+    best = min((seconds[choice] for choice in good - {"automatic"}), default=float("nan"))
+    initial = {field: jnp.asarray(u, jnp.float32) for field, u in problem.initial.items()}
+    chosen = ipd.select_solver(
+        problem.system, initial, problem.dt, ipd.BackwardEuler(), num_steps=STEPS
+    )
+    for choice, one in found.items():
+        errors = [
+            np.linalg.norm(np.asarray(one.states[field][-1], float) - u) / np.linalg.norm(u)
+            for field, u in exact.items()
+        ]
+        yield {
+            "problem": name,
+            "choice": f"automatic: {chosen.name}" if choice == "automatic" else choice,
+            "seconds": seconds[choice],
+            "ratio_to_best_by_hand": seconds[choice] / best,
+            "iterations": float(one.outcome.iterations.mean()),
+            "converged": choice in good,
+            "error": float(max(errors)),
+        }
+
+
+def rows(only: str = "") -> Iterator[dict[str, Any]]:
+    """One for each problem and choice; only: a problem, or some with commas between."""
+    for name in only.split(",") if only else PROBLEMS:
+        yield from measure(name)

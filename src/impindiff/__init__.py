@@ -88,7 +88,6 @@ if TYPE_CHECKING:
     )
     from impindiff.report import write_report
     from impindiff.rollout import (
-        Choice,
         KeepAll,
         MemoryBudget,
         Snapshots,
@@ -167,7 +166,6 @@ __all__ = [
     "CG",
     "CellField",
     "Cells",
-    "Choice",
     "Closure",
     "ConvolutionalClosure",
     "Corrected",

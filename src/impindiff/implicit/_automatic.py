@@ -104,10 +104,10 @@ class Automatic(AbstractLinearSolver):
         plain = BiCGStab(**limits, max_steps=few)
         found = plain.iterate(*given, lambda v: v, loop)
         if not is_none:
-            return _then(krylov, found, *given, lambda: _made(precondition, residual), loop)
+            return _then(krylov, found, *given, lambda _, v: _made(precondition, v), loop)
         if len(along) == len(leaves):
-            found = _then(Tridiagonal(**limits), found, *given, lambda: precondition, loop)
-        return _then(krylov, found, *given, lambda: _along_lines(operator, residual), loop)
+            found = _then(Tridiagonal(**limits), found, *given, lambda _, v: precondition, loop)
+        return _then(krylov, found, *given, _along_lines, loop)
 
 
 def _then(
@@ -116,7 +116,7 @@ def _then(
     operator: Operator,
     residual: Vector,
     tolerance2: Scalar,
-    make: Callable[[], Precondition],
+    make: Callable[[Operator, Vector], Precondition],
     loop: Loop,
 ) -> Iterated:
     """Go on with another solver where one did not arrive.
@@ -127,11 +127,11 @@ def _then(
         operator: see `AbstractLinearSolver.iterate`, as for all but the last.
         residual: right-hand side.
         tolerance2: square of the residual norm to reach.
-        make: makes the preconditioner; where it is not needed that costs nothing.
+        make: makes the preconditioner from the operator and a vector; where it is not needed that
+            costs nothing.
         loop: repeats iterations.
     """
     norm2 = tree.dot(residual, residual)
-    one_more = jnp.array(0), jnp.asarray(found.failure)
 
     def unfinished(carry):
         *_, norm2, _, turns, _ = carry
@@ -139,26 +139,35 @@ def _then(
         return (norm2 > tolerance2) & (turns == 0)
 
     def go_on(carry):
-        x, _, iterations, turns, _ = carry
-        left = tree.subtract(residual, operator(x))
-        left2 = tree.dot(left, left)
-        is_better = left2 < norm2
+        x, _, iterations, turns, failure = carry
+
+        # Always so, which the compiler cannot know. It would compute before the loop, and so always,
+        # whatever in it does not depend on what the loop carries: all of the setup.
+        def here(vector: Vector) -> Vector:
+            return jax.tree.map(lambda leaf: jnp.where(turns == 0, leaf, 0), vector)
+
+        def product(vector: Vector) -> Vector:
+            return operator(here(vector))
+
+        left = tree.subtract(residual, product(x))
+        is_better = tree.dot(left, left) < norm2
         x = jax.tree.map(lambda x: jnp.where(is_better, x, 0), x)
         left = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), left, residual)
-        more = solver.iterate(operator, left, tolerance2, make(), loop)
+        precondition = make(product, here(left))
+        more = solver.iterate(product, left, tolerance2, precondition, loop)
         x = jax.tree.map(jnp.add, x, more.correction)
-        failure = jnp.asarray(more.failure, found_failure.dtype)
+        failure = jnp.asarray(more.failure, failure.dtype)
         return x, more.norm2, iterations + more.iterations, turns + 1, failure
 
-    turns, found_failure = one_more
-    carry = (found.correction, found.norm2, found.iterations, turns, found_failure)
+    begin = jnp.array(0), jnp.asarray(found.failure)
+    carry = (found.correction, found.norm2, found.iterations, *begin)
     x, norm2_after, iterations, _, failure = loop(unfinished, go_on, carry, 1)
     return Iterated(x, norm2_after, iterations, failure)
 
 
 def _made(precondition: Precondition, example: Vector) -> Precondition:
     """The same map, with all that it makes of its coefficients made once, before it is applied."""
-    return jax.linearize(precondition, tree.zeros_like(example))[1]
+    return jax.linearize(precondition, example)[1]
 
 
 def _along_lines(operator: Operator, residual: Vector) -> Precondition:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, Self, final
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from impindiff._types import Vector
@@ -29,7 +31,14 @@ class Deferred(AbstractPreconditioner):
 
     def apply(self, vector: Vector) -> Vector:
         """Make it, and apply it."""
-        made = self.make(*self.arguments)
+        # The arguments are made to depend on the vector, or a compiler would make the whole before
+        # any loop in which that is not known.
+        known = jax.lax.stop_gradient(jax.tree.leaves(vector)[0].ravel()[0])
+
+        def here(leaf: Any) -> Any:
+            return jnp.where(jnp.isnan(known), 0, leaf) if eqx.is_inexact_array(leaf) else leaf
+
+        made = self.make(*jax.tree.map(here, self.arguments))
         return (made.transpose() if self.transposed else made).apply(vector)
 
     def transpose(self) -> Self:

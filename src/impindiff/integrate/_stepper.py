@@ -14,7 +14,7 @@ class AbstractStepper(eqx.Module):
 
     @property
     def implicit_weight(self) -> float | None:
-        r"""$w / \Delta t$ of the systems $q' - w\,\partial F/\partial u$ that a step solves, if any."""
+        r"""$w / \Delta t$ of the systems $q' - w\,\partial F/\partial u$ of a step, if any."""
         return None
 
     @abc.abstractmethod

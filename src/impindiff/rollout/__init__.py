@@ -1,10 +1,11 @@
 """Many steps: time grids, trajectories, what is saved on the way."""
 
-from impindiff.rollout._automatic import Choice, Preparable, is_automatic, select_solver
+from impindiff.rollout._automatic import Choice, select_solver
 from impindiff.rollout._bytes import format_bytes, parse_bytes
 from impindiff.rollout._cause import cause_of
 from impindiff.rollout._consistent import consistent
 from impindiff.rollout._memory import KeepAll, MemoryBudget, MemoryPolicy, Snapshots
+from impindiff.rollout._open_choice import Preparable, is_automatic
 from impindiff.rollout._rescued import (
     HalvedStep,
     Rescued,

@@ -6,9 +6,9 @@ it is left to `impindiff.implicit.Automatic`, with a preconditioner at hand that
 coefficients.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -18,42 +18,24 @@ from jax.core import Tracer
 
 from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State
-from impindiff.grid import Grid
-from impindiff.implicit import AbstractPreconditioner, Automatic, Deferred
 from impindiff.integrate import AbstractStepper, CrankNicolson, apart, choose_solver
-from impindiff.rollout._choice import SMALL, Candidate, candidates
+from impindiff.rollout._choice import SMALL, Candidate, because, candidates
+from impindiff.rollout._open_choice import (
+    OnGrid,
+    Preparable,
+    is_automatic,
+    prepared_for_all,
+    replaced,
+)
 from impindiff.terms import (
     Corrected,
-    Preconditioning,
     Structure,
-    fourier,
-    kinds_for,
-    line,
-    multigrid,
+    kinds_of,
     step_blocks,
 )
 
 # Of more steps than this the setup of a preconditioner is nothing to speak of.
 _MANY_STEPS = 100
-
-
-@runtime_checkable
-class Preparable(Protocol):
-    """A system whose steady parts can be evaluated once for many steps."""
-
-    def prepare(self, dtype: jnp.dtype) -> Dynamics:
-        """The system with every steady coefficient evaluated, in the given precision."""
-        ...
-
-
-@runtime_checkable
-class OnGrid(Protocol):
-    """What lives on a grid."""
-
-    @property
-    def grid(self) -> Grid | None:
-        """The grid."""
-        ...
 
 
 @final
@@ -117,14 +99,6 @@ def select_solver(
     return _chosen(system, initial, float(dt), stepper, float(time), num_steps)
 
 
-def is_automatic(stepper: AbstractStepper) -> bool:
-    """Whether a stepper leaves it open how its systems are solved."""
-    if stepper.implicit_weight is None or getattr(stepper, "preconditioner", None) is not None:
-        return False
-    solver = getattr(stepper, "solver", None)
-    return solver is None or any(map(_is_open, _parts(solver)))
-
-
 def settled(
     system: Preparable,
     dynamics: Dynamics,
@@ -162,40 +136,6 @@ def settled(
     return prepared_for_all(dynamics, stepper)
 
 
-def prepared_for_all(dynamics: Dynamics, stepper: AbstractStepper) -> AbstractStepper:
-    """The stepper with a preconditioner at hand for whatever its coefficients turn out to be."""
-    grid = dynamics.grid if isinstance(dynamics, OnGrid) else None
-    if grid is None or (grid.num_axes > 1 and int(np.prod(grid.shape)) < SMALL):
-        return stepper
-    if grid.num_axes == 1:
-        return replace(stepper, preconditioner=_of_wide_reach)
-    even = grid.solid is None and all(map(grid.is_even, range(grid.num_axes)))
-    # Where cells differ their mean is no help at all. Multigrid would be the safer choice for
-    # coefficients that jump, too, but takes five times as long to compile.
-    make = fourier if even else multigrid("V", 1)
-    return replace(stepper, preconditioner=_DEFERRED[make])
-
-
-def _deferred(make: Preconditioning) -> Preconditioning:
-    def at_need(tendency: Any, weight: Scalar, state: State) -> AbstractPreconditioner:
-        return Deferred(make, (tendency, weight, state))
-
-    return at_need
-
-
-# One function for each, or steppers that differ in nothing else would be compiled apart.
-_DEFERRED: dict[Preconditioning, Preconditioning] = {
-    make: _deferred(make) for make in (fourier, multigrid("V", 1), line(0))
-}
-
-
-def _of_wide_reach(tendency: Any, weight: Scalar, state: State) -> AbstractPreconditioner | None:
-    """On one axis elimination needs no help, but where fluxes reach beyond neighbours."""
-    if isinstance(tendency, Corrected):
-        return _DEFERRED[line(0)](tendency, weight, state)
-    return None
-
-
 def _chosen(
     system: Preparable,
     initial: State,
@@ -219,7 +159,7 @@ def _chosen(
     costs = {candidate.name: round(candidate.cost, 1) for candidate in compared}
     return Choice(
         best.name,
-        f"{best.name}: {_because(best, compared, structure)}.",
+        f"{best.name}: {because(best, compared, structure)}.",
         _with(stepper, best, is_affine, one_axis=len(structure.shape) == 1),
         costs,
     )
@@ -234,7 +174,7 @@ def _look(system: Preparable, state: State, time: Scalar, weight: Scalar) -> Any
     tendency, state = dynamics.at(time), apart(dynamics, state)[0]
     blocks = step_blocks(tendency, weight, state)
     reaches = isinstance(tendency, Corrected)
-    return blocks, kinds_for(tendency, state), reaches, dynamics.is_affine, dynamics.is_steady
+    return blocks, kinds_of(tendency, state), reaches, dynamics.is_affine, dynamics.is_steady
 
 
 def _with(
@@ -244,7 +184,7 @@ def _with(
     if best.make is None and one_axis and not direct:
         return stepper
     solver = choose_solver(getattr(stepper, "solver", None), _Kind(is_affine), {})
-    solver = _replaced(solver, lambda part: part.settled(direct=direct))
+    solver = replaced(solver, lambda part: part.settled(direct=direct))
     return replace(stepper, solver=solver, preconditioner=best.make)
 
 
@@ -259,41 +199,3 @@ class _Kind:
     def at(self, time: Scalar) -> Any:
         """Nothing."""
         raise NotImplementedError
-
-
-def _is_open(part: Any) -> bool:
-    return isinstance(part, Automatic)
-
-
-def _parts(solver: Any) -> list[Any]:
-    return jax.tree.leaves(solver, is_leaf=_is_open)
-
-
-def _replaced(solver: Any, change: Callable[[Automatic], Any]) -> Any:
-    return jax.tree.map(
-        lambda part: change(part) if isinstance(part, Automatic) else part,
-        solver,
-        is_leaf=_is_open,
-    )
-
-
-def _because(best: Candidate, compared: list[Candidate], s: Structure) -> str:
-    """Why, in numbers."""
-    number = " x ".join(f"{max(d, 0):.2g}" for d in s.diffusion)
-    told = [f"diffusion number {number}"]
-    if max(s.flow) > 0.1:
-        told.append(f"Courant number {max(s.flow):.2g}")
-    if best.name in ("fourier", "none", "jacobi") or best.name.startswith("multigrid"):
-        told.append(f"coefficients vary by {s.variation:.2g}")
-    elif len(s.shape) > 1:
-        axis = int(best.name[-2]) if best.name[-1] == ")" else 0
-        told.append(f"coefficients vary by {s.across[axis]:.2g} across lines of axis {axis}")
-    if s.num_fields > 1 and s.coupling > 2:
-        told.append(f"fields coupled by {s.coupling:.2g} in a cell")
-    if s.reaches:
-        told.append("fluxes reach beyond neighbours")
-    plain = next(c for c in compared if c.name == "none")
-    told.append(f"about {best.iterations:.0f} iterations")
-    if best.name != "none":
-        told[-1] += f" in place of {plain.iterations:.0f}"
-    return ", ".join(told)

@@ -15,8 +15,9 @@ from impindiff._errors import InputError, NumericsError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStagedStepper, AbstractStepper
-from impindiff.rollout._automatic import Preparable, is_automatic, prepared_for_all, settled
+from impindiff.rollout._automatic import settled
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
+from impindiff.rollout._open_choice import Preparable, is_automatic, prepared_for_all
 from impindiff.rollout._sweep import Steps, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
 from impindiff.rollout._within import check_start, started, watched

@@ -14,12 +14,12 @@ from impindiff.terms._conditions import Dirichlet, Inflow, Neumann, NoFlux, Outf
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
-from impindiff.terms._linearised import Assembled, Corrected, Ended
+from impindiff.terms._linearised import Assembled, Corrected, Ended, kinds_of
 from impindiff.terms._metric import cells_at, open_faces
 from impindiff.terms._preconditioners import fourier, jacobi, line, multigrid
 from impindiff.terms._source import Source
 from impindiff.terms._stream_function import StreamFunction
-from impindiff.terms._structure import Structure, kinds_for, step_blocks
+from impindiff.terms._structure import Structure, step_blocks
 from impindiff.terms._term import (
     AbstractCorrectedFlux,
     AbstractSource,
@@ -61,7 +61,7 @@ __all__ = [
     "cells_at",
     "fourier",
     "jacobi",
-    "kinds_for",
+    "kinds_of",
     "line",
     "multigrid",
     "open_faces",
