@@ -141,8 +141,8 @@ def _then(
     def go_on(carry):
         x, _, iterations, turns, failure = carry
 
-        # Always so, which the compiler cannot know. It would compute before the loop, and so always,
-        # whatever in it does not depend on what the loop carries: all of the setup.
+        # Always so, which the compiler cannot know. It would compute before the loop, and so in any
+        # case, whatever in it does not depend on what the loop carries: all of the setup.
         def here(vector: Vector) -> Vector:
             return jax.tree.map(lambda leaf: jnp.where(turns == 0, leaf, 0), vector)
 

@@ -1,6 +1,11 @@
 """Many steps: time grids, trajectories, what is saved on the way."""
 
-from impindiff.rollout._automatic import Choice, select_solver
+from impindiff.rollout._automatic import (
+    Choice,
+    select_for_samples,
+    select_solver,
+    solves_failed,
+)
 from impindiff.rollout._bytes import format_bytes, parse_bytes
 from impindiff.rollout._cause import cause_of
 from impindiff.rollout._consistent import consistent
@@ -40,9 +45,11 @@ __all__ = [
     "own_failures",
     "parse_bytes",
     "rescued",
+    "select_for_samples",
     "select_solver",
     "simulate",
     "simulate_with_rescue",
+    "solves_failed",
     "stable_dt",
     "step_counts",
     "tidy_time",

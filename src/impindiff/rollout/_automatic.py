@@ -18,8 +18,9 @@ from jax.core import Tracer
 
 from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State
+from impindiff.implicit import Outcome, Result
 from impindiff.integrate import AbstractStepper, CrankNicolson, apart, choose_solver
-from impindiff.rollout._choice import SMALL, Candidate, because, candidates
+from impindiff.rollout._choice import SMALL, Candidate, because, candidates, robust
 from impindiff.rollout._open_choice import (
     OnGrid,
     Preparable,
@@ -27,6 +28,7 @@ from impindiff.rollout._open_choice import (
     prepared_for_all,
     replaced,
 )
+from impindiff.rollout._times import TimeGrid
 from impindiff.terms import (
     Corrected,
     Structure,
@@ -36,6 +38,7 @@ from impindiff.terms import (
 
 # Of more steps than this the setup of a preconditioner is nothing to speak of.
 _MANY_STEPS = 100
+_GIVEN = "given: the stepper names its solver, or solves no system on a grid."
 
 
 @final
@@ -51,12 +54,14 @@ class Choice:
         stepper: with the solver and the preconditioner filled in.
         costs: what was compared: for each method its predicted cost for a step, in plain
             iterations.
+        fallback: what to go on with where a solve fails all the same; None where there is nothing.
     """
 
     name: str
     reason: str
     stepper: AbstractStepper
     costs: Mapping[str, float]
+    fallback: AbstractStepper | None = None
 
 
 def select_solver(
@@ -93,10 +98,41 @@ def select_solver(
         )
     initial = jax.tree.map(jnp.asarray, dict(initial))
     if not is_automatic(stepper):
-        solves = stepper.implicit_weight is not None
-        why = "the stepper names its solver" if solves else "an explicit step solves nothing"
-        return Choice("given", f"given: {why}.", stepper, {})
+        return Choice("given", _GIVEN, stepper, {})
     return _chosen(system, initial, float(dt), stepper, float(time), num_steps)
+
+
+def select_for_samples(
+    system: Any,
+    initial: State,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
+    settings: State | None = None,
+) -> Choice:
+    """The choice for many samples that are advanced together, from the first of them.
+
+    Args:
+        system: the equations; of its settings those are known that are not given here.
+        initial: for each field an array `(sample, *grid)`.
+        time_grid: the steps.
+        stepper: names no solver, or is left as it is.
+        settings: by name, of each sample.
+    """
+    if not is_automatic(stepper) or not time_grid.num_steps or system.grid is None:
+        return Choice("given", _GIVEN, stepper, {})
+    first = {field: jnp.asarray(values)[0] for field, values in initial.items()}
+    if settings:
+        system = system.with_settings({name: values[0] for name, values in settings.items()})
+    if len(system.grid.shape) > 1 and int(np.prod(system.grid.shape)) < SMALL:
+        return Choice("automatic", f"automatic: fewer than {SMALL} cells.", stepper, {})
+    dt, start = float(np.mean(time_grid.lengths)), float(time_grid.starts[0])
+    return select_solver(system, first, dt, stepper, time=start, num_steps=time_grid.num_steps)
+
+
+def solves_failed(outcome: Outcome) -> bool:
+    """Whether a solve missed its tolerance, as it may not with another solver. Not under `jit`."""
+    missed = (Result.MAX_STEPS, Result.STALLED, Result.SINGULAR)
+    return bool(np.isin(np.asarray(outcome.result), missed).any())
 
 
 def settled(
@@ -150,18 +186,21 @@ def _chosen(
     if seen is None:
         return Choice("automatic", "automatic: the system has no grid.", stepper, {})
     blocks, kinds, reaches, is_affine, is_steady = seen
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(blocks))):
+        return Choice("automatic", "automatic: a coefficient is not finite.", stepper, {})
     grid = system.grid if isinstance(system, OnGrid) else None
     volumes = None if grid is None else grid.cell_volumes()
     structure = Structure.of(jax.device_get(blocks), kinds, volumes, reaches)
     serves = min(num_steps, _MANY_STEPS) if is_affine and is_steady else 1
     compared = candidates(structure, num_steps=serves, is_affine=is_affine)
-    best = compared[0]
+    best, one_axis = compared[0], len(structure.shape) == 1
     costs = {candidate.name: round(candidate.cost, 1) for candidate in compared}
     return Choice(
         best.name,
         f"{best.name}: {because(best, compared, structure)}.",
-        _with(stepper, best, is_affine, one_axis=len(structure.shape) == 1),
+        _with(stepper, best, is_affine, one_axis=one_axis),
         costs,
+        stepper if one_axis else _with(stepper, robust(structure), is_affine, one_axis=False),
     )
 
 

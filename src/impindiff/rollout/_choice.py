@@ -32,13 +32,15 @@ _BY_ROOT, _BY_LOGARITHM, _BY_FLOW = 0.16, 0.36, 0.9
 # A few stiff cells, as on graded axes, cost less than many.
 _FEW_STIFF = 0.6
 # Cost of a direct solve on a line, in plain iterations, by the number of fields.
-_ELIMINATION = (3.0, 7.0, 12.0, 30.0, 60.0)
+_ELIMINATION = (2.0, 5.0, 8.0, 25.0, 55.0)
+# Ratio of flow to diffusion between two cells beyond which a coarse grid is a poor image.
+_WINDY = 4.0
 # Of an iteration with multigrid, on two and three axes.
 _CYCLE = {"V": (14.0, 30.0), "W": (60.0, 120.0)}
 # By how much a preconditioner is to be better than none before it is taken.
 _WORTH_IT = 1.15
-# Newton steps in a step of a nonlinear system.
-_NEWTON_STEPS = 2.5
+# Newton steps in a step of a nonlinear system, and what they take in place of one linear solve.
+_NEWTON_STEPS, _NEWTON_EXCESS = 2.0, 1.3
 # On a grid of fewer cells a plain iteration costs less than it takes to choose.
 SMALL = 1024
 
@@ -67,15 +69,23 @@ def candidates(structure: Structure, *, num_steps: float, is_affine: bool) -> li
         num_steps: for how many steps one preconditioner serves; 1 where each makes its own.
         is_affine: whether a step is one solve.
     """
-    solves = 1.0 if is_affine else _NEWTON_STEPS
     # The coefficients of what no terms assemble are found by products.
     probing = 0.0 if is_affine else (len(structure.shape) + 0.5) * structure.num_fields
     found = []
     for name, make, iterations, each, setup in _listed(structure):
         makes = (setup + probing) / num_steps if make is not None else 0.0
-        cost = (solves * iterations * each + makes) * (_WORTH_IT if make is not None else 1.0)
+        # Newton's method asks for no more digits than a step deserves: its steps together take
+        # little more than one solve, but each at least one iteration.
+        whole = iterations if is_affine else max(_NEWTON_STEPS, _NEWTON_EXCESS * iterations)
+        cost = (whole * each + makes) * (_WORTH_IT if make is not None else 1.0)
         found.append(Candidate(name, make, iterations, cost))
     return sorted(found, key=lambda candidate: candidate.cost)
+
+
+def robust(structure: Structure) -> Candidate:
+    """What serves any coefficients, at whatever cost."""
+    cycle = ("W", 2) if structure.peclet > _WINDY else ("V", 1)
+    return Candidate(f"multigrid{cycle}", multigrid(*cycle), np.nan, np.nan)
 
 
 def because(best: Candidate, compared: list[Candidate], s: Structure) -> str:
@@ -136,8 +146,7 @@ def _listed(s: Structure) -> Iterator[tuple[str, Preconditioning | None, float, 
                 (25.0 * fields),
             )
     hard = 2.0 * (s.anisotropy > 10) + 5.0 * (s.closed > 0)
-    is_windy = s.peclet > 4
-    cycle = ("W", 2) if is_windy else ("V", 1)
+    cycle = ("W", 2) if s.peclet > _WINDY else ("V", 1)
     each, setup = _CYCLE[cycle[0]][min(len(s.shape), 3) - 2], 10.0
     iterations = 3.0 * (1 + hard) + 0.7 * apart
     yield f"multigrid{cycle}", multigrid(*cycle), iterations, each, setup
@@ -147,9 +156,10 @@ def _on_a_line(s: Structure, flow: float, apart: float) -> Iterator:
     fields = s.num_fields
     if s.reaches:
         yield "fourier", fourier, _by_variation(s.variation) + _by_flow(_left_over(s, 0)), 5.0, 2.0
-        yield "line(0)", line(0), 5.0 + 0.5 * _by_flow(flow), 3.0, 2.0
+        yield "line(0)", line(0), 3.0 + 0.3 * _by_flow(flow), 3.0, 2.0
         return
-    price = _ELIMINATION[min(fields, len(_ELIMINATION)) - 1]
+    # Coefficients are found by products in each solve.
+    price = _ELIMINATION[min(fields, len(_ELIMINATION)) - 1] + 1.5 * fields
     yield "elimination", None, 1.0, price, 0.0
     if fields > 2:
         yield "line(0)", line(0), 1.0 + apart, 6.0, 2.0
