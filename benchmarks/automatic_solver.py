@@ -284,8 +284,6 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 
 def stepper_of(name: str, is_affine: bool) -> ipd.Theta:
     """Backward Euler with what is named."""
-    if name == "automatic":
-        return ipd.BackwardEuler()
     method = ipd.Affine if is_affine else ipd.Newton
     if name == "tridiagonal":
         return ipd.BackwardEuler(method(ipd.Tridiagonal()))
@@ -328,18 +326,19 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
     is_affine = problem.system.prepare(jnp.dtype("float32")).is_affine
     announce(f"{name}: the reference in float64")
     exact = reference(problem, is_affine)
-    programs = {}
-    for choice in ("automatic", *problem.by_hand):
-        announce(f"{name}: {choice}")
-        programs[choice] = program(problem, stepper_of(choice, is_affine))
-    found = {choice: jax.device_get(run()) for choice, run in programs.items()}
-    good = {choice for choice, one in found.items() if bool(one.outcome.converged.all())}
-    seconds = seconds_of({choice: run for choice, run in programs.items()})
-    best = min((seconds[choice] for choice in good - {"automatic"}), default=float("nan"))
     initial = {field: jnp.asarray(u, jnp.float32) for field, u in problem.initial.items()}
     chosen = ipd.select_solver(
         problem.system, initial, problem.dt, ipd.BackwardEuler(), num_steps=STEPS
     )
+    announce(f"{name}: {chosen.reason}")
+    programs = {"automatic": program(problem, chosen.stepper)}
+    for choice in problem.by_hand:
+        announce(f"{name}: {choice}")
+        programs[choice] = program(problem, stepper_of(choice, is_affine))
+    found = {choice: jax.device_get(run()) for choice, run in programs.items()}
+    good = {choice for choice, one in found.items() if bool(one.outcome.converged.all())}
+    seconds = seconds_of(programs)
+    best = min((seconds[choice] for choice in good - {"automatic"}), default=float("nan"))
     for choice, one in found.items():
         errors = [
             np.linalg.norm(np.asarray(one.states[field][-1], float) - u) / np.linalg.norm(u)

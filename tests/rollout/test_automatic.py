@@ -67,25 +67,25 @@ def darcy() -> System:
 GRADED = Grid([Axis.graded("x", 0, 1, 24, 50.0), Axis.graded("y", 0, 1, 20, 50.0)])
 LOG = Grid([Axis.from_faces("r", np.geomspace(0.1, 100.0, 61))], "cylindrical")
 PROBLEMS = {
-    "mild": (diffusing(SQUARE, 1e-4), 0.1, "none"),
-    "constant": (diffusing(SQUARE, 1.0), 0.5, "fourier"),
-    "layers": (diffusing(SQUARE, layers()), 0.5, "transform_line(1)"),
-    "blocks": (diffusing(SQUARE, blocks()), 0.05, None),
-    "wind": (windy(), 0.5, "transform_line(0)"),
-    "graded": (diffusing(GRADED, 1.0), 0.5, "jacobi"),
+    "mild": (diffusing(SQUARE, 1e-4), 0.1, {"none"}),
+    "constant": (diffusing(SQUARE, 1.0), 0.5, {"fourier"}),
+    "layers": (diffusing(SQUARE, layers()), 0.5, {"transform_line(1)"}),
+    "blocks": (diffusing(SQUARE, blocks()), 0.05, {"none", "block_line(0)"}),
+    "wind": (windy(), 0.5, {"block_line(0)", "transform_line(0)"}),
+    "graded": (diffusing(GRADED, 1.0), 0.5, {"jacobi", "block_line(0)"}),
     "log radius": (
         System(LOG, {"u": [Diffusion(1.0)]}, {"u": {"r": Dirichlet(0.0)}}),
         10.0,
-        "elimination",
+        {"elimination"},
     ),
-    "row": (diffusing(ROW, 1.0), 0.5, "elimination"),
-    "mild row": (diffusing(ROW, 1e-5), 0.1, "none"),
-    "coupled row": (reacting(ROW, 10.0, 1.0), 0.1, "elimination"),
-    "darcy": (darcy(), 0.1, "fourier"),
+    "row": (diffusing(ROW, 1.0), 0.5, {"elimination"}),
+    "mild row": (diffusing(ROW, 1e-5), 0.1, {"none"}),
+    "coupled row": (reacting(ROW, 10.0, 1.0), 0.1, {"elimination"}),
+    "darcy": (darcy(), 0.1, {"fourier", "jacobi"}),
     "ring": (
         System(Grid.uniform((60,), ((0, 1),), periodic=True), {"u": [Diffusion(1.0)]}),
         0.5,
-        None,
+        {"elimination"},
     ),
 }
 
@@ -109,20 +109,20 @@ def last(system: System, dt: float, stepper, initial=None) -> tuple[dict, bool]:
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_what_is_chosen_solves_the_steps(name: str):
+    # Of methods that cost nearly the same either may be chosen.
     system, dt, expected = PROBLEMS[name]
     choice = select_solver(system, start_of(system), dt, BackwardEuler())
-    assert expected in (None, choice.name), (choice.reason, choice.costs)
+    assert choice.name in expected, (choice.reason, choice.costs)
     assert choice.reason.startswith(choice.name) and choice.reason.endswith(".")
     is_affine = system.prepare(jnp.dtype("float64")).is_affine
     direct = DenseLU(1e-12)
     exact, _ = last(
         system, dt, BackwardEuler(Affine(direct) if is_affine else Newton(direct, rtol=1e-10))
     )
-    for stepper in (choice.stepper, BackwardEuler()):
-        found, converged = last(system, dt, stepper)
-        assert converged
-        for field, values in exact.items():
-            np.testing.assert_allclose(found[field], values, atol=2e-5 * np.abs(values).max())
+    found, converged = last(system, dt, choice.stepper)
+    assert converged
+    for field, values in exact.items():
+        np.testing.assert_allclose(found[field], values, atol=2e-5 * np.abs(values).max())
 
 
 def test_the_cheapest_of_what_was_compared_is_chosen():

@@ -77,7 +77,7 @@ def candidates(structure: Structure, *, num_steps: float, is_affine: bool) -> li
         # Newton's method asks for no more digits than a step deserves: its steps together take
         # little more than one solve, but each at least one iteration.
         whole = iterations if is_affine else max(_NEWTON_STEPS, _NEWTON_EXCESS * iterations)
-        cost = (whole * each + makes) * (_WORTH_IT if make is not None else 1.0)
+        cost = (whole * each + makes) * (1.0 if name == "none" else _WORTH_IT)
         found.append(Candidate(name, make, iterations, cost))
     return sorted(found, key=lambda candidate: candidate.cost)
 

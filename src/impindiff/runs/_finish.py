@@ -73,8 +73,8 @@ def finish(
         "training": [choice.reason for choice in choices],
         "forecast": forecast.attrs.get(SOLVER),
     }
-    # Of what the config names there is nothing to say.
-    summary["solver"] = told if told["forecast"] else None
+    if told["forecast"]:  # of what the config names there is nothing to say
+        summary["solver"] = told
     if HALVED in forecast.attrs:
         summary["halved_steps"] = forecast.attrs[HALVED]
     folder.write_json("summary.json", summary)
