@@ -26,11 +26,12 @@ from impindiff.terms import (
 
 # To how much of the right-hand side a solve is taken to go.
 _DIGITS = float(np.log(2e4))
-# Iterations for each digit: with the root of a condition, and with its logarithm where it is the
-# variation of coefficients about a mean that is inverted exactly.
+# Iterations for each digit: with the root of a condition; with the root of a logarithm where it is
+# the variation of coefficients about a mean that is inverted exactly; and with flow.
 _BY_ROOT, _BY_LOGARITHM, _BY_FLOW = 0.16, 0.36, 0.9
 # A few stiff cells, as on graded axes, cost less than many.
 _FEW_STIFF = 0.6
+_JUMPS = 1.3
 # Cost of a direct solve on a line, in plain iterations, by the number of fields.
 _ELIMINATION = (2.0, 5.0, 8.0, 25.0, 55.0)
 # Ratio of flow to diffusion between two cells beyond which a coarse grid is a poor image.
@@ -116,7 +117,9 @@ def _listed(s: Structure) -> Iterator[tuple[str, Preconditioning | None, float, 
     flow = max(map(partial(_flow, s), axes), default=0.0)
     # What comes of fields that react, for what sees each field alone.
     apart = _by_root(s.coupling)
-    yield "none", None, max(_by_root(s.condition), apart) + _by_flow(flow), 1.0, 0.0
+    # Jumps take more than their condition says, obstacles do not.
+    rough = _JUMPS if s.variation > 50 and s.closed == 0 else 1.0
+    yield "none", None, rough * max(_by_root(s.condition), apart) + _by_flow(flow), 1.0, 0.0
     point = max(_by_root(_without(s, None)) * _evenness(s), apart) + _by_flow(flow)
     if fields == 1 or s.coupling < 3:
         yield "jacobi", jacobi, point, 1.3, 1.0
@@ -172,7 +175,7 @@ def _by_root(condition: float) -> float:
 def _by_variation(ratio: float) -> float:
     ratio = max(ratio, 1.0)
     slow = _BY_ROOT * (float(np.sqrt(ratio)) - 1)
-    return 1 + _DIGITS * max(_BY_LOGARITHM * float(np.log(ratio)), slow)
+    return 1 + _DIGITS * max(_BY_LOGARITHM * float(np.sqrt(np.log(ratio))), slow)
 
 
 def _by_flow(number: float) -> float:

@@ -125,7 +125,7 @@ class Structure:
         centre = np.asarray(blocks.centre, np.float64)
         sides = [[np.asarray(side, np.float64) for side in pair] for pair in blocks.sides]
         count, shape = len(centre), centre.shape[2:]
-        volumes = np.ones(shape) if volumes is None else volumes / volumes.mean()
+        relative = np.ones(shape) if volumes is None else volumes / volumes.mean()
         ends = tuple(
             any(words is not None and words[axis] != "periodic" for words in kinds.values())
             for axis in range(len(shape))
@@ -135,7 +135,7 @@ class Structure:
         coupling, slow = _reactions(within)
         fields = [
             FieldStructure.of(
-                centre[k, k], [[s[k, k] for s in pair] for pair in sides], volumes, ends, slow[k]
+                centre[k, k], [[s[k, k] for s in pair] for pair in sides], relative, ends, slow[k]
             )
             for k in range(count)
         ]
