@@ -70,7 +70,7 @@ PROBLEMS = {
     "mild": (diffusing(SQUARE, 1e-4), 0.1, {"none"}),
     "constant": (diffusing(SQUARE, 1.0), 0.5, {"fourier"}),
     "layers": (diffusing(SQUARE, layers()), 0.5, {"transform_line(1)"}),
-    "blocks": (diffusing(SQUARE, blocks()), 0.05, {"none", "block_line(0)"}),
+    "blocks": (diffusing(SQUARE, blocks()), 0.05, {"none", "jacobi", "block_line(0)"}),
     "wind": (windy(), 0.5, {"block_line(0)", "transform_line(0)"}),
     "graded": (diffusing(GRADED, 1.0), 0.5, {"jacobi", "block_line(0)"}),
     "log radius": (

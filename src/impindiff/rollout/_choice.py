@@ -133,7 +133,8 @@ def _listed(s: Structure) -> Iterator[tuple[str, Preconditioning | None, float, 
     mean = max(_by_variation(s.variation), apart) + _by_flow(still)
     yield "fourier", fourier, mean, 4.0, 2.0
     for axis in axes:
-        rest = _by_root(_without(s, axis)) * _evenness(s)
+        # What is coupled weakly across the lines still takes a few.
+        rest = 3 + _by_root(_without(s, axis)) * _evenness(s)
         across = max((_flow(s, a) for a in axes if a != axis), default=0.0)
         each = 1.0 + fields
         yield f"block_line({axis})", block_line(axis), rest + _by_flow(across), each, 15.0 * fields
