@@ -29,6 +29,7 @@ from impindiff.implicit import (
     GMRES,
     Affine,
     Anderson,
+    Automatic,
     BiCGStab,
     DenseLU,
     Newton,
@@ -142,7 +143,7 @@ def test_the_stepper_and_its_solver(scheme: str, expected):
     solver = {"rtol": 1e-7, "max_steps": 3, "adjoint_rtol": 1e-4, "adjoint_max_steps": 4}
     stepper = build_stepper(config_of({"time.scheme": scheme, "solver": solver}), SYSTEM)
     if isinstance(stepper, Theta):
-        wanted = Affine(BiCGStab(1e-7, max_steps=3), BiCGStab(1e-4, max_steps=4))
+        wanted = Affine(Automatic(1e-7, max_steps=3), Automatic(1e-4, max_steps=4))
         assert eqx.tree_equal(stepper, expected(wanted))
     else:
         assert stepper == expected()
@@ -158,7 +159,11 @@ def reacting() -> System:
 @pytest.mark.parametrize(
     "table, solver",
     [
-        ({"max_steps": 7}, Newton(BiCGStab(max_steps=7), BiCGStab(1e-5, max_steps=200))),
+        ({"max_steps": 7}, Newton(Automatic(max_steps=7), Automatic(1e-5))),
+        (
+            {"method": "bicgstab", "max_steps": 7},
+            Newton(BiCGStab(max_steps=7), BiCGStab(1e-5, max_steps=200)),
+        ),
         (
             {"method": "gmres", "rtol": 1e-4, "nonlinear_max_steps": 5},
             Newton(GMRES(1e-4, max_steps=200), GMRES(1e-5, max_steps=200), rtol=1e-4, max_steps=5),

@@ -222,9 +222,7 @@ def test_every_default_is_written_out():
         "method",
         "preconditioner",
         "rtol",
-        "max_steps",
         "adjoint_rtol",
-        "adjoint_max_steps",
         "adjoint",
     }
     assert written["seed"] == 0 and written["precision"] == "float32"

@@ -12,6 +12,7 @@ from impindiff.implicit import (
     CG,
     GMRES,
     AbstractLinearSolver,
+    Automatic,
     BiCGStab,
     DenseLU,
     Jacobi,
@@ -31,7 +32,7 @@ DIRECT: dict[type, Callable[..., AbstractLinearSolver]] = {
     Lineax: lambda *args, **kwargs: Lineax(lx.LU(), *args, **kwargs),
     Tridiagonal: Tridiagonal,
 }
-SOLVERS = ITERATIVE | DIRECT
+SOLVERS = ITERATIVE | DIRECT | {Automatic: Automatic}
 
 
 def system(seed: int = 0, dtype=jnp.float64, kind: type = DenseLU):

@@ -20,6 +20,7 @@ from impindiff.implicit import (
     BlockJacobi,
     BlockLine,
     BlockStencil,
+    Deferred,
     GroupWise,
     Jacobi,
     Line,
@@ -65,7 +66,13 @@ def transform_line() -> Example:
     return Example(TransformLine(operator, 1, ("periodic", "neumann")), unknown)
 
 
+def deferred() -> Example:
+    operator, unknown = coupled()
+    return Example(Deferred(lambda stencil: BlockJacobi(stencil.centre), (operator,)), unknown)
+
+
 EXAMPLES: dict[type, Callable[[], Example]] = {
+    Deferred: deferred,
     Jacobi: lambda: Example(
         Jacobi(
             {"a": random_like(UNKNOWN["a"], 0).at[1, 2].set(0), "b": random_like(UNKNOWN["b"], 1)}

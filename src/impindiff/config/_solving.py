@@ -8,6 +8,7 @@ from impindiff.config._kinds import Count, Finite, Name, Positive, Table, Tolera
 
 EXPLICIT = ("forward-euler", "runge-kutta-4")
 DIRECT = ("tridiagonal", "dense-lu")
+OPEN = ("automatic", "none")
 ALONG_LINES = ("line", "block-line", "transform-line")
 
 Groups = Annotated[
@@ -36,6 +37,9 @@ class TimeTable(Table):
 class SolverTable(Table):
     """`[solver]`: the linear systems of implicit steps and their adjoints, and what leads to them.
 
+    Where neither `method` nor `preconditioner` is given, both are chosen from the step's matrix,
+    see `impindiff.select_solver`; where one is, the other is BiCGStab or none.
+
     Where `nonlinear` is left out the system decides: one linear solve a step where it is affine,
     else Newton's method. `groups` are those of fields that the staggered iteration solves for in
     turn; by default each field, in the order of the equations. Tolerances are relative to what a
@@ -45,8 +49,9 @@ class SolverTable(Table):
     iteration or the last of them.
     """
 
-    method: Literal["bicgstab", "gmres", "cg", "tridiagonal", "dense-lu"] = "bicgstab"
+    method: Literal["automatic", "bicgstab", "gmres", "cg", "tridiagonal", "dense-lu"] = "automatic"
     preconditioner: Literal[
+        "automatic",
         "none",
         "jacobi",
         "block-jacobi",
@@ -55,16 +60,22 @@ class SolverTable(Table):
         "line",
         "block-line",
         "transform-line",
-    ] = "none"
+    ] = "automatic"
     line_axis: str | None = None
     rtol: Tolerance | None = None
-    max_steps: Count = 200
+    max_steps: Count | None = None
     adjoint_rtol: Tolerance | None = None
-    adjoint_max_steps: Count = 200
+    adjoint_max_steps: Count | None = None
     nonlinear: Literal["newton", "staggered", "anderson", "picard"] | None = None
     groups: Groups | None = None
     nonlinear_max_steps: Count | None = None
     adjoint: Literal["implicit", "unrolled", "one-step"] = "implicit"
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether the linear solver and the preconditioner are left to be chosen."""
+        is_open = self.method == self.preconditioner == "automatic"
+        return is_open and self.nonlinear in (None, "newton")
 
 
 def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) -> None:
@@ -90,13 +101,13 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
             "too, or leave them out"
         )
     if time.scheme in EXPLICIT:
-        given = {"preconditioner": named != "none", "nonlinear": solver.nonlinear is not None}
+        given = {"preconditioner": named not in OPEN, "nonlinear": solver.nonlinear is not None}
         for key in (key for key, is_given in given.items() if is_given):
             raise ValueError(
                 f"solver.{key} is {getattr(solver, key)!r}, but time.scheme {time.scheme!r} solves "
                 "no system: leave it out, or use 'crank-nicolson', 'backward-euler' or 'sdirk-2'"
             )
-    if named != "none" and solver.method in DIRECT:
+    if named not in OPEN and solver.method in DIRECT:
         raise ValueError(
             f"solver.preconditioner is {named!r}, but solver.method {solver.method!r} is direct "
             "and uses none: leave one of them out"

@@ -15,6 +15,7 @@ from impindiff.implicit import (
     AbstractRootSolver,
     Affine,
     Anderson,
+    Automatic,
     BiCGStab,
     DenseLU,
     ImplicitAdjoint,
@@ -59,14 +60,18 @@ _ADJOINTS: dict[str, Callable[[AbstractLinearSolver], AbstractAdjoint]] = {
     "unrolled": lambda linear: UnrolledAdjoint(),
     "one-step": lambda linear: OneStepAdjoint(),
 }
+# Where only a preconditioner is named, BiCGStab is taken.
 _METHODS: dict[str, Callable[..., AbstractLinearSolver]] = {
+    "automatic": BiCGStab,
     "bicgstab": BiCGStab,
     "gmres": GMRES,
     "cg": CG,
     "tridiagonal": Tridiagonal,
     "dense-lu": DenseLU,
 }
+_MOST_STEPS = 200
 _PRECONDITIONERS = {
+    "automatic": None,
     "none": None,
     "jacobi": jacobi,
     "block-jacobi": block_jacobi,
@@ -116,10 +121,15 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
 
 def _root_solver(config: Config, fields: tuple[str, ...], is_affine: bool) -> AbstractRootSolver:
     table = config.solver
-    method = _METHODS[table.method]
-    linear = method(table.rtol, max_steps=table.max_steps)
+    most = _MOST_STEPS
+    if table.is_automatic:
+        # What is chosen is worth more iterations than were foreseen.
+        method, most = Automatic, Automatic().max_steps
+    else:
+        method = _METHODS[table.method]
+    linear = method(table.rtol, max_steps=table.max_steps or most)
     adjoint_rtol = table.rtol if table.adjoint_rtol is None else table.adjoint_rtol
-    adjoint = method(adjoint_rtol, max_steps=table.adjoint_max_steps)
+    adjoint = method(adjoint_rtol, max_steps=table.adjoint_max_steps or most)
     if table.nonlinear is None and is_affine:
         return Affine(linear, adjoint)
     limits: dict[str, Any] = {"rtol": table.rtol}

@@ -6,6 +6,7 @@ from impindiff.forecast._ensemble import predict_ensemble
 from impindiff.forecast._evaluate import FieldErrors, LatentError, Scores, evaluate
 from impindiff.forecast._predict import (
     HALVED,
+    SOLVER,
     carry_forward,
     compile_forward,
     forecast_times,
@@ -16,6 +17,7 @@ from impindiff.forecast._tables import is_table, truth_at
 
 __all__ = [
     "HALVED",
+    "SOLVER",
     "BalanceScore",
     "FieldErrors",
     "LatentError",

@@ -19,6 +19,7 @@ from impindiff.data import Start, has_dates, with_dates
 from impindiff.forecast._beginning import Beginning
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.rollout import (
+    Choice,
     HalvedStep,
     StepFailed,
     TimeGrid,
@@ -27,7 +28,9 @@ from impindiff.rollout import (
     cause_of,
     halved_note,
     rescued,
+    select_for_samples,
     simulate,
+    solves_failed,
 )
 from impindiff.systems import System, oscillating
 
@@ -35,6 +38,7 @@ from impindiff.systems import System, oscillating
 _MOST_TIMES = 10_000_000
 
 HALVED = "halved_steps"
+SOLVER = "solver"
 
 
 @eqx.filter_jit
@@ -57,10 +61,17 @@ def _run(
 
 
 class Carried(NamedTuple):
-    """States at the saved times, `(sample, time, *grid)`, and the steps that were halved."""
+    """States at the saved times, `(sample, time, *grid)`, and what it took.
+
+    Attributes:
+        states: the fields.
+        halved: the steps that were halved.
+        choice: how the steps' systems were solved.
+    """
 
     states: State
     halved: tuple[HalvedStep, ...]
+    choice: Choice
 
 
 def carry_forward(
@@ -95,6 +106,7 @@ def compile_forward(
 
     May be called in a thread: most of the time is spent outside of Python.
     """
+    stepper = select_for_samples(system, initial, time_grid, stepper, settings).stepper
     _run.lower(system, initial, stepper, time_grid, settings or {}).compile()
 
 
@@ -111,15 +123,22 @@ def carry(
         state is not finite; it names a function of the system that is not finite there.
     """
     settings = settings or {}
+    chosen = select_for_samples(system, initial, time_grid, stepper, settings)
+    stepper = chosen.stepper
 
     def cause(sample: int, step: int, steps: TimeGrid) -> str:
         state, given = jax.tree.map(lambda values: values[sample], (initial, settings))
         return cause_of(system.with_settings(given), state, stepper, steps, step + 1)
 
+    def run(steps: TimeGrid) -> Trajectory:
+        found = _run(system, initial, stepper, steps, settings)
+        if chosen.fallback is None or not solves_failed(found.outcome):
+            return found
+        # Before any step is halved: it may be what was chosen that does not fit any more.
+        return _run(system, initial, chosen.fallback, steps, settings)
+
     try:
-        trajectory, time_grid, halved = rescued(
-            lambda steps: _run(system, initial, stepper, steps, settings), time_grid
-        )
+        trajectory, time_grid, halved = rescued(run, time_grid)
     except StepFailed as error:
         if error.is_finite or not (found := cause(error.sample, error.step, error.time_grid)):
             raise
@@ -135,7 +154,7 @@ def carry(
                 f"after steps of {time_grid.lengths.max():g}. "
                 f"{found or 'Lower dt, or use an implicit time scheme.'}"
             )
-    return Carried(trajectory.states, halved)
+    return Carried(trajectory.states, halved, chosen)
 
 
 def advise(
@@ -174,6 +193,11 @@ def halved_attrs(halved: Sequence[HalvedStep], before: str = "") -> dict[str, st
     return {HALVED: told} if told else {}
 
 
+def solver_attrs(choice: Choice) -> dict[str, str]:
+    """What a forecast says of how its steps were solved; nothing where the stepper named it."""
+    return {} if choice.name == "given" else {SOLVER: choice.reason}
+
+
 @numerics_told()
 def predict(
     system: System,
@@ -207,8 +231,9 @@ def predict(
 
     Returns: a dataset in the documented layout, with the learned coefficients beside the fields;
         its attribute `begun` is the time that it, or the forecast it goes on from, began at;
-        `halved_steps` names the steps that failed as a whole and were halved, if any,
-        and `balances` says as JSON how well the system's balances hold.
+        `halved_steps` names the steps that failed as a whole and were halved, if any, `solver` what
+        was chosen where the stepper names none, and `balances` says as JSON how well the system's
+        balances hold.
     Raises: InputError for a dataset of another layout or grid, starts outside of the fields'
         limits, times before the initial one, or an initial time that is not known; NumericsError
         where a step fails, in eighths too.
@@ -218,11 +243,11 @@ def predict(
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
     stepper = stepper or CrankNicolson()
-    states, halved = carry(system, begin.state, stepper, time_grid, begin.settings)
+    states, halved, choice = carry(system, begin.state, stepper, time_grid, begin.settings)
     advise(system, begin.state, states, time_grid, begin.settings)
     ledger = begin.ledger()
     ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})
-    attrs = halved_attrs(halved) | ledger.attributes
+    attrs = halved_attrs(halved) | solver_attrs(choice) | ledger.attributes
     forecast = begin.dataset(time_grid.saved, states, attrs)
     return with_dates(forecast) if has_dates(dataset) else forecast
 

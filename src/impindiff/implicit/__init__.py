@@ -5,6 +5,7 @@ Knows `residual(u, inputs)` and linear algebra, never physics; usable on its own
 
 from impindiff.implicit._adjoint import AbstractAdjoint, Root, SolveContext
 from impindiff.implicit._affine import Affine
+from impindiff.implicit._automatic import Automatic
 from impindiff.implicit._balanced import Balanced
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._block_jacobi import BlockJacobi
@@ -12,9 +13,10 @@ from impindiff.implicit._block_line import BlockLine
 from impindiff.implicit._block_stencil import BlockStencil
 from impindiff.implicit._certificate import DirectionCheck, GradientCheck, check_gradient
 from impindiff.implicit._cg import CG
+from impindiff.implicit._deferred import Deferred
 from impindiff.implicit._dense import DenseLU
 from impindiff.implicit._excess import Excess, Limit
-from impindiff.implicit._exchange import exchange_symbol
+from impindiff.implicit._exchange import clear_of_ends, exchange_symbol
 from impindiff.implicit._fixed_point import Anderson, Picard
 from impindiff.implicit._gauss_newton import gauss_newton_operator, gauss_newton_product
 from impindiff.implicit._gmres import GMRES
@@ -50,11 +52,13 @@ __all__ = [
     "AdjointOutcome",
     "Affine",
     "Anderson",
+    "Automatic",
     "Balanced",
     "BiCGStab",
     "BlockJacobi",
     "BlockLine",
     "BlockStencil",
+    "Deferred",
     "DenseLU",
     "DirectionCheck",
     "Excess",
@@ -84,6 +88,7 @@ __all__ = [
     "UnrolledAdjoint",
     "as_groups",
     "check_gradient",
+    "clear_of_ends",
     "eigenvalues",
     "exchange_symbol",
     "gauss_newton_operator",

@@ -9,7 +9,7 @@ from jaxtyping import Array, Inexact
 from impindiff._types import Vector
 from impindiff.implicit._block_line import LineFactors, check_blocks, stack_fields
 from impindiff.implicit._block_stencil import BlockStencil
-from impindiff.implicit._exchange import exchange_symbol
+from impindiff.implicit._exchange import clear_of_ends, exchange_symbol
 from impindiff.implicit._preconditioner import AbstractPreconditioner, Transposed
 from impindiff.implicit._spectral import (
     PERIODIC,
@@ -64,7 +64,13 @@ class TransformLine(AbstractPreconditioner):
         def mean(blocks: Blocks) -> Blocks:
             return jnp.mean(blocks, across, keepdims=True)
 
-        own = mean(centre)
+        rows = centre + sum(below + above for below, above in stencil.sides)
+        clear = clear_of_ends(self.kinds, shape)
+        clear = tuple(slice(None) if a == axis else clear[a] for a in range(len(shape)))
+        # The row sums and not the centres are averaged: a cell and its neighbours on the line then
+        # still take from each other what they give.
+        lower, upper = (mean(side) for side in stencil.sides[axis])
+        own = mean(rows[(slice(None), slice(None), *clear)]) - lower - upper
         last = max((a - 2 for a in across if kinds[a - 2] == PERIODIC), default=None)
         for number in (a - 2 for a in across):
             below, above = (mean(side) for side in stencil.sides[number])
@@ -72,7 +78,6 @@ class TransformLine(AbstractPreconditioner):
             own = own + exchange_symbol(
                 below, above, kinds[number], modes, shape[number], half=number == last
             )
-        lower, upper = (mean(side) for side in stencil.sides[axis])
         first = [
             jnp.moveaxis(jnp.broadcast_to(part, own.shape).astype(own.dtype), axis + 2, 0)
             for part in (lower, own, upper)

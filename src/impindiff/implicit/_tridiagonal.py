@@ -14,11 +14,16 @@ from impindiff.implicit._banded import (
     solve_tridiagonal,
     solve_tridiagonal_pivoted,
 )
+from impindiff.implicit._block_line import LineFactors
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._probe import probe
-from impindiff.implicit._refine import refine
+from impindiff.implicit._refine import Direct, refine
+
+# From so many fields on, elimination cell by cell is faster than halving the line: measured, three
+# to eight times.
+_MANY_FIELDS = 3
 
 
 @final
@@ -63,9 +68,24 @@ class Tridiagonal(AbstractLinearSolver):
                 f"Tridiagonal: found fields of shapes {sorted(shapes)}; all must be 1-D and of one "
                 "length. Use BiCGStab or GMRES, or DenseLU for few unknowns."
             )
-        stencil = probe(operator, residual)
-        ((lower, upper),) = stencil.sides
-        bands = (lower, stencil.centre, upper)
+        safe, fast = eliminations(operator, residual)
+        return refine(safe, operator, residual, tolerance2, self.max_steps, loop, fast)
+
+
+def eliminations(operator: Operator, example: Vector) -> tuple[Direct, Direct | None]:
+    """Products with the inverse of an operator that couples neighbours on a line.
+
+    Args:
+        operator: the product; of wider reach, what is inverted is another matrix.
+        example: 1-D fields of one length.
+
+    Returns: a safe one, and a faster one for diagonally dominant matrices where there is any.
+    """
+    leaves, structure = jax.tree.flatten(example)
+    stencil = probe(operator, example)
+    ((lower, upper),) = stencil.sides
+    bands = (lower, stencil.centre, upper)
+    if len(leaves) == 1:
 
         def scalar(solve):
             def direct(vector):
@@ -75,13 +95,21 @@ class Tridiagonal(AbstractLinearSolver):
 
             return direct
 
-        def block(vector):
-            below, own, above = (jnp.moveaxis(band, -1, 0) for band in bands)
+        return scalar(solve_tridiagonal_pivoted), scalar(solve_tridiagonal)
+    first = [jnp.moveaxis(band, -1, 0) for band in bands]
+    if len(leaves) >= _MANY_FIELDS:
+        factors = LineFactors.of(*first)
+
+        def factorised(vector):
             rhs = jnp.stack(jax.tree.leaves(vector), -1)
-            found = solve_block_tridiagonal(below, own, above, rhs)
+            found = factors.solve(rhs)
             return jax.tree.unflatten(structure, list(jnp.moveaxis(found, -1, 0)))
 
-        one = len(leaves) == 1
-        solve = scalar(solve_tridiagonal_pivoted) if one else block
-        first = scalar(solve_tridiagonal) if one else None
-        return refine(solve, operator, residual, tolerance2, self.max_steps, loop, first)
+        return factorised, None
+
+    def block(vector):
+        rhs = jnp.stack(jax.tree.leaves(vector), -1)
+        found = solve_block_tridiagonal(*first, rhs)
+        return jax.tree.unflatten(structure, list(jnp.moveaxis(found, -1, 0)))
+
+    return block, None

@@ -56,6 +56,11 @@ class SDIRK2(AbstractStepper):
     preconditioner: Preconditioning | None = eqx.field(static=True, default=None)
     keep_preconditioner: bool | None = eqx.field(static=True, default=None)
 
+    @property
+    def implicit_weight(self) -> float:
+        """See `AbstractStepper.implicit_weight`."""
+        return _GAMMA
+
     def check(self, dynamics: Dynamics) -> None:
         """Refuse to solve a nonlinear step with one linear solve."""
         check_solver(self.solver, dynamics)

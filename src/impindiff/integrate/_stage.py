@@ -28,7 +28,7 @@ from impindiff.implicit import (
     AbstractPreconditioner,
     AbstractRootSolver,
     Affine,
-    DenseLU,
+    Automatic,
     Newton,
     Root,
     SolveContext,
@@ -47,9 +47,8 @@ from impindiff.integrate._units import scaling_of
 
 Preconditioning = Callable[[Any, Scalar, State], AbstractPreconditioner]
 
-# Up to so many unknowns the Jacobian is written out and factorised.
-_FEW_UNKNOWNS = 32
-_AFFINE, _KRYLOV, _DIRECT = Affine(), Newton(), Newton(DenseLU(), DenseLU())
+_AFFINE = Affine(Automatic())
+_NEWTON = Newton(Automatic())
 
 
 class Stage(NamedTuple):
@@ -171,10 +170,7 @@ def choose_solver(
     """The solver given, or one linear solve where that is exact, or Newton's method."""
     if solver is not None:
         return solver
-    if dynamics.is_affine:
-        return _AFFINE
-    size = sum(leaf.size for leaf in jax.tree.leaves(state))
-    return _DIRECT if size <= _FEW_UNKNOWNS else _KRYLOV
+    return _AFFINE if dynamics.is_affine else _NEWTON
 
 
 def check_solver(solver: AbstractRootSolver | None, dynamics: Dynamics) -> None:

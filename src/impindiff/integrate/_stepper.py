@@ -31,6 +31,11 @@ class Step(NamedTuple):
 class AbstractStepper(eqx.Module):
     """Advances a state over one step. Unbatched: samples are the caller's `vmap`."""
 
+    @property
+    def implicit_weight(self) -> float | None:
+        r"""$w / \Delta t$ of the systems $q' - w\,\partial F/\partial u$ of a step, if any."""
+        return None
+
     @abc.abstractmethod
     def check(self, dynamics: Dynamics) -> None:
         """Raise InputError where this stepper cannot advance such a system."""

@@ -70,6 +70,11 @@ class Theta(AbstractStepper):
                 "ForwardEuler."
             )
 
+    @property
+    def implicit_weight(self) -> float:
+        """See `AbstractStepper.implicit_weight`."""
+        return self.theta
+
     def check(self, dynamics: Dynamics) -> None:
         """Refuse to solve a nonlinear step with one linear solve."""
         check_solver(self.solver, dynamics)

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, NumericsError, leaks_told
@@ -15,21 +16,14 @@ from impindiff._types import Dynamics, GivenState, Scalar, State, real_state
 from impindiff.implicit import Outcome, Result, SolveContext
 from impindiff.integrate import AbstractStepper
 from impindiff.rollout._advice import advise
+from impindiff.rollout._automatic import settled
 from impindiff.rollout._clock import clocked
 from impindiff.rollout._failed import OnFailure, check_on_failure, is_known, nan_like, nan_unless
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
+from impindiff.rollout._open_choice import Preparable, is_automatic, prepared_for_all
 from impindiff.rollout._sweep import Steps, carried, keep_all, keep_snapshots
 from impindiff.rollout._times import TimeGrid
 from impindiff.rollout._within import check_start, started, watched
-
-
-@runtime_checkable
-class Preparable(Protocol):
-    """A system whose steady parts can be evaluated once for many steps."""
-
-    def prepare(self, dtype: jnp.dtype) -> Dynamics:
-        """The system with every steady coefficient evaluated, in the given precision."""
-        ...
 
 
 @final
@@ -175,6 +169,7 @@ def simulate(
     setup, start = None, check_start(dynamics, initial)
     if time_grid.num_steps:
         mean = jnp.asarray(time_grid.lengths.mean(), dtype)
+        stepper = _settled(system, dynamics, initial, time_grid, stepper)
         setup = stepper.setup(dynamics, clock[0], mean, initial)
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
     fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
@@ -222,6 +217,28 @@ def simulate(
         trajectory.check(time_grid)
     advise(dynamics, initial, trajectory.states, time_grid)
     return trajectory
+
+
+def _settled(
+    system: Preparable,
+    dynamics: Dynamics,
+    initial: State,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
+) -> AbstractStepper:
+    """The stepper with a solver, if it names none; the steps themselves may be traced."""
+    first, lengths = time_grid.starts[0], time_grid.lengths
+    if isinstance(lengths, Tracer) or isinstance(first, Tracer):
+        return prepared_for_all(dynamics, stepper) if is_automatic(stepper) else stepper
+    return settled(
+        system,
+        dynamics,
+        initial,
+        float(np.mean(lengths)),
+        stepper,
+        time=float(first),
+        num_steps=time_grid.num_steps,
+    )
 
 
 def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:

@@ -10,8 +10,9 @@ import jax
 import xarray as xr
 
 from impindiff.data import is_setting, save_dataset
-from impindiff.forecast import HALVED, Scores, evaluate, is_table, predict, truth_at
+from impindiff.forecast import HALVED, SOLVER, Scores, evaluate, is_table, predict, truth_at
 from impindiff.latent import learned
+from impindiff.rollout import Choice
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import RunPlan, precision
 from impindiff.runs._provenance import now
@@ -19,7 +20,13 @@ from impindiff.systems import System
 from impindiff.train import AbstractOptimiser, Progress, moving
 
 
-def finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Scores:
+def finish(
+    plan: RunPlan,
+    system: System,
+    folder: RunFolder,
+    began: float,
+    choices: Sequence[Choice] = (),
+) -> Scores:
     """Forecast the test samples, score them, and write what the report is drawn from.
 
     Args:
@@ -27,6 +34,7 @@ def finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Sc
         system: with what was learned; of what is known alone, nothing was.
         folder: where to write.
         began: when, by `time.perf_counter`.
+        choices: how the steps of each stage of training were solved.
 
     Returns: the errors of the forecast.
     """
@@ -62,6 +70,12 @@ def finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Sc
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }
+    told = {
+        "training": [choice.reason for choice in choices],
+        "forecast": forecast.attrs.get(SOLVER),
+    }
+    if told["forecast"]:  # of what the config names there is nothing to say
+        summary["solver"] = told
     if HALVED in forecast.attrs:
         summary["halved_steps"] = forecast.attrs[HALVED]
     folder.write_json("summary.json", summary)

@@ -81,7 +81,7 @@ def train_run(
         expect(sum(stage.epochs for stage in plan.stages))
         system = trainer.run(observe, resume=resume)
         say("forecasting")
-        scores = finish(plan, system, folder, began - done.seconds)
+        scores = finish(plan, system, folder, began - done.seconds, trainer.choices)
         say("drawing the report")
         write_report(folder.path)
     return scores

@@ -20,6 +20,7 @@ from impindiff.coefficients import (
     depends_on,
     rounding_times,
 )
+from impindiff.grid import Grid
 from impindiff.implicit import Excess, Limit
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
@@ -83,6 +84,11 @@ class PreparedSystem(eqx.Module):
     accounts: Accounts = eqx.field(default_factory=Accounts)
     limits: tuple[Limit, ...] = eqx.field(static=True, default=())
     own: frozenset[Place] = eqx.field(static=True, default=frozenset())
+
+    @property
+    def grid(self) -> Grid | None:
+        """Where the fields live; None for fields that are numbers or small arrays."""
+        return self.scope.grid
 
     @property
     def is_affine(self) -> bool:

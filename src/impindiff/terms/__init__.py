@@ -14,11 +14,12 @@ from impindiff.terms._conditions import Dirichlet, Flux, Inflow, Neumann, NoFlux
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
-from impindiff.terms._linearised import Assembled, Ended, OnGrid
+from impindiff.terms._linearised import Assembled, Corrected, Ended, OnGrid, kinds_of
 from impindiff.terms._metric import cells_at, open_faces
 from impindiff.terms._preconditioners import fourier, jacobi, line, multigrid
 from impindiff.terms._source import Source
 from impindiff.terms._stream_function import StreamFunction
+from impindiff.terms._structure import Structure, step_blocks
 from impindiff.terms._term import (
     AbstractCorrectedFlux,
     AbstractSource,
@@ -38,6 +39,7 @@ __all__ = [
     "Affine",
     "Assembled",
     "BoundaryFace",
+    "Corrected",
     "Diffusion",
     "Dirichlet",
     "Ended",
@@ -54,14 +56,17 @@ __all__ = [
     "Source",
     "Stencil",
     "StreamFunction",
+    "Structure",
     "block_jacobi",
     "block_line",
     "by_group",
     "cells_at",
     "fourier",
     "jacobi",
+    "kinds_of",
     "line",
     "multigrid",
     "open_faces",
+    "step_blocks",
     "transform_line",
 ]

@@ -30,7 +30,7 @@ def block_jacobi(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
 
     Raises: InputError for fields of different shapes.
     """
-    operator = _shifted_blocks(tendency, weight, state)
+    operator = shifted_blocks(tendency, weight, state)
     return _balanced(BlockJacobi(operator.centre), operator, tendency, state)
 
 
@@ -51,7 +51,7 @@ def block_line(axis: int) -> Preconditioning:
     """
 
     def along_axis(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
-        operator = _shifted_blocks(tendency, weight, state)
+        operator = shifted_blocks(tendency, weight, state)
         check_axis("block_line", axis, len(operator.sides))
         lower, upper = operator.sides[axis]
         inner = BlockLine(lower, operator.centre, upper, axis)
@@ -80,7 +80,7 @@ def transform_line(axis: int) -> Preconditioning:
     """
 
     def in_modes(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
-        operator = _shifted_blocks(tendency, weight, state)
+        operator = shifted_blocks(tendency, weight, state)
         check_axis("transform_line", axis, len(operator.sides))
         kinds = _common_kinds(kinds_of(tendency, state), axis, len(operator.sides))
         return _balanced(TransformLine(operator, axis, kinds), operator, tendency, state)
@@ -113,7 +113,7 @@ def check_axis(whose: str, axis: int, num_axes: int) -> None:
         )
 
 
-def _shifted_blocks(tendency: Tendency, weight: Scalar, state: State) -> BlockStencil:
+def shifted_blocks(tendency: Tendency, weight: Scalar, state: State) -> BlockStencil:
     r"""The blocks of $q' - w F'$ at a state."""
     found = probe(products(tendency, weight, state), state)
     centre = found.centre

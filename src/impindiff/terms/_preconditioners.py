@@ -20,6 +20,7 @@ from impindiff.implicit import (
     Multigrid,
     Spectral,
     Stencil,
+    clear_of_ends,
     exchange_symbol,
 )
 from impindiff.terms._block_preconditioners import Preconditioning, check_axis
@@ -157,7 +158,8 @@ def mean_symbol(
         shape: the grid's.
         kinds: what each axis ends in.
     """
-    symbol = jnp.mean(stencil.centre)
+    rows = stencil.centre + sum(lower + upper for lower, upper in stencil.sides)
+    symbol = jnp.mean(jnp.broadcast_to(rows, shape)[clear_of_ends(kinds, shape)])
     last = max((axis for axis, kind in enumerate(kinds) if kind == PERIODIC), default=None)
     for axis, (lower, upper) in enumerate(stencil.sides):
         modes = tuple(-1 if a == axis else 1 for a in range(len(shape)))

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from impindiff._errors import InputError, NumericsError
 from impindiff.integrate import AbstractStepper
 from impindiff.latent import learned as learned_mask
-from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
+from impindiff.rollout import Choice, KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._by_name import as_names
 from impindiff.train._checkpoint import Checkpoints, Progress
@@ -108,6 +108,7 @@ class Trainer:
                 "not take: leave out the rescue, or the window."
             )
         self._good: Point | None = None
+        self.choices: list[Choice] = []
 
     @property
     def system(self) -> System:
@@ -141,7 +142,10 @@ class Trainer:
         watch: Watcher,
         interrupts: Interrupts,
     ) -> Progress:
-        stage, stopping = self.stages[index], self.early_stopping
+        stopping = self.early_stopping
+        # Anew for each stage: what was learned may have made the steps stiff.
+        stage, chosen = self.stages[index].settled(self.learned)
+        self.choices.append(chosen)
         optimiser = stage.optimiser
         schedule, adaptation = self.progressive_tolerance, progress.adaptation
         if schedule:
@@ -172,6 +176,7 @@ class Trainer:
                     self.rescue,
                     beside and partial(beside, self.system),
                 )
+                stage = tried.stage
                 if tried.epoch.stalled:
                     if not (schedule and tried.adaptation.is_loose):
                         break
@@ -224,15 +229,9 @@ class Trainer:
                 f"{error} What had been learned after epoch {self._good.progress.epoch} is saved."
             ) from None
         self.learned = here.learned
-        finished = index + 1 == len(self.stages)
-        ended = here.progress.model_copy(
-            update={
-                "stage": index + 1,
-                "stage_epoch": 0,
-                "finished": finished,
-                "adaptation": here.progress.adaptation.for_next_stage(),
-            }
-        )
+        update = {"stage": index + 1, "stage_epoch": 0, "finished": index + 1 == len(self.stages)}
+        update["adaptation"] = here.progress.adaptation.for_next_stage()
+        ended = here.progress.model_copy(update=update)
         self._save(here._replace(progress=ended))
         return ended
 

@@ -1,7 +1,7 @@
 """One stage of training as compiled functions, and an epoch of it that may be tried again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, final
 
@@ -12,12 +12,20 @@ from jaxtyping import PyTree
 
 from impindiff.implicit import AdjointOutcome
 from impindiff.integrate import AbstractStepper
-from impindiff.rollout import MemoryPolicy, TimeGrid, cause_of
+from impindiff.rollout import (
+    Choice,
+    MemoryPolicy,
+    TimeGrid,
+    cause_of,
+    select_for_samples,
+    solves_failed,
+)
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation, Trial
 from impindiff.train._batch import Batch, Batches, Order, divided
 from impindiff.train._compiled import Fixed, init, refresh, update
 from impindiff.train._guard import check_epoch
+from impindiff.train._objective import Evaluation
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser, Epoch
 from impindiff.train._record import EpochRecord
@@ -33,6 +41,7 @@ class Tried(NamedTuple):
     adaptation: Adaptation
     failures: list[SolveFailure]
     is_before: bool
+    stage: "Stage"
 
     def record(
         self,
@@ -77,6 +86,7 @@ class Stage:
         memory: which states are kept for the gradient.
         samples_at_once: how many samples' states are held at a time; all where None.
         seed: of the order of batches.
+        fallback: a stepper to go on with where a solve fails, see `Choice.fallback`.
     """
 
     optimiser: AbstractOptimiser
@@ -88,6 +98,7 @@ class Stage:
     memory: MemoryPolicy
     samples_at_once: int | None
     seed: int
+    fallback: AbstractStepper | None = None
     _made: dict[tuple[int, ...], Batch | Batches] = field(default_factory=dict)
 
     def init(self, learned: PyTree, adaptation: Adaptation) -> Any:
@@ -131,6 +142,11 @@ class Stage:
                 on_traced = None
             *updated, epoch = update(*given)
             epoch = jax.device_get(epoch)
+            if self.fallback is not None and _failed(epoch.evaluation):
+                # Before any remedy: it may be what was chosen that does not fit any more.
+                other = replace(self, stepper=self.fallback, fallback=None)
+                fresh = other.refresh(learned, state, adaptation)
+                return other.epoch(learned, fresh, adaptation, number, rescue)
             remedied = rescue and rescue.remedy(
                 adaptation, epoch.evaluation, self.observations.time_grid(self.dt)
             )
@@ -138,7 +154,7 @@ class Stage:
                 is_before = self.optimiser.loss_is_before
                 point = learned if is_before else updated[0]
                 check_epoch(epoch, number, grids, partial(self._cause, point, data))
-                return Tried(updated[0], updated[1], epoch, adaptation, failures, is_before)
+                return Tried(updated[0], updated[1], epoch, adaptation, failures, is_before, self)
             adaptation, found = remedied
             failures += found
             state = self.refresh(learned, state, adaptation)
@@ -153,6 +169,23 @@ class Stage:
         dtype = next(iter(initial.values())).dtype
         initial |= system.start(grid.starts[0], dtype)
         return cause_of(system, initial, self.stepper, grid, step + 1)
+
+    def settled(self, learned: PyTree) -> tuple["Stage", Choice]:
+        """The stage with its steps' solver chosen, for what is learned by now.
+
+        Chosen from the first sample, by the steps that no remedy has halved.
+        """
+        observed = self.observations
+        system = eqx.combine(learned, self.known)
+        initial, given = jax.tree.map(lambda u: u[:1], (observed.initial, observed.settings))
+        steps = observed.time_grid(self.dt)
+        dtype = next(iter(initial.values())).dtype
+        if system.initial:
+            one = system.with_settings({name: values[0] for name, values in given.items()})
+            begun = one.start(float(steps.starts[0]), dtype)
+            initial = initial | {field: u[None] for field, u in begun.items()}
+        chosen = select_for_samples(system, initial, steps, self.stepper, given)
+        return replace(self, stepper=chosen.stepper, fallback=chosen.fallback), chosen
 
     @property
     def fixed(self) -> Fixed:
@@ -185,3 +218,9 @@ class Stage:
 
     def _trial(self, adaptation: Adaptation) -> Trial:
         return adaptation.trial(self.observations.num_samples)
+
+
+def _failed(evaluation: Evaluation) -> bool:
+    """Whether a solve missed its tolerance, forward or adjoint."""
+    adjoint = np.asarray(evaluation.adjoint)
+    return solves_failed(evaluation.outcome) or bool((adjoint[..., 2] > 0).any())
