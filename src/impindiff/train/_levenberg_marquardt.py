@@ -1,4 +1,8 @@
-"""Levenberg-Marquardt: least squares in few unknowns, by all derivatives of all residuals."""
+"""Levenberg-Marquardt: least squares by derivatives of all residuals.
+
+For few unknowns they are all computed and held, as a triangle; for many, only products with them
+are taken.
+"""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, final, runtime_checkable
@@ -13,15 +17,19 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.implicit import Outcome
 from impindiff.train._batch import WHOLE, Batching
+from impindiff.train._krylov_step import LinearMaps, krylov_step
+from impindiff.train._line_search import unknown
 from impindiff.train._objective import Evaluation, Objective
 from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
-from impindiff.train._triangle import damped_step
+from impindiff.train._triangle import column_norms, damped_step
 
-# Beyond, as many derivatives cost far more than L-BFGS takes to the same end.
-MOST_UNKNOWNS = 500
+# Beyond, as many derivatives, and a triangle of them, cost more than products do.
+MOST_COLUMNS = 500
 # A step counts that gains this share of what the linearised residuals promise.
 _LEAST_GAIN = 1e-4
 _LEAST_DAMPING = 1e-12
+# How much more damping a step gets whose end has a loss but no derivatives.
+_REFUSAL = 10.0
 
 
 @runtime_checkable
@@ -36,12 +44,24 @@ class LeastSquares(Protocol):
         """See `TrainingLoss.triangle`."""
         ...
 
+    def linear_maps(self, learned: PyTree) -> LinearMaps:
+        """See `TrainingLoss.linear_maps`."""
+        ...
+
 
 class _State(NamedTuple):
-    """Where the last epoch arrived; of infinite loss where nothing has been evaluated yet."""
+    """Where the last epoch arrived; of infinite loss where nothing has been evaluated yet.
+
+    Attributes:
+        loss: there.
+        slope: the triangle of its residuals; the gradient where unknowns are many.
+        scale: the diagonal of $D$.
+        damping: to try next.
+    """
 
     loss: Scalar
-    triangle: Float[Array, "columns columns"]
+    slope: Float[Array, "columns columns"] | Float[Array, " n"]
+    scale: Float[Array, " n"]
     damping: Scalar
 
 
@@ -70,44 +90,41 @@ class _Search(NamedTuple):
 class LevenbergMarquardt(AbstractOptimiser):
     r"""Damped Gauss-Newton steps, $(J^\top J + \lambda D^2)\,\delta = -J^\top r$.
 
-    $J$ is the derivative of all residuals by all learned numbers, a forward solve for each, which
-    few unknowns repay: a coefficient or some dozens are found in a few epochs. The damping
-    $\lambda$ grows where a step gains less than the linearised residuals promise, and shrinks where
-    they tell the truth. The epoch's loss is the one it arrives at, its learning rate the share of a
-    Gauss-Newton step, $1/(1 + \lambda)$. The stage ends early where no step has a lower loss.
+    $J$ is the derivative of all residuals by all learned numbers. Up to 500 of them it is computed,
+    a forward solve for each: a coefficient or some dozens are found in a few epochs. Beyond, the
+    step is found by conjugate gradients, with a product by $J$ and one by $J^\top$ an iteration,
+    each of the cost of a solve in time; memory grows as the number of unknowns, not its square.
+
+    The damping $\lambda$ grows where a step gains less than the linearised residuals promise, and
+    shrinks where they tell the truth. $D$ holds the largest norm that each column of $J$ has had so
+    far, so that the unit of an unknown changes nothing, and one that the residuals cease to depend
+    on does not run away. The epoch's loss is the one it arrives at, its learning rate the share of
+    a Gauss-Newton step, $1/(1 + \lambda)$. The stage ends early where no step has a lower loss.
 
     Args:
         epochs: most steps.
         damping: $\lambda$ to begin with; small where the start is good.
         max_attempts: most attempts at one step, each with more damping.
+        max_products: most iterations of conjugate gradients in one attempt.
         dt: see `AbstractOptimiser`.
 
-    Raises: InputError for counts that do nothing, or, in training, for more than 500 learned
-        numbers.
+    Raises: InputError for counts that do nothing.
     Reference: Madsen, Nielsen & Tingleff (2004), Methods for Non-Linear Least Squares Problems;
-        the scaling $D$ is Marquardt's (1963).
+        the scaling $D$ is Moré's (1978).
     """
 
     name: ClassVar[str] = "levenberg-marquardt"
     epochs: int = eqx.field(static=True)
     damping: float = eqx.field(static=True, kw_only=True, default=1e-3)
     max_attempts: int = eqx.field(static=True, kw_only=True, default=12)
+    max_products: int = eqx.field(static=True, kw_only=True, default=60)
     dt: float | None = eqx.field(static=True, kw_only=True, default=None)
     # Successive losses are compared: they must be of the same data.
     batching: Batching = eqx.field(init=False, default=WHOLE)
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
-        check_counts(self, self.damping, self.max_attempts)
-
-    def check(self, learned: PyTree) -> None:
-        """See `AbstractOptimiser.check`."""
-        count = sum(leaf.size for leaf in jax.tree.leaves(learned))
-        if count > MOST_UNKNOWNS:
-            raise InputError(
-                f"LevenbergMarquardt takes a forward solve for each of {count:,} learned numbers: "
-                f"at most {MOST_UNKNOWNS} are allowed. Use LBFGS, or fewer unknowns."
-            )
+        check_counts(self, self.damping, min(self.max_attempts, self.max_products))
 
     def init(self, objective: Objective, learned: PyTree) -> _State:
         """See `AbstractOptimiser.init`."""
@@ -115,16 +132,27 @@ class LevenbergMarquardt(AbstractOptimiser):
         return self._unknown(learned, self.damping)
 
     def _unknown(self, learned: PyTree, damping: Scalar | float) -> _State:
-        columns = sum(leaf.size for leaf in jax.tree.leaves(learned)) + 1
+        count = sum(leaf.size for leaf in jax.tree.leaves(learned))
         # As wide as can be: what the objective's precision is, the first evaluation shows.
-        triangle = jnp.zeros((columns, columns), float)
-        return _State(jnp.array(jnp.inf, float), triangle, jnp.asarray(damping, float))
+        slope = (count + 1, count + 1) if count <= MOST_COLUMNS else (count,)
+        return _State(
+            jnp.array(jnp.inf, float),
+            jnp.zeros(slope, float),
+            jnp.zeros(count, float),
+            jnp.asarray(damping, float),
+        )
 
     def update(
         self, objective: Objective, learned: PyTree, state: _State, updates: int = 1
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
         squares = _as_least_squares(objective)
+        by = self._by_columns if state.slope.ndim == 2 else self._by_products
+        return by(squares, learned, state)
+
+    def _by_columns(
+        self, squares: LeastSquares, learned: PyTree, state: _State
+    ) -> tuple[PyTree, _State, Epoch]:
         flat, restore = ravel_pytree(learned)
         value = traced_once(squares.value, learned)
         triangle_at = traced_once(squares.triangle, learned)
@@ -132,7 +160,8 @@ class LevenbergMarquardt(AbstractOptimiser):
         outcome = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outcome)
         here = _State(
             state.loss.astype(loss.dtype),
-            state.triangle.astype(triangle.dtype),
+            state.slope.astype(triangle.dtype),
+            state.scale.astype(triangle.dtype),
             state.damping.astype(triangle.dtype),
         )
 
@@ -146,21 +175,31 @@ class LevenbergMarquardt(AbstractOptimiser):
             return Epoch(evaluation, 1 / (1 + found.used), ~found.accepted)
 
         def arrive(carry):
-            point, here, *_ = carry
+            point, here, *_, refusals = carry
             found = self._search(value, _Search.begin(point, here, outcome), here)
             triangle = jax.lax.cond(
-                found.accepted, triangle_at, lambda _: here.triangle, found.point
+                found.accepted, triangle_at, lambda _: here.slope, found.point
             )
             epoch = described(found, triangle)
-            ended = ~jnp.isposinf(here.loss) | ~epoch.evaluation.is_finite
-            return found.point, _State(found.loss, triangle, found.damping), epoch, ended
+            is_new = jnp.isposinf(here.loss)
+            # A loss without derivatives is a place that no further step leads away from: a shorter
+            # step is taken, and only where none helps is the failure told.
+            refused = ~is_new & ~jnp.isfinite(triangle).all() & (refusals < self.max_attempts)
+            there = _State(
+                found.loss, triangle, column_norms(triangle, here.scale), found.damping
+            )
+            back = here._replace(damping=(_REFUSAL * found.used).astype(here.damping.dtype))
+            point, there = jax.tree.map(
+                lambda old, new: jnp.where(refused, old, new), (point, back), (found.point, there)
+            )
+            ended = ~refused & (~is_new | ~epoch.evaluation.is_finite)
+            return point, there, epoch, ended, refusals + refused
 
-        nothing = described(_Search.begin(learned, here, outcome), here.triangle)
+        nothing = described(_Search.begin(learned, here, outcome), here.slope)
         # A second time where the first has but evaluated the start: one compiled value and one
         # compiled triangle do both.
-        point, found, epoch, _ = jax.lax.while_loop(
-            lambda carry: ~carry[-1], arrive, (learned, here, nothing, jnp.array(False))
-        )
+        first = (learned, here, nothing, jnp.array(False), jnp.array(0))
+        point, found, epoch, *_ = jax.lax.while_loop(lambda carry: ~carry[3], arrive, first)
         return point, jax.tree.map(lambda new, old: new.astype(old.dtype), found, state), epoch
 
     def _search(
@@ -175,7 +214,7 @@ class LevenbergMarquardt(AbstractOptimiser):
         is_new = jnp.isposinf(state.loss)
 
         def attempt(search: _Search) -> _Search:
-            step, promised = damped_step(state.triangle, search.damping)
+            step, promised = damped_step(state.slope, state.scale, search.damping)
             step = jnp.where(is_new, 0, step)
             point = restore(flat + step.astype(flat.dtype))
             loss, outcome = value(point)
@@ -206,6 +245,64 @@ class LevenbergMarquardt(AbstractOptimiser):
         return jax.lax.while_loop(
             lambda search: ~search.ended & (search.attempts < self.max_attempts), attempt, first
         )
+
+    def _by_products(
+        self, squares: LeastSquares, learned: PyTree, state: _State
+    ) -> tuple[PyTree, _State, Epoch]:
+        flat, restore = ravel_pytree(learned)
+        objective = traced_once(squares, learned)
+        nothing = unknown(objective, learned)
+        dtype = nothing.loss.dtype
+        smallest = jnp.finfo(flat.dtype).eps
+        here = jax.tree.map(lambda leaf: leaf.astype(dtype), state)
+        # Where no step is taken, this is where the stage stays.
+        gradient = restore(here.slope.astype(flat.dtype))
+        stay = eqx.tree_at(lambda e: (e.loss, e.gradient), nothing, (here.loss, gradient))
+
+        def step_from(point: Array, here: _State, damping: Scalar):
+            maps = squares.linear_maps(restore(point))
+            scale = maps.column_norms(here.scale)
+            return *krylov_step(maps, scale, damping, self.max_products), scale
+
+        def no_step(point: Array, here: _State, damping: Scalar):
+            zero = jnp.zeros((), dtype)
+            return jnp.zeros(point.shape, dtype), zero, jnp.array(True), here.scale
+
+        def attempt(carry):
+            point, here, evaluation, _, growth, count, *_ = carry
+            is_new = jnp.isposinf(here.loss)
+            step, promised, sound, scale = jax.lax.cond(
+                is_new, no_step, step_from, point, here, here.damping
+            )
+            there = point + step.astype(point.dtype)
+            found = objective(restore(there))
+            gain = (here.loss - found.loss) / promised
+            vanishes = (promised <= smallest * here.loss) | jnp.all(
+                jnp.abs(step) <= smallest * jnp.abs(point)
+            )
+            accepted = is_new | (sound & found.is_finite & (gain > _LEAST_GAIN) & ~vanishes)
+            less = jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 3, 2)
+            damping = here.damping * jnp.where(accepted, less, growth)
+            damping = jnp.where(is_new, here.damping, jnp.maximum(damping, _LEAST_DAMPING))
+            slope = ravel_pytree(found.gradient)[0].astype(dtype)
+            moved = (there, _State(found.loss, slope, scale, damping), found)
+            # A derivative that could not be solved for is as bad as a gradient that could not.
+            lost = jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), evaluation.gradient)
+            evaluation = eqx.tree_at(lambda e: e.gradient, evaluation, lost)
+            stayed = (point, here._replace(scale=scale, damping=damping), evaluation)
+            after = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), moved, stayed)
+            ended = jnp.where(is_new, ~found.is_finite, accepted | vanishes | ~sound)
+            growth = jnp.where(is_new, growth, 2 * growth)
+            return *after, here.damping, growth, count + 1, accepted, ended
+
+        used, no = here.damping, jnp.array(False)
+        first = (flat, here, stay, used, jnp.full((), 2, dtype), jnp.array(0), no, no)
+        point, found, evaluation, used, _, _, accepted, _ = jax.lax.while_loop(
+            lambda carry: ~carry[-1] & (carry[-3] < self.max_attempts), attempt, first
+        )
+        epoch = Epoch(evaluation, 1 / (1 + used), ~accepted)
+        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), found, state)
+        return restore(point), kept, epoch
 
     def refresh(self, objective: Objective, learned: PyTree, state: _State) -> _State:
         """Evaluate anew: losses of two objectives cannot be compared."""
