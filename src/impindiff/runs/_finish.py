@@ -19,7 +19,9 @@ from impindiff.systems import System
 from impindiff.train import AbstractOptimiser, Progress, moving
 
 
-def finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Scores:
+def finish(
+    plan: RunPlan, system: System, folder: RunFolder, began: float, remarks: Sequence[str] = ()
+) -> Scores:
     """Forecast the test samples, score them, and write what the report is drawn from.
 
     Args:
@@ -27,6 +29,7 @@ def finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Sc
         system: with what was learned; of what is known alone, nothing was.
         folder: where to write.
         began: when, by `time.perf_counter`.
+        remarks: what is to be said of how training ended.
 
     Returns: the errors of the forecast.
     """
@@ -61,6 +64,8 @@ def finish(plan: RunPlan, system: System, folder: RunFolder, began: float) -> Sc
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }
+    if remarks:
+        summary["warnings"] = list(remarks)
     if HALVED in forecast.attrs:
         summary["halved_steps"] = forecast.attrs[HALVED]
     folder.write_json("summary.json", summary)
