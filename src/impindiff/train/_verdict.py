@@ -20,7 +20,7 @@ _BEYOND_CHANCE = 5.0
 # Share of the loss, and of a learned number, below which nothing has changed.
 _NOTHING = 1e-6
 # Fall of the loss over a tenth of the last stage, as a share of it, that is still a way down.
-_STILL_FALLING = 0.02
+_STILL_FALLING = 0.01
 
 
 @final
