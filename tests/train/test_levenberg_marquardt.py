@@ -275,7 +275,8 @@ def test_products_find_the_step_of_the_normal_equations():
     found = krylov_step(maps, jnp.asarray(scale), jnp.asarray(0.3), 100)
     np.testing.assert_allclose(found.step * scale, expected * scale, atol=0.05)
     left = jacobian @ found.step + value
-    assert float(found.promised) == pytest.approx(value @ value - left @ left, rel=1e-3)
+    expected = float(value @ value - left @ left)
+    assert float(found.promised) == pytest.approx(expected, rel=1e-3)
     estimated = maps.column_norms(jnp.zeros(40))
     assert np.all((estimated / scale > 0.3) & (estimated / scale < 3))
 
@@ -334,7 +335,7 @@ def test_products_of_a_training_loss_are_those_of_its_triangle(samples_at_once, 
         return maps.residuals, image, maps.pull(image), maps.pull(maps.residuals)
 
     residuals, image, twice, slope = jax.jit(products)(arrays)
-    triangle = jax.jit(objective.triangle)(arrays)
+    triangle = jax.jit(lambda arrays: objective.triangle(arrays))(arrays)
     jacobian, rest = triangle[:, :-1], triangle[:, -1]
     expected = jacobian @ np.ones(flat.size)
     assert float(residuals @ residuals) == pytest.approx(float(rest @ rest))
