@@ -57,14 +57,18 @@ def rows(perturbations: int = 20, seeds: int = 10, quick: bool = False) -> Itera
             }
             found.append(row)
             yield row
-    yield {"trainings": len(found)} | {
-        f"{name}_within_{WITHIN}_percent": 100 * share(np.array([row[name] for row in found]))
-        for name in ("loss", "error_percent")
-    } | {
-        f"{which}_{name}": float(pick([row[name] for row in found]))
-        for name in ("loss", "error_percent")
-        for which, pick in (("best", min), ("worst", max))
-    }
+    yield (
+        {"trainings": len(found)}
+        | {
+            f"{name}_within_{WITHIN}_percent": 100 * share(np.array([row[name] for row in found]))
+            for name in ("loss", "error_percent")
+        }
+        | {
+            f"{which}_{name}": float(pick([row[name] for row in found]))
+            for name in ("loss", "error_percent")
+            for which, pick in (("best", min), ("worst", max))
+        }
+    )
 
 
 def share(values: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""L-BFGS knows the curvature that it saw, refuses what is none, and starts anew where it is lost."""
+"""L-BFGS knows the curvature it saw, refuses what is none, and starts anew where it is lost."""
 
 import jax
 import jax.numpy as jnp

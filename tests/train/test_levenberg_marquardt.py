@@ -88,9 +88,7 @@ def test_units_of_the_unknowns_change_no_step(units, dtype):
     """As many iterations as in the units in which the valley was written, to the same losses."""
     units, start = jnp.asarray(units, dtype), jnp.array([-1.2, 1.0], dtype)
     plain, losses, _ = run(LevenbergMarquardt(14), rosenbrock, start)
-    found, scaled, _ = run(
-        LevenbergMarquardt(14), lambda x: rosenbrock(x * units), start / units
-    )
+    found, scaled, _ = run(LevenbergMarquardt(14), lambda x: rosenbrock(x * units), start / units)
     digits = 1e-7 if dtype == jnp.float64 else 1e-3
     assert len(scaled) == len(losses)
     np.testing.assert_allclose(found * units, plain, rtol=digits)
@@ -253,8 +251,7 @@ def many(count: int, seed: int = 3):
     """A curved problem in many unknowns of very different units, and its dense derivative."""
     random = np.random.default_rng(seed)
     units = 10.0 ** random.uniform(-3, 3, count)
-    matrix = (np.eye(count + 40, count) + 0.3 * random.normal(size=(count + 40, count)) /
-              count**0.5)
+    matrix = np.eye(count + 40, count) + 0.3 * random.normal(size=(count + 40, count)) / count**0.5
     right = random.normal(size=count + 40)
 
     def residuals(x):

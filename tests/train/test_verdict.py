@@ -83,9 +83,7 @@ def test_a_trainer_gives_its_remarks():
     data = readings(lambda t: 1 + 0.5 * np.sin(3 * t))
     observe = [ipd.Cells("u", noise=NOISE)]
     observations = Observations.of(decay(), data, ":", None, jnp.float64, observe)
-    trainer = Trainer(
-        decay(), observations, ipd.CrankNicolson(), 0.05, [ipd.LevenbergMarquardt(9)]
-    )
+    trainer = Trainer(decay(), observations, ipd.CrankNicolson(), 0.05, [ipd.LevenbergMarquardt(9)])
     assert trainer.remarks == []
     trainer.run(lambda record: None)
     assert len(trainer.remarks) == 1

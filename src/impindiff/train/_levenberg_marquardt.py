@@ -177,17 +177,13 @@ class LevenbergMarquardt(AbstractOptimiser):
         def arrive(carry):
             point, here, *_, refusals = carry
             found = self._search(value, _Search.begin(point, here, outcome), here)
-            triangle = jax.lax.cond(
-                found.accepted, triangle_at, lambda _: here.slope, found.point
-            )
+            triangle = jax.lax.cond(found.accepted, triangle_at, lambda _: here.slope, found.point)
             epoch = described(found, triangle)
             is_new = jnp.isposinf(here.loss)
             # A loss without derivatives is a place that no further step leads away from: a shorter
             # step is taken, and only where none helps is the failure told.
             refused = ~is_new & ~jnp.isfinite(triangle).all() & (refusals < self.max_attempts)
-            there = _State(
-                found.loss, triangle, column_norms(triangle, here.scale), found.damping
-            )
+            there = _State(found.loss, triangle, column_norms(triangle, here.scale), found.damping)
             back = here._replace(damping=(_REFUSAL * found.used).astype(here.damping.dtype))
             point, there = jax.tree.map(
                 lambda old, new: jnp.where(refused, old, new), (point, back), (found.point, there)

@@ -186,7 +186,9 @@ class Trainer:
                     beside and partial(beside, self.system),
                 )
                 if tried.epoch.stalled:
-                    self._verdict.after(tried.epoch, tried.is_before, optimiser.batching.is_whole)
+                    self._verdict.after(
+                        tried.epoch, number, tried.is_before, optimiser.batching.is_whole
+                    )
                     if not (schedule and tried.adaptation.is_loose):
                         break
                     adaptation = schedule.tighten(tried.adaptation)
@@ -194,7 +196,9 @@ class Trainer:
                     here = here.adapted(adaptation, fresh)
                     continue
                 last = here.progress.stage_epoch + 1 == optimiser.epochs
-                self._verdict.after(tried.epoch, tried.is_before, optimiser.batching.is_whole)
+                self._verdict.after(
+                    tried.epoch, number, tried.is_before, optimiser.batching.is_whole
+                )
                 validation = self._validation(tried.learned, number, last)
                 seconds = time.perf_counter() - began
                 if stopping:

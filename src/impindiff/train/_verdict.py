@@ -40,25 +40,26 @@ class Verdict:
         self._losses: list[float] = []
         self._flat: list[str] = []
         self._drifts = False
-        self._is_comparable = self._is_first = True
+        self._is_comparable = True
 
     def begin_stage(self) -> None:
         """Forget losses that are not of the same steps."""
         self._losses = []
 
-    def after(self, epoch: Epoch, is_before: bool, is_whole: bool) -> None:
+    def after(self, epoch: Epoch, number: int, is_before: bool, is_whole: bool) -> None:
         """An epoch that counted.
 
         Args:
             epoch: on the host.
+            number: counted from 1 over all stages; the first shows the start.
             is_before: whether its loss and gradient are those before its update.
             is_whole: whether they are of all data at once.
         """
         evaluation = epoch.evaluation
-        if self._is_first:
+        if number == 1:
             self._flat = _flat_latents(evaluation.gradient, float(evaluation.loss))
             # Adam takes steps of one length along a slope of any size, be it one of round-off.
-            self._drifts, self._is_first = is_before, False
+            self._drifts = is_before
         self._is_comparable = is_whole
         self._losses.append(float(evaluation.loss))
 
