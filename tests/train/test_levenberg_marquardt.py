@@ -15,7 +15,8 @@ from impindiff import InputError, LevenbergMarquardt
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.latent import learned
 from impindiff.train import Observations, make_objective, whole
-from impindiff.train._krylov_step import LinearMaps, krylov_step
+from impindiff.train._krylov_step import krylov_step
+from impindiff.train._linear_maps import LinearMaps
 from impindiff.train._objective import Evaluation
 from impindiff.train._triangle import column_norms, damped_step, fold, linearised
 

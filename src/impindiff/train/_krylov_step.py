@@ -6,7 +6,6 @@ never form $J^\top J$, which squares the condition number. They end early: a dir
 residuals hardly depend on comes last, and is left out as by more damping (Steihaug's truncation).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,37 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from impindiff._types import Scalar
+from impindiff.train._linear_maps import LinearMaps
 
 # Share of the first slope at which the iteration ends: more exact steps seldom go further down.
 _ENOUGH = 0.03
-# Of random signs, to estimate norms of columns: within some 40 %, which a scale can well be off.
-_PROBES = 8
-
-
-class LinearMaps(NamedTuple):
-    """Residuals, and products with their derivative and its transpose."""
-
-    residuals: Float[Array, " entries"]
-    push: Callable[[Float[Array, " n"]], Float[Array, " entries"]]
-    pull: Callable[[Float[Array, " entries"]], Float[Array, " n"]]
-
-    def column_norms(self, largest: Float[Array, " n"]) -> Float[Array, " n"]:
-        r"""An estimate of the norms of the columns of $J$, or those given, where these are larger.
-
-        The mean of $(J^\top z)_j^2$ over signs $z$ drawn at random is $\sum_i J_{ij}^2$; that of a
-        column of zeros is exactly zero.
-        """
-
-        def probe(key: Array) -> Array:
-            signs = jax.random.rademacher(key, self.residuals.shape, self.residuals.dtype)
-            return jnp.abs(self.pull(signs))
-
-        # Always the same signs: a training is repeatable.
-        found = jax.lax.map(probe, jax.random.split(jax.random.key(0), _PROBES))
-        most = jnp.max(found, axis=0)
-        safe = jnp.where(most > 0, most, 1)
-        norms = most * jnp.sqrt(jnp.mean((found / safe) ** 2, axis=0))
-        return jnp.maximum(norms.astype(largest.dtype), largest)
 
 
 class KrylovStep(NamedTuple):

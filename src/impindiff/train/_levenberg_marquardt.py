@@ -5,64 +5,33 @@ are taken.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, final, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.implicit import Outcome
 from impindiff.train._batch import WHOLE, Batching
-from impindiff.train._krylov_step import LinearMaps, krylov_step
-from impindiff.train._line_search import unknown
+from impindiff.train._by_products import (
+    LEAST_DAMPING,
+    LEAST_GAIN,
+    DampedState,
+    LeastSquares,
+    epoch_by_products,
+)
 from impindiff.train._objective import Evaluation, Objective
 from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
 from impindiff.train._triangle import column_norms, damped_step
 
 # Beyond, as many derivatives, and a triangle of them, cost more than products do.
 MOST_COLUMNS = 500
-# A step counts that gains this share of what the linearised residuals promise.
-_LEAST_GAIN = 1e-4
-_LEAST_DAMPING = 1e-12
 # How much more damping a step gets whose end has a loss but no derivatives.
 _REFUSAL = 10.0
-
-
-@runtime_checkable
-class LeastSquares(Protocol):
-    """An objective that is a sum of squares."""
-
-    def value(self, learned: PyTree) -> tuple[Scalar, Outcome]:
-        """The loss, and what its solves did."""
-        ...
-
-    def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
-        """See `TrainingLoss.triangle`."""
-        ...
-
-    def linear_maps(self, learned: PyTree) -> LinearMaps:
-        """See `TrainingLoss.linear_maps`."""
-        ...
-
-
-class _State(NamedTuple):
-    """Where the last epoch arrived; of infinite loss where nothing has been evaluated yet.
-
-    Attributes:
-        loss: there.
-        slope: the triangle of its residuals; the gradient where unknowns are many.
-        scale: the diagonal of $D$.
-        damping: to try next.
-    """
-
-    loss: Scalar
-    slope: Float[Array, "columns columns"] | Float[Array, " n"]
-    scale: Float[Array, " n"]
-    damping: Scalar
 
 
 class _Search(NamedTuple):
@@ -79,7 +48,7 @@ class _Search(NamedTuple):
     ended: Bool[Array, ""]
 
     @classmethod
-    def begin(cls, point: PyTree, state: _State, outcome: Outcome) -> Self:
+    def begin(cls, point: PyTree, state: DampedState, outcome: Outcome) -> Self:
         """Before the first of them."""
         growth, no = jnp.full_like(state.damping, 2), jnp.array(False)
         damping = state.damping
@@ -126,16 +95,16 @@ class LevenbergMarquardt(AbstractOptimiser):
         """Refuse counts that do nothing."""
         check_counts(self, self.damping, min(self.max_attempts, self.max_products))
 
-    def init(self, objective: Objective, learned: PyTree) -> _State:
+    def init(self, objective: Objective, learned: PyTree) -> DampedState:
         """See `AbstractOptimiser.init`."""
         _as_least_squares(objective)
         return self._unknown(learned, self.damping)
 
-    def _unknown(self, learned: PyTree, damping: Scalar | float) -> _State:
+    def _unknown(self, learned: PyTree, damping: Scalar | float) -> DampedState:
         count = sum(leaf.size for leaf in jax.tree.leaves(learned))
         # As wide as can be: what the objective's precision is, the first evaluation shows.
         slope = (count + 1, count + 1) if count <= MOST_COLUMNS else (count,)
-        return _State(
+        return DampedState(
             jnp.array(jnp.inf, float),
             jnp.zeros(slope, float),
             jnp.zeros(count, float),
@@ -143,22 +112,23 @@ class LevenbergMarquardt(AbstractOptimiser):
         )
 
     def update(
-        self, objective: Objective, learned: PyTree, state: _State, updates: int = 1
+        self, objective: Objective, learned: PyTree, state: DampedState, updates: int = 1
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
         squares = _as_least_squares(objective)
-        by = self._by_columns if state.slope.ndim == 2 else self._by_products
-        return by(squares, learned, state)
+        if state.slope.ndim == 2:
+            return self._by_columns(squares, learned, state)
+        return epoch_by_products(squares, learned, state, self.max_attempts, self.max_products)
 
     def _by_columns(
-        self, squares: LeastSquares, learned: PyTree, state: _State
-    ) -> tuple[PyTree, _State, Epoch]:
+        self, squares: LeastSquares, learned: PyTree, state: DampedState
+    ) -> tuple[PyTree, DampedState, Epoch]:
         flat, restore = ravel_pytree(learned)
         value = traced_once(squares.value, learned)
         triangle_at = traced_once(squares.triangle, learned)
         (loss, outcome), triangle = jax.eval_shape(lambda: (value(learned), triangle_at(learned)))
         outcome = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outcome)
-        here = _State(
+        here = DampedState(
             state.loss.astype(loss.dtype),
             state.slope.astype(triangle.dtype),
             state.scale.astype(triangle.dtype),
@@ -183,7 +153,9 @@ class LevenbergMarquardt(AbstractOptimiser):
             # A loss without derivatives is a place that no further step leads away from: a shorter
             # step is taken, and only where none helps is the failure told.
             refused = ~is_new & ~jnp.isfinite(triangle).all() & (refusals < self.max_attempts)
-            there = _State(found.loss, triangle, column_norms(triangle, here.scale), found.damping)
+            there = DampedState(
+                found.loss, triangle, column_norms(triangle, here.scale), found.damping
+            )
             back = here._replace(damping=(_REFUSAL * found.used).astype(here.damping.dtype))
             point, there = jax.tree.map(
                 lambda old, new: jnp.where(refused, old, new), (point, back), (found.point, there)
@@ -202,7 +174,7 @@ class LevenbergMarquardt(AbstractOptimiser):
         self,
         value: Callable[[PyTree], tuple[Scalar, Outcome]],
         first: _Search,
-        state: _State,
+        state: DampedState,
     ) -> _Search:
         """Attempts, with more damping each, until one counts; an unknown start is evaluated."""
         flat, restore = ravel_pytree(first.point)
@@ -220,10 +192,10 @@ class LevenbergMarquardt(AbstractOptimiser):
                 jnp.abs(step) <= smallest * jnp.abs(flat)
             )
             is_sound = jnp.isfinite(loss) & outcome.converged.all()
-            accepted = is_new | (is_sound & (gain > _LEAST_GAIN) & ~vanishes)
+            accepted = is_new | (is_sound & (gain > LEAST_GAIN) & ~vanishes)
             less = jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 3, 2)
             damping = search.damping * jnp.where(accepted, less, search.growth)
-            damping = jnp.where(is_new, search.damping, jnp.maximum(damping, _LEAST_DAMPING))
+            damping = jnp.where(is_new, search.damping, jnp.maximum(damping, LEAST_DAMPING))
             new, old = (point, loss, outcome), (search.point, search.loss, search.outcome)
             point, loss, outcome = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
             return _Search(
@@ -242,65 +214,7 @@ class LevenbergMarquardt(AbstractOptimiser):
             lambda search: ~search.ended & (search.attempts < self.max_attempts), attempt, first
         )
 
-    def _by_products(
-        self, squares: LeastSquares, learned: PyTree, state: _State
-    ) -> tuple[PyTree, _State, Epoch]:
-        flat, restore = ravel_pytree(learned)
-        objective = traced_once(squares, learned)
-        nothing = unknown(objective, learned)
-        dtype = nothing.loss.dtype
-        smallest = jnp.finfo(flat.dtype).eps
-        here = jax.tree.map(lambda leaf: leaf.astype(dtype), state)
-        # Where no step is taken, this is where the stage stays.
-        gradient = restore(here.slope.astype(flat.dtype))
-        stay = eqx.tree_at(lambda e: (e.loss, e.gradient), nothing, (here.loss, gradient))
-
-        def step_from(point: Array, here: _State, damping: Scalar):
-            maps = squares.linear_maps(restore(point))
-            scale = maps.column_norms(here.scale)
-            return *krylov_step(maps, scale, damping, self.max_products), scale
-
-        def no_step(point: Array, here: _State, damping: Scalar):
-            zero = jnp.zeros((), dtype)
-            return jnp.zeros(point.shape, dtype), zero, jnp.array(True), here.scale
-
-        def attempt(carry):
-            point, here, evaluation, _, growth, count, *_ = carry
-            is_new = jnp.isposinf(here.loss)
-            step, promised, sound, scale = jax.lax.cond(
-                is_new, no_step, step_from, point, here, here.damping
-            )
-            there = point + step.astype(point.dtype)
-            found = objective(restore(there))
-            gain = (here.loss - found.loss) / promised
-            vanishes = (promised <= smallest * here.loss) | jnp.all(
-                jnp.abs(step) <= smallest * jnp.abs(point)
-            )
-            accepted = is_new | (sound & found.is_finite & (gain > _LEAST_GAIN) & ~vanishes)
-            less = jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 3, 2)
-            damping = here.damping * jnp.where(accepted, less, growth)
-            damping = jnp.where(is_new, here.damping, jnp.maximum(damping, _LEAST_DAMPING))
-            slope = ravel_pytree(found.gradient)[0].astype(dtype)
-            moved = (there, _State(found.loss, slope, scale, damping), found)
-            # A derivative that could not be solved for is as bad as a gradient that could not.
-            lost = jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), evaluation.gradient)
-            evaluation = eqx.tree_at(lambda e: e.gradient, evaluation, lost)
-            stayed = (point, here._replace(scale=scale, damping=damping), evaluation)
-            after = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), moved, stayed)
-            ended = jnp.where(is_new, ~found.is_finite, accepted | vanishes | ~sound)
-            growth = jnp.where(is_new, growth, 2 * growth)
-            return *after, here.damping, growth, count + 1, accepted, ended
-
-        used, no = here.damping, jnp.array(False)
-        first = (flat, here, stay, used, jnp.full((), 2, dtype), jnp.array(0), no, no)
-        point, found, evaluation, used, _, _, accepted, _ = jax.lax.while_loop(
-            lambda carry: ~carry[-1] & (carry[-3] < self.max_attempts), attempt, first
-        )
-        epoch = Epoch(evaluation, 1 / (1 + used), ~accepted)
-        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), found, state)
-        return restore(point), kept, epoch
-
-    def refresh(self, objective: Objective, learned: PyTree, state: _State) -> _State:
+    def refresh(self, objective: Objective, learned: PyTree, state: DampedState) -> DampedState:
         """Evaluate anew: losses of two objectives cannot be compared."""
         return self._unknown(learned, state.damping)
 

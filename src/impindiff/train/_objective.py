@@ -23,7 +23,7 @@ from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, Trajectory, simu
 from impindiff.systems import PreparedSystem, System, starts_of
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
-from impindiff.train._krylov_step import LinearMaps
+from impindiff.train._linear_maps import LinearMaps, maps_of
 from impindiff.train._parts import Part, in_parts, parts_of
 from impindiff.train._penalised import penalty_residuals
 from impindiff.train._triangle import fold, linearised
@@ -151,19 +151,15 @@ class TrainingLoss(eqx.Module):
         return triangle
 
     def linear_maps(self, learned: PyTree) -> LinearMaps:
-        """The residuals, and products with their derivative, for which no matrix is held.
-
-        Where all states of all samples may be kept they are linearised once, for all products;
-        else each product takes some samples after others, and the steps again.
-        """
+        """The residuals, and products with their derivative, for which no matrix is held."""
         flat, restore = ravel_pytree(learned)
-        parts = parts_of(self.batch, self.samples_at_once)
-        count = len(jax.tree.leaves(parts)[0])
+        steps = self.batch.time_grid.num_steps
+        kept = self.memory.count if isinstance(self.memory, Snapshots) else steps
 
-        def of_part(flat, part: Part, memory: MemoryPolicy):
+        def of_part(flat, part: Part, keeps_all: bool):
             prepared = eqx.combine(restore(flat), self.frozen).prepare_shared(self.dtype)
-            probe = jnp.tile(AdjointOutcome.probe(), (part.num_samples, 1))
-            predicted = self.predicted(self.trajectories(prepared, probe, part, memory).states)
+            memory = KeepAll() if keeps_all else self.memory
+            predicted, _ = self.forward(prepared, part, memory)
             return misfit_residuals(predicted, part.observed, self.scale, part.deviations)
 
         def of_penalties(flat):
@@ -171,47 +167,15 @@ class TrainingLoss(eqx.Module):
                 return jnp.zeros(0, self.dtype)
             return self.penalty_residuals(restore(flat)).astype(self.dtype)
 
-        if count == 1 and self._keeps_all:
-            part = jax.tree.map(lambda u: u[0], parts)
-            residuals, push = jax.linearize(
-                lambda flat: jnp.concatenate([of_part(flat, part, KeepAll()), of_penalties(flat)]),
-                flat,
-            )
-            pull = jax.linear_transpose(push, flat)
-            return LinearMaps(residuals, push, lambda vector: pull(vector)[0])
+        parts = parts_of(self.batch, self.samples_at_once)
+        return maps_of(of_part, of_penalties, flat, parts, kept >= steps)
 
-        found = jax.lax.map(lambda part: of_part(flat, part, KeepAll()), parts)
-        penalties, push_penalties = jax.linearize(of_penalties, flat)
-        pull_penalties = jax.linear_transpose(push_penalties, flat)
-
-        def push_parts(vector):
-            def push(part: Part):
-                return jax.jvp(lambda f: of_part(f, part, KeepAll()), (flat,), (vector,))[1]
-
-            return jnp.concatenate([jax.lax.map(push, parts).ravel(), push_penalties(vector)])
-
-        def pull_parts(vector):
-            def pull(total, given):
-                part, cotangent = given
-                _, back = jax.vjp(lambda f: of_part(f, part, self.memory), flat)
-                return total + back(cotangent)[0], None
-
-            cotangents = vector[: found.size].reshape(found.shape)
-            first = pull_penalties(vector[found.size :])[0]
-            return jax.lax.scan(pull, first, (parts, cotangents))[0]
-
-        return LinearMaps(jnp.concatenate([found.ravel(), penalties]), push_parts, pull_parts)
-
-    @property
-    def _keeps_all(self) -> bool:
-        steps = self.batch.time_grid.num_steps
-        kept = self.memory.count if isinstance(self.memory, Snapshots) else steps
-        return kept >= steps
-
-    def forward(self, prepared: PreparedSystem, part: Part) -> tuple[State, Outcome]:
-        """The readings of some samples, for which no reverse mode is to follow."""
+    def forward(
+        self, prepared: PreparedSystem, part: Part, memory: MemoryPolicy = KeepAll()
+    ) -> tuple[State, Outcome]:
+        """The readings of some samples; by default no reverse mode is to follow."""
         probe = jnp.tile(AdjointOutcome.probe(), (part.num_samples, 1))
-        trajectory = self.trajectories(prepared, probe, part, KeepAll())
+        trajectory = self.trajectories(prepared, probe, part, memory)
         return self.predicted(trajectory.states), trajectory.outcome
 
     @property
