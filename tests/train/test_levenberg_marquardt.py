@@ -112,10 +112,11 @@ def test_a_point_without_derivatives_is_not_arrived_at():
     def kinked(x):
         return x - 1
 
-    @kinked.defjvp
-    def _(primals, tangents):
+    def derivative(primals, tangents):
         (x,), (slope,) = primals, tangents
         return x - 1, jnp.where(jnp.all(jnp.abs(x - 1) < 0.1), jnp.nan, 1.0) * slope
+
+    kinked.defjvp(derivative)
 
     point, losses, _ = run(LevenbergMarquardt(1), kinked, jnp.array([3.0, 3.0]))
     assert 1.1 <= float(point[0]) < 3 and losses[0] < 8
@@ -299,7 +300,9 @@ def test_memory_grows_as_the_unknowns_not_their_square():
         start, optimiser, objective = jnp.zeros(count), LevenbergMarquardt(1), Squares(chain)
         update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state))
         compiled = update.lower(start, optimiser.init(objective, start)).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
+        analysis = compiled.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
 
     assert bytes_of(4000) < 3 * bytes_of(2000) < 2000**2
 
