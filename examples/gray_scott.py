@@ -45,18 +45,20 @@ def equations(eaten) -> ipd.System:
     )
 
 
-def untrained() -> ipd.System:
+def untrained(seed: int = 0) -> ipd.System:
     """A positive function of both concentrations, at first the same for all."""
     ranges = {"u": (0.0, 1.0), "v": (0.0, 0.5)}
     eaten = ipd.NeuralClosure(
-        "eaten", ranges, bounds=(0.0, jnp.inf), initial=0.01, key=jax.random.key(0)
+        "eaten", ranges, bounds=(0.0, jnp.inf), initial=0.01, key=jax.random.key(seed)
     )
     return equations(eaten)
 
 
-def learn(data: xr.Dataset) -> ipd.System:
-    """Fit the rate to the snapshots."""
-    return ipd.fit(untrained(), data, stages=[ipd.LBFGS(100)], **FIT)
+def learn(data: xr.Dataset, seed: int = 0, **options) -> ipd.System:
+    """Fit the rate from each snapshot to the next, then over the whole span."""
+    intervals = ipd.Adam(100, batching=ipd.Batching(window=1))
+    stages = [intervals, ipd.LBFGS(500)]
+    return ipd.fit(untrained(seed), data, stages=stages, **FIT, **options)
 
 
 # --- What was measured, and what was found ---

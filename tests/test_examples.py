@@ -36,7 +36,7 @@ class Example:
 
 
 EXAMPLES = [
-    Example("gray_scott", {"error_of_the_rate": 0.1}),
+    Example("gray_scott", {"error_of_the_rate": 0.03}),
     Example("porous_medium", {"error_of_the_diffusivity_up_to_0.6": 0.1}),
     Example("robertson", {"error_of_k1": 0.01, "error_of_k2": 0.02, "error_of_k3": 0.02}),
     Example("diffusion_3d", {"error_of_the_conductivity": 0.12}),

@@ -15,8 +15,10 @@ from impindiff import InputError, LevenbergMarquardt
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.latent import learned
 from impindiff.train import Observations, make_objective, whole
+from impindiff.train._krylov_step import krylov_step
+from impindiff.train._linear_maps import LinearMaps
 from impindiff.train._objective import Evaluation
-from impindiff.train._triangle import damped_step, fold, linearised
+from impindiff.train._triangle import column_norms, damped_step, fold, linearised
 
 FIELD = "concentration"
 MATRIX = np.random.default_rng(0).normal(size=(7, 3)) * [1.0, 1e3, 1e-3]
@@ -38,6 +40,11 @@ class Squares(eqx.Module):
     def triangle(self, point) -> jax.Array:
         empty = jnp.zeros((point.size + 1,) * 2, point.dtype)
         return fold(empty, linearised(self.residuals, point))
+
+    def linear_maps(self, point) -> LinearMaps:
+        residuals, push = jax.linearize(self.residuals, point)
+        pull = jax.linear_transpose(push, point)
+        return LinearMaps(residuals, push, lambda vector: pull(vector)[0])
 
 
 def run(optimiser: LevenbergMarquardt, residuals: Callable, start):
@@ -73,7 +80,46 @@ def test_linear_least_squares_take_one_step(dtype, rtol: float):
 def test_rosenbrocks_valley():
     found, losses, _ = run(LevenbergMarquardt(30), rosenbrock, jnp.array([-1.2, 1.0]))
     np.testing.assert_allclose(found, 1, atol=1e-8)
-    assert np.all(np.diff(losses) < 0) and losses[20] < 1e-12
+    assert np.all(np.diff(losses) < 0) and len(losses) < 25 and losses[-1] < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("units", [(1e-6, 1e6), (1e6, 1e-6), (1e-24, 1e12)])
+def test_units_of_the_unknowns_change_no_step(units, dtype):
+    """As many iterations as in the units in which the valley was written, to the same losses."""
+    units, start = jnp.asarray(units, dtype), jnp.array([-1.2, 1.0], dtype)
+    plain, losses, _ = run(LevenbergMarquardt(14), rosenbrock, start)
+    found, scaled, _ = run(LevenbergMarquardt(14), lambda x: rosenbrock(x * units), start / units)
+    digits = 1e-7 if dtype == jnp.float64 else 1e-3
+    assert len(scaled) == len(losses)
+    np.testing.assert_allclose(found * units, plain, rtol=digits)
+    np.testing.assert_allclose(scaled[:8], losses[:8], rtol=100 * digits)
+
+
+def test_the_scale_of_an_unknown_is_the_largest_so_far():
+    """What the residuals cease to depend on keeps a scale, and does not run away."""
+    steep = Squares(lambda x: jnp.array([3.0, 4.0]) * x[0] + 1e-30 * x[1])
+    norms = column_norms(steep.triangle(jnp.ones(2)), jnp.array([2.0, 0.0]))
+    np.testing.assert_allclose(norms, [5, 2**0.5 * 1e-30], rtol=1e-12)
+    norms = column_norms(steep.triangle(jnp.ones(2)), jnp.array([7.0, 0.0]))
+    assert float(norms[0]) == 7
+
+
+def test_a_point_without_derivatives_is_not_arrived_at():
+    """The first step would end where the loss is lower and the derivative infinite."""
+
+    @jax.custom_jvp
+    def kinked(x):
+        return x - 1
+
+    def derivative(primals, tangents):
+        (x,), (slope,) = primals, tangents
+        return x - 1, jnp.where(jnp.all(jnp.abs(x - 1) < 0.1), jnp.nan, 1.0) * slope
+
+    kinked.defjvp(derivative)
+
+    point, losses, _ = run(LevenbergMarquardt(1), kinked, jnp.array([3.0, 3.0]))
+    assert 1.1 <= float(point[0]) < 3 and losses[0] < 8
 
 
 @pytest.mark.parametrize("damping", [1e-9, 0.3, 1e3])
@@ -82,7 +128,8 @@ def test_a_damped_step_solves_the_damped_normal_equations(damping: float):
     residual = MATRIX @ np.ones(3) - RIGHT
     normal = MATRIX.T @ MATRIX
     expected = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -MATRIX.T @ residual)
-    step, promised = damped_step(triangle, jnp.asarray(damping))
+    scale = column_norms(triangle, jnp.zeros(3))
+    step, promised = damped_step(triangle, scale, jnp.asarray(damping))
     np.testing.assert_allclose(step, expected, rtol=1e-7)
     left = MATRIX @ expected + residual
     assert float(promised) == pytest.approx(residual @ residual - left @ left, rel=1e-7)
@@ -193,20 +240,106 @@ def test_a_diffusivity_from_few_sensors_in_a_few_epochs(wells):
     assert records[0].stage == "levenberg-marquardt" and 0 < records[0].learning_rate <= 1
 
 
-def test_too_many_unknowns_and_no_sum_of_squares_are_refused(wells):
-    data, sensors = wells
-    grid = ipd.grid_of(data, FIELD)
-    velocity = ipd.SineField(1, ("w",), width=30, depth=2, key=jax.random.key(0))
-    with pytest.raises(InputError, match=r"each of 1,053 learned numbers: at most 500"):
-        ipd.fit(
-            ipd.advection_diffusion(grid, velocity, DIFFUSIVITY),
-            data,
-            samples="0:2",
-            dt=DT,
-            observe=[sensors],
-            stages=[LevenbergMarquardt(2)],
-        )
+def test_no_sum_of_squares_and_counts_that_do_nothing_are_refused():
     with pytest.raises(InputError, match="needs a sum of squares"):
         LevenbergMarquardt(2).init(lambda x: Squares(linear)(x), jnp.zeros(3))
     with pytest.raises(InputError, match="must be at least 1 and rates and steps positive"):
         LevenbergMarquardt(2, damping=0.0)
+    with pytest.raises(InputError, match="must be at least 1"):
+        LevenbergMarquardt(2, max_products=0)
+
+
+def many(count: int, seed: int = 3):
+    """A curved problem in many unknowns of very different units, and its dense derivative."""
+    random = np.random.default_rng(seed)
+    units = 10.0 ** random.uniform(-3, 3, count)
+    matrix = np.eye(count + 40, count) + 0.3 * random.normal(size=(count + 40, count)) / count**0.5
+    right = random.normal(size=count + 40)
+
+    def residuals(x):
+        seen = jnp.asarray(matrix, x.dtype) @ (jnp.asarray(units, x.dtype) * x)
+        return seen + 0.05 * jnp.sin(seen) - jnp.asarray(right, x.dtype)
+
+    return residuals, units
+
+
+def test_products_find_the_step_of_the_normal_equations():
+    residuals, units = many(40)
+    at = jnp.asarray(1 / units)
+    jacobian, value = jax.jacfwd(residuals)(at), residuals(at)
+    scale = np.linalg.norm(jacobian, axis=0)
+    matrix = jacobian.T @ jacobian + 0.3 * np.diag(scale**2)
+    expected = np.linalg.solve(matrix, -jacobian.T @ value)
+    maps = Squares(residuals).linear_maps(at)
+    found = krylov_step(maps, jnp.asarray(scale), jnp.asarray(0.3), 100)
+    np.testing.assert_allclose(found.step * scale, expected * scale, atol=0.05)
+    left = jacobian @ found.step + value
+    expected = float(value @ value - left @ left)
+    assert float(found.promised) == pytest.approx(expected, rel=1e-3)
+    estimated = maps.column_norms(jnp.zeros(40))
+    assert np.all((estimated / scale > 0.3) & (estimated / scale < 3))
+
+
+@pytest.mark.parametrize("dtype, rtol", [(jnp.float64, 1e-6), (jnp.float32, 1e-3)])
+def test_more_than_500_unknowns_end_where_the_dense_solution_is(dtype, rtol: float):
+    residuals, units = many(600)
+    exact = jnp.zeros(600)
+    for _ in range(20):
+        jacobian = jax.jacfwd(residuals)(exact)
+        exact = exact - jnp.linalg.lstsq(jacobian, residuals(exact))[0]
+    found, losses, _ = run(LevenbergMarquardt(15), residuals, jnp.zeros(600, dtype))
+    assert np.all(np.diff(losses) < 0)
+    np.testing.assert_allclose(found * units, exact * units, atol=rtol)
+
+
+def test_memory_grows_as_the_unknowns_not_their_square():
+    def chain(x):
+        return jnp.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x])
+
+    def bytes_of(count: int) -> int:
+        start, optimiser, objective = jnp.zeros(count), LevenbergMarquardt(1), Squares(chain)
+        update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state))
+        compiled = update.lower(start, optimiser.init(objective, start)).compile()
+        analysis = compiled.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    assert bytes_of(4000) < 3 * bytes_of(2000) < 2000**2
+
+
+def test_products_leave_an_unknown_alone_that_nothing_depends_on_and_tell_failed_derivatives():
+    start = jnp.ones(502)
+    found, _, _ = run(LevenbergMarquardt(6), lambda x: x[:501] - 3, start)
+    np.testing.assert_allclose(found, [*[3.0] * 501, 1.0], atol=1e-6)
+
+    @jax.custom_jvp
+    def flawed(x):
+        return x
+
+    flawed.defjvp(lambda x, slope: (x[0], slope[0] * jnp.nan))
+    found, _, epoch = first_epoch(flawed, start)
+    np.testing.assert_array_equal(found, start)
+    assert not bool(epoch.evaluation.is_finite)
+
+
+@pytest.mark.parametrize("samples_at_once, memory", [(None, None), (2, None), (None, 2)])
+def test_products_of_a_training_loss_are_those_of_its_triangle(samples_at_once, memory):
+    """Linearised at once, by parts of the samples, and with few states kept."""
+    objective, arrays = objective_of(samples_at_once)
+    if memory:
+        objective = eqx.tree_at(lambda o: o.memory, objective, ipd.Snapshots(memory))
+    flat, _ = ravel_pytree(arrays)
+
+    def products(arrays):
+        maps = objective.linear_maps(arrays)
+        image = maps.push(jnp.ones_like(flat))
+        return maps.residuals, image, maps.pull(image), maps.pull(maps.residuals)
+
+    residuals, image, twice, slope = jax.jit(products)(arrays)
+    triangle = jax.jit(lambda arrays: objective.triangle(arrays))(arrays)
+    jacobian, rest = triangle[:, :-1], triangle[:, -1]
+    expected = jacobian @ np.ones(flat.size)
+    assert float(residuals @ residuals) == pytest.approx(float(rest @ rest))
+    assert float(image @ image) == pytest.approx(float(expected @ expected), rel=1e-5)
+    for found, wanted in ((twice, jacobian.T @ expected), (slope, jacobian.T @ rest)):
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))

@@ -79,7 +79,8 @@ def test_a_trial_beyond_is_a_step_too_long_and_no_end(optimiser):
     """What fits best lies beyond: (1 - rate / 2)^2 is to be exp(-1), and may not be below 0.5."""
     found, records = train(decaying(0.05, (0.5, 2.0)), [optimiser], ForwardEuler())
     assert records and not any(record.failures for record in records)
-    assert 0.1 < float(found.latents()["rate"]) <= 2 - 2**0.5
+    # It ends at the limit, to single precision.
+    assert 0.1 < float(found.latents()["rate"]) <= (2 - 2**0.5) * (1 + 1e-6)
 
 
 @pytest.fixture

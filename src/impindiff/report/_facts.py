@@ -28,6 +28,7 @@ def setting_of(run: RunFolder) -> Facts:
         ("Time scheme", str(summary.get("time_scheme") or "")),
         ("Time step", _if_known(number(summary.get("dt")), lambda dt: f"{plain(dt)}{unit}")),
         ("Stages of training", _stages(run.history.stages)),
+        ("Warnings of the training", " ".join(map(str, run.summary.get("warnings") or []))),
         ("Steps halved in the forecast", str(run.summary.get("halved_steps") or "")),
     ]
     return [(label, value) for label, value in facts if value]

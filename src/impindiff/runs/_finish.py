@@ -26,6 +26,7 @@ def finish(
     folder: RunFolder,
     began: float,
     choices: Sequence[Choice] = (),
+    remarks: Sequence[str] = (),
 ) -> Scores:
     """Forecast the test samples, score them, and write what the report is drawn from.
 
@@ -35,6 +36,7 @@ def finish(
         folder: where to write.
         began: when, by `time.perf_counter`.
         choices: how the steps of each stage of training were solved.
+        remarks: what is to be said of how training ended.
 
     Returns: the errors of the forecast.
     """
@@ -76,6 +78,8 @@ def finish(
     }
     if told["forecast"]:  # of what the config names there is nothing to say
         summary["solver"] = told
+    if remarks:
+        summary["warnings"] = list(remarks)
     if HALVED in forecast.attrs:
         summary["halved_steps"] = forecast.attrs[HALVED]
     folder.write_json("summary.json", summary)

@@ -80,8 +80,11 @@ def train_run(
         say("training")
         expect(sum(stage.epochs for stage in plan.stages))
         system = trainer.run(observe, resume=resume)
+        for remark in trainer.remarks:
+            say(f"warning: {remark}")
         say("forecasting")
-        scores = finish(plan, system, folder, began - done.seconds, trainer.choices)
+        done_by = trainer.choices, trainer.remarks
+        scores = finish(plan, system, folder, began - done.seconds, *done_by)
         say("drawing the report")
         write_report(folder.path)
     return scores

@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractCoefficient, coefficients_of, evaluate_coefficients
+from impindiff.coefficients import (
+    AbstractCoefficient,
+    Instant,
+    coefficients_of,
+    evaluate_coefficients,
+)
 from impindiff.grid import Grid
 from impindiff.terms import cells_at
 
@@ -52,12 +58,16 @@ class End(NamedTuple):
         return {name: jnp.asarray(at[tuple(place)], dtype) for name, at in pairs}
 
     def _ends_in(self, value: Any, shape: tuple[int, ...]) -> bool:
-        found = jnp.shape(value)
+        # The time may be more than a number.
+        found = jnp.shape(value) if eqx.is_array_like(value) else ()
         return len(found) >= len(shape) and found[-len(shape) :] == shape
 
 
 def evaluate_at(
-    end: End, coefficient: AbstractCoefficient, time: Scalar | None, known: Mapping[str, Any]
+    end: End,
+    coefficient: AbstractCoefficient,
+    time: Scalar | Instant | None,
+    known: Mapping[str, Any],
 ) -> Any:
     """A coefficient that depends on the state at the faces of an end.
 

@@ -103,7 +103,7 @@ class Scope(eqx.Module):
         known: dict[str, Any] = {name: end.beside(value) for name, value in state.items()}
         known |= {**at_faces, **end.places(self.dtype)}
         if self.time is not None:
-            known[TIME] = self.time
+            known[TIME] = self.time.named
         waiting = {n: c for n, c in self.coefficients.items() if coefficients_of(c)}
         fixed = {n: c for n, c in self.coefficients.items() if n not in waiting}
         known |= {name: end.beside(value) for name, value in fixed.items()}

@@ -1,5 +1,6 @@
 """Fitting in one call."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
-from impindiff.train._adam import Adam
+from impindiff.train._by_name import as_names
 from impindiff.train._checkpoint import Checkpoints
+from impindiff.train._default_stages import default_stages
 from impindiff.train._early_stopping import EarlyStopping
-from impindiff.train._lbfgs import LBFGS
 from impindiff.train._loop import Trainer
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser
@@ -35,7 +36,7 @@ def fit(
     dt: float,
     observe: Sequence[AbstractObservation] | None = None,
     regularise: Sequence[AbstractPenalty] = (),
-    stages: Sequence[AbstractOptimiser] = (Adam(100), LBFGS(200)),
+    stages: Sequence[AbstractOptimiser] | None = None,
     stepper: AbstractStepper | None = None,
     watch: Watcher | None = None,
     checkpoints: str | Path | None = None,
@@ -64,7 +65,9 @@ def fit(
             observed. A field that no observation is of is hidden: it takes part, from its initial
             values on.
         regularise: penalties on learned coefficients, added to the misfit.
-        stages: optimisers, one after the other.
+        stages: optimisers, one after the other. By default `LevenbergMarquardt(50)` for up to 64
+            learned numbers; for more `Adam(100)`, then `LBFGS(200)`, where Adam learns from windows
+            of one interval if all fields were observed in all cells.
         stepper: advances one step; Crank-Nicolson by default.
         watch: called with every epoch's record.
         checkpoints: folder to save to, and to go on from where it holds a checkpoint already.
@@ -86,12 +89,20 @@ def fit(
         seed: of the order in which batches are drawn, where a stage has any.
 
     Returns: the trained system.
+    Warns: RuntimeWarning where the noise is stated and chi squared per reading stays far above 1,
+        and for latents that no reading responds to where training begins.
     Raises: InputError for data that do not fit the system, or a memory budget that is too small;
         NumericsError if a solve, the loss or the gradient fails.
     """
     observations = Observations.of(
         system, dataset, samples, times, dtype, observe, regularise, start
     )
+    if stages is None:
+        arrays, known = Trainer.split(system)
+        frozen = as_names(freeze)
+        stages = default_stages(
+            arrays, known, observations, freeze=frozen, has_rescue=rescue is not None
+        )
     trainer = Trainer(
         system,
         observations,
@@ -109,7 +120,10 @@ def fit(
         early_stopping=early_stopping,
         seed=seed,
     )
-    return trainer.run(watch or _ignore, resume=checkpoints is not None)
+    trained = trainer.run(watch or _ignore, resume=checkpoints is not None)
+    for remark in trainer.remarks:
+        warnings.warn(remark, RuntimeWarning, stacklevel=2)
+    return trained
 
 
 def _ignore(record: EpochRecord) -> None:

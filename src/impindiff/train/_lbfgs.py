@@ -5,11 +5,12 @@ from typing import Any, ClassVar, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from impindiff._types import Scalar
 from impindiff.train._batch import WHOLE, Batching
+from impindiff.train._curvature import Curvature
 from impindiff.train._line_search import unknown, weak_wolfe
 from impindiff.train._objective import Objective
 from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
@@ -43,18 +44,17 @@ class LBFGS(AbstractOptimiser):
         """Refuse counts that do nothing."""
         check_counts(self, min(self.memory, self.max_evaluations))
 
-    def _scale(self) -> optax.GradientTransformation:
-        return optax.scale_by_lbfgs(self.memory)
-
     def init(self, objective: Objective, learned: PyTree) -> Any:
         """See `AbstractOptimiser.init`."""
-        return _not_evaluated(learned), self._scale().init(learned)
+        flat, _ = ravel_pytree(learned)
+        return _not_evaluated(learned), Curvature.none(flat, self.memory)
 
     def update(
         self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
         (loss, gradient), pairs = state
+        _, restore = ravel_pytree(learned)
         # Traced once, for the shapes of what it returns and for the search alike.
         objective = traced_once(objective, learned)
         nothing = unknown(objective, learned)
@@ -65,12 +65,23 @@ class LBFGS(AbstractOptimiser):
         def search(carry):
             point, (evaluation, pairs), *_ = carry
             is_new = jnp.isposinf(evaluation.loss)
-            ascent, more = self._scale().update(evaluation.gradient, pairs, point)
-            direction = jax.tree.map(lambda d: jnp.where(is_new, 0, -d), ascent)
-            pairs = jax.tree.map(lambda new, old: jnp.where(is_new, old, new), more, pairs)
-            found = weak_wolfe(objective, point, direction, evaluation, self.max_evaluations)
+            slope, _ = ravel_pytree(evaluation.gradient)
+            direction = jnp.where(is_new, 0, pairs.direction(slope))
+            found = weak_wolfe(
+                objective, point, restore(direction), evaluation, self.max_evaluations
+            )
+            # The pairs may lead nowhere where the loss curves otherwise than it did, or where
+            # single precision has eaten what they were made of: steepest descent is tried before
+            # the stage gives up.
+            again = ~is_new & ~found.accepted & pairs.is_known
+            step = ravel_pytree(found.point)[0] - ravel_pytree(point)[0]
+            change = ravel_pytree(found.evaluation.gradient)[0] - slope
+            more = pairs.after(step, change)
+            pairs = jax.tree.map(
+                lambda new, old: jnp.where(found.accepted & ~is_new, new, old), more, pairs
+            ).forgotten(again)
             epoch = Epoch(found.evaluation, found.length, ~found.accepted)
-            ended = ~is_new | ~found.evaluation.is_finite
+            ended = ~again & (~is_new | ~found.evaluation.is_finite)
             return found.point, (found.evaluation, pairs), epoch, ended
 
         nothing = Epoch(evaluation, jnp.zeros_like(evaluation.loss), jnp.array(False))

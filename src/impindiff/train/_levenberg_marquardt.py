@@ -1,48 +1,37 @@
-"""Levenberg-Marquardt: least squares in few unknowns, by all derivatives of all residuals."""
+"""Levenberg-Marquardt: least squares by derivatives of all residuals.
+
+For few unknowns they are all computed and held, as a triangle; for many, only products with them
+are taken.
+"""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, final, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.implicit import Outcome
 from impindiff.train._batch import WHOLE, Batching
+from impindiff.train._by_products import (
+    LEAST_DAMPING,
+    LEAST_GAIN,
+    DampedState,
+    LeastSquares,
+    epoch_by_products,
+)
 from impindiff.train._objective import Evaluation, Objective
 from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
-from impindiff.train._triangle import damped_step
+from impindiff.train._triangle import column_norms, damped_step
 
-# Beyond, as many derivatives cost far more than L-BFGS takes to the same end.
-MOST_UNKNOWNS = 500
-# A step counts that gains this share of what the linearised residuals promise.
-_LEAST_GAIN = 1e-4
-_LEAST_DAMPING = 1e-12
-
-
-@runtime_checkable
-class LeastSquares(Protocol):
-    """An objective that is a sum of squares."""
-
-    def value(self, learned: PyTree) -> tuple[Scalar, Outcome]:
-        """The loss, and what its solves did."""
-        ...
-
-    def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
-        """See `TrainingLoss.triangle`."""
-        ...
-
-
-class _State(NamedTuple):
-    """Where the last epoch arrived; of infinite loss where nothing has been evaluated yet."""
-
-    loss: Scalar
-    triangle: Float[Array, "columns columns"]
-    damping: Scalar
+# Beyond, as many derivatives, and a triangle of them, cost more than products do.
+MOST_COLUMNS = 500
+# How much more damping a step gets whose end has a loss but no derivatives.
+_REFUSAL = 10.0
 
 
 class _Search(NamedTuple):
@@ -59,7 +48,7 @@ class _Search(NamedTuple):
     ended: Bool[Array, ""]
 
     @classmethod
-    def begin(cls, point: PyTree, state: _State, outcome: Outcome) -> Self:
+    def begin(cls, point: PyTree, state: DampedState, outcome: Outcome) -> Self:
         """Before the first of them."""
         growth, no = jnp.full_like(state.damping, 2), jnp.array(False)
         damping = state.damping
@@ -70,69 +59,79 @@ class _Search(NamedTuple):
 class LevenbergMarquardt(AbstractOptimiser):
     r"""Damped Gauss-Newton steps, $(J^\top J + \lambda D^2)\,\delta = -J^\top r$.
 
-    $J$ is the derivative of all residuals by all learned numbers, a forward solve for each, which
-    few unknowns repay: a coefficient or some dozens are found in a few epochs. The damping
-    $\lambda$ grows where a step gains less than the linearised residuals promise, and shrinks where
-    they tell the truth. The epoch's loss is the one it arrives at, its learning rate the share of a
-    Gauss-Newton step, $1/(1 + \lambda)$. The stage ends early where no step has a lower loss.
+    $J$ is the derivative of all residuals by all learned numbers. Up to 500 of them it is computed,
+    a forward solve for each: a coefficient or some dozens are found in a few epochs. Beyond, the
+    step is found by conjugate gradients, with a product by $J$ and one by $J^\top$ an iteration,
+    each of the cost of a solve in time; memory grows as the number of unknowns, not its square.
+
+    The damping $\lambda$ grows where a step gains less than the linearised residuals promise, and
+    shrinks where they tell the truth. $D$ holds the largest norm that each column of $J$ has had so
+    far, so that the unit of an unknown changes nothing, and one that the residuals cease to depend
+    on does not run away. The epoch's loss is the one it arrives at, its learning rate the share of
+    a Gauss-Newton step, $1/(1 + \lambda)$. The stage ends early where no step has a lower loss.
 
     Args:
         epochs: most steps.
         damping: $\lambda$ to begin with; small where the start is good.
         max_attempts: most attempts at one step, each with more damping.
+        max_products: most iterations of conjugate gradients in one attempt.
         dt: see `AbstractOptimiser`.
 
-    Raises: InputError for counts that do nothing, or, in training, for more than 500 learned
-        numbers.
+    Raises: InputError for counts that do nothing.
     Reference: Madsen, Nielsen & Tingleff (2004), Methods for Non-Linear Least Squares Problems;
-        the scaling $D$ is Marquardt's (1963).
+        the scaling $D$ is Moré's (1978).
     """
 
     name: ClassVar[str] = "levenberg-marquardt"
     epochs: int = eqx.field(static=True)
     damping: float = eqx.field(static=True, kw_only=True, default=1e-3)
     max_attempts: int = eqx.field(static=True, kw_only=True, default=12)
+    max_products: int = eqx.field(static=True, kw_only=True, default=60)
     dt: float | None = eqx.field(static=True, kw_only=True, default=None)
     # Successive losses are compared: they must be of the same data.
     batching: Batching = eqx.field(init=False, default=WHOLE)
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
-        check_counts(self, self.damping, self.max_attempts)
+        check_counts(self, self.damping, min(self.max_attempts, self.max_products))
 
-    def check(self, learned: PyTree) -> None:
-        """See `AbstractOptimiser.check`."""
-        count = sum(leaf.size for leaf in jax.tree.leaves(learned))
-        if count > MOST_UNKNOWNS:
-            raise InputError(
-                f"LevenbergMarquardt takes a forward solve for each of {count:,} learned numbers: "
-                f"at most {MOST_UNKNOWNS} are allowed. Use LBFGS, or fewer unknowns."
-            )
-
-    def init(self, objective: Objective, learned: PyTree) -> _State:
+    def init(self, objective: Objective, learned: PyTree) -> DampedState:
         """See `AbstractOptimiser.init`."""
         _as_least_squares(objective)
         return self._unknown(learned, self.damping)
 
-    def _unknown(self, learned: PyTree, damping: Scalar | float) -> _State:
-        columns = sum(leaf.size for leaf in jax.tree.leaves(learned)) + 1
+    def _unknown(self, learned: PyTree, damping: Scalar | float) -> DampedState:
+        count = sum(leaf.size for leaf in jax.tree.leaves(learned))
         # As wide as can be: what the objective's precision is, the first evaluation shows.
-        triangle = jnp.zeros((columns, columns), float)
-        return _State(jnp.array(jnp.inf, float), triangle, jnp.asarray(damping, float))
+        slope = (count + 1, count + 1) if count <= MOST_COLUMNS else (count,)
+        return DampedState(
+            jnp.array(jnp.inf, float),
+            jnp.zeros(slope, float),
+            jnp.zeros(count, float),
+            jnp.asarray(damping, float),
+        )
 
     def update(
-        self, objective: Objective, learned: PyTree, state: _State, updates: int = 1
+        self, objective: Objective, learned: PyTree, state: DampedState, updates: int = 1
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
         squares = _as_least_squares(objective)
+        if state.slope.ndim == 2:
+            return self._by_columns(squares, learned, state)
+        return epoch_by_products(squares, learned, state, self.max_attempts, self.max_products)
+
+    def _by_columns(
+        self, squares: LeastSquares, learned: PyTree, state: DampedState
+    ) -> tuple[PyTree, DampedState, Epoch]:
         flat, restore = ravel_pytree(learned)
         value = traced_once(squares.value, learned)
         triangle_at = traced_once(squares.triangle, learned)
         (loss, outcome), triangle = jax.eval_shape(lambda: (value(learned), triangle_at(learned)))
         outcome = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outcome)
-        here = _State(
+        here = DampedState(
             state.loss.astype(loss.dtype),
-            state.triangle.astype(triangle.dtype),
+            state.slope.astype(triangle.dtype),
+            state.scale.astype(triangle.dtype),
             state.damping.astype(triangle.dtype),
         )
 
@@ -146,28 +145,36 @@ class LevenbergMarquardt(AbstractOptimiser):
             return Epoch(evaluation, 1 / (1 + found.used), ~found.accepted)
 
         def arrive(carry):
-            point, here, *_ = carry
+            point, here, *_, refusals = carry
             found = self._search(value, _Search.begin(point, here, outcome), here)
-            triangle = jax.lax.cond(
-                found.accepted, triangle_at, lambda _: here.triangle, found.point
-            )
+            triangle = jax.lax.cond(found.accepted, triangle_at, lambda _: here.slope, found.point)
             epoch = described(found, triangle)
-            ended = ~jnp.isposinf(here.loss) | ~epoch.evaluation.is_finite
-            return found.point, _State(found.loss, triangle, found.damping), epoch, ended
+            is_new = jnp.isposinf(here.loss)
+            # A loss without derivatives is a place that no further step leads away from: a shorter
+            # step is taken, and only where none helps is the failure told.
+            refused = ~is_new & ~jnp.isfinite(triangle).all() & (refusals < self.max_attempts)
+            there = DampedState(
+                found.loss, triangle, column_norms(triangle, here.scale), found.damping
+            )
+            back = here._replace(damping=(_REFUSAL * found.used).astype(here.damping.dtype))
+            point, there = jax.tree.map(
+                lambda old, new: jnp.where(refused, old, new), (point, back), (found.point, there)
+            )
+            ended = ~refused & (~is_new | ~epoch.evaluation.is_finite)
+            return point, there, epoch, ended, refusals + refused
 
-        nothing = described(_Search.begin(learned, here, outcome), here.triangle)
+        nothing = described(_Search.begin(learned, here, outcome), here.slope)
         # A second time where the first has but evaluated the start: one compiled value and one
         # compiled triangle do both.
-        point, found, epoch, _ = jax.lax.while_loop(
-            lambda carry: ~carry[-1], arrive, (learned, here, nothing, jnp.array(False))
-        )
+        first = (learned, here, nothing, jnp.array(False), jnp.array(0))
+        point, found, epoch, *_ = jax.lax.while_loop(lambda carry: ~carry[3], arrive, first)
         return point, jax.tree.map(lambda new, old: new.astype(old.dtype), found, state), epoch
 
     def _search(
         self,
         value: Callable[[PyTree], tuple[Scalar, Outcome]],
         first: _Search,
-        state: _State,
+        state: DampedState,
     ) -> _Search:
         """Attempts, with more damping each, until one counts; an unknown start is evaluated."""
         flat, restore = ravel_pytree(first.point)
@@ -175,7 +182,7 @@ class LevenbergMarquardt(AbstractOptimiser):
         is_new = jnp.isposinf(state.loss)
 
         def attempt(search: _Search) -> _Search:
-            step, promised = damped_step(state.triangle, search.damping)
+            step, promised = damped_step(state.slope, state.scale, search.damping)
             step = jnp.where(is_new, 0, step)
             point = restore(flat + step.astype(flat.dtype))
             loss, outcome = value(point)
@@ -185,10 +192,10 @@ class LevenbergMarquardt(AbstractOptimiser):
                 jnp.abs(step) <= smallest * jnp.abs(flat)
             )
             is_sound = jnp.isfinite(loss) & outcome.converged.all()
-            accepted = is_new | (is_sound & (gain > _LEAST_GAIN) & ~vanishes)
+            accepted = is_new | (is_sound & (gain > LEAST_GAIN) & ~vanishes)
             less = jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 3, 2)
             damping = search.damping * jnp.where(accepted, less, search.growth)
-            damping = jnp.where(is_new, search.damping, jnp.maximum(damping, _LEAST_DAMPING))
+            damping = jnp.where(is_new, search.damping, jnp.maximum(damping, LEAST_DAMPING))
             new, old = (point, loss, outcome), (search.point, search.loss, search.outcome)
             point, loss, outcome = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
             return _Search(
@@ -207,7 +214,7 @@ class LevenbergMarquardt(AbstractOptimiser):
             lambda search: ~search.ended & (search.attempts < self.max_attempts), attempt, first
         )
 
-    def refresh(self, objective: Objective, learned: PyTree, state: _State) -> _State:
+    def refresh(self, objective: Objective, learned: PyTree, state: DampedState) -> DampedState:
         """Evaluate anew: losses of two objectives cannot be compared."""
         return self._unknown(learned, state.damping)
 

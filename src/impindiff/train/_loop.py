@@ -26,6 +26,7 @@ from impindiff.train._ready import ready
 from impindiff.train._record import Watcher
 from impindiff.train._rescue import Rescue
 from impindiff.train._tolerance import ProgressiveTolerance
+from impindiff.train._verdict import Verdict
 
 
 @final
@@ -79,7 +80,7 @@ class Trainer:
         on_traced: Callable[[System], None] | None = None,
         seed: int = 0,
     ) -> None:
-        learned, self.known = eqx.partition(system, learned_mask(system))
+        learned, self.known = self.split(system)
         self.learned = strongly_typed(learned)
         if not jax.tree.leaves(self.learned):
             raise InputError(
@@ -109,6 +110,17 @@ class Trainer:
             )
         self._good: Point | None = None
         self.choices: list[Choice] = []
+        self._verdict = Verdict(observations, self.learned)
+
+    @staticmethod
+    def split(system: System) -> tuple[PyTree, System]:
+        """What is learned, and the system without it."""
+        return eqx.partition(system, learned_mask(system))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be said of how it ended: a poor fit, a start that was never left."""
+        return self._verdict.remarks(self.learned)
 
     @property
     def system(self) -> System:
@@ -161,6 +173,7 @@ class Trainer:
             standing = standing.counted_from(
                 progress.epoch, is_comparable=self.validate is not None
             )
+        self._verdict.begin_stage()
         update = {"adaptation": adaptation, "standing": standing}
         here = Point(progress.model_copy(update=update), self.learned, state, best)
         try:
@@ -178,6 +191,9 @@ class Trainer:
                 )
                 stage = tried.stage
                 if tried.epoch.stalled:
+                    self._verdict.after(
+                        tried.epoch, number, tried.is_before, optimiser.batching.is_whole
+                    )
                     if not (schedule and tried.adaptation.is_loose):
                         break
                     adaptation = schedule.tighten(tried.adaptation)
@@ -185,6 +201,9 @@ class Trainer:
                     here = here.adapted(adaptation, fresh)
                     continue
                 last = here.progress.stage_epoch + 1 == optimiser.epochs
+                self._verdict.after(
+                    tried.epoch, number, tried.is_before, optimiser.batching.is_whole
+                )
                 validation = self._validation(tried.learned, number, last)
                 seconds = time.perf_counter() - began
                 if stopping:

@@ -25,6 +25,7 @@ from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, Trajectory, simu
 from impindiff.systems import PreparedSystem, System, starts_of
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
+from impindiff.train._linear_maps import LinearMaps, maps_of
 from impindiff.train._parts import Part, in_parts, parts_of
 from impindiff.train._penalised import penalty_residuals
 from impindiff.train._triangle import fold, linearised
@@ -151,10 +152,32 @@ class TrainingLoss(eqx.Module):
             triangle = fold(triangle, rows.astype(self.dtype))
         return triangle
 
-    def forward(self, prepared: PreparedSystem, part: Part) -> tuple[State, Outcome]:
-        """The readings of some samples, for which no reverse mode is to follow."""
+    def linear_maps(self, learned: PyTree) -> LinearMaps:
+        """The residuals, and products with their derivative, for which no matrix is held."""
+        flat, restore = ravel_pytree(learned)
+        steps = self.batch.time_grid.num_steps
+        kept = self.memory.count if isinstance(self.memory, Snapshots) else steps
+
+        def of_part(flat, part: Part, keeps_all: bool):
+            prepared = eqx.combine(restore(flat), self.frozen).prepare_shared(self.dtype)
+            memory = KeepAll() if keeps_all else self.memory
+            predicted, _ = self.forward(prepared, part, memory)
+            return misfit_residuals(predicted, part.observed, self.scale, part.deviations)
+
+        def of_penalties(flat):
+            if not self.batch.penalties:
+                return jnp.zeros(0, self.dtype)
+            return self.penalty_residuals(restore(flat)).astype(self.dtype)
+
+        parts = parts_of(self.batch, self.samples_at_once)
+        return maps_of(of_part, of_penalties, flat, parts, kept >= steps)
+
+    def forward(
+        self, prepared: PreparedSystem, part: Part, memory: MemoryPolicy = KeepAll()
+    ) -> tuple[State, Outcome]:
+        """The readings of some samples; by default no reverse mode is to follow."""
         probe = jnp.tile(AdjointOutcome.probe(), (part.num_samples, 1))
-        trajectory = self.trajectories(prepared, probe, part, KeepAll())
+        trajectory = self.trajectories(prepared, probe, part, memory)
         return self.predicted(trajectory.states), trajectory.outcome
 
     @property

@@ -47,21 +47,44 @@ def fold(
     return jnp.linalg.qr(jnp.concatenate([triangle, rows]), mode="r")
 
 
+def column_norms(
+    triangle: Float[Array, "columns columns"], largest: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """The norms of the columns of $J$, or those given, whichever are larger.
+
+    A norm that no square can hold, be it too small or too large, is found all the same.
+    """
+    magnitudes = jnp.abs(triangle[:, :-1])
+    most = jnp.max(magnitudes, axis=0)
+    safe = jnp.where(most > 0, most, 1)
+    norms = most * jnp.linalg.norm(magnitudes / safe, axis=0)
+    return jnp.maximum(norms, largest)
+
+
 def damped_step(
-    triangle: Float[Array, "columns columns"], damping: Float[Array, ""]
+    triangle: Float[Array, "columns columns"],
+    scale: Float[Array, " n"],
+    damping: Float[Array, ""],
 ) -> tuple[Float[Array, " n"], Float[Array, ""]]:
     r"""The $\delta$ that minimises $\lVert J\delta + r\rVert^2 + \lambda\lVert D\delta\rVert^2$.
 
-    $D$ holds the norms of the columns of $J$, so that units of the unknowns do not matter.
+    Solved for $D\delta$, which has the residuals' unit: no power of a unit of the unknowns, however
+    large or small, enters.
+
+    Args:
+        triangle: of $[J\;r]$.
+        scale: the diagonal of $D$, zero for an unknown that nothing depends on: it stays.
+        damping: $\lambda$.
 
     Returns: the step, and by how much $\lVert J\delta + r\rVert^2$ is less than $\lVert r\rVert^2$.
     """
-    jacobian, residual = triangle[:, :-1], triangle[:, -1]
-    norms = jnp.linalg.norm(jacobian, axis=0)
-    # An unknown that nothing depends on stays where it is.
-    scale = jnp.where(norms > 0, norms, 1)
-    stacked = jnp.concatenate([jacobian, jnp.diag(jnp.sqrt(damping) * scale)])
-    q, r = jnp.linalg.qr(stacked)
-    step = jax.scipy.linalg.solve_triangular(r, -(q[: residual.size].T @ residual))
-    left = jacobian @ step + residual
-    return step, jnp.vdot(residual, residual) - jnp.vdot(left, left)
+    by = jnp.where(scale > 0, scale, 1)
+    jacobian, residual = triangle[:, :-1] / by, triangle[:, -1]
+    weight = jnp.sqrt(damping) * jnp.ones_like(by)
+    q, r = jnp.linalg.qr(jnp.concatenate([jacobian, jnp.diag(weight)]))
+    scaled = jax.scipy.linalg.solve_triangular(r, -(q[: residual.size].T @ residual))
+    # Of what the optimality of the step makes two squares: the difference of two norms would lose
+    # a small gain in round-off.
+    change = jacobian @ scaled
+    promised = jnp.vdot(change, change) + 2 * damping * jnp.vdot(scaled, scaled)
+    return jnp.where(scale > 0, scaled / by, 0), promised

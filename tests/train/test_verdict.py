@@ -1,0 +1,128 @@
+"""A training that ended at a poor fit, or that no reading answered to, says so."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import impindiff as ipd
+from impindiff.train import Trainer
+from impindiff.train._default_stages import default_stages
+from impindiff.train._observations import Observations
+
+TIMES = np.linspace(0.0, 2.0, 9)
+NOISE = 0.01
+
+
+def decay(start: float = 0.5, bounds=(0.0, jnp.inf), law=lambda u, rate: -rate * u) -> ipd.System:
+    rate = ipd.Parameter("rate", start, bounds)
+    return ipd.System(None, {"u": [ipd.Reaction(law)]}, coefficients={"rate": rate})
+
+
+def readings(curve=lambda t: np.exp(-0.7 * t), seed: int = 0):
+    exact = curve(TIMES)
+    noisy = exact + NOISE * np.random.default_rng(seed).normal(size=exact.shape)
+    noisy[0] = exact[0]
+    return ipd.to_dataset(None, TIMES, {"u": noisy[None]})
+
+
+def fit(system: ipd.System, data, noise: float | None = NOISE, **options) -> ipd.System:
+    observe = [ipd.Cells("u", noise=noise)]
+    options = {"samples": ":", "dt": 0.05, "observe": observe, "dtype": jnp.float64} | options
+    return ipd.fit(system, data, **options)
+
+
+def said(call) -> list[str]:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        call()
+    return [str(each.message) for each in found if each.category is RuntimeWarning]
+
+
+def test_a_good_fit_says_nothing():
+    assert said(lambda: fit(decay(), readings())) == []
+
+
+def test_equations_that_do_not_describe_the_data_are_told_with_the_number():
+    data = readings(lambda t: 1 + 0.5 * np.sin(3 * t))
+    (told,) = said(lambda: fit(decay(), data))
+    assert "ended at a poor fit: chi squared per reading is" in told and "8 readings" in told
+    assert "had settled" in told and "the noise is larger than stated" in told
+    found = float(told.split("reading is ")[1].split(" ")[0])
+    assert found > 100
+    assert said(lambda: fit(decay(), data, noise=None)) == []
+
+
+def test_a_training_that_was_still_falling_is_to_get_more_epochs():
+    steady = ipd.Adam(20, learning_rate=5e-3, constant_share=1.0)
+    (told,) = said(lambda: fit(decay(0.2), readings(), stages=[steady]))
+    assert "still falling" in told and "over the last 2 of 20 epochs" in told and "more" in told
+
+
+@pytest.mark.parametrize("stages", [None, [ipd.LBFGS(5)], [ipd.Adam(5)]])
+def test_a_start_that_no_reading_responds_to_is_told(stages):
+    """A rate so slow that nothing decays: in double precision too, its slope drowns."""
+    (*_, told) = said(lambda: fit(decay(1e-11), readings(), noise=None, stages=stages))
+    assert told.startswith("no reading responds to 'rate' where training began")
+    assert "start elsewhere" in told and "already the best value" in told
+
+
+def test_a_start_at_the_best_value_moves_and_says_nothing_of_the_kind():
+    def exact(u, rate):
+        return -rate * u
+
+    data = readings()
+    trained = fit(decay(law=exact), data)
+    again = said(lambda: fit(trained, data))
+    assert again == []
+
+
+def test_a_trainer_gives_its_remarks():
+    data = readings(lambda t: 1 + 0.5 * np.sin(3 * t))
+    observe = [ipd.Cells("u", noise=NOISE)]
+    observations = Observations.of(decay(), data, ":", None, jnp.float64, observe)
+    trainer = Trainer(decay(), observations, ipd.CrankNicolson(), 0.05, [ipd.LevenbergMarquardt(9)])
+    assert trainer.remarks == []
+    trainer.run(lambda record: None)
+    assert len(trainer.remarks) == 1
+
+
+def stages_of(system: ipd.System, data, observe=None, **options):
+    observations = Observations.of(system, data, ":", None, jnp.float64, observe)
+    arrays, known = Trainer.split(system)
+    return default_stages(arrays, known, observations, **options)
+
+
+def network() -> ipd.System:
+    rate = ipd.NeuralClosure("rate", {"u": (0.0, 1.0)}, key=jax.random.key(0))
+    return ipd.System(
+        None, {"u": [ipd.Reaction(lambda u, rate: -rate * u)]}, coefficients={"rate": rate}
+    )
+
+
+def test_default_stages_follow_what_is_learned_and_what_was_observed():
+    data = readings()
+    assert stages_of(decay(), data) == [ipd.LevenbergMarquardt(50)]
+    windows = ipd.Adam(100, batching=ipd.Batching(window=1))
+    assert stages_of(network(), data) == [windows, ipd.LBFGS(200)]
+    whole = [ipd.Adam(100), ipd.LBFGS(200)]
+    assert stages_of(network(), data, has_rescue=True) == whole
+    pair = np.concatenate([data["u"].values] * 2)
+    pair[1, 3] = np.nan
+    gappy = ipd.to_dataset(None, TIMES, {"u": pair})
+    gappy = gappy.assign(seen=gappy["u"] ** 2)
+    gappy["seen"].attrs = data["u"].attrs
+    assert stages_of(network(), gappy, [ipd.Cells("u")]) == whole
+    square = [ipd.Measured(lambda u: u**2, data="seen")]
+    assert stages_of(network(), gappy, square) == whole
+
+
+def test_frozen_numbers_do_not_count_as_unknowns():
+    system = ipd.System(
+        None,
+        {"u": [ipd.Reaction(lambda u, rate, k: -rate * u - k)]},
+        coefficients=dict(network().coefficients) | {"k": ipd.Parameter("k", 0.1, (0.0, 1.0))},
+    )
+    assert stages_of(system, readings(), freeze=("rate",)) == [ipd.LevenbergMarquardt(50)]
