@@ -83,8 +83,8 @@ class TestOfAFailedStep:
             of = jax.value_and_grad(lambda u, d: loss(u, d, on_failure), argnums=(0, 1))
             return jax.jit(of)(warm(), jnp.array(1.0))
 
-        # Compiled otherwise, sums are added up in another order.
-        same = partial(np.testing.assert_allclose, rtol=1e-12)
+        # Compiled otherwise, sums are added up in another order, and solves end elsewhere.
+        same = partial(np.testing.assert_allclose, rtol=1e-9)
         jax.tree.map(same, both("raise"), both("keep"))
 
 

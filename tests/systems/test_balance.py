@@ -177,7 +177,7 @@ def test_units_change_nothing_where_scales_are_given(preconditioner):
         stepper = CrankNicolson(solver, preconditioner)
         return jax.jit(lambda u: simulate(system, u, times, stepper))(initial)
 
-    plain = run(1.0, {"gas": 1.0})
+    plain = run(1.0, {"gas": 1.0, "level": 1.0})
     scaled = run(2.0**-14, {"gas": 2.0**-14, "level": 2.0**-14})
     assert bool(plain.outcome.converged.all()) and bool(scaled.outcome.converged.all())
     assert scaled.outcome.iterations.tolist() == plain.outcome.iterations.tolist()

@@ -30,7 +30,7 @@ def falling(limits=None, spread=lambda u: 2 * u) -> System:
 @pytest.mark.parametrize("stepper", [BackwardEuler(DIRECT), RungeKutta4()])
 def test_the_step_fails_and_says_where(stepper):
     times = TimeGrid.build(0.0, [1.0], 0.25)
-    found = simulate(falling(), {"u": jnp.full(6, 0.6)}, times, stepper)
+    found = simulate(falling(), {"u": jnp.full(6, 0.6)}, times, stepper, on_failure="keep")
     assert results(found.outcome) == [Result.CONVERGED] * 2 + [Result.NEGATIVE_DIFFUSIVITY] * 2
     with pytest.raises(NumericsError) as caught:
         found.check(times)
@@ -47,7 +47,9 @@ def test_the_step_fails_and_says_where(stepper):
 def test_limits_come_first_and_both_are_watched():
     times = TimeGrid.build(0.0, [1.0], 0.25)
     system = falling({"u": (-0.3, 0.5)}, lambda u: 2 * u)
-    found = simulate(system, {"u": jnp.full(6, 0.5)}, times, BackwardEuler(DIRECT))
+    found = simulate(
+        system, {"u": jnp.full(6, 0.5)}, times, BackwardEuler(DIRECT), on_failure="keep"
+    )
     negative, out = Result.NEGATIVE_DIFFUSIVITY, Result.OUT_OF_LIMITS
     assert results(found.outcome) == [Result.CONVERGED] * 2 + [negative, out]
     with pytest.raises(NumericsError, match="step 3.*the diffusivity of 'u' is -0.5 at cell"):
@@ -110,7 +112,7 @@ def test_halved_steps_find_the_other_root():
     start = {"u": jnp.asarray(np.where(abs(x - 0.6) < 0.05, 1.0, 0.0))}
     times = TimeGrid.build(0.0, [0.025], 0.1 / 16)
     stepper = CrankNicolson(DIRECT)
-    failed = simulate(system, start, times, stepper)
+    failed = simulate(system, start, times, stepper, on_failure="keep")
     assert Result.NEGATIVE_DIFFUSIVITY in results(failed.outcome)
     found = simulate_with_rescue(system, start, times, stepper)
     assert found.halved and float(found.trajectory.states["u"].min()) > -1e-6

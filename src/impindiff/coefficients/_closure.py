@@ -1,7 +1,8 @@
 """Formulas of named things: of fields, positions, the time."""
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 import equinox as eqx
@@ -16,6 +17,8 @@ from impindiff.coefficients._coefficient import AbstractClosure, Values
 from impindiff.coefficients._exact_time import ExactTime
 from impindiff.grid import Grid
 
+# What is said of an index that is no whole number.
+_INDEX = re.compile("[Ii]ndex|indices")
 # What JAX raises where Python or numpy asks a traced array for its numbers.
 _NOT_TRACEABLE = (
     jax.errors.ConcretizationTypeError,
@@ -89,22 +92,26 @@ class Closure(AbstractClosure):
         positional, named = ((), given) if self.by_keyword else (given.values(), {})
         try:
             with blamed_on(f"the function {self.label}", _NOT_TRACEABLE):
-                value = self.held.function(*positional, **named, **self.parts)
+                value = self._value(positional, named)
         except _NOT_TRACEABLE as error:
             raise InputError(
                 f"the function {self.label} cannot be differentiated as it stands: write it with "
                 "jax.numpy instead of numpy or math, with jnp.where instead of if, and without "
                 f"float() ({str(error).splitlines()[0]})"
             ) from error
+        return checked(value, self.label, grid)
+
+    def _value(self, positional: Iterable[Any], named: Values) -> Any:
+        try:
+            return self.held.function(*positional, **named, **self.parts)
         except (TypeError, IndexError) as error:
-            if "index" not in str(error) and "indices" not in str(error):
+            if isinstance(error, _NOT_TRACEABLE) or not _INDEX.search(str(error)):
                 raise
             raise InputError(
                 f"the function {self.label} takes an index from what it is given, which are real "
                 "numbers, those of whole numbers and truth values too: write k.astype(int) for an "
                 f"index, k > 0 for a mask ({str(error).splitlines()[0]})"
             ) from error
-        return checked(value, self.label, grid)
 
 
 def check_captured(tree: Any) -> None:

@@ -18,6 +18,8 @@ from impindiff.implicit import Scaling
 
 # How often fields that do not move by themselves are asked what others do to them.
 _PASSES = 2
+# A field is at rest whose own rate is less than this of what the others do to it.
+_REST = 1e-6
 
 
 def scaling_of(
@@ -71,10 +73,13 @@ def _changes(
     rates = jnp.stack(rates)
     own = jnp.diagonal(effects)
     given = jnp.array([scales.get(field, 0.0) for field in fields], effects.dtype)
-    found = jnp.where(given > 0, given, _over(rates, own))
+    of_others = effects - jnp.diag(own)
+    by_itself = _over(rates, own)
+    found = jnp.where(given > 0, given, by_itself)
     for _ in range(_PASSES):
-        # A field at rest moves by what the others do to it.
-        found = jnp.where(found > 0, found, _over(effects @ found, own))
+        # A field at rest, but for round-off, moves by what the others do to it.
+        moved = _over(of_others @ found, own)
+        found = jnp.where(given > 0, given, jnp.where(by_itself > _REST * moved, by_itself, moved))
     return _positive(found)
 
 

@@ -7,6 +7,7 @@ coefficients.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -36,6 +37,8 @@ from impindiff.terms import (
     step_blocks,
 )
 
+# What JAX says of numbers that are not known yet.
+_TRACED_INSIDE = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
 # Of more steps than this the setup of a preconditioner is nothing to speak of.
 _MANY_STEPS = 100
 _GIVEN = "given: the stepper names its solver, or solves no system on a grid."
@@ -163,7 +166,8 @@ def settled(
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, traced))):
         if grid.num_axes > 1 and int(np.prod(grid.shape)) < SMALL:
             return stepper
-        with jax.ensure_compile_time_eval():
+        # A function may hold a traced array that is no leaf of the system.
+        with suppress(*_TRACED_INSIDE), jax.ensure_compile_time_eval():
             state = {
                 field: jnp.zeros(u.shape, u.dtype) if isinstance(u, Tracer) else u
                 for field, u in initial.items()

@@ -169,7 +169,8 @@ def simulate(
     setup, start = None, check_start(dynamics, initial)
     if time_grid.num_steps:
         mean = jnp.asarray(time_grid.lengths.mean(), dtype)
-        stepper = _settled(system, dynamics, initial, time_grid, stepper)
+        with leaks_told("a function of the system"):
+            stepper = _settled(system, dynamics, initial, time_grid, stepper)
         setup = stepper.setup(dynamics, clock[0], mean, initial)
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
     fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
