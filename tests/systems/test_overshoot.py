@@ -70,7 +70,7 @@ QUIET = {
         column("central", 40, 1e-3, ipd.Source(2.0), entering=ipd.Inflow(0.0))
     ),
     "a reaction may do anything": lambda: rollout(
-        column("central", 40, 1e-3, ipd.Reaction(lambda c: c * (2 - c)))
+        column("central", 40, 1e-3, ipd.Reaction(lambda c: 0.1 * c * (2 - c)))
     ),
     "a gradient may lead anywhere": lambda: rollout(
         column("central", 40, 0.5, entering=ipd.Neumann(1.0))
