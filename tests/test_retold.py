@@ -63,7 +63,7 @@ numbers_of = {
 
 def drawn(count: int):
     """So many problems of random numbers, the same in every run."""
-    slow = list(HealthCheck)
+    slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
     return settings(max_examples=count, deadline=None, derandomize=True, suppress_health_check=slow)
 
 

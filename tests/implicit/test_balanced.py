@@ -29,7 +29,7 @@ def vector(seed: int):
     return {"u": jnp.asarray(np.random.default_rng(seed).normal(size=SHAPE))}
 
 
-def made(stencil: Stencil, inner: str = "jacobi", volumes=VOLUMES) -> Balanced:
+def made(stencil: Stencil, inner: str = "jacobi", volumes: np.ndarray | None = VOLUMES) -> Balanced:
     operator = stencil.shifted_identity(WEIGHT)
     if inner == "jacobi":
         return Balanced.of(Jacobi({"u": operator.centre}), {"u": stencil}, WEIGHT, SHAPE, volumes)

@@ -178,7 +178,7 @@ def _answer(
     values = [numbers[side] * scale + offset for side in ("lower", "upper")]
     transfer = numbers["transfer"] * (length * per_time)
     ends = [ENDS[end](v, transfer) for end, v in zip(structure.ends, values, strict=True)]
-    boundaries = {"y": ipd.Neumann(0.0)} if len(structure.cells) > 1 else {}
+    boundaries: dict[str, Any] = {"y": ipd.Neumann(0.0)} if len(structure.cells) > 1 else {}
     if structure.kind != "periodic":
         boundaries["x"] = tuple(reversed(ends) if is_reversed else ends)
     coefficients = {"d": diffusivity, "offset": offset, "scale": scale}

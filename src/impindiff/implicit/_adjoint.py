@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, final, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -21,10 +21,8 @@ Residual = Callable[[Vector, Any], Vector]
 class RootFinder(Protocol):
     """What of an `AbstractRootSolver` the making of a derivative needs."""
 
-    @property
-    def reads_zero_only(self) -> bool:
-        """See `AbstractRootSolver.reads_zero_only`."""
-        ...
+    reads_zero_only: ClassVar[bool]
+    """See `AbstractRootSolver.reads_zero_only`."""
 
     @property
     def tangent_solver(self) -> AbstractLinearSolver | None:

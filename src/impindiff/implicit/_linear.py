@@ -241,12 +241,13 @@ def _forgive_round_off(
     def judged(outcome: Outcome) -> Outcome:
         eps = jnp.finfo(outcome.relative_residual.dtype).eps
         leaves, structure = jax.tree.flatten(tree.alternating(x))
-        largest = sum(
-            tree.norm(
-                operator(structure.unflatten([one * (k == j) for j, one in enumerate(leaves)]))
-            )
-            for k in range(len(leaves))
-        )
+
+        def of_part(k):
+            part = [jnp.where(k == j, leaf, 0) for j, leaf in enumerate(leaves)]
+            return tree.norm(operator(structure.unflatten(part)))
+
+        # One after the other, so that the product is compiled once.
+        largest = jnp.sum(jax.lax.map(of_part, jnp.arange(len(leaves))))
         floor = _BACKWARD_UNITS * eps * (1 + divide(largest, tree.root_of(rhs_norm2)))
         # A solution that grows without bound, as of a singular system, has a small one, too.
         floor = jnp.minimum(floor, eps**0.25)

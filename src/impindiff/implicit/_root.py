@@ -46,14 +46,15 @@ def root(
         structure, shapes or precision differ from the unknown's, or the preconditioner is of
         another size.
     """
-    return root_and_increment(
+    found = root_and_increment(
         residual,
         guess,
         inputs,
         solver,
         preconditioner=preconditioner,
         context=SolveContext(probe) if context is None else context,
-    )[::2]
+    )
+    return found.value, found.outcome
 
 
 def root_and_increment(

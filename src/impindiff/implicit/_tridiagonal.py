@@ -96,9 +96,9 @@ def eliminations(operator: Operator, example: Vector) -> tuple[Direct, Direct | 
             return direct
 
         return scalar(solve_tridiagonal_pivoted), scalar(solve_tridiagonal)
-    first = [jnp.moveaxis(band, -1, 0) for band in bands]
+    below, own, above = (jnp.moveaxis(band, -1, 0) for band in bands)
     if len(leaves) >= _MANY_FIELDS:
-        factors = LineFactors.of(*first)
+        factors = LineFactors.of(below, own, above)
 
         def factorised(vector):
             rhs = jnp.stack(jax.tree.leaves(vector), -1)
@@ -109,7 +109,7 @@ def eliminations(operator: Operator, example: Vector) -> tuple[Direct, Direct | 
 
     def block(vector):
         rhs = jnp.stack(jax.tree.leaves(vector), -1)
-        found = solve_block_tridiagonal(*first, rhs)
+        found = solve_block_tridiagonal(below, own, above, rhs)
         return jax.tree.unflatten(structure, list(jnp.moveaxis(found, -1, 0)))
 
     return block, None

@@ -84,7 +84,7 @@ class SDIRK2(AbstractStepper):
         """See `AbstractStepper.advance`; kept is the state of the first stage."""
         weight = _GAMMA * dt
         state, integrals = solved_for(dynamics, state)
-        context = SolveContext() if context is None else context_of(dynamics, context)
+        context = context_of(dynamics, context) or SolveContext()
         if setup is None:
             setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
         solver = choose_solver(self.solver, dynamics, state)

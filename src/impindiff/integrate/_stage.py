@@ -121,12 +121,12 @@ def _solve(
 ) -> Root:
     """The same of whatever is in the state."""
     tendency, weight, start, before, known, shares = stage
-    algebraic = tendency.algebraic if isinstance(tendency, BalanceTendency) else ()
-    if algebraic:
+    if isinstance(tendency, BalanceTendency) and tendency.algebraic:
         at_rest = tendency.stored(start)
-        before = before | {field: at_rest[field] for field in algebraic}
+        before = before | {field: at_rest[field] for field in tendency.algebraic}
         if known is not None:
-            known = known | {field: jnp.zeros_like(start[field]) for field in algebraic}
+            nothing = {field: jnp.zeros_like(start[field]) for field in tendency.algebraic}
+            known = known | nothing
     inputs = (tendency, weight, before, known)
     scaling = scaling_of(tendency, weight, start, partial(_residual, inputs=inputs), shares)
     return root_and_increment(

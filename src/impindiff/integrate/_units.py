@@ -70,11 +70,10 @@ def _changes(
     scales: Mapping[str, float],
 ) -> Float[Array, " n"]:
     """By how much each field can be expected to change: its scale, or what its own row says."""
-    rates = jnp.stack(rates)
     own = jnp.diagonal(effects)
     given = jnp.array([scales.get(field, 0.0) for field in fields], effects.dtype)
     of_others = effects - jnp.diag(own)
-    by_itself = _over(rates, own)
+    by_itself = _over(jnp.stack(rates), own)
     found = jnp.where(given > 0, given, by_itself)
     for _ in range(_PASSES):
         # A field at rest, but for round-off, moves by what the others do to it.
@@ -91,11 +90,11 @@ def _effects(tendency: Tendency, weight: Scalar, state: State) -> Float[Array, "
     reason to solve less well for its mean. The rows of algebraic fields may be fluxes only; there
     every other cell changes.
     """
-    stores = isinstance(tendency, BalanceTendency)
 
     def effect(change: State) -> tuple[State, State]:
         def both(u: State) -> tuple[State, State]:
-            return (tendency.stored(u) if stores else u), tendency(u)
+            q = tendency.stored(u) if isinstance(tendency, BalanceTendency) else u
+            return q, tendency(u)
 
         return jax.jvp(both, (state,), (change,))[1]
 
@@ -107,7 +106,7 @@ def _effects(tendency: Tendency, weight: Scalar, state: State) -> Float[Array, "
         }
 
     stored, rates = jax.vmap(effect)(changes(jnp.ones_like))
-    if stores and tendency.algebraic:
+    if isinstance(tendency, BalanceTendency) and tendency.algebraic:
         _, uneven = jax.vmap(effect)(changes(_every_other))
         rates = rates | {name: uneven[name] for name in tendency.algebraic}
     total = {field: jnp.abs(stored[field] - weight * rates[field]) for field in state}

@@ -8,7 +8,7 @@ from impindiff.coefficients import Instant
 from impindiff.implicit import AbstractRootSolver, Outcome, root
 from impindiff.integrate import apart, choose_solver
 from impindiff.rollout._clock import clocked_at
-from impindiff.rollout._simulate import Preparable
+from impindiff.rollout._open_choice import Preparable
 
 
 def consistent(

@@ -18,7 +18,8 @@ from impindiff._errors import InputError
 from impindiff._types import GivenState, State, real_state
 from impindiff.implicit import Result
 from impindiff.integrate import AbstractStepper
-from impindiff.rollout._simulate import Preparable, StepFailed, Trajectory, check_kinds, simulate
+from impindiff.rollout._open_choice import Preparable
+from impindiff.rollout._simulate import StepFailed, Trajectory, check_kinds, simulate
 from impindiff.rollout._times import TimeGrid
 from impindiff.rollout._within import check_start
 

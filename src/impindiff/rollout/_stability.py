@@ -9,7 +9,7 @@ from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant
 from impindiff.integrate import ForwardEuler, RungeKutta4, apart
 from impindiff.rollout._clock import clocked_at
-from impindiff.rollout._simulate import Preparable
+from impindiff.rollout._open_choice import Preparable
 
 _ITERATIONS = 60
 

@@ -63,7 +63,7 @@ class OnGrid(Protocol):
 
 
 @runtime_checkable
-class Corrected(Protocol):
+class Corrected(Tendency, Protocol):
     """A right-hand side that names a linear one like it, which serves for preconditioning."""
 
     linear_part: Any
