@@ -215,6 +215,8 @@ def _look(system: Preparable, state: State, time: Scalar, weight: Scalar) -> Any
     if not isinstance(dynamics, OnGrid) or dynamics.grid is None:
         return None
     tendency, state = dynamics.at(time), apart(dynamics, state)[0]
+    # Before anything else is made of the state: it may be one of other fields.
+    jax.eval_shape(tendency, state)
     blocks = step_blocks(tendency, weight, state)
     reaches = isinstance(tendency, Corrected)
     return blocks, kinds_of(tendency, state), reaches, dynamics.is_affine, dynamics.is_steady

@@ -249,6 +249,13 @@ def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:
             f"the initial state is {type(initial).__name__}: give each field by its name, "
             "{'c': array}."
         )
+    for name, value in initial.items():
+        try:
+            jnp.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"the field {name!r} is {value!r:.60}: it must be an array of real numbers."
+            ) from error
     if not isinstance(time_grid, TimeGrid):
         raise InputError(
             f"the time grid is {time_grid!r:.80}: cut the time into steps, "
