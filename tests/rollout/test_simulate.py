@@ -271,3 +271,18 @@ def test_a_state_that_is_none_of_the_system_is_refused(state: Any, said: str):
     times = TimeGrid.build(0.0, [1.0], 0.5)
     with pytest.raises(InputError, match=said):
         simulate(system, state, times, BackwardEuler())
+
+
+@pytest.mark.parametrize("make", [BackwardEuler, SDIRK2, CrankNicolson])
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"solver": BiCGStab()}, r"BiCGStab, which solves linear systems: .* Affine\(BiCGStab"),
+        ({"solver": Affine}, "give one such as Newton"),
+        ({"solver": "newton"}, "the stepper's solver is 'newton'"),
+        ({"preconditioner": "multigrid"}, "the stepper's preconditioner is 'multigrid'"),
+    ],
+)
+def test_a_solver_that_is_none_is_refused(make: Any, given: dict[str, Any], said: str):
+    with runtime_types.without(), pytest.raises(InputError, match=said):
+        make(**given)

@@ -157,3 +157,11 @@ def test_a_start_may_be_a_date():
     several: Any = [noon, noon]
     with runtime_types.without(), pytest.raises(InputError, match="a number or a date"):
         Observations.of(unknown(), data, ":", start=several)
+
+
+@pytest.mark.parametrize("stepper", [ipd.SDIRK2, "sdirk"])
+def test_a_stepper_that_is_none_is_refused(stepper: Any):
+    with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
+        ipd.fit(unknown(), measured(), **(FIT | {"stepper": stepper}))
+    with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
+        ipd.predict(decay(RATE), measured(), times=[1.0], dt=0.1, start=0.0, stepper=stepper)
