@@ -165,3 +165,15 @@ def test_a_stepper_that_is_none_is_refused(stepper: Any):
         ipd.fit(unknown(), measured(), **(FIT | {"stepper": stepper}))
     with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
         ipd.predict(decay(RATE), measured(), times=[1.0], dt=0.1, start=0.0, stepper=stepper)
+
+
+def test_data_without_times_are_refused():
+    with pytest.raises(InputError, match="'time' is one number and no dimension"):
+        Observations.of(unknown(), measured().isel(time=0), ":")
+
+
+def test_a_function_of_what_was_measured_that_fails_is_named():
+    data = measured([0.0, 1.0])
+    seen = [ipd.Measured(lambda c: {}["k"], "c")]
+    with pytest.raises(InputError, match=r"function <lambda>\(c\) of what was .*KeyError: 'k'"):
+        Observations.of(unknown(), data, ":", observe=seen)

@@ -53,11 +53,11 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
 
     Raises: InputError for a start that is not known, or one at which some fields are not.
     """
+    first = start_of(dataset)
     clock = times_of(dataset)
     given = [f for f, part in system.initial.items() if not depends_on(part, {TIME})]
     from_data = [field for field in system.fields if field not in system.initial]
     if start is None:
-        first = start_of(dataset)
         holds_nothing = not any("time" in u.dims for u in dataset.values())
         if not given or holds_nothing:
             return InitialTime(*first)
@@ -84,7 +84,6 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
     time = instant(start)
     if not np.isfinite(time):
         raise InputError(f"start is {time}: it must be a finite time.")
-    start_of(dataset)  # what is wrong with the data's times
     slack = time_slack(clock)
     nearest = int(np.abs(clock - time).argmin())
     return InitialTime(nearest if abs(clock[nearest] - time) <= slack else None, time)
