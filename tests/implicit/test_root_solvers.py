@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from gradients import taylor_rate
 
+from impindiff._errors import InputError
 from impindiff.implicit import (
     AbstractRootSolver,
     Affine,
@@ -227,3 +229,16 @@ def test_a_residual_that_is_not_finite_at_zero_is_solved_from_a_good_guess_too(d
         found, outcome = root(residual, exact * (1 + off), inputs, Newton(BiCGStab(1e-6), STRICT))
         assert bool(outcome.converged), off
         np.testing.assert_allclose(found, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "residual, said",
+    [
+        (lambda u, inputs: {}["k"], "the residual fails: KeyError: 'k'"),
+        (lambda u, inputs: "u", "the residual returns str"),
+        (lambda u, inputs: u[:2], r"the residual returns float64\[2\]"),
+    ],
+)
+def test_a_residual_that_is_none_is_refused(residual: Any, said: str):
+    with pytest.raises(InputError, match=said):
+        root(residual, jnp.ones(3), None, Newton())

@@ -67,7 +67,7 @@ def test_what_is_learned_has_the_default_precision_or_the_one_asked_for(name: st
         make(dtype="float64")
 
 
-@pytest.mark.parametrize("dtype", [int, "complex64", "no type"])
+@pytest.mark.parametrize("dtype", [int, "complex64", "no type", "float16"])
 def test_a_precision_that_is_none_is_refused(dtype):
     with pytest.raises(InputError, match="computations are in float32 or float64"):
         Parameter("k", 0.1, (0.0, 1.0), dtype=dtype)

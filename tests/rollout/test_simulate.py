@@ -240,3 +240,49 @@ def test_fields_may_be_numpy_arrays_in_either_precision():
         with runtime_types.without():
             found = jax.eval_shape(lambda s=start: simulate(system(), s, TIMES, CrankNicolson()))
         assert found.states["concentration"].dtype == dtype
+
+
+@pytest.mark.parametrize("dt", [np.timedelta64(1, "s"), None, "1", 1j, np.nan, [1.0]])
+def test_a_step_that_is_no_number_is_refused(dt: Any):
+    with (
+        runtime_types.without(),
+        pytest.raises(InputError, match="the time step is .*: it must be a number"),
+    ):
+        TimeGrid.build(0.0, [1.0], dt)
+
+
+def test_times_in_a_table_are_refused():
+    with runtime_types.without(), pytest.raises(InputError, match=r"have the shape \(1, 2\)"):
+        TimeGrid.build(0.0, np.array([[1.0, 2.0]]), 0.5)
+
+
+@pytest.mark.parametrize(
+    "state, said",
+    [
+        ({"c": np.ones(4), "d": np.ones(4)}, "the state has the fields"),
+        ({"d": np.ones(4)}, "the state has the fields"),
+        ({"c": None}, "the field 'c' is None: it must be an array"),
+        ({"c": "warm"}, "the field 'c' is 'warm': it must be an array"),
+    ],
+)
+def test_a_state_that_is_none_of_the_system_is_refused(state: Any, said: str):
+    grid = Grid.uniform((4,), ((0.0, 1.0),), periodic=True)
+    system = System(grid, {"c": [Diffusion(1.0)]})
+    times = TimeGrid.build(0.0, [1.0], 0.5)
+    with pytest.raises(InputError, match=said):
+        simulate(system, state, times, BackwardEuler())
+
+
+@pytest.mark.parametrize("make", [BackwardEuler, SDIRK2, CrankNicolson])
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"solver": BiCGStab()}, r"BiCGStab, which solves linear systems: .* Affine\(BiCGStab"),
+        ({"solver": Affine}, "give one such as Newton"),
+        ({"solver": "newton"}, "the stepper's solver is 'newton'"),
+        ({"preconditioner": "multigrid"}, "the stepper's preconditioner is 'multigrid'"),
+    ],
+)
+def test_a_solver_that_is_none_is_refused(make: Any, given: dict[str, Any], said: str):
+    with runtime_types.without(), pytest.raises(InputError, match=said):
+        make(**given)

@@ -6,8 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
+import xarray as xr
 
 import impindiff as ipd
+from impindiff._errors import InputError
 from impindiff._types import BalanceTendency, as_real, real_state
 
 GRID = ipd.Grid.uniform((4,), ((0.0, 1.0),))
@@ -135,3 +138,13 @@ def test_text_and_other_things_stay_what_they_are():
     for thing in ("k", None, 2, [1, "a"], [[1, 2], [3]], {}, object):
         assert as_real(thing) is thing
     assert as_real([[1, 2], [3, 4]]).dtype == np.float64
+
+
+def test_an_array_whose_axes_have_names_is_refused():
+    """They may stand in another order than the grid's."""
+    grid = ipd.Grid.uniform((3,), ((0.0, 1.0),), periodic=True)
+    layers: Any = xr.DataArray(np.ones(3), dims="x")
+    with runtime_types.without(), pytest.raises(InputError, match="a DataArray where a coeff"):
+        ipd.System(grid, {"c": [ipd.Diffusion(lambda k: k)]}, coefficients={"k": layers})
+    with runtime_types.without(), pytest.raises(InputError, match=r"its numbers, `.values`"):
+        ipd.System(grid, {"c": [ipd.Diffusion(layers)]})

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 import xarray as xr
 
 import impindiff as ipd
@@ -136,3 +137,43 @@ def test_a_start_that_cannot_be_is_refused(start, said: str):
 def test_times_before_the_start_are_not_trained_on():
     with pytest.raises(InputError, match="training time 0.5 lies before the start, 0.7"):
         Observations.of(unknown(), measured([0.5, 1.0]).isel(time=[0, 1]), ":", [0.5], start=0.7)
+
+
+def test_a_start_between_times_drops_none_unasked():
+    """The reading at 0.5 would be left out without a word."""
+    with pytest.raises(InputError, match=r"start is 0.7, .* but the data begin earlier, at 0.5"):
+        Observations.of(unknown(), measured(), ":", start=0.7)
+    assert Observations.of(unknown(), measured(), ":", [1.0], start=0.7).times == (1.0,)
+
+
+def test_a_start_may_be_a_date():
+    noon = np.datetime64("2024-03-01T12:00", "ns")
+    data = measured().assign_coords(time=noon + np.array([500, 1000]) * np.timedelta64(1, "ms"))
+    assert rate(ipd.fit(unknown(), data, start=noon, **FIT)) == pytest.approx(RATE, rel=1e-4)
+    found = ipd.predict(decay(RATE), data, times=data["time"].values, dt=0.01, start=noon)
+    np.testing.assert_allclose(found["c"].values[0], np.exp(-RATE * np.array(LATE)), rtol=1e-3)
+    with pytest.raises(InputError, match="start=1709294400.5 if they hold at the data's first"):
+        Observations.of(unknown(), data, ":")
+    several: Any = [noon, noon]
+    with runtime_types.without(), pytest.raises(InputError, match="a number or a date"):
+        Observations.of(unknown(), data, ":", start=several)
+
+
+@pytest.mark.parametrize("stepper", [ipd.SDIRK2, "sdirk"])
+def test_a_stepper_that_is_none_is_refused(stepper: Any):
+    with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
+        ipd.fit(unknown(), measured(), **(FIT | {"stepper": stepper}))
+    with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
+        ipd.predict(decay(RATE), measured(), times=[1.0], dt=0.1, start=0.0, stepper=stepper)
+
+
+def test_data_without_times_are_refused():
+    with pytest.raises(InputError, match="'time' is one number and no dimension"):
+        Observations.of(unknown(), measured().isel(time=0), ":")
+
+
+def test_a_function_of_what_was_measured_that_fails_is_named():
+    data = measured([0.0, 1.0])
+    seen = [ipd.Measured(lambda c: {}["k"], "c")]
+    with pytest.raises(InputError, match=r"function <lambda>\(c\) of what was .*KeyError: 'k'"):
+        Observations.of(unknown(), data, ":", observe=seen)

@@ -26,7 +26,7 @@ def real_precision(dtype: DTypeLike | None = None) -> jnp.dtype:
             f"dtype is {dtype!r}: computations are in float32 or float64, such as "
             "dtype=jnp.float32. Leave it out for JAX's default."
         ) from None
-    if not np.issubdtype(found, np.floating):
+    if found not in (np.float32, np.float64):
         raise InputError(f"dtype is {found}: computations are in float32 or float64.")
     if jax.dtypes.canonicalize_dtype(found) != found:
         raise InputError(

@@ -17,7 +17,7 @@ from impindiff.data._hash import file_sha256
 from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
 from impindiff.data._save import check_writable, save_dataset
 from impindiff.data._schema import check_dataset, check_once, check_units
-from impindiff.data._select import Start, select_samples, select_times, start_of
+from impindiff.data._select import Start, instant, select_samples, select_times, start_of
 from impindiff.data._settings import is_setting, settings_of
 from impindiff.data._variables import source_of
 
@@ -39,6 +39,7 @@ __all__ = [
     "in_precision",
     "initial_fields",
     "initial_state",
+    "instant",
     "is_later",
     "is_setting",
     "open_dataset",

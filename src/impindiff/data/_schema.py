@@ -79,6 +79,11 @@ def check_time(dataset: xr.Dataset, source: str) -> None:
 
     Two may be equal, where readings are repeated: see `check_once` for fields.
     """
+    if "time" in dataset.coords and "time" not in dataset.dims:
+        raise InputError(
+            f"{source}: 'time' is one number and no dimension. Make it one: "
+            "dataset.expand_dims('time', axis=1)"
+        )
     times = coordinate_of(dataset, "time", source).astype(np.float64)
     if not np.all(np.isfinite(times)):
         at = int(np.argmin(np.isfinite(times)))

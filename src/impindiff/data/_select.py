@@ -114,14 +114,22 @@ def start_of(dataset: xr.Dataset, start: Start = "first") -> tuple[int, float]:
     if isinstance(start, str) and start in ("first", "last"):
         position = 0 if start == "first" else dataset.sizes["time"] - 1
         return position, float(times_of(dataset)[position])
+    time = instant(start)
+    return select_times(dataset, time)[0], time
+
+
+def instant(start: Start) -> float:
+    """The number of a start that is given as a time or a date.
+
+    Raises: InputError for anything else.
+    """
     try:
-        time = float(as_seconds(start))
+        return float(as_seconds(start))
     except (InputError, TypeError, ValueError):
         raise InputError(
             f"a forecast begins at the 'first' or the 'last' time of the data, or at one given as "
-            f"a number; found {start!r}."
+            f"a number or a date, datetime64; found {start!r}."
         ) from None
-    return select_times(dataset, time)[0], time
 
 
 def _span(part: str | SupportsIndex, num_samples: int, subject: str) -> range:

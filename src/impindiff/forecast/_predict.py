@@ -17,7 +17,7 @@ from impindiff._errors import InputError, NumericsError, numerics_told
 from impindiff._types import State
 from impindiff.data import Start, has_dates, with_dates
 from impindiff.forecast._beginning import Beginning
-from impindiff.integrate import AbstractStepper, CrankNicolson
+from impindiff.integrate import AbstractStepper, CrankNicolson, check_is_stepper
 from impindiff.rollout import (
     Choice,
     HalvedStep,
@@ -238,11 +238,12 @@ def predict(
         limits, times before the initial one, or an initial time that is not known; NumericsError
         where a step fails, in eighths too.
     """
+    stepper = CrankNicolson() if stepper is None else stepper
+    check_is_stepper(stepper)
     begin = Beginning.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
-    stepper = stepper or CrankNicolson()
     states, halved, choice = carry(system, begin.state, stepper, time_grid, begin.settings)
     advise(system, begin.state, states, time_grid, begin.settings)
     ledger = begin.ledger()

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
 from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator
@@ -28,7 +29,7 @@ class DenseLU(AbstractLinearSolver):
         max_size: most unknowns; the matrix has the square of their number.
         max_steps: the solve, and refinements after it.
 
-    Raises: ValueError for limits that cannot be met, and, when solving, for more unknowns.
+    Raises: InputError for limits that cannot be met, and, when solving, for more unknowns.
     """
 
     rtol: float | None = eqx.field(static=True, default=None)
@@ -40,7 +41,7 @@ class DenseLU(AbstractLinearSolver):
         """Refuse limits that cannot be met."""
         check_limits(self)
         if self.max_size < 1:
-            raise ValueError(f"DenseLU(max_size={self.max_size}): must be at least 1.")
+            raise InputError(f"DenseLU(max_size={self.max_size}): must be at least 1.")
 
     def iterate(
         self,
@@ -53,7 +54,7 @@ class DenseLU(AbstractLinearSolver):
         """See `AbstractLinearSolver.iterate`."""
         flat, unravel = ravel_pytree(residual)
         if flat.size > self.max_size:
-            raise ValueError(
+            raise InputError(
                 f"DenseLU: found {flat.size} unknowns; at most max_size={self.max_size} are "
                 "allowed, since the matrix is written out. Raise max_size, or use Tridiagonal on a "
                 "line, BiCGStab or GMRES otherwise."

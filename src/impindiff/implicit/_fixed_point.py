@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import AbstractAdjoint
@@ -43,7 +44,7 @@ class Picard(AbstractRootSolver):
         atol: absolute tolerance.
         max_steps: most iterations.
 
-    Raises: ValueError for tolerances, counts or a relaxation that cannot work.
+    Raises: InputError for tolerances, counts or a relaxation that cannot work.
     """
 
     adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
@@ -56,7 +57,7 @@ class Picard(AbstractRootSolver):
         """Refuse what cannot converge."""
         check_limits(self)
         if not 0 < self.relaxation < 2:
-            raise ValueError(
+            raise InputError(
                 f"Picard(relaxation={self.relaxation}): must lie in (0, 2). 1 is the plain "
                 f"iteration; "
                 "less damps one that oscillates."
@@ -98,7 +99,7 @@ class Anderson(AbstractRootSolver):
         atol: absolute tolerance.
         max_steps: most iterations.
 
-    Raises: ValueError for tolerances, counts or a mixing that cannot work.
+    Raises: InputError for tolerances, counts or a mixing that cannot work.
     Reference: Walker & Ni, SIAM J. Numer. Anal. 49 (2011) 1715.
     """
 
@@ -114,7 +115,7 @@ class Anderson(AbstractRootSolver):
         """Refuse what cannot converge."""
         check_limits(self)
         if self.memory < 1 or not 0 < self.mixing < 2 or self.regularisation < 0:
-            raise ValueError(
+            raise InputError(
                 f"{self}: memory must be at least 1, mixing lie in (0, 2), and regularisation "
                 f"not be negative. "
                 "For a memory of 0 use Picard."

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import check_limits
@@ -30,7 +31,7 @@ class GMRES(AbstractLinearSolver):
         max_steps: see `AbstractLinearSolver`; counted over restarts.
         restart: $m$, iterations between restarts.
 
-    Raises: ValueError for a negative tolerance, for both tolerances zero, or counts under 1.
+    Raises: InputError for a negative tolerance, for both tolerances zero, or counts under 1.
     Reference: Y. Saad, SIAM J. Sci. Comput. 14 (1993) 461.
     """
 
@@ -43,7 +44,7 @@ class GMRES(AbstractLinearSolver):
         """Refuse tolerances that cannot be met."""
         check_limits(self)
         if self.restart < 1:
-            raise ValueError(f"GMRES(restart={self.restart}): must be at least 1; 30 is usual.")
+            raise InputError(f"GMRES(restart={self.restart}): must be at least 1; 30 is usual.")
 
     def iterate(
         self,

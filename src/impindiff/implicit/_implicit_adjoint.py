@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from impindiff._errors import InputError
 from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import (
@@ -60,7 +61,7 @@ class ImplicitAdjoint(AbstractAdjoint):
             `nan`. Training does so.
 
     Under `jit` the error of `raise` arrives as `jax.errors.JaxRuntimeError`.
-    Raises: ValueError for another word.
+    Raises: InputError for another word.
     """
 
     linear: AbstractLinearSolver | None = None
@@ -69,7 +70,7 @@ class ImplicitAdjoint(AbstractAdjoint):
     def __check_init__(self) -> None:
         """Refuse what is no policy."""
         if self.on_failure not in POLICIES:
-            raise ValueError(
+            raise InputError(
                 f"ImplicitAdjoint(on_failure={self.on_failure!r}): must be one of {POLICIES}."
             )
 

@@ -1,10 +1,13 @@
 """The implicit layer: a solution defined by its equation, not by how it was found."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import Vector
 from impindiff.implicit._adjoint import Residual, Root, SolveContext
 from impindiff.implicit._outcome import Outcome
@@ -42,7 +45,7 @@ def root(
         The root, of the guess's structure, and the outcome of the solve. A gradient whose adjoint
         solve misses its tolerance is never handed out silently, see `ImplicitAdjoint`.
 
-    Raises: ValueError if the unknown is not of real numbers of one precision, the residual's
+    Raises: InputError if the unknown is not of real numbers of one precision, the residual's
         structure, shapes or precision differ from the unknown's, or the preconditioner is of
         another size.
     """
@@ -68,7 +71,7 @@ def root_and_increment(
 ) -> Root:
     """As `root`, and with what the root is above its guess, to more digits: see `Root`.
 
-    Raises: ValueError as `root`.
+    Raises: InputError as `root`.
     """
     guess = _as_unknown(guess)
     _check_like(residual, (guess, inputs), guess, _RESIDUAL)
@@ -96,7 +99,7 @@ def _as_unknown(guess: Vector) -> Vector:
     one_precision = len({leaf.dtype for leaf in leaves}) == 1
     real = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
     if not (one_precision and real and sum(leaf.size for leaf in leaves)):
-        raise ValueError(
+        raise InputError(
             f"the guess is {_kinds(unknown)}: an unknown is a PyTree of arrays of real numbers, at "
             "least one, all float32 or all float64. Convert integers; give a complex unknown as a "
             "pair of its real and imaginary parts."
@@ -108,16 +111,20 @@ def _check_like(function, arguments, guess: Vector, told: tuple[str, str]) -> No
     """Refuse a function whose value is not of the unknown's kind, before anything is compiled."""
     name, advice = told
     try:
-        out = eqx.filter_eval_shape(function, *arguments)
+        with blamed_on(name, but=(TypeError, ValueError) if name == _PRECONDITIONER[0] else ()):
+            out = eqx.filter_eval_shape(function, *arguments)
     except (TypeError, ValueError) as error:
         if name == _PRECONDITIONER[0]:
-            raise ValueError(
+            raise InputError(
                 f"{name} cannot be applied to the unknown {_kinds(guess)} ({error}): {advice}"
             ) from error
         raise
     if (found := _kinds(out)) != (wanted := _kinds(guess)):
-        raise ValueError(f"{name} returns {found} for an unknown {wanted}: {advice}")
+        raise InputError(f"{name} returns {found} for an unknown {wanted}: {advice}")
 
 
 def _kinds(vector: PyTree) -> PyTree:
-    return jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", vector)
+    def kind(leaf: Any) -> str:
+        return f"{leaf.dtype}{list(leaf.shape)}" if hasattr(leaf, "dtype") else type(leaf).__name__
+
+    return jax.tree.map(kind, vector)

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import AbstractAdjoint
@@ -63,7 +64,7 @@ class Staggered(AbstractRootSolver):
     Converges where groups depend on each other weakly within a step; where they do not, put the
     fields into one group, or use `Newton`.
 
-    Raises: ValueError for groups that share a name, tolerances or counts that cannot be met,
+    Raises: InputError for groups that share a name, tolerances or counts that cannot be met,
         another number of linear solvers; when solving, for an unknown that is no dictionary of
         these names.
     """
@@ -79,7 +80,7 @@ class Staggered(AbstractRootSolver):
         """Refuse tolerances and counts that cannot be met."""
         check_limits(self)
         if isinstance(self.linear, tuple) and len(self.linear) != len(self.groups):
-            raise ValueError(
+            raise InputError(
                 f"Staggered: {len(self.linear)} linear solvers for {len(self.groups)} groups: give "
                 "one for each, or one for all."
             )

@@ -4,7 +4,7 @@ from impindiff.integrate._explicit import ForwardEuler, RungeKutta4
 from impindiff.integrate._quadrature import apart
 from impindiff.integrate._sdirk import SDIRK2
 from impindiff.integrate._stage import choose_solver
-from impindiff.integrate._stepper import AbstractStepper, Step
+from impindiff.integrate._stepper import AbstractStepper, Step, check_is_stepper
 from impindiff.integrate._theta import BackwardEuler, CrankNicolson, Theta
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "Step",
     "Theta",
     "apart",
+    "check_is_stepper",
     "choose_solver",
 ]

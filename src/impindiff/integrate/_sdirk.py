@@ -24,6 +24,7 @@ from impindiff.integrate._stage import (
     Preconditioning,
     Stage,
     change_in_storage,
+    check_given,
     check_solver,
     choose_solver,
     set_up,
@@ -48,13 +49,18 @@ class SDIRK2(AbstractStepper):
         preconditioner: see `Theta`; the weight is $\gamma\Delta t$ in both stages.
         keep_preconditioner: see `Theta`.
 
-    Raises: InputError for a system that is not affine under a solver for affine systems.
+    Raises: InputError for a solver that is none, and a system that is not affine under a solver
+        for affine systems.
     Reference: R. Alexander, SIAM J. Numer. Anal. 14 (1977) 1006.
     """
 
     solver: AbstractRootSolver | None = None
     preconditioner: Preconditioning | None = eqx.field(static=True, default=None)
     keep_preconditioner: bool | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        """Refuse solvers that are none."""
+        check_given(self.solver, self.preconditioner)
 
     @property
     def implicit_weight(self) -> float:

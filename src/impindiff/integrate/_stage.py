@@ -25,6 +25,7 @@ from impindiff._types import (
     Tendency,
 )
 from impindiff.implicit import (
+    AbstractLinearSolver,
     AbstractPreconditioner,
     AbstractRootSolver,
     Affine,
@@ -171,6 +172,29 @@ def choose_solver(
     if solver is not None:
         return solver
     return _AFFINE if dynamics.is_affine else _NEWTON
+
+
+def check_given(solver: Any, preconditioner: Any) -> None:
+    """Refuse what is no root solver, and what makes no preconditioner.
+
+    Raises: InputError.
+    """
+    if isinstance(solver, AbstractLinearSolver):
+        name = type(solver).__name__
+        raise InputError(
+            f"the stepper's solver is {name}, which solves linear systems: give it to one that "
+            f"solves a step, Affine({name}()) or Newton({name}())."
+        )
+    if solver is not None and not isinstance(solver, AbstractRootSolver):
+        raise InputError(
+            f"the stepper's solver is {solver!r:.60}: give one such as Newton(), called, or leave "
+            "it out."
+        )
+    if preconditioner is not None and not callable(preconditioner):
+        raise InputError(
+            f"the stepper's preconditioner is {preconditioner!r:.60}: give a function that makes "
+            "one, such as fourier or multigrid()."
+        )
 
 
 def check_solver(solver: AbstractRootSolver | None, dynamics: Dynamics) -> None:

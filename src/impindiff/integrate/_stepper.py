@@ -1,11 +1,12 @@
 """What a time stepper is: one step of a system, and how that step was solved."""
 
 import abc
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 from jaxtyping import PyTree
 
+from impindiff._errors import InputError
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
 
@@ -86,3 +87,16 @@ class AbstractStepper(eqx.Module):
         """The state at `time + dt` and the outcome of the solve; see `advance`."""
         taken = self.advance(dynamics, time, dt, state, setup, context)
         return taken.state, taken.outcome
+
+
+def check_is_stepper(stepper: Any) -> None:
+    """Refuse what is no stepper.
+
+    Raises: InputError.
+    """
+    if not isinstance(stepper, AbstractStepper):
+        name = getattr(stepper, "__name__", None)
+        raise InputError(
+            f"the stepper is {f'{name}, not called' if name else repr(stepper)}: give one as "
+            f"{name or 'CrankNicolson'}()."
+        )

@@ -21,6 +21,7 @@ from impindiff.integrate._quadrature import context_of, integrated, solved_for, 
 from impindiff.integrate._stage import (
     Preconditioning,
     Stage,
+    check_given,
     check_solver,
     choose_solver,
     set_up,
@@ -51,8 +52,8 @@ class Theta(AbstractStepper):
 
     With algebraic fields, a theta below 1 wants a start that satisfies their equations: see
     `impindiff.consistent`.
-    Raises: InputError for a theta outside [0.5, 1]; InputError for a system that is not affine
-        under a solver for affine systems.
+    Raises: InputError for a theta outside [0.5, 1], a solver that is none, and a system that is
+        not affine under a solver for affine systems.
     Reference: Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.3.
     """
 
@@ -62,7 +63,8 @@ class Theta(AbstractStepper):
     keep_preconditioner: bool | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        """Refuse schemes that are not A-stable."""
+        """Refuse schemes that are not A-stable, and solvers that are none."""
+        check_given(self.solver, self.preconditioner)
         if not 0.5 <= self.theta <= 1:
             raise InputError(
                 f"Theta(theta={self.theta}) is not A-stable: theta must lie in [0.5, 1]. "

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import State
 from impindiff.grid import Grid
 from impindiff.observe._operator import AbstractObservation, AbstractOperator, Noise, read
@@ -25,7 +25,10 @@ class Computed(AbstractOperator):
 
     def __call__(self, state: State) -> Float[Array, "..."]:
         """See `AbstractOperator.__call__`."""
-        return jnp.asarray(self.function(*(read(state, field) for field in self.fields)))
+        values = [read(state, field) for field in self.fields]
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        with blamed_on(f"the function {name}({', '.join(self.fields)}) of what was measured"):
+            return jnp.asarray(self.function(*values))
 
 
 @final

@@ -18,9 +18,15 @@ import numpy as np
 from jax.core import Tracer
 
 from impindiff._errors import InputError
-from impindiff._types import Dynamics, Scalar, State
+from impindiff._types import Dynamics, Scalar, State, real_state
 from impindiff.implicit import Outcome, Result
-from impindiff.integrate import AbstractStepper, CrankNicolson, apart, choose_solver
+from impindiff.integrate import (
+    AbstractStepper,
+    CrankNicolson,
+    apart,
+    check_is_stepper,
+    choose_solver,
+)
 from impindiff.rollout._choice import SMALL, Candidate, because, candidates, robust
 from impindiff.rollout._open_choice import (
     OnGrid,
@@ -94,12 +100,15 @@ def select_solver(
         wrong.
     """
     stepper = CrankNicolson() if stepper is None else stepper
+    check_is_stepper(stepper)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, initial))):
         raise InputError(
             "select_solver looks at the coefficients, so that it cannot be traced by jit, vmap or "
             "grad: call it outside of these, and use `choice.stepper` within."
         )
-    initial = jax.tree.map(jnp.asarray, dict(initial))
+    initial = real_state(initial)
+    if not 0 < dt < np.inf:
+        raise InputError(f"the time step is {dt}: it must be positive and finite.")
     if not is_automatic(stepper):
         return Choice("given", _GIVEN, stepper, {})
     return _chosen(system, initial, float(dt), stepper, float(time), num_steps)
@@ -215,6 +224,8 @@ def _look(system: Preparable, state: State, time: Scalar, weight: Scalar) -> Any
     if not isinstance(dynamics, OnGrid) or dynamics.grid is None:
         return None
     tendency, state = dynamics.at(time), apart(dynamics, state)[0]
+    # Before anything else is made of the state: it may be one of other fields.
+    jax.eval_shape(tendency, state)
     blocks = step_blocks(tendency, weight, state)
     reaches = isinstance(tendency, Corrected)
     return blocks, kinds_of(tendency, state), reaches, dynamics.is_affine, dynamics.is_steady

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError, NumericsError, leaks_told
 from impindiff._types import Dynamics, GivenState, Scalar, State, real_state
 from impindiff.implicit import Outcome, Result, SolveContext
-from impindiff.integrate import AbstractStepper
+from impindiff.integrate import AbstractStepper, check_is_stepper
 from impindiff.rollout._advice import advise
 from impindiff.rollout._automatic import settled
 from impindiff.rollout._clock import clocked
@@ -249,14 +249,16 @@ def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:
             f"the initial state is {type(initial).__name__}: give each field by its name, "
             "{'c': array}."
         )
+    for name, value in initial.items():
+        try:
+            jnp.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"the field {name!r} is {value!r:.60}: it must be an array of real numbers."
+            ) from error
     if not isinstance(time_grid, TimeGrid):
         raise InputError(
             f"the time grid is {time_grid!r:.80}: cut the time into steps, "
             "TimeGrid.build(start, times, dt)."
         )
-    if not isinstance(stepper, AbstractStepper):
-        name = getattr(stepper, "__name__", None)
-        raise InputError(
-            f"the stepper is {f'{name}, not called' if name else repr(stepper)}: give one as "
-            f"{name or 'CrankNicolson'}()."
-        )
+    check_is_stepper(stepper)

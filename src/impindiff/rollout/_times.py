@@ -165,8 +165,13 @@ def step_counts(start: float, times: np.ndarray, dt: float) -> np.ndarray:
 
     Raises: InputError as for `TimeGrid.build`, for the steps between two times.
     """
-    if isinstance(dt, str) or np.ndim(dt) or not 0 < dt < np.inf:
-        raise InputError(f"the time step is {dt!r}: it must be a number, positive and finite.")
+    if np.ndim(dt) or np.asarray(dt).dtype.kind not in "iuf" or not 0 < dt < np.inf:
+        raise InputError(
+            f"the time step is {dt!r}: it must be a number, positive and finite; where times are "
+            "dates, in seconds."
+        )
+    if times.ndim != 1:
+        raise InputError(f"the times to reach have the shape {times.shape}: give them in a row.")
     if not np.isfinite(start):
         raise InputError(f"the initial time is {start}: it must be finite.")
     if times.size == 0 or not np.all(np.isfinite(times)):

@@ -115,7 +115,7 @@ def named_fluxes(equations: Mapping[str, Sequence[AbstractTerm]]) -> dict[str, t
 
 
 def check_no_text(parts: Mapping[str, PyTree]) -> None:
-    """Refuse text where a coefficient must stand.
+    """Refuse text, and arrays whose axes have names, where a coefficient must stand.
 
     Args:
         parts: what is looked through, by where it stands.
@@ -129,6 +129,13 @@ def check_no_text(parts: Mapping[str, PyTree]) -> None:
                 f"system's is named by a function, lambda {_as_parameter(texts[0])}; an attribute "
                 "of a term that is no coefficient is static, equinox.field(static=True)."
             )
+        # Of xarray and pandas: their axes may stand in another order than the grid's.
+        for leaf in jax.tree.leaves(part):
+            if hasattr(leaf, "__array__") and hasattr(leaf, "values"):
+                raise InputError(
+                    f"{whose} has a {type(leaf).__name__} where a coefficient stands: give its "
+                    "numbers, `.values`, axes in the order of the grid's."
+                )
 
 
 def _as_parameter(text: str) -> str:

@@ -18,7 +18,7 @@ from jaxtyping import Array
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.coefficients import depends_on
-from impindiff.data import Start, begun_of, source_of, start_of, time_slack, times_of
+from impindiff.data import Start, begun_of, instant, source_of, start_of, time_slack, times_of
 from impindiff.latent import latents_of
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._scope import TIME, reached_names
@@ -53,11 +53,11 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
 
     Raises: InputError for a start that is not known, or one at which some fields are not.
     """
+    first = start_of(dataset)
     clock = times_of(dataset)
     given = [f for f, part in system.initial.items() if not depends_on(part, {TIME})]
     from_data = [field for field in system.fields if field not in system.initial]
     if start is None:
-        first = start_of(dataset)
         holds_nothing = not any("time" in u.dims for u in dataset.values())
         if not given or holds_nothing:
             return InitialTime(*first)
@@ -76,15 +76,14 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
                 raise
             raise InputError(
                 f"{error} Simulations begin at one time: the system gives the initial values of "
-                f"{_listed(given)}, which hold at t = {start:g}, but those of {_listed(from_data)} "
-                f"are taken from the data, which begin at t = {clock[0]:g}. Give start= as one of "
-                "their times if all hold then, or the others by the system too, "
-                "System(initial=...)."
+                f"{_listed(given)}, which hold at t = {instant(start):.12g}, but those of "
+                f"{_listed(from_data)} are taken from the data, which begin at t = "
+                f"{clock[0]:.12g}. Give start= as one of their times if all hold then, or the "
+                "others by the system too, System(initial=...)."
             ) from None
-    time = float(start)
+    time = instant(start)
     if not np.isfinite(time):
         raise InputError(f"start is {time}: it must be a finite time.")
-    start_of(dataset)  # what is wrong with the data's times
     slack = time_slack(clock)
     nearest = int(np.abs(clock - time).argmin())
     return InitialTime(nearest if abs(clock[nearest] - time) <= slack else None, time)
@@ -93,9 +92,9 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
 def _unknown_start(source: str, fields: list[str], first: float) -> str:
     return (
         f"{source}: the system gives the initial values of {_listed(fields)}, System(initial=...), "
-        f"and the data begin at t = {first:g}: nothing says when these values hold. Give start=0 "
-        "if they hold at t = 0, from where simulations then go to the data, or "
-        f"start={first:g} if they hold at the data's first time; in a config, time.start."
+        f"and the data begin at t = {first:.12g}: nothing says when these values hold. Give "
+        "start=0 if they hold at t = 0, from where simulations then go to the data, or "
+        f"start={first:.12g} if they hold at the data's first time; in a config, time.start."
     )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import DTypeLike
 
 from impindiff._errors import numerics_told
 from impindiff.data import Start
-from impindiff.integrate import AbstractStepper, CrankNicolson
+from impindiff.integrate import AbstractStepper, CrankNicolson, check_is_stepper
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
@@ -94,6 +94,8 @@ def fit(
     Raises: InputError for data that do not fit the system, or a memory budget that is too small;
         NumericsError if a solve, the loss or the gradient fails.
     """
+    stepper = CrankNicolson() if stepper is None else stepper
+    check_is_stepper(stepper)
     observations = Observations.of(
         system, dataset, samples, times, dtype, observe, regularise, start
     )
@@ -106,7 +108,7 @@ def fit(
     trainer = Trainer(
         system,
         observations,
-        stepper or CrankNicolson(),
+        stepper,
         dt,
         stages,
         checkpoints=Checkpoints(Path(checkpoints)) if checkpoints else None,

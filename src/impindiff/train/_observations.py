@@ -121,7 +121,7 @@ class Observations(eqx.Module):
         at = select_samples(dataset, samples)
         known = settings_of(dataset, system.awaited, at)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
-        begin = check_start(system, dataset, initial_time(system, dataset, start))
+        begin = check_start(system, dataset, initial_time(system, dataset, start), times)
         begins = starts_of(system, lambda one: one.start(begin.time, dtype), settings, len(at))
         selection = (system.grid, system.fields, samples, times, dtype)
         learned = bool(learned_starts(system))

@@ -5,7 +5,7 @@ state once, and all of them are compared with it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import xarray as xr
@@ -16,17 +16,21 @@ from impindiff.observe import AbstractOperator, CellValues
 from impindiff.systems import InitialTime, System
 
 
-def check_start(system: System, dataset: xr.Dataset, begin: InitialTime) -> InitialTime:
+def check_start(
+    system: System, dataset: xr.Dataset, begin: InitialTime, times: Any = None
+) -> InitialTime:
     """Refuse data that begin before initial values of the system hold: what is their past to it?
 
     Raises: InputError.
     """
-    if system.initial and begin.position is not None and begin.position > 0:
-        first = times_of(dataset)[0]
+    # A start between two of the data's times leaves nothing out of times that are named.
+    is_named = begin.position is None and times is not None
+    first = times_of(dataset)[0]
+    if system.initial and begin.position != 0 and begin.time > first and not is_named:
         raise InputError(
-            f"start is {begin.time:g}, when the initial values of the system hold, but the data "
-            f"begin earlier, at {first:g}: leave the times before the start out, "
-            f"dataset.sel(time=slice({begin.time:g}, None))."
+            f"start is {begin.time:.12g}, when the initial values of the system hold, but the data "
+            f"begin earlier, at {first:.12g}: leave the times before the start out, "
+            f"dataset.sel(time=slice({begin.time:.12g}, None))."
         )
     return begin
 
