@@ -24,7 +24,7 @@ from impindiff.integrate import SDIRK2, AbstractStepper, CrankNicolson, RungeKut
 from impindiff.latent import AbstractLatent
 from impindiff.rollout import KeepAll, Snapshots, TimeGrid, simulate
 from impindiff.rollout._schedule import least_steps
-from impindiff.systems import System, advection_diffusion
+from impindiff.systems import Reaction, System, advection_diffusion
 from impindiff.terms import Advection, Diffusion, Source, fourier
 
 GRID = box(5, 4)
@@ -255,3 +255,20 @@ def test_coefficients_that_depend_on_time():
     )
     assert_close(found, expected)
     assert abs(expected[1]) > 1e-3
+
+
+def test_steps_below_round_off_are_taken_again_as_they_were():
+    """Each changes a tenth of the spacing of numbers at 290: with v = u - 290, v' = r - k v^2."""
+    steps, rate = 100, 3e-6
+    grid, times = box(2), TimeGrid.build(0.0, [float(steps)], 1.0)
+
+    def loss(decay):
+        terms = [Diffusion(1.0), Source(rate), Reaction(lambda u, k: -k * (u - 290) ** 2, k=decay)]
+        initial = {"u": jnp.full(2, 290, jnp.float32)}
+        system = System(grid, {"u": terms})
+        found = simulate(system, initial, times, Theta(1.0), memory=Snapshots(1))
+        return found.states["u"][-1, 0]
+
+    # At k = 0 v after n steps is r n, and dv/dk what the squares of these add up to.
+    right = -(rate**2) * steps * (steps + 1) * (2 * steps + 1) / 6
+    np.testing.assert_allclose(jax.grad(loss)(jnp.float32(0.0)), right, rtol=0.02)

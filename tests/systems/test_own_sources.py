@@ -308,3 +308,9 @@ def test_what_decays_is_accounted_for():
     total = {name: float((u[-1] * grid.cell_volumes()).sum()) for name, u in found.items()}
     assert total["gone"] > 0.1
     assert total["u"] + total["gone"] == pytest.approx(total["came"], rel=1e-13)
+
+
+def test_values_that_change_places_are_not_affine_cell_by_cell():
+    square, like = (3, 3), jax.ShapeDtypeStruct((3, 3), jnp.float32)
+    assert is_affine_in(lambda u: jax.lax.reshape(u, square), like)
+    assert not is_affine_in(lambda u: -jax.lax.reshape(u, square, (1, 0)), like)

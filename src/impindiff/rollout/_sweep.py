@@ -111,11 +111,13 @@ def keep_snapshots(
         of_saved, _ = cotangents
 
         def again(before, first, end, carry):
-            def one(number, state):
-                # What rounding left out is not kept with a snapshot: it is less than a digit.
-                return advance(learned, fixed, state, None, _load(steps, number))[0]
+            def one(number, carried):
+                state, lost = carried
+                return advance(learned, fixed, state, lost, _load(steps, number))[:2]
 
-            return jax.lax.fori_loop(first, end, one, before), carry
+            # What rounding left out is not kept with a snapshot: it is less than a digit. From
+            # there on it is carried, or many small steps would not add up.
+            return jax.lax.fori_loop(first, end, one, (before, nothing_lost(before)))[0], carry
 
         def reverse(before, first, end, carry):
             after, adjoint, of_learned = carry
