@@ -159,27 +159,27 @@ def reacting() -> System:
 @pytest.mark.parametrize(
     "table, solver",
     [
-        ({"max_steps": 7}, Newton(Automatic(max_steps=7), Automatic(1e-5))),
+        ({"max_steps": 7}, Newton(Automatic(max_steps=7), Automatic())),
         (
             {"method": "bicgstab", "max_steps": 7},
-            Newton(BiCGStab(max_steps=7), BiCGStab(1e-5, max_steps=200)),
+            Newton(BiCGStab(max_steps=7), BiCGStab(max_steps=200)),
         ),
         (
             {"method": "gmres", "rtol": 1e-4, "nonlinear_max_steps": 5},
-            Newton(GMRES(1e-4, max_steps=200), GMRES(1e-5, max_steps=200), rtol=1e-4, max_steps=5),
+            Newton(GMRES(1e-4, max_steps=200), GMRES(1e-4, max_steps=200), rtol=1e-4, max_steps=5),
         ),
-        ({"nonlinear": "anderson"}, Anderson(BiCGStab(1e-5, max_steps=200))),
+        ({"nonlinear": "anderson"}, Anderson(BiCGStab(max_steps=200))),
         (
             {"nonlinear": "picard", "method": "dense-lu", "adjoint_max_steps": 3},
-            Picard(DenseLU(1e-5, max_steps=3)),
+            Picard(DenseLU(max_steps=3)),
         ),
         (
             {"nonlinear": "staggered", "nonlinear_max_steps": 9},
-            Staggered(("a", "b"), BiCGStab(), BiCGStab(1e-5, max_steps=200), max_steps=9),
+            Staggered(("a", "b"), BiCGStab(), BiCGStab(max_steps=200), max_steps=9),
         ),
         (
             {"nonlinear": "staggered", "groups": [["b"], ["a"]]},
-            Staggered(("b", "a"), BiCGStab(), BiCGStab(1e-5, max_steps=200)),
+            Staggered(("b", "a"), BiCGStab(), BiCGStab(max_steps=200)),
         ),
     ],
 )

@@ -221,8 +221,6 @@ def test_every_default_is_written_out():
     assert written["solver"].keys() == {
         "method",
         "preconditioner",
-        "rtol",
-        "adjoint_rtol",
         "adjoint",
     }
     assert written["seed"] == 0 and written["precision"] == "float32"

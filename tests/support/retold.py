@@ -5,7 +5,7 @@ D = d (1 + ((u - o) / U)^2). It keeps its form in other units of length, time an
 constant o added to the field, along a reversed axis, and with its times counted from elsewhere.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -142,10 +142,8 @@ def _traced(structure: Structure, told: Telling) -> tuple[dict[str, jax.Array], 
     units = {"time": told.time, "scale": told.scale, "offset": told.offset}
     dt = 0.1 * told.time
     start = told.origin * dt
-    # Lengths that are told: of large times the differences would be others.
-    times = ipd.TimeGrid.build(0.0, [STEPS * dt], dt * (1 + 1e-9))
-    moved = replace(times, starts=times.starts + start, saved=times.saved + start)
-    return {name: jnp.asarray(value, structure.dtype) for name, value in units.items()}, moved
+    times = ipd.TimeGrid.build(start, [start + STEPS * dt], dt * (1 + 1e-9))
+    return {name: jnp.asarray(value, structure.dtype) for name, value in units.items()}, times
 
 
 @cache

@@ -61,12 +61,18 @@ def test_a_training_that_was_still_falling_is_to_get_more_epochs():
     assert "still falling" in told and "over the last 2 of 20 epochs" in told and "more" in told
 
 
-@pytest.mark.parametrize("stages", [None, [ipd.LBFGS(5)], [ipd.Adam(5)]])
+@pytest.mark.parametrize("stages", [[ipd.LBFGS(5)], [ipd.Adam(5)]])
 def test_a_start_that_no_reading_responds_to_is_told(stages):
     """A rate so slow that nothing decays: in double precision too, its slope drowns."""
     (*_, told) = said(lambda: fit(decay(1e-11), readings(), noise=None, stages=stages))
     assert told.startswith("no reading responds to 'rate' where training began")
     assert "start elsewhere" in told and "already the best value" in told
+
+
+def test_the_default_stages_leave_such_a_start():
+    """The step of Levenberg and Marquardt does not depend on the unit of the slope."""
+    found = [fit(decay(rate), readings(), noise=None).latents()["rate"] for rate in (1e-11, 0.2)]
+    assert float(found[0]) == pytest.approx(float(found[1]), rel=1e-6)
 
 
 def test_a_start_at_the_best_value_moves_and_says_nothing_of_the_kind():

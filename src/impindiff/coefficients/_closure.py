@@ -91,7 +91,10 @@ class Closure(AbstractClosure):
         given = {name: known[name] for name in self.arguments}
         positional, named = ((), given) if self.by_keyword else (given.values(), {})
         try:
-            with blamed_on(f"the function {self.label}", _NOT_TRACEABLE):
+            # What goes wrong with a time that is more than a number is told by who gave it.
+            has_exact_time = any(isinstance(value, ExactTime) for value in given.values())
+            but = (Exception,) if has_exact_time else _NOT_TRACEABLE
+            with blamed_on(f"the function {self.label}", but):
                 value = self._value(positional, named)
         except _NOT_TRACEABLE as error:
             raise InputError(

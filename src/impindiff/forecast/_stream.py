@@ -29,10 +29,10 @@ from impindiff.data import (
 from impindiff.forecast._balances import BalanceScore, Ledger, balances_of
 from impindiff.forecast._beginning import Beginning
 from impindiff.forecast._pieces import cut
-from impindiff.forecast._predict import HALVED, advise, carry, halved_attrs
+from impindiff.forecast._predict import HALVED, advise, carry, halved_attrs, solver_attrs
 from impindiff.forecast._stored import beginning_at_end, check_zarr
 from impindiff.integrate import AbstractStepper, CrankNicolson
-from impindiff.rollout import HalvedStep, halved_note, parse_bytes
+from impindiff.rollout import Choice, HalvedStep, halved_note, parse_bytes
 from impindiff.systems import System
 
 # A file of a store before it is compressed: large for a disk, small beside a piece.
@@ -165,10 +165,11 @@ def _write(
     """
     halved: tuple[HalvedStep, ...] = ()
     ledger = ledger or begin.ledger()
-    for moments, states, more in _pieces(begin, times, dt, stepper, piece):
+    for moments, states, more, choice in _pieces(begin, times, dt, stepper, piece):
         halved += more
         ledger.add(moments, states)
-        attrs = {"until": float(times[-1])} | halved_attrs(halved, before) | ledger.attributes
+        attrs = {"until": float(times[-1])} | halved_attrs(halved, before)
+        attrs |= solver_attrs(choice) | ledger.attributes
         next(writers)(begin.dataset(moments, states, attrs), path)
         del states  # not to be held while the next are computed
         if watch:
@@ -182,33 +183,35 @@ def _pieces(
     dt: float,
     stepper: AbstractStepper | None,
     piece: int | str,
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], tuple[HalvedStep, ...]]]:
-    """Times and states `(sample, time, *grid)`, and steps that were halved, piece by piece."""
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], tuple[HalvedStep, ...], Choice]]:
+    """Times and states `(sample, time, *grid)`, steps that were halved, and how all were solved."""
     state = begin.state
     most_steps = max(1, parse_bytes(piece) // (_STEP_BYTES * len(begin.samples)))
     pieces = cut(begin.time, times, dt, _most_times(begin, piece), most_steps)
     # After the first piece, so that what is wrong with the steps is known before anything is kept.
-    initial = [(times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()}, ())]
-    waiting = initial if times[0] == begin.time else []
+    initial = times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()}
+    is_waiting = bool(times[0] == begin.time)
     halved: tuple[HalvedStep, ...] = ()
     advised = False
     for part in pieces:
         given = state, stepper or CrankNicolson(), part.time_grid, begin.settings
         carried = carry(begin.system, *given)
-        halved += carried.halved
+        halved, choice = halved + carried.halved, carried.choice
         found = {field: np.asarray(values) for field, values in carried.states.items()}
         advised = advised or advise(begin.system, state, found, part.time_grid, begin.settings)
         del carried
         # A copy: a view would keep the piece in memory.
         state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}
-        yield from waiting
-        waiting = []
+        if is_waiting:
+            yield *initial, (), choice
+            is_waiting = False
         if part.times.size:
             found = {f: values[:, : part.times.size] for f, values in found.items()}
-            yield part.times, found, halved
+            yield part.times, found, halved, choice
             halved = ()
         del found
-    yield from waiting
+    if is_waiting:
+        yield *initial, (), Choice("given", "", stepper or CrankNicolson(), {})
 
 
 def _most_times(begin: Beginning, piece: int | str) -> int:

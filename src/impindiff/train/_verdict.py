@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from impindiff.implicit import tolerance_of
 from impindiff.latent import latents_of
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import Epoch
@@ -41,6 +42,9 @@ class Verdict:
         self._flat: list[str] = []
         self._drifts = False
         self._is_comparable = True
+        # The loss of a fit that is as good as steps are solved.
+        dtypes = [leaf.dtype for leaf in jax.tree.leaves(self._start)] or [np.dtype(np.float32)]
+        self._exact = 100 * tolerance_of(None, np.result_type(*dtypes)) ** 2
 
     def begin_stage(self) -> None:
         """Forget losses that are not of the same steps."""
@@ -74,7 +78,7 @@ class Verdict:
     def _of_start(self, learned: PyTree) -> str:
         still = _unmoved(self._start, jax.device_get(learned))
         names = [name for name in self._flat if self._drifts or name in still]
-        if not names or (self._losses and self._losses[-1] == 0):
+        if not names or (self._losses and self._losses[-1] <= self._exact):
             return ""
         return (
             f"no reading responds to {', '.join(map(repr, names))} where training began: "
