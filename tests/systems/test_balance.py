@@ -15,7 +15,7 @@ from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEul
 from impindiff.latent import NeuralClosure, Parameter
 from impindiff.rollout import TimeGrid, consistent, simulate
 from impindiff.systems import Reaction, System
-from impindiff.terms import Diffusion, Source, block_jacobi, jacobi
+from impindiff.terms import Diffusion, Robin, Source, block_jacobi, jacobi
 
 DOUBLE = jnp.dtype("float64")
 DIRECT = Newton(DenseLU(1e-13), DenseLU(1e-13), rtol=1e-13)
@@ -279,3 +279,15 @@ def test_a_start_without_algebraic_fields_needs_no_solve():
 def test_a_scale_that_is_no_positive_number_is_refused(scale):
     with runtime_types.without(), pytest.raises(InputError, match="scale of 'u'.*positive number"):
         System(None, {"u": [Source(1.0)]}, scales={"u": scale})
+
+
+@pytest.mark.parametrize("capacity", [-1.0, np.array([1.0, 0.0, 1.0]), float("nan")])
+def test_a_capacity_that_is_not_positive_is_refused(capacity):
+    terms = {"c": [Diffusion(0.1)]}
+    with pytest.raises(InputError, match="a capacity must be positive"):
+        System(box(3), terms, storage={"c": capacity})
+
+
+def test_a_transfer_that_feeds_on_what_it_takes_is_refused():
+    with pytest.raises(InputError, match=r"the transfer of Robin is -2\.0"):
+        Robin(-2.0, 1.0)

@@ -86,10 +86,8 @@ def _at_guess(equation: Callable[[Vector], Vector], guess: Vector, *, with_floor
         return AtZero(equation(guess), jnp.zeros((), tree.scalar_dtype(guess)))
     dtype = tree.scalar_dtype(guess)
     eps = jnp.asarray(jnp.finfo(dtype).eps, dtype)
-    rounded = tree.add(guess, tree.scale(eps, tree.alternating(guess)))
-    # Both at once, so that the residual is compiled once.
-    points = jax.tree.map(lambda *pair: jnp.stack(pair), guess, rounded)
-    both = jax.vmap(equation)(points)
-    value, other = (jax.tree.map(lambda leaf, k=k: leaf[k], both) for k in (0, 1))
-    floor: Scalar = jax.lax.stop_gradient(tree.norm(tree.subtract(other, value)))
+    # By the slope: the difference of two values would be rounded itself.
+    rounding = tree.scale(eps, tree.alternating(guess))
+    value, effect = jax.jvp(equation, (guess,), (jax.lax.stop_gradient(rounding),))
+    floor: Scalar = jax.lax.stop_gradient(tree.norm(effect))
     return AtZero(value, jnp.where(jnp.isfinite(floor), floor, 0))

@@ -12,6 +12,7 @@ from typing import Any, final
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
@@ -155,6 +156,14 @@ def check_balance(
                 f"the storage of {field!r} is {part!r}: give a function of the fields, a capacity "
                 "(a number, an array, a latent), or 0 for a field without."
             )
+        known = np.asarray(part) if isinstance(part, int | float | np.ndarray | Array) else None
+        if known is not None and not isinstance(part, Tracer) and not is_algebraic(part):
+            wrong = known[~((known > 0) & (known < np.inf))]
+            if wrong.size:
+                raise InputError(
+                    f"the storage of {field!r} is {wrong.flat[0]}: a capacity must be positive and "
+                    "finite in every cell, or the number 0 for a field without."
+                )
     if all(is_algebraic(storage.get(field, 1)) for field in fields):
         raise InputError(
             "no field of the system has a storage, so that nothing changes in time: solve such "

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from impindiff._types import as_real
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
-from impindiff.terms._given import check_given
+from impindiff.terms._given import check_given, check_not_negative
 
 
 @final
@@ -73,6 +73,7 @@ class Robin(AbstractBoundary):
         ambient: $u_\infty$.
 
     See `Dirichlet` for their kinds, and `Inflow` (Danckwerts) for what a flow carries in.
+    Raises: InputError for a known transfer that is negative: it would feed on what it takes out.
     """
 
     transfer: Any = eqx.field(converter=as_real)
@@ -82,6 +83,7 @@ class Robin(AbstractBoundary):
         """Refuse what is no coefficient."""
         check_given(self.transfer, "the transfer of Robin")
         check_given(self.ambient, "the ambient of Robin")
+        check_not_negative(self.transfer, "the transfer of Robin")
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""

@@ -5,8 +5,6 @@ from typing import Any, Literal, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
@@ -15,7 +13,7 @@ from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
-from impindiff.terms._given import check_given
+from impindiff.terms._given import check_given, check_not_negative
 from impindiff.terms._metric import (
     as_metric,
     between_centres,
@@ -59,12 +57,7 @@ class Diffusion(AbstractTwoPointFlux):
         if self.mean not in MEANS:
             raise InputError(f"the mean {self.mean!r} at faces is not one of {', '.join(MEANS)}.")
         check_given(self.diffusivity, "the diffusivity")
-        if isinstance(self.diffusivity, Tracer) or not eqx.is_array_like(self.diffusivity):
-            return
-        values = np.ravel(self.diffusivity)
-        wrong = values[~((values >= 0) & (values < np.inf))]
-        if wrong.size:
-            raise InputError(f"the diffusivity is {wrong[0]}: it must be finite and not negative.")
+        check_not_negative(self.diffusivity, "the diffusivity")
 
     @property
     def diffusivities(self) -> tuple[Any, ...]:

@@ -119,9 +119,9 @@ class FaceFluxes(eqx.Module):
                 at_ends = self._end_slopes(axis)
             carried = inner[0] + inner[1]
             rate = -inner[1] * difference - neighbour(inner[0] * difference, axis, -1)
-            rate -= (carried - neighbour(carried, axis, -1)) * field
-            if at_ends is not None:
-                rate += at_ends * field
+            # With what passes the ends: what a uniform flow brings in there it takes out elsewhere.
+            gained = neighbour(carried, axis, -1) - carried
+            rate += (gained if at_ends is None else gained + at_ends) * field
             if self.advective is not None:
                 lower, upper = self.advective[axis]
                 rate -= upper * difference + neighbour(lower * difference, axis, -1)

@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Set
 from typing import Any
 
+import equinox as eqx
+import numpy as np
+from jax.core import Tracer
+
 from impindiff._errors import InputError
 
 
@@ -22,3 +26,16 @@ def check_given(value: Any, what: str, *, text_too: bool = False) -> None:
             "function such as lambda t, x: ..., or learned (Parameter, CellField, SineField, "
             "NeuralClosure)."
         )
+
+
+def check_not_negative(value: Any, what: str) -> None:
+    """Refuse a number, or array, that is known to be negative or not finite somewhere.
+
+    Raises: InputError.
+    """
+    if isinstance(value, Tracer) or not eqx.is_array_like(value):
+        return
+    values = np.ravel(value)
+    wrong = values[~((values >= 0) & (values < np.inf))]
+    if wrong.size:
+        raise InputError(f"{what} is {wrong[0]}: it must be finite and not negative.")

@@ -90,7 +90,7 @@ def fit(
 
     Returns: the trained system.
     Warns: RuntimeWarning where the noise is stated and chi squared per reading stays far above 1,
-        and for latents that no reading responds to where training begins.
+        and for latents by which the loss has no slope where training begins.
     Raises: InputError for data that do not fit the system, or a memory budget that is too small;
         NumericsError if a solve, the loss or the gradient fails.
     """

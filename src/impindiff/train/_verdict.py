@@ -81,12 +81,10 @@ class Verdict:
         if not names or (self._losses and self._losses[-1] <= self._exact):
             return ""
         return (
-            f"no reading responds to {', '.join(map(repr, names))} where training began: "
-            "the slope of the loss is below round-off, and what was learned of it means nothing. "
-            "Either (a) the start is so far "
-            "off that the forecast no longer depends on it: start elsewhere; (b) nothing observed "
-            "depends on it: observe more, or give it as known; or (c) the start is already the "
-            "best value."
+            f"the loss had no slope by {', '.join(map(repr, names))} where training began, and "
+            "nothing was learned of it. Either (a) the start is so far off that the forecast no "
+            "longer depends on it: start elsewhere; (b) nothing observed depends on it: observe "
+            "more, or give it as known; or (c) the start is already the best value."
         )
 
     def _of_fit(self) -> str:
