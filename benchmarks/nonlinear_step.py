@@ -4,7 +4,8 @@ The work: Burgers' equation on [-1, 1], periodic, 1,024 cells, 200 Crank-Nicolso
 float32; the gradient is that of the mean square of the last state with respect to a viscosity of
 its own at every face (0.01 / pi throughout). Same residual, same loop over steps; only what finds
 the root differs. Others take a tolerance of 1e-6 of the state; ours is 1e-4 of what a step changes,
-here less than a hundredth of the state. Errors are against our own solver in float64 with tolerances of 1e-12.
+here less than a hundredth of the state. Errors are against our own solver in float64 with
+tolerances of 1e-12.
 """
 
 from collections.abc import Callable, Iterator
