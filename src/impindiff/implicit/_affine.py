@@ -54,6 +54,8 @@ class Affine(AbstractRootSolver):
         """See `AbstractRootSolver.solve`."""
         like = guess if at_zero is None else at_zero.value
         value, operator = jax.linearize(residual, tree.zeros_like(like))
+        # Of the two the one that is evaluated already; the compiler drops the other.
+        value = value if at_zero is None else at_zero.value
         return self.linear.solve(
             operator, tree.negate(value), guess, preconditioner, rtol=rtol, loop=loop
         )

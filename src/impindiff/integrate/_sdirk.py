@@ -93,7 +93,7 @@ class SDIRK2(AbstractStepper):
         context = context_of(dynamics, context) or SolveContext()
         if setup is None:
             setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
-        solver = choose_solver(self.solver, dynamics, state)
+        solver = choose_solver(self.solver, dynamics.is_affine)
         before, shares = stored_at(dynamics, time, state), shares_of(dynamics)
         roots = None
         if context.stages is not None:

@@ -165,13 +165,11 @@ def stored_at(dynamics: Dynamics, time: Scalar, state: State) -> State:
     return stored(tendency_at(dynamics, time, state), state) if has_storage else state
 
 
-def choose_solver(
-    solver: AbstractRootSolver | None, dynamics: Dynamics, state: State
-) -> AbstractRootSolver:
+def choose_solver(solver: AbstractRootSolver | None, is_affine: bool) -> AbstractRootSolver:
     """The solver given, or one linear solve where that is exact, or Newton's method."""
     if solver is not None:
         return solver
-    return _AFFINE if dynamics.is_affine else _NEWTON
+    return _AFFINE if is_affine else _NEWTON
 
 
 def check_given(solver: Any, preconditioner: Any) -> None:

@@ -113,7 +113,7 @@ class Theta(AbstractStepper):
         if setup is None:
             setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
         stage = Stage(tendency, weight, state, before, known, shares_of(dynamics))
-        solver = choose_solver(self.solver, dynamics, state)
+        solver = choose_solver(self.solver, dynamics.is_affine)
         found = solve_stage(stage, solver, setup, context_of(dynamics, context))
         grown = integrated(dynamics, grown, weight, time + dt, found.value)
         after = found.value | axpy(integrals, 1, grown)

@@ -237,19 +237,6 @@ def _with(
     direct = best.name == "elimination"
     if best.make is None and one_axis and not direct:
         return stepper
-    solver = choose_solver(getattr(stepper, "solver", None), _Kind(is_affine), {})
+    solver = choose_solver(getattr(stepper, "solver", None), is_affine)
     solver = replaced(solver, lambda part: part.settled(direct=direct))
     return replace(stepper, solver=solver, preconditioner=best.make)
-
-
-@final
-@dataclass(frozen=True)
-class _Kind:
-    """All that the choice of a root solver asks of a system."""
-
-    is_affine: bool
-    is_steady: bool = True
-
-    def at(self, time: Scalar) -> Any:
-        """Nothing."""
-        raise NotImplementedError

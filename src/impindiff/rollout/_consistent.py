@@ -40,7 +40,7 @@ def consistent(
         raise InputError("the system has no algebraic fields: every start is consistent.")
     guess = {field: state[field] for field in tendency.algebraic}
     others = {field: value for field, value in state.items() if field not in guess}
-    solver = choose_solver(solver, dynamics, guess)
+    solver = choose_solver(solver, dynamics.is_affine)
     stored = {field: tendency.stored(state)[field] for field in guess}
     found, outcome = root(_residual, guess, (tendency, others, stored), solver)
     return others | found | integrals, outcome
