@@ -11,7 +11,6 @@ residual is taken to be $R(\hat u) + R'(\hat u)\,e$.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +18,9 @@ import jax.numpy as jnp
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import RootFinder, SolveContext
+from impindiff.implicit._linear import blame_guess
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._outcome import Outcome, Result
+from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AtZero
 
@@ -74,10 +74,8 @@ def find_increment(
     change, outcome = solver.solve(
         of_change, start, preconditioner, rtol=context.rtol, loop=loop, at_zero=at_zero
     )
-    to_blame = (outcome.result == Result.NOT_FINITE) & ~jnp.isfinite(tree.norm(guess))
-    result = jnp.where(to_blame, Result.GUESS_NOT_FINITE, outcome.result)
-    outcome = replace(outcome, result=result.astype(outcome.result.dtype))
-    return change if scaling is None else scaling.unknown(change), outcome
+    change = change if scaling is None else scaling.unknown(change)
+    return change, blame_guess(outcome, guess, loop)
 
 
 def _at_guess(equation: Callable[[Vector], Vector], guess: Vector, *, with_floor: bool) -> AtZero:

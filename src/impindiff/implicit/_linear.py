@@ -111,33 +111,32 @@ class AbstractLinearSolver(eqx.Module):
             rtol: a looser tolerance than the solver's own, for this solve.
             loop: repeats the iteration; with `unrolled_loop` it can be differentiated.
         """
-        unit = tree.unit(rhs)
-        scaled = tree.scale(1 / unit, rhs)
-        rhs_norm2 = tree.dot(scaled, scaled)
+        # A right-hand side of 1e-20 has a square of zero in single precision.
+        scaled, unit, rhs_norm2 = _in_range(rhs, loop)
         goal = tolerance_of(self.rtol, rhs_norm2.dtype)
         goal = goal if rtol is None else jnp.maximum(rtol, goal)
         # Tolerances only decide when to stop.
         tolerance2 = jax.lax.stop_gradient(
             jnp.maximum(goal**2 * rhs_norm2, (self.atol / unit) ** 2)
         )
-        start, residual = tree.zeros_like(rhs), scaled
+        start, residual, norm2 = tree.zeros_like(rhs), scaled, rhs_norm2
         if guess is not None:
-            start, residual = guess, tree.scale(1 / unit, tree.subtract(rhs, operator(guess)))
-        # Nothing but zero solves a system of right-hand side zero, whatever the guess was. Where
-        # the equation is not finite, NaN, for the guess would pass as a solution.
-        is_zero = rhs_norm2 == 0
-        residual = jax.tree.map(lambda r: jnp.where(is_zero, 0, r), residual)
-        nan_or_zero = 0 * tree.dot(residual, residual)
-        start = jax.tree.map(lambda g: jnp.where(is_zero, 0, g + nan_or_zero), start)
+            residual = tree.scale(1 / unit, tree.subtract(rhs, operator(guess)))
+            # Nothing but zero solves a system of right-hand side zero, whatever the guess was.
+            is_zero = rhs_norm2 == 0
+            start, residual = jax.tree.map(lambda v: jnp.where(is_zero, 0, v), (guess, residual))
+            norm2 = tree.dot(residual, residual)
+        # Where the equation is not finite, NaN, for where it began would pass as a solution.
+        unit_or_nan = unit + 0 * norm2
         precondition = (lambda v: v) if preconditioner is None else preconditioner.apply
 
         def improve(at: _Arrived) -> _Arrived:
             found = self.iterate(operator, at.residual, tolerance2, precondition, loop)
-            x = jax.tree.map(lambda x, d: x + unit * d, at.x, found.correction)
-            residual = tree.scale(1 / unit, tree.subtract(rhs, operator(x)))
+            x = jax.tree.map(lambda x, d: x + unit_or_nan * d, at.x, found.correction)
+            residual = tree.subtract(scaled, tree.scale(1 / unit, operator(x)))
             return at.moved(x, residual, found)
 
-        at = _Arrived.at_start(start, residual)
+        at = _Arrived.at_start(start, residual, norm2)
         round_off2 = (_ROUND_OFF_UNITS * jnp.finfo(rhs_norm2.dtype).eps) ** 2 * rhs_norm2
         if loop is while_loop:
             enough2 = jnp.maximum(tolerance2, round_off2)
@@ -149,10 +148,33 @@ class AbstractLinearSolver(eqx.Module):
             at = improve(at)
         x, outcome = at.x, at.judge(rhs_norm2, tolerance2, round_off2)
         if loop is while_loop:
-            outcome = _forgive_round_off(outcome, operator, tree.scale(1 / unit, x), rhs_norm2)
+            outcome = _forgive_round_off(outcome, operator, x, unit, rhs_norm2)
         if guess is not None:
-            outcome = _blame_guess(outcome, guess)
+            outcome = blame_guess(outcome, guess, loop)
         return x, outcome
+
+
+# Norms, squared, between which iterations need no other units, whatever an operator does.
+_LEAST, _MOST = 1e-12, 1e12
+
+
+def _in_range(vector: Vector, loop: Loop) -> tuple[Vector, Scalar, Scalar]:
+    """A vector in units in which its square is neither lost nor infinite, these, and that square.
+
+    Powers of two: nothing is rounded.
+    """
+
+    def rescaled(given: tuple[Vector, Scalar, Scalar]) -> tuple[Vector, Scalar, Scalar]:
+        vector, *_ = given
+        unit = tree.unit(vector)
+        scaled = tree.scale(1 / unit, vector)
+        return scaled, unit, tree.dot(scaled, scaled)
+
+    norm2 = tree.dot(vector, vector)
+    as_it_is = vector, jnp.ones_like(norm2), norm2
+    if loop is not while_loop:
+        return rescaled(as_it_is)
+    return once_where(~((norm2 >= _LEAST) & (norm2 <= _MOST)), rescaled, as_it_is)
 
 
 def divide(numerator: Float[Array, "..."], denominator: Scalar) -> Float[Array, "..."]:
@@ -165,7 +187,7 @@ class _Arrived(NamedTuple):
 
     Attributes:
         x: the solution so far.
-        residual: its true residual, in units of the right-hand side.
+        residual: the true residual of the last pass, in units of the right-hand side.
         norm2: the squared norm of that.
         believed2: what the iteration took it for.
         iterations: of all passes.
@@ -184,8 +206,7 @@ class _Arrived(NamedTuple):
     went_on: Bool[Array, ""]
 
     @classmethod
-    def at_start(cls, x: Vector, residual: Vector) -> "_Arrived":
-        norm2 = tree.dot(residual, residual)
+    def at_start(cls, x: Vector, residual: Vector, norm2: Scalar) -> "_Arrived":
         none = jnp.array(0)
         return cls(x, residual, norm2, norm2, none, none, none, jnp.array(True))
 
@@ -193,14 +214,11 @@ class _Arrived(NamedTuple):
         """After one more pass: at its end, or where it began if it brought nothing."""
         norm2 = tree.dot(residual, residual)
         went_on = (self.passes == 0) | (norm2 < WORTHWHILE * self.norm2)
-
-        def kept(new: Vector, old: Vector) -> Vector:
-            return jax.tree.map(lambda a, b: jnp.where(went_on, a, b), new, old)
-
+        # The residual is not looked at again where it brought nothing.
         return _Arrived(
-            kept(x, self.x),
-            kept(residual, self.residual),
-            kept(norm2, self.norm2),
+            jax.tree.map(lambda a, b: jnp.where(went_on, a, b), x, self.x),
+            residual,
+            jnp.where(went_on, norm2, self.norm2),
             found.norm2,
             self.iterations + found.iterations,
             jnp.asarray(found.failure, self.failure.dtype),
@@ -228,7 +246,7 @@ class _Arrived(NamedTuple):
 
 
 def _forgive_round_off(
-    outcome: Outcome, operator: Operator, x: Vector, rhs_norm2: Scalar
+    outcome: Outcome, operator: Operator, x: Vector, unit: Scalar, rhs_norm2: Scalar
 ) -> Outcome:
     r"""The outcome, good where the backward error of a solution is that of round-off.
 
@@ -238,9 +256,9 @@ def _forgive_round_off(
     """
     short = (outcome.result == Result.STALLED) | (outcome.result == Result.MAX_STEPS)
 
-    def judged(outcome: Outcome) -> Outcome:
+    def judged(outcome: Outcome, x: Vector) -> Outcome:
         eps = jnp.finfo(outcome.relative_residual.dtype).eps
-        leaves, structure = jax.tree.flatten(tree.alternating(x))
+        leaves, structure = jax.tree.flatten(tree.alternating(tree.scale(1 / unit, x)))
 
         def of_part(k):
             part = [jnp.where(k == j, leaf, 0) for j, leaf in enumerate(leaves)]
@@ -255,11 +273,19 @@ def _forgive_round_off(
         result = jnp.where(good, Result.ROUND_OFF, outcome.result).astype(outcome.result.dtype)
         return Outcome(result, outcome.iterations, outcome.relative_residual)
 
-    return once_where(short, judged, outcome)
+    return once_where(short, judged, outcome, x)
 
 
-def _blame_guess(outcome: Outcome, guess: Vector) -> Outcome:
+def blame_guess(outcome: Outcome, guess: Vector, loop: Loop) -> Outcome:
     """The same outcome, but for an equation that is not finite because its guess is not."""
-    to_blame = (outcome.result == Result.NOT_FINITE) & ~jnp.isfinite(tree.norm(guess))
-    result = jnp.where(to_blame, Result.GUESS_NOT_FINITE, outcome.result)
+
+    def blamed(result: Int[Array, ""], guess: Vector) -> Int[Array, ""]:
+        why = jnp.where(tree.is_finite(guess), result, Result.GUESS_NOT_FINITE)
+        return why.astype(result.dtype)
+
+    is_bad = outcome.result == Result.NOT_FINITE
+    if loop is while_loop:
+        result = once_where(is_bad, blamed, outcome.result, guess)
+    else:
+        result = jnp.where(is_bad, blamed(outcome.result, guess), outcome.result)
     return Outcome(result, outcome.iterations, outcome.relative_residual)

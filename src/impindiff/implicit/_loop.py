@@ -46,13 +46,24 @@ def unrolled_loop(unfinished: Unfinished, step: Step, carry: Any, max_steps: int
     return jax.lax.scan(once, carry, length=max_steps)[0]
 
 
-def once_where(condition: Bool[Array, ""], function: Step, value: Any) -> Any:
+def once_where(
+    condition: Bool[Array, ""], function: Callable[..., Any], value: Any, *fixed: Any
+) -> Any:
     """The function of a value where a condition holds, else the value.
 
     A loop of at most one step, not `cond`: of a batch that needs none, none is computed.
+
+    Args:
+        condition: whether to.
+        function: of the value, and of what else is given.
+        value: arrays.
+        fixed: what the function is expensive in. Compilers take out of a loop what is the same in
+            all of its steps, and would compute it for nothing.
     """
 
     def step(carry):
-        return jnp.zeros_like(condition), function(carry[1])
+        unfinished, value = carry
+        held, _ = jax.lax.optimization_barrier((fixed, unfinished))
+        return jnp.zeros_like(condition), function(value, *held)
 
     return jax.lax.while_loop(lambda carry: carry[0], step, (condition, value))[1]

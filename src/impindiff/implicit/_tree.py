@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool
 
 from impindiff._types import Scalar, Vector
 
@@ -39,6 +40,11 @@ def largest(vector: Vector) -> Scalar:
     """The largest magnitude of all entries."""
     magnitudes = jax.tree.map(lambda leaf: jnp.max(jnp.abs(leaf), initial=0), vector)
     return jax.tree.reduce(jnp.maximum, magnitudes)
+
+
+def is_finite(vector: Vector) -> Bool[Array, ""]:
+    """Whether all entries are."""
+    return jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda u: jnp.isfinite(u).all(), vector))
 
 
 def root_of(square: Scalar) -> Scalar:

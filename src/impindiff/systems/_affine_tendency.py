@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -110,7 +109,7 @@ class AffineTendency(eqx.Module):
         return rates
 
 
-@jax.custom_jvp
+@eqx.filter_custom_jvp
 def flux_rate(fluxes: FaceFluxes, field: Float[Array, "..."]) -> Float[Array, "..."]:
     """What fluxes do to a field: of its differences, and its derivative by a stencil.
 
@@ -120,9 +119,11 @@ def flux_rate(fluxes: FaceFluxes, field: Float[Array, "..."]) -> Float[Array, ".
     return fluxes.rate(field)
 
 
-@flux_rate.defjvp
+@flux_rate.def_jvp
 def _(primals, tangents):
-    return flux_rate(*primals), jax.jvp(lambda f, u: f.stencil()(u), primals, tangents)[1]
+    # Fluxes that are not differentiated have None for a tangent: nothing is multiplied by zeros.
+    slopes = eqx.filter_jvp(lambda fluxes, field: fluxes.by_stencil(field), primals, tangents)[1]
+    return flux_rate(*primals), slopes
 
 
 def assemble(

@@ -14,7 +14,14 @@ from impindiff.coefficients import Instant, coefficients_of, evaluate_coefficien
 from impindiff.grid import SIDES, Grid
 from impindiff.latent import latent_values
 from impindiff.systems._scope import Scope
-from impindiff.terms import AbstractBoundary, AbstractTerm, AbstractTwoPointFlux, Affine, FaceFluxes
+from impindiff.terms import (
+    AbstractBoundary,
+    AbstractTerm,
+    AbstractTwoPointFlux,
+    Affine,
+    FaceFluxes,
+    FluxParts,
+)
 
 Ends = tuple[tuple[AbstractBoundary | None, AbstractBoundary | None], ...]
 """For each axis the conditions at its lower and its upper end; None where the domain has no end."""
@@ -172,7 +179,7 @@ def boundary_latents(
 def with_boundaries(
     grid: Grid, field: str, terms: Sequence[AbstractTwoPointFlux], ends: Ends, fluxes: FaceFluxes
 ) -> tuple[FaceFluxes, Float[Array, "..."] | None]:
-    """The fluxes with those through outer faces, and what the latter bring whatever the field.
+    """The fluxes with those through outer faces, and what of the latter is given.
 
     Raises: InputError for a value in a condition that does not have the boundary's shape.
     """
@@ -181,9 +188,11 @@ def with_boundaries(
         for side, condition in enumerate(pair):
             if condition is None:
                 continue
-            const, slope = end_flux(grid, field, terms, condition, axis, side)
-            fluxes = fluxes.with_end(axis, side, slope)
-            rate = fluxes.end_rate(axis, side, const)
+            parts = end_flux(grid, field, terms, condition, axis, side)
+            fluxes = fluxes.with_end(axis, side, parts)
+            if isinstance(parts.given, float) and parts.given == 0:
+                continue
+            rate = fluxes.end_rate(axis, side, parts.given)
             source = rate if source is None else source + rate
     return fluxes, source
 
@@ -195,7 +204,7 @@ def end_flux(
     condition: AbstractBoundary,
     axis: int,
     side: int,
-) -> Affine:
+) -> FluxParts:
     """The outward flux through the outer faces of one end, affine in the cells beside them.
 
     Raises: InputError for a value in the condition that does not have the boundary's shape.
@@ -203,7 +212,8 @@ def end_flux(
     where = f"{field!r} at the {SIDES[side]} end"
     first, *others = (term.boundary_face(grid, axis, side) for term in terms)
     with blamed_on(f"{type(condition).__name__} of {where} of axis {grid.names[axis]!r}"):
-        return placed(condition, grid, field, axis, side).flux(sum(others, start=first))
+        flux = placed(condition, grid, field, axis, side).flux(sum(others, start=first))
+        return FluxParts.of(flux)
 
 
 def end_value(

@@ -105,8 +105,7 @@ def _along(
         condition = ends[axis][side]
         if condition is None:  # the axis of symmetry
             return jnp.zeros_like(beside)
-        const, slope = end_flux(grid, field, moving, condition, axis, side)
-        outward = const + slope * beside
+        outward = end_flux(grid, field, moving, condition, axis, side).outward(beside)
         if grid.solid is not None:
             outward = jnp.where(grid.solid[place], 0, outward)
         return outward if side else -outward

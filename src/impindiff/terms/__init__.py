@@ -8,7 +8,7 @@ from impindiff.terms._block_preconditioners import (
     block_line,
     transform_line,
 )
-from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
+from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace, FluxParts
 from impindiff.terms._by_group import by_group
 from impindiff.terms._conditions import Dirichlet, Flux, Inflow, Neumann, NoFlux, Outflow, Robin
 from impindiff.terms._diffusion import Diffusion
@@ -44,6 +44,7 @@ __all__ = [
     "Dirichlet",
     "Ended",
     "FaceFluxes",
+    "FluxParts",
     "Flux",
     "FaceVelocity",
     "Inflow",

@@ -6,7 +6,7 @@ flow out of the domain.
 """
 
 import abc
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import equinox as eqx
 import jax
@@ -58,13 +58,29 @@ class BoundaryFace(eqx.Module):
     def flux_for(self, value: Affine) -> Affine:
         """The outward flux where the face has this value."""
         const, slope = value
-        flux = (
-            (self.from_face - self.conductance) * const,
-            self.conductance * (1 - slope)
-            + (self.from_cell - self.uncarried)
-            + self.from_face * slope,
-        )
-        return _FluxForValue(flux, value)
+        if isinstance(slope, float) and slope == 0:
+            return self.flux_towards(const, 1.0)
+        # A face whose value is the cell's, but for a given difference, has none that it draws to.
+        is_drawn = jnp.asarray(slope) != 1
+        share = 1 - jnp.asarray(slope)
+        reference = jnp.where(is_drawn, const / jnp.where(is_drawn, share, 1), 0)
+        given = jnp.where(is_drawn, 0, (self.from_face - self.conductance) * const)
+        exchange = (self.conductance - self.from_face) * share
+        parts = FluxParts(given, self.speed - self.uncarried, exchange, reference)
+        return _PartedFlux.of(parts, value)
+
+    def flux_towards(
+        self, reference: Float[Array, "..."] | float, share: Float[Array, "..."] | float
+    ) -> Affine:
+        """The outward flux where the face's value is so much on the way from the cell's to one."""
+        exchange = (self.conductance - self.from_face) * share
+        parts = FluxParts(0.0, self.speed - self.uncarried, exchange, reference)
+        return _PartedFlux.of(parts, (share * reference, 1 - share))
+
+    def flux_entering(self, value: Float[Array, "..."] | float) -> Affine:
+        """The outward flux where what enters has this value, and what leaves the cell's."""
+        entering = -jnp.minimum(jnp.asarray(self.speed), 0)
+        return _PartedFlux.of(FluxParts(0.0, self.speed - self.uncarried, entering, value))
 
     def value_for(self, flux: Affine) -> Affine:
         """The value that the face has where this is the outward flux; else see `flux_for`.
@@ -79,23 +95,56 @@ class BoundaryFace(eqx.Module):
         return jnp.where(open_to_it, -const / towards, 0), jnp.where(open_to_it, own, 1)
 
 
+class FluxParts(NamedTuple):
+    r"""An outward flux $f = g + s\,u + k\,(u - r)$, in the form whose round-off is the smallest.
+
+    As $a + b\,u$ it would be the small difference of two large numbers where $u$ and $r$ have an
+    offset that is large beside what they differ by.
+
+    Attributes:
+        given: $g$, which does not depend on the field.
+        carried: $s$, with which a flow takes the cell's own value out.
+        exchange: $k$, by which the cell is drawn to $r$.
+        reference: $r$.
+    """
+
+    given: Float[Array, "..."] | float
+    carried: Float[Array, "..."] | float
+    exchange: Float[Array, "..."] | float
+    reference: Float[Array, "..."] | float
+
+    @classmethod
+    def of(cls, flux: Affine) -> Self:
+        """The parts of a flux: those it was made of, if it knows them."""
+        if isinstance(flux, _PartedFlux):
+            return cls(*flux.parts)
+        return cls(flux[0], flux[1], 0.0, 0.0)
+
+    def outward(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The flux for a value of the cell."""
+        return self.given + self.carried * value + self.exchange * (value - self.reference)
+
+
 @jax.tree_util.register_pytree_node_class
-class _FluxForValue(tuple):
-    """A flux that remembers the value of the face that it was computed for."""
+class _PartedFlux(tuple):
+    """A flux that remembers its parts, and the face's value if it was computed for one."""
 
-    value: Affine
+    parts: FluxParts
+    value: Affine | None
 
-    def __new__(cls, flux: Affine, value: Affine) -> "_FluxForValue":
-        found = super().__new__(cls, flux)
-        found.value = value
+    @classmethod
+    def of(cls, parts: FluxParts, value: Affine | None = None) -> "_PartedFlux":
+        given, carried, exchange, reference = parts
+        found = cls((given - exchange * reference, carried + exchange))
+        found.parts, found.value = parts, value
         return found
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
-        return (tuple(self), self.value), None
+        return (tuple(self.parts), self.value), None
 
     @classmethod
-    def tree_unflatten(cls, _: None, children: tuple[Any, Any]) -> "_FluxForValue":
-        return cls(*children)
+    def tree_unflatten(cls, _: None, children: tuple[Any, Any]) -> "_PartedFlux":
+        return cls.of(FluxParts(*children[0]), children[1])
 
 
 class AbstractBoundary(eqx.Module):
@@ -127,7 +176,7 @@ class AbstractBoundary(eqx.Module):
         None if the condition gives no value: then functions see the value of the cell.
         """
         flux = self.flux(face)
-        return flux.value if isinstance(flux, _FluxForValue) else None
+        return flux.value if isinstance(flux, _PartedFlux) else None
 
     @property
     def entering_value(self) -> Any:

@@ -91,7 +91,7 @@ class Robin(AbstractBoundary):
         total = jnp.maximum(face.conductance, 0) + jnp.asarray(self.transfer)
         # Neither diffusion nor transfer: nothing is exchanged, and the face has the cell's value.
         share = jnp.where(total == 0, 0, self.transfer / jnp.where(total == 0, 1, total))
-        return face.flux_for((share * self.ambient, 1 - share))
+        return face.flux_towards(self.ambient, share)
 
 
 @final
@@ -151,10 +151,7 @@ class Inflow(AbstractBoundary):
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
-        entering = jnp.minimum(face.speed, 0)
-        leaving = Outflow().flux(face)[1]
-        found = jnp.where(jnp.asarray(face.speed) < 0, -face.uncarried, leaving)
-        return entering * self.value, found
+        return face.flux_entering(self.value)
 
     def face_value(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.face_value`."""

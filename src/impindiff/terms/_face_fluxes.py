@@ -2,7 +2,7 @@ r"""Fluxes that are linear in the two cells of each face, and their divergence a
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Self, final
+from typing import NamedTuple, Self, final
 
 import equinox as eqx
 import jax
@@ -11,9 +11,25 @@ from jaxtyping import Array, Float
 
 from impindiff.grid import Grid
 from impindiff.implicit import Stencil, neighbour
-from impindiff.terms._metric import as_metric, cells_at, flux_length, open_faces, volume_factor
+from impindiff.terms._boundary_face import FluxParts
+from impindiff.terms._metric import (
+    as_metric,
+    cells_at,
+    cells_but,
+    flux_length,
+    open_faces,
+    volume_factor,
+)
 
 FaceCoefficients = tuple[Float[Array, "..."], Float[Array, "..."]]
+
+
+class EndExchange(NamedTuple):
+    """What passes the outer faces of an end, see `FluxParts`; with one cell along the axis."""
+
+    carried: Float[Array, "..."]
+    exchange: Float[Array, "..."]
+    reference: Float[Array, "..."]
 
 
 @final
@@ -29,6 +45,11 @@ class FaceFluxes(eqx.Module):
             $b\,(u_\mathrm{upper} - u_\mathrm{lower})$ remains at its upper face and
             $a\,(u_\mathrm{lower} - u_\mathrm{upper})$ at its lower one. None where there is nothing
             of the kind.
+        carried: for each axis $a + b$, what a flow takes along, exactly zero for diffusion: summed
+            from $a$ and $b$ of all fluxes it would be their round-off. Without what is not
+            conserved.
+        ends: for each axis the `EndExchange` at its lower and its upper end, if any, in the units
+            of `along`. Their slopes are part of that.
 
     On an axis that has ends no face lies between the last cell and the first. Its place is taken by
     the two outer faces: $a\,u_\mathrm{last}$ passes the upper one, $b\,u_\mathrm{first}$ the lower.
@@ -41,7 +62,9 @@ class FaceFluxes(eqx.Module):
 
     along: tuple[FaceCoefficients, ...]
     grid: Grid
+    carried: tuple[Float[Array, "..."], ...]
     advective: tuple[FaceCoefficients, ...] | None = None
+    ends: tuple[tuple["EndExchange | None", "EndExchange | None"], ...] | None = None
 
     @classmethod
     def inside(
@@ -53,20 +76,35 @@ class FaceFluxes(eqx.Module):
             for axis, (below, above) in enumerate(coefficients)
         )
         if conservative:
-            return cls(pairs, grid)
-        # Zeros rather than nothing: what passes the ends is told in them.
-        return cls(jax.tree.map(jnp.zeros_like, pairs), grid, pairs)
+            return cls(pairs, grid, tuple(below + above for below, above in pairs))
+        # Zeros rather than nothing: what passes the ends is kept in them.
+        nothing = jax.tree.map(jnp.zeros_like, pairs)
+        return cls(nothing, grid, tuple(below for below, _ in nothing), pairs)
 
-    def with_end(self, axis: int, side: int, slope: Float[Array, "..."] | float) -> Self:
-        """With the outward flux `slope * u` per unit of area through the outer faces of one end."""
+    def with_end(self, axis: int, side: int, parts: FluxParts) -> Self:
+        """With an outward flux per unit of area through the outer faces of one end.
+
+        But for what is given of it whatever the field is: that is a source, see `end_rate`.
+        """
         factor = self._end_area(axis, side) / float(self.grid.cell_measures(axis).mean())
         last, (below, above) = cells_at(self.grid, axis, 1), self.along[axis]
-        through = self._beside_free_cells(slope, axis, side) * factor
+        dtype = below.dtype
+
+        def through(slope: Float[Array, "..."] | float) -> Float[Array, "..."]:
+            whole = jnp.broadcast_to(self._beside_free_cells(slope, axis, side), below[last].shape)
+            return jnp.asarray(whole * factor, dtype)
+
+        carried, exchange = through(parts.carried), through(parts.exchange)
         if side:
-            below = below.at[last].add(jnp.asarray(through, below.dtype))
+            below = below.at[last].add(carried + exchange)
         else:
-            above = above.at[last].add(jnp.asarray(-through, above.dtype))
-        return eqx.tree_at(lambda fluxes: fluxes.along[axis], self, (below, above))
+            above = above.at[last].add(-(carried + exchange))
+        reference = jnp.broadcast_to(jnp.asarray(parts.reference, dtype), exchange.shape)
+        nothing = ((None, None),) * self.grid.num_axes
+        ends = [list(pair) for pair in (nothing if self.ends is None else self.ends)]
+        ends[axis][side] = EndExchange(carried, exchange, reference)
+        along = (*self.along[:axis], (below, above), *self.along[axis + 1 :])
+        return replace(self, along=along, ends=tuple((lower, upper) for lower, upper in ends))
 
     def end_rate(
         self, axis: int, side: int, outward: Float[Array, "..."] | float
@@ -83,59 +121,78 @@ class FaceFluxes(eqx.Module):
         for axis, (below, above) in enumerate(self.along):
             # The upper face of cell i is the lower face of cell i + 1, with the same flux.
             own = neighbour(above, axis, -1) - below
-            if not self.grid.axes[axis].periodic:
-                below, above = (self._without_ends(flux, axis) for flux in (below, above))
             if self.advective is not None:
                 lower, upper = self.advective[axis]
                 own = own + (upper - neighbour(lower, axis, -1))
-                below, above = below + lower, above + upper
-            pair = (neighbour(below, axis, -1), -above)
             factor = volume_factor(self.grid, axis)
-            if factor is not None:
-                own, *pair = (as_metric(factor, part) * part for part in (own, *pair))
-            centre = centre + own
-            sides.append(tuple(pair))
+            centre = centre + (own if factor is None else as_metric(factor, own) * own)
+            sides.append(self._sides(axis))
         return Stencil(centre, tuple(sides))
+
+    def by_stencil(self, field: Float[Array, "..."]) -> Float[Array, "..."]:
+        """`rate` as the product with the stencil, and what the ends draw the field to."""
+        rate = self.stencil()(field)
+        for axis in range(field.ndim):
+            for side, end in self._ends_of(axis):
+                drawn = end.exchange * end.reference * self._beside(axis, side)
+                rate = rate.at[cells_at(self.grid, axis, side)].add(drawn)
+        return rate
 
     def rate(self, field: Float[Array, "..."]) -> Float[Array, "..."]:
         r"""The rate of change of a field, of the differences between neighbours.
 
-        The same map as `stencil`, in the order in which round-off is that of the differences $d =
-        u_\mathrm{upper} - u_\mathrm{lower}$ and not of the field: with $c = a + b$ at each face
+        The same map as `by_stencil`, in the order in which round-off is that of differences and not
+        of the field. With the stencil's coefficients $l, r$ of the neighbours, for each axis
 
-        $$ -(b\,d)_\mathrm{out} - (a\,d)_\mathrm{in} - (c_\mathrm{out} - c_\mathrm{in})\,u. $$
+        $$ l\,(u_\mathrm{below} - u) + r\,(u_\mathrm{above} - u)
+           - (c_\mathrm{out} - c_\mathrm{in})\,u, $$
 
-        Of diffusion $c$ is exactly zero, and what leaves a cell enters the next; of a uniform wind
-        its difference is. A product with the stencil is faster where the field has no offset, as
-        the increments of a solver have none.
+        where $c$ is what a flow carries through the faces. An end takes the neighbour's place:
+        there $u_\mathrm{below}$ is the value that the cell is drawn to.
         """
-        total = jnp.zeros_like(field)
-        for axis, (below, above) in enumerate(self.along):
-            difference = neighbour(field, axis, +1) - field
-            inner, at_ends = (below, above), None
-            if not self.grid.axes[axis].periodic:
-                inner = tuple(self._without_ends(flux, axis) for flux in (below, above))
-                difference = self._without_ends(difference, axis)
-                at_ends = self._end_slopes(axis)
-            carried = inner[0] + inner[1]
-            rate = -inner[1] * difference - neighbour(inner[0] * difference, axis, -1)
-            # With what passes the ends: what a uniform flow brings in there it takes out elsewhere.
+        total, growth = jnp.zeros_like(field), jnp.zeros_like(field)
+        for axis, (lower, upper) in enumerate(self._sides(axis) for axis in range(field.ndim)):
+            carried = self.carried[axis]
             gained = neighbour(carried, axis, -1) - carried
-            rate += (gained if at_ends is None else gained + at_ends) * field
-            if self.advective is not None:
-                lower, upper = self.advective[axis]
-                rate -= upper * difference + neighbour(lower * difference, axis, -1)
+            beside = [neighbour(field, axis, -1), neighbour(field, axis, +1)]
+            slopes = [lower, upper]
+            for side, end in self._ends_of(axis):
+                place = cells_at(self.grid, axis, side)
+                gained = gained.at[place].add(-end.carried)
+                slopes[side] = slopes[side].at[place].set(end.exchange * self._beside(axis, side))
+                inner = cells_but(self.grid, axis, 1 - side)
+                beside[side] = jnp.concatenate(
+                    [field[inner], end.reference] if side else [end.reference, field[inner]], axis
+                )
             factor = volume_factor(self.grid, axis)
-            total += rate if factor is None else as_metric(factor, rate) * rate
-        return total
+            growth += gained if factor is None else as_metric(factor, gained) * gained
+            total += slopes[0] * (beside[0] - field) + slopes[1] * (beside[1] - field)
+        return total + growth * field
 
-    def _end_slopes(self, axis: int) -> Float[Array, "..."]:
-        """What the outer faces of an axis add to the stencil's centre, before volumes."""
-        first, last = (cells_at(self.grid, axis, side) for side in (0, 1))
+    def _sides(self, axis: int) -> FaceCoefficients:
+        """The stencil's coefficients of the lower and the upper neighbour; none across ends."""
         below, above = self.along[axis]
-        # The pair of the last cells is that of the two outer faces.
-        slopes = jnp.zeros(self.grid.shape, below.dtype)
-        return slopes.at[first].add(above[last]).at[last].add(-below[last])
+        if not self.grid.axes[axis].periodic:
+            below, above = (self._without_ends(flux, axis) for flux in (below, above))
+        if self.advective is not None:
+            lower, upper = self.advective[axis]
+            below, above = below + lower, above + upper
+        pair = neighbour(below, axis, -1), -above
+        factor = volume_factor(self.grid, axis)
+        if factor is None:
+            return pair
+        lower, upper = (as_metric(factor, part) * part for part in pair)
+        return lower, upper
+
+    def _ends_of(self, axis: int) -> list[tuple[int, "EndExchange"]]:
+        """The ends of an axis at which there is something, each with its side."""
+        pair = (None, None) if self.ends is None else self.ends[axis]
+        return [(side, end) for side, end in enumerate(pair) if end is not None]
+
+    def _beside(self, axis: int, side: int) -> float:
+        """The factor of volume in the cells at an end."""
+        measures = self.grid.cell_measures(axis)
+        return 1.0 if self.grid.is_even(axis) else float(measures.mean() / measures[-side])
 
     def __add__(self, other: Self) -> Self:
         """The sum of two fluxes."""
@@ -145,7 +202,8 @@ class FaceFluxes(eqx.Module):
             advective = other.advective if advective is None else advective
         else:
             advective = jax.tree.map(jnp.add, advective, other.advective)
-        return replace(self, along=along, advective=advective)
+        carried = jax.tree.map(jnp.add, self.carried, other.carried)
+        return replace(self, along=along, carried=carried, advective=advective)
 
     def _end_area(self, axis: int, side: int) -> float:
         return float(self.grid.face_measures(axis)[-side])
@@ -157,7 +215,7 @@ class FaceFluxes(eqx.Module):
         return flux if solid is None else jnp.where(solid[cells_at(self.grid, axis, side)], 0, flux)
 
     def _without_ends(self, flux: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-        inside = jax.lax.slice_in_dim(flux, 0, flux.shape[axis] - 1, axis=axis)
+        inside = flux[cells_but(self.grid, axis, 1)]
         nothing = jnp.zeros_like(flux[cells_at(self.grid, axis, 1)])
         return jnp.concatenate([inside, nothing], axis)
 

@@ -75,6 +75,12 @@ def cells_at(grid: Grid, axis: int, side: int) -> tuple[slice, ...]:
     return tuple(place if k == axis else slice(None) for k in range(grid.num_axes))
 
 
+def cells_but(grid: Grid, axis: int, side: int) -> tuple[slice, ...]:
+    """Index of all cells but those at an end of an axis."""
+    rest = slice(None, -1) if side else slice(1, None)
+    return tuple(rest if k == axis else slice(None) for k in range(grid.num_axes))
+
+
 def end_distance(grid: Grid, axis: int, side: int) -> float:
     """From the outermost cell centre to the outer face: half a cell."""
     return float(grid.axes[axis].widths[-side] / 2)
