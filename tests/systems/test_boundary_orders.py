@@ -170,13 +170,13 @@ def errors(kind: str, axes: int, cells: int) -> dict[str, float]:
     tendency = system.prepare(jnp.dtype("float64")).at(jnp.zeros(()))
     assert isinstance(tendency, AffineTendency)
     volumes, found = grid.cell_volumes(), {}
+    constant = tendency({name: jnp.zeros(grid.shape) for name in exact})
     for name, stencil in tendency.stencils.items():
         assert stencil is not None
         one = exact[name]
         truth, rate = (np.asarray(f(*centres)) for f in (one.u, one.rate))
-        source = 0 if tendency.sources[name] is None else np.asarray(tendency.sources[name])
         operator = scipy.sparse.eye_array(truth.size) - matrix(stencil, grid.shape)
-        rhs = (truth - rate + source).ravel()
+        rhs = (truth - rate + np.asarray(constant[name])).ravel()
         solved, failed = scipy.sparse.linalg.bicgstab(operator, rhs, truth.ravel(), rtol=1e-9)
         assert not failed
         off = (solved.reshape(grid.shape) - truth) ** 2

@@ -9,6 +9,7 @@ iteration carries along drifts from it. Where it has drifted far, the iteration 
 
 import abc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -288,4 +289,4 @@ def blame_guess(outcome: Outcome, guess: Vector, loop: Loop) -> Outcome:
         result = once_where(is_bad, blamed, outcome.result, guess)
     else:
         result = jnp.where(is_bad, blamed(outcome.result, guess), outcome.result)
-    return Outcome(result, outcome.iterations, outcome.relative_residual)
+    return replace(outcome, result=result)

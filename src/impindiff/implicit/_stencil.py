@@ -23,9 +23,11 @@ def neighbour(field: Float[Array, "*grid"], axis: int, offset: int) -> Float[Arr
     if first == 0:
         return field
 
+    nothing = jnp.zeros_like(field, shape=())
+
     def placed(part: Float[Array, "..."], before: int, after: int) -> Float[Array, "..."]:
         widths = [(before, after, 0) if k == axis else (0, 0, 0) for k in range(field.ndim)]
-        return jax.lax.pad(part, jnp.zeros((), field.dtype), widths)
+        return jax.lax.pad(part, nothing, widths)
 
     # Each part among zeros, and their sum. Compilers make one loop of it and what it is used in,
     # where they would write the array that `roll` joins to memory first: less than half the time.

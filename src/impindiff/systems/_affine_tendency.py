@@ -28,7 +28,7 @@ class AffineTendency(eqx.Module):
 
     Attributes:
         fluxes: of each field through the faces.
-        sources: what does not depend on the state, through outer faces included.
+        sources: what does not depend on the state, but for what ends draw it to: see `fluxes`.
         grid: where.
         kinds: what the axes end in, see `mode_kinds`.
         decays: of the fields with sources linear in their own field the slope $a$, in cells. They
