@@ -314,3 +314,18 @@ def test_values_that_change_places_are_not_affine_cell_by_cell():
     square, like = (3, 3), jax.ShapeDtypeStruct((3, 3), jnp.float32)
     assert is_affine_in(lambda u: jax.lax.reshape(u, square), like)
     assert not is_affine_in(lambda u: -jax.lax.reshape(u, square, (1, 0)), like)
+
+
+@pytest.mark.parametrize("k", [1e-6, 0.1])
+def test_of_a_field_with_an_offset_the_difference_is_what_decays(k):
+    """In single precision 290.001 is a number of four wrong digits; k (u - 290) has none."""
+    start = 290 + np.array([2**-10, 0, -(2**-12)], np.float32)
+
+    def rate(k):
+        system = System(box(3), {"c": [Reaction(lambda c, k: -k * (c - 290.0), k=k)]})
+        return system.prepare(SINGLE).at(jnp.zeros(()))({"c": jnp.asarray(start)})["c"]
+
+    excess = np.array([2**-10, 0, -(2**-12)])
+    found, slope = jax.jvp(rate, (jnp.float32(k),), (jnp.float32(1),))
+    np.testing.assert_allclose(found, -np.float32(k) * excess, rtol=1e-6)
+    np.testing.assert_allclose(slope, -excess, rtol=1e-6)

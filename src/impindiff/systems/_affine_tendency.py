@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import final
+from typing import NamedTuple, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -22,6 +22,27 @@ from impindiff.terms import (
 )
 
 
+class OwnRate(NamedTuple):
+    r"""A rate $a\,(u - r) + s$, cell by cell.
+
+    Where a field has an offset, as a temperature in kelvin, $a\,u$ is large beside the rate. It is
+    counted from the $r$ at which nothing happens, and $s$ is what rounding $r$ leaves of the rate.
+
+    Attributes:
+        slope: $a$.
+        reference: $r$; it has no derivative, since the sum does not depend on it.
+        at_reference: $s$.
+    """
+
+    slope: Float[Array, "..."]
+    reference: Float[Array, "..."]
+    at_reference: Float[Array, "..."]
+
+    def __call__(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The rate at a value of the field."""
+        return self.slope * (value - self.reference) + self.at_reference
+
+
 @final
 class AffineTendency(eqx.Module):
     """$F(u)_i = S_i u_i + s_i$: fluxes and a source for each field, where there are any.
@@ -31,24 +52,19 @@ class AffineTendency(eqx.Module):
         sources: what does not depend on the state, but for what ends draw it to: see `fluxes`.
         grid: where.
         kinds: what the axes end in, see `mode_kinds`.
-        decays: of the fields with sources linear in their own field the slope $a$, in cells. They
-            are part of $S$.
+        own: of the fields with sources affine in their own field the rate of these. Its slope is
+            part of $S$.
     """
 
     fluxes: dict[str, FaceFluxes | None]
     sources: dict[str, Float[Array, "..."] | None]
     grid: Grid
     kinds: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
-    decays: dict[str, Float[Array, "..."]] = eqx.field(default_factory=dict)
+    own: dict[str, OwnRate] = eqx.field(default_factory=dict)
 
-    def with_own(
-        self, field: str, slope: Float[Array, "..."], rest: Float[Array, "..."]
-    ) -> "AffineTendency":
-        """With $a u + s$ besides in the equation of a field that has none yet."""
-        source = self.sources[field]
-        whole = rest if source is None else source + rest
-        sources, decays = self.sources | {field: whole}, self.decays | {field: slope}
-        return replace(self, sources=sources, decays=decays)
+    def with_own(self, field: str, rate: OwnRate) -> "AffineTendency":
+        """With such a rate besides in the equation of a field that has none yet."""
+        return replace(self, own=self.own | {field: rate})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,14 +93,14 @@ class AffineTendency(eqx.Module):
         return {field: self._stencil(field) for field in self.fluxes}
 
     def _stencil(self, field: str) -> Stencil | None:
-        fluxes, decay = self.fluxes[field], self.decays.get(field)
-        if decay is None:
+        fluxes, own = self.fluxes[field], self.own.get(field)
+        if own is None:
             return None if fluxes is None else fluxes.stencil()
         if fluxes is None:
-            nothing = jnp.zeros((), decay.dtype)
-            return Stencil(decay, ((nothing, nothing),) * self.grid.num_axes)
+            nothing = jnp.zeros((), own.slope.dtype)
+            return Stencil(own.slope, ((nothing, nothing),) * self.grid.num_axes)
         moving = fluxes.stencil()
-        return Stencil(moving.centre + decay, moving.sides)
+        return Stencil(moving.centre + own.slope, moving.sides)
 
     def __call__(self, state: State) -> State:
         """The rate of change of every field.
@@ -103,8 +119,8 @@ class AffineTendency(eqx.Module):
         for field, value in state.items():
             fluxes, source = self.fluxes[field], self.sources[field]
             rate = jnp.zeros_like(value) if fluxes is None else flux_rate(fluxes, value)
-            if field in self.decays:
-                rate = rate + self.decays[field] * value
+            if field in self.own:
+                rate = rate + self.own[field](value)
             rates[field] = rate if source is None else rate + source
         return rates
 

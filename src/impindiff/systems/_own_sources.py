@@ -15,6 +15,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import coefficients_of, depends_on, is_affine_in
 from impindiff.grid import Grid
+from impindiff.systems._affine_tendency import OwnRate
 from impindiff.systems._scope import Scope, cast
 from impindiff.systems._state_tendency import Equations, Place, in_free_cells
 from impindiff.terms import AbstractSource
@@ -46,19 +47,23 @@ def own_sources(
     )
 
 
-def own_rates(
-    scope: Scope, grid: Grid, field: str, terms: Sequence[AbstractSource]
-) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """The slope $a$ and the rest $s$ of such sources together, in the scope of an instant."""
+def own_rate(scope: Scope, grid: Grid, field: str, terms: Sequence[AbstractSource]) -> OwnRate:
+    """What such sources come to together, in the scope of an instant."""
     zero = jnp.zeros(grid.shape, scope.dtype)
 
     def total(value: Float[Array, "..."]) -> Float[Array, "..."]:
         rates = (_rate(scope, grid, field, term, value) for term in terms)
         return sum(rates, start=zero).astype(scope.dtype)
 
+    def root_beside(value: Float[Array, "..."]) -> Float[Array, "..."]:
+        found = value - total(value) / jnp.where(slope == 0, 1, slope)
+        return jnp.where((slope != 0) & jnp.isfinite(found), found, value)
+
     # Of what is affine cell by cell, the product of the Jacobian with ones is its diagonal.
-    rest, slope = jax.jvp(total, (zero,), (jnp.ones_like(zero),))
-    return slope, rest
+    _, slope = jax.jvp(total, (zero,), (jnp.ones_like(zero),))
+    # The second time from where the function itself forms small differences.
+    reference = jax.lax.stop_gradient(root_beside(root_beside(zero)))
+    return OwnRate(slope, reference, total(reference))
 
 
 def _is_own(

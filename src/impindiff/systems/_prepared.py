@@ -32,7 +32,7 @@ from impindiff.systems._flux_of import carriers
 from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
 from impindiff.systems._overshoot import overshoots
-from impindiff.systems._own_sources import own_rates, own_sources
+from impindiff.systems._own_sources import own_rate, own_sources
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
 from impindiff.systems._state_at_ends import known_face_values
@@ -286,7 +286,7 @@ class PreparedSystem(eqx.Module):
         for field, terms in equations.items():
             own = [term for k, term in enumerate(terms) if (field, k) in self.own]
             if own := [term for term in own if isinstance(term, AbstractSource)]:
-                rates = rates.with_own(field, *own_rates(scope, scope.grid, field, own))
+                rates = rates.with_own(field, own_rate(scope, scope.grid, field, own))
         limited = {field: corrected_among(terms) for field, terms in known.items()}
         if any(limited.values()):
             outer = outer_values_of(scope.grid, known, boundaries)

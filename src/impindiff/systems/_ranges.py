@@ -17,7 +17,7 @@ from impindiff.systems._boundaries import (
     fluxes_among,
     with_boundaries,
 )
-from impindiff.systems._own_sources import own_rates
+from impindiff.systems._own_sources import own_rate
 from impindiff.systems._scope import Scope, cast
 from impindiff.systems._state_tendency import Equations, Place, in_free_cells
 from impindiff.terms import AbstractSource, AbstractTerm, AbstractTwoPointFlux
@@ -105,8 +105,9 @@ def range_of(
             parts = system.scope.at(time).evaluate(system.equations[field])
             decays = [part for k, part in enumerate(parts) if k in own]
             sources = [part for part in decays if isinstance(part, AbstractSource)]
-            slope, rest = own_rates(moment.scope, grid, field, sources)
-            rates.append(rest)
+            rate = own_rate(moment.scope, grid, field, sources)
+            slope = rate.slope
+            rates.append(rate(jnp.zeros(grid.shape)))
         rate = sum(rates[1:], start=rates[0])
         return *_given_at_ends(moment), rate.min(), rate.max(), slope.max(), _growth(moment)
 
