@@ -30,6 +30,11 @@ class RootFinder(Protocol):
         ...
 
     @property
+    def goal(self) -> Callable[[Scalar, Scalar | None], Scalar]:
+        """See `AbstractRootSolver.goal`."""
+        ...
+
+    @property
     def solve(self) -> Callable[..., tuple[Vector, Outcome]]:
         """See `AbstractRootSolver.solve`."""
         ...

@@ -18,7 +18,7 @@ from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
-from impindiff.implicit._limits import check_limits
+from impindiff.implicit._limits import check_limits, goal_of
 from impindiff.implicit._loop import Loop, while_loop
 from impindiff.implicit._nonlinear import Target, conclude, target
 from impindiff.implicit._outcome import Outcome
@@ -62,6 +62,10 @@ class Picard(AbstractRootSolver):
                 f"iteration; "
                 "less damps one that oscillates."
             )
+
+    def goal(self, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
+        """See `AbstractRootSolver.goal`."""
+        return goal_of(self, at_zero, rtol)
 
     def solve(
         self,
@@ -120,6 +124,10 @@ class Anderson(AbstractRootSolver):
                 f"not be negative. "
                 "For a memory of 0 use Picard."
             )
+
+    def goal(self, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
+        """See `AbstractRootSolver.goal`."""
+        return goal_of(self, at_zero, rtol)
 
     def solve(
         self,

@@ -19,13 +19,15 @@ from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import RootFinder, SolveContext
 from impindiff.implicit._linear import blame_guess
-from impindiff.implicit._loop import Loop, while_loop
+from impindiff.implicit._loop import Loop, once_where, while_loop
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AtZero
 
 # Coarser numbers than these lose changes that matter.
 _COARSE = 1e-10
+# Rounding that gives the residual less than this of what it is to reach does not matter.
+_FELT = 0.1
 
 
 def find_increment(
@@ -47,30 +49,39 @@ def find_increment(
         loop: repeats iterations.
     """
     scaling = context.scaling
-    zero_only = solver.reads_zero_only
-    is_coarse = not zero_only and jnp.finfo(tree.scalar_dtype(guess)).eps > _COARSE
 
     def equation(unknown: Vector) -> Vector:
         value = residual(unknown)
         return value if scaling is None else scaling.equation(value)
 
+    is_coarse = jnp.finfo(tree.scalar_dtype(guess)).eps > _COARSE
+    at_zero = _at_guess(equation, guess, with_floor=not solver.reads_zero_only)
+    loses = at_zero.floor > _FELT * solver.goal(tree.norm(at_zero.value), context.rtol)
+
     def of_change(change: Vector) -> Vector:
         moved = change if scaling is None else scaling.unknown(change)
         unknown = tree.add(guess, moved)
         value = equation(unknown)
-        if not is_coarse:
+        if solver.reads_zero_only or not is_coarse:
             return value
-        lost = tree.subtract(moved, tree.subtract(unknown, guess))
-        _, missing = jax.jvp(equation, (unknown,), (lost,))
         # Its slopes are second derivatives times what rounding left out.
-        return tree.add(value, jax.lax.stop_gradient(missing))
+        return tree.add(value, jax.lax.stop_gradient(missing(unknown, moved)))
+
+    def missing(unknown: Vector, moved: Vector) -> Vector:
+        def product(_: Vector, unknown: Vector, moved: Vector) -> Vector:
+            lost = tree.subtract(moved, tree.subtract(unknown, guess))
+            return jax.jvp(equation, (unknown,), (lost,))[1]
+
+        nothing, fixed = tree.zeros_like(at_zero.value), jax.lax.stop_gradient((unknown, moved))
+        if loop is not while_loop:
+            return product(nothing, *fixed)
+        return once_where(loses, product, nothing, *fixed)
 
     start = context.start
     if start is not None and scaling is not None:
         start = scaling.change(start)
     if preconditioner is not None and scaling is not None:
         preconditioner = scaling.preconditioner(preconditioner)
-    at_zero = _at_guess(equation, guess, with_floor=not zero_only)
     change, outcome = solver.solve(
         of_change, start, preconditioner, rtol=context.rtol, loop=loop, at_zero=at_zero
     )

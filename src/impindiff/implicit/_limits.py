@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 
 from impindiff._errors import InputError
+from impindiff._types import Scalar
 
 # Of the change that a step makes, not of the state: in single precision about as much as rounding
 # leaves of a change of a hundredth of the state.
@@ -35,6 +36,19 @@ class Limited(Protocol):
 def tolerance_of(rtol: float | None, dtype: jnp.dtype) -> float:
     """A relative tolerance, by precision where none is given: 1e-5 in float32, 1e-10 in float64."""
     return _BY_PRECISION.get(jnp.dtype(dtype), 1e-5) if rtol is None else rtol
+
+
+def goal_of(solver: Limited, at_zero: Scalar, loosest: Scalar | None) -> Scalar:
+    r"""The residual norm to reach: the larger of `atol` and `rtol` $\lVert R(0) \rVert$.
+
+    Args:
+        solver: with tolerances.
+        at_zero: the norm at zero.
+        loosest: where given, a relative tolerance that is enough this once.
+    """
+    own = tolerance_of(solver.rtol, at_zero.dtype)
+    tolerance = own if loosest is None else jnp.maximum(loosest, own)
+    return jnp.maximum(tolerance * at_zero, solver.atol)
 
 
 def check_limits(solver: Limited) -> None:

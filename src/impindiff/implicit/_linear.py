@@ -101,6 +101,7 @@ class AbstractLinearSolver(eqx.Module):
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
+        is_final: bool = True,
     ) -> tuple[Vector, Outcome]:
         """Solve, and judge the solution by its true residual.
 
@@ -111,6 +112,7 @@ class AbstractLinearSolver(eqx.Module):
             preconditioner: approximates the inverse.
             rtol: a looser tolerance than the solver's own, for this solve.
             loop: repeats the iteration; with `unrolled_loop` it can be differentiated.
+            is_final: whether the solution is judged here, and not by what it is a part of.
         """
         # A right-hand side of 1e-20 has a square of zero in single precision.
         scaled, unit, rhs_norm2 = _in_range(rhs, loop)
@@ -148,7 +150,7 @@ class AbstractLinearSolver(eqx.Module):
             # Memory would be reserved for restarts that hardly ever happen.
             at = improve(at)
         x, outcome = at.x, at.judge(rhs_norm2, tolerance2, round_off2)
-        if loop is while_loop:
+        if loop is while_loop and is_final:
             outcome = _forgive_round_off(outcome, operator, x, unit, rhs_norm2)
         if guess is not None:
             outcome = blame_guess(outcome, guess, loop)

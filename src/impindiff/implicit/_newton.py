@@ -17,9 +17,9 @@ from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
-from impindiff.implicit._limits import check_limits
+from impindiff.implicit._limits import check_limits, goal_of
 from impindiff.implicit._linear import AbstractLinearSolver
-from impindiff.implicit._loop import Loop, once_where, while_loop
+from impindiff.implicit._loop import Loop, while_loop
 from impindiff.implicit._nonlinear import conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
@@ -67,6 +67,10 @@ class Newton(AbstractRootSolver):
         """See `AbstractRootSolver.tangent_solver`."""
         return self.linear
 
+    def goal(self, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
+        """See `AbstractRootSolver.goal`."""
+        return goal_of(self, at_zero, rtol)
+
     def solve(
         self,
         residual: Callable[[Vector], Vector],
@@ -88,7 +92,13 @@ class Newton(AbstractRootSolver):
             u, value, norm, _, forcing, steps, iterations, _ = carry
             _, jacobian = jax.linearize(residual, beside_singular(residual, u, value))
             direction, outcome = self.linear.solve(
-                jacobian, tree.negate(value), None, preconditioner, rtol=forcing, loop=loop
+                jacobian,
+                tree.negate(value),
+                None,
+                preconditioner,
+                rtol=forcing,
+                loop=loop,
+                is_final=False,
             )
             u, value, after, moved = _along(residual, (u, value, norm), direction, aim.floor, loop)
             ratio2 = (after / norm) ** 2
@@ -122,39 +132,39 @@ def _along(residual, start, direction: Vector, floor: Scalar, loop: Loop):
         falls = (after <= (1 - _SUFFICIENT_DECREASE * length) * norm) & (after < norm)
         return falls | ((after <= floor) & (length <= 1))
 
-    def held_where_wild(trial):
-        """The trial without its entries whose rows are not finite: these stay where they were.
-
-        An inexact direction leads a cell that is empty a trifle below zero, where a root or a
-        logarithm is NaN, and shorter steps lead there as well.
-        """
-        point, value = trial
+    def at(length, held):
+        """The point so far along, but for entries that are held at the origin."""
         point = jax.tree.map(
-            lambda u, u0, row: jnp.where(jnp.isfinite(row), u, u0), point, origin, value
+            lambda u, d, stays: jnp.where(stays, u, u + length * d), origin, direction, held
         )
-        return point, residual(point)
-
-    def at(length):
-        point = jax.tree.map(lambda u, d: u + length * d, origin, direction)
         value = residual(point)
-        if loop is while_loop:
-            is_wild = ~jnp.isfinite(tree.norm(value)) & jnp.isfinite(tree.norm(direction))
-            point, value = once_where(is_wild, held_where_wild, (point, value))
         # Norms steer; what they steer has no derivative.
         return point, value, jax.lax.stop_gradient(tree.norm(value))
 
     def unfinished(carry):
-        _, _, after, length, count = carry
+        _, _, after, length, _, count = carry
         return ~falls(length, after) & (count < _MOST_HALVINGS)
 
-    def halve(carry):
-        *_, length, count = carry
-        return *at(length / 2), length / 2, count + 1
+    is_straight = jnp.isfinite(tree.norm(direction))
+
+    def shorten(carry):
+        """Half the length; but where rows are not finite, first the same without their entries.
+
+        An inexact direction leads a cell that is empty a trifle below zero, where a root or a
+        logarithm is NaN, and shorter steps lead there as well.
+        """
+        _, value, after, length, held_before, count = carry
+        is_wild = ~jnp.isfinite(after) & is_straight & ~held_before & (count >= 0)
+        held = jax.tree.map(lambda row: is_wild & ~jnp.isfinite(row), value)
+        length = jnp.where(is_wild, length, length / 2)
+        return *at(length, held), length, is_wild, jnp.where(is_wild, count, count + 1)
 
     # From twice the longest, which nobody takes: the residual is compiled once for all lengths.
     two = jnp.full_like(norm, 2)
-    first = (origin, at_origin, jnp.full_like(norm, jnp.inf), two, jnp.array(-1))
-    point, value, after, length, _ = loop(unfinished, halve, first, _MOST_HALVINGS + 1)
+    first = (origin, at_origin, jnp.full_like(norm, jnp.inf), two, jnp.array(False), jnp.array(-1))
+    # Each length may be tried twice.
+    most = 2 * (_MOST_HALVINGS + 1)
+    point, value, after, length, *_ = loop(unfinished, shorten, first, most)
     moved = falls(length, after)
 
     def kept(new: Vector, old: Vector) -> Vector:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Int
 
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
-from impindiff.implicit._limits import Limited, tolerance_of
+from impindiff.implicit._limits import Limited, goal_of
 from impindiff.implicit._outcome import Outcome, Result
 from impindiff.implicit._solver import AtZero
 
@@ -79,9 +79,7 @@ def target(
     else:
         value = residual(start)
         norm = tree.norm(value)
-    own = tolerance_of(solver.rtol, scale.dtype)
-    tolerance = own if loosest is None else jnp.maximum(loosest, own)
-    goal = jnp.maximum(tolerance * scale, solver.atol)
+    goal = goal_of(solver, scale, loosest)
     # Norms steer; what they steer has no derivative.
     fixed = jax.lax.stop_gradient((goal, scale, at_zero.floor))
     return Target(*fixed, start, value, jax.lax.stop_gradient(norm))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
+from impindiff.implicit._loop import once_where
 
 
 def beside_singular(
@@ -29,10 +30,16 @@ def beside_singular(
     """
     ones = jax.tree.map(jnp.ones_like, point)
     _, slopes = jax.lax.stop_gradient(jax.jvp(residual, (point,), (ones,)))
-    finite = jax.tree.map(jnp.isfinite, slopes)
-    trifle = tree.unit(point)
-    if value is not None:
-        steepest = tree.largest(jax.tree.map(lambda s, ok: jnp.where(ok, s, 0), slopes, finite))
-        trifle = tree.unit(value) / jnp.where(steepest > 0, steepest, 1)
-    trifle = jnp.sqrt(jnp.finfo(trifle.dtype).eps) * trifle
-    return jax.tree.map(lambda u, ok: u + jnp.where(ok, 0, trifle).astype(u.dtype), point, finite)
+
+    def shift(_: Vector, point: Vector, slopes: Vector) -> Vector:
+        finite = jax.tree.map(jnp.isfinite, slopes)
+        trifle = tree.unit(point)
+        if value is not None:
+            steepest = tree.largest(jax.tree.map(lambda s, ok: jnp.where(ok, s, 0), slopes, finite))
+            trifle = tree.unit(jax.lax.stop_gradient(value)) / jnp.where(steepest > 0, steepest, 1)
+        trifle = jnp.sqrt(jnp.finfo(trifle.dtype).eps) * trifle
+        return jax.tree.map(lambda u, ok: jnp.where(ok, 0, trifle).astype(u.dtype), point, finite)
+
+    fixed = jax.lax.stop_gradient((point, slopes))
+    shifted = once_where(~tree.is_finite(slopes), shift, tree.zeros_like(point), *fixed)
+    return tree.add(point, shifted)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
+import jax.numpy as jnp
 
 from impindiff._types import Scalar, Vector
 from impindiff.implicit._adjoint import AbstractAdjoint
@@ -50,6 +51,15 @@ class AbstractRootSolver(eqx.Module):
         None where this solver has none that is fit for all of the unknown.
         """
         return None
+
+    def goal(self, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
+        """The residual norm that it is to reach; zero for what is as small as it can be.
+
+        Args:
+            at_zero: the norm at zero.
+            rtol: see `solve`.
+        """
+        return jnp.zeros_like(at_zero)
 
     @abc.abstractmethod
     def solve(

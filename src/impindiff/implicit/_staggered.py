@@ -19,7 +19,7 @@ from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._groups import Groups, as_groups, check_groups, pick, restricted
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
-from impindiff.implicit._limits import check_limits
+from impindiff.implicit._limits import check_limits, goal_of
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._loop import Loop, while_loop
 from impindiff.implicit._nonlinear import conclude, target
@@ -84,6 +84,10 @@ class Staggered(AbstractRootSolver):
                 f"Staggered: {len(self.linear)} linear solvers for {len(self.groups)} groups: give "
                 "one for each, or one for all."
             )
+
+    def goal(self, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
+        """See `AbstractRootSolver.goal`."""
+        return goal_of(self, at_zero, rtol)
 
     def solve(
         self,
