@@ -33,6 +33,7 @@ from impindiff.systems._integrals import Integrands
 from impindiff.systems._limits import excess_of
 from impindiff.systems._overshoot import overshoots
 from impindiff.systems._own_sources import own_rate, own_sources
+from impindiff.systems._resolution import unresolved
 from impindiff.systems._scope import Scope, cast, initial_values
 from impindiff.systems._settings import check_given, checked_settings
 from impindiff.systems._state_at_ends import known_face_values
@@ -224,8 +225,9 @@ class PreparedSystem(eqx.Module):
     def advice(
         self, initial: State, states: State, saved: np.ndarray, ends: np.ndarray
     ) -> tuple[str, ...]:
-        """What is to be said of a rollout, see `overshoots`."""
-        return overshoots(self, initial, states, saved, ends)
+        """What is to be said of a rollout, see `overshoots` and `unresolved`."""
+        told = overshoots(self, initial, states, saved, ends)
+        return told + unresolved(self, states, saved)
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
         """See `impindiff._types.Dynamics.at`.

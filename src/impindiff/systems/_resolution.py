@@ -1,0 +1,56 @@
+"""Advice where single precision hardly resolves the field whose flux carries others.
+
+Such a flux is a conductance times the difference of two neighbours. A pressure of 1e5 that drops by
+1 over fifty cells differs by 0.02 between them, and numbers at 1e5 are 0.008 apart in float32: its
+velocities have hardly one right digit, however well the equations are solved. As the difference
+from a reference pressure the same field has five.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from impindiff._types import State
+from impindiff.grid import Grid
+from impindiff.systems._flux_of import carriers
+from impindiff.systems._ranges import Prepared
+
+# Spacings between numbers that neighbours must be apart, for velocities right to so many parts.
+_SPACINGS = 500
+
+
+def unresolved(system: Prepared, states: State, saved: np.ndarray) -> tuple[str, ...]:
+    """What is to be said of fields that carry others by differences near their own round-off.
+
+    Args:
+        system: the equations.
+        states: the saved ones, along a leading axis.
+        saved: their times.
+    """
+    grid = system.scope.grid
+    if grid is None or not len(saved):
+        return ()
+    found = (_advice(grid, field, states[field], saved) for field in carriers(system.equations))
+    return tuple(filter(None, found))
+
+
+def _advice(grid: Grid, field: str, states: jnp.ndarray, saved: np.ndarray) -> str:
+    values = np.asarray(states[-1])
+    free = np.ones(grid.shape, bool) if grid.solid is None else ~grid.solid
+    largest = np.abs(values[free]).max()
+    spacing = float(np.spacing(largest))
+    typical = max(_typical(values.astype(np.float64), free, axis) for axis in range(values.ndim))
+    if not np.isfinite(largest) or typical == 0 or typical > _SPACINGS * spacing:
+        return ""
+    return (
+        f"the flux of {field!r} carries other fields, but {values.dtype} hardly resolves it: at t "
+        f"= {saved[-1]:.4g} neighbouring cells differ by {typical:.2g} (root mean square), and "
+        f"numbers at {largest:.4g} are {spacing:.2g} apart. State {field!r} as the difference from "
+        'a reference, or compute in double precision: jax.config.update("jax_enable_x64", True).'
+    )
+
+
+def _typical(values: np.ndarray, free: np.ndarray, axis: int) -> float:
+    """The root mean square of the differences between free neighbours along an axis."""
+    both = np.delete(free & np.roll(free, -1, axis), -1, axis)
+    differences = np.diff(values, axis=axis)[both]
+    return float(np.sqrt(np.mean(differences**2))) if differences.size else 0.0
