@@ -11,6 +11,7 @@ JAX makes of an error in compiled code the `NumericsError` that it was.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 
 class InputError(ValueError):
@@ -96,3 +97,28 @@ def numerics_told() -> Iterator[None]:
         if not found:
             raise
         raise NumericsError(told.strip().splitlines()[0]) from None
+
+
+def as_number(value: Any, what: str) -> float:
+    """A real number as Python has it.
+
+    Args:
+        value: in its place.
+        what: how messages call it, such as "the tolerance rtol".
+
+    Raises: InputError for anything else.
+    """
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{what} is {value!r:.60}: it must be one number.")
+
+
+def as_count(value: Any, what: str) -> int:
+    """The same for a whole number."""
+    number = as_number(value, what)
+    if not number.is_integer():
+        raise InputError(f"{what} is {value!r:.60}: it must be a whole number.")
+    return int(number)

@@ -6,10 +6,11 @@ import pytest
 from smooth import box
 
 from impindiff._errors import InputError
-from impindiff.integrate import ForwardEuler, RungeKutta4
+from impindiff.grid import Grid
+from impindiff.integrate import CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate, stable_dt
 from impindiff.systems import Reaction, System
-from impindiff.terms import Advection, Diffusion
+from impindiff.terms import Advection, Diffusion, NoFlux
 
 
 def rough(grid) -> dict:
@@ -42,6 +43,7 @@ def test_a_reaction_without_a_grid_at_the_state_given():
     assert stable_dt(system, nothing, ForwardEuler()) == np.inf
 
 
+@pytest.mark.filterwarnings("ignore:.*has grown.*times the longest")
 @pytest.mark.parametrize("kind", [ForwardEuler, RungeKutta4])
 def test_round_off_grows_beyond_it_and_not_below(kind):
     grid = box(24)
@@ -71,3 +73,25 @@ def test_substeps_are_shorter_steps(kind):
 def test_parts_are_whole_numbers(substeps):
     with pytest.raises(InputError, match="a whole number of parts"):
         ForwardEuler(substeps)
+
+
+def steep(steps: int, stepper):
+    """Heat between walls, hot on one side: 2,500 dt of it may be a half."""
+    grid = Grid.uniform((50,), ((0, 1),))
+    system = System(grid, {"u": [Diffusion(1.0)]}, {"u": {"x": NoFlux()}})
+    start = {"u": jnp.where(jnp.arange(50) < 25, 1.0, 0.0)}
+    return simulate(system, start, TimeGrid.build(0.0, np.array([0.01]), 0.01 / steps), stepper)
+
+
+@pytest.mark.parametrize("stepper", [ForwardEuler(), RungeKutta4()])
+def test_a_solution_that_explicit_steps_blew_up_is_warned_of(stepper):
+    """Finite all the same: nothing else would say so."""
+    with pytest.warns(RuntimeWarning, match=r"'u' has grown.*times the longest.*implicit stepper"):
+        found = steep(15, stepper)
+    assert np.isfinite(found.states["u"]).all()
+
+
+def test_of_steps_that_are_short_enough_nothing_is_said(recwarn):
+    steep(60, ForwardEuler())
+    steep(15, CrankNicolson())
+    assert not recwarn.list

@@ -10,6 +10,7 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
+import impindiff as ipd
 from impindiff.grid import Axis, Grid
 from impindiff.implicit import Newton, Tridiagonal
 from impindiff.integrate import SDIRK2, BackwardEuler
@@ -281,3 +282,31 @@ def test_an_end_of_its_own_is_a_flux_it_says():
     """A law for the flux gives the face no value: closures see the cell's, and it is exact."""
     leaves = rate_at_end(1.0, [Diffusion(lambda u: u**2)], Flux(lambda u: 0.3 * u))
     assert leaves == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_front_enters_a_dry_medium_by_default(wrapped):
+    """$u_t = (2 u u_x)_x$ from exactly zero, the mean of the faces not given."""
+    law: Any = (lambda D: D) if wrapped else (lambda u: 2 * u)
+    grid = ipd.Grid.uniform((100,), ((0, 1),))
+    ends = {"u": {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())}}
+    system = ipd.System(
+        grid,
+        {"u": [ipd.Diffusion(law)]},
+        ends,
+        coefficients={"D": lambda u: 2 * u} if wrapped else {},
+    )
+    times, expected = ipd.TimeGrid.build(0.0, [0.1], 1e-3), entered_by_similarity() * np.sqrt(0.1)
+    found = ipd.simulate(system, {"u": jnp.zeros(100)}, times, ipd.BackwardEuler())
+    assert float(found.states["u"][-1].mean()) == pytest.approx(expected, abs=5e-4)
+
+
+def test_of_a_material_that_varies_the_mean_stays_harmonic():
+    """Nothing passes the cell that lets nothing through."""
+    grid = ipd.Grid.uniform((9,), ((0, 1),))
+    conducts = jnp.where(jnp.arange(9) == 4, 0.0, 1.0)
+    system = ipd.System(grid, {"u": [ipd.Diffusion(conducts)]}, {"u": {"x": ipd.NoFlux()}})
+    start = jnp.where(jnp.arange(9) < 4, 1.0, 0.0)
+    times = ipd.TimeGrid.build(0.0, [1.0], 0.1)
+    found = ipd.simulate(system, {"u": start}, times, ipd.BackwardEuler()).states["u"][-1]
+    np.testing.assert_allclose(found, start, atol=1e-12)

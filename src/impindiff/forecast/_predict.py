@@ -32,7 +32,7 @@ from impindiff.rollout import (
     simulate,
     solves_failed,
 )
-from impindiff.systems import System, oscillating
+from impindiff.systems import System, carriers, oscillating
 
 # The times are held in memory, if not the states: beyond this it is the interval that is mistaken.
 _MOST_TIMES = 10_000_000
@@ -158,7 +158,12 @@ def carry(
 
 
 def advise(
-    system: System, initial: State, states: Mapping[str, Any], time_grid: TimeGrid, settings: State
+    system: System,
+    initial: State,
+    states: Mapping[str, Any],
+    time_grid: TimeGrid,
+    settings: State,
+    stepper: AbstractStepper,
 ) -> bool:
     """Warn of the first sample whose forecast shows that something is amiss, `RuntimeWarning`.
 
@@ -168,17 +173,19 @@ def advise(
         states: for each field an array `(sample, time, *grid)`.
         time_grid: the steps.
         settings: those that the system awaits, `(sample,)` each.
+        stepper: took them.
 
     Returns: whether there was one.
     """
-    if not oscillating(system.equations):
+    equations, is_implicit = system.equations, stepper.implicit_weight is not None
+    if is_implicit and not (oscillating(equations) or carriers(equations)):
         return False
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
     for sample in range(len(next(iter(initial.values())))):
         one = jax.tree.map(lambda values, at=sample: values[at], (initial, dict(states), settings))
         first, found, given = one
         dynamics = shared.with_settings(given)
-        if told := advice_of(dynamics, first, found, time_grid):
+        if told := advice_of(dynamics, first, found, time_grid, stepper):
             warnings.warn(f"sample {sample}: {told[0]}", RuntimeWarning, stacklevel=3)
             return True
     return False
@@ -245,7 +252,7 @@ def predict(
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
     states, halved, choice = carry(system, begin.state, stepper, time_grid, begin.settings)
-    advise(system, begin.state, states, time_grid, begin.settings)
+    advise(system, begin.state, states, time_grid, begin.settings, stepper)
     ledger = begin.ledger()
     ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})
     attrs = halved_attrs(halved) | solver_attrs(choice) | ledger.attributes

@@ -194,11 +194,12 @@ def _pieces(
     halved: tuple[HalvedStep, ...] = ()
     advised = False
     for part in pieces:
-        given = state, stepper or CrankNicolson(), part.time_grid, begin.settings
-        carried = carry(begin.system, *given)
+        taking = stepper or CrankNicolson()
+        carried = carry(begin.system, state, taking, part.time_grid, begin.settings)
         halved, choice = halved + carried.halved, carried.choice
         found = {field: np.asarray(values) for field, values in carried.states.items()}
-        advised = advised or advise(begin.system, state, found, part.time_grid, begin.settings)
+        given = begin.system, state, found, part.time_grid, begin.settings, taking
+        advised = advised or advise(*given)
         del carried
         # A copy: a view would keep the piece in memory.
         state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}

@@ -1,13 +1,14 @@
 """One axis of a structured grid: cells in a row, equal or stretched, closed to a ring or not."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Self, final
 
 import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count, as_number
 from impindiff.grid._spacing import equal_cells, increasing, round_off
 
 # Relative to the mean cell width: cells that differ by less are equal.
@@ -37,9 +38,9 @@ class Axis(eqx.Module):
     """
 
     name: str = eqx.field(static=True)
-    lower: float = eqx.field(static=True, converter=float)
-    upper: float = eqx.field(static=True, converter=float)
-    num_cells: int = eqx.field(static=True)
+    lower: float = eqx.field(static=True, converter=partial(as_number, what="the bound of an axis"))
+    upper: float = eqx.field(static=True, converter=partial(as_number, what="the bound of an axis"))
+    num_cells: int = eqx.field(static=True, converter=partial(as_count, what="a number of cells"))
     periodic: bool = eqx.field(static=True, default=False)
     inner_faces: tuple[float, ...] = eqx.field(static=True, default=(), converter=_floats)
 

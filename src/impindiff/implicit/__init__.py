@@ -26,7 +26,7 @@ from impindiff.implicit._limits import tolerance_of
 from impindiff.implicit._line import Line
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._lineax import Lineax
-from impindiff.implicit._multigrid import Multigrid
+from impindiff.implicit._multigrid import Multigrid, check_cycle
 from impindiff.implicit._newton import Newton
 from impindiff.implicit._one_step_adjoint import OneStepAdjoint
 from impindiff.implicit._outcome import AdjointOutcome, Outcome, Result
@@ -43,6 +43,7 @@ from impindiff.implicit._tridiagonal import Tridiagonal
 from impindiff.implicit._unrolled_adjoint import UnrolledAdjoint
 
 __all__ = [
+    "check_cycle",
     "CG",
     "GMRES",
     "AbstractAdjoint",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import check_limits
@@ -43,7 +43,7 @@ class GMRES(AbstractLinearSolver):
     def __check_init__(self) -> None:
         """Refuse tolerances that cannot be met."""
         check_limits(self)
-        if self.restart < 1:
+        if as_count(self.restart, "restart of GMRES") < 1:
             raise InputError(f"GMRES(restart={self.restart}): must be at least 1; 30 is usual.")
 
     def iterate(

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count, as_number
 from impindiff._types import Scalar
 
 # Of the change that a step makes, not of the state: in single precision about as much as rounding
@@ -54,7 +54,9 @@ def goal_of(solver: Limited, at_zero: Scalar, loosest: Scalar | None) -> Scalar:
 def check_limits(solver: Limited) -> None:
     """Raise InputError for tolerances that cannot be met, or no iteration allowed."""
     name, rtol = type(solver).__name__, solver.rtol
-    own = 1.0 if rtol is None else rtol
+    own = 1.0 if rtol is None else as_number(rtol, f"the tolerance rtol of {name}")
+    as_number(solver.atol, f"the tolerance atol of {name}")
+    as_count(solver.max_steps, f"max_steps of {name}")
     # Comparisons that NaN fails, too.
     if not (own >= 0 and solver.atol >= 0 and 0 < own + solver.atol < math.inf):
         raise InputError(

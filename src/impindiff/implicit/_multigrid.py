@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
 from impindiff._types import Vector
 from impindiff.implicit._coarsening import Faces, Transfer, coarsen
 from impindiff.implicit._preconditioner import AbstractPreconditioner
@@ -42,6 +42,18 @@ class Hierarchy(eqx.Module):
 
     levels: tuple[Level, ...]
     inverse: Float[Array, "cells cells"]
+
+
+def check_cycle(cycle: str, sweeps: int) -> None:
+    """Refuse cycles that are not there.
+
+    Raises: InputError.
+    """
+    if cycle not in ("V", "W") or as_count(sweeps, "the number of sweeps of multigrid") < 1:
+        raise InputError(
+            f"multigrid with cycle={cycle!r}, sweeps={sweeps}: the cycle must be 'V' or 'W', and "
+            "there must be at least 1 sweep."
+        )
 
 
 @final
@@ -77,11 +89,7 @@ class Multigrid(AbstractPreconditioner):
 
     def __check_init__(self) -> None:
         """Refuse cycles that are not there."""
-        if self.cycle not in ("V", "W") or self.sweeps < 1:
-            raise InputError(
-                f"Multigrid(cycle={self.cycle!r}, sweeps={self.sweeps}): the cycle must be 'V' or "
-                "'W', and there must be at least 1 sweep."
-            )
+        check_cycle(self.cycle, self.sweeps)
 
     @classmethod
     def build(

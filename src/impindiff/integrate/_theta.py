@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_number
 from impindiff._types import Dynamics, Scalar, State
 from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, SolveContext
 from impindiff.integrate._explicit import axpy
@@ -65,7 +65,7 @@ class Theta(AbstractStepper):
     def __check_init__(self) -> None:
         """Refuse schemes that are not A-stable, and solvers that are none."""
         check_given(self.solver, self.preconditioner)
-        if not 0.5 <= self.theta <= 1:
+        if not 0.5 <= as_number(self.theta, "theta") <= 1:
             raise InputError(
                 f"Theta(theta={self.theta}) is not A-stable: theta must lie in [0.5, 1]. "
                 "Use 0.5 for Crank-Nicolson, 1.0 for backward Euler; for an explicit step use "

@@ -65,7 +65,10 @@ class Interval(eqx.Module):
 
         Raises: InputError for values that are not strictly inside.
         """
-        values = np.asarray(values, np.float64)
+        try:
+            values = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"{whose} starts at {values!r:.60}: give numbers.") from None
         strange = values[~((values > self.lower) & (values < self.upper))]
         if strange.size:
             raise InputError(

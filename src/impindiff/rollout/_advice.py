@@ -8,6 +8,8 @@ import numpy as np
 from jax.core import Tracer
 
 from impindiff._types import Dynamics, State
+from impindiff.integrate import AbstractStepper
+from impindiff.rollout._stability import outgrown
 from impindiff.rollout._times import TimeGrid
 
 # Times at which what is given at the ends is looked at: all of a rollout of so many steps.
@@ -32,14 +34,16 @@ class AdvisingDynamics(Dynamics, Protocol):
         ...
 
 
-def advise(dynamics: Dynamics, initial: State, states: State, time_grid: TimeGrid) -> None:
+def advise(
+    dynamics: Dynamics, initial: State, states: State, time_grid: TimeGrid, stepper: AbstractStepper
+) -> None:
     """Warn of what a rollout shows, `RuntimeWarning`; nothing where it is traced."""
-    for message in advice_of(dynamics, initial, states, time_grid):
+    for message in advice_of(dynamics, initial, states, time_grid, stepper):
         warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def advice_of(
-    dynamics: Dynamics, initial: State, states: State, time_grid: TimeGrid
+    dynamics: Dynamics, initial: State, states: State, time_grid: TimeGrid, stepper: AbstractStepper
 ) -> tuple[str, ...]:
     """What is to be said of a rollout; nothing where it is traced.
 
@@ -48,11 +52,15 @@ def advice_of(
         initial: where it starts.
         states: the saved ones, along a leading axis.
         time_grid: the steps.
+        stepper: took them.
     """
-    if not isinstance(dynamics, AdvisingDynamics) or not time_grid.num_steps:
+    if not time_grid.num_steps:
         return ()
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((dynamics, initial, states))):
         return ()
+    found = outgrown(dynamics, initial, states, time_grid, stepper)
+    if found or not isinstance(dynamics, AdvisingDynamics):
+        return found
     ends = np.append(time_grid.starts, time_grid.starts[-1] + time_grid.lengths[-1])
     ends = ends[:: -(-len(ends) // _MOST_TIMES)]
     return dynamics.advice(initial, states, time_grid.saved, ends)

@@ -101,6 +101,8 @@ def select_solver(
     """
     stepper = CrankNicolson() if stepper is None else stepper
     check_is_stepper(stepper)
+    if not isinstance(system, Preparable):
+        raise InputError(f"the system is {system!r:.60}: give the equations, System(...).")
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, initial))):
         raise InputError(
             "select_solver looks at the coefficients, so that it cannot be traced by jit, vmap or "

@@ -95,7 +95,7 @@ def simulate_with_rescue(
         raise InputError(
             f"max_halvings is {max_halvings!r}: it must be a whole number, 0 for no halving."
         )
-    check_kinds(initial, time_grid, stepper)
+    check_kinds(system, initial, time_grid, stepper)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, initial, stepper))):
         raise InputError(
             "simulate_with_rescue looks at what became of the steps, so that it cannot be traced "

@@ -154,7 +154,7 @@ def simulate(
             f"memory is {memory!r}: a rollout takes KeepAll() or Snapshots(count). A budget in "
             "bytes is for training, which knows what a whole gradient takes."
         )
-    check_kinds(initial, time_grid, stepper)
+    check_kinds(system, initial, time_grid, stepper)
     check_on_failure(on_failure)
     initial = real_state(initial)
     types = {field: str(u.dtype) for field, u in initial.items()}
@@ -216,7 +216,7 @@ def simulate(
     trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
     if on_failure == "raise" and is_known(outcome):
         trajectory.check(time_grid)
-    advise(dynamics, initial, trajectory.states, time_grid)
+    advise(dynamics, initial, trajectory.states, time_grid, stepper)
     return trajectory
 
 
@@ -242,8 +242,12 @@ def _settled(
     )
 
 
-def check_kinds(initial: Any, time_grid: Any, stepper: Any) -> None:
+def check_kinds(system: Any, initial: Any, time_grid: Any, stepper: Any) -> None:
     """Refuse what is another kind of thing altogether."""
+    if not isinstance(system, Preparable):
+        raise InputError(
+            f"the system is {system!r:.60}: give the equations, System(grid, {{'c': [terms]}})."
+        )
     if not isinstance(initial, Mapping):
         raise InputError(
             f"the initial state is {type(initial).__name__}: give each field by its name, "

@@ -5,13 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from impindiff._types import GivenState, Scalar, State, real_state
+from impindiff._types import Dynamics, GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant
-from impindiff.integrate import ForwardEuler, RungeKutta4, apart
+from impindiff.integrate import AbstractStepper, ForwardEuler, RungeKutta4, apart
 from impindiff.rollout._clock import clocked_at
 from impindiff.rollout._open_choice import Preparable
+from impindiff.rollout._times import TimeGrid
 
 _ITERATIONS = 60
+# A field that is so many times as large as it was is looked at, and steps so much too long are
+# spoken of: the longest is known to a few percent.
+_GROWN, _SLACK = 2.0, 1.1
 
 
 def stable_dt(
@@ -36,15 +40,56 @@ def stable_dt(
     Returns: infinity where nothing changes.
     """
     state = real_state(state)
+    return _longest(system.prepare(jnp.result_type(*state.values())), state, stepper, time)
+
+
+def outgrown(
+    dynamics: Dynamics, initial: State, states: State, time_grid: TimeGrid, stepper: AbstractStepper
+) -> tuple[str, ...]:
+    """What is to be said of explicit steps that were too long, and of a solution that shows it.
+
+    Args:
+        dynamics: the system, prepared.
+        initial: where the rollout starts.
+        states: the saved ones, along a leading axis.
+        time_grid: the steps.
+        stepper: took them.
+    """
+    if not isinstance(stepper, ForwardEuler | RungeKutta4):
+        return ()
+    sizes = {
+        field: tuple(float(np.abs(np.asarray(u)).max(initial=0)) for u in (initial[field], values))
+        for field, values in states.items()
+        if field in initial
+    }
+    grown = [field for field, (before, after) in sizes.items() if not after <= _GROWN * before]
+    if not grown:
+        return ()
+    dt = float(np.max(time_grid.lengths))
+    limit = _longest(dynamics, initial, stepper, float(time_grid.starts[0]))
+    if dt <= _SLACK * limit:
+        return ()
+    (before, after), name = sizes[grown[0]], type(stepper).__name__
+    return (
+        f"{grown[0]!r} has grown from {before:.3g} to {after:.3g}, and the steps of {dt:.3g} are "
+        f"{dt / limit:.2g} times the longest that {name} keeps from growing at the start, "
+        f"{limit:.3g}. Lower dt, raise {name}(substeps=), or use an implicit stepper such as "
+        "CrankNicolson().",
+    )
+
+
+def _longest(
+    dynamics: Dynamics, state: State, stepper: ForwardEuler | RungeKutta4, time: float
+) -> float:
     instant = Instant.of(time, jnp.result_type(*state.values()))
-    size = float(_spectral_radius(system, state, instant))
+    size = float(_spectral_radius(dynamics, state, instant))
     return np.inf if size == 0 else stepper.reach * stepper.substeps / size
 
 
 @eqx.filter_jit
-def _spectral_radius(system: Preparable, state: State, time: Instant) -> Scalar:
+def _spectral_radius(dynamics: Dynamics, state: State, time: Instant) -> Scalar:
     dtype = jnp.result_type(*state.values())
-    dynamics, now = clocked_at(system.prepare(dtype), time)
+    dynamics, now = clocked_at(dynamics, time)
     tendency, state = dynamics.at(now), apart(dynamics, state)[0]
     _, push = jax.linearize(tendency, state)
     keys = jax.random.split(jax.random.key(0), len(state))

@@ -5,7 +5,7 @@ from impindiff.systems._affine_tendency import AffineTendency
 from impindiff.systems._balances import BalanceChanges, balances, relative_defect
 from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._ensemble import Ensemble, Spread
-from impindiff.systems._flux_of import FluxOf
+from impindiff.systems._flux_of import FluxOf, carriers
 from impindiff.systems._limits import check_readings, check_within
 from impindiff.systems._overshoot import oscillating
 from impindiff.systems._prepared import PreparedSystem
@@ -30,6 +30,7 @@ __all__ = [
     "System",
     "advection_diffusion",
     "balances",
+    "carriers",
     "check_readings",
     "check_within",
     "initial_time",

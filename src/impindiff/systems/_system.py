@@ -22,7 +22,7 @@ from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._scope import Scope, check_finite, initial_values, varying_names
 from impindiff.systems._settings import check_given, checked_settings, setting_names
 from impindiff.systems._state_tendency import Equations
-from impindiff.terms import AbstractTerm
+from impindiff.terms import AbstractTerm, AbstractTwoPointFlux
 
 
 @final
@@ -113,6 +113,14 @@ class System(eqx.Module):
             for field, each in ends.items()
         }
         self.coefficients = as_coefficients(dict(coefficients or {}))
+        varying = varying_names(self.fields, self.coefficients)
+        self.equations = {
+            field: tuple(
+                term.settled(varying) if isinstance(term, AbstractTwoPointFlux) else term
+                for term in terms
+            )
+            for field, terms in self.equations.items()
+        }
         self.algebraic = tuple(field for field, part in storage.items() if is_algebraic(part))
         self.storage = as_coefficients(
             {field: part for field, part in storage.items() if field not in self.algebraic}

@@ -1,6 +1,7 @@
 """Diffusion as the divergence of a Fickian face flux."""
 
-from typing import Any, Literal, final
+from dataclasses import replace
+from typing import Any, Literal, Self, final
 
 import equinox as eqx
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import as_array, as_real
+from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
@@ -36,7 +38,8 @@ class Diffusion(AbstractTwoPointFlux):
         mean: of the two cells of a face, weighted by the way through either. "harmonic" closes the
             face of a cell with $D = 0$, as it must be for material that differs from place to
             place; "arithmetic" leaves it open, as it must be for a $D(u)$ that vanishes with $u$,
-            or no front would ever advance.
+            or no front would ever advance. By default arithmetic where $D$ depends on the state,
+            and otherwise harmonic.
 
     At an outer face stands what the two cells before it lead to, at most twice and at least half of
     the last. A function of the state is evaluated there with the value that the condition gives
@@ -50,14 +53,21 @@ class Diffusion(AbstractTwoPointFlux):
     """
 
     diffusivity: Any = eqx.field(converter=as_real)
-    mean: Literal["harmonic", "arithmetic"] = eqx.field(static=True, default="harmonic")
+    mean: Literal["harmonic", "arithmetic"] | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         """Refuse a diffusivity that makes the problem ill-posed, where it is known already."""
-        if self.mean not in MEANS:
+        if self.mean not in (None, *MEANS):
             raise InputError(f"the mean {self.mean!r} at faces is not one of {', '.join(MEANS)}.")
         check_given(self.diffusivity, "the diffusivity")
         check_not_negative(self.diffusivity, "the diffusivity")
+
+    def settled(self, varying: frozenset[str]) -> Self:
+        """See `AbstractTwoPointFlux.settled`."""
+        if self.mean is not None:
+            return self
+        state = depends_on(self.diffusivity, varying)
+        return replace(self, mean="arithmetic" if state else "harmonic")
 
     @property
     def diffusivities(self) -> tuple[Any, ...]:
@@ -73,10 +83,7 @@ class Diffusion(AbstractTwoPointFlux):
         else:
             above = neighbour(here, axis, +1)
             shares = as_metric(between.above, here), as_metric(between.below, here)
-            # Not arithmetic by default: beside a near-impermeable cell that mean stays half open
-            # and leaks through what should be a wall.
-            mean = _harmonic if self.mean == "harmonic" else _arithmetic
-            at_face = mean(here, above, *shares)
+            at_face = self._mean(here, above, *shares)
         conductance = at_face / distance
         return conductance, -conductance
 
@@ -104,10 +111,15 @@ class Diffusion(AbstractTwoPointFlux):
         if is_held:
             here = self._on(grid)
             here = here[cells_at(grid, axis, side)] if here.ndim else here
-            mean = _harmonic if self.mean == "harmonic" else _arithmetic
             here, at_face = jnp.broadcast_arrays(here, at_face)
-            at_face = mean(here, at_face, jnp.asarray(0.5), jnp.asarray(0.5))
+            at_face = self._mean(here, at_face, jnp.asarray(0.5), jnp.asarray(0.5))
         return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
+
+    def _mean(self, here: Array, above: Array, share: Array, share_above: Array) -> Array:
+        # Beside a near-impermeable cell the arithmetic mean stays half open, and leaks through what
+        # should be a wall.
+        mean = _arithmetic if self.mean == "arithmetic" else _harmonic
+        return mean(here, above, share, share_above)
 
     def _on(self, grid: Grid) -> Float[Array, "..."]:
         shape = jnp.shape(self.diffusivity)

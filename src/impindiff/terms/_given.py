@@ -20,7 +20,9 @@ def check_given(value: Any, what: str, *, text_too: bool = False) -> None:
 
     Raises: InputError.
     """
-    if value is None or isinstance(value, (Mapping, Set, type, *([str] if text_too else []))):
+    holds_text = isinstance(value, list | tuple) and any(isinstance(v, str) for v in value)
+    unfit = (Mapping, Set, type, *([str] if text_too else []))
+    if value is None or holds_text or isinstance(value, unfit):
         raise InputError(
             f"{what} is {value!r:.80}: it must be a number, an array of the grid's shape, a "
             "function such as lambda t, x: ..., or learned (Parameter, CellField, SineField, "

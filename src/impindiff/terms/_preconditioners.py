@@ -20,6 +20,7 @@ from impindiff.implicit import (
     Multigrid,
     Spectral,
     Stencil,
+    check_cycle,
     clear_of_ends,
     exchange_symbol,
 )
@@ -106,6 +107,7 @@ def multigrid(cycle: str = "W", sweeps: int = 2) -> Preconditioning:
 
     Raises: InputError for another cycle, or no sweeps.
     """
+    check_cycle(cycle, sweeps)
 
     def make(tendency: Tendency, weight: Scalar, state: State) -> Balanced:
         parts = linearised(tendency, weight, state)

@@ -6,7 +6,7 @@ every function has been evaluated to an array.
 
 import abc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -87,6 +87,14 @@ class AbstractTwoPointFlux(AbstractTerm):
                 of that value. If not it is of the value that the functions in the condition see.
         """
         return self.boundary_face(grid, axis, side)
+
+    def settled(self, varying: frozenset[str]) -> Self:
+        """The term with what it leaves open chosen, where the names of what varies are known.
+
+        Args:
+            varying: fields, and coefficients that depend on them.
+        """
+        return self
 
     def fluxes(self, grid: Grid) -> FaceFluxes:
         """The coefficients at all faces between cells, evaluated."""
