@@ -5,7 +5,10 @@ import pytest
 import xarray as xr
 from small_problem import make_dataset
 
-from impindiff import InputError, evaluate
+from impindiff import InputError, Sensors, evaluate, grid_of
+from impindiff.forecast import Seen
+from impindiff.grid import Grid
+from impindiff.observe import AbstractObservation
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def test_a_truth_that_varies_counts_at_the_forecast_times(truth: xr.Dataset):
 
 
 def test_only_shared_times_count(truth: xr.Dataset):
-    forecast = truth.isel(time=[1, 3]).assign_coords(time=[0.05, 0.17])
+    forecast = 1.1 * truth.isel(time=[1, 3]).assign_coords(time=[0.05, 0.17])
     assert evaluate(forecast, truth, ":").fields["concentration"].time == [0.05]
     with pytest.raises(InputError, match=r"forecast \(7 to 8\) and the data \(0 to 0.2\) share no"):
         evaluate(forecast.assign_coords(time=[7.0, 8.0]), truth, ":")
@@ -98,3 +101,50 @@ def test_the_error_of_what_is_zero_in_truth_is_no_number_in_json(truth: xr.Datas
 def test_samples_that_do_not_match_are_refused(truth: xr.Dataset, samples):
     with pytest.raises(InputError):
         evaluate(truth, truth, samples)
+
+
+def test_the_start_is_not_compared_with_itself(truth: xr.Dataset):
+    """Where the data hold nothing later there is no error, rather than one of zero."""
+    forecast = truth.copy(deep=True)
+    alone = truth.copy(deep=True)
+    alone["concentration"].values[:, 1:] = np.nan
+    assert evaluate(forecast, alone, ":").fields["concentration"].time == []
+    # A start that was learned may well be off.
+    forecast["concentration"].values[:, 0] *= 1.1
+    assert evaluate(forecast, alone, ":").fields["concentration"].time == [0.0]
+
+
+@pytest.fixture
+def sensors(truth: xr.Dataset) -> tuple[xr.Dataset, list[AbstractObservation], Grid]:
+    """Two sensors at cell centres, which read 0.3 too much at the last time of the last sample."""
+    grid = grid_of(truth, "concentration")
+    at = np.stack([centres[[2, 7], [1, 4]] for centres in grid.centres()], axis=1)
+    read = truth["concentration"].values[:, :, [2, 7], [1, 4]].astype(float)
+    read[-1, -1] += 0.3
+    read[0, 1, 0] = np.nan
+    data = truth.assign(probe=(("sample", "time", "sensor"), read))
+    return data, [Sensors("concentration", "probe", noise=0.1, positions=at)], grid
+
+
+def test_readings_are_scored_by_instrument_trained_and_held_back_apart(truth, sensors):
+    """Four samples of two sensors at four times after the start, one reading missing."""
+    data, observe, grid = sensors
+    seen = Seen([0, 1], [0.05, 0.1])
+    forecast = truth.copy(deep=True)
+    found = evaluate(forecast, data, ":", observe=observe, grid=grid, seen=seen).readings["probe"]
+    assert found.count == 4 * 4 * 2 - 1
+    assert found.rmse == pytest.approx(0.3 * np.sqrt(2 / found.count), rel=1e-4)
+    assert found.chi2_per_reading == pytest.approx(9 * 2 / found.count, rel=1e-4)
+    assert found.trained is not None and found.held_back is not None
+    assert (found.trained.count, found.held_back.count) == (2 * 2 * 2 - 1, found.count - 7)
+    assert found.trained.rmse == pytest.approx(0, abs=1e-6)
+    assert found.held_back.rmse == pytest.approx(0.3 * np.sqrt(2 / 24), rel=1e-4)
+
+
+def test_without_noise_there_is_no_chi_squared(truth, sensors):
+    data, (one,), grid = sensors
+    plain = Sensors("concentration", "probe", positions=one.positions)
+    last = truth.isel(sample=[3])
+    found = evaluate(last, data, "3:4", observe=[plain], grid=grid).readings["probe"]
+    assert found.chi2_per_reading is None and found.trained is None
+    assert found.rmse == pytest.approx(0.3 * np.sqrt(2 / 8), rel=1e-4)

@@ -106,3 +106,11 @@ def test_ticks_lie_inside():
 )
 def test_numbers_read_well(text: str, expected: str):
     assert text.replace("\u00a0", " ") == expected
+
+
+def test_where_the_truth_is_not_known_a_scale_holds_all_of_the_forecast():
+    """Known at the start alone, as of a profile that is forecast: 50 is no runaway there."""
+    truth = np.array([[0.0, 1.0], [np.nan, np.nan]])
+    forecast = np.array([[0.0, 9.0], [-3.0, 50.0]])
+    scale = value_scale(truth, forecast, 255)
+    assert (scale.low, scale.high) == (-3.0, 50.0)

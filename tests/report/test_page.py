@@ -226,9 +226,22 @@ def test_several_fields_and_learned_functions(make_run: MakeRun):
 
 def test_without_truth_there_is_no_error_and_no_claim(make_run: MakeRun):
     text, page = _write(make_run(truth=False))
-    assert "cannot say how good its forecast is" in page.text
+    assert "cannot say how good it is" in page.text
     assert "The truth is not known here" in page.text
     assert list(_payloads(text)[0]["rows"][0]["panels"]) == ["forecast"]
+
+
+def test_readings_are_the_headline_where_there_is_no_truth(make_run: MakeRun):
+    run = make_run(truth=False)
+    path = run / "summary.json"
+    part = {"rmse": 0.0123, "chi2_per_reading": 1.05, "count": 40}
+    entry = part | {"trained": part, "held_back": part | {"rmse": 0.0456, "count": 8}}
+    summary = json.loads(path.read_text()) | {"readings": {"probe": entry}}
+    path.write_text(json.dumps(summary))
+    _, page = _write(run)
+    assert "cannot say how good" not in page.text
+    assert "0.0456" in page.text and "error of readings held back" in page.text
+    assert "0.0123 from the 40 readings trained on (chi squared per reading 1.05)" in page.text
 
 
 def test_latents_in_time_alone_and_as_numbers(make_run: MakeRun):

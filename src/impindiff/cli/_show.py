@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from impindiff.forecast import BalanceScore, Scores
+from impindiff.forecast import BalanceScore, ReadingError, ReadingScore, Scores
 from impindiff.rollout import format_bytes
 from impindiff.runs import Certificate, RunFolder
 from impindiff.train import MemoryPlan
@@ -27,10 +27,15 @@ def summary_lines(folder: RunFolder, scores: Scores) -> str:
     ]
     unseen = "unseen " if trained and not trained & set(scores.samples) else ""
     for field, errors in scores.fields.items():
+        if not errors.time:
+            continue
         lines.append(
             f"Forecast   {field} of {_count(scores.samples, f'{unseen}sample')} to t = "
             f"{errors.time[-1]:g}: {errors.relative_l1_percent[-1]:.3g} % off (relative L1)"
         )
+    lines += [f"Readings   {line}" for line in reading_lines(scores.readings)]
+    if not any(errors.time for errors in scores.fields.values()) and not scores.readings:
+        lines.append("Forecast   not scored: the data hold nothing to compare it with")
     lines += halved_lines(summary.get("halved_steps", ""))
     lines += balance_lines(scores.balances)
     report = folder.path / "report.html"
@@ -45,13 +50,33 @@ def score_table(scores: Scores) -> str:
     """Errors against time, as text."""
     lines = []
     for field, errors in scores.fields.items():
+        if not errors.time:
+            lines.append(f"{field}: the data hold nothing to compare it with")
+            continue
         lines.append(f"{field}: relative error, mean over samples {scores.samples}")
         lines.append(f"{'time':>10} {'L1 %':>10} {'L2 %':>10}")
         rows = zip(errors.time, errors.relative_l1_percent, errors.relative_l2_percent, strict=True)
         lines += [f"{t:>10g} {l1:>10.4g} {l2:>10.4g}" for t, l1, l2 in rows]
     for name, error in scores.latent.items():
         lines.append(f"{name}: relative L2 error {error.relative_l2_percent:.4g} %")
+    lines += reading_lines(scores.readings)
     return "\n".join(lines + balance_lines(scores.balances))
+
+
+def reading_lines(readings: Mapping[str, ReadingScore]) -> list[str]:
+    """How far the forecast is from what each instrument read, a line each."""
+    lines = []
+    for name, score in readings.items():
+        parts = {"trained on": score.trained, "held back": score.held_back}
+        told = [_of_readings(words, part) for words, part in parts.items() if part is not None]
+        lines.append(f"{name}: {'; '.join(told)}")
+    return lines
+
+
+def _of_readings(words: str, part: ReadingError) -> str:
+    chi2 = part.chi2_per_reading
+    noise = "" if chi2 is None else f", chi squared per reading {chi2:.3g}"
+    return f"{part.rmse:.3g} off (root mean square of {part.count} {words}{noise})"
 
 
 def halved_lines(halved: str) -> list[str]:

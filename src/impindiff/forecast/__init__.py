@@ -12,16 +12,21 @@ from impindiff.forecast._predict import (
     forecast_times,
     predict,
 )
+from impindiff.forecast._reading_scores import UNSEEN, ReadingError, ReadingScore, Seen
 from impindiff.forecast._stream import Stored, continue_forecast, forecast_to
 from impindiff.forecast._tables import is_table, truth_at
 
 __all__ = [
     "HALVED",
     "SOLVER",
+    "UNSEEN",
     "BalanceScore",
     "FieldErrors",
     "LatentError",
+    "ReadingError",
+    "ReadingScore",
     "Scores",
+    "Seen",
     "Stored",
     "balances_of",
     "carry_forward",

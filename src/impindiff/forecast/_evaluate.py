@@ -11,13 +11,21 @@ from impindiff.data import (
     check_is_dataset,
     is_setting,
     select_samples,
-    time_slack,
     times_of,
     without_dates,
 )
 from impindiff.forecast._balances import BalanceScore, balances_of
+from impindiff.forecast._reading_scores import (
+    UNSEEN,
+    ReadingScore,
+    Seen,
+    begins_with_data,
+    score_readings,
+    shared_times,
+)
 from impindiff.forecast._tables import is_table, truth_at
-from impindiff.observe import relative_error
+from impindiff.grid import Grid
+from impindiff.observe import AbstractObservation, relative_error
 
 
 class FieldErrors(BaseModel):
@@ -26,6 +34,9 @@ class FieldErrors(BaseModel):
     time: list[float]
     relative_l1_percent: list[float]
     relative_l2_percent: list[float]
+
+
+_NOTHING = FieldErrors(time=[], relative_l1_percent=[], relative_l2_percent=[])
 
 
 class LatentError(BaseModel):
@@ -43,6 +54,7 @@ class Scores(BaseModel):
             varies in time, or whose truth does, over the shared times; of a closure over the range
             of its inputs in which the truth is known.
         samples: the samples' positions in the data.
+        readings: of the instruments, where there are any, how far the forecast is from them.
         balances: of the forecast, those that the system states.
     """
 
@@ -50,20 +62,33 @@ class Scores(BaseModel):
     latent: dict[str, LatentError]
     samples: list[int]
     # Left out where there are none: readers of the scores of most systems know of no such key.
+    readings: dict[str, ReadingScore] = Field(default_factory=dict, exclude_if=lambda of: not of)
     balances: dict[str, BalanceScore] = Field(default_factory=dict, exclude_if=lambda of: not of)
 
 
-def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[int]) -> Scores:
+def evaluate(
+    forecast: xr.Dataset,
+    truth: xr.Dataset,
+    samples: str | Sequence[int],
+    *,
+    observe: Sequence[AbstractObservation] = (),
+    grid: Grid | None = None,
+    seen: Seen = UNSEEN,
+) -> Scores:
     """Compare a forecast with the data at the times they share.
 
     Only what was observed counts: a sample of which the data hold nothing but NaN at some time is
     left out of that time's average. A time at which that holds of all samples is left out of the
-    field's errors altogether: `FieldErrors.time` lists those that remain, which may be none.
+    field's errors altogether: `FieldErrors.time` lists those that remain, which may be none. The
+    state that the forecast began with, where it is the data's own, does not count alone.
 
     Args:
         forecast: as `predict` gives it; its samples are those of `truth` at `samples`.
         truth: the data, NaN where not known.
         samples: positions in the data, such as "5:10".
+        observe: instruments whose readings are compared, too.
+        grid: of the system, for these.
+        seen: what of the data training has seen, for these.
 
     Raises: InputError if no time is shared, or the samples are not as many as the forecast's.
     """
@@ -77,7 +102,7 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
             f"data were selected ({samples!r}): give the same samples to both."
         )
     clock = times_of(forecast)
-    ours, theirs = _shared(clock, times_of(truth))
+    ours, theirs = shared_times(clock, times_of(truth))
     fields: dict[str, FieldErrors] = {}
     latent: dict[str, LatentError] = {}
     for name, variable in forecast.data_vars.items():
@@ -85,7 +110,11 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
             continue
         if "sample" in variable.dims:
             known = truth[name].values[positions][:, theirs]
-            fields[str(name)] = _field_errors(clock[ours], variable.values[:, ours], known)
+            found = _field_errors(clock[ours], variable.values[:, ours], known)
+            alone = found.time == [clock[0]]
+            if alone and begins_with_data(forecast, truth, positions, str(name)):
+                found = _NOTHING
+            fields[str(name)] = found
             continue
         known = truth_at(variable, truth[name]) if is_table(variable) else truth[name]
         if known is None:
@@ -97,7 +126,13 @@ def evaluate(forecast: xr.Dataset, truth: xr.Dataset, samples: str | Sequence[in
         found, exact = np.broadcast_arrays(values, known.values)
         error = relative_error(found, exact, 2, exact.ndim)
         latent[str(name)] = LatentError(relative_l2_percent=100 * float(error))
-    return Scores(fields=fields, latent=latent, samples=positions, balances=balances_of(forecast))
+    return Scores(
+        fields=fields,
+        latent=latent,
+        samples=positions,
+        readings=score_readings(forecast, truth, positions, observe, grid, seen) if observe else {},
+        balances=balances_of(forecast),
+    )
 
 
 def _field_errors(times: np.ndarray, found: np.ndarray, known: np.ndarray) -> FieldErrors:
@@ -110,16 +145,3 @@ def _field_errors(times: np.ndarray, found: np.ndarray, known: np.ndarray) -> Fi
     ]
     l1, l2 = (error.mean(axis=0, where=observed[:, kept]).tolist() for error in errors)
     return FieldErrors(time=times[kept].tolist(), relative_l1_percent=l1, relative_l2_percent=l2)
-
-
-def _shared(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the same instants in two lists of times."""
-    # Each of theirs, which may be repeated readings.
-    nearest = np.abs(theirs[:, None] - ours).argmin(axis=1)
-    positions = np.flatnonzero(np.abs(theirs - ours[nearest]) <= time_slack(theirs))
-    if not positions.size:
-        raise InputError(
-            f"the forecast ({ours[0]:.10g} to {ours[-1]:.10g}) and the data ({theirs[0]:.10g} to "
-            f"{theirs[-1]:.10g}) share no time to be compared at."
-        )
-    return nearest[positions], positions

@@ -8,6 +8,7 @@ from impindiff.observe._misfit import (
     squared_misfit,
     squared_scale,
 )
+from impindiff.observe._noise import deviations_of
 from impindiff.observe._operator import AbstractObservation, AbstractOperator
 from impindiff.observe._penalties import (
     AbstractPenalty,
@@ -34,6 +35,7 @@ __all__ = [
     "VolumeAverage",
     "WeightDecay",
     "measure",
+    "deviations_of",
     "misfit_residuals",
     "readings_shape",
     "relative_error",

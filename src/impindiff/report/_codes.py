@@ -34,8 +34,8 @@ class Scale:
 def value_scale(truth: np.ndarray | None, forecast: np.ndarray, missing: int) -> Scale:
     """One scale for truth and forecast: the truth's range, and the forecast's where it is near.
 
-    A forecast that ran away must not flatten the truth: it widens the scale by at most a quarter of
-    the truth's range on either side.
+    A forecast that ran away must not flatten the truth: where the truth is known it widens the
+    scale by at most a quarter of the truth's range on either side. Elsewhere the scale holds all.
     """
     low, high = _range(forecast)
     if truth is not None and np.isfinite(truth).any():
@@ -43,6 +43,8 @@ def value_scale(truth: np.ndarray | None, forecast: np.ndarray, missing: int) ->
         margin = 0.25 * (truth_high - truth_low)
         low = min(truth_low, max(low, truth_low - margin))
         high = max(truth_high, min(high, truth_high + margin))
+        alone = forecast[np.isfinite(forecast) & ~np.isfinite(truth)]
+        low, high = float(alone.min(initial=low)), float(alone.max(initial=high))
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         margin = 0.5 * abs(low) or 1.0
         low, high = low - margin, high + margin

@@ -45,6 +45,15 @@ class FieldError:
 
 
 @dataclass(frozen=True)
+class ReadingError:
+    """Of some readings of one instrument, see `impindiff.forecast.ReadingError`."""
+
+    rmse: float
+    chi2: float
+    count: int
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """What a run left behind.
 
@@ -53,6 +62,7 @@ class RunFolder:
         summary: `summary.json` as it is; `errors` and `latent_errors` are its checked parts.
         errors: error against time of every field whose truth is known.
         latent_errors: relative L2 error [%] of every latent whose truth is known.
+        readings: of every instrument the errors of its readings, by "trained" and "held_back".
         forecast: `forecast.nc`, in memory.
         history: `metrics.jsonl`.
         provenance: `provenance.json`, empty where there is none.
@@ -63,6 +73,7 @@ class RunFolder:
     summary: Mapping[str, Any]
     errors: Mapping[str, FieldError]
     latent_errors: Mapping[str, float]
+    readings: Mapping[str, Mapping[str, ReadingError]]
     forecast: xr.Dataset
     history: History
     provenance: Mapping[str, Any]
@@ -99,6 +110,7 @@ def load_run(path: Path) -> RunFolder:
         summary=summary,
         errors=_field_errors(path, summary),
         latent_errors=_latent_errors(summary),
+        readings=_readings(summary),
         forecast=forecast,
         history=_history(path / "metrics.jsonl"),
         provenance=_provenance(path / "provenance.json"),
@@ -164,6 +176,22 @@ def _latent_errors(summary: Mapping[str, Any]) -> dict[str, float]:
         for name, entry in mapping(summary.get("latent")).items()
     }
     return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def _readings(summary: Mapping[str, Any]) -> dict[str, dict[str, ReadingError]]:
+    found: dict[str, dict[str, ReadingError]] = {}
+    for name, entry in mapping(summary.get("readings")).items():
+        parts = {part: mapping(mapping(entry).get(part)) for part in ("held_back", "trained")}
+        errors = {
+            part: ReadingError(
+                number(of.get("rmse")), number(of.get("chi2_per_reading")), int(of["count"])
+            )
+            for part, of in parts.items()
+            if number(of.get("count")) > 0 and math.isfinite(number(of.get("rmse")))
+        }
+        if errors:
+            found[name] = errors
+    return found
 
 
 def _history(path: Path) -> History:

@@ -13,7 +13,7 @@ import xarray as xr
 
 from impindiff.report._format import count, data_size, duration, listing, percent, plain, unit_of
 from impindiff.report._frames import Variable
-from impindiff.report._load import FieldError, RunFolder, number, numbers
+from impindiff.report._load import FieldError, ReadingError, RunFolder, number, numbers
 
 # Relative L1 error [%] up to which a forecast deserves the word.
 _VERDICTS = (
@@ -59,8 +59,10 @@ def cards_of(run: RunFolder) -> list[Card]:
     for name, error in run.errors.items():
         detail = f"{name} at t = {plain(error.time[-1])}{unit}, relative L1"
         cards.append(Card(percent(error.l1[-1]), "forecast error", detail))
+    for name, parts in run.readings.items():
+        cards += [_card_of(run, name, part, error) for part, error in parts.items()]
     if not cards:
-        cards.append(Card("\u2014", "forecast error", "the truth is not known"))
+        cards.append(Card("\u2014", "forecast error", "nothing to compare the forecast with"))
     for name, error in run.latent_errors.items():
         cards.append(Card(percent(error), f"error of {name}", "inferred, relative L2"))
     history = run.history
@@ -82,13 +84,45 @@ def cards_of(run: RunFolder) -> list[Card]:
     return [card for card in cards if card is not None]
 
 
+# What the parts of an instrument's readings are called.
+_PARTS = {"trained": "trained on", "held_back": "held back"}
+
+
+def _card_of(run: RunFolder, name: str, part: str, error: ReadingError) -> Card:
+    label = f"error of readings {_PARTS[part]}"
+    detail = f"{name}, root mean square of {count(error.count)} readings"
+    if math.isfinite(error.chi2):
+        detail += f", chi squared per reading {plain(float(f'{error.chi2:.3g}'))}"
+    return Card(f"{plain(float(f'{error.rmse:.3g}'))}{_units(run, name)}", label, detail)
+
+
+def _reading_sentences(run: RunFolder) -> list[str]:
+    sentences = []
+    for name, parts in run.readings.items():
+        told = [
+            f"{plain(float(f'{error.rmse:.3g}'))}{_units(run, name)} from the {count(error.count)} "
+            f"readings {_PARTS[part]}"
+            + (f" (chi squared per reading {error.chi2:.3g})" if math.isfinite(error.chi2) else "")
+            for part, error in parts.items()
+        ]
+        sentences.append(f"The model is {_join(told)} of {name}, root mean square.")
+    return sentences
+
+
+def _units(run: RunFolder, name: str) -> str:
+    # Readings of a field's own name are in its units; those of other instruments say none here.
+    found = run.forecast.get(name)
+    return "" if found is None else unit_of(str(found.attrs.get("units", "")))
+
+
 def verdict_of(run: RunFolder, fields: Sequence[Variable]) -> list[str]:
     """How good the run is: the first sentence is the answer, the rest is its evidence."""
     sentences = [_forecast_sentence(run, name, error) for name, error in run.errors.items()]
+    sentences += _reading_sentences(run)
     if not sentences:
         sentences = [
-            "The truth of these samples is not known, "
-            "so this run cannot say how good its forecast is."
+            "The data hold nothing to compare this forecast with, "
+            "so this run cannot say how good it is."
         ]
     for name, error in run.errors.items():
         sentences += _growth_sentences(run, name, error)

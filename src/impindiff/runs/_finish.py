@@ -9,8 +9,19 @@ import equinox as eqx
 import jax
 import xarray as xr
 
+from impindiff.config import build_observations
 from impindiff.data import is_setting, save_dataset
-from impindiff.forecast import HALVED, SOLVER, Scores, evaluate, is_table, predict, truth_at
+from impindiff.forecast import (
+    HALVED,
+    SOLVER,
+    UNSEEN,
+    Scores,
+    Seen,
+    evaluate,
+    is_table,
+    predict,
+    truth_at,
+)
 from impindiff.latent import learned
 from impindiff.rollout import Choice
 from impindiff.runs._folder import RunFolder
@@ -51,10 +62,18 @@ def finish(
         samples=plan.test_samples,
         dtype=precision(config),
     )
-    scores = evaluate(forecast, plan.dataset, plan.test_samples)
+    is_trained = bool(jax.tree.leaves(eqx.filter(system, learned(system))))
+    seen = Seen(plan.train_samples, plan.observations.times) if is_trained else UNSEEN
+    scores = evaluate(
+        forecast,
+        plan.dataset,
+        plan.test_samples,
+        observe=build_observations(config, system) or (),
+        grid=system.grid,
+        seen=seen,
+    )
     save_dataset(_with_truth(forecast, plan), folder.forecast_file, overwrite=True)
     progress = folder.checkpoints.progress() or Progress()
-    is_trained = bool(jax.tree.leaves(eqx.filter(system, learned(system))))
     # By way of JSON, which has no infinity: null stands for the error of what is zero in truth.
     summary = json.loads(scores.model_dump_json()) | {
         "title": config.title,
@@ -67,8 +86,8 @@ def finish(
         "trainable_parameters": num_trainable(system, config.training.freeze, plan.stages)
         if is_trained
         else 0,
-        "training_times": list(plan.observations.times) if is_trained else [],
-        "training_samples": plan.train_samples if is_trained else [],
+        "training_times": list(seen.times),
+        "training_samples": list(seen.samples),
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }

@@ -1,6 +1,7 @@
 """What a finished run can do: forecast and be scored, from its folder alone."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import Config, build_stepper, build_system, known_grid
+from impindiff.config import Config, build_observations, build_stepper, build_system, known_grid
 from impindiff.data import (
     Start,
     check_dataset,
@@ -21,7 +22,9 @@ from impindiff.data import (
 )
 from impindiff.forecast import (
     HALVED,
+    UNSEEN,
     Scores,
+    Seen,
     Stored,
     balances_of,
     continue_forecast,
@@ -32,6 +35,7 @@ from impindiff.forecast import (
     predict,
 )
 from impindiff.latent import learned
+from impindiff.observe import AbstractObservation
 from impindiff.rollout import format_bytes
 from impindiff.runs._code import check_kept
 from impindiff.runs._folder import RunFolder
@@ -195,9 +199,32 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     dataset = open_dataset(data)
     _check(system, dataset, tuple(system.latents(0.0)))
     at = select_samples(dataset, samples)
-    start = _or_that_of_the_run(folder.config(), system, None)
+    config = folder.config()
+    start = _or_that_of_the_run(config, system, None)
     forecast = _predict(folder, system, dataset, np.unique(times_of(dataset)), at, start)
-    return evaluate(forecast, dataset, at)
+    return evaluate(
+        forecast,
+        dataset,
+        at,
+        observe=_instruments(config, system, dataset),
+        grid=system.grid,
+        seen=_seen(folder, config, data),
+    )
+
+
+def _instruments(config: Config, system: System, dataset: xr.Dataset) -> list[AbstractObservation]:
+    """Those of the run of which the data hold readings."""
+    listed = build_observations(config, system) or []
+    return [each for each in listed if each.data in dataset.data_vars]
+
+
+def _seen(folder: RunFolder, config: Config, data: Path) -> Seen:
+    """What of a data file the run was trained on."""
+    file = config.data.file
+    if file is None or not data.exists() or not os.path.samefile(folder.path / file, data):
+        return UNSEEN
+    summary = folder.read_json("summary.json")
+    return Seen(summary.get("training_samples", ()), summary.get("training_times", ()))
 
 
 def _predict(

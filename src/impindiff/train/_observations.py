@@ -35,6 +35,7 @@ from impindiff.observe import (
     AbstractPenalty,
     Cells,
     CellValues,
+    deviations_of,
     readings_shape,
 )
 from impindiff.rollout import TimeGrid
@@ -48,7 +49,6 @@ from impindiff.systems import (
     starts_of,
 )
 from impindiff.train._listed import check_names, listed
-from impindiff.train._noise import deviations_of
 from impindiff.train._selection import Selection, check_start
 
 

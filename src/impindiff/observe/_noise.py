@@ -7,7 +7,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data import readings
-from impindiff.observe import AbstractObservation
+from impindiff.observe._operator import AbstractObservation
 
 
 def deviations_of(
