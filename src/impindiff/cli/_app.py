@@ -20,6 +20,7 @@ from impindiff.cli._options import (
     RunPath,
     Samples,
     Seed,
+    Trust,
 )
 
 if TYPE_CHECKING:
@@ -129,11 +130,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     memory: Memory = None,
     changes: Changes = None,
+    trust: Trust = False,
 ) -> None:
     """Train on data, then forecast, evaluate and report."""
     from impindiff._errors import InputError
+    from impindiff.cli._console import ask
     from impindiff.config import load_config, with_memory
-    from impindiff.runs import RunFolder, next_free
+    from impindiff.runs import RunFolder, check_trusted, next_free
 
     loaded = load_config(config, changes or [])
     if memory is not None:
@@ -142,6 +145,9 @@ def train(
         raise InputError(f"{config} names no data file: give one with --data, or as data.file.")
     if resume and out is None:
         raise InputError("--resume needs --out: the run folder to go on with.")
+    if resume and out is not None and config.resolve().parent == out.resolve():
+        # The code is the run's own, and not what the user names.
+        check_trusted(RunFolder(out), trust=trust, ask=ask)
     source = data or config.parent / str(loaded.data.file)
     _train(loaded, source, RunFolder(out) if out else next_free(config.stem), resume=resume)
 
@@ -174,13 +180,17 @@ def forecast(
             "--from", help="Initial time: first (the default) or last of the file, or a number."
         ),
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Forecast the samples of a data file with a trained run.
 
     With --from last and the same file as --initial and --out, a .zarr forecast is continued.
     """
+    from impindiff.cli._console import ask
     from impindiff.cli._forecast import write_forecast
+    from impindiff.runs import RunFolder, check_trusted
 
+    check_trusted(RunFolder(run), trust=trust, ask=ask)
     typer.echo(write_forecast(run, initial, out, until, every, start))
 
 
@@ -192,12 +202,15 @@ def evaluate(
     samples: Annotated[
         str, typer.Option("--samples", help="Which, such as 5:10; all by default.")
     ] = ":",
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Forecast samples of a data file and compare with it."""
+    from impindiff.cli._console import ask
     from impindiff.cli._show import score_table
-    from impindiff.runs import RunFolder, evaluate_run
+    from impindiff.runs import RunFolder, check_trusted, evaluate_run
 
+    check_trusted(RunFolder(run), trust=trust, ask=ask)
     scores = evaluate_run(RunFolder(run), data, samples)
     typer.echo(scores.model_dump_json() if as_json else score_table(scores))
 

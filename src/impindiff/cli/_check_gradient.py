@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from impindiff.cli._errors import reported
-from impindiff.cli._options import AsJson, Changes
+from impindiff.cli._options import AsJson, Changes, Trust
 
 
 @reported
@@ -20,17 +20,21 @@ def check_gradient(
         int, typer.Option("--directions", min=1, help="Random directions for each part.")
     ] = 3,
     changes: Changes = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Certify the gradients that training takes: Taylor tests along random directions."""
+    from impindiff.cli._console import ask
     from impindiff.cli._errors import NUMERICS_FAILED
     from impindiff.cli._show import certificate_table
     from impindiff.config import load_config
-    from impindiff.runs import RunFolder, certify
+    from impindiff.runs import RunFolder, certify, check_trusted
 
     folder = RunFolder(target) if target.is_dir() else None
     if folder and changes:
         raise typer.BadParameter("--set changes a config; the gradients of a run are its own.")
+    if folder:
+        check_trusted(folder, trust=trust, ask=ask)
     config = folder.config() if folder else load_config(target, changes or [])
     named = config.data.file
     home = target if folder else target.parent

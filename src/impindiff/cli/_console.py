@@ -3,6 +3,9 @@
 Everything here goes to standard error; standard output is for results.
 """
 
+import sys
+
+import typer
 from rich.console import Console
 from rich.markup import escape
 
@@ -19,3 +22,10 @@ def say(text: str) -> None:
     """Name the part of the work that begins; only to a person at a terminal."""
     if console.is_terminal:
         console.print(f"[dim]{escape(text)} ...[/]")
+
+
+def ask(question: str) -> bool:
+    """Put a question to a person at a terminal; whoever cannot answer says no."""
+    if not (console.is_terminal and sys.stdin is not None and sys.stdin.isatty()):
+        return False
+    return typer.confirm(question, err=True)

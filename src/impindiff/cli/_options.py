@@ -32,3 +32,6 @@ Changes = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Execute the code of a run that you did not make.")
+]

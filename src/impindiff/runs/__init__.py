@@ -7,12 +7,14 @@ from impindiff.runs._plan import RunPlan
 from impindiff.runs._simulate import simulate_run
 from impindiff.runs._train import train_run
 from impindiff.runs._trained import evaluate_run, forecast_run, forecast_run_to, trained_system
+from impindiff.runs._trust import check_trusted
 
 __all__ = [
     "Certificate",
     "RunFolder",
     "RunPlan",
     "certify",
+    "check_trusted",
     "evaluate_run",
     "forecast_run",
     "forecast_run_to",

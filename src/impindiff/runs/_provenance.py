@@ -14,6 +14,7 @@ import jax
 from impindiff.config import Config, config_sha256
 from impindiff.data import file_sha256
 from impindiff.runs._code import hashes_of
+from impindiff.runs._trust import seal_of
 
 _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy", "xarray", "h5netcdf")
 
@@ -39,6 +40,7 @@ def provenance(config: Config, data: Path) -> dict[str, Any]:
         "started": now(),
         "data": {"file": str(data), "sha256": file_sha256(data)},
         **({"code": code} if (code := hashes_of(config)) else {}),
+        **seal_of(config, code),
     }
 
 

@@ -1,0 +1,104 @@
+"""The code of a run that somebody else made is not executed unasked."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_problem import write_problem
+from typer.testing import CliRunner
+
+from impindiff import InputError
+from impindiff.cli._app import app
+from impindiff.config import load_config
+from impindiff.runs import RunFolder, check_trusted, train_run
+
+OBSERVE = """
+import pathlib
+
+import impindiff as ipd
+
+pathlib.Path({mark!r}).touch()
+
+
+def observe():
+    return [ipd.Cells("concentration", noise=0.1)]
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> RunFolder:
+    changes = {
+        "data.observe": "instruments:observe",
+        "training.stages": [{"optimiser": "adam", "epochs": 1}],
+    }
+    config, data = write_problem(tmp_path, changes)
+    (tmp_path / "instruments.py").write_text(OBSERVE.format(mark=str(tmp_path / "executed")))
+    run = RunFolder(tmp_path / "run")
+    train_run(load_config(config), data, run)
+    (tmp_path / "executed").unlink()
+    return run
+
+
+def evaluate(run: RunFolder, *options: str):
+    data = run.path.parent / "data.nc"
+    return CliRunner().invoke(app, ["evaluate", str(run.path), "--data", str(data), *options])
+
+
+def move_home(home: Path) -> None:
+    """As on the machine of somebody else, who has a key of his own."""
+    (home / "impindiff" / "key").write_bytes(bytes(32))
+
+
+def test_ones_own_run_is_opened_unasked(made: RunFolder, home: Path):
+    check_trusted(made)
+    key = home / "impindiff" / "key"
+    assert key.stat().st_mode & 0o777 == 0o600 and len(key.read_bytes()) == 32
+
+
+@pytest.mark.parametrize("change", ["another user", "code", "function", "no seal"])
+def test_what_was_made_elsewhere_or_changed_is_not_executed(made, home, change):
+    place = made.path / "provenance.json"
+    held = json.loads(place.read_text())
+    if change == "another user":
+        move_home(home)
+    elif change == "code":
+        held["code"] = dict.fromkeys(held["code"], "0" * 64)
+    elif change == "function":
+        config = made.config_file.read_text().replace("instruments:observe", "os:getcwd")
+        made.config_file.write_text(config)
+    else:
+        del held["seal"]
+    place.write_text(json.dumps(held))
+    with pytest.raises(InputError, match="--trust"):
+        check_trusted(made)
+    found = evaluate(made)
+    assert found.exit_code == 2
+    assert not (made.path.parent / "executed").exists()
+
+
+def test_who_says_so_has_it_executed(made: RunFolder, home: Path):
+    move_home(home)
+    assert evaluate(made, "--trust").exit_code == 0
+    assert (made.path.parent / "executed").exists()
+
+
+def test_an_answer_is_remembered(made: RunFolder, home: Path):
+    move_home(home)
+    asked = []
+    with pytest.raises(InputError, match="brings Python code"):
+        check_trusted(made, ask=lambda question: bool(asked.append(question)))
+    check_trusted(made, ask=lambda question: True)
+    check_trusted(made)
+    assert "instruments.py" in asked[0]
+
+
+def test_arrays_config_and_page_need_no_code(made: RunFolder, home: Path):
+    move_home(home)
+    assert CliRunner().invoke(app, ["report", str(made.path)]).exit_code == 0
+    assert not (made.path.parent / "executed").exists()
