@@ -4,6 +4,7 @@ Other units of length, time and field; a constant added; an axis reversed; times
 elsewhere; samples among others. Over steppers, solvers, preconditioners, precisions and ends.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -36,6 +37,13 @@ def change_of(structure: Structure, numbers: dict) -> float:
     found = answer(structure, PLAIN, numbers)
     sizes = [jnp.max(jnp.abs(found - numbers["initial"])), jnp.max(numbers["source"]) * 0.1]
     return float(max(sizes))
+
+
+@pytest.fixture(autouse=True)
+def forget_programs():
+    """Each structure has its own: kept for hundreds of them, a process runs out of memory maps."""
+    yield
+    jax.clear_caches()
 
 
 def most_diffusion(structure: Structure) -> float:
