@@ -85,7 +85,7 @@ def test_the_page_says_what_the_run_found(make_run: MakeRun):
         "38.4 s",
         "742 MiB",
         "33,538",
-        "At t = 0.2 s the forecast of concentration is 0.12 % off (relative L1) on average over 2 "
+        "At t = 0.2 s the forecast of concentration is 0.12 % off the data (relative L1) on average over 2 "
         "samples never seen in training: to the eye the same as the truth.",
         "reaches 4 times as far, and its error in concentration goes from 0.03 % to 0.12 %",
         "velocity_x is 2.34 % off",

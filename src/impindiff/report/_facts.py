@@ -52,7 +52,7 @@ def cost_of(run: RunFolder) -> Facts:
     memory = number(run.summary.get("peak_memory_bytes"))
     facts = [
         ("Training", _if_known(training, duration)),
-        ("An epoch (median)", _if_known(_epoch_seconds(run), duration)),
+        ("An epoch (median)", _if_known(epoch_seconds(run), duration)),
         ("From start to end", _if_known(total, duration)),
         ("Peak memory", _if_known(memory, data_size)),
     ]
@@ -110,8 +110,8 @@ def _if_known(value: float, write: Callable[[float], str]) -> str:
     return write(value) if math.isfinite(value) else ""
 
 
-def _epoch_seconds(run: RunFolder) -> float:
-    """The median, which leaves the compilation in the first epoch out."""
+def epoch_seconds(run: RunFolder) -> float:
+    """The median length of an epoch, which leaves the compilation in the first one out."""
     spans = np.diff(run.history["seconds"])
     spans = spans[np.isfinite(spans) & (spans >= 0)]
     return float(np.median(spans)) if len(spans) else math.nan

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from impindiff.report._facts import epoch_seconds
 from impindiff.report._format import count, data_size, duration, listing, percent, plain, unit_of
 from impindiff.report._frames import Variable
 from impindiff.report._load import FieldError, ReadingError, RunFolder, number, numbers
@@ -57,14 +58,15 @@ def cards_of(run: RunFolder) -> list[Card]:
     unit = _time_unit(run)
     cards = []
     for name, error in run.errors.items():
-        detail = f"{name} at t = {plain(error.time[-1])}{unit}, relative L1"
+        detail = f"{name} against the data at t = {plain(error.time[-1])}{unit}, relative L1"
         cards.append(Card(percent(error.l1[-1]), "forecast error", detail))
     for name, parts in run.readings.items():
         cards += [_card_of(run, name, part, error) for part, error in parts.items()]
     if not cards:
         cards.append(Card("\u2014", "forecast error", "nothing to compare the forecast with"))
     for name, error in run.latent_errors.items():
-        cards.append(Card(percent(error), f"error of {name}", "inferred, relative L2"))
+        detail = "inferred, against its truth, relative L2"
+        cards.append(Card(percent(error), f"error of {name}", detail))
     history = run.history
     seconds = number(run.summary.get("training_seconds"))
     if math.isnan(seconds) and len(history):
@@ -74,7 +76,8 @@ def cards_of(run: RunFolder) -> list[Card]:
         epochs = float(history["epoch"][-1])
     memory = number(run.summary.get("peak_memory_bytes"))
     parameters = number(run.summary.get("trainable_parameters"))
-    each = f"{duration(seconds / epochs)} each" if epochs > 0 and seconds >= 0 else ""
+    median = epoch_seconds(run)
+    each = f"{duration(median)} each (median)" if math.isfinite(median) else ""
     cards += [
         Card(duration(seconds), "training time") if seconds >= 0 else None,
         Card(data_size(memory), "peak memory") if memory >= 0 else None,
@@ -132,7 +135,9 @@ def verdict_of(run: RunFolder, fields: Sequence[Variable]) -> list[str]:
                 f"For comparison, a forecast that nothing changes would be {percent(change)} off."
             )
     if run.latent_errors:
-        parts = [f"{name} is {percent(error)} off" for name, error in run.latent_errors.items()]
+        parts = [
+            f"{name} is {percent(error)} off its truth" for name, error in run.latent_errors.items()
+        ]
         sentences.append(f"The unknown was inferred, never shown: {_join(parts)} (relative L2).")
     return sentences
 
@@ -142,7 +147,7 @@ def _forecast_sentence(run: RunFolder, name: str, error: FieldError) -> str:
     if not math.isfinite(final):
         return f"At {moment} the forecast of {name} is not finite: it broke down on the way."
     verdict = next(word for bound, word in _VERDICTS if final <= bound)
-    found = f"At {moment} the forecast of {name} is {percent(final)} off (relative L1)"
+    found = f"At {moment} the forecast of {name} is {percent(final)} off the data (relative L1)"
     return f"{found}{_unseen(run)}: {verdict}."
 
 
