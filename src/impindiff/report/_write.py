@@ -47,7 +47,8 @@ def write_report(run: Path) -> Path:
     path = Path(run) / "report.html"
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(page, encoding="utf-8", newline="\n")
+        # Names of files need not be text; their bytes are then shown as such.
+        draft.write_bytes(page.encode("utf-8", errors="backslashreplace"))
         os.replace(draft, path)
     except OSError as error:
         draft.unlink(missing_ok=True)

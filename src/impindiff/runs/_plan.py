@@ -1,6 +1,7 @@
 """Config and data put together and checked, before anything is computed or written."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ class RunPlan:
                 grid = named
         inside = data_file.is_relative_to(folder)
         place = data_file.relative_to(folder) if inside else data_file
+        _check_is_text(place)
         data = config.data.model_copy(update={"file": str(place)})
         config = config.model_copy(update={"data": data})
         system = cast(build_system(config, grid, learns=learns), dtype)
@@ -203,6 +205,17 @@ def cast(system: System, dtype: jnp.dtype) -> System:
         return leaf.astype(dtype) if real else leaf
 
     return jax.tree.map(to_dtype, system)
+
+
+def _check_is_text(place: Path) -> None:
+    """Refuse a path that a config cannot name: TOML is UTF-8."""
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{place}: its name is no text in {sys.getfilesystemencoding()}, and the run's config "
+            "could not name it. Rename it, or, if it is UTF-8, set LC_ALL=C.UTF-8."
+        ) from None
 
 
 def _start(system: System, dataset: xr.Dataset, start: float | None) -> float:
