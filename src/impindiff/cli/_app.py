@@ -1,6 +1,7 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
 
 import json
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,7 +83,7 @@ def run(
     from impindiff.cli._show import summary_lines
     from impindiff.config import changed, parse_config
     from impindiff.data import save_dataset
-    from impindiff.runs import RunFolder, next_free, simulate_run
+    from impindiff.runs import RunFolder, new_folder, simulate_run
 
     chosen = case_named(case)
     if known:
@@ -90,9 +91,10 @@ def run(
     recipe = changed(chosen.recipe(preset.value) | {"seed": seed}, changes or [])
     config = parse_config(recipe, f"case {case}", chosen.path)
     stem = f"{case}-{'known' if known else preset.value}"
-    folder = RunFolder(out) if out else next_free(stem)
-    folder.check_free()
-    with folder.claimed():
+    if out:
+        RunFolder(out).check_free()
+    where = nullcontext(RunFolder(out)) if out else new_folder(stem)
+    with where as folder, folder.claimed():
         say("generating data")
         save_dataset(chosen.generate(chosen.samples, seed), folder.data_file, overwrite=True)
         if known:
@@ -133,7 +135,7 @@ def train(
     """Train on data, then forecast, evaluate and report."""
     from impindiff._errors import InputError
     from impindiff.config import load_config, with_memory
-    from impindiff.runs import RunFolder, next_free
+    from impindiff.runs import RunFolder, new_folder
 
     loaded = load_config(config, changes or [])
     if memory is not None:
@@ -143,7 +145,8 @@ def train(
     if resume and out is None:
         raise InputError("--resume needs --out: the run folder to go on with.")
     source = data or config.parent / str(loaded.data.file)
-    _train(loaded, source, RunFolder(out) if out else next_free(config.stem), resume=resume)
+    with nullcontext(RunFolder(out)) if out else new_folder(config.stem) as folder:
+        _train(loaded, source, folder, resume=resume)
 
 
 def _train(config: "Config", data: Path, folder: "RunFolder", *, resume: bool) -> None:

@@ -11,6 +11,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from impindiff._errors import InputError
+from impindiff._files import read_whole
 from impindiff.config._explain import explain
 from impindiff.config._schema import Config
 
@@ -25,7 +26,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     Raises: InputError naming the file, the key, what was found and what is allowed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path).decode("utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such config file.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -34,6 +35,8 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise InputError(f"{path}: tables or lists are nested too deeply to be read.") from None
     return parse_config(changed(tables, changes), str(path), path.parent)
 
 
@@ -69,6 +72,8 @@ def _value(change: str, text: str) -> Any:
     """What a change sets: TOML, or text as it is."""
     try:
         tables = tomllib.loads(f"value = {text}")
+    except RecursionError:
+        raise InputError(f"--set {change:.80}: lists are nested too deeply to be read.") from None
     except tomllib.TOMLDecodeError:
         # Taken for text these would reach functions of the user's own, where 'False' is true.
         if text in ("", "True", "False", "None") or text[0] in "[{(\"'" or _is_number(text):
