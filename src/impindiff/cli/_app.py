@@ -10,6 +10,7 @@ import typer
 
 from impindiff.cli._benchmark import benchmark
 from impindiff.cli._check_gradient import check_gradient
+from impindiff.cli._console import answer
 from impindiff.cli._errors import reported, saved_on_failure
 from impindiff.cli._options import (
     AsJson,
@@ -58,10 +59,10 @@ def cases(
     if (name is None) != (out is None):
         raise typer.BadParameter("CASE and --out go together: which case, and where to.")
     if name is not None and out is not None:
-        typer.echo(write_case(case_named(name), out))
+        answer(write_case(case_named(name), out))
         return
     for case in CASES.values():
-        typer.echo(f"{case.name}  {case.summary} (presets: {', '.join(case.presets)})")
+        answer(f"{case.name}  {case.summary} (presets: {', '.join(case.presets)})")
 
 
 @app.command()
@@ -99,7 +100,7 @@ def run(
         save_dataset(chosen.generate(chosen.samples, seed), folder.data_file, overwrite=True)
         if known:
             scores = simulate_run(config, folder.data_file, folder, say=say)
-            typer.echo(summary_lines(folder, scores))
+            answer(summary_lines(folder, scores))
         else:
             _train(config, folder.data_file, folder, resume=False)
 
@@ -119,7 +120,7 @@ def generate(
     chosen = case_named(case)
     check_writable(out)
     save_dataset(chosen.generate(samples := samples or chosen.samples, seed), out)
-    typer.echo(f"{out}: {samples} samples")
+    answer(f"{out}: {samples} samples")
 
 
 @app.command()
@@ -157,7 +158,7 @@ def _train(config: "Config", data: Path, folder: "RunFolder", *, resume: bool) -
 
     with training_bar() as (expect, watch), saved_on_failure(folder):
         scores = train_run(config, data, folder, resume=resume, watch=watch, say=say, expect=expect)
-    typer.echo(summary_lines(folder, scores))
+    answer(summary_lines(folder, scores))
 
 
 @app.command()
@@ -184,7 +185,7 @@ def forecast(
     """
     from impindiff.cli._forecast import write_forecast
 
-    typer.echo(write_forecast(run, initial, out, until, every, start))
+    answer(write_forecast(run, initial, out, until, every, start))
 
 
 @app.command()
@@ -202,7 +203,7 @@ def evaluate(
     from impindiff.runs import RunFolder, evaluate_run
 
     scores = evaluate_run(RunFolder(run), data, samples)
-    typer.echo(scores.model_dump_json() if as_json else score_table(scores))
+    answer(scores.model_dump_json() if as_json else score_table(scores))
 
 
 @app.command()
@@ -211,7 +212,7 @@ def report(run: RunPath) -> None:
     """Draw the report of a run again."""
     from impindiff.report import write_report
 
-    typer.echo(write_report(run))
+    answer(write_report(run))
 
 
 app.command()(check_gradient)
@@ -234,7 +235,7 @@ def plan(
     loaded = load_config(config, changes or [])
     named = loaded.data.file
     found = plan_run(loaded, data or (config.parent / named if named else None), memory)
-    typer.echo(json.dumps(found.as_dict()) if as_json else plan_table(found))
+    answer(json.dumps(found.as_dict()) if as_json else plan_table(found))
 
 
 app.command()(benchmark)
@@ -247,5 +248,5 @@ def doctor(as_json: AsJson = False) -> None:
     from impindiff.cli._doctor import diagnose, render
 
     diagnosis = diagnose()
-    typer.echo(json.dumps(diagnosis.as_dict()) if as_json else render(diagnosis))
+    answer(json.dumps(diagnosis.as_dict()) if as_json else render(diagnosis))
     raise typer.Exit(diagnosis.exit_status)

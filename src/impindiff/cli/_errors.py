@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import typer
 
 from impindiff._errors import InputError, NumericsError, numerics_told
-from impindiff.cli._console import complain
+from impindiff.cli._console import answers_alone, complain
 
 if TYPE_CHECKING:
     from impindiff.runs import RunFolder
@@ -36,7 +36,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         before = signal.signal(signal.SIGTERM, _interrupt)
         sys.unraisablehook, hook = _insist, sys.unraisablehook
         try:
-            with numerics_told(), _warnings_told():
+            with numerics_told(), _warnings_told(), answers_alone():
                 return command(*args, **kwargs)
         except InputError as error:
             complain("error", str(error))
@@ -61,6 +61,19 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
                 "error",
                 f"{text}: is no text in {error.encoding}, and cannot be written. Rename the file "
                 "or folder, or set LC_ALL=C.UTF-8.",
+            )
+            raise typer.Exit(INPUT_WRONG) from None
+        except SystemExit as error:
+            complain(
+                "error",
+                f"something that this command called ended it by sys.exit({error.code!r}): a "
+                "function of yours must raise an error instead.",
+            )
+            raise typer.Exit(INPUT_WRONG) from None
+        except RecursionError as error:
+            complain(
+                "error",
+                f"a table is nested too deeply, or a function calls itself without end: {error}.",
             )
             raise typer.Exit(INPUT_WRONG) from None
         except MemoryError as error:

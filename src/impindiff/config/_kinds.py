@@ -1,5 +1,6 @@
 """Kinds of values that tables of a config file hold, and what every table refuses."""
 
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -74,6 +75,16 @@ class Table(BaseModel):
     """A table that refuses keys it does not know and values of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def numbers_in(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers with a fraction in nested tables and lists, each with its dotted key."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, inner in pairs:
+            yield from numbers_in(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, float):
+        yield key, value
 
 
 def tagged(key: str, known: type | tuple[type, ...] = (), *, allowed: str) -> Discriminator:

@@ -15,6 +15,8 @@ from impindiff._files import read_whole
 from impindiff.config._explain import explain
 from impindiff.config._schema import Config
 
+_MOST_LEVELS = 50
+
 
 def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     """Read a config file.
@@ -32,12 +34,23 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: the config cannot be read ({error}).") from None
     try:
-        tables = tomllib.loads(text)
+        tables = changed(tomllib.loads(text), changes)
+        _check_depth(tables, str(path))
+        return parse_config(tables, str(path), path.parent)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
     except RecursionError:
         raise InputError(f"{path}: tables or lists are nested too deeply to be read.") from None
-    return parse_config(changed(tables, changes), str(path), path.parent)
+
+
+def _check_depth(tables: dict[str, Any], source: str) -> None:
+    """Refuse what could be read, and not be written as resolved."""
+    level: list[Any] = [tables]
+    for _ in range(_MOST_LEVELS):
+        inside = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [one for each in inside for one in each if isinstance(one, dict | list)]
+    if level:
+        raise InputError(f"{source}: tables or lists are nested more than {_MOST_LEVELS} deep.")
 
 
 def changed(tables: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:

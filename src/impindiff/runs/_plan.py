@@ -27,6 +27,8 @@ from impindiff.config import (
 from impindiff.data import (
     check_dataset,
     check_grid,
+    check_storable,
+    check_values,
     grid_of,
     initial_state,
     open_dataset,
@@ -36,7 +38,7 @@ from impindiff.data import (
     times_of,
 )
 from impindiff.integrate import AbstractStepper
-from impindiff.latent import check_spans
+from impindiff.latent import check_spans, latents_of
 from impindiff.rollout import TimeGrid
 from impindiff.runs._validator import Validator
 from impindiff.systems import System, initial_time
@@ -119,6 +121,14 @@ class RunPlan:
         config = config.model_copy(update={"grid": axes})
         stepper = build_stepper(config, system)
         check_dataset(dataset, fields=fields, latents=tuple(system.latents(0.0)))
+        for field in fields:
+            check_values(dataset[field], str(data_file), dtype)
+        with _about("system"):
+            latents = (name for latent in latents_of(system) for name in latent.names)
+            names = [*system.fields, *system.integrals, *latents, *system.awaited]
+            check_storable(
+                [*names, *(f"{name}_truth" for name in names)], [*dataset[fields[0]].dims]
+            )
         begun = [field for field in fields if field not in system.initial]
         with _about("data.train_samples"):
             train_samples = select_samples(dataset, data.train_samples)
