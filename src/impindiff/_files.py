@@ -18,16 +18,18 @@ def read_whole(path: Path) -> bytes:
     Raises: OSError, for a folder and for a pipe without a writer too.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(handle, "rb") as stream:
-        mode = os.fstat(handle).st_mode
-        if not stat.S_ISFIFO(mode):
-            if not stat.S_ISREG(mode):
-                raise OSError(errno.EINVAL, "is no file", str(path))
-            return stream.read()
+    try:
+        kind = os.fstat(handle).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISFIFO(kind):
+            raise OSError(errno.EINVAL, "is no file", str(path))
         os.set_blocking(handle, True)
-        if not (content := stream.read()):
-            raise OSError(errno.EINVAL, "is a pipe, and nobody writes into it", str(path))
-        return content
+        with open(handle, "rb", closefd=False) as stream:
+            content = stream.read()
+    finally:
+        os.close(handle)
+    if stat.S_ISFIFO(kind) and not content:
+        raise OSError(errno.EINVAL, "is a pipe, and nobody writes into it", str(path))
+    return content
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -9,11 +9,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from impindiff._errors import InputError
 from impindiff.rollout import parse_bytes
 
+_LONGEST_NAME = 200
+
 
 def check_name(name: str) -> str:
     """Refuse what no variable of a data file is called."""
     if not name.strip() or name != name.strip() or "/" in name or not name.isprintable():
         raise ValueError(f"{name!r} cannot name a variable of a data file")
+    # Variables of a zarr store are folders.
+    if name.startswith(".") or len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(
+            f"{name[:40]!r} cannot name a variable of a data file: it must not begin with a dot, "
+            f"nor take more than {_LONGEST_NAME} bytes"
+        )
     if name in ("sample", "time", "x", "y", "z"):
         raise ValueError(f"{name!r} is the name of a dimension, choose another")
     return name

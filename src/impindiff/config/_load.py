@@ -31,7 +31,10 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
         text = read_whole(path).decode("utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such config file.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: the config cannot be read ({reason}).") from None
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: the config cannot be read ({error}).") from None
     try:
         tables = changed(tomllib.loads(text), changes)

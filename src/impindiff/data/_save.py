@@ -69,11 +69,10 @@ def check_storable(names: Sequence[str], dims: Sequence[str]) -> None:
     """
     described = {"units": "1", "long_name": "1"}
     for name in names:
-        dataset = xr.Dataset({name: ((), 0.0, described)}, {dim: (dim, [0.0]) for dim in dims})
         try:
-            if name in dims:
-                raise ValueError("is the name of a dimension")
-            _encode_netcdf(dataset)
+            _encode_netcdf(
+                xr.Dataset({name: ((), 0.0, described)}, {dim: (dim, [0.0]) for dim in dims})
+            )
         except (TypeError, ValueError, NotImplementedError, UnicodeError) as error:
             raise InputError(
                 f"{name!r} cannot name a variable of a data file ({reason(error)}): choose another "

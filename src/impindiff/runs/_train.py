@@ -1,6 +1,7 @@
 """Training a run, from its first epoch or from where it stopped."""
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,15 @@ def train_run(
             _check_same(plan, folder)
         else:
             folder.create(plan.config, provenance(plan.config, plan.data_file))
-        done = (folder.checkpoints.progress() if resume else None) or Progress()
+        done = folder.checkpoints.progress() if resume else None
+        if done is None and folder.metrics_file.exists():
+            warnings.warn(
+                f"{folder.checkpoints.folder} holds no checkpoint: the training begins anew, and "
+                f"what {folder.metrics_file.name} says is written again.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        done = done or Progress()
         folder.keep_metrics(done.epoch)
 
         def observe(record: EpochRecord) -> None:
