@@ -16,9 +16,9 @@ import os, sys
 import impindiff as ipd
 {top}
 
-def law(c):
+def law(concentration):
     {law}
-    return 0 * c
+    return 0 * concentration
 
 def build(grid, key):
     {build}
@@ -47,7 +47,7 @@ def write_own(folder: Path, *, top: str = "", law: str = "pass", build: str = "p
         ("build", "raise GeneratorExit", "GeneratorExit"),
         ("build", "raise ValueError('mine')", "line 11: ValueError: mine"),
         ("law", "sys.exit(0)", "calls sys.exit(0)"),
-        ("law", "return law(c)", "a function calls itself without end"),
+        ("law", "return law(concentration)", "a function calls itself without end"),
         ("law", "raise KeyError('k')", "fails: KeyError: 'k'"),
     ],
 )

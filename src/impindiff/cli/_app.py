@@ -212,7 +212,7 @@ def report(run: RunPath) -> None:
     """Draw the report of a run again."""
     from impindiff.report import write_report
 
-    answer(write_report(run))
+    answer(str(write_report(run)))
 
 
 app.command()(check_gradient)

@@ -135,7 +135,10 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 def _summary(path: Path) -> Mapping[str, Any]:
     try:
-        return read_object(path)
+        summary = read_object(path)
+        if not isinstance(summary.get("fields"), dict):
+            raise ValueError("has no object 'fields'")
+        return summary
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(

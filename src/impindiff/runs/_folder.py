@@ -194,7 +194,7 @@ class RunFolder:
         except OSError as error:
             with suppress(OSError):
                 fresh.unlink()
-            raise self._unwritable(error) from None
+            raise self._unwritable(error, target) from None
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file whole or not at all."""
@@ -256,11 +256,11 @@ class RunFolder:
             with self.metrics_file.open("a", encoding="utf-8") as file:
                 file.write(record.model_dump_json() + "\n")
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise self._unwritable(error, self.metrics_file) from None
 
-    def _unwritable(self, error: OSError) -> InputError:
+    def _unwritable(self, error: OSError, what: Path | None = None) -> InputError:
         return InputError(
-            f"{self.path} cannot be written ({error.strerror or error}). Free space, check "
+            f"{what or self.path} cannot be written ({error.strerror or error}). Free space, check "
             "permissions, or choose another --out."
         )
 

@@ -1,7 +1,9 @@
 """What a finished run can do: forecast and be scored, from its folder alone."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import equinox as eqx
@@ -55,7 +57,22 @@ def trained_system(folder: RunFolder) -> System:
     system = cast(build_system(config, known_grid(config), learns=False), precision(config))
     check_known(config, folder)
     template, frozen = eqx.partition(system, learned(system))
+    _check_last(folder)
     return eqx.combine(folder.checkpoints.restore_learned(template), frozen)
+
+
+def _check_last(folder: RunFolder) -> None:
+    """Warn where the last checkpoint is gone, and what was learned is older than the summary."""
+    with suppress(InputError):  # a training that goes on has none
+        trained = folder.read_json("summary.json").get("epochs")
+        progress = folder.checkpoints.progress()
+        if progress and isinstance(trained, int) and progress.epoch < trained:
+            warnings.warn(
+                f"{folder.path}: the last checkpoint that is left is of epoch {progress.epoch}, "
+                f"and {trained} epochs were trained. Train again with --resume to get the rest.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
 
 def forecast_run(

@@ -79,7 +79,8 @@ class Checkpoints:
             # What is damaged is not kept in the place of what is whole.
             whole = [step for step in steps if damage_of(self.folder / str(step)) is None]
             for step in set(steps) - {max(whole, default=0)}:
-                shutil.rmtree(self.folder / str(step))
+                old = self.folder / str(step)
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     def check_usable(self, learned: PyTree, state: Any) -> None:
         """Write what a checkpoint would hold and read it back; nothing of it stays.
@@ -138,7 +139,7 @@ class Checkpoints:
         """Numbers of the checkpoints, damaged ones too, the newest first."""
         if not self.folder.is_dir():
             return []
-        names = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        names = [path.name for path in self.folder.iterdir()]
         return sorted((int(name) for name in names if _NUMBERED.fullmatch(name)), reverse=True)
 
     def _newest(self) -> int | None:
@@ -271,5 +272,7 @@ def _check_shapes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
