@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from small_problem import command, write_problem
+from small_problem import command, make_dataset, save, write_problem
 from typer.testing import CliRunner
 
 from impindiff.cli._app import app
@@ -18,10 +18,8 @@ def call(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def finish(*arguments: object, **options) -> tuple[int, bytes, str]:
-    process = command(*arguments, **options)
-    for stream in (process.stdout, process.stderr):
-        stream.reconfigure(errors="surrogateescape")
+def finish(*arguments: object, **options) -> tuple[int, str, str]:
+    process = command(*arguments, errors="surrogateescape", **options)
     out, err = process.communicate(timeout=300)
     assert "Traceback" not in err
     return process.returncode, out, err
@@ -85,6 +83,15 @@ def test_what_is_no_place_for_a_run_is_refused(tmp_path: Path, place: str, messa
         status, _, err = call(*given, tmp_path / place)
         assert status == 2 and err.count("impindiff: ") == 1, err
         assert message in err or given[0] == "evaluate"
+
+
+def test_a_truth_beyond_the_precision_is_refused(finished: Path):
+    data = make_dataset()
+    data["concentration"] = data["concentration"].astype("float64")
+    data["concentration"][3, 4, 2, 1] = 1e300
+    save(data, finished / "wild.nc")
+    status, out, err = call("evaluate", finished / "run", "--data", finished / "wild.nc", "--json")
+    assert (status, out) == (2, "") and "at sample 3, time 4, x 2, y 1" in err
 
 
 @pytest.mark.parametrize("name", ["pipe.toml", "pipe.nc"])

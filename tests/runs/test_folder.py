@@ -180,15 +180,16 @@ def test_as_many_as_begin_at_once_get_a_folder_each(tmp_path: Path):
         "with new_folder('case', Path(sys.argv[1])) as folder:\n"
         "    print(folder.path.name, flush=True); sys.stdin.readline()"
     )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     given = [sys.executable, "-c", attempt, str(tmp_path)]
-    started = [subprocess.Popen(given, **pipes) for _ in range(2)]
-    for process in started:
-        assert process.stdout.readline() == "ready\n"
-    for process in started:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    names = {process.stdout.readline() for process in started}
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(given, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    streams = [(p.stdin, p.stdout) for p in started if p.stdin and p.stdout]
+    for _, out in streams:
+        assert out.readline() == "ready\n"
+    for to, _ in streams:
+        to.write("go\n")
+        to.flush()
+    names = {out.readline() for _, out in streams}
     for process in started:
         process.communicate("done\n")
     assert names == {"case-001\n", "case-002\n"}

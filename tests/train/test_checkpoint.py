@@ -72,11 +72,13 @@ def halve(folder: Path) -> None:
 
 
 def spoil(path: Path, damage) -> None:
+    """Damage a file, or the files of a folder; of the checkpoint itself the folder stays."""
     if path.is_file():
-        path.unlink() if damage is shutil.rmtree else damage(path.parent)
-    else:
-        damage(path)
-        path.parent.is_dir() and path.mkdir(exist_ok=True)
+        path.unlink() if damage is shutil.rmtree else path.write_bytes(b"{")
+        return
+    damage(path)
+    if path.name.isdigit():
+        path.mkdir(exist_ok=True)
 
 
 @pytest.mark.parametrize("damage", [empty, halve, shutil.rmtree])

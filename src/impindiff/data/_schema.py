@@ -78,9 +78,11 @@ def check_values(array: xr.DataArray, source: str, dtype: Any = None) -> None:
         _refuse(array, filled, source, verdict + "as NaN, or set the attribute _FillValue.")
     if dtype is not None:
         most = float(np.finfo(dtype).max)
-        verdict = f"beyond {np.dtype(dtype)}, which holds magnitudes up to {most:.2g}. Give the "
-        verdict += "data in another unit, or set precision = 'float64'."
-        _refuse(array, np.abs(values) > most, source, verdict)
+        beyond = np.abs(values) > most
+        largest = np.max(np.abs(values), where=beyond, initial=0.0)
+        verdict = f"beyond {np.dtype(dtype)}, which holds magnitudes up to {most:.2g}: they are up "
+        verdict += f"to {largest:.4g}. Give the data in another unit, or set precision = 'float64'."
+        _refuse(array, beyond, source, verdict)
 
 
 def check_units(dataset: xr.Dataset, units: Mapping[str, str]) -> None:
@@ -173,9 +175,8 @@ def _check_latent(array: xr.DataArray, axes: tuple, source: str) -> None:
 def _refuse(array: xr.DataArray, bad: np.ndarray, source: str, verdict: str) -> None:
     if bad.any():
         at = np.unravel_index(int(np.argmax(bad)), bad.shape)
-        values = array.values
         place = ", ".join(f"{dim} {index}" for dim, index in zip(array.dims, at, strict=True))
         raise InputError(
-            f"{source}: {array.name!r} has {int(bad.sum())} value(s), the first {values[at]:.4g} "
-            f"at {place} (counted from 0), that are {verdict}"
+            f"{source}: {array.name!r} has {int(bad.sum())} value(s), the first at {place} "
+            f"(counted from 0), that are {verdict}"
         )

@@ -127,7 +127,8 @@ class RunPlan:
             latents = (name for latent in latents_of(system) for name in latent.names)
             names = [*system.fields, *system.integrals, *latents, *system.awaited]
             check_storable(
-                [*names, *(f"{name}_truth" for name in names)], [*dataset[fields[0]].dims]
+                [*names, *(f"{name}_truth" for name in names)],
+                [str(dim) for dim in dataset[fields[0]].dims],
             )
         begun = [field for field in fields if field not in system.initial]
         with _about("data.train_samples"):

@@ -15,6 +15,7 @@ from impindiff.config import Config, build_stepper, build_system, known_grid
 from impindiff.data import (
     Start,
     check_dataset,
+    check_values,
     check_writable,
     open_dataset,
     save_dataset,
@@ -212,6 +213,8 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     system = trained_system(folder)
     dataset = open_dataset(data)
     _check(system, dataset, tuple(system.latents(0.0)))
+    for field in (field for field in system.fields if field in dataset.data_vars):
+        check_values(dataset[field], str(data), precision(folder.config()))
     at = select_samples(dataset, samples)
     start = _or_that_of_the_run(folder.config(), system, None)
     forecast = _predict(folder, system, dataset, np.unique(times_of(dataset)), at, start)
