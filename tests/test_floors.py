@@ -22,6 +22,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "impindiff"
 
 FLOORS = {
     "_errors": 0,
+    "_files": 0,
     "_types": 0,
     "_dates": 1,
     "grid": 1,

@@ -30,7 +30,7 @@ def blamed_on(what: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None
         what: runs inside, such as "the function <lambda>(c)".
         but: exceptions that are handed on as they are.
 
-    Raises: InputError for any exception but those that say enough by themselves.
+    Raises: InputError for any exception but those that say enough by themselves, and for an exit.
     """
     jax_errors = _jax_errors()
     # These say enough, or are nobody's fault.
@@ -39,6 +39,10 @@ def blamed_on(what: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None
         yield
     except (*but, *enough):
         raise
+    except SystemExit as error:
+        raise InputError(
+            f"{what} calls sys.exit({error.code!r}): raise an error instead."
+        ) from error
     except jax_errors.UnexpectedTracerError as error:
         raise _leaked(what) from error
     except Exception as error:

@@ -173,7 +173,7 @@ def test_readings_have_samples_and_times(dataset: xr.Dataset):
     with pytest.raises(InputError, match=r"'well' has the dimensions \('time'\), but"):
         readings(dataset, "well", [0], [1])
     dataset[NAME][0, 1, 0, 0] = np.inf
-    with pytest.raises(InputError, match="'concentration' is infinite"):
+    with pytest.raises(InputError, match="'concentration' has 1 value.*that are infinite"):
         readings(dataset, NAME, [0], [1])
 
 

@@ -11,10 +11,11 @@ from small_problem import make_tables
 
 from impindiff import InputError
 from impindiff.config import parse_config
-from impindiff.runs import RunFolder, next_free
+from impindiff.runs import RunFolder, new_folder
 from impindiff.train import EpochRecord
 
 CONFIG = parse_config(make_tables(), "it")
+MADE = {"data": {"file": "data.nc", "sha256": "0"}}
 
 
 def record(epoch: int) -> EpochRecord:
@@ -37,7 +38,7 @@ def test_a_run_is_begun_in_a_new_folder_or_an_empty_one(tmp_path: Path):
         folder = RunFolder(path)
         assert not folder.holds_run
         with folder.claimed():
-            folder.create(CONFIG)
+            folder.create(CONFIG, MADE)
         assert folder.holds_run
         assert folder.config() == CONFIG
 
@@ -45,21 +46,21 @@ def test_a_run_is_begun_in_a_new_folder_or_an_empty_one(tmp_path: Path):
 def test_its_own_data_may_be_there_before(tmp_path: Path):
     folder = RunFolder(tmp_path)
     folder.data_file.write_bytes(b"")
-    folder.create(CONFIG)
+    folder.create(CONFIG, MADE)
     assert folder.holds_run
 
 
 def test_what_is_in_use_is_left_alone(tmp_path: Path):
     folder = RunFolder(tmp_path)
-    folder.create(CONFIG)
-    for attempt in (folder.check_free, lambda: folder.create(CONFIG)):
+    folder.create(CONFIG, MADE)
+    for attempt in (folder.check_free, lambda: folder.create(CONFIG, MADE)):
         with pytest.raises(InputError, match="already holds a run.*--resume.*another --out"):
             attempt()
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="not empty and holds no run"):
-        RunFolder(other).create(CONFIG)
+        RunFolder(other).create(CONFIG, MADE)
     with pytest.raises(InputError, match="is a file, not a folder"):
         RunFolder(other / "thesis.tex").check_free()
     with pytest.raises(InputError, match="thesis.tex"):
@@ -81,7 +82,7 @@ def test_a_claim_makes_the_folder_and_leaves_no_empty_one(tmp_path: Path):
         raise KeyboardInterrupt
     assert not folder.path.exists()
     with folder.claimed(), folder.claimed():
-        folder.create(CONFIG)
+        folder.create(CONFIG, MADE)
     assert folder.holds_run
     given = RunFolder(tmp_path / "given")
     given.path.mkdir()
@@ -108,7 +109,7 @@ def test_another_process_keeps_out_until_the_claim_ends(tmp_path: Path):
         with pytest.raises(InputError, match="another process is writing this run"), other:
             pass
         assert "another process is writing this run" in elsewhere()
-        folder.create(CONFIG)
+        folder.create(CONFIG, MADE)
     assert elsewhere() == "mine\n"
 
 
@@ -124,7 +125,7 @@ def test_metrics_are_cut_where_the_checkpoint_ended(tmp_path: Path):
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
     assert json.loads(lines[0])["validation"] is None
     folder.log(record(5))
-    assert len(folder.keep_metrics(99)) == 5
+    assert len(folder.keep_metrics(5)) == 5
 
 
 def test_a_validation_that_is_no_number_is_null(tmp_path: Path):
@@ -156,8 +157,107 @@ def test_what_is_no_run_folder_is_named(tmp_path: Path):
         RunFolder(tmp_path).config()
 
 
-def test_new_folders_are_numbered(tmp_path: Path):
-    assert next_free("case", tmp_path).path == tmp_path / "case-001"
-    (tmp_path / "case-001").mkdir()
-    (tmp_path / "case-002").write_text("")
-    assert next_free("case", tmp_path).path == tmp_path / "case-003"
+def test_new_folders_are_numbered_and_gone_if_nothing_was_written(tmp_path: Path):
+    parent = tmp_path / "runs"
+    with new_folder("case", parent) as first, new_folder("case", parent) as second:
+        assert [f.path.name for f in (first, second)] == ["case-001", "case-002"]
+        second.create(CONFIG, MADE)
+    assert [path.name for path in parent.iterdir()] == ["case-002"]
+    (parent / "case-001").write_text("")
+    with new_folder("case", parent) as folder:
+        assert folder.path == parent / "case-003"
+    with pytest.raises(KeyboardInterrupt), new_folder("case", tmp_path / "other"):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(InputError, match="case-001 is a file, but runs"):
+        new_folder("a", parent / "case-001").__enter__()
+
+
+def test_as_many_as_begin_at_once_get_a_folder_each(tmp_path: Path):
+    attempt = (
+        "import sys; from pathlib import Path; from impindiff.runs import new_folder\n"
+        "print(end='ready\\n', flush=True); sys.stdin.readline()\n"
+        "with new_folder('case', Path(sys.argv[1])) as folder:\n"
+        "    print(folder.path.name, flush=True); sys.stdin.readline()"
+    )
+    given = [sys.executable, "-c", attempt, str(tmp_path)]
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(given, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    streams = [(p.stdin, p.stdout) for p in started if p.stdin and p.stdout]
+    for _, out in streams:
+        assert out.readline() == "ready\n"
+    for to, _ in streams:
+        to.write("go\n")
+        to.flush()
+    names = {out.readline() for _, out in streams}
+    for process in started:
+        process.communicate("done\n")
+    assert names == {"case-001\n", "case-002\n"}
+
+
+def test_hashes_are_there_before_it_is_a_run(tmp_path: Path, monkeypatch):
+    folder, write = RunFolder(tmp_path / "run"), RunFolder.write_text
+
+    def killed(self, name: str, text: str) -> None:
+        if name == "config.toml":
+            raise KeyboardInterrupt
+        write(self, name, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folder.create(CONFIG, MADE)
+    assert not folder.holds_run and folder.read_json("provenance.json") == MADE
+    folder.create(CONFIG, MADE)
+    assert folder.holds_run, "what was stopped before may be begun again"
+
+
+BAD_JSON = {
+    "": "is empty",
+    '{"a": 1': "damaged or cut short",
+    "[1]": "holds a JSON list",
+    "[" * 100_000: "nested too deeply",
+    "\xff": "damaged",
+}
+
+
+@pytest.mark.parametrize("content, message", BAD_JSON.items())
+def test_what_is_no_json_object_is_named(tmp_path: Path, content: str, message: str):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(InputError, match=r"provenance.json cannot be read \(No such file"):
+        folder.read_json("provenance.json")
+    (tmp_path / "provenance.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=f"provenance.json .*{message}.*Put it back"):
+        folder.read_json("provenance.json")
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "metrics.jsonl", "config.toml"])
+def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_named(tmp_path: Path, name: str):
+    folder = RunFolder(tmp_path)
+    readers = {
+        "provenance.json": lambda: folder.read_json("provenance.json"),
+        "metrics.jsonl": lambda: folder.keep_metrics(3),
+        "config.toml": folder.config,
+    }
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name}.* be read .*[Ii]s (no file|a directory)"):
+        readers[name]()
+    (tmp_path / name).rmdir()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}.*is a pipe, and nobody writes"):
+        readers[name]()
+
+
+def test_epochs_without_a_line_are_named(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    for epoch in (1, 2, 6, 8, 9):
+        folder.log(record(epoch))
+    folder.keep_metrics(2)
+    for epoch in (6, 8):
+        folder.log(record(epoch))
+    with pytest.warns(RuntimeWarning, match="says nothing of epochs 3 to 5, 7, which were"):
+        kept = folder.keep_metrics(8)
+    assert [one.epoch for one in kept] == [1, 2, 6, 8]
+    folder.metrics_file.unlink()
+    with pytest.warns(RuntimeWarning, match="says nothing of epochs 1 to 8"):
+        folder.keep_metrics(8)

@@ -71,28 +71,85 @@ def halve(folder: Path) -> None:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def spoil(path: Path, damage) -> None:
+    """Damage a file, or the files of a folder; of the checkpoint itself the folder stays."""
+    if path.is_file():
+        path.unlink() if damage is shutil.rmtree else path.write_bytes(b"{")
+        return
+    damage(path)
+    if path.name.isdigit():
+        path.mkdir(exist_ok=True)
+
+
 @pytest.mark.parametrize("damage", [empty, halve, shutil.rmtree])
-@pytest.mark.parametrize("part", ["", "learned", "optimiser", "progress"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_takes_its_place(
+@pytest.mark.parametrize("part", ["", "learned", "optimiser", "progress", "sha256.json"])
+def test_the_checkpoint_before_takes_the_place_of_a_damaged_one(
     checkpoints: Checkpoints, damage, part: str, capfd
 ):
     newest = checkpoints.folder / "3"
-    damage(newest / part)
-    if not part and damage is shutil.rmtree:
-        newest.mkdir()
-    readers = {
-        "learned": lambda: checkpoints.restore_learned(LEARNED),
-        "optimiser": lambda: checkpoints.restore_state(STATE),
-        "progress": checkpoints.progress,
-    }
-    for reader in [readers[part]] if part else readers.values():
-        with pytest.raises(InputError, match="damaged, remove") as caught:
-            reader()
-        assert str(newest) in str(caught.value)
-    shutil.rmtree(newest)
-    assert checkpoints.progress() == Progress(epoch=20, stage_epoch=20, seconds=0.1)
-    assert_same(checkpoints.restore_learned(LEARNED), LEARNED)
+    spoil(newest / part, damage)
+    with pytest.warns(RuntimeWarning, match="3 is damaged: .*The checkpoint before it is taken"):
+        assert checkpoints.progress() == Progress(epoch=20, stage_epoch=20, seconds=0.1)
+    with pytest.warns(RuntimeWarning, match="damaged"):
+        assert_same(checkpoints.restore_learned(LEARNED), LEARNED)
+    with pytest.warns(RuntimeWarning, match="damaged"):
+        assert_same(checkpoints.restore_state(STATE), STATE)
+    checkpoints.save(Progress(epoch=25), LEARNED, STATE)
+    assert sorted(os.listdir(checkpoints.folder)) == ["2", "4"], "what is whole is kept"
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("damage", [empty, halve, shutil.rmtree])
+def test_where_all_are_damaged_each_is_named(checkpoints: Checkpoints, damage):
+    for step in (2, 3):
+        spoil(checkpoints.folder / str(step) / "learned", damage)
+    for reader in (checkpoints.progress, lambda: checkpoints.restore_learned(LEARNED)):
+        with pytest.raises(InputError, match="No whole checkpoint is left") as caught:
+            reader()
+        assert all(f"{checkpoints.folder / step} is damaged" in str(caught.value) for step in "23")
+
+
+def test_a_byte_that_changed_is_found(checkpoints: Checkpoints):
+    """The array store does not look at all of them."""
+    for file in sorted((checkpoints.folder / "3").rglob("*")):
+        content = file.read_bytes() if file.is_file() else b""
+        if not content:
+            continue
+        file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        with pytest.warns(RuntimeWarning, match="3 is damaged"):
+            assert checkpoints.progress() == Progress(epoch=20, stage_epoch=20, seconds=0.1)
+        file.write_bytes(content)
+    assert checkpoints.progress() == Progress(epoch=30, stage_epoch=30, seconds=0.1)
+
+
+NAMES = ["run[1]", "a*b?", "a\\b", "with a space", "ü-名", "a\nb", "{a}%41#", os.fsdecode(b"\xff")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str):
+    checkpoints = Checkpoints(tmp_path / name / "checkpoints")
+    checkpoints.check_usable(LEARNED, STATE)
+    for epoch in (10, 20):
+        checkpoints.save(Progress(epoch=epoch), LEARNED, STATE)
+    assert checkpoints.progress() == Progress(epoch=20)
+    assert_same(checkpoints.restore_learned(LEARNED), LEARNED)
+    assert_same(checkpoints.restore_state(STATE), STATE)
+    assert os.listdir(tmp_path) == [name], "nothing is written elsewhere"
+
+
+def test_a_place_that_changes_what_is_written_is_refused(tmp_path: Path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.check_usable(LEARNED, STATE)
+    assert os.listdir(checkpoints.folder) == []
+    restore = ocp.Checkpointer.restore
+
+    def other(self, *args, **kwargs):
+        return jax.tree.map(lambda array: array + 1, dict(restore(self, *args, **kwargs)))
+
+    monkeypatch.setattr(ocp.Checkpointer, "restore", other)
+    with pytest.raises(InputError, match="what is read back is not what was written"):
+        checkpoints.check_usable(LEARNED, STATE)
+    assert os.listdir(checkpoints.folder) == []
 
 
 @pytest.mark.parametrize(
@@ -117,7 +174,7 @@ def test_a_full_disk_leaves_the_checkpoints_before(checkpoints: Checkpoints, mon
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(ocp.CheckpointManager, "save", fail)
+    monkeypatch.setattr(ocp.Checkpointer, "save", fail)
     with pytest.raises(InputError, match="checkpoint of epoch 40 could not be written.*--resume"):
         checkpoints.save(Progress(epoch=40), LEARNED, STATE)
     assert checkpoints.progress() == Progress(epoch=30, stage_epoch=30, seconds=0.1)

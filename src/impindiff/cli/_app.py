@@ -1,6 +1,7 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` answers at once."""
 
 import json
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ import typer
 
 from impindiff.cli._benchmark import benchmark
 from impindiff.cli._check_gradient import check_gradient
+from impindiff.cli._console import answer
 from impindiff.cli._errors import reported, saved_on_failure
 from impindiff.cli._options import (
     AsJson,
@@ -58,10 +60,10 @@ def cases(
     if (name is None) != (out is None):
         raise typer.BadParameter("CASE and --out go together: which case, and where to.")
     if name is not None and out is not None:
-        typer.echo(write_case(case_named(name), out))
+        answer(write_case(case_named(name), out))
         return
     for case in CASES.values():
-        typer.echo(f"{case.name}  {case.summary} (presets: {', '.join(case.presets)})")
+        answer(f"{case.name}  {case.summary} (presets: {', '.join(case.presets)})")
 
 
 @app.command()
@@ -83,7 +85,7 @@ def run(
     from impindiff.cli._show import summary_lines
     from impindiff.config import changed, parse_config
     from impindiff.data import save_dataset
-    from impindiff.runs import RunFolder, next_free, simulate_run
+    from impindiff.runs import RunFolder, new_folder, simulate_run
 
     chosen = case_named(case)
     if known:
@@ -91,14 +93,15 @@ def run(
     recipe = changed(chosen.recipe(preset.value) | {"seed": seed}, changes or [])
     config = parse_config(recipe, f"case {case}", chosen.path)
     stem = f"{case}-{'known' if known else preset.value}"
-    folder = RunFolder(out) if out else next_free(stem)
-    folder.check_free()
-    with folder.claimed():
+    if out:
+        RunFolder(out).check_free()
+    where = nullcontext(RunFolder(out)) if out else new_folder(stem)
+    with where as folder, folder.claimed():
         say("generating data")
         save_dataset(chosen.generate(chosen.samples, seed), folder.data_file, overwrite=True)
         if known:
             scores = simulate_run(config, folder.data_file, folder, say=say)
-            typer.echo(summary_lines(folder, scores))
+            answer(summary_lines(folder, scores))
         else:
             _train(config, folder.data_file, folder, resume=False)
 
@@ -118,7 +121,7 @@ def generate(
     chosen = case_named(case)
     check_writable(out)
     save_dataset(chosen.generate(samples := samples or chosen.samples, seed), out)
-    typer.echo(f"{out}: {samples} samples")
+    answer(f"{out}: {samples} samples")
 
 
 @app.command()
@@ -136,7 +139,7 @@ def train(
     from impindiff._errors import InputError
     from impindiff.cli._console import ask
     from impindiff.config import load_config, with_memory
-    from impindiff.runs import RunFolder, check_trusted, next_free
+    from impindiff.runs import RunFolder, check_trusted, new_folder
 
     loaded = load_config(config, changes or [])
     if memory is not None:
@@ -149,7 +152,8 @@ def train(
         # The code is the run's own, and not what the user names.
         check_trusted(RunFolder(out), trust=trust, ask=ask)
     source = data or config.parent / str(loaded.data.file)
-    _train(loaded, source, RunFolder(out) if out else next_free(config.stem), resume=resume)
+    with nullcontext(RunFolder(out)) if out else new_folder(config.stem) as folder:
+        _train(loaded, source, folder, resume=resume)
 
 
 def _train(config: "Config", data: Path, folder: "RunFolder", *, resume: bool) -> None:
@@ -160,7 +164,7 @@ def _train(config: "Config", data: Path, folder: "RunFolder", *, resume: bool) -
 
     with training_bar() as (expect, watch), saved_on_failure(folder):
         scores = train_run(config, data, folder, resume=resume, watch=watch, say=say, expect=expect)
-    typer.echo(summary_lines(folder, scores))
+    answer(summary_lines(folder, scores))
 
 
 @app.command()
@@ -191,7 +195,7 @@ def forecast(
     from impindiff.runs import RunFolder, check_trusted
 
     check_trusted(RunFolder(run), trust=trust, ask=ask)
-    typer.echo(write_forecast(run, initial, out, until, every, start))
+    answer(write_forecast(run, initial, out, until, every, start))
 
 
 @app.command()
@@ -212,7 +216,7 @@ def evaluate(
 
     check_trusted(RunFolder(run), trust=trust, ask=ask)
     scores = evaluate_run(RunFolder(run), data, samples)
-    typer.echo(scores.model_dump_json() if as_json else score_table(scores))
+    answer(scores.model_dump_json() if as_json else score_table(scores))
 
 
 @app.command()
@@ -221,7 +225,7 @@ def report(run: RunPath) -> None:
     """Draw the report of a run again."""
     from impindiff.report import write_report
 
-    typer.echo(write_report(run))
+    answer(str(write_report(run)))
 
 
 app.command()(check_gradient)
@@ -244,7 +248,7 @@ def plan(
     loaded = load_config(config, changes or [])
     named = loaded.data.file
     found = plan_run(loaded, data or (config.parent / named if named else None), memory)
-    typer.echo(json.dumps(found.as_dict()) if as_json else plan_table(found))
+    answer(json.dumps(found.as_dict()) if as_json else plan_table(found))
 
 
 app.command()(benchmark)
@@ -257,5 +261,5 @@ def doctor(as_json: AsJson = False) -> None:
     from impindiff.cli._doctor import diagnose, render
 
     diagnosis = diagnose()
-    typer.echo(json.dumps(diagnosis.as_dict()) if as_json else render(diagnosis))
+    answer(json.dumps(diagnosis.as_dict()) if as_json else render(diagnosis))
     raise typer.Exit(diagnosis.exit_status)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from impindiff.cli._console import answer
 from impindiff.cli._errors import reported
 from impindiff.cli._options import AsJson
 
@@ -39,8 +40,8 @@ def benchmark(
     if name is None:
         names = list_benchmarks()
         lines = (f"{one}  {measures}" for one, measures in names.items())
-        typer.echo(json.dumps({"benchmarks": names}) if as_json else "\n".join(lines))
+        answer(json.dumps({"benchmarks": names}) if as_json else "\n".join(lines))
         return
     options = {"quick": quick, "reference": reference, "case": case, "out": out, "plot": plot}
     found = run_benchmark(name, **{option: value for option, value in options.items() if value})
-    typer.echo(json.dumps(found.as_dict()) if as_json else found.table())
+    answer(json.dumps(found.as_dict()) if as_json else found.table())

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from impindiff.cli._console import answer
 from impindiff.cli._errors import reported
 from impindiff.cli._options import AsJson, Changes, Trust
 
@@ -39,6 +40,6 @@ def check_gradient(
     named = config.data.file
     home = target if folder else target.parent
     found = certify(config, data or (home / named if named else None), folder, directions)
-    typer.echo(json.dumps(found.as_dict()) if as_json else certificate_table(found))
+    answer(json.dumps(found.as_dict()) if as_json else certificate_table(found))
     if not found.passed:
         raise typer.Exit(NUMERICS_FAILED)

@@ -1,9 +1,13 @@
 """What people see while a command works: progress on a terminal, nothing to disturb a pipe.
 
-Everything here goes to standard error; standard output is for results.
+All of it goes to standard error; standard output is for results alone, whatever functions of the
+user's own print.
 """
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 
 import typer
 from rich.console import Console
@@ -29,3 +33,36 @@ def ask(question: str) -> bool:
     if not (console.is_terminal and sys.stdin is not None and sys.stdin.isatty()):
         return False
     return typer.confirm(question, err=True)
+
+
+_answers: list[str] = []
+
+
+def answer(text: str) -> None:
+    """Print a result on standard output, when the command is at its end."""
+    _answers.append(text)
+
+
+@contextmanager
+def answers_alone() -> Iterator[None]:
+    """Keep standard output for answers: what is printed inside goes to standard error.
+
+    That of other programs and of libraries that do not know of `sys.stdout`, too.
+    """
+    _answers.clear()
+    kept = None
+    with suppress(OSError, ValueError):  # no file, as in tests
+        if sys.stdout.fileno() == 1:
+            sys.stdout.flush()
+            kept = os.dup(1)
+            os.dup2(sys.stderr.fileno(), 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
+        for text in _answers:
+            typer.echo(text)
+        _answers.clear()

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import typer
 
 from impindiff._errors import InputError, NumericsError, numerics_told
-from impindiff.cli._console import complain
+from impindiff.cli._console import answers_alone, complain
 
 if TYPE_CHECKING:
     from impindiff.runs import RunFolder
@@ -35,7 +36,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         before = signal.signal(signal.SIGTERM, _interrupt)
         sys.unraisablehook, hook = _insist, sys.unraisablehook
         try:
-            with numerics_told():
+            with numerics_told(), _warnings_told(), answers_alone():
                 return command(*args, **kwargs)
         except InputError as error:
             complain("error", str(error))
@@ -53,6 +54,27 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             complain("error", f"{where}{error.strerror or error}.")
+            raise typer.Exit(INPUT_WRONG) from None
+        except UnicodeEncodeError as error:
+            text = str(error.object[max(0, error.start - 40) : error.end + 40])
+            complain(
+                "error",
+                f"{text}: is no text in {error.encoding}, and cannot be written. Rename the file "
+                "or folder, or set LC_ALL=C.UTF-8.",
+            )
+            raise typer.Exit(INPUT_WRONG) from None
+        except SystemExit as error:
+            complain(
+                "error",
+                f"something that this command called ended it by sys.exit({error.code!r}): a "
+                "function of yours must raise an error instead.",
+            )
+            raise typer.Exit(INPUT_WRONG) from None
+        except RecursionError as error:
+            complain(
+                "error",
+                f"a table is nested too deeply, or a function calls itself without end: {error}.",
+            )
             raise typer.Exit(INPUT_WRONG) from None
         except MemoryError as error:
             complain("error", f"not enough memory: {error}. Take fewer samples, times or cells.")
@@ -87,6 +109,24 @@ def saved_on_failure(folder: "RunFolder") -> Iterator[None]:
                 "give it another --out.",
             )
         raise
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Show what this package warns of as messages, each once; Python would show lines of code."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def tell(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+            if category is not RuntimeWarning:
+                show(message, category, *args, **kwargs)
+            elif str(message) not in told:
+                told.add(str(message))
+                complain("warning", str(message))
+
+        warnings.showwarning = tell
+        yield
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -148,7 +148,10 @@ class Code:
         with self._within_reach():
             try:
                 yield
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            # Also sys.exit: the command would end as if all had been done.
+            except BaseException as error:
                 raise InputError(f"{key}: {name}: {self._told(error)}") from error
 
     @contextmanager
@@ -190,7 +193,7 @@ class Code:
         found |= {path.parent.name for path in self.folder.glob("*/__init__.py")}
         return found - _NOT_THE_USERS
 
-    def _told(self, error: Exception) -> str:
+    def _told(self, error: BaseException) -> str:
         """What an error says, and the last line of a file here that led to it."""
         frames = traceback.extract_tb(error.__traceback__)
         places = [(Path(frame.filename), frame.lineno) for frame in frames]

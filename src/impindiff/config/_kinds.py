@@ -1,5 +1,6 @@
 """Kinds of values that tables of a config file hold, and what every table refuses."""
 
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -8,11 +9,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from impindiff._errors import InputError
 from impindiff.rollout import parse_bytes
 
+_LONGEST_NAME = 200
+
 
 def check_name(name: str) -> str:
     """Refuse what no variable of a data file is called."""
     if not name.strip() or name != name.strip() or "/" in name or not name.isprintable():
         raise ValueError(f"{name!r} cannot name a variable of a data file")
+    # Variables of a zarr store are folders.
+    if name.startswith(".") or len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(
+            f"{name[:40]!r} cannot name a variable of a data file: it must not begin with a dot, "
+            f"nor take more than {_LONGEST_NAME} bytes"
+        )
     if name in ("sample", "time", "x", "y", "z"):
         raise ValueError(f"{name!r} is the name of a dimension, choose another")
     return name
@@ -74,6 +83,16 @@ class Table(BaseModel):
     """A table that refuses keys it does not know and values of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def numbers_in(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers with a fraction in nested tables and lists, each with its dotted key."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, inner in pairs:
+            yield from numbers_in(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, float):
+        yield key, value
 
 
 def tagged(key: str, known: type | tuple[type, ...] = (), *, allowed: str) -> Discriminator:

@@ -11,8 +11,11 @@ import tomli_w
 from pydantic import ValidationError
 
 from impindiff._errors import InputError
+from impindiff._files import read_whole
 from impindiff.config._explain import explain
 from impindiff.config._schema import Config
+
+_MOST_LEVELS = 50
 
 
 def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
@@ -25,16 +28,32 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     Raises: InputError naming the file, the key, what was found and what is allowed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path).decode("utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such config file.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: the config cannot be read ({reason}).") from None
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: the config cannot be read ({error}).") from None
     try:
-        tables = tomllib.loads(text)
+        tables = changed(tomllib.loads(text), changes)
+        _check_depth(tables, str(path))
+        return parse_config(tables, str(path), path.parent)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
-    return parse_config(changed(tables, changes), str(path), path.parent)
+    except RecursionError:
+        raise InputError(f"{path}: tables or lists are nested too deeply to be read.") from None
+
+
+def _check_depth(tables: dict[str, Any], source: str) -> None:
+    """Refuse what could be read, and not be written as resolved."""
+    level: list[Any] = [tables]
+    for _ in range(_MOST_LEVELS):
+        inside = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [one for each in inside for one in each if isinstance(one, dict | list)]
+    if level:
+        raise InputError(f"{source}: tables or lists are nested more than {_MOST_LEVELS} deep.")
 
 
 def changed(tables: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -69,6 +88,8 @@ def _value(change: str, text: str) -> Any:
     """What a change sets: TOML, or text as it is."""
     try:
         tables = tomllib.loads(f"value = {text}")
+    except RecursionError:
+        raise InputError(f"--set {change:.80}: lists are nested too deeply to be read.") from None
     except tomllib.TOMLDecodeError:
         # Taken for text these would reach functions of the user's own, where 'False' is true.
         if text in ("", "True", "False", "None") or text[0] in "[{(\"'" or _is_number(text):

@@ -1,12 +1,22 @@
 """What a config file may say. Each class is a table of the TOML file, each attribute a key."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import AliasChoices, BeforeValidator, Field, PrivateAttr, model_validator
 
 from impindiff.config._code import Code
-from impindiff.config._kinds import Count, Finite, FunctionName, Name, Table, check_interval
+from impindiff.config._kinds import (
+    Count,
+    Finite,
+    FunctionName,
+    Name,
+    Table,
+    check_interval,
+    numbers_in,
+)
 from impindiff.config._solving import SolverTable, TimeTable, check_solving
 from impindiff.config._systems import (
     AdvectionDiffusionTable,
@@ -15,6 +25,8 @@ from impindiff.config._systems import (
     SystemTable,
 )
 from impindiff.config._training import TrainingTable, names_in
+
+_LEAST_SINGLE, _MOST_SINGLE = (float(x) for x in (np.finfo("f4").tiny, np.finfo("f4").max))
 
 
 class DataTable(Table):
@@ -107,6 +119,23 @@ class Config(Table):
     @model_validator(mode="after")
     def _solves_what_there_is(self) -> Self:
         check_solving(self.time, self.solver, None if self.grid is None else len(self.grid))
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_have_the_precision(self) -> Self:
+        if self.precision == "float32":
+            # Times are counted in the precision that they need.
+            tables = self.model_dump(exclude={"time": True, "data": {"train_times"}})
+            for key, number in numbers_in(tables):
+                # What becomes of a small option only the user's function knows.
+                is_option = key.startswith("system.options.")
+                gone = 0 < abs(number) < _LEAST_SINGLE and not is_option
+                if gone or _MOST_SINGLE < abs(number) < math.inf:
+                    raise ValueError(
+                        f"{key!r} is {number:g}, and precision = 'float32' holds magnitudes from "
+                        f"{_LEAST_SINGLE:.1g} to {_MOST_SINGLE:.1g}: choose another unit, or "
+                        "'float64'"
+                    )
         return self
 
     @model_validator(mode="after")

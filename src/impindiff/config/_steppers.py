@@ -1,5 +1,6 @@
 """From `[time]` and `[solver]` to a time stepper with its solvers."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,8 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
             f"solver.method is 'tridiagonal', but the system's grid has {len(axes)} axes: it is "
             "for one; use 'bicgstab' or 'gmres'."
         )
+    if table.method == "dense-lu":
+        _check_dense(system, [list(group) for group in table.groups or []])
     preconditioner = _PRECONDITIONERS.get(table.preconditioner)
     if table.line_axis is not None:
         if table.line_axis not in axes:
@@ -117,6 +120,19 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
         stepper = _IMPLICIT[scheme](solver, preconditioner)
     stepper.check(dynamics)
     return stepper
+
+
+def _check_dense(system: System, groups: list[list[str]]) -> None:
+    """Refuse more unknowns than a matrix is written out for."""
+    cells = 1 if system.grid is None else math.prod(system.grid.shape)
+    fields = max(map(len, groups), default=len(system.fields))
+    unknowns, most = cells * fields, DenseLU().max_size
+    if unknowns > most:
+        raise InputError(
+            f"solver.method is 'dense-lu', but a step has {unknowns} unknowns ({cells} cells, "
+            f"{fields} fields), and the matrix is written out for {most} at most: use "
+            "'automatic', 'bicgstab' or 'gmres', or fewer cells."
+        )
 
 
 def _root_solver(config: Config, fields: tuple[str, ...], is_affine: bool) -> AbstractRootSolver:

@@ -15,8 +15,8 @@ from impindiff.data._given import check_is_dataset, in_precision, precision_of
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
 from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
-from impindiff.data._save import check_writable, save_dataset
-from impindiff.data._schema import check_dataset, check_once, check_units
+from impindiff.data._save import check_storable, check_writable, save_dataset
+from impindiff.data._schema import check_dataset, check_once, check_units, check_values
 from impindiff.data._select import Start, instant, select_samples, select_times, start_of
 from impindiff.data._settings import is_setting, settings_of
 from impindiff.data._variables import source_of
@@ -31,7 +31,9 @@ __all__ = [
     "check_is_dataset",
     "check_observed",
     "check_once",
+    "check_storable",
     "check_units",
+    "check_values",
     "check_writable",
     "file_sha256",
     "grid_of",

@@ -13,7 +13,7 @@ import xarray as xr
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.data._grids import check_grid
-from impindiff.data._schema import check_dataset, check_time
+from impindiff.data._schema import check_dataset, check_time, check_values
 from impindiff.data._variables import check_numeric, field_of, listed, source_of, variable_of
 from impindiff.grid import Grid
 
@@ -129,10 +129,8 @@ def readings(
             "dataset.expand_dims(...) adds one, dataset.transpose(...) reorders them."
         )
     check_numeric(array, f"{source}: {name!r}")
-    values = array.values[np.ix_(samples, times)]
-    if np.isinf(values).any():
-        raise InputError(f"{source}: {name!r} is infinite somewhere. Mark missing values as NaN.")
-    return values
+    check_values(array, source)
+    return array.values[np.ix_(samples, times)]
 
 
 def check_observed(

@@ -101,6 +101,8 @@ def check_kind(path: Path, suffix: str) -> None:
     """Refuse a folder named as a file, a file named as a folder, and a folder of other things."""
     if suffix == ".nc" and path.is_dir():
         raise InputError(f"{path}: is a folder, but a .nc dataset is a file.")
+    if suffix == ".nc" and path.exists() and not path.is_file():
+        raise InputError(f"{path}: is a pipe or a device, but a .nc dataset is a file.")
     if suffix == ".zarr" and not path.is_dir():
         raise InputError(f"{path}: is a file, but a .zarr dataset is a folder.")
     if suffix == ".zarr" and not any(name in _ZARR_MARKS for name in os.listdir(path)):

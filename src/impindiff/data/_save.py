@@ -7,7 +7,7 @@ can end the whole process with a segmentation fault.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -56,6 +56,28 @@ def save_dataset(
         for name, content in files.items():
             write(fresh / name, content)
         move(fresh, path, aside=scratch / "old")
+
+
+def check_storable(names: Sequence[str], dims: Sequence[str]) -> None:
+    """Refuse names that the variables of a data file cannot have.
+
+    Args:
+        names: of variables.
+        dims: of the dimensions beside them.
+
+    Raises: InputError that names the first that cannot.
+    """
+    described = {"units": "1", "long_name": "1"}
+    for name in names:
+        try:
+            _encode_netcdf(
+                xr.Dataset({name: ((), 0.0, described)}, {dim: (dim, [0.0]) for dim in dims})
+            )
+        except (TypeError, ValueError, NotImplementedError, UnicodeError) as error:
+            raise InputError(
+                f"{name!r} cannot name a variable of a data file ({reason(error)}): choose another "
+                "name."
+            ) from error
 
 
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

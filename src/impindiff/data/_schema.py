@@ -7,6 +7,7 @@ means "not observed"; infinity means nothing and is refused.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,6 +15,9 @@ import xarray as xr
 from impindiff._errors import InputError
 from impindiff.data._grids import grid_of
 from impindiff.data._variables import check_numeric, coordinate_of, field_of, listed, source_of
+
+# What netCDF puts where nothing was written; the same in both precisions.
+_FILL = 9.969209968386869e36
 
 
 def check_dataset(
@@ -49,10 +53,36 @@ def check_dataset(
         grid_of(dataset, fields[0], source)
         check_once(dataset, fields, source)
     for array in arrays:
-        _refuse(array, np.isinf(array.values), source, "infinite. Mark missing values as NaN.")
+        check_values(array, source)
     for name in latents:
         if name in dataset.variables:
             _check_latent(dataset[name], axes, source)
+
+
+def check_values(array: xr.DataArray, source: str, dtype: Any = None) -> None:
+    """Refuse values that stand for missing ones, or are none that can be computed with.
+
+    Args:
+        array: what was observed.
+        source: what messages call the dataset.
+        dtype: the precision that is computed in; not checked where None.
+
+    Raises: InputError that names the first entry.
+    """
+    values = array.values
+    _refuse(array, np.isinf(values), source, "infinite. Mark missing values as NaN.")
+    if values.dtype.kind == "f":
+        # Also where the fill value went through single precision.
+        filled = np.abs(values / _FILL - 1) < 1e-6
+        verdict = f"netCDF's fill value, {_FILL:.4g}: they were never written. Mark missing values "
+        _refuse(array, filled, source, verdict + "as NaN, or set the attribute _FillValue.")
+    if dtype is not None:
+        most = float(np.finfo(dtype).max)
+        beyond = np.abs(values) > most
+        largest = np.max(np.abs(values), where=beyond, initial=0.0)
+        verdict = f"beyond {np.dtype(dtype)}, which holds magnitudes up to {most:.2g}: they are up "
+        verdict += f"to {largest:.4g}. Give the data in another unit, or set precision = 'float64'."
+        _refuse(array, beyond, source, verdict)
 
 
 def check_units(dataset: xr.Dataset, units: Mapping[str, str]) -> None:

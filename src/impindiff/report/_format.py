@@ -60,6 +60,17 @@ def listing(values: Sequence[float]) -> str:
     return ", ".join(plain(value) for value in values)
 
 
+def spans(numbers: Sequence[int]) -> str:
+    """Whole numbers that rise, runs of them joined: `3 to 5, 8`."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
+
+
 def unit_of(units: str) -> str:
     """A unit to put behind a number, with its space before it; nothing for a pure number."""
     return "" if units.strip() in ("", "1", "-") else f"\u00a0{units.strip()}"

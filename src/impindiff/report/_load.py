@@ -1,11 +1,13 @@
 """The run folder as the report reads it.
 
 The summary and the forecast must be there; everything else only adds to the page, so what is
-missing or cut short (a run that was killed, an older run) leaves a gap and never an error.
+missing or cut short (a run that was killed, an older run) leaves a gap, which is named, and never
+an error.
 """
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +17,24 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff._files import read_object, read_whole
 from impindiff.data import open_dataset
+from impindiff.report._format import spans
 
 _COLUMNS = ("epoch", "loss", "validation", "seconds", "solver_iterations", "adjoint_iterations")
 
 
 @dataclass(frozen=True)
 class History:
-    """The training, a row an epoch: what was not recorded, or is not a number, is NaN."""
+    """The training, a row an epoch: what was not recorded, or is not a number, is NaN.
+
+    `missing_epochs` names those that were trained, and have no row.
+    """
 
     columns: Mapping[str, np.ndarray]
     stages: list[str]
     unreadable_lines: int
+    missing_epochs: str = ""
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.columns[name]
@@ -84,6 +92,7 @@ def load_run(path: Path) -> RunFolder:
     """Read a run folder.
 
     Raises: InputError if it is none, or if its summary or its forecast is missing or unreadable.
+    Warns: RuntimeWarning for what else of it is missing or damaged.
     """
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
@@ -103,7 +112,7 @@ def load_run(path: Path) -> RunFolder:
     if empty := [str(name) for name, size in forecast.sizes.items() if size == 0]:
         raise InputError(
             f"{path / 'forecast.nc'} is empty along {', '.join(empty)}: there is nothing to draw. "
-            "Write it again with `impindiff forecast`."
+            f"{_again(path)} writes it again."
         )
     return RunFolder(
         path=path,
@@ -112,7 +121,7 @@ def load_run(path: Path) -> RunFolder:
         latent_errors=_latent_errors(summary),
         readings=_readings(summary),
         forecast=forecast,
-        history=_history(path / "metrics.jsonl"),
+        history=_history(path / "metrics.jsonl", number(summary.get("epochs"))),
         provenance=_provenance(path / "provenance.json"),
         config=_text(path / "config.toml"),
     )
@@ -138,17 +147,20 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 def _summary(path: Path) -> Mapping[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_object(path)
+        if not isinstance(summary.get("fields"), dict):
+            raise ValueError("has no object 'fields'")
+        return summary
     except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
-            f"{path} cannot be read as JSON ({error}). Write it again with `impindiff evaluate`."
+            f"{path} cannot be read: it {reason or error}. A summary is a JSON object with the "
+            f"keys fields, latent and samples; {_again(path.parent)} writes it again."
         ) from error
-    if not isinstance(summary, dict):
-        raise InputError(
-            f"{path} holds a JSON {type(summary).__name__}, but a summary is an object with the "
-            "keys fields, latent and samples. Write it again with `impindiff evaluate`."
-        )
-    return summary
+
+
+def _again(run: Path) -> str:
+    return f"`impindiff train {run / 'config.toml'} --out {run} --resume`"
 
 
 def _field_errors(path: Path, summary: Mapping[str, Any]) -> dict[str, FieldError]:
@@ -162,7 +174,7 @@ def _field_errors(path: Path, summary: Mapping[str, Any]) -> dict[str, FieldErro
             raise InputError(
                 f"{path / 'summary.json'}: fields.{name} has {len(time)} times, {len(l1)} values "
                 f"of relative_l1_percent and {len(l2)} of relative_l2_percent; they must agree. "
-                "Write it again with `impindiff evaluate`."
+                f"{_again(path)} writes it again."
             )
         known = np.isfinite(time)
         if known.any() and np.isfinite(l1 + l2).any():
@@ -194,33 +206,49 @@ def _readings(summary: Mapping[str, Any]) -> dict[str, dict[str, ReadingError]]:
     return found
 
 
-def _history(path: Path) -> History:
+# No training has more; of a summary that says so nothing is taken for missing.
+_MOST_EPOCHS = 10**7
+
+
+def _history(path: Path, epochs: float) -> History:
     rows, unreadable = [], 0
     for line in _text(path).splitlines():
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict) and math.isfinite(number(row.get("epoch"))):
             rows.append(row)
         else:
             unreadable += 1
     columns = {name: np.array([number(row.get(name)) for row in rows]) for name in _COLUMNS}
-    return History(columns, [str(row.get("stage") or "") for row in rows], unreadable)
+    known = {int(epoch) for epoch in columns["epoch"]}
+    last = int(epochs) if 0 <= epochs <= _MOST_EPOCHS else 0
+    missing = spans([epoch for epoch in range(1, last + 1) if epoch not in known])
+    if missing:
+        _warn(f"{path} says nothing of epochs {missing}, which were trained")
+    return History(columns, [str(row.get("stage") or "") for row in rows], unreadable, missing)
 
 
 def _provenance(path: Path) -> Mapping[str, Any]:
     try:
-        return mapping(json.loads(_text(path)))
-    except ValueError:
-        return {}
+        return read_object(path)
+    except OSError as error:
+        _warn(f"{path} cannot be read ({error.strerror or error})")
+    except ValueError as error:
+        _warn(f"{path} {error}")
+    return {}
+
+
+def _warn(what: str) -> None:
+    warnings.warn(f"{what}: the report leaves a gap.", RuntimeWarning, stacklevel=4)
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_whole(path).decode("utf-8", errors="replace")
     except OSError:
         return ""
 

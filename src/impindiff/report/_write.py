@@ -47,7 +47,8 @@ def write_report(run: Path) -> Path:
     path = Path(run) / "report.html"
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(page, encoding="utf-8", newline="\n")
+        # Names of files need not be text; their bytes are then shown as such.
+        draft.write_bytes(page.encode("utf-8", errors="backslashreplace"))
         os.replace(draft, path)
     except OSError as error:
         draft.unlink(missing_ok=True)
@@ -76,6 +77,7 @@ def _page(run: RunFolder) -> str:
         "loss_plot": plot_loss(run.history),
         "iteration_plot": plot_iterations(run.history),
         "unreadable_lines": run.history.unreadable_lines,
+        "missing_epochs": run.history.missing_epochs,
         "setting": setting_of(run),
         "cost": cost_of(run),
         "balances": balances_of(run),

@@ -1,7 +1,7 @@
 """Runs: a config and data become a folder with everything that came of them."""
 
 from impindiff.runs._certify import Certificate, certify
-from impindiff.runs._folder import RunFolder, next_free
+from impindiff.runs._folder import RunFolder, new_folder
 from impindiff.runs._memory import plan_run
 from impindiff.runs._plan import RunPlan
 from impindiff.runs._simulate import simulate_run
@@ -18,7 +18,7 @@ __all__ = [
     "evaluate_run",
     "forecast_run",
     "forecast_run_to",
-    "next_free",
+    "new_folder",
     "plan_run",
     "simulate_run",
     "train_run",

@@ -4,11 +4,47 @@ import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pydantic import BaseModel, ValidationError
+
 from impindiff._errors import InputError
 from impindiff.config import Config, build_system, known_grid
 from impindiff.runs._folder import RunFolder
 
 Hashes = dict[str, str]
+
+
+class Evidence(BaseModel):
+    """What of a run's provenance is compared with what there is.
+
+    Attributes:
+        data: of the data file.
+        code: SHA-256 of each of the user's Python files.
+    """
+
+    class Data(BaseModel):
+        """The data that the run was begun with."""
+
+        sha256: str
+
+    data: Data
+    code: Hashes = {}
+
+
+def evidence_of(folder: RunFolder) -> Evidence:
+    """The hashes that a run was begun with.
+
+    Raises: InputError if there are none.
+    """
+    made = folder.read_json("provenance.json")
+    try:
+        return Evidence.model_validate(made)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{folder.path / 'provenance.json'}: {key!r}: {first['msg']}: the file was changed. "
+            "Put it back as it was, or train another run."
+        ) from None
 
 
 def hashes_of(config: Config) -> Hashes:
@@ -52,7 +88,10 @@ def check_kept(folder: RunFolder) -> None:
 
     Raises: InputError.
     """
-    for name, known in folder.read_json("provenance.json").get("code", {}).items():
+    # Without hashes nothing can be said; `check_known` then refuses the copies there are.
+    if not (folder.path / "provenance.json").exists():
+        return
+    for name, known in evidence_of(folder).code.items():
         path = folder.path / name
         found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         if found != known:
@@ -63,15 +102,29 @@ def check_kept(folder: RunFolder) -> None:
             )
 
 
+def check_known(config: Config, folder: RunFolder) -> None:
+    """Refuse functions of which a run holds no hashes to compare them with.
+
+    Args:
+        config: of the run, its functions called.
+        folder: the run.
+
+    Raises: InputError.
+    """
+    if config.code.files and (new := set(config.code.files) - set(evidence_of(folder).code)):
+        raise InputError(
+            f"{folder.path / 'provenance.json'} holds no hash of {min(new)}, so that nobody knows "
+            "whether it is what the run was trained with. Put provenance.json back as it was, or "
+            "train another run."
+        )
+
+
 def check_same_code(config: Config, folder: RunFolder) -> None:
     """Refuse to go on with other functions than a run was begun with.
 
     Raises: InputError that names the file.
     """
-    made = folder.read_json("provenance.json")
-    if not made:
-        return  # stopped before it was written
-    stored, found = made.get("code", {}), hashes_of(config)
+    stored, found = evidence_of(folder).code, hashes_of(config)
     if changed := [name for name in {**stored, **found} if stored.get(name) != found.get(name)]:
         raise InputError(
             f"{config.code.folder / changed[0]} is not what the run in {folder.path} was begun "

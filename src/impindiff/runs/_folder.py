@@ -15,7 +15,8 @@ Where the config names functions of the user's own, copies of their files lie be
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
@@ -23,7 +24,9 @@ from typing import Any, final
 from pydantic import ValidationError
 
 from impindiff._errors import InputError
+from impindiff._files import read_object, read_whole
 from impindiff.config import Config, dump_config, load_config
+from impindiff.report import spans
 from impindiff.train import Checkpoints, EpochRecord
 
 
@@ -115,15 +118,21 @@ class RunFolder:
         except OSError:
             pass  # a file system without locks
 
-    def create(self, config: Config) -> None:
+    def create(self, config: Config, made: Mapping[str, Any]) -> None:
         """Begin a run here, with copies of what its functions were read from.
 
         The folder must be claimed.
+
+        Args:
+            config: as resolved.
+            made: its provenance.
+
         Raises: InputError if the folder holds another run or other files, or cannot be written.
         """
         self.check_free()
         for name, content in config.code.files.items():
             self._write(name, content)
+        self.write_json("provenance.json", made)
         # Last: it is what tells that a run was begun.
         self.write_text("config.toml", dump_config(config))
 
@@ -137,9 +146,15 @@ class RunFolder:
                 f"{self.path} already holds a run. Go on with it by --resume, or choose another "
                 "--out."
             )
+        if self.path.is_symlink() and not self.path.exists():
+            raise InputError(
+                f"{self.path} is a link that leads nowhere, or to itself: remove it, or choose "
+                "another --out."
+            )
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file, not a folder: choose another --out.")
-        if self.path.is_dir() and any(p != self.data_file for p in self.path.iterdir()):
+        ours = (self.data_file, self.path / "provenance.json")  # it is written before the config
+        if self.path.is_dir() and any(p not in ours for p in self.path.iterdir()):
             raise InputError(
                 f"{self.path} is not empty and holds no run: choose another --out, so that "
                 "nothing is overwritten."
@@ -179,34 +194,58 @@ class RunFolder:
         except OSError as error:
             with suppress(OSError):
                 fresh.unlink()
-            raise self._unwritable(error) from None
+            raise self._unwritable(error, target) from None
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file whole or not at all."""
         self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """The content of a JSON file, empty where there is none."""
+        """The content of a JSON file.
+
+        Raises: InputError if it is missing, damaged, or holds no object.
+        """
+        path = self.path / name
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
+            return read_object(path)
+        except OSError as error:
+            found = f"cannot be read ({error.strerror or error})"
+        except ValueError as error:
+            found = str(error)
+        raise InputError(f"{path} {found}. Put it back, or train another run.")
 
     def keep_metrics(self, num_epochs: int) -> list[EpochRecord]:
         """Cut the metrics after so many epochs, and return those that stay.
 
         What was logged after the last checkpoint is computed again; a line half written by a kill
         is dropped.
+
+        Raises: InputError if they cannot be read.
+        Warns: RuntimeWarning if some of these epochs are missing.
         """
-        kept: list[EpochRecord] = []
-        if self.metrics_file.exists():
-            text = self.metrics_file.read_text(encoding="utf-8", errors="replace")
-            for line in text.splitlines():
-                with suppress(ValidationError):
-                    kept.append(EpochRecord.model_validate_json(line))
-        kept = [record for record in kept if record.epoch <= num_epochs]
-        self.write_text("metrics.jsonl", "".join(r.model_dump_json() + "\n" for r in kept))
-        return kept
+        kept: dict[int, EpochRecord] = {}
+        try:
+            text = read_whole(self.metrics_file).decode(errors="replace")
+        except FileNotFoundError:
+            text = ""
+        except OSError as error:
+            raise InputError(
+                f"{self.metrics_file} cannot be read ({error.strerror or error}). Move it away."
+            ) from None
+        for line in text.splitlines():
+            with suppress(ValidationError):
+                record = EpochRecord.model_validate_json(line)
+                kept[record.epoch] = record
+        if missing := [epoch for epoch in range(1, num_epochs + 1) if epoch not in kept]:
+            warnings.warn(
+                f"{self.metrics_file}: damaged or cut short: it says nothing of epochs "
+                f"{spans(missing)}, which were trained. Training goes on after epoch {num_epochs}.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        records = [kept[epoch] for epoch in sorted(kept) if 1 <= epoch <= num_epochs]
+        self.write_text("metrics.jsonl", "".join(r.model_dump_json() + "\n" for r in records))
+        return records
 
     def log(self, record: EpochRecord) -> None:
         """Add a line to the metrics.
@@ -217,18 +256,45 @@ class RunFolder:
             with self.metrics_file.open("a", encoding="utf-8") as file:
                 file.write(record.model_dump_json() + "\n")
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise self._unwritable(error, self.metrics_file) from None
 
-    def _unwritable(self, error: OSError) -> InputError:
+    def _unwritable(self, error: OSError, what: Path | None = None) -> InputError:
         return InputError(
-            f"{self.path} cannot be written ({error.strerror or error}). Free space, check "
+            f"{what or self.path} cannot be written ({error.strerror or error}). Free space, check "
             "permissions, or choose another --out."
         )
 
 
-def next_free(stem: str, parent: Path = Path("runs")) -> RunFolder:
-    """A new numbered folder, `runs/STEM-001` and so on."""
-    number = 1
-    while (parent / f"{stem}-{number:03d}").exists():
-        number += 1
-    return RunFolder(parent / f"{stem}-{number:03d}")
+@contextmanager
+def new_folder(stem: str, parent: Path = Path("runs")) -> Iterator[RunFolder]:
+    """A new numbered folder, `runs/STEM-001` and so on, that no other process is given.
+
+    It is gone on leaving if nothing was written.
+    Raises: InputError if it cannot be made.
+    """
+    is_new, number = not parent.exists(), 1
+    while True:
+        folder = RunFolder(parent / f"{stem}-{number:03d}")
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            # Made at once, not looked for first: two processes may look at the same time.
+            folder.path.mkdir()
+            break
+        except FileExistsError:
+            if not parent.is_dir():
+                raise InputError(
+                    f"{parent} is a file, but runs without --out go into a folder of this name: "
+                    "give --out."
+                ) from None
+            number += 1
+        except OSError as error:
+            raise InputError(
+                f"{folder.path} cannot be made ({error.strerror or error}). Give --out."
+            ) from None
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # not empty
+            folder.path.rmdir()
+            if is_new:
+                parent.rmdir()

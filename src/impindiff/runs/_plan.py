@@ -1,6 +1,7 @@
 """Config and data put together and checked, before anything is computed or written."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from impindiff.config import (
 from impindiff.data import (
     check_dataset,
     check_grid,
+    check_storable,
+    check_values,
     grid_of,
     initial_state,
     open_dataset,
@@ -35,7 +38,7 @@ from impindiff.data import (
     times_of,
 )
 from impindiff.integrate import AbstractStepper
-from impindiff.latent import check_spans
+from impindiff.latent import check_spans, latents_of
 from impindiff.rollout import TimeGrid
 from impindiff.runs._validator import Validator
 from impindiff.systems import System, initial_time
@@ -108,6 +111,7 @@ class RunPlan:
                 grid = named
         inside = data_file.is_relative_to(folder)
         place = data_file.relative_to(folder) if inside else data_file
+        _check_is_text(place)
         data = config.data.model_copy(update={"file": str(place)})
         config = config.model_copy(update={"data": data})
         system = cast(build_system(config, grid, learns=learns), dtype)
@@ -117,6 +121,15 @@ class RunPlan:
         config = config.model_copy(update={"grid": axes})
         stepper = build_stepper(config, system)
         check_dataset(dataset, fields=fields, latents=tuple(system.latents(0.0)))
+        for field in fields:
+            check_values(dataset[field], str(data_file), dtype)
+        with _about("system"):
+            latents = (name for latent in latents_of(system) for name in latent.names)
+            names = [*system.fields, *system.integrals, *latents, *system.awaited]
+            check_storable(
+                [*names, *(f"{name}_truth" for name in names)],
+                [str(dim) for dim in dataset[fields[0]].dims],
+            )
         begun = [field for field in fields if field not in system.initial]
         with _about("data.train_samples"):
             train_samples = select_samples(dataset, data.train_samples)
@@ -203,6 +216,17 @@ def cast(system: System, dtype: jnp.dtype) -> System:
         return leaf.astype(dtype) if real else leaf
 
     return jax.tree.map(to_dtype, system)
+
+
+def _check_is_text(place: Path) -> None:
+    """Refuse a path that a config cannot name: TOML is UTF-8."""
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{place}: its name is no text in {sys.getfilesystemencoding()}, and the run's config "
+            "could not name it. Rename it, or, if it is UTF-8, set LC_ALL=C.UTF-8."
+        ) from None
 
 
 def _start(system: System, dataset: xr.Dataset, start: float | None) -> float:

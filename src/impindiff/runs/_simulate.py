@@ -50,8 +50,7 @@ def simulate_run(
     check_complete(plan.config)
     began = time.perf_counter()
     with folder.claimed():
-        folder.create(plan.config)
-        folder.write_json("provenance.json", provenance(plan.config, plan.data_file))
+        folder.create(plan.config, provenance(plan.config, plan.data_file))
         folder.keep_metrics(0)
         say("forecasting")
         scores = finish(plan, plan.system, folder, began)

@@ -1,6 +1,7 @@
 """Training a run, from its first epoch or from where it stopped."""
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from impindiff.config import (
 from impindiff.data import file_sha256
 from impindiff.forecast import Scores
 from impindiff.report import write_report
-from impindiff.runs._code import check_complete, check_same_code
+from impindiff.runs._code import check_complete, check_same_code, evidence_of
 from impindiff.runs._compiled_beside import CompiledBeside
 from impindiff.runs._finish import finish
 from impindiff.runs._folder import RunFolder
@@ -67,9 +68,16 @@ def train_run(
         if going_on:
             _check_same(plan, folder)
         else:
-            folder.create(plan.config)
-            folder.write_json("provenance.json", provenance(plan.config, plan.data_file))
-        done = (folder.checkpoints.progress() if resume else None) or Progress()
+            folder.create(plan.config, provenance(plan.config, plan.data_file))
+        done = folder.checkpoints.progress() if resume else None
+        if done is None and folder.metrics_file.exists():
+            warnings.warn(
+                f"{folder.checkpoints.folder} holds no checkpoint: the training begins anew, and "
+                f"what {folder.metrics_file.name} says is written again.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        done = done or Progress()
         folder.keep_metrics(done.epoch)
 
         def observe(record: EpochRecord) -> None:
@@ -133,8 +141,7 @@ def _check_same(plan: RunPlan, folder: RunFolder) -> None:
             f"Resume with {folder.config_file}, or choose another --out."
         )
     check_same_code(plan.config, folder)
-    known = folder.read_json("provenance.json").get("data", {}).get("sha256")
-    if known is not None and known != file_sha256(plan.data_file):
+    if evidence_of(folder).data.sha256 != file_sha256(plan.data_file):
         raise InputError(
             f"{plan.data_file} is not the data that the run in {folder.path} was begun with (its "
             "hash differs). Give the same file, or choose another --out."

@@ -2,7 +2,9 @@
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import equinox as eqx
@@ -14,6 +16,7 @@ from impindiff.config import Config, build_observations, build_stepper, build_sy
 from impindiff.data import (
     Start,
     check_dataset,
+    check_values,
     check_writable,
     open_dataset,
     save_dataset,
@@ -37,7 +40,7 @@ from impindiff.forecast import (
 from impindiff.latent import learned
 from impindiff.observe import AbstractObservation
 from impindiff.rollout import format_bytes
-from impindiff.runs._code import check_kept
+from impindiff.runs._code import check_kept, check_known
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import cast, precision, use_precision
 from impindiff.systems import System
@@ -57,8 +60,24 @@ def trained_system(folder: RunFolder) -> System:
     check_kept(folder)
     # Of a run of what is known (`simulate_run`) nothing was learned.
     system = cast(build_system(config, known_grid(config), learns=False), precision(config))
+    check_known(config, folder)
     template, frozen = eqx.partition(system, learned(system))
+    _check_last(folder)
     return eqx.combine(folder.checkpoints.restore_learned(template), frozen)
+
+
+def _check_last(folder: RunFolder) -> None:
+    """Warn where the last checkpoint is gone, and what was learned is older than the summary."""
+    with suppress(InputError):  # a training that goes on has none
+        trained = folder.read_json("summary.json").get("epochs")
+        progress = folder.checkpoints.progress()
+        if progress and isinstance(trained, int) and progress.epoch < trained:
+            warnings.warn(
+                f"{folder.path}: the last checkpoint that is left is of epoch {progress.epoch}, "
+                f"and {trained} epochs were trained. Train again with --resume to get the rest.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
 
 def forecast_run(
@@ -198,6 +217,8 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     system = trained_system(folder)
     dataset = open_dataset(data)
     _check(system, dataset, tuple(system.latents(0.0)))
+    for field in (field for field in system.fields if field in dataset.data_vars):
+        check_values(dataset[field], str(data), precision(folder.config()))
     at = select_samples(dataset, samples)
     config = folder.config()
     start = _or_that_of_the_run(config, system, None)
@@ -208,7 +229,7 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
         at,
         observe=_instruments(config, system, dataset),
         grid=system.grid,
-        seen=_seen(folder, config, data),
+        seen=_seen(folder, config, data, dataset),
     )
 
 
@@ -218,13 +239,12 @@ def _instruments(config: Config, system: System, dataset: xr.Dataset) -> list[Ab
     return [each for each in listed if each.data in dataset.data_vars]
 
 
-def _seen(folder: RunFolder, config: Config, data: Path) -> Seen:
+def _seen(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) -> Seen:
     """What of a data file the run was trained on."""
-    file = config.data.file
-    if file is None or not data.exists() or not os.path.samefile(folder.path / file, data):
+    own = None if config.data.file is None else folder.path / config.data.file
+    if own is None or not own.exists() or not os.path.samefile(own, data):
         return UNSEEN
-    summary = folder.read_json("summary.json")
-    return Seen(summary.get("training_samples", ()), summary.get("training_times", ()))
+    return Seen(select_samples(dataset, config.data.train_samples), config.data.train_times)
 
 
 def _predict(

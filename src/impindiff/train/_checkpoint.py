@@ -1,12 +1,17 @@
 """Training state on disk, so that a run can go on exactly where it stopped.
 
 A checkpoint holds the learned arrays, the optimiser's state and a note of how far training had
-come. orbax writes it beside the last one and renames it when it is complete: a kill leaves the
-previous one whole.
+come. orbax writes it into a folder of its own, which is sealed and then renamed: a kill leaves the
+previous one whole, and one that was damaged since is passed over.
 """
 
 import contextlib
 import logging
+import os
+import re
+import shutil
+import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -21,6 +26,10 @@ from pydantic import BaseModel
 from impindiff._errors import InputError
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._early_stopping import Standing
+from impindiff.train._sealed import damage_of, plain_path, seal
+
+_NUMBERED = re.compile(r"[1-9][0-9]*")
+_WRITING = ".writing-"
 
 
 class Progress(BaseModel):
@@ -56,42 +65,57 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+        # Not resolved: a link that leads nowhere is an error to be told when it is followed.
+        self.folder = Path(os.path.abspath(folder))
 
     def save(self, progress: Progress, learned: PyTree, state: Any) -> None:
         """Save as the newest.
 
         Raises: InputError if the folder cannot be written.
         """
-        # Not every optimiser has a state, and orbax refuses to save nothing.
-        trees = {"learned": _by_path(learned), "optimiser": _by_path(state)}
-        items = ocp.args.Composite(
-            **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree},
-            progress=ocp.args.JsonSave(progress.model_dump(mode="json")),
-        )
-        try:
-            with self._manager() as manager:
-                manager.save((manager.latest_step() or 0) + 1, args=items, force=True)
-        # A full disk is an OSError or, from the array store, a ValueError.
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{self.folder}: the checkpoint of epoch {progress.epoch} could not be written "
-                f"({_first_line(error)}). Free space or check permissions, then go on with "
-                "--resume."
-            ) from error
+        with self._written(progress, learned, state) as fresh:
+            steps = self._steps()
+            os.replace(fresh, self.folder / str(max(steps, default=0) + 1))
+            # What is damaged is not kept in the place of what is whole.
+            whole = [step for step in steps if damage_of(self.folder / str(step)) is None]
+            for step in set(steps) - {max(whole, default=0)}:
+                old = self.folder / str(step)
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+    def check_usable(self, learned: PyTree, state: Any) -> None:
+        """Write what a checkpoint would hold and read it back; nothing of it stays.
+
+        Raises: InputError if the folder cannot be written, or does not give back what was written.
+        """
+        trees = {"learned": learned, "optimiser": state}
+        with self._written(Progress(), learned, state) as fresh:
+            with plain_path(fresh) as path:
+                found = {item: self._arrays(path, item, tree) for item, tree in trees.items()}
+            for item, tree in trees.items():
+                for written, read in zip(
+                    jax.tree.leaves(tree), jax.tree.leaves(found[item]), strict=True
+                ):
+                    if np.asarray(written).tobytes() != np.asarray(read).tobytes():
+                        raise ValueError("what is read back is not what was written")
 
     def progress(self) -> Progress | None:
         """How far the newest checkpoint had come; None where there is none.
 
         Raises: InputError if it cannot be read.
+        Warns: RuntimeWarning if a newer one is damaged.
         """
-        kept = self._read("progress", ocp.args.JsonRestore())
-        return None if kept is None else Progress.model_validate(kept)
+        step = self._newest()
+        if step is None:
+            return None
+        with self._reading(step) as path:
+            kept = self._item(path, "progress", ocp.args.JsonRestore())
+            return Progress.model_validate(kept)
 
     def restore_learned(self, template: PyTree) -> PyTree:
         """The learned arrays of the newest checkpoint, in the structure of `template`.
 
         Raises: InputError if there is none, if it cannot be read, or is of another structure.
+        Warns: RuntimeWarning if a newer one is damaged.
         """
         return self._restore("learned", template)
 
@@ -103,64 +127,130 @@ class Checkpoints:
         return self._restore("optimiser", template)
 
     def _restore(self, item: str, template: PyTree) -> PyTree:
+        if not jax.tree.leaves(template):
+            return template
+        step = self._newest()
+        if step is None:
+            raise InputError(f"{self.folder} holds no checkpoint: train first.")
+        with self._reading(step) as path:
+            return self._arrays(path, item, template)
+
+    def _steps(self) -> list[int]:
+        """Numbers of the checkpoints, damaged ones too, the newest first."""
+        if not self.folder.is_dir():
+            return []
+        names = [path.name for path in self.folder.iterdir()]
+        return sorted((int(name) for name in names if _NUMBERED.fullmatch(name)), reverse=True)
+
+    def _newest(self) -> int | None:
+        """The newest checkpoint that is as it was written; None where there is none at all."""
+        damaged = []
+        for step in self._steps():
+            damage = damage_of(self.folder / str(step))
+            if damage is None:
+                if damaged:
+                    warnings.warn(
+                        f"{damaged[0]}. The checkpoint before it is taken, "
+                        f"{self.folder / str(step)}.",
+                        RuntimeWarning,
+                        stacklevel=3,
+                    )
+                return step
+            damaged.append(f"{self.folder / str(step)} is damaged: {damage}")
+        if damaged:
+            raise InputError(
+                f"{'; '.join(damaged)}. No whole checkpoint is left. Copy {self.folder} again from "
+                "where it is whole, or train another run."
+            )
+        return None
+
+    @contextlib.contextmanager
+    def _written(self, progress: Progress, learned: PyTree, state: Any) -> Iterator[Path]:
+        """A complete checkpoint under a name for the time being, gone on leaving.
+
+        Raises: InputError if it cannot be written, or an OSError or a ValueError is raised inside.
+        """
+        # Not every optimiser has a state, and orbax refuses to save nothing.
+        trees = {"learned": _by_path(learned), "optimiser": _by_path(state)}
+        items = ocp.args.Composite(
+            **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree},
+            progress=ocp.args.JsonSave(progress.model_dump(mode="json")),
+        )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            with (
+                tempfile.TemporaryDirectory(
+                    prefix=_WRITING, dir=self.folder, ignore_cleanup_errors=True
+                ) as scratch,
+            ):
+                fresh = Path(scratch, "new")
+                with plain_path(Path(scratch)) as path, _checkpointer() as checkpointer:
+                    checkpointer.save(path / "new", args=items)
+                seal(fresh)
+                yield fresh
+        except InputError:
+            raise
+        # A full disk is an OSError or, from the array store, a ValueError; a state that cannot be
+        # stored is a TypeError.
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.folder}: the checkpoint of epoch {progress.epoch} could not be written "
+                f"({_first_line(error)}). Free space or check permissions, then go on with "
+                "--resume."
+            ) from error
+
+    def _sweep(self) -> None:
+        """Remove what kills while saving left behind."""
+        for path in self.folder.iterdir():
+            if path.name.startswith(_WRITING) or ".orbax-checkpoint-tmp" in path.name:
+                shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[Path]:
+        """A path that the array store can read a checkpoint from."""
+        folder = self.folder / str(step)
+        try:
+            with plain_path(folder) as path:
+                yield path
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise InputError(
+                f"{folder}: the newest checkpoint cannot be read as the model that the config "
+                f"describes ({_first_line(error)}). If the config was changed after training, "
+                "change it back."
+            ) from error
+
+    def _arrays(self, path: Path, item: str, template: PyTree) -> PyTree:
+        """Arrays of one item, in the structure of `template`."""
         wanted = _by_path(template)
         if not wanted:
             return template
-        kept = self._read(item, ocp.args.StandardRestore(wanted), wanted)
-        if kept is None:
-            raise InputError(f"{self.folder} holds no checkpoint: train first.")
+        with _checkpointer() as checkpointer:
+            _check_shapes(checkpointer.metadata(path).item_metadata[item].tree, wanted)
+        kept = self._item(path, item, ocp.args.StandardRestore(wanted))
         # By way of the host: arrays as orbax gives them are bound to a device, for which the
         # epoch would be compiled anew, and perhaps otherwise than before.
-        arrays = [jnp.asarray(np.asarray(kept[path])) for path in wanted]
+        arrays = [jnp.asarray(np.asarray(kept[key])) for key in wanted]
         return jax.tree.unflatten(jax.tree.structure(template), arrays)
 
-    def _read(
-        self,
-        item: str,
-        how: ocp.args.CheckpointArgs,
-        wanted: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """One item of the newest checkpoint; None where there is no checkpoint."""
-        if not self.folder.is_dir():
-            return None
-        # Read only: others may read while a training writes, or where nothing may be written.
-        with self._manager(read_only=True) as manager:
-            step = manager.latest_step()
-            if step is None:
-                return None
-            try:
-                if wanted is not None:
-                    _check_shapes(manager.item_metadata(step)[item].tree, wanted)
-                return manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                newest = self.folder / str(step)
-                raise InputError(
-                    f"{newest}: the newest checkpoint cannot be read as the model that the config "
-                    f"describes ({_first_line(error)}). If the config was changed after training, "
-                    f"change it back. If files are damaged, remove {newest}: the checkpoint before "
-                    "it then takes its place."
-                ) from error
+    @staticmethod
+    def _item(path: Path, item: str, how: ocp.args.CheckpointArgs) -> Any:
+        with _checkpointer() as checkpointer:
+            return checkpointer.restore(path, args=ocp.args.Composite(**{item: how}))[item]
 
-    @contextlib.contextmanager
-    def _manager(self, *, read_only: bool = False) -> Iterator[ocp.CheckpointManager]:
-        # orbax logs every file, and what goes wrong it also raises.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2,
-            enable_async_checkpointing=False,
-            create=not read_only,
-            read_only=read_only,
+
+def _checkpointer() -> ocp.Checkpointer:
+    # orbax logs every file, and what goes wrong it also raises.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(
+            learned=ocp.StandardCheckpointHandler(),
+            optimiser=ocp.StandardCheckpointHandler(),
+            progress=ocp.JsonCheckpointHandler(),
         )
-        handlers = {
-            "learned": ocp.StandardCheckpointHandler(),
-            "optimiser": ocp.StandardCheckpointHandler(),
-            "progress": ocp.JsonCheckpointHandler(),
-        }
-        manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
-        try:
-            yield manager
-        finally:
-            manager.close()
+    )
 
 
 def _by_path(tree: PyTree) -> dict[str, Any]:
@@ -182,5 +272,7 @@ def _check_shapes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]

@@ -109,6 +109,7 @@ class Trainer:
                 "not take: leave out the rescue, or the window."
             )
         self._good: Point | None = None
+        self._is_place_known = False
         self.choices: list[Choice] = []
         self._verdict = Verdict(observations, self.learned)
 
@@ -133,8 +134,9 @@ class Trainer:
         With `resume`, goes on from the last checkpoint, where there is one. On an interrupt the
         last completed epoch is saved before the interrupt goes on its way.
 
-        Raises: NumericsError if a loss, a gradient or a solve fails; the last arrays that an epoch
-            has found to be good are saved.
+        Raises: InputError before the first epoch if checkpoints cannot be written and read back;
+            NumericsError if a loss, a gradient or a solve fails; the last arrays that an epoch has
+            found to be good are saved.
         """
         progress = Progress()
         if resume and self.checkpoints and (saved := self.checkpoints.progress()):
@@ -176,6 +178,10 @@ class Trainer:
         self._verdict.begin_stage()
         update = {"adaptation": adaptation, "standing": standing}
         here = Point(progress.model_copy(update=update), self.learned, state, best)
+        if self.checkpoints and not self._is_place_known:
+            # Now, and not when hours of training are to be saved.
+            self.checkpoints.check_usable(here.learned, (state, best))
+            self._is_place_known = True
         try:
             while not (here.progress.stage_epoch == optimiser.epochs or here.is_over):
                 interrupts.deliver()
