@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from impindiff._types import Dynamics, State
+from impindiff._types import Dynamics, GivenState, State, real_state
 from impindiff.integrate import AbstractStepper
 from impindiff.rollout._stability import outgrown
 from impindiff.rollout._times import TimeGrid
@@ -43,7 +43,11 @@ def advise(
 
 
 def advice_of(
-    dynamics: Dynamics, initial: State, states: State, time_grid: TimeGrid, stepper: AbstractStepper
+    dynamics: Dynamics,
+    initial: GivenState,
+    states: GivenState,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
 ) -> tuple[str, ...]:
     """What is to be said of a rollout; nothing where it is traced.
 
@@ -58,6 +62,7 @@ def advice_of(
         return ()
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((dynamics, initial, states))):
         return ()
+    initial, states = real_state(initial), real_state(states)
     found = outgrown(dynamics, initial, states, time_grid, stepper)
     if found or not isinstance(dynamics, AdvisingDynamics):
         return found
