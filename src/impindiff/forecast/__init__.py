@@ -12,6 +12,7 @@ from impindiff.forecast._predict import (
     forecast_times,
     predict,
 )
+from impindiff.forecast._stored import check_zarr
 from impindiff.forecast._stream import Stored, continue_forecast, forecast_to
 from impindiff.forecast._tables import is_table, truth_at
 
@@ -25,6 +26,7 @@ __all__ = [
     "Stored",
     "balances_of",
     "carry_forward",
+    "check_zarr",
     "compile_forward",
     "continue_forecast",
     "evaluate",
