@@ -11,6 +11,7 @@ from impindiff.data._arrays import (
 )
 from impindiff.data._build import to_dataset
 from impindiff.data._dates import has_dates, with_dates, without_dates
+from impindiff.data._disk import replace_file, sweep
 from impindiff.data._given import check_is_dataset, in_precision, precision_of
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
@@ -47,12 +48,14 @@ __all__ = [
     "open_dataset",
     "precision_of",
     "readings",
+    "replace_file",
     "save_dataset",
     "select_samples",
     "select_times",
     "settings_of",
     "source_of",
     "start_of",
+    "sweep",
     "time_slack",
     "times_of",
     "to_dataset",

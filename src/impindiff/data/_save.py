@@ -59,7 +59,7 @@ def save_dataset(
         fresh = scratch / "new"
         for name, content in files.items():
             write(fresh / name, content)
-        move(fresh, path, aside=scratch / "old")
+        move(fresh, path, scratch)
 
 
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -68,6 +68,7 @@ def train_run(
             _check_same(plan, folder)
         else:
             folder.create(plan.config)
+        if not folder.read_json("provenance.json"):  # a process may be killed before it is written
             folder.write_json("provenance.json", provenance(plan.config, plan.data_file))
         done = (folder.checkpoints.progress() if resume else None) or Progress()
         folder.keep_metrics(done.epoch)

@@ -7,6 +7,7 @@ previous one whole.
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -57,12 +58,15 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
+        self._is_begun = False
 
     def save(self, progress: Progress, learned: PyTree, state: Any) -> None:
         """Save as the newest.
 
-        Raises: InputError if the folder cannot be written.
+        Raises: InputError if the folder cannot be written, or is gone since the last time.
         """
+        if self._is_begun and not self.folder.is_dir():
+            raise InputError(f"{self.folder}: the folder was moved or deleted during training.")
         # Not every optimiser has a state, and orbax refuses to save nothing.
         trees = {"learned": _by_path(learned), "optimiser": _by_path(state)}
         items = ocp.args.Composite(
@@ -72,6 +76,7 @@ class Checkpoints:
         try:
             with self._manager() as manager:
                 manager.save((manager.latest_step() or 0) + 1, args=items, force=True)
+            self._is_begun = True
         # A full disk is an OSError or, from the array store, a ValueError.
         except (OSError, ValueError) as error:
             raise InputError(
@@ -79,6 +84,12 @@ class Checkpoints:
                 f"({_first_line(error)}). Free space or check permissions, then go on with "
                 "--resume."
             ) from error
+
+    def newest(self) -> Path | None:
+        """Where the newest checkpoint lies; None where there is none."""
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        numbers = [int(name) for name in names if name.isdecimal()]
+        return self.folder / str(max(numbers)) if numbers else None
 
     def progress(self) -> Progress | None:
         """How far the newest checkpoint had come; None where there is none.
