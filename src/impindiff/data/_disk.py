@@ -41,7 +41,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left in a folder; what one had set aside goes back to its place."""
+    """Remove what killed writers left in a folder; what one had set aside is put back."""
     for scratch in folder.glob(f"{_SCRATCH}*"):
         with suppress(OSError):
             if time.time() - scratch.stat().st_mtime < _YOUNG_SECONDS:
