@@ -23,6 +23,7 @@ from trainings import kill_trainings
 from workshop import Row, Workshop
 
 KILLS, FORECAST_KILLS = 200, 100
+PARTS = ("trainings", "forecasts", "competing", "places")
 
 
 def main() -> int:
@@ -31,6 +32,7 @@ def main() -> int:
     asked.add_argument("--scale", type=float, default=1.0, help="share of the kills (1.0)")
     asked.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
     asked.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
+    asked.add_argument("--part", action="append", choices=PARTS, help="only this; may be repeated")
     given = asked.parse_args()
 
     def scaled(number: int) -> int:
@@ -44,12 +46,13 @@ def main() -> int:
         shop = Workshop(Path(folder), pool, given.seed)
         rows: list[Row] = []
         print("| fault | tried | lost | what was found |\n|---|---|---|---|", flush=True)
-        for part in (
-            lambda: kill_trainings(shop, scaled(KILLS)),
-            lambda: kill_forecasts(shop, scaled(FORECAST_KILLS)),
-            lambda: compete(shop, max(3, round(25 * min(1.0, given.scale * 2)))),
-            lambda: try_places(shop),
-        ):
+        parts = {
+            "trainings": lambda: kill_trainings(shop, scaled(KILLS)),
+            "forecasts": lambda: kill_forecasts(shop, scaled(FORECAST_KILLS)),
+            "competing": lambda: compete(shop, max(3, round(25 * min(1.0, given.scale * 2)))),
+            "places": lambda: try_places(shop),
+        }
+        for part in (parts[name] for name in given.part or parts):
             for row in part():
                 rows.append(row)
                 line = f"| {row.fault} | {row.tried} | {len(row.losses)} | {row.found} |"
