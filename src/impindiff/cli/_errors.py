@@ -65,7 +65,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            sys.unraisablehook = hook
+            if sys.unraisablehook is _insist:  # others that came to it since stay: threads go on
+                sys.unraisablehook = hook
 
     return run
 

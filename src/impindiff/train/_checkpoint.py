@@ -6,8 +6,11 @@ previous one whole.
 """
 
 import contextlib
+import functools
 import logging
 import os
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -67,6 +70,7 @@ class Checkpoints:
         """
         if self._is_begun and not self.folder.is_dir():
             raise InputError(f"{self.folder}: the folder was moved or deleted during training.")
+        _hush_late_writers()
         # Not every optimiser has a state, and orbax refuses to save nothing.
         trees = {"learned": _by_path(learned), "optimiser": _by_path(state)}
         items = ocp.args.Composite(
@@ -172,6 +176,27 @@ class Checkpoints:
             yield manager
         finally:
             manager.close()
+
+
+@functools.cache
+def _hush_late_writers() -> None:
+    """Drop what threads complain of that still write when a checkpoint has failed.
+
+    The first error of several writers is raised, and orbax closes its event loop. Of the others the
+    array store tells that loop, each time with a traceback, or nobody asks.
+    """
+    hook = sys.unraisablehook
+
+    def heard(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        is_late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        if not is_late or threading.current_thread() is threading.main_thread():
+            hook(unraisable)
+
+    sys.unraisablehook = heard
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "orbax-checkpoint-tmp" not in record.getMessage()
+    )
 
 
 def _by_path(tree: PyTree) -> dict[str, Any]:
