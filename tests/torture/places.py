@@ -37,7 +37,12 @@ def try_places(shop: Workshop) -> list[Row]:
         _works(shop, "standard output closed", {}, shell='exec "$@" >&-'),
         _works(shop, "TERM=dumb", _set(TERM="dumb")),
         _works(shop, "C locale", _set(LC_ALL="C", LANG="C", PYTHONUTF8="0")),
-        _works(shop, "compile cache: lock held by a stopped process", {}, _stopped_lock),
+        _works(
+            shop,
+            "compile cache: lock held by a stopped process",
+            {"JAX_COMPILATION_CACHE_DIR": None, "XDG_CACHE_HOME": str(shop.folder / "cache")},
+            _stopped_lock,
+        ),
         _works(shop, "compile cache: not writable", _set(JAX_COMPILATION_CACHE_DIR="/proc")),
     ]
 
@@ -121,8 +126,11 @@ def _mounted(place: Path, options: str) -> Iterator[Path | None]:
 
 @contextmanager
 def _stopped_lock(shop: Workshop) -> Iterator[None]:
-    lock = shop.folder / "compiled" / ".lockfile"
-    given = [sys.executable, "-c", _HOLD, str(lock)]
+    environment = {**shop.environment, "XDG_CACHE_HOME": str(shop.folder / "cache")}
+    del environment["JAX_COMPILATION_CACHE_DIR"]
+    end(shop.start("cases", env=environment))  # which makes the folder
+    (programs,) = (shop.folder / "cache" / "impindiff").iterdir()
+    given = [sys.executable, "-c", _HOLD, str(programs / ".lockfile")]
     with subprocess.Popen(given, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
