@@ -118,7 +118,7 @@ class Workshop:
         return self.folder / "whole", time.monotonic() - began
 
 
-def end(process: subprocess.Popen, seconds: float = 120) -> tuple[int, str]:
+def end(process: subprocess.Popen, seconds: float = 300) -> tuple[int, str]:
     """Exit status and standard error of a process; one that does not end is killed."""
     try:
         _, err = process.communicate(timeout=seconds)
