@@ -1,5 +1,5 @@
-# `make help` lists the targets. PYTHON=... chooses the interpreter, PYTEST_ARGS=... and
-# BENCHMARK=... are passed on.
+# `make help` lists the targets. PYTHON=... chooses the interpreter, PYTEST_ARGS=...,
+# BENCHMARK=... and SCALE=... are passed on.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 PYTEST_ARGS ?=
+SCALE ?= 1
 # By file, since the tests of a file share what they compile.
 PARALLEL := -n auto --dist loadfile
 BENCHMARK ?= $(basename $(notdir $(wildcard benchmarks/[!_]*.py)))
@@ -45,7 +46,7 @@ if test -z "$$python"; then \
 fi
 endef
 
-.PHONY: help install demo test test-examples test-slow lint format docs benchmark lock clean
+.PHONY: help install demo test test-examples test-slow torture lint format docs benchmark lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -63,6 +64,9 @@ test-examples: $(BASE) ## run every example to its end, and hold it to its figur
 
 test-slow: $(BASE) ## run the slow tests, which `make test` leaves out
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+torture: $(BASE) ## kill, starve and let compete, and count what is lost: make torture SCALE=0.1
+	@$(BIN)/python tests/torture --scale $(SCALE)
 
 lint: $(DEV) ## check style, format and types
 	@$(BIN)/ruff check .

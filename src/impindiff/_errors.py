@@ -1,17 +1,23 @@
-"""The two ways a run can go wrong that are not a bug of this package.
+"""The ways a run can go wrong that are not a bug of this package.
 
 They are apart because their remedies are: an `InputError` is mended by the user before anything is
-computed, a `NumericsError` comes out of a computation and says what was saved and how to go on.
-The command line turns them into exit status 2 and 3.
+computed, a `NumericsError` comes out of a computation and says what was saved and how to go on, and
+so does a `FolderLostError`, where the place is gone in which a run was written.
+The command line turns them into exit status 2, 3 and 3.
 
 What a user's own function raises becomes an `InputError` that says whose function it was, and what
 JAX makes of an error in compiled code the `NumericsError` that it was.
 """
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+
+# Not errors, but they end a run too: Ctrl-C, requests of users, a terminal that closes, a limit on
+# time, and the warning of a scheduler before that.
+REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1)
 
 
 class InputError(ValueError):
@@ -20,6 +26,10 @@ class InputError(ValueError):
 
 class NumericsError(RuntimeError):
     """The numerics failed: a solve that did not converge, a loss that is not finite."""
+
+
+class FolderLostError(RuntimeError):
+    """The folder of a run was moved or deleted while the run was written there."""
 
 
 @contextmanager
@@ -34,7 +44,8 @@ def blamed_on(what: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None
     """
     jax_errors = _jax_errors()
     # These say enough, or are nobody's fault.
-    enough = (InputError, NumericsError, MemoryError, RecursionError, jax_errors.JaxRuntimeError)
+    ours = (InputError, NumericsError, FolderLostError)
+    enough = (*ours, MemoryError, RecursionError, jax_errors.JaxRuntimeError)
     try:
         yield
     except (*but, *enough):

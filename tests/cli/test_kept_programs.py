@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -24,11 +25,78 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         yield
 
 
-def test_programs_are_kept_in_the_users_cache_within_a_limit(tmp_path: Path):
+def test_programs_are_kept_in_the_users_cache(tmp_path: Path):
     keep_programs()
     assert Path(os.environ[FOLDER]).is_dir()
     assert Path(os.environ[FOLDER]).parent == tmp_path / "cache" / "impindiff"
-    assert os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == str(2**30)
+    assert "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ, "its lock may be held for ever"
+
+
+def test_beyond_the_limit_those_used_least_recently_go(monkeypatch: pytest.MonkeyPatch):
+    keep_programs()
+    files = [programs_folder() / f"jit_{name}-00ff-cache" for name in "abcd"]
+    for age, file in enumerate(files):
+        file.write_bytes(bytes(100))
+        os.utime(file, (1e9 - age, 1e9 - age))
+    monkeypatch.setattr(_kept_programs, "_MOST_BYTES", 250)
+    del os.environ[FOLDER]
+    keep_programs()
+    assert [file.exists() for file in files] == [True, True, False, False]
+
+
+def test_that_nothing_can_be_kept_is_said_once(capsys: pytest.CaptureFixture, tmp_path: Path):
+    os.environ[FOLDER] = str(tmp_path)
+    keep_programs()
+    for name in ("jit_a", "jit_b"):
+        warnings.warn(
+            f"Error writing persistent compilation cache entry for '{name}': OSError: full",
+            stacklevel=1,
+        )
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"cannot be kept in {tmp_path} (OSError: full)" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hindrance", ["lock", "orphan", "no room", "read-only", "no home"])
+def test_a_cache_never_stops_a_command(tmp_path: Path, hindrance: str):
+    """A lock held by a stopped process, a program without its time, a full disk, no place."""
+    environment = {**os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    folder, limit, holder = programs_folder(), "", None
+    folder.mkdir(parents=True)
+    if hindrance == "lock":
+        holding = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2)\n"
+        holding += "print(flush=True); input()"
+        given = [sys.executable, "-c", holding, str(folder / ".lockfile")]
+        holder = subprocess.Popen(given, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert holder.stdout and holder.stdout.readline()
+        holder.send_signal(signal.SIGSTOP)
+    elif hindrance == "orphan":
+        (folder / "jit_orphan-00ff-cache").write_bytes(b"damaged")
+    elif hindrance == "no room":
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))"
+    elif hindrance == "read-only":
+        environment["XDG_CACHE_HOME"] = "/proc"
+    else:
+        environment = {k: v for k, v in environment.items() if k not in ("HOME", "XDG_CACHE_HOME")}
+    code = f"""
+{limit}
+from impindiff.cli._kept_programs import keep_programs
+keep_programs()
+import jax
+for n in range(3):
+    jax.jit(lambda x: x + n).lower(1.0).compile()
+"""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    if holder:
+        holder.kill()
+        holder.communicate()
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 9, "JAX waits ten seconds for each program"
+    assert done.stderr.count("\n") == (hindrance == "no room"), done.stderr
 
 
 @pytest.mark.parametrize("name, value", [(FOLDER, ""), (FOLDER, "/other"), (ENABLED, "false")])

@@ -3,6 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+import typer
+
+from impindiff._errors import FolderLostError
+from impindiff.cli._errors import reported
+
 WAITED_FOR = """
 import os, signal, sys, threading, time
 from impindiff.cli import main
@@ -27,3 +33,66 @@ def test_interrupted_while_a_thread_is_waited_for_it_ends_at_once():
     assert ended.returncode == 130
     assert "burgers-steady" in ended.stdout and "to the end" not in ended.stdout
     assert not ended.stderr
+
+
+REQUESTED = """
+import os, signal, sys, time, typer
+from impindiff.cli._errors import reported
+
+number = getattr(signal, sys.argv[1])
+if sys.argv[2] == "ignored":
+    signal.signal(number, signal.SIG_IGN)
+
+@reported
+def work():
+    try:
+        for _ in range(int(sys.argv[3])):
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+    finally:
+        print("saved", flush=True)
+
+try:
+    work()
+except typer.Exit as end:
+    sys.exit(end.exit_code)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1"])
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_every_request_to_end_is_an_interrupt_unless_it_is_to_be_ignored(
+    name: str, is_ignored: bool
+):
+    given = [name, "ignored" if is_ignored else "handled", "3"]
+    ended = subprocess.run(
+        [sys.executable, "-c", REQUESTED, *given], capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout == "saved\n"
+    if is_ignored:
+        assert (ended.returncode, ended.stderr) == (0, "")
+    else:
+        assert ended.returncode == 130
+        assert ended.stderr == "impindiff: interrupted: nothing more was done.\n"
+
+
+def test_a_request_before_the_command_begins_leaves_no_traceback():
+    code = (
+        "import signal, impindiff.cli._main as m\n"
+        "m.keep_programs = lambda: signal.raise_signal(signal.SIGTERM)\n"
+        "m.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130
+    assert ended.stderr == "impindiff: interrupted: nothing was done.\n"
+
+
+def test_a_folder_that_is_lost_has_a_status_and_one_message(capsys: pytest.CaptureFixture):
+    @reported
+    def work() -> None:
+        raise FolderLostError("RUN was moved to OTHER.")
+
+    with pytest.raises(typer.Exit) as ended:
+        work()
+    assert ended.value.exit_code == 3
+    assert capsys.readouterr().err == "impindiff: stopped: RUN was moved to OTHER.\n"

@@ -67,7 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGKILL"])
 def test_a_training_ended_by_force_goes_on_to_the_same_history(whole: Path, name: str):
     out = whole / f"ended by {name}"
     given = ["train", whole / "problem.toml", "--data", whole / "data.nc", "--out", out]
@@ -79,6 +79,7 @@ def test_a_training_ended_by_force_goes_on_to_the_same_history(whole: Path, name
             finish(process, status=-9)
             continue
         _, err = finish(process, status=130)
+        assert f"{out}/checkpoints/" in err and "holds what was trained to epoch" in err
         assert f"To go on: impindiff train '{out}/config.toml' --out '{out}' --resume" in err
         assert not (out / "summary.json").exists()
     finish(command("train", out / "config.toml", "--out", out, "--resume"))

@@ -11,6 +11,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data import check_writable, file_sha256, open_dataset, save_dataset
+from impindiff.data._disk import scratch_folder
 
 both = pytest.mark.parametrize("name", ["a.nc", "a.zarr"])
 
@@ -194,3 +195,25 @@ def test_hash_of_a_store_that_cannot_be_read_is_no_hash(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "scandir", forbid)
     with pytest.raises(InputError, match="cannot be read: Permission denied"):
         file_sha256(tmp_path)
+
+
+def test_a_store_that_a_killed_writer_set_aside_comes_back(tmp_path: Path, dataset: xr.Dataset):
+    save_dataset(dataset, tmp_path / "a.zarr")
+    aside = tmp_path / ".writing-killed" / "old"
+    aside.mkdir(parents=True)
+    (tmp_path / "a.zarr").rename(aside / "a.zarr")
+    os.utime(aside.parent, (1e9, 1e9))
+    save_dataset(dataset, tmp_path / "b.zarr")
+    assert open_dataset(tmp_path / "a.zarr").identical(dataset)
+    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "b.zarr"]
+
+
+def test_a_writer_that_is_at_work_keeps_its_scratch_folder(tmp_path: Path, dataset: xr.Dataset):
+    with scratch_folder(tmp_path / "a.nc") as scratch:
+        os.utime(scratch, (1e9, 1e9))
+        save_dataset(dataset, tmp_path / "b.nc")
+        assert scratch.is_dir()
+    (tmp_path / ".writing-dead").mkdir()
+    os.utime(tmp_path / ".writing-dead", (1e9, 1e9))
+    save_dataset(dataset, tmp_path / "c.nc")
+    assert sorted(os.listdir(tmp_path)) == ["b.nc", "c.nc"]

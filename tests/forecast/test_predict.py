@@ -141,6 +141,21 @@ def test_times_are_every_so_often_and_at_the_end(arguments: tuple, expected: lis
     assert found[-1] == arguments[1]
 
 
+@pytest.mark.parametrize("origin, every", [(0.0, 0.1), (12345.00013, 0.07), (-1.7, 1 / 3)])
+def test_a_forecast_that_goes_on_has_the_times_of_an_undivided_one(origin: float, every: float):
+    whole = forecast_times(origin, origin + 40 * every, every)
+    parts = whole[:1]
+    for last in (7, 17, 24, 40):
+        at_end = float(f"{origin + last * every:.15g}")
+        parts = np.append(parts, forecast_times(parts[-1], at_end, every, origin)[1:])
+    assert parts.tolist()[:-1] == whole.tolist()[:-1]
+    assert len(parts) == 41
+
+
+def test_a_forecast_that_goes_on_at_no_time_of_its_interval_counts_from_there():
+    assert forecast_times(0.25, 0.5, 0.1, 0.0) == pytest.approx([0.25, 0.35, 0.45, 0.5])
+
+
 def test_many_times_are_even_and_end_once():
     found = forecast_times(0.0, 1.0, 1e-4)
     assert len(found) == 10001

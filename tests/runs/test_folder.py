@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from small_problem import make_tables
 
 from impindiff import InputError
+from impindiff._errors import FolderLostError
 from impindiff.config import parse_config
 from impindiff.runs import RunFolder, new_folder
 from impindiff.train import EpochRecord
@@ -141,11 +143,54 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
         folder.write_json("summary.json", {"a": 2})
     assert folder.read_json("summary.json") == {"a": 1}
     assert os.listdir(tmp_path) == ["summary.json"]
+
+
+def test_what_a_killed_process_left_is_removed_and_in_nobodys_way(tmp_path: Path):
+    """Drafts, scratch folders, half a checkpoint, and copies without the config that names them."""
+    folder = RunFolder(tmp_path / "run")
+    (folder.path / "pack").mkdir(parents=True)
+    folder.write_json(".copies.writing", ["physics.py", "pack/more.py", "never.py"])
+    for name in ("physics.py", "pack/more.py", ".report.html.4242", ".summary.json.writing"):
+        (folder.path / name).write_text("half")
+    (folder.path / ".writing-abc").mkdir()
+    (folder.path / ".writing-abc" / "new").write_text("half")
+    os.utime(folder.path / ".writing-abc", (1e9, 1e9))
+    folder.check_free()
+    with folder.claimed():
+        folder.create(CONFIG, MADE)
+        assert sorted(os.listdir(folder.path)) == ["config.toml", "provenance.json"]
+    for name in ("physics.py", ".report.html.4242"):
+        (folder.path / name).write_text("")
+    (folder.path / "checkpoints" / "3.orbax-checkpoint-tmp").mkdir(parents=True)
+    with folder.claimed():
+        assert os.listdir(folder.path / "checkpoints") == []
+    names = ["checkpoints", "config.toml", "physics.py", "provenance.json"]
+    assert sorted(os.listdir(folder.path)) == names, "the copies of a run stay"
+
+
+def test_a_folder_that_is_moved_or_deleted_says_so(tmp_path: Path):
+    folder, moved = RunFolder(tmp_path / "run"), tmp_path / "moved here"
+    with pytest.raises(FolderLostError) as lost, folder.claimed():
+        folder.create(CONFIG, MADE)
+        folder.log(record(1))
+        folder.path.rename(moved)
+        folder.log(record(2))
+    assert f"was moved to {moved} while" in str(lost.value)
+    assert f"train '{moved}/config.toml' --out '{moved}' --resume" in str(lost.value)
+    assert not folder.path.exists() and (moved / "metrics.jsonl").read_text().count("\n") == 1
+    again = RunFolder(moved)
+    with pytest.raises(FolderLostError, match="was moved or deleted while"), again.claimed():
+        shutil.rmtree(moved)
+        raise OSError("whatever comes of it")
+    with pytest.raises(FolderLostError, match="config.toml was deleted"), folder.claimed():
+        folder.create(CONFIG, MADE)
+        folder.config_file.unlink()
+        folder.log(record(1))
 
 
 def test_what_is_no_run_folder_is_named(tmp_path: Path):

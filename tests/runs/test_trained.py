@@ -1,6 +1,8 @@
 """A finished run forecasts and is scored from its folder alone, wherever that now lies."""
 
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,14 @@ import pytest
 from small_problem import make_dataset
 
 from impindiff import InputError, NumericsError, write_report
-from impindiff.data import save_dataset
-from impindiff.runs import RunFolder, evaluate_run, forecast_run, trained_system
+from impindiff.data import locked, open_dataset, save_dataset
+from impindiff.runs import (
+    RunFolder,
+    evaluate_run,
+    forecast_run,
+    forecast_run_to,
+    trained_system,
+)
 
 
 @pytest.fixture
@@ -53,6 +61,41 @@ def test_times_of_a_forecast(finished: Path, run: RunFolder, until: float, every
     found = forecast_run(run, finished / "data.nc", until, every)
     np.testing.assert_allclose(found["time"], expected, atol=1e-12)
     assert found.sizes["sample"] == 4
+
+
+def test_a_store_that_goes_on_is_the_undivided_forecast(finished: Path, run: RunFolder):
+    """Its times bit for bit, its states to round-off."""
+    whole, parts = finished / "whole.zarr", finished / "parts.zarr"
+    forecast_run_to(run, finished / "data.nc", whole, 3.0, 0.1)
+    forecast_run_to(run, finished / "data.nc", parts, 1.0, 0.1)
+    for until in (1.7, 3.0):  # 17 * 0.1 is not 1.7
+        forecast_run_to(run, parts, parts, until, 0.1, "last")
+    found, expected = open_dataset(parts), open_dataset(whole)
+    assert found["time"].identical(expected["time"]) and found.attrs == expected.attrs
+    np.testing.assert_allclose(found["concentration"], expected["concentration"], rtol=1e-6)
+
+
+def test_two_that_go_on_with_one_store_do_not_mix(finished: Path, run: RunFolder, monkeypatch):
+    """The second is refused for as long as the first lasts, not for as long as it writes."""
+    store = finished / "f.zarr"
+    forecast_run_to(run, finished / "data.nc", store, 0.5)
+    monkeypatch.setattr(locked.__wrapped__, "__defaults__", (0.1,))
+    refused = []
+
+    def compete(time: float) -> None:
+        def attempt() -> None:
+            try:
+                forecast_run_to(run, store, store, 2.0, None, "last")
+            except InputError as error:
+                refused.append(str(error))
+
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+
+    added = forecast_run_to(run, store, store, 1.0, None, "last", compete)
+    assert added.times.size == 10 and open_dataset(store).sizes["time"] == 21
+    assert len(refused) == 1 and f"process {os.getpid()} on" in refused[0]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -37,6 +39,33 @@ def test_everything_comes_back_exactly(checkpoints: Checkpoints):
     assert checkpoints.progress() == Progress(epoch=30, stage_epoch=30, seconds=0.1)
     assert_same(checkpoints.restore_learned(LEARNED), LEARNED)
     assert_same(checkpoints.restore_state(jax.eval_shape(lambda: STATE)), STATE)
+
+
+_FULL = """
+import resource, sys
+from pathlib import Path
+import jax.numpy as jnp
+from impindiff import InputError
+from impindiff.train import Checkpoints, Progress
+many = {f"array {n}": jnp.ones(300) / n for n in range(1, 20)}
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+try:
+    Checkpoints(Path(sys.argv[1]) / "checkpoints").save(Progress(epoch=1), many, None)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_of_many_writers_that_fail_one_is_heard(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL, str(tmp_path)],
+        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "could not be written" in done.stdout and done.stdout.count("\n") == 1
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_last_two_are_kept(checkpoints: Checkpoints):

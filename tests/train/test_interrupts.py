@@ -37,6 +37,30 @@ def test_a_second_interrupt_does_not_wait():
         pytest.fail("the second was held back, too")
 
 
+def test_while_something_is_saved_none_is_delivered():
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        with interrupts.held_back():
+            for _ in range(3):
+                signal.raise_signal(signal.SIGINT)
+        saved = True
+        interrupts.deliver()
+        pytest.fail("it was lost")
+    assert saved
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGXCPU", "SIGUSR1"])
+def test_other_requests_wait_as_well(name: str):
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(number)
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.deliver()
+    finally:
+        signal.signal(number, before)
+
+
 def test_a_request_to_terminate_waits_where_it_is_handled(monkeypatch: pytest.MonkeyPatch):
     class Asked(Exception):
         pass

@@ -19,7 +19,8 @@ console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 def complain(kind: str, message: str) -> None:
     """Say what went wrong."""
-    console.print(f"[bold red]impindiff: {kind}:[/] {escape(message)}")
+    with suppress(OSError):  # the terminal may be gone
+        console.print(f"[bold red]impindiff: {kind}:[/] {escape(message)}")
 
 
 def say(text: str) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from impindiff._errors import InputError, NumericsError, numerics_told
+from impindiff._errors import FolderLostError, InputError, NumericsError, numerics_told
 from impindiff.cli._console import answers_alone, complain
+from impindiff.cli._main import handle_requests
 
 if TYPE_CHECKING:
     from impindiff.runs import RunFolder
@@ -28,12 +29,12 @@ INPUT_WRONG, NUMERICS_FAILED, INTERRUPTED = 2, 3, 130
 def reported(command: Callable[P, R]) -> Callable[P, R]:
     """A command that ends with exit status 2, 3 or 130 where the plain one would raise.
 
-    A request to terminate is treated as Ctrl-C is, so that what was trained is saved.
+    Other requests to end are treated as Ctrl-C is, so that what was trained is saved.
     """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        before = handle_requests(_interrupt)
         sys.unraisablehook, hook = _insist, sys.unraisablehook
         try:
             with numerics_told(), _warnings_told(), answers_alone():
@@ -44,7 +45,11 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except NumericsError as error:
             complain("numerics failed", str(error))
             raise typer.Exit(NUMERICS_FAILED) from None
+        except FolderLostError as error:
+            complain("stopped", str(error))
+            raise typer.Exit(NUMERICS_FAILED) from None
         except KeyboardInterrupt:
+            handle_requests(signal.SIG_IGN)  # it ends already
             complain("interrupted", "nothing more was done.")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
@@ -80,8 +85,10 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             complain("error", f"not enough memory: {error}. Take fewer samples, times or cells.")
             raise typer.Exit(INPUT_WRONG) from None
         finally:
-            signal.signal(signal.SIGTERM, before)
-            sys.unraisablehook = hook
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if sys.unraisablehook is _insist:  # others that came to it since stay: threads go on
+                sys.unraisablehook = hook
 
     return run
 
@@ -92,12 +99,12 @@ def saved_on_failure(folder: "RunFolder") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        handle_requests(signal.SIG_IGN)  # or the message might be lost
         if folder.holds_run:
             again = ["train", folder.config_file, "--out", folder.path, "--resume"]
             complain(
                 "stopped",
-                f"what was trained is saved in {folder.path}. To go on: "
-                + shlex.join(["impindiff", *map(str, again)]),
+                f"{folder.standing()} To go on: " + shlex.join(["impindiff", *map(str, again)]),
             )
         raise
     except NumericsError:

@@ -1,28 +1,38 @@
-"""Compiled programs are kept between commands: compiling is most of what a small training takes."""
+"""Compiled programs are kept between commands: compiling is most of what a small training takes.
+
+The cache never stops a command. JAX's own limit on its size comes with a lock, which a stopped
+process keeps while others wait ten seconds for each program, and with a file of times beside each
+program, without which nothing is written any more. So the limit is kept here, before JAX starts.
+"""
 
 import hashlib
 import os
 import platform
 import re
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
 _MOST_BYTES = 2**30
+_FOLDER = "JAX_COMPILATION_CACHE_DIR"
 # Machine code is of the processor it was compiled for, and a home may be shared by several.
 _PROCESSORS = Path("/proc/cpuinfo")
 # What JAX says of a kept program that cannot be read, before it compiles it, and keeps it where
 # there is none of that name.
 _DAMAGED = "Error reading persistent compilation cache entry for '([\\w-]+)'"
+_UNWRITTEN = "Error writing persistent compilation cache entry for '[^']*': (.*)"
 
 
 def keep_programs() -> None:
-    """Have JAX keep what it compiles in the user's cache folder, up to 1 GiB; before it is loaded.
+    """Have JAX keep what it compiles in the user's cache folder, some 1 GiB; before it is loaded.
 
     Whoever has set `JAX_COMPILATION_CACHE_DIR` or `JAX_ENABLE_COMPILATION_CACHE` himself is
     obeyed. Where the folder cannot be written to, nothing is kept.
     """
-    if {"JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"} & os.environ.keys():
+    given = os.environ.get(_FOLDER)
+    if given is not None or "JAX_ENABLE_COMPILATION_CACHE" in os.environ:
+        _listen(Path(given) if given else None)
         return
     try:
         folder = programs_folder()
@@ -30,27 +40,57 @@ def keep_programs() -> None:
     except (OSError, RuntimeError):
         return
     if os.access(folder, os.W_OK | os.X_OK):
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-        os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_MOST_BYTES))
-        _drop_damaged(folder)
+        os.environ[_FOLDER] = str(folder)
+        _drop_oldest(folder)
+        _listen(folder)
 
 
-def _drop_damaged(folder: Path) -> None:
-    """Delete programs that cannot be read as soon as JAX warns of them, so that it keeps good ones.
+def _drop_oldest(folder: Path) -> None:
+    """Delete the programs that were used least recently, where all are beyond the limit."""
+    programs = []
+    for file in folder.glob("*-cache"):
+        with suppress(OSError):  # another process may delete it, too
+            found = file.stat()
+            programs.append((max(found.st_atime, found.st_mtime), found.st_size, file))
+    excess = sum(size for _, size, _ in programs) - _MOST_BYTES
+    for _, size, file in sorted(programs, key=lambda program: program[0]):
+        if excess <= 0:
+            return
+        with suppress(OSError):
+            file.unlink()
+        excess -= size
 
-    All of the program's name, of which the warning tells no more: they are compiled again.
+
+def _listen(folder: Path | None) -> None:
+    """Hear what JAX warns of: damaged programs are deleted, what cannot be written is said once.
+
+    It keeps good ones where there is none of the program's name, of which the warning tells no
+    more: all of that name are compiled again.
     """
     show = warnings.showwarning
+    is_told = False
 
-    def show_or_drop(message, *args, **kwargs) -> None:
-        if not (found := re.match(_DAMAGED, str(message))):
-            return show(message, *args, **kwargs)
-        for file in folder.glob(f"{found[1]}-*"):
-            with suppress(OSError):
-                file.unlink()
+    def heard(message, *args, **kwargs) -> None:
+        nonlocal is_told
+        if found := re.match(_DAMAGED, str(message)):
+            for file in folder.glob(f"{found[1]}-*") if folder else ():
+                with suppress(OSError):
+                    file.unlink()
+        elif found := re.match(_UNWRITTEN, str(message)):
+            if not is_told:
+                is_told = True
+                where = f" in {folder}" if folder else ""
+                print(
+                    f"impindiff: warning: compiled programs cannot be kept{where} ({found[1]}): "
+                    "the next command compiles them again.",
+                    file=sys.stderr,
+                )
+        else:
+            show(message, *args, **kwargs)
 
-    warnings.filterwarnings("always", message=_DAMAGED)
-    warnings.showwarning = show_or_drop
+    for pattern in (_DAMAGED, _UNWRITTEN):
+        warnings.filterwarnings("always", message=pattern)
+    warnings.showwarning = heard
 
 
 def compile_anew() -> None:

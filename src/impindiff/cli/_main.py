@@ -4,8 +4,11 @@ import codecs
 import os
 import signal
 import sys
+from collections.abc import Callable
 from io import TextIOWrapper
+from typing import Any, NoReturn
 
+from impindiff._errors import REQUESTS
 from impindiff.cli._kept_programs import compile_anew, keep_programs
 
 # As `_errors.INTERRUPTED`, which cannot be imported before all is known to be there.
@@ -26,6 +29,8 @@ def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
 
 codecs.register_error(_PATHS, _as_bytes)
 
+Handler = Callable[[int, Any], Any] | signal.Handlers | int | None
+
 
 def main() -> None:
     """Run the command `impindiff`.
@@ -36,6 +41,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=_PATHS)
+    # Until the command takes over: an exception would end in the middle of some import.
+    handle_requests(_end_at_once)
     try:
         from impindiff.cli._app import app
     except ImportError:
@@ -50,4 +57,24 @@ def main() -> None:
     finally:
         # All is said and saved. Python waits for threads that compile, and interrupted at that it
         # would take down what they use: crash, at worst.
-        signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+        handle_requests(lambda *_: os._exit(_INTERRUPTED))
+
+
+def handle_requests(handler: Handler) -> dict[int, Handler]:
+    """Have requests to end handled, but for those that the process was told to ignore.
+
+    Args:
+        handler: as `signal.signal` takes it.
+
+    Returns: the handlers of before, by signal.
+    """
+    before: dict[int, Handler] = {}
+    for number in REQUESTS:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            before[number] = signal.signal(number, handler)
+    return before
+
+
+def _end_at_once(number: int, frame: object) -> NoReturn:
+    os.write(2, b"impindiff: interrupted: nothing was done.\n")
+    os._exit(_INTERRUPTED)

@@ -11,9 +11,11 @@ from impindiff.data._arrays import (
 )
 from impindiff.data._build import to_dataset
 from impindiff.data._dates import has_dates, with_dates, without_dates
+from impindiff.data._disk import replace_file, sweep
 from impindiff.data._given import check_is_dataset, in_precision, precision_of
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
+from impindiff.data._lock import locked
 from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
 from impindiff.data._save import check_storable, check_writable, save_dataset
 from impindiff.data._schema import check_dataset, check_once, check_units, check_values
@@ -44,15 +46,18 @@ __all__ = [
     "instant",
     "is_later",
     "is_setting",
+    "locked",
     "open_dataset",
     "precision_of",
     "readings",
+    "replace_file",
     "save_dataset",
     "select_samples",
     "select_times",
     "settings_of",
     "source_of",
     "start_of",
+    "sweep",
     "time_slack",
     "times_of",
     "to_dataset",

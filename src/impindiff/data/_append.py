@@ -19,6 +19,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data._disk import disk_errors, scratch_folder, write
+from impindiff.data._lock import locked
 from impindiff.data._open import check_kind, checked_suffix
 from impindiff.data._variables import listed
 
@@ -28,6 +29,9 @@ _COMMIT = ".zmetadata"
 def append_dataset(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     """Add times to the end of a zarr store.
 
+    Others that would add to it wait meanwhile. Whoever adds what depends on the end of the store
+    holds it by `locked` from the reading on.
+
     Memory: what is added, and one chunk of each variable and place.
 
     Args:
@@ -36,12 +40,19 @@ def append_dataset(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
         path: a store that `save_dataset` wrote.
 
     Raises: InputError for a store of another kind, variables or times that do not continue its
-        own, or a full disk; the store then stays as it was.
+        own, another process that keeps writing to it, or a full disk; the store then stays as it
+        was.
     """
+    path = Path(path)
+    _check_store(path)
+    with locked(path):
+        _append(dataset, path)
+
+
+def _append(dataset: xr.Dataset, path: Path) -> None:
     import zarr  # slow to import, and seldom needed
     from zarr.storage import MemoryStore
 
-    path = Path(path)
     before = _metadata(path)
     files = dict(before)
     group = zarr.open_group(MemoryStore(files), mode="r+", zarr_format=2, use_consolidated=False)
@@ -61,10 +72,8 @@ def append_dataset(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
     _replace(path, {key: file for key, file in files.items() if file is not before.get(key)})
 
 
-def _metadata(path: Path) -> dict:
-    """The metadata that count, by the names of their files."""
-    from zarr.buffer.cpu import Buffer
-
+def _check_store(path: Path) -> None:
+    """Refuse what is no store."""
     if checked_suffix(path) != ".zarr":
         raise InputError(
             f"{path}: nothing can be added to a netCDF file. Write another file, or a .zarr store "
@@ -73,6 +82,12 @@ def _metadata(path: Path) -> dict:
     if not path.exists():
         raise InputError(f"{path}: no such store to add to.")
     check_kind(path, ".zarr")
+
+
+def _metadata(path: Path) -> dict:
+    """The metadata that count, by the names of their files."""
+    from zarr.buffer.cpu import Buffer
+
     try:
         known = json.loads((path / _COMMIT).read_bytes())["metadata"]
         return {key: Buffer.from_bytes(json.dumps(known[key]).encode()) for key in known}
@@ -129,7 +144,7 @@ def _check_times(dataset: xr.Dataset, held: Any, path: Path) -> None:
     if times.size == 0 or np.any(np.diff(times, prepend=last) <= 0):
         raise InputError(
             f"{path}: ends at time {last:g}, and the times {times} would be added: they must "
-            "increase from there. Is another process adding to it?"
+            "increase from there."
         )
 
 

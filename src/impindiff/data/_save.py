@@ -8,6 +8,7 @@ can end the whole process with a segmentation fault.
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import xarray as xr
@@ -15,6 +16,7 @@ import xarray as xr
 from impindiff._errors import InputError
 from impindiff.data._dates import without_dates
 from impindiff.data._disk import disk_errors, move, scratch_folder, write
+from impindiff.data._lock import locked
 from impindiff.data._open import KINDS, check_kind, checked_suffix, reason
 from impindiff.data._variables import check_attributes
 
@@ -35,8 +37,8 @@ def save_dataset(
         chunks: of a zarr store, how many entries along a dimension lie in one file; along the
             others all of them. By default zarr chooses.
 
-    Raises: InputError where `check_writable` does, if the disk is full, or if the dataset holds
-        what the format cannot.
+    Raises: InputError where `check_writable` does, if the disk is full, if another process is
+        writing to the store, or if the dataset holds what the format cannot.
     """
     path = Path(path)
     suffix = checked_suffix(path)
@@ -51,11 +53,13 @@ def save_dataset(
         raise InputError(
             f"{path}: the dataset cannot be stored as {KINDS[suffix]}: {reason(error)}"
         ) from error
-    with disk_errors(path), scratch_folder(path) as scratch:
+    # A store must not be replaced under a process that adds to it.
+    alone = locked(path) if suffix == ".zarr" else nullcontext()
+    with alone, disk_errors(path), scratch_folder(path) as scratch:
         fresh = scratch / "new"
         for name, content in files.items():
             write(fresh / name, content)
-        move(fresh, path, aside=scratch / "old")
+        move(fresh, path, scratch)
 
 
 def check_storable(names: Sequence[str], dims: Sequence[str]) -> None:

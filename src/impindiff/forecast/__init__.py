@@ -13,6 +13,7 @@ from impindiff.forecast._predict import (
     predict,
 )
 from impindiff.forecast._reading_scores import UNSEEN, ReadingError, ReadingScore, Seen
+from impindiff.forecast._stored import check_zarr
 from impindiff.forecast._stream import Stored, continue_forecast, forecast_to
 from impindiff.forecast._tables import is_table, truth_at
 
@@ -30,6 +31,7 @@ __all__ = [
     "Stored",
     "balances_of",
     "carry_forward",
+    "check_zarr",
     "compile_forward",
     "continue_forecast",
     "evaluate",

@@ -260,8 +260,17 @@ def predict(
     return with_dates(forecast) if has_dates(dataset) else forecast
 
 
-def forecast_times(start: float, until: float, every: float) -> np.ndarray:
+def forecast_times(
+    start: float, until: float, every: float, origin: float | None = None
+) -> np.ndarray:
     """Times from `start` to `until`, both included, every so often and at the end.
+
+    Args:
+        start: the initial time.
+        until: the last.
+        every: the interval.
+        origin: when the forecast began that goes on at `start`. The times are then, bit for bit,
+            those of one forecast from there, provided that `start` is one of them.
 
     Raises: InputError for an end that is not after the start, or an interval that is not positive.
     """
@@ -279,8 +288,16 @@ def forecast_times(start: float, until: float, every: float) -> np.ndarray:
             f"from {start:g} to {until:g} every {every:g} are more than {_MOST_TIMES:,} times: "
             "raise the interval."
         )
-    count = int(np.floor((until - start) / every * (1 + 1e-9)))
-    times = start + every * np.arange(count + 1)
+    origin = start if origin is None else origin
+    first = round((start - origin) / every)
+    if abs((start - origin) / every - first) > 1e-6:  # of another interval
+        origin, first = start, 0
+    count = int(np.floor((until - origin) / every * (1 + 1e-9)))
+    exact = origin + every * np.arange(first, max(first, count) + 1)
+    # To the digits that a number has for certain: 3 * 0.1 is 0.3. So a forecast to 0.3 that is gone
+    # on with has the times of one that goes farther at once.
+    times = np.array([float(f"{time:.15g}") for time in exact])
+    times[0] = start
     if until - times[-1] > 1e-6 * every:
         return np.append(times, until)
     return np.append(times[:-1], until)

@@ -2,7 +2,8 @@
 
 A piece begins with the last state of the one before, so the states are those of one long forecast.
 What is written of it is complete at every moment (`impindiff.data.append_dataset`): a forecast that
-was stopped is a shorter forecast, and can be continued.
+was stopped is a shorter forecast, and can be continued. From the reading of its end to the last
+piece no other process writes to the store: what it added would be overwritten, or of another start.
 """
 
 import itertools
@@ -23,6 +24,7 @@ from impindiff.data import (
     Start,
     append_dataset,
     check_writable,
+    locked,
     open_dataset,
     save_dataset,
 )
@@ -86,7 +88,8 @@ def forecast_to(
         piece: bytes of saved states that are held at a time; memory is a few times as much.
         watch: called with each time that the store has reached.
 
-    Raises: InputError as `predict` does, for a path that is taken or no `.zarr`, or a full disk;
+    Raises: InputError as `predict` does, for a path that is taken or no `.zarr`, a store that
+        another process is writing, or a full disk;
         NumericsError where a step fails, what was written before it staying there.
     """
     path = Path(path)
@@ -97,7 +100,8 @@ def forecast_to(
     begin.check_times(times)
     save = partial(save_dataset, chunks=_chunks(begin, piece))
     writers = itertools.chain([save], itertools.repeat(append_dataset))
-    return _write(path, writers, begin, times, dt, stepper, piece, watch)
+    with locked(path):
+        return _write(path, writers, begin, times, dt, stepper, piece, watch)
 
 
 def continue_forecast(
@@ -130,6 +134,21 @@ def continue_forecast(
     """
     path = Path(path)
     check_zarr(path)
+    if not path.exists():
+        open_dataset(path)  # which says what there is
+    with locked(path):
+        return _continue(path, system, times, dt, stepper, piece, watch)
+
+
+def _continue(
+    path: Path,
+    system: System,
+    times: Sequence[float] | np.ndarray,
+    dt: float,
+    stepper: AbstractStepper | None,
+    piece: int | str,
+    watch: Watcher | None,
+) -> Stored:
     last = open_dataset(path, time="last")
     begin = beginning_at_end(last, system, path)
     times = np.atleast_1d(as_seconds(times))

@@ -7,7 +7,6 @@ other and loads nothing.
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from impindiff._errors import InputError
+from impindiff.data import replace_file
 from impindiff.report._codes import colour_table
 from impindiff.report._facts import balances_of, cost_of, provenance_of, scalars_of, setting_of
 from impindiff.report._format import unit_of
@@ -45,13 +45,10 @@ def write_report(run: Path) -> Path:
     """
     page = _page(load_run(Path(run)))
     path = Path(run) / "report.html"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         # Names of files need not be text; their bytes are then shown as such.
-        draft.write_bytes(page.encode("utf-8", errors="backslashreplace"))
-        os.replace(draft, path)
+        replace_file(path, page.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise InputError(
             f"{path} cannot be written ({error.strerror}). Free some space, or copy the run folder "
             "to a place where you may write."

@@ -15,6 +15,7 @@ Where the config names functions of the user's own, copies of their files lie be
 import fcntl
 import json
 import os
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,10 +24,12 @@ from typing import Any, final
 
 from pydantic import ValidationError
 
-from impindiff._errors import InputError
+from impindiff._errors import FolderLostError, InputError
 from impindiff._files import read_object, read_whole
 from impindiff.config import Config, dump_config, load_config
+from impindiff.data import replace_file
 from impindiff.report import spans
+from impindiff.runs._leftovers import COPIES, is_left, remove_left
 from impindiff.train import Checkpoints, EpochRecord
 
 
@@ -41,6 +44,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._is_claimed = False
+        self._handle: int | None = None
 
     @staticmethod
     def own_names() -> set[str]:
@@ -82,9 +86,11 @@ class RunFolder:
     def claimed(self) -> Iterator[None]:
         """Keep other processes from writing a run here; makes the folder, where there is none.
 
-        May be nested. The claim ends with the process, however that ends.
+        May be nested. The claim ends with the process, however that ends. What killed processes
+        left half written is removed.
 
-        Raises: InputError if another process is at work here, or the folder cannot be made.
+        Raises: InputError if another process is at work here, or the folder cannot be made;
+            FolderLostError, in place of whatever else, if it is moved or deleted meanwhile.
         """
         if self._is_claimed:
             yield
@@ -97,15 +103,53 @@ class RunFolder:
             raise self._unwritable(error) from None
         try:
             self._lock(handle)
-            self._is_claimed = True
+            self._is_claimed, self._handle = True, handle
+            remove_left(self.path, holds_run=self.holds_run)
             yield
             is_new = False
+        except Exception:
+            self.check_there()
+            raise
         finally:
             if self._is_claimed and is_new:
                 with suppress(OSError):  # not empty: then something worth keeping was written
                     self.path.rmdir()
-            self._is_claimed = False
+            self._is_claimed, self._handle = False, None
             os.close(handle)
+
+    def check_there(self) -> None:
+        """Refuse to write where the folder that was claimed is no more.
+
+        Raises: FolderLostError that says where it is now, as far as that is known.
+        """
+        if self._handle is None:
+            return
+        with suppress(OSError):
+            if os.path.samestat(self.path.stat(), os.fstat(self._handle)):
+                return
+        now = Path(os.path.realpath(f"/proc/self/fd/{self._handle}"))
+        message = f"{self.path} was moved or deleted while the run was written there."
+        with suppress(OSError):
+            if os.path.samestat(now.stat(), os.fstat(self._handle)):
+                again = ["train", now / "config.toml", "--out", now, "--resume"]
+                message = (
+                    f"{self.path} was moved to {now} while the run was written there. "
+                    f"{RunFolder(now).standing()} To go on: "
+                    + shlex.join(["impindiff", *map(str, again)])
+                )
+        raise FolderLostError(message)
+
+    def standing(self) -> str:
+        """How far the training had come that is on the disk, in a sentence."""
+        try:
+            progress, newest = self.checkpoints.progress(), self.checkpoints.newest()
+        except InputError as error:
+            return f"{error}"
+        if progress is None:
+            return f"{self.path} holds no checkpoint yet: training begins anew."
+        if progress.finished:
+            return f"{newest} holds the end of training, after epoch {progress.epoch}."
+        return f"{newest} holds what was trained to epoch {progress.epoch}."
 
     def _lock(self, handle: int) -> None:
         try:
@@ -130,11 +174,14 @@ class RunFolder:
         Raises: InputError if the folder holds another run or other files, or cannot be written.
         """
         self.check_free()
+        if config.code.files:
+            self.write_json(COPIES, [*config.code.files])
         for name, content in config.code.files.items():
             self._write(name, content)
         self.write_json("provenance.json", made)
         # Last: it is what tells that a run was begun.
         self.write_text("config.toml", dump_config(config))
+        (self.path / COPIES).unlink(missing_ok=True)
 
     def check_free(self) -> None:
         """Refuse a folder that is in use, or could not be made.
@@ -154,7 +201,8 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file, not a folder: choose another --out.")
         ours = (self.data_file, self.path / "provenance.json")  # it is written before the config
-        if self.path.is_dir() and any(p not in ours for p in self.path.iterdir()):
+        held = self.path.iterdir() if self.path.is_dir() else ()
+        if any(p not in ours and not is_left(p) for p in held):
             raise InputError(
                 f"{self.path} is not empty and holds no run: choose another --out, so that "
                 "nothing is overwritten."
@@ -186,14 +234,11 @@ class RunFolder:
 
     def _write(self, name: str, content: bytes) -> None:
         target = self.path / name
-        fresh = target.with_name(f".{target.name}.writing")
+        self.check_there()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_bytes(content)
-            os.replace(fresh, target)
+            replace_file(target, content)
         except OSError as error:
-            with suppress(OSError):
-                fresh.unlink()
             raise self._unwritable(error, target) from None
 
     def write_json(self, name: str, content: Any) -> None:
@@ -252,6 +297,12 @@ class RunFolder:
 
         Raises: InputError if it cannot be written.
         """
+        self.check_there()
+        if self._is_claimed and not self.holds_run:
+            raise FolderLostError(
+                f"{self.config_file} was deleted while the run was written there: nothing that is "
+                "left can be gone on with. Remove the folder, and begin anew."
+            )
         try:
             with self.metrics_file.open("a", encoding="utf-8") as file:
                 file.write(record.model_dump_json() + "\n")

@@ -18,6 +18,7 @@ from impindiff.data import (
     check_dataset,
     check_values,
     check_writable,
+    locked,
     open_dataset,
     save_dataset,
     select_samples,
@@ -30,6 +31,7 @@ from impindiff.forecast import (
     Seen,
     Stored,
     balances_of,
+    check_zarr,
     continue_forecast,
     evaluate,
     forecast_start,
@@ -127,8 +129,8 @@ def forecast_run_to(
         start: the initial time.
         watch: called with each time that a zarr store has reached.
 
-    Raises: InputError as `forecast_run` and `check_writable` do, and for more than a netCDF file
-        is written of.
+    Raises: InputError as `forecast_run` and `check_writable` do, for a store that another process
+        is writing, and for more than a netCDF file is written of.
     """
     is_same = out.exists() and out.resolve() == initial.resolve()
     if is_same and start != "last":
@@ -136,13 +138,14 @@ def forecast_run_to(
             f"{out}: is the initial file itself. To add to it, go on from its last time (--from "
             "last); for another forecast choose another --out."
         )
-    if not is_same:
-        check_writable(out)
+    if is_same:
+        check_zarr(out)
+        with locked(out):  # before its end is read, from which the times follow
+            return _continue(folder, out, until, every, watch)
+    check_writable(out)
     config, system = folder.config(), trained_system(folder)
     dataset, times = _beginning(folder, system, initial, until, every, start)
     dt, stepper = config.time.dt, build_stepper(config, system)
-    if is_same:
-        return continue_forecast(out, system, times=times, dt=dt, stepper=stepper, watch=watch)
     if out.suffix.lower() == ".zarr":
         return forecast_to(
             out,
@@ -171,6 +174,19 @@ def forecast_run_to(
     return Stored(dataset.sizes["sample"], times, halved, balances_of(forecast))
 
 
+def _continue(
+    folder: RunFolder,
+    store: Path,
+    until: float,
+    every: float | None,
+    watch: Callable[[float], None] | None,
+) -> Stored:
+    config, system = folder.config(), trained_system(folder)
+    _, times = _beginning(folder, system, store, until, every, "last", is_same=True)
+    dt, stepper = config.time.dt, build_stepper(config, system)
+    return continue_forecast(store, system, times=times, dt=dt, stepper=stepper, watch=watch)
+
+
 def _check(system: System, dataset: xr.Dataset, latents: tuple[str, ...] = ()) -> None:
     """Refuse data of another layout, as far as they hold anything of the system.
 
@@ -190,8 +206,13 @@ def _beginning(
     until: float,
     every: float | None,
     start: Start | None,
+    *,
+    is_same: bool = False,
 ) -> tuple[xr.Dataset, np.ndarray]:
-    """One time of a file, and the times of a forecast from there, or from where the system says."""
+    """One time of a file, and the times of a forecast from there, or from where the system says.
+
+    Where it is added to the same file, they are those of one forecast from the file's first time.
+    """
     config = folder.config()
     start = _or_that_of_the_run(config, system, start)
     try:
@@ -202,7 +223,8 @@ def _beginning(
         # The initial time need not be one of the file's: then the file holds settings alone.
         dataset = open_dataset(initial, time="first")
     every = config.time.dt if every is None else every
-    return dataset, forecast_times(forecast_start(system, dataset, start), until, every)
+    origin = float(open_dataset(initial, time="first")["time"][0]) if is_same else None
+    return dataset, forecast_times(forecast_start(system, dataset, start), until, every, origin)
 
 
 def _or_that_of_the_run(config: Config, system: System, start: Start | None) -> Start | None:

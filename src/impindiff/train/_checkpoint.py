@@ -6,11 +6,14 @@ previous one whole, and one that was damaged since is passed over.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -67,12 +70,15 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         # Not resolved: a link that leads nowhere is an error to be told when it is followed.
         self.folder = Path(os.path.abspath(folder))
+        self._is_begun = False
 
     def save(self, progress: Progress, learned: PyTree, state: Any) -> None:
         """Save as the newest.
 
-        Raises: InputError if the folder cannot be written.
+        Raises: InputError if the folder cannot be written, or is gone since the last time.
         """
+        if self._is_begun and not self.folder.is_dir():
+            raise InputError(f"{self.folder}: the folder was moved or deleted during training.")
         with self._written(progress, learned, state) as fresh:
             steps = self._steps()
             os.replace(fresh, self.folder / str(max(steps, default=0) + 1))
@@ -97,6 +103,14 @@ class Checkpoints:
                 ):
                     if np.asarray(written).tobytes() != np.asarray(read).tobytes():
                         raise ValueError("what is read back is not what was written")
+
+    def newest(self) -> Path | None:
+        """Where the newest checkpoint lies that is whole; None where there is none.
+
+        Raises: InputError, Warns: RuntimeWarning as `progress`.
+        """
+        step = self._newest()
+        return None if step is None else self.folder / str(step)
 
     def progress(self) -> Progress | None:
         """How far the newest checkpoint had come; None where there is none.
@@ -176,8 +190,10 @@ class Checkpoints:
             **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree},
             progress=ocp.args.JsonSave(progress.model_dump(mode="json")),
         )
+        _hush_late_writers()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._is_begun = True
             self._sweep()
             with (
                 tempfile.TemporaryDirectory(
@@ -250,6 +266,27 @@ def _checkpointer() -> ocp.Checkpointer:
             optimiser=ocp.StandardCheckpointHandler(),
             progress=ocp.JsonCheckpointHandler(),
         )
+    )
+
+
+@functools.cache
+def _hush_late_writers() -> None:
+    """Drop what threads complain of that still write when a checkpoint has failed.
+
+    The first error of several writers is raised, and orbax closes its event loop. Of the others the
+    array store tells that loop, each time with a traceback, or nobody asks.
+    """
+    hook = sys.unraisablehook
+
+    def heard(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        is_late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        if not is_late or threading.current_thread() is threading.main_thread():
+            hook(unraisable)
+
+    sys.unraisablehook = heard
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "orbax-checkpoint-tmp" not in record.getMessage()
     )
 
 

@@ -1,4 +1,4 @@
-"""Interrupts wait for the end of an epoch.
+"""Interrupts wait for the end of an epoch, and never disturb a checkpoint.
 
 Raised wherever Python happens to be, an interrupt may fall into the writing of a checkpoint, or
 into a callback that swallows it: JAX has one in the garbage collector.
@@ -6,27 +6,31 @@ into a callback that swallows it: JAX has one in the garbage collector.
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self, final
+
+from impindiff._errors import REQUESTS
 
 
 @final
 class Interrupts:
-    """Holds back Ctrl-C, and requests to terminate where there is a handler for them.
+    """Holds back Ctrl-C, and other requests to end where there is a handler for them.
 
-    A context: what is still held back at its end is delivered then. A second interrupt is never
-    held back.
+    A context: what is still held back at its end is delivered then. A second interrupt is not held
+    back, unless something is being saved.
     """
 
     def __init__(self) -> None:
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._held: int | None = None
+        self._is_saving = False
 
     def __enter__(self) -> Self:
         # Python allows handlers to be set in the main thread only, and calls them there only.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in REQUESTS:
                 handler = signal.getsignal(number)
                 if callable(handler):
                     self._handlers[number] = handler
@@ -50,7 +54,16 @@ class Interrupts:
         if number is not None:
             self._handlers[number](number, None)
 
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Hold back all interrupts, however many, while something is saved."""
+        self._is_saving = True
+        try:
+            yield
+        finally:
+            self._is_saving = False
+
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        if self._held is not None:
+        if self._held is not None and not self._is_saving:
             self._handlers[number](number, frame)
         self._held = number

@@ -234,7 +234,7 @@ class Trainer:
                 )
                 self._good, here = here, Point(progress, tried.learned, state, best)
                 if not (last or stopped) and number % self.checkpoint_every == 0:
-                    self._save(here)
+                    self._save(here, interrupts)
             if stopping:
                 # A stage that could not go on has ended at any epoch.
                 stalled = not here.is_over and here.progress.stage_epoch < optimiser.epochs
@@ -243,13 +243,13 @@ class Trainer:
                 error = self._validation(here.learned, number, last=True) if unknown else None
                 here = here.at_best(stopping, error)
         except KeyboardInterrupt:
-            self._save(here)
+            self._save(here, interrupts)
             raise
         except NumericsError as error:
             # Not `here`: Adam learns only from the next epoch whether its update was any good.
             if self._good is None or self.checkpoints is None:
                 raise
-            self._save(self._good)
+            self._save(self._good, interrupts)
             raise NumericsError(
                 f"{error} What had been learned after epoch {self._good.progress.epoch} is saved."
             ) from None
@@ -257,7 +257,7 @@ class Trainer:
         update = {"stage": index + 1, "stage_epoch": 0, "finished": index + 1 == len(self.stages)}
         update["adaptation"] = here.progress.adaptation.for_next_stage()
         ended = here.progress.model_copy(update=update)
-        self._save(here._replace(progress=ended))
+        self._save(here._replace(progress=ended), interrupts)
         return ended
 
     def _validation(self, learned: PyTree, number: int, last: bool) -> float | None:
@@ -268,6 +268,7 @@ class Trainer:
         except NumericsError as error:
             raise NumericsError(f"epoch {number}, validation: {error}") from None
 
-    def _save(self, point: Point) -> None:
+    def _save(self, point: Point, interrupts: Interrupts) -> None:
         if self.checkpoints:
-            self.checkpoints.save(point.progress, point.learned, (point.state, point.best))
+            with interrupts.held_back():
+                self.checkpoints.save(point.progress, point.learned, (point.state, point.best))
