@@ -52,6 +52,8 @@ WISHED_LINES = 300
 # Between the two only with a reason: {"impindiff.package._module": "why this is one idea"}.
 LONGER: dict[str, str] = {
     "impindiff": "all public names, which are one list",
+    "impindiff.runs._folder": "the files of a run: who may write them, and what they hold",
+    "impindiff.train._checkpoint": "a checkpoint: written, tried, found again, read",
     "impindiff.systems._prepared": "one system, from what all samples share to one instant",
 }
 

@@ -37,6 +37,7 @@ def test_interrupted_while_a_thread_is_waited_for_it_ends_at_once():
 
 REQUESTED = """
 import os, signal, sys, time, typer
+from impindiff.cli._console import answer
 from impindiff.cli._errors import reported
 
 number = getattr(signal, sys.argv[1])
@@ -50,7 +51,7 @@ def work():
             os.kill(os.getpid(), number)
             time.sleep(0.01)
     finally:
-        print("saved", flush=True)
+        answer("saved")
 
 try:
     work()

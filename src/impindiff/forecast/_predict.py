@@ -177,25 +177,21 @@ def advise(
 
     Returns: whether there was one.
     """
-    equations, is_implicit = system.equations, stepper.implicit_weight is not None
-    if is_implicit and not (oscillating(equations) or carriers(equations)):
+    quiet = not (oscillating(system.equations) or carriers(system.equations))
+    if quiet and stepper.implicit_weight is not None:
         return False
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
     for sample in range(len(next(iter(initial.values())))):
         one = jax.tree.map(lambda values, at=sample: values[at], (initial, dict(states), settings))
-        first, found, given = one
-        dynamics = shared.with_settings(given)
-        if told := advice_of(dynamics, first, found, time_grid, stepper):
+        dynamics = shared.with_settings(one[2])
+        if told := advice_of(dynamics, *one[:2], time_grid, stepper):
             warnings.warn(f"sample {sample}: {told[0]}", RuntimeWarning, stacklevel=3)
             return True
     return False
 
 
 def halved_attrs(halved: Sequence[HalvedStep], before: str = "") -> dict[str, str]:
-    """What a forecast says of steps that were halved, as attributes; nothing where none was.
-
-    After what was said of those before.
-    """
+    """What a forecast says of halved steps, as attributes, after what was said of those before."""
     told = "; ".join(filter(None, [before, halved_note(halved)]))
     return {HALVED: told} if told else {}
 
