@@ -183,8 +183,8 @@ def advise(
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
     for sample in range(len(next(iter(initial.values())))):
         one = jax.tree.map(lambda values, at=sample: values[at], (initial, dict(states), settings))
-        dynamics = shared.with_settings(one[2])
-        if told := advice_of(dynamics, *one[:2], time_grid, stepper):
+        first, found, given = one
+        if told := advice_of(shared.with_settings(given), first, found, time_grid, stepper):
             warnings.warn(f"sample {sample}: {told[0]}", RuntimeWarning, stacklevel=3)
             return True
     return False
