@@ -10,7 +10,7 @@ from impindiff.grid import Grid
 from impindiff.integrate import CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate, stable_dt
 from impindiff.systems import Reaction, System
-from impindiff.terms import Advection, Diffusion, NoFlux
+from impindiff.terms import Advection, Diffusion, NoFlux, Source
 
 
 def rough(grid) -> dict:
@@ -94,4 +94,16 @@ def test_a_solution_that_explicit_steps_blew_up_is_warned_of(stepper):
 def test_of_steps_that_are_short_enough_nothing_is_said(recwarn):
     steep(60, ForwardEuler())
     steep(15, CrankNicolson())
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("stepper", [ForwardEuler(), RungeKutta4()])
+def test_what_fills_by_itself_is_no_instability(stepper, recwarn):
+    """From zero, by a source: $u = t$, exactly, though a rough mode would grow."""
+    grid = Grid.uniform((8,), ((0, 1),))
+    terms = [Diffusion(1.0), Source(1.0)]
+    system = System(grid, {"u": terms}, {"u": {"x": NoFlux()}})
+    times = TimeGrid.build(0.0, np.array([1.0]), 0.014)
+    found = simulate(system, {"u": jnp.zeros(8)}, times, stepper)
+    np.testing.assert_allclose(found.states["u"][-1], 1.0, rtol=1e-5)
     assert not recwarn.list

@@ -329,3 +329,17 @@ def test_of_a_field_with_an_offset_the_difference_is_what_decays(k):
     found, slope = jax.jvp(rate, (jnp.float32(k),), (jnp.float32(1),))
     np.testing.assert_allclose(found, -np.float32(k) * excess, rtol=1e-6)
     np.testing.assert_allclose(slope, -excess, rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [0.0, 1e-8, 1e-4])
+def test_a_slow_decay_beside_a_source_has_its_slope(k):
+    """It would vanish at 1 / k, from which nothing may be counted: d(1 - k c)/dk = -c."""
+    start = jnp.asarray([32.1875, 3.0, 0.0], SINGLE)
+
+    def rate(k):
+        system = System(box(3), {"c": [Reaction(lambda c, k: 1.0 - k * c, k=k)]})
+        return system.prepare(SINGLE).at(jnp.zeros(()))({"c": start})["c"]
+
+    found, slope = jax.jvp(rate, (jnp.float32(k),), (jnp.float32(1),))
+    np.testing.assert_allclose(found, 1 - k * np.asarray(start), rtol=1e-6)
+    np.testing.assert_allclose(slope, -np.asarray(start), rtol=1e-6)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from impindiff.terms import (
     Diffusion,
     Dirichlet,
     FaceVelocity,
+    FluxParts,
     Inflow,
     Neumann,
     NoFlux,
@@ -144,3 +146,16 @@ def test_a_term_that_does_not_know_its_outer_faces_says_so():
     grid = Grid.uniform((4,), ((0, 1),))
     with pytest.raises(InputError, match="Drift does not say what passes an outer face"):
         Drift().boundary_face(grid, 0, 1)
+
+
+def test_what_is_made_of_a_flux_is_a_flux():
+    """Half of a condition's flux: its parts are others than those of the whole."""
+    face = BoundaryFace(2.0, 0.5, 0.25, 0.1)
+    whole = Dirichlet(2.0).flux(face)
+    half = jax.tree.map(lambda part: 0.5 * part, whole)
+    for value in (0.0, 3.0):
+        expected = 0.5 * (whole[0] + whole[1] * value)
+        assert float(FluxParts.of(half).outward(jnp.asarray(value))) == pytest.approx(expected)
+        assert float(FluxParts.of(whole).outward(jnp.asarray(value))) == pytest.approx(2 * expected)
+    _, slopes = jax.jvp(lambda given: face.flux_for((given, 0.0)), (1.0,), (1.0,))
+    assert tuple(map(float, slopes)) == (-1.75, 0.0)

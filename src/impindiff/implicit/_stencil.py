@@ -18,7 +18,7 @@ Coefficient = Float[Array, "..."]
 
 def neighbour(field: Float[Array, "*grid"], axis: int, offset: int) -> Float[Array, "*grid"]:
     """The value `offset` cells further along a periodic axis, at every cell."""
-    count = field.shape[axis]
+    axis, count = axis % field.ndim, field.shape[axis]
     first = offset % count if count else 0
     if first == 0:
         return field

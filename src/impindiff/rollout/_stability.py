@@ -16,6 +16,8 @@ _ITERATIONS = 60
 # A field that is so many times as large as it was is looked at, and steps so much too long are
 # spoken of: the longest is known to a few percent.
 _GROWN, _SLACK = 2.0, 1.1
+# What a step changes of a state that rings, relative to it: twice and more.
+_TURNED = 1.5
 
 
 def stable_dt(
@@ -67,7 +69,7 @@ def outgrown(
         return ()
     dt = float(np.max(time_grid.lengths))
     limit = _longest(dynamics, initial, stepper, float(time_grid.starts[0]))
-    if dt <= _SLACK * limit:
+    if dt <= _SLACK * limit or not _rings(dynamics, states, time_grid):
         return ()
     (before, after), name = sizes[grown[0]], type(stepper).__name__
     return (
@@ -76,6 +78,22 @@ def outgrown(
         f"{limit:.3g}. Lower dt, raise {name}(substeps=), or use an implicit stepper such as "
         "CrankNicolson().",
     )
+
+
+def _rings(dynamics: Dynamics, states: State, time_grid: TimeGrid) -> bool:
+    r"""Whether the last state is one that a step would more than turn over, $\Delta t F > u$.
+
+    So it is of what steps beyond the limit have made grow; of what fills or grows by itself a step
+    changes little.
+    """
+    last = {field: jnp.asarray(values[-1]) for field, values in states.items()}
+    end = Instant.of(float(time_grid.saved[-1]), jnp.result_type(*last.values()))
+    dynamics, now = clocked_at(dynamics, end)
+    last = apart(dynamics, last)[0]
+    rates = dynamics.at(now)(last)
+    dt = float(np.max(time_grid.lengths))
+    change = dt * sum(float(jnp.sum(jnp.abs(rate))) for rate in rates.values())
+    return change > _TURNED * sum(float(jnp.sum(jnp.abs(u))) for u in last.values())
 
 
 def _longest(

@@ -23,24 +23,31 @@ from impindiff.terms import (
 
 
 class OwnRate(NamedTuple):
-    r"""A rate $a\,(u - r) + s$, cell by cell.
+    r"""A rate $a\,u + s$, cell by cell.
 
     Where a field has an offset, as a temperature in kelvin, $a\,u$ is large beside the rate. It is
-    counted from the $r$ at which nothing happens, and $s$ is what rounding $r$ leaves of the rate.
+    then counted from the $r$ at which nothing happens: $a\,(u - r) + s_r$, where $s_r$ is what
+    rounding $r$ leaves of the rate. So wherever $u$ is nearer to $r$ than to zero; else $r$ would
+    be the large number itself, as of a slow decay beside a source.
 
     Attributes:
         slope: $a$.
+        at_zero: $s$.
         reference: $r$; it has no derivative, since the sum does not depend on it.
-        at_reference: $s$.
+        at_reference: $s_r$.
     """
 
     slope: Float[Array, "..."]
+    at_zero: Float[Array, "..."]
     reference: Float[Array, "..."]
     at_reference: Float[Array, "..."]
 
     def __call__(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         """The rate at a value of the field."""
-        return self.slope * (value - self.reference) + self.at_reference
+        is_near = jnp.abs(value - self.reference) < jnp.abs(value)
+        origin = jnp.where(is_near, self.reference, 0)
+        rest = jnp.where(is_near, self.at_reference, self.at_zero)
+        return self.slope * (value - origin) + rest
 
 
 @final

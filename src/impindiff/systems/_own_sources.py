@@ -60,10 +60,10 @@ def own_rate(scope: Scope, grid: Grid, field: str, terms: Sequence[AbstractSourc
         return jnp.where((slope != 0) & jnp.isfinite(found), found, value)
 
     # Of what is affine cell by cell, the product of the Jacobian with ones is its diagonal.
-    _, slope = jax.jvp(total, (zero,), (jnp.ones_like(zero),))
+    at_zero, slope = jax.jvp(total, (zero,), (jnp.ones_like(zero),))
     # The second time from where the function itself forms small differences.
     reference = jax.lax.stop_gradient(root_beside(root_beside(zero)))
-    return OwnRate(slope, reference, total(reference))
+    return OwnRate(slope, at_zero, reference, total(reference))
 
 
 def _is_own(

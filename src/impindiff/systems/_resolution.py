@@ -16,6 +16,10 @@ from impindiff.systems._ranges import Prepared
 
 # Spacings between numbers that neighbours must be apart, for velocities right to so many parts.
 _SPACINGS = 500
+# Fewer than these are the rounding of a field that does not vary.
+_NOISE = 2.0
+# Finer numbers than these resolve whatever is carried.
+_COARSE = 1e-10
 
 
 def unresolved(system: Prepared, states: State, saved: np.ndarray) -> tuple[str, ...]:
@@ -34,16 +38,23 @@ def unresolved(system: Prepared, states: State, saved: np.ndarray) -> tuple[str,
 
 
 def _advice(grid: Grid, field: str, states: jnp.ndarray, saved: np.ndarray) -> str:
-    values = np.asarray(states[-1])
+    if jnp.finfo(states.dtype).eps < _COARSE:
+        return ""
     free = np.ones(grid.shape, bool) if grid.solid is None else ~grid.solid
-    largest = np.abs(values[free]).max()
+    values = np.asarray(states)
+    typical = [
+        max(_typical(one.astype(np.float64), free, axis) for axis in range(one.ndim))
+        for one in values
+    ]
+    # A field that has come to rest carries nothing: what is left between its cells is rounding.
+    at = int(np.argmax(typical))
+    largest = np.abs(values[at][free]).max()
     spacing = float(np.spacing(largest))
-    typical = max(_typical(values.astype(np.float64), free, axis) for axis in range(values.ndim))
-    if not np.isfinite(largest) or typical == 0 or typical > _SPACINGS * spacing:
+    if not np.isfinite(largest) or not _NOISE < typical[at] / spacing < _SPACINGS:
         return ""
     return (
         f"the flux of {field!r} carries other fields, but {values.dtype} hardly resolves it: at t "
-        f"= {saved[-1]:.4g} neighbouring cells differ by {typical:.2g} (root mean square), and "
+        f"= {saved[at]:.4g} neighbouring cells differ by {typical[at]:.2g} (root mean square), and "
         f"numbers at {largest:.4g} are {spacing:.2g} apart. State {field!r} as the difference from "
         'a reference, or compute in double precision: jax.config.update("jax_enable_x64", True).'
     )

@@ -140,11 +140,12 @@ class _PartedFlux(tuple):
         return found
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
-        return (tuple(self.parts), self.value), None
+        return tuple(self), None
 
     @classmethod
-    def tree_unflatten(cls, _: None, children: tuple[Any, Any]) -> "_PartedFlux":
-        return cls.of(FluxParts(*children[0]), children[1])
+    def tree_unflatten(cls, _: None, children: tuple[Any, Any]) -> tuple[Any, Any]:
+        # Whatever was made of the pair, its parts are others.
+        return tuple(children)
 
 
 class AbstractBoundary(eqx.Module):
