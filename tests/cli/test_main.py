@@ -41,8 +41,9 @@ from impindiff.cli._console import answer
 from impindiff.cli._errors import reported
 
 number = getattr(signal, sys.argv[1])
-if sys.argv[2] == "ignored":
-    signal.signal(number, signal.SIG_IGN)
+# Whatever this process was started with.
+to_ignore = sys.argv[2] == "ignored"
+signal.signal(number, signal.SIG_IGN if to_ignore else signal.SIG_DFL)
 
 @reported
 def work():

@@ -214,6 +214,7 @@ def test_a_full_disk_leaves_what_was_written(tmp_path: Path, dataset, system, mo
     np.testing.assert_allclose(ipd.open_dataset(path)[NAME], whole[NAME], rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*has grown.*times the longest")
 def test_steps_that_fail_leave_what_was_before(tmp_path: Path, dataset: xr.Dataset, system):
     """An unstable scheme: growing at first, then no number."""
     fast = ipd.advection_diffusion(system.grid, jnp.array([6.0, 0.0]), DIFFUSIVITY)

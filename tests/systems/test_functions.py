@@ -85,7 +85,11 @@ def test_a_function_of_the_state_is_what_its_values_would_be():
     values = System(
         GRID,
         {
-            "u": [Diffusion(0.1 + u * v), Advection(jnp.stack([v, -0.5 * v])), Source(3.0)],
+            "u": [
+                Diffusion(0.1 + u * v, "arithmetic"),
+                Advection(jnp.stack([v, -0.5 * v])),
+                Source(3.0),
+            ],
             "v": [Diffusion(0.2), Source(1.5 * u - v**2)],
         },
     )

@@ -63,7 +63,7 @@ def test_a_function_of_the_state_is_what_its_values_would_be(grid: Grid, scheme)
     values = System(
         grid,
         {
-            "u": [Diffusion(0.1 + u * v), *wind, Source(v - u**2)],
+            "u": [Diffusion(0.1 + u * v, mean="arithmetic"), *wind, Source(v - u**2)],
             "v": [Diffusion(0.3 + v, mean="arithmetic")],
         },
         {

@@ -61,7 +61,7 @@ def outgrown(
         return ()
     sizes = {
         field: tuple(float(np.abs(np.asarray(u)).max(initial=0)) for u in (initial[field], values))
-        for field, values in states.items()
+        for field, values in apart(dynamics, states)[0].items()
         if field in initial
     }
     grown = [field for field, (before, after) in sizes.items() if not after <= _GROWN * before]

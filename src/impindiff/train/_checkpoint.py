@@ -285,6 +285,7 @@ def _hush_late_writers() -> None:
             hook(unraisable)
 
     sys.unraisablehook = heard
+    warnings.filterwarnings("ignore", "coroutine .*write_fragment.* was never awaited")
     logging.getLogger("asyncio").addFilter(
         lambda record: "orbax-checkpoint-tmp" not in record.getMessage()
     )
