@@ -55,13 +55,15 @@ def combinations() -> list[Any]:
 def test_the_gradient_leaves_a_second_order_remainder(stepper, end, law, store):
     grid = ipd.Grid([ipd.Axis.graded("x", 0.0, 1.0, 9, ratio=3.0)])
     times = ipd.TimeGrid.build(0.0, [0.06], 0.02)
+    # Not alike: what one cell gains another loses, and what curves would nearly cancel in the sum.
+    weights = np.arange(1.0, 10.0) % 4
 
     def loss(parts: dict[str, jax.Array]) -> jax.Array:
         terms = [ipd.Diffusion(LAWS[law](parts["k"])), ipd.Advection(parts["wind"])]
         ends = {"u": {"x": ENDS[end](parts["end"])}}
         system = ipd.System(grid, {"u": terms}, ends, storage=STORES[store])
         found = ipd.simulate(system, {"u": parts["start"]}, times, STEPPERS[stepper])
-        return jnp.sum(found.states["u"][-1] ** 4)
+        return jnp.sum(weights * found.states["u"][-1] ** 4)
 
     x = np.linspace(0, 1, 9)
     parts = {
