@@ -29,6 +29,8 @@ from impindiff.implicit._solver import AbstractRootSolver, AtZero
 _SUFFICIENT_DECREASE = 1e-4
 _MOST_HALVINGS = 12
 _LOOSEST, _GAMMA = 0.5, 0.9
+# The linear tolerance after a step that led a function out of its domain.
+_EXACT = 1e-6
 
 
 @final
@@ -100,7 +102,9 @@ class Newton(AbstractRootSolver):
                 loop=loop,
                 is_final=False,
             )
-            u, value, after, moved = _along(residual, (u, value, norm), direction, aim.floor, loop)
+            u, value, after, moved, was_held = _along(
+                residual, (u, value, norm), direction, aim.floor, loop
+            )
             ratio2 = (after / norm) ** 2
             # Never tighter than the goal needs: the last step would solve for digits nobody asked
             # for.
@@ -109,6 +113,8 @@ class Newton(AbstractRootSolver):
             forcing = jnp.clip(
                 jnp.maximum(jnp.maximum(_GAMMA * ratio2, safeguard), enough), 0, _LOOSEST
             )
+            # Cells that had to be held wait for a direction that does not lead them astray.
+            forcing = jnp.where(was_held, jnp.minimum(forcing, _EXACT), forcing)
             iterations = iterations + outcome.iterations
             return u, value, after, norm, forcing, steps + 1, iterations, ~moved
 
@@ -164,10 +170,11 @@ def _along(residual, start, direction: Vector, floor: Scalar, loop: Loop):
     first = (origin, at_origin, jnp.full_like(norm, jnp.inf), two, jnp.array(False), jnp.array(-1))
     # Each length may be tried twice.
     most = 2 * (_MOST_HALVINGS + 1)
-    point, value, after, length, *_ = loop(unfinished, shorten, first, most)
+    point, value, after, length, was_held, _ = loop(unfinished, shorten, first, most)
     moved = falls(length, after)
 
     def kept(new: Vector, old: Vector) -> Vector:
         return jax.tree.map(lambda a, b: jnp.where(moved, a, b), new, old)
 
-    return kept(point, origin), kept(value, at_origin), jnp.where(moved, after, norm), moved
+    norm = jnp.where(moved, after, norm)
+    return kept(point, origin), kept(value, at_origin), norm, moved, was_held
