@@ -1,0 +1,43 @@
+"""A storage whose slope is infinite where nothing is stored yet."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
+
+import impindiff as ipd
+
+CELLS, SPEED, SPREAD, UNTIL = 40, 0.5, 0.01, 0.5
+
+
+def of_amounts() -> float:
+    """The mean concentration, by an explicit method for what is stored on the same cells."""
+    table = np.concatenate([[0.0], np.geomspace(1e-14, 1.2, 4000)])
+    stored = table + 0.5 * table**0.7
+    width = 1 / CELLS
+
+    def rate(_, amount):
+        c = np.interp(amount, stored, table)
+        into = np.concatenate(
+            [[SPEED], SPEED * c[:-1] - SPREAD * np.diff(c) / width, [SPEED * c[-1]]]
+        )
+        return -np.diff(into) / width
+
+    found = solve_ivp(rate, (0, UNTIL), np.zeros(CELLS), method="LSODA", rtol=1e-7, atol=1e-10)
+    return float(
+        np.mean([brentq(lambda c, q=q: c + 0.5 * c**0.7 - q, 0, 2) for q in found.y[:, -1]])
+    )
+
+
+@pytest.mark.parametrize("start", [0.0, 1e-6])
+def test_sorption_into_a_clean_column_with_nothing_chosen(start):
+    """Freundlich's law, $q = c + c^{0.7}/2$; backward Euler errs by the order of its step."""
+    grid = ipd.Grid.uniform((CELLS,), ((0, 1),))
+    terms = [ipd.Advection(np.array([SPEED])), ipd.Diffusion(SPREAD)]
+    ends = {"c": {"x": (ipd.Inflow(1.0), ipd.Outflow())}}
+    system = ipd.System(grid, {"c": terms}, ends, storage={"c": lambda c: c + 0.5 * c**0.7})
+    times = ipd.TimeGrid.build(0.0, np.array([UNTIL]), 0.02)
+    found = ipd.simulate(system, {"c": jnp.full(CELLS, start)}, times, ipd.BackwardEuler())
+    assert float(found.states["c"][-1].mean()) == pytest.approx(of_amounts(), rel=1e-2)
+    assert float(found.states["c"].min()) >= 0
