@@ -120,7 +120,7 @@ def test_a_damaged_file_is_a_message_or_done_without(finished: Path, monkeypatch
         ("summary.json", mistake, "report", 2, "it has no object 'fields'"),
         ("summary.json", swap, "resume", 2, "summary.json cannot be written (Is a directory)"),
         ("checkpoints", halve, "evaluate", 2, "No whole checkpoint is left"),
-        ("checkpoints", remove, "resume", 0, "holds no checkpoint: the training begins anew"),
+        ("checkpoints", remove, "resume", 0, "holds no checkpoint: the training starts again"),
     ],
 )
 def test_what_is_missing_is_said(

@@ -10,7 +10,7 @@ import typer
 
 from impindiff.cli._benchmark import benchmark
 from impindiff.cli._check_gradient import check_gradient
-from impindiff.cli._console import answer
+from impindiff.cli._console import answer, ask
 from impindiff.cli._errors import reported, saved_on_failure
 from impindiff.cli._options import (
     AsJson,
@@ -137,7 +137,6 @@ def train(
 ) -> None:
     """Train on data, then forecast, evaluate and report."""
     from impindiff._errors import InputError
-    from impindiff.cli._console import ask
     from impindiff.config import load_config, with_memory
     from impindiff.runs import RunFolder, check_trusted, new_folder
 
@@ -190,7 +189,6 @@ def forecast(
 
     With --from last and the same file as --initial and --out, a .zarr forecast is continued.
     """
-    from impindiff.cli._console import ask
     from impindiff.cli._forecast import write_forecast
     from impindiff.runs import RunFolder, check_trusted
 
@@ -210,7 +208,6 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Forecast samples of a data file and compare with it."""
-    from impindiff.cli._console import ask
     from impindiff.cli._show import score_table
     from impindiff.runs import RunFolder, check_trusted, evaluate_run
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from impindiff.cli._console import answer
+from impindiff.cli._console import answer, ask
 from impindiff.cli._errors import reported
 from impindiff.cli._options import AsJson, Changes, Trust
 
@@ -25,7 +25,6 @@ def check_gradient(
     as_json: AsJson = False,
 ) -> None:
     """Certify the gradients that training takes: Taylor tests along random directions."""
-    from impindiff.cli._console import ask
     from impindiff.cli._errors import NUMERICS_FAILED
     from impindiff.cli._show import certificate_table
     from impindiff.config import load_config

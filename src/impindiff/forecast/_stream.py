@@ -212,8 +212,8 @@ def _pieces(
     is_waiting = bool(times[0] == begin.time)
     halved: tuple[HalvedStep, ...] = ()
     advised = False
+    taking = stepper or CrankNicolson()
     for part in pieces:
-        taking = stepper or CrankNicolson()
         carried = carry(begin.system, state, taking, part.time_grid, begin.settings)
         halved, choice = halved + carried.halved, carried.choice
         found = {field: np.asarray(values) for field, values in carried.states.items()}

@@ -22,7 +22,7 @@ from impindiff.implicit._gauss_newton import gauss_newton_operator, gauss_newton
 from impindiff.implicit._gmres import GMRES
 from impindiff.implicit._groups import GroupWise, as_groups
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint
-from impindiff.implicit._limits import tolerance_of
+from impindiff.implicit._limits import is_coarse, tolerance_of
 from impindiff.implicit._line import Line
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._lineax import Lineax
@@ -43,7 +43,6 @@ from impindiff.implicit._tridiagonal import Tridiagonal
 from impindiff.implicit._unrolled_adjoint import UnrolledAdjoint
 
 __all__ = [
-    "check_cycle",
     "CG",
     "GMRES",
     "AbstractAdjoint",
@@ -88,12 +87,14 @@ __all__ = [
     "Tridiagonal",
     "UnrolledAdjoint",
     "as_groups",
+    "check_cycle",
     "check_gradient",
     "clear_of_ends",
     "eigenvalues",
     "exchange_symbol",
     "gauss_newton_operator",
     "gauss_newton_product",
+    "is_coarse",
     "laplacian_symbol",
     "neighbour",
     "probe",

@@ -18,19 +18,19 @@ from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
-from impindiff.implicit._limits import check_limits, goal_of
+from impindiff.implicit._limits import check_limits
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import Target, conclude, target
+from impindiff.implicit._nonlinear import AbstractIteration, Target, conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._solver import AbstractRootSolver, AtZero
+from impindiff.implicit._solver import AtZero
 
 # An iteration is given up where this many in a row have not lowered the residual.
 _PATIENCE = 5
 
 
 @final
-class Picard(AbstractRootSolver):
+class Picard(AbstractIteration):
     r"""Relaxed fixed-point iteration, $u \leftarrow u - \omega P^{-1} R(u)$.
 
     Stops where $\lVert R(u) \rVert \le \max(\mathrm{rtol}\,\lVert R(0) \rVert, \mathrm{atol})$.
@@ -63,10 +63,6 @@ class Picard(AbstractRootSolver):
                 "less damps one that oscillates."
             )
 
-    def goal(self, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
-        """See `AbstractRootSolver.goal`."""
-        return goal_of(self, at_zero, rtol)
-
     def solve(
         self,
         residual: Callable[[Vector], Vector],
@@ -84,7 +80,7 @@ class Picard(AbstractRootSolver):
 
 
 @final
-class Anderson(AbstractRootSolver):
+class Anderson(AbstractIteration):
     r"""Anderson acceleration of the fixed-point iteration.
 
     Of the last $m$ iterations it takes the combination with the least preconditioned residual,
@@ -124,10 +120,6 @@ class Anderson(AbstractRootSolver):
                 f"not be negative. "
                 "For a memory of 0 use Picard."
             )
-
-    def goal(self, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
-        """See `AbstractRootSolver.goal`."""
-        return goal_of(self, at_zero, rtol)
 
     def solve(
         self,

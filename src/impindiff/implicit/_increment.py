@@ -18,14 +18,13 @@ import jax.numpy as jnp
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import RootFinder, SolveContext
+from impindiff.implicit._limits import is_coarse
 from impindiff.implicit._linear import blame_guess
 from impindiff.implicit._loop import Loop, once_where, while_loop
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._solver import AtZero
 
-# Coarser numbers than these lose changes that matter.
-_COARSE = 1e-10
 # Rounding that gives the residual less than this of what it is to reach does not matter.
 _FELT = 0.1
 
@@ -54,15 +53,17 @@ def find_increment(
         value = residual(unknown)
         return value if scaling is None else scaling.equation(value)
 
-    is_coarse = jnp.finfo(tree.scalar_dtype(guess)).eps > _COARSE
+    may_lose = not solver.reads_zero_only and is_coarse(tree.scalar_dtype(guess))
     at_zero = _at_guess(equation, guess, with_floor=not solver.reads_zero_only)
-    loses = at_zero.floor > _FELT * solver.goal(tree.norm(at_zero.value), context.rtol)
+    is_felt = jnp.array(False)
+    if may_lose:
+        is_felt = at_zero.floor > _FELT * solver.goal(tree.norm(at_zero.value), context.rtol)
 
     def of_change(change: Vector) -> Vector:
         moved = change if scaling is None else scaling.unknown(change)
         unknown = tree.add(guess, moved)
         value = equation(unknown)
-        if solver.reads_zero_only or not is_coarse:
+        if not may_lose:
             return value
         # Its slopes are second derivatives times what rounding left out.
         return tree.add(value, jax.lax.stop_gradient(missing(unknown, moved)))
@@ -75,7 +76,7 @@ def find_increment(
         nothing, fixed = tree.zeros_like(at_zero.value), jax.lax.stop_gradient((unknown, moved))
         if loop is not while_loop:
             return product(nothing, *fixed)
-        return once_where(loses, product, nothing, *fixed)
+        return once_where(is_felt, product, nothing, *fixed)
 
     start = context.start
     if start is not None and scaling is not None:

@@ -13,6 +13,15 @@ from impindiff._types import Scalar
 _BY_PRECISION = {jnp.dtype(jnp.float32): 1e-5, jnp.dtype(jnp.float64): 1e-10}
 
 
+# Coarser numbers than these lose changes that matter.
+_COARSE = 1e-10
+
+
+def is_coarse(dtype: jnp.dtype) -> bool:
+    """Whether a state of such numbers loses changes that matter: single precision and below."""
+    return bool(jnp.finfo(dtype).eps > _COARSE)
+
+
 @runtime_checkable
 class Limited(Protocol):
     """A solver with tolerances and a largest number of steps."""

@@ -17,14 +17,14 @@ from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
-from impindiff.implicit._limits import check_limits, goal_of
+from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import conclude, target
+from impindiff.implicit._nonlinear import AbstractIteration, conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._singular import beside_singular
-from impindiff.implicit._solver import AbstractRootSolver, AtZero
+from impindiff.implicit._solver import AtZero
 
 _SUFFICIENT_DECREASE = 1e-4
 _MOST_HALVINGS = 12
@@ -34,7 +34,7 @@ _EXACT = 1e-6
 
 
 @final
-class Newton(AbstractRootSolver):
+class Newton(AbstractIteration):
     r"""Inexact Newton's method, $u \leftarrow u + \lambda d$ with $J(u)\,d \approx -R(u)$.
 
     Stops where $\lVert R(u) \rVert \le \max(\mathrm{rtol}\,\lVert R(0) \rVert, \mathrm{atol})$.
@@ -68,10 +68,6 @@ class Newton(AbstractRootSolver):
     def tangent_solver(self) -> AbstractLinearSolver:
         """See `AbstractRootSolver.tangent_solver`."""
         return self.linear
-
-    def goal(self, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
-        """See `AbstractRootSolver.goal`."""
-        return goal_of(self, at_zero, rtol)
 
     def solve(
         self,

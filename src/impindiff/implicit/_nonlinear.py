@@ -11,7 +11,7 @@ from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import Limited, goal_of
 from impindiff.implicit._outcome import Outcome, Result
-from impindiff.implicit._solver import AtZero
+from impindiff.implicit._solver import AbstractRootSolver, AtZero
 
 # A residual that no step lowers is round-off up to this many units of it, relative to where the
 # iteration began; and up to so many of what rounding the unknown gives it.
@@ -19,6 +19,14 @@ _ROUND_OFF_UNITS = 1e3
 _FLOOR_UNITS = 4.0
 # What one more iteration may leave of a residual at the level of round-off, to be worth the next.
 _FALLING = 0.9
+
+
+class AbstractIteration(AbstractRootSolver):
+    """A root solver with tolerances, which says what it is to reach."""
+
+    def goal(self: Limited, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
+        """See `AbstractRootSolver.goal`."""
+        return goal_of(self, at_zero, rtol)
 
 
 class Target(NamedTuple):

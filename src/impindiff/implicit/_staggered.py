@@ -19,14 +19,14 @@ from impindiff.implicit._adjoint import AbstractAdjoint
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._groups import Groups, as_groups, check_groups, pick, restricted
 from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
-from impindiff.implicit._limits import check_limits, goal_of
+from impindiff.implicit._limits import check_limits
 from impindiff.implicit._linear import AbstractLinearSolver
 from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import conclude, target
+from impindiff.implicit._nonlinear import AbstractIteration, conclude, target
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner
 from impindiff.implicit._singular import beside_singular
-from impindiff.implicit._solver import AbstractRootSolver, AtZero
+from impindiff.implicit._solver import AtZero
 
 # A sweep's systems leave this much of what the sweep before left of the whole residual.
 _SHARE = 0.1
@@ -41,7 +41,7 @@ def _as_linear(given: AbstractLinearSolver | Sequence[AbstractLinearSolver]) -> 
 
 
 @final
-class Staggered(AbstractRootSolver):
+class Staggered(AbstractIteration):
     r"""Groups of unknowns in turn, $u_g \leftarrow u_g - (\partial R_g/\partial u_g)^{-1} R_g(u)$.
 
     Each group's own equations are linearised in its own unknowns, all others held at their newest
@@ -84,10 +84,6 @@ class Staggered(AbstractRootSolver):
                 f"Staggered: {len(self.linear)} linear solvers for {len(self.groups)} groups: give "
                 "one for each, or one for all."
             )
-
-    def goal(self, at_zero: Scalar, rtol: Scalar | None) -> Scalar:
-        """See `AbstractRootSolver.goal`."""
-        return goal_of(self, at_zero, rtol)
 
     def solve(
         self,

@@ -21,7 +21,7 @@ class AdvisingDynamics(Dynamics, Protocol):
     """A system that looks at its rollouts."""
 
     def advice(
-        self, initial: State, states: State, saved: np.ndarray, ends: np.ndarray
+        self, initial: State, states: GivenState, saved: np.ndarray, ends: np.ndarray
     ) -> tuple[str, ...]:
         """What is to be said of one.
 
@@ -35,7 +35,11 @@ class AdvisingDynamics(Dynamics, Protocol):
 
 
 def advise(
-    dynamics: Dynamics, initial: State, states: State, time_grid: TimeGrid, stepper: AbstractStepper
+    dynamics: Dynamics,
+    initial: State,
+    states: GivenState,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
 ) -> None:
     """Warn of what a rollout shows, `RuntimeWarning`; nothing where it is traced."""
     for message in advice_of(dynamics, initial, states, time_grid, stepper):
@@ -62,7 +66,7 @@ def advice_of(
         return ()
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((dynamics, initial, states))):
         return ()
-    initial, states = real_state(initial), real_state(states)
+    initial = real_state(initial)
     found = outgrown(dynamics, initial, states, time_grid, stepper)
     if found or not isinstance(dynamics, AdvisingDynamics):
         return found

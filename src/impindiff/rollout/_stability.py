@@ -46,7 +46,11 @@ def stable_dt(
 
 
 def outgrown(
-    dynamics: Dynamics, initial: State, states: State, time_grid: TimeGrid, stepper: AbstractStepper
+    dynamics: Dynamics,
+    initial: State,
+    states: GivenState,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
 ) -> tuple[str, ...]:
     """What is to be said of explicit steps that were too long, and of a solution that shows it.
 
@@ -60,9 +64,8 @@ def outgrown(
     if not isinstance(stepper, ForwardEuler | RungeKutta4):
         return ()
     sizes = {
-        field: tuple(float(np.abs(np.asarray(u)).max(initial=0)) for u in (initial[field], values))
-        for field, values in apart(dynamics, states)[0].items()
-        if field in initial
+        field: tuple(float(np.abs(np.asarray(u)).max(initial=0)) for u in (before, states[field]))
+        for field, before in apart(dynamics, initial)[0].items()
     }
     grown = [field for field, (before, after) in sizes.items() if not after <= _GROWN * before]
     if not grown:
@@ -80,7 +83,7 @@ def outgrown(
     )
 
 
-def _rings(dynamics: Dynamics, states: State, time_grid: TimeGrid) -> bool:
+def _rings(dynamics: Dynamics, states: GivenState, time_grid: TimeGrid) -> bool:
     r"""Whether the last state is one that a step would more than turn over, $\Delta t F > u$.
 
     So it is of what steps beyond the limit have made grow; of what fills or grows by itself a step

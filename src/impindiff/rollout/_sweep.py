@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from impindiff._types import State
-from impindiff.implicit import Outcome
+from impindiff.implicit import Outcome, is_coarse
 from impindiff.integrate import Step
 from impindiff.rollout._schedule import columns, first_snapshots, reversal
 
@@ -155,13 +155,9 @@ def keep_snapshots(
     return run(learned, fixed, steps, initial, saved)
 
 
-# Coarser numbers than these lose changes that matter.
-_COARSE = 1e-10
-
-
 def nothing_lost(state: State) -> State | None:
     """What rounding has left out of a state at the start; None where no step can lose much."""
-    coarse = any(jnp.finfo(u.dtype).eps > _COARSE for u in state.values())
+    coarse = any(is_coarse(u.dtype) for u in state.values())
     return jax.tree.map(jnp.zeros_like, state) if coarse else None
 
 

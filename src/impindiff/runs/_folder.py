@@ -146,7 +146,7 @@ class RunFolder:
         except InputError as error:
             return f"{error}"
         if progress is None:
-            return f"{self.path} holds no checkpoint yet: training begins anew."
+            return f"{self.path} holds no checkpoint yet: training starts again."
         if progress.finished:
             return f"{newest} holds the end of training, after epoch {progress.epoch}."
         return f"{newest} holds what was trained to epoch {progress.epoch}."
@@ -301,7 +301,7 @@ class RunFolder:
         if self._is_claimed and not self.holds_run:
             raise FolderLostError(
                 f"{self.config_file} was deleted while the run was written there: nothing that is "
-                "left can be gone on with. Remove the folder, and begin anew."
+                "left can be gone on with. Remove the folder, and train again."
             )
         try:
             with self.metrics_file.open("a", encoding="utf-8") as file:

@@ -72,7 +72,7 @@ def train_run(
         done = folder.checkpoints.progress() if resume else None
         if done is None and folder.metrics_file.exists():
             warnings.warn(
-                f"{folder.checkpoints.folder} holds no checkpoint: the training begins anew, and "
+                f"{folder.checkpoints.folder} holds no checkpoint: the training starts again, and "
                 f"what {folder.metrics_file.name} says is written again.",
                 RuntimeWarning,
                 stacklevel=2,

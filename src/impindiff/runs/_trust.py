@@ -21,6 +21,7 @@ from impindiff.runs._code import Hashes
 from impindiff.runs._folder import RunFolder
 
 SEAL = "seal"
+_OWN = "impindiff"
 _KEY_BYTES = 32
 
 
@@ -35,7 +36,7 @@ def functions_of(config: Config) -> list[str]:
 def seal_of(config: Config, code: Mapping[str, str]) -> dict[str, str]:
     """The entry of a run's provenance that says whose code it brings.
 
-    None where there is no code, or no place to keep a key in.
+    Empty where there is no code, or no place to keep a key in.
     """
     functions, key = functions_of(config), _key(make=True)
     return {SEAL: _sealed(functions, code, key)} if functions and key else {}
@@ -76,9 +77,6 @@ def check_trusted(
         "execute that code. Read it first, then say --trust. `report` and what the run holds as "
         "data (forecast.nc, summary.json, config.toml) need no code."
     )
-
-
-_OWN = "impindiff"
 
 
 def _sealed(functions: list[str], code: Mapping[str, str], key: bytes) -> str:

@@ -10,7 +10,7 @@ reactions that are not decay, a gradient given at an end, boundary values that d
 import jax.numpy as jnp
 import numpy as np
 
-from impindiff._types import State
+from impindiff._types import GivenState, State
 from impindiff.grid import Grid
 from impindiff.systems._boundaries import fluxes_among
 from impindiff.systems._ranges import Moment, Prepared, moment_of, range_of
@@ -33,7 +33,7 @@ def oscillating(equations: Equations) -> tuple[str, ...]:
 
 
 def overshoots(
-    system: Prepared, initial: State, states: State, saved: np.ndarray, ends: np.ndarray
+    system: Prepared, initial: State, states: GivenState, saved: np.ndarray, ends: np.ndarray
 ) -> tuple[str, ...]:
     """What is to be said of the fields that central advection has carried out of their range.
 
@@ -59,7 +59,7 @@ def _advice(
     grid: Grid,
     field: str,
     initial: State,
-    states: State,
+    states: GivenState,
     saved: np.ndarray,
     ends: np.ndarray,
 ) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar, State
+from impindiff._types import GivenState, Scalar, State
 from impindiff.coefficients import (
     Coarse,
     Instant,
@@ -223,7 +223,7 @@ class PreparedSystem(eqx.Module):
         check_captured(self)
 
     def advice(
-        self, initial: State, states: State, saved: np.ndarray, ends: np.ndarray
+        self, initial: State, states: GivenState, saved: np.ndarray, ends: np.ndarray
     ) -> tuple[str, ...]:
         """What is to be said of a rollout, see `overshoots` and `unresolved`."""
         told = overshoots(self, initial, states, saved, ends)

@@ -6,11 +6,12 @@ velocities have hardly one right digit, however well the equations are solved. A
 from a reference pressure the same field has five.
 """
 
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from impindiff._types import State
+from impindiff._types import GivenState
 from impindiff.grid import Grid
+from impindiff.implicit import is_coarse
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._ranges import Prepared
 
@@ -18,11 +19,9 @@ from impindiff.systems._ranges import Prepared
 _SPACINGS = 500
 # Fewer than these are the rounding of a field that does not vary.
 _NOISE = 2.0
-# Finer numbers than these resolve whatever is carried.
-_COARSE = 1e-10
 
 
-def unresolved(system: Prepared, states: State, saved: np.ndarray) -> tuple[str, ...]:
+def unresolved(system: Prepared, states: GivenState, saved: np.ndarray) -> tuple[str, ...]:
     """What is to be said of fields that carry others by differences near their own round-off.
 
     Args:
@@ -37,8 +36,8 @@ def unresolved(system: Prepared, states: State, saved: np.ndarray) -> tuple[str,
     return tuple(filter(None, found))
 
 
-def _advice(grid: Grid, field: str, states: jnp.ndarray, saved: np.ndarray) -> str:
-    if jnp.finfo(states.dtype).eps < _COARSE:
+def _advice(grid: Grid, field: str, states: Array | np.ndarray, saved: np.ndarray) -> str:
+    if not is_coarse(states.dtype):
         return ""
     free = np.ones(grid.shape, bool) if grid.solid is None else ~grid.solid
     values = np.asarray(states)

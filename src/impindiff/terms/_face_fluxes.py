@@ -84,7 +84,7 @@ class FaceFluxes(eqx.Module):
     def with_end(self, axis: int, side: int, parts: FluxParts) -> Self:
         """With an outward flux per unit of area through the outer faces of one end.
 
-        But for what is given of it whatever the field is: that is a source, see `end_rate`.
+        The part that does not depend on the field is a source and not in it, see `end_rate`.
         """
         factor = self._end_area(axis, side) / float(self.grid.cell_measures(axis).mean())
         last, (below, above) = cells_at(self.grid, axis, 1), self.along[axis]
