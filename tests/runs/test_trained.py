@@ -146,7 +146,17 @@ def test_a_run_without_a_checkpoint_has_nothing_to_forecast_with(finished: Path,
 def test_a_changed_config_is_noticed(finished: Path, run: RunFolder):
     text = run.config_file.read_text()
     run.config_file.write_text(text.replace("width = 8", "width = 9"))
-    with pytest.raises(InputError, match="the shape of .* is .*8.*, expected is .*9"):
+    mismatch = pytest.raises(InputError, match="the shape of .* is .*8.*, expected is .*9")
+    with pytest.warns(RuntimeWarning, match="was edited"), mismatch:
+        trained_system(run)
+
+
+def test_an_edited_config_that_still_fits_is_told_of(finished: Path, run: RunFolder):
+    text = run.config_file.read_text()
+    run.config_file.write_text("# a note\n" + text)
+    evaluate_run(run, finished / "data.nc")  # warnings are errors here
+    run.config_file.write_text(text.replace("diffusivity = 0.02", "diffusivity = 0.03"))
+    with pytest.warns(RuntimeWarning, match="config.toml was edited after the run was begun"):
         trained_system(run)
 
 
@@ -161,5 +171,6 @@ def test_a_forecast_that_blows_up_is_no_result(finished: Path, run: RunFolder):
     text = text.replace('scheme = "crank-nicolson"', 'scheme = "forward-euler"')
     text = text.replace("dt = 0.05", "dt = 50.0")
     run.config_file.write_text(text)
-    with pytest.raises(NumericsError, match="not finite at t = "):
+    blows_up = pytest.raises(NumericsError, match="not finite at t = ")
+    with pytest.warns(RuntimeWarning, match="was edited"), blows_up:
         forecast_run(run, finished / "data.nc", 5000.0, 1000.0)

@@ -204,8 +204,10 @@ def test_a_full_disk_leaves_the_checkpoints_before(checkpoints: Checkpoints, mon
         raise error
 
     monkeypatch.setattr(ocp.Checkpointer, "save", fail)
-    with pytest.raises(InputError, match="checkpoint of epoch 40 could not be written.*--resume"):
+    with pytest.raises(InputError, match="checkpoint of epoch 40 could not be written") as caught:
         checkpoints.save(Progress(epoch=40), LEARNED, STATE)
+    assert f"{checkpoints.newest()} is whole. Free space" in str(caught.value)
+    assert "--resume" in str(caught.value)
     assert checkpoints.progress() == Progress(epoch=30, stage_epoch=30, seconds=0.1)
 
 

@@ -16,12 +16,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from impindiff._types import Scalar, Vector
+from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._dense import DenseLU
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator
+from impindiff.implicit._linear import AbstractLinearSolver, Iterated, LinearProblem, Operator
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._tridiagonal import Tridiagonal, eliminations
 
@@ -79,43 +79,38 @@ class Automatic(AbstractLinearSolver):
 
     def iterate(
         self,
-        operator: Operator,
-        residual: Vector,
-        tolerance2: Scalar,
+        problem: LinearProblem,
         precondition: Precondition,
         loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
         limits = {"rtol": self.rtol, "atol": self.atol}
-        given = operator, residual, tolerance2
-        leaves = jax.tree.leaves(residual)
+        leaves = jax.tree.leaves(problem.residual)
         if sum(leaf.size for leaf in leaves) <= FEW_UNKNOWNS:
-            return DenseLU(**limits).iterate(*given, precondition, loop)
+            return DenseLU(**limits).iterate(problem, precondition, loop)
         krylov = BiCGStab(**limits, max_steps=self.max_steps)
         # What returns its argument itself is no preconditioner.
-        returned = jax.tree.leaves(precondition(residual))
+        returned = jax.tree.leaves(precondition(problem.residual))
         is_none = all(new is old for new, old in zip(returned, leaves, strict=True))
         longest = max(leaves, key=lambda leaf: leaf.size)
         along = [leaf for leaf in leaves if leaf.shape == longest.shape]
         on_a_line = longest.ndim == 1
         if is_none and not on_a_line:
-            return krylov.iterate(*given, precondition, loop)
+            return krylov.iterate(problem, precondition, loop)
         few = min(self.max_steps, _ON_A_LINE * len(along) if on_a_line else _ON_A_GRID)
         plain = BiCGStab(**limits, max_steps=few)
-        found = plain.iterate(*given, lambda v: v, loop)
+        found = plain.iterate(problem, lambda v: v, loop)
         if not is_none:
-            return _then(krylov, found, *given, lambda _, v: _made(precondition, v), loop)
+            return _then(krylov, found, problem, lambda _, v: _made(precondition, v), loop)
         if len(along) == len(leaves):
-            found = _then(Tridiagonal(**limits), found, *given, lambda _, v: precondition, loop)
-        return _then(krylov, found, *given, _along_lines, loop)
+            found = _then(Tridiagonal(**limits), found, problem, lambda _, v: precondition, loop)
+        return _then(krylov, found, problem, _along_lines, loop)
 
 
 def _then(
     solver: AbstractLinearSolver,
     found: Iterated,
-    operator: Operator,
-    residual: Vector,
-    tolerance2: Scalar,
+    problem: LinearProblem,
     make: Callable[[Operator, Vector], Precondition],
     loop: Loop,
 ) -> Iterated:
@@ -124,14 +119,12 @@ def _then(
     Args:
         solver: goes on from where the first came to, or from zero where that is no better.
         found: by the first.
-        operator: see `AbstractLinearSolver.iterate`, as for all but the last.
-        residual: right-hand side.
-        tolerance2: square of the residual norm to reach.
+        problem: the equations.
         make: makes the preconditioner from the operator and a vector; where it is not needed that
             costs nothing.
         loop: repeats iterations.
     """
-    norm2 = tree.dot(residual, residual)
+    operator, residual, norm2, tolerance2 = problem
 
     def unfinished(carry):
         *_, norm2, _, turns, _ = carry
@@ -150,11 +143,13 @@ def _then(
             return operator(here(vector))
 
         left = tree.subtract(residual, product(x))
-        is_better = tree.dot(left, left) < norm2
+        left2 = tree.dot(left, left)
+        is_better = left2 < norm2
         x = jax.tree.map(lambda x: jnp.where(is_better, x, 0), x)
         left = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), left, residual)
         precondition = make(product, here(left))
-        more = solver.iterate(product, left, tolerance2, precondition, loop)
+        rest = LinearProblem(product, left, jnp.where(is_better, left2, norm2), tolerance2)
+        more = solver.iterate(rest, precondition, loop)
         x = jax.tree.map(jnp.add, x, more.correction)
         failure = jnp.asarray(more.failure, failure.dtype)
         return x, more.norm2, iterations + more.iterations, turns + 1, failure

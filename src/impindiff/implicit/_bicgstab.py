@@ -7,10 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from impindiff._types import Scalar, Vector
+from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator, divide
+from impindiff.implicit._linear import AbstractLinearSolver, Iterated, LinearProblem, divide
 from impindiff.implicit._loop import Loop
 
 
@@ -46,14 +46,13 @@ class BiCGStab(AbstractLinearSolver):
 
     def iterate(
         self,
-        operator: Operator,
-        residual: Vector,
-        tolerance2: Scalar,
+        problem: LinearProblem,
         precondition: Callable[[Vector], Vector],
         loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
-        tiny = jnp.finfo(tree.scalar_dtype(residual)).tiny
+        operator, residual, norm2, tolerance2 = problem
+        tiny = jnp.finfo(norm2.dtype).tiny
 
         def unfinished(carry):
             *_, norm2, iteration = carry
@@ -82,7 +81,6 @@ class BiCGStab(AbstractLinearSolver):
             shadow = jax.tree.map(lambda r, old: jnp.where(broken, r, old), r, shadow)
             return x, r, shadow, p, jnp.where(broken, norm2, rho_next), norm2, iteration + 1
 
-        norm2 = tree.dot(residual, residual)
         zero = tree.zeros_like(residual)
         first = (zero, residual, residual, residual, norm2, norm2, jnp.array(0))
         x, *_, norm2, iterations = loop(unfinished, step, first, self.max_steps)

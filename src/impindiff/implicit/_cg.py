@@ -7,10 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from impindiff._types import Scalar, Vector
+from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator, divide
+from impindiff.implicit._linear import AbstractLinearSolver, Iterated, LinearProblem, divide
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._outcome import Result
 
@@ -46,15 +46,14 @@ class CG(AbstractLinearSolver):
 
     def iterate(
         self,
-        operator: Operator,
-        residual: Vector,
-        tolerance2: Scalar,
+        problem: LinearProblem,
         precondition: Callable[[Vector], Vector],
         loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
+        operator, residual, norm2, tolerance2 = problem
         # The two inner products differ by round-off times the root of the condition number.
-        tolerance = jnp.finfo(tree.scalar_dtype(residual)).eps ** 0.25
+        tolerance = jnp.finfo(norm2.dtype).eps ** 0.25
 
         def unfinished(carry):
             *_, norm2, iteration, curvature, symmetric = carry
@@ -83,7 +82,6 @@ class CG(AbstractLinearSolver):
             return x, r, p, rho_next, tree.dot(r, r), iteration + 1, curvature, symmetric
 
         z = precondition(residual)
-        norm2 = tree.dot(residual, residual)
         zero = tree.zeros_like(residual)
         count, yes = jnp.array(0), jnp.array(True)
         first = (zero, residual, z, tree.dot(residual, z), norm2, count, norm2, yes)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar, Vector
+from impindiff._types import Vector
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator
+from impindiff.implicit._linear import AbstractLinearSolver, Iterated, LinearProblem
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._refine import refine
 
@@ -45,14 +45,12 @@ class DenseLU(AbstractLinearSolver):
 
     def iterate(
         self,
-        operator: Operator,
-        residual: Vector,
-        tolerance2: Scalar,
+        problem: LinearProblem,
         precondition: Callable[[Vector], Vector],
         loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
-        flat, unravel = ravel_pytree(residual)
+        flat, unravel = ravel_pytree(problem.residual)
         if flat.size > self.max_size:
             raise InputError(
                 f"DenseLU: found {flat.size} unknowns; at most max_size={self.max_size} are "
@@ -61,7 +59,7 @@ class DenseLU(AbstractLinearSolver):
             )
 
         def column(unit):
-            return ravel_pytree(operator(unravel(unit)))[0]
+            return ravel_pytree(problem.operator(unravel(unit)))[0]
 
         matrix = jax.vmap(column, out_axes=1)(jnp.eye(flat.size, dtype=flat.dtype))
         factors = jax.scipy.linalg.lu_factor(matrix)
@@ -69,4 +67,4 @@ class DenseLU(AbstractLinearSolver):
         def direct(vector):
             return unravel(jax.scipy.linalg.lu_solve(factors, ravel_pytree(vector)[0]))
 
-        return refine(direct, operator, residual, tolerance2, self.max_steps, loop)
+        return refine(direct, problem, self.max_steps, loop)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import NamedTuple, final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
@@ -159,7 +158,7 @@ def _anderson(system: _System, solver, loop: Loop, *, memory, mixing, shrink):
 
     def evaluate(flat):
         value = residual(unravel(flat))
-        return step_at(value), jax.lax.stop_gradient(tree.norm(value))
+        return step_at(value), tree.steering_norm(value)
 
     f, norm = step_at(aim.value), aim.norm
     # Steps are kept in units of the first, for the sake of their inner products.
@@ -170,10 +169,9 @@ def _anderson(system: _System, solver, loop: Loop, *, memory, mixing, shrink):
         return aim.is_missed(norm, before) & (steps < solver.max_steps) & (fails < _PATIENCE)
 
     def step(carry):
-        u, f, past_u, past_f, norm, _, best, fails, steps = carry
+        u, f, past_u, past_f, gram, norm, _, best, fails, steps = carry
         move = mixing * f
         if memory:
-            gram = past_f @ past_f.T
             # Empty slots are zero rows: the unit added there gives them a coefficient of zero.
             least = memory * jnp.finfo(gram.dtype).eps
             ridge = max(shrink, least) * jnp.trace(gram) + jnp.where(jnp.diag(gram) == 0, 1, 0)
@@ -185,14 +183,18 @@ def _anderson(system: _System, solver, loop: Loop, *, memory, mixing, shrink):
         if memory:
             slot = steps % memory
             past_u, past_f = past_u.at[slot].set(move), past_f.at[slot].set(new_f - f)
+            # Of the inner products only those with the newest have changed.
+            products = past_f @ past_f[slot]
+            gram = gram.at[slot].set(products).at[:, slot].set(products)
         better = new_norm < best
         fails = jnp.where(better, 0, fails + 1)
         best = jnp.minimum(best, new_norm)
-        return new_u, new_f, past_u, past_f, new_norm, norm, best, fails, steps + 1
+        return new_u, new_f, past_u, past_f, gram, new_norm, norm, best, fails, steps + 1
 
     empty = jnp.zeros((memory, flat_guess.size), flat_guess.dtype)
+    gram = jnp.zeros((memory, memory), flat_guess.dtype)
     zero, before = jnp.array(0), jnp.full_like(norm, jnp.inf)
-    first = (flat_guess, f / unit, empty, empty, norm, before, norm, zero, zero)
+    first = (flat_guess, f / unit, empty, empty, gram, norm, before, norm, zero, zero)
     u, *_, norm, _, _, fails, steps = loop(unfinished, step, first, solver.max_steps)
     outcome = conclude(norm, aim, fails >= _PATIENCE, steps, steps)
     return unravel(u), outcome

@@ -12,7 +12,7 @@ from impindiff._errors import InputError, as_count
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator, divide
+from impindiff.implicit._linear import AbstractLinearSolver, Iterated, LinearProblem, divide
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._outcome import Result
 
@@ -48,13 +48,12 @@ class GMRES(AbstractLinearSolver):
 
     def iterate(
         self,
-        operator: Operator,
-        residual: Vector,
-        tolerance2: Scalar,
+        problem: LinearProblem,
         precondition: Callable[[Vector], Vector],
         loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
+        operator, residual, norm2, tolerance2 = problem
         flat, unravel = ravel_pytree(residual)
         size = min(self.restart, flat.size)
 
@@ -76,7 +75,6 @@ class GMRES(AbstractLinearSolver):
             after = jnp.vdot(r, r)
             return x, r, after, iterations + steps, after > 0.999 * norm2
 
-        norm2 = tree.dot(residual, residual)
         first = (jnp.zeros_like(flat), flat, norm2, jnp.array(0), jnp.array(False))
         # At least one iteration a cycle; all but the last do as many as there are vectors.
         most_cycles = -(-self.max_steps // size) + 1

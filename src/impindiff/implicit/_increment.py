@@ -15,7 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from impindiff._types import Scalar, Vector
+from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import RootFinder, SolveContext
 from impindiff.implicit._limits import is_coarse
@@ -57,7 +57,9 @@ def find_increment(
     at_zero = _at_guess(equation, guess, with_floor=not solver.reads_zero_only)
     is_felt = jnp.array(False)
     if may_lose:
-        is_felt = at_zero.floor > _FELT * solver.goal(tree.norm(at_zero.value), context.rtol)
+        is_felt = at_zero.floor > _FELT * solver.goal(
+            tree.steering_norm(at_zero.value), context.rtol
+        )
 
     def of_change(change: Vector) -> Vector:
         moved = change if scaling is None else scaling.unknown(change)
@@ -99,5 +101,5 @@ def _at_guess(equation: Callable[[Vector], Vector], guess: Vector, *, with_floor
     # By the slope: the difference of two values would be rounded itself.
     rounding = tree.scale(eps, tree.alternating(guess))
     value, effect = jax.jvp(equation, (guess,), (jax.lax.stop_gradient(rounding),))
-    floor: Scalar = jax.lax.stop_gradient(tree.norm(effect))
+    floor = tree.steering_norm(effect)
     return AtZero(value, jnp.where(jnp.isfinite(floor), floor, 0))

@@ -27,6 +27,22 @@ from impindiff.implicit._preconditioner import AbstractPreconditioner
 Operator = Callable[[Vector], Vector]
 
 
+class LinearProblem(NamedTuple):
+    """What an iteration is to solve, from zero.
+
+    Attributes:
+        operator: the product with $A$.
+        residual: right-hand side, of a size whose square is neither lost nor infinite; or zero.
+        norm2: its squared norm.
+        tolerance2: square of the residual norm to reach.
+    """
+
+    operator: Operator
+    residual: Vector
+    norm2: Scalar
+    tolerance2: Scalar
+
+
 class Iterated(NamedTuple):
     """Where an iteration arrived.
 
@@ -76,18 +92,14 @@ class AbstractLinearSolver(eqx.Module):
     @abc.abstractmethod
     def iterate(
         self,
-        operator: Operator,
-        residual: Vector,
-        tolerance2: Scalar,
+        problem: LinearProblem,
         precondition: Callable[[Vector], Vector],
         loop: Loop,
     ) -> Iterated:
         """Solve for the correction of a residual, from zero.
 
         Args:
-            operator: the product with $A$.
-            residual: right-hand side; its largest entry is about 1, or all are zero.
-            tolerance2: square of the residual norm to reach.
+            problem: what to solve.
             precondition: approximates the product with the inverse.
             loop: repeats the iteration.
         """
@@ -102,6 +114,7 @@ class AbstractLinearSolver(eqx.Module):
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
         is_final: bool = True,
+        rhs_norm: Scalar | None = None,
     ) -> tuple[Vector, Outcome]:
         """Solve, and judge the solution by its true residual.
 
@@ -113,9 +126,10 @@ class AbstractLinearSolver(eqx.Module):
             rtol: a looser tolerance than the solver's own, for this solve.
             loop: repeats the iteration; with `unrolled_loop` it can be differentiated.
             is_final: whether the solution is judged here, and not by what it is a part of.
+            rhs_norm: the norm of the right-hand side, where the caller has it.
         """
         # A right-hand side of 1e-20 has a square of zero in single precision.
-        scaled, unit, rhs_norm2 = _in_range(rhs, loop)
+        scaled, unit, rhs_norm2 = _in_range(rhs, rhs_norm, loop)
         goal = tolerance_of(self.rtol, rhs_norm2.dtype)
         goal = goal if rtol is None else jnp.maximum(rtol, goal)
         # Tolerances only decide when to stop.
@@ -134,7 +148,9 @@ class AbstractLinearSolver(eqx.Module):
         precondition = (lambda v: v) if preconditioner is None else preconditioner.apply
 
         def improve(at: _Arrived) -> _Arrived:
-            found = self.iterate(operator, at.residual, tolerance2, precondition, loop)
+            found = self.iterate(
+                LinearProblem(operator, at.residual, at.norm2, tolerance2), precondition, loop
+            )
             x = jax.tree.map(lambda x, d: x + unit_or_nan * d, at.x, found.correction)
             residual = tree.subtract(scaled, tree.scale(1 / unit, operator(x)))
             return at.moved(x, residual, found)
@@ -161,10 +177,10 @@ class AbstractLinearSolver(eqx.Module):
 _LEAST, _MOST = 1e-12, 1e12
 
 
-def _in_range(vector: Vector, loop: Loop) -> tuple[Vector, Scalar, Scalar]:
+def _in_range(vector: Vector, norm: Scalar | None, loop: Loop) -> tuple[Vector, Scalar, Scalar]:
     """A vector in units in which its square is neither lost nor infinite, these, and that square.
 
-    Powers of two: nothing is rounded.
+    Powers of two: nothing is rounded. Its norm, where that is known, need not be formed.
     """
 
     def rescaled(given: tuple[Vector, Scalar, Scalar]) -> tuple[Vector, Scalar, Scalar]:
@@ -173,7 +189,7 @@ def _in_range(vector: Vector, loop: Loop) -> tuple[Vector, Scalar, Scalar]:
         scaled = tree.scale(1 / unit, vector)
         return scaled, unit, tree.dot(scaled, scaled)
 
-    norm2 = tree.dot(vector, vector)
+    norm2 = tree.dot(vector, vector) if norm is None else norm**2
     as_it_is = vector, jnp.ones_like(norm2), norm2
     if loop is not while_loop:
         return rescaled(as_it_is)

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from impindiff._types import Scalar, Vector
+from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator
+from impindiff.implicit._linear import AbstractLinearSolver, Iterated, LinearProblem
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._outcome import Result
 
@@ -59,15 +59,13 @@ class Lineax(AbstractLinearSolver):
 
     def iterate(
         self,
-        operator: Operator,
-        residual: Vector,
-        tolerance2: Scalar,
+        problem: LinearProblem,
         precondition: Callable[[Vector], Vector],
         loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
+        operator, residual, norm2, tolerance2 = problem
         shape = jax.eval_shape(lambda: residual)
-        norm2 = tree.dot(residual, residual)
         # Solved or not finite: a right-hand side that is harmless to any solver stands in for it.
         needed = (norm2 > tolerance2) & jnp.isfinite(norm2)
         asked = jax.tree.map(lambda r: jnp.where(needed, r, 1), residual)
@@ -84,7 +82,7 @@ class Lineax(AbstractLinearSolver):
             throw=False,
         )
         x = jax.tree.map(lambda leaf: jnp.where(needed, leaf, 0), solution.value)
-        good = jnp.isfinite(tree.norm(x))
+        good = tree.is_finite(x)
         x = jax.tree.map(lambda leaf: jnp.where(good, leaf, 0), x)
         left = tree.subtract(residual, operator(x))
         counted = jnp.asarray(solution.stats.get("num_steps", 1))

@@ -97,9 +97,12 @@ class Newton(AbstractIteration):
                 rtol=forcing,
                 loop=loop,
                 is_final=False,
+                rhs_norm=norm,
             )
+            # What is not finite has no finite residual.
+            is_straight = jnp.isfinite(outcome.relative_residual)
             u, value, after, moved, was_held = _along(
-                residual, (u, value, norm), direction, aim.floor, loop
+                residual, (u, value, norm), (direction, is_straight), aim.floor, loop
             )
             ratio2 = (after / norm) ** 2
             # Never tighter than the goal needs: the last step would solve for digits nobody asked
@@ -122,12 +125,13 @@ class Newton(AbstractIteration):
         return u, conclude(norm, aim, stalled, steps, iterations)
 
 
-def _along(residual, start, direction: Vector, floor: Scalar, loop: Loop):
+def _along(residual, start, ahead, floor: Scalar, loop: Loop):
     """Go the longest of the steps 1, 1/2, 1/4, ... at which the residual falls, or nowhere.
 
     A residual at the level of round-off, the floor, need not fall.
     """
     origin, at_origin, norm = start
+    direction, is_straight = ahead
 
     def falls(length, after):
         # In single precision the factor of a short step is 1.
@@ -140,14 +144,11 @@ def _along(residual, start, direction: Vector, floor: Scalar, loop: Loop):
             lambda u, d, stays: jnp.where(stays, u, u + length * d), origin, direction, held
         )
         value = residual(point)
-        # Norms steer; what they steer has no derivative.
-        return point, value, jax.lax.stop_gradient(tree.norm(value))
+        return point, value, tree.steering_norm(value)
 
     def unfinished(carry):
         _, _, after, length, _, count = carry
         return ~falls(length, after) & (count < _MOST_HALVINGS)
-
-    is_straight = jnp.isfinite(tree.norm(direction))
 
     def shorten(carry):
         """Half the length; but where rows are not finite, first the same without their entries.

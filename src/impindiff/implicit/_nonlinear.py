@@ -80,17 +80,15 @@ def target(
         if guess is None:
             raise ValueError("a solve starts from a guess, or from what the residual is at zero.")
         at_zero = AtZero(residual(tree.zeros_like(guess)), jnp.zeros((), tree.scalar_dtype(guess)))
-    scale = tree.norm(at_zero.value)
+    scale = tree.steering_norm(at_zero.value)
     start, value, norm = guess, at_zero.value, scale
     if start is None:
         start = tree.zeros_like(value)
     else:
         value = residual(start)
-        norm = tree.norm(value)
+        norm = tree.steering_norm(value)
     goal = goal_of(solver, scale, loosest)
-    # Norms steer; what they steer has no derivative.
-    fixed = jax.lax.stop_gradient((goal, scale, at_zero.floor))
-    return Target(*fixed, start, value, jax.lax.stop_gradient(norm))
+    return Target(goal, scale, jax.lax.stop_gradient(at_zero.floor), start, value, norm)
 
 
 def conclude(

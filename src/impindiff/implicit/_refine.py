@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from impindiff._types import Scalar, Vector
+from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
-from impindiff.implicit._linear import WORTHWHILE, Iterated, Operator
+from impindiff.implicit._linear import WORTHWHILE, Iterated, LinearProblem
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._outcome import Result
 
@@ -17,9 +17,7 @@ Direct = Callable[[Vector], Vector]
 
 def refine(
     solve: Direct,
-    operator: Operator,
-    residual: Vector,
-    tolerance2: Scalar,
+    problem: LinearProblem,
     max_steps: int,
     loop: Loop,
     first: Direct | None = None,
@@ -28,14 +26,12 @@ def refine(
 
     Args:
         solve: product with the inverse, up to round-off.
-        operator: product with the matrix.
-        residual: right-hand side.
-        tolerance2: square of the residual norm to reach.
+        problem: the equations.
         max_steps: the solve, and refinements after it.
         loop: repeats the refinement.
         first: in place of `solve` for the first time; may be faster and less safe.
     """
-    start2 = tree.dot(residual, residual)
+    operator, residual, start2, tolerance2 = problem
 
     def unfinished(carry):
         *_, norm2, count, going = carry
@@ -43,19 +39,17 @@ def refine(
 
     def improve(solve, carry):
         x, r, norm2, count, _ = carry
-        # What a singular matrix gives is not finite: no step is taken, and no NaN carried on.
-        step = solve(r)
-        good = jnp.isfinite(tree.norm(step))
-        moved = jax.tree.map(lambda x, d: x + jnp.where(good, d, 0), x, step)
+        moved = tree.add(x, solve(r))
         left = tree.subtract(residual, operator(moved))
         after = tree.dot(left, left)
-        # Refinement may lose at the level of round-off; then the step before was the better one.
-        better = good & (after < norm2)
+        # Refinement may lose at the level of round-off; then the step before was the better one,
+        # as it was where a singular matrix gives NaN.
+        better = after < norm2
         kept = [
             jax.tree.map(lambda new, old: jnp.where(better, new, old), *pair)
             for pair in ((moved, x), (left, r))
         ]
-        going = (count == 0) | (good & (after < WORTHWHILE * norm2))
+        going = (count == 0) | (after < WORTHWHILE * norm2)
         return *kept, jnp.where(better, after, norm2), count + 1, going
 
     carry = (tree.zeros_like(residual), residual, start2, jnp.array(0), jnp.array(True))

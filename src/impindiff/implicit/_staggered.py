@@ -104,8 +104,7 @@ class Staggered(AbstractIteration):
         ]
 
         def norm_at(u):
-            # Norms steer; what they steer has no derivative.
-            return jax.lax.stop_gradient(tree.norm(residual(u)))
+            return tree.steering_norm(residual(u))
 
         def correct(u, number, wanted):
             """One step of Newton's method for a group, which leaves as much as is wanted."""
@@ -118,7 +117,7 @@ class Staggered(AbstractIteration):
             own = pick(u, group)
             value = of_group(own)
             _, jacobian = jax.linearize(of_group, beside_singular(of_group, own, value))
-            size = jax.lax.stop_gradient(tree.norm(value))
+            size = tree.steering_norm(value)
             direction, outcome = linear.solve(
                 jacobian,
                 tree.negate(value),
@@ -126,6 +125,7 @@ class Staggered(AbstractIteration):
                 parts[number],
                 rtol=jnp.minimum(wanted / jnp.where(size == 0, 1, size), _SHARE),
                 loop=loop,
+                rhs_norm=size,
             )
             return dict(u) | tree.add(own, direction), outcome.iterations
 

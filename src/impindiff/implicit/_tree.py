@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from impindiff._types import Scalar, Vector
+from impindiff.implicit._loop import once_where
 
 
 def dot(left: Vector, right: Vector) -> Scalar:
@@ -22,6 +23,20 @@ def norm(vector: Vector) -> Scalar:
     length = unit(vector)
     in_units = scale(1 / length, vector)
     return length * root_of(dot(in_units, in_units))
+
+
+def steering_norm(vector: Vector) -> Scalar:
+    """The norm as what steers an iteration is given it: the same number, without a derivative.
+
+    One sum of squares; in the vector's own units only where that leaves the range of the precision.
+    """
+    vector = jax.lax.stop_gradient(vector)
+    square = dot(vector, vector)
+    limits = jnp.finfo(square.dtype)
+    # Squares that are lost beside a sum as large as this are round-off of it.
+    least, most = float(limits.tiny) / float(limits.eps) ** 2, float(limits.max) * float(limits.eps)
+    is_safe = (square >= least) & (square <= most)
+    return once_where(~is_safe, lambda _, v: norm(v), root_of(square), vector)
 
 
 def unit(vector: Vector) -> Scalar:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar, Vector
+from impindiff._types import Vector
 from impindiff.implicit._banded import (
     solve_block_tridiagonal,
     solve_tridiagonal,
@@ -16,7 +16,12 @@ from impindiff.implicit._banded import (
 )
 from impindiff.implicit._block_line import LineFactors
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, Operator
+from impindiff.implicit._linear import (
+    AbstractLinearSolver,
+    Iterated,
+    LinearProblem,
+    Operator,
+)
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._probe import probe
 from impindiff.implicit._refine import Direct, refine
@@ -54,22 +59,20 @@ class Tridiagonal(AbstractLinearSolver):
 
     def iterate(
         self,
-        operator: Operator,
-        residual: Vector,
-        tolerance2: Scalar,
+        problem: LinearProblem,
         precondition: Callable[[Vector], Vector],
         loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
-        leaves, structure = jax.tree.flatten(residual)
+        leaves = jax.tree.leaves(problem.residual)
         shapes = {leaf.shape for leaf in leaves}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
             raise InputError(
                 f"Tridiagonal: found fields of shapes {sorted(shapes)}; all must be 1-D and of one "
                 "length. Use BiCGStab or GMRES, or DenseLU for few unknowns."
             )
-        safe, fast = eliminations(operator, residual)
-        return refine(safe, operator, residual, tolerance2, self.max_steps, loop, fast)
+        safe, fast = eliminations(problem.operator, problem.residual)
+        return refine(safe, problem, self.max_steps, loop, fast)
 
 
 def eliminations(operator: Operator, example: Vector) -> tuple[Direct, Direct | None]:

@@ -1,13 +1,14 @@
 """The user's Python in a run: a copy that the run works from ever after, and its hashes."""
 
 import hashlib
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel, ValidationError
 
 from impindiff._errors import InputError
-from impindiff.config import Config, build_system, known_grid
+from impindiff.config import Config, build_system, config_sha256, known_grid
 from impindiff.runs._folder import RunFolder
 
 Hashes = dict[str, str]
@@ -19,6 +20,7 @@ class Evidence(BaseModel):
     Attributes:
         data: of the data file.
         code: SHA-256 of each of the user's Python files.
+        config_sha256: of the config that the run was begun with; older runs have none.
     """
 
     class Data(BaseModel):
@@ -28,6 +30,7 @@ class Evidence(BaseModel):
 
     data: Data
     code: Hashes = {}
+    config_sha256: str | None = None
 
 
 def evidence_of(folder: RunFolder) -> Evidence:
@@ -100,6 +103,25 @@ def check_kept(folder: RunFolder) -> None:
                 f"{path} {what} since the run was begun, and what was learned belongs to the "
                 "file as it was. Put it back; to change the system, train another run."
             )
+
+
+def warn_of_edits(config: Config, folder: RunFolder) -> None:
+    """Say where the config is not the one that the run was begun with.
+
+    Warns: RuntimeWarning.
+    """
+    if not (folder.path / "provenance.json").exists():
+        return
+    begun_with = evidence_of(folder).config_sha256
+    # By its bytes first: another version may read more into the same file.
+    as_written = hashlib.sha256(folder.config_file.read_bytes()).hexdigest()
+    if begun_with not in (None, as_written, config_sha256(config)):
+        warnings.warn(
+            f"{folder.config_file} was edited after the run was begun (its hash is not the one in "
+            "provenance.json). What was learned is read as the edited config describes it.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def check_known(config: Config, folder: RunFolder) -> None:

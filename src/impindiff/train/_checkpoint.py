@@ -212,9 +212,16 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{self.folder}: the checkpoint of epoch {progress.epoch} could not be written "
-                f"({_first_line(error)}). Free space or check permissions, then go on with "
-                "--resume."
+                f"({_first_line(error)}). {self._standing()} Free space or check permissions, then "
+                "go on with --resume."
             ) from error
+
+    def _standing(self) -> str:
+        """What a training would go on from, in a sentence."""
+        with contextlib.suppress(InputError, OSError), warnings.catch_warnings(action="ignore"):
+            if newest := self.newest():
+                return f"{newest} is whole."
+        return "There is none before it."
 
     def _sweep(self) -> None:
         """Remove what kills while saving left behind."""
