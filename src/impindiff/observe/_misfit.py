@@ -5,7 +5,7 @@ NaN in observations means "not observed": such cells count neither as error nor 
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
@@ -98,15 +98,15 @@ def squared_scale(observed: State, deviations: State | None = None) -> dict[str,
 
 
 def relative_error(
-    predicted: Float[np.ndarray, "..."] | Array,
-    truth: Float[np.ndarray, "..."] | Array,
+    predicted: Shaped[np.ndarray, "..."] | Array,
+    truth: Shaped[np.ndarray, "..."] | Array,
     order: int,
     num_axes: int,
 ) -> Float[np.ndarray, "..."]:
     r"""$\lVert p - d \rVert_q / \lVert d \rVert_q$ over the last `num_axes` axes, in float64.
 
     Args:
-        predicted: predicted values.
+        predicted: predicted values, numbers of any type.
         truth: true values of the same shape, NaN where not known.
         order: $q$, 1 or 2.
         num_axes: how many trailing axes are the space axes.
@@ -116,8 +116,12 @@ def relative_error(
     truth = np.asarray(truth, np.float64)
     seen = ~np.isnan(truth)
     known = np.where(seen, truth, 0)
-    error = np.where(seen, np.asarray(predicted, np.float64) - known, 0)
     axes = tuple(range(-num_axes, 0))
+    # In units of the truth, powers of two: the square of 1e200 is infinite.
+    _, exponent = np.frexp(np.abs(known).max(axes, keepdims=True, initial=0))
+    unit = np.ldexp(1.0, exponent - 1)
+    known = known / unit
+    error = np.where(seen, np.asarray(predicted, np.float64) / unit - known, 0)
     above = (np.abs(error) ** order).sum(axes) ** (1 / order)
     below = (np.abs(known) ** order).sum(axes) ** (1 / order)
     unscaled = np.where(above == 0, 0.0, np.inf)

@@ -43,7 +43,8 @@ def value_scale(truth: np.ndarray | None, forecast: np.ndarray, missing: int) ->
         margin = 0.25 * (truth_high - truth_low)
         low = min(truth_low, max(low, truth_low - margin))
         high = max(truth_high, min(high, truth_high + margin))
-        alone = forecast[np.isfinite(forecast) & ~np.isfinite(truth)]
+        # Doubles: the truth may be beyond what a forecast of single precision can hold.
+        alone = forecast[np.isfinite(forecast) & ~np.isfinite(truth)].astype(np.float64)
         low, high = float(alone.min(initial=low)), float(alone.max(initial=high))
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         margin = 0.5 * abs(low) or 1.0
