@@ -36,8 +36,9 @@ def with_value(value: float, dtype: str, **at: int) -> xr.Dataset:
     "value, dtype, message",
     [
         (1e300, "float64", r"at {}, that are beyond float32.* up to 1e\+300"),
-        (FILL, "float64", r"at {}, that are netCDF's fill value, 9.969e\+36"),
-        (FILL, "float32", r"at {}, that are netCDF's fill value, 9.969e\+36"),
+        (FILL, "float64", r"at {}, that are netCDF's fill value, 9.969209968e\+36"),
+        (FILL, "float32", r"at {}, that are netCDF's fill value, 9.969209968e\+36"),
+        (-2147483647, "int32", r"at {}, that are netCDF's fill value, -2147483647"),
     ],
 )
 def test_a_value_that_is_none_is_named_with_its_cell(

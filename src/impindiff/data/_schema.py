@@ -18,6 +18,15 @@ from impindiff.data._variables import check_numeric, coordinate_of, field_of, li
 
 # What netCDF puts where nothing was written; the same in both precisions.
 _FILL = 9.969209968386869e36
+# And among whole numbers, but for those of which every value is in use: bytes, and the unsigned
+# short numbers of cameras.
+_WHOLE_FILLS = {
+    "int16": -32767,
+    "int32": -2147483647,
+    "int64": -9223372036854775806,
+    "uint32": 4294967295,
+    "uint64": 18446744073709551614,
+}
 
 
 def check_dataset(
@@ -71,10 +80,11 @@ def check_values(array: xr.DataArray, source: str, dtype: Any = None) -> None:
     """
     values = array.values
     _refuse(array, np.isinf(values), source, "infinite. Mark missing values as NaN.")
-    if values.dtype.kind == "f":
+    fill = _FILL if values.dtype.kind == "f" else _WHOLE_FILLS.get(values.dtype.name)
+    if fill is not None:
         # Also where the fill value went through single precision.
-        filled = np.abs(values / _FILL - 1) < 1e-6
-        verdict = f"netCDF's fill value, {_FILL:.4g}: they were never written. Mark missing values "
+        filled = np.abs(values / _FILL - 1) < 1e-6 if fill == _FILL else values == fill
+        verdict = f"netCDF's fill value, {fill:.10g}: they were never written. Mark missing values "
         _refuse(array, filled, source, verdict + "as NaN, or set the attribute _FillValue.")
     if dtype is not None:
         most = float(np.finfo(dtype).max)
