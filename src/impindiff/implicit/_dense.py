@@ -1,7 +1,7 @@
 """A direct solver for any operator with few unknowns."""
 
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -36,6 +36,8 @@ class DenseLU(AbstractLinearSolver):
     atol: float = eqx.field(static=True, default=0.0)
     max_size: int = eqx.field(static=True, default=2000)
     max_steps: int = eqx.field(static=True, default=2)
+
+    forms_residual: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
         """Refuse limits that cannot be met."""

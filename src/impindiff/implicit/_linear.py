@@ -10,7 +10,7 @@ iteration carries along drifts from it. Where it has drifted far, the iteration 
 import abc
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -85,6 +85,9 @@ class AbstractLinearSolver(eqx.Module):
         max_steps: most iterations; counted anew where the carried residual turned out to be wrong.
     """
 
+    forms_residual: ClassVar[bool] = False
+    """Whether what `iterate` believes of the residual is formed by the equation itself."""
+
     rtol: eqx.AbstractVar[float | None]
     atol: eqx.AbstractVar[float]
     max_steps: eqx.AbstractVar[int]
@@ -152,18 +155,21 @@ class AbstractLinearSolver(eqx.Module):
                 LinearProblem(operator, at.residual, at.norm2, tolerance2), precondition, loop
             )
             x = jax.tree.map(lambda x, d: x + unit_or_nan * d, at.x, found.correction)
+            if self.forms_residual and guess is None:
+                return at.moved(x, at.residual, found.norm2, found)
             residual = tree.subtract(scaled, tree.scale(1 / unit, operator(x)))
-            return at.moved(x, residual, found)
+            return at.moved(x, residual, tree.dot(residual, residual), found)
 
         at = _Arrived.at_start(start, residual, norm2)
         round_off2 = (_ROUND_OFF_UNITS * jnp.finfo(rhs_norm2.dtype).eps) ** 2 * rhs_norm2
-        if loop is while_loop:
+        if loop is while_loop and not self.forms_residual:
             enough2 = jnp.maximum(tolerance2, round_off2)
             at = jax.lax.while_loop(
                 lambda at: (at.passes == 0) | at.is_mistaken(tolerance2, enough2), improve, at
             )
         else:
-            # Memory would be reserved for restarts that hardly ever happen.
+            # What is known to be so far off is not mistaken; and where iterations are kept, memory
+            # would be reserved for restarts that hardly ever happen.
             at = improve(at)
         x, outcome = at.x, at.judge(rhs_norm2, tolerance2, round_off2)
         if loop is while_loop and is_final:
@@ -189,7 +195,11 @@ def _in_range(vector: Vector, norm: Scalar | None, loop: Loop) -> tuple[Vector, 
         scaled = tree.scale(1 / unit, vector)
         return scaled, unit, tree.dot(scaled, scaled)
 
-    norm2 = tree.dot(vector, vector) if norm is None else norm**2
+    if norm is not None and loop is while_loop:
+        is_safe = (norm**2 >= _LEAST) & (norm**2 <= _MOST)
+        unit = jnp.where(is_safe, 1, tree.unit(norm))
+        return tree.scale(1 / unit, vector), unit, (norm / unit) ** 2
+    norm2 = tree.dot(vector, vector)
     as_it_is = vector, jnp.ones_like(norm2), norm2
     if loop is not while_loop:
         return rescaled(as_it_is)
@@ -229,9 +239,8 @@ class _Arrived(NamedTuple):
         none = jnp.array(0)
         return cls(x, residual, norm2, norm2, none, none, none, jnp.array(True))
 
-    def moved(self, x: Vector, residual: Vector, found: Iterated) -> "_Arrived":
+    def moved(self, x: Vector, residual: Vector, norm2: Scalar, found: Iterated) -> "_Arrived":
         """After one more pass: at its end, or where it began if it brought nothing."""
-        norm2 = tree.dot(residual, residual)
         went_on = (self.passes == 0) | (norm2 < WORTHWHILE * self.norm2)
         # The residual is not looked at again where it brought nothing.
         return _Arrived(
@@ -257,9 +266,9 @@ class _Arrived(NamedTuple):
         short = jnp.where(self.norm2 <= round_off2, Result.ROUND_OFF, why)
         ended = (self.believed2 <= tolerance2) | (self.failure != Result.CONVERGED)
         result = jnp.where(ended, short, Result.MAX_STEPS)
-        # A solver may take an operator of NaN for a singular one.
-        result = jnp.where(jnp.isfinite(self.norm2), result, Result.NOT_FINITE)
         result = jnp.where(self.norm2 <= tolerance2, Result.CONVERGED, result)
+        # A solver may take an operator of NaN for a singular one; infinity is no tolerance.
+        result = jnp.where(jnp.isfinite(self.norm2), result, Result.NOT_FINITE)
         relative = tree.root_of(divide(self.norm2, rhs_norm2))
         return Outcome(result, self.iterations, relative)
 

@@ -6,10 +6,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from impindiff._types import Vector
+from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._linear import WORTHWHILE, Iterated, LinearProblem
-from impindiff.implicit._loop import Loop
+from impindiff.implicit._loop import Loop, once_where, while_loop
 from impindiff.implicit._outcome import Result
 
 Direct = Callable[[Vector], Vector]
@@ -64,4 +64,12 @@ def refine(
     singular = jnp.isfinite(start2) & (norm2 >= start2) & (start2 > tolerance2)
     failure = jnp.where(going, Result.CONVERGED, Result.STALLED)
     failure = jnp.where(singular, Result.SINGULAR, failure)
+
+    def with_operator(norm2: Scalar, x: Vector) -> Scalar:
+        """The norm; NaN where the operator is not finite, so that even zero has no product."""
+        product = operator(tree.scale(jnp.zeros_like(norm2), x))
+        return norm2 + jnp.where(tree.is_finite(product), 0, jnp.nan)
+
+    if loop is while_loop:
+        norm2 = once_where(singular, with_operator, norm2, x)
     return Iterated(x, norm2, count, failure)

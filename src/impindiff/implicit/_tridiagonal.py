@@ -1,7 +1,7 @@
 """A direct solver for one-dimensional grids."""
 
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -52,6 +52,8 @@ class Tridiagonal(AbstractLinearSolver):
     rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=3)
+
+    forms_residual: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
         """Refuse limits that cannot be met."""
