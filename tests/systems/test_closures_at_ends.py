@@ -19,6 +19,7 @@ from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import FluxOf, Reaction, Supply, System
 from impindiff.terms import (
     AbstractBoundary,
+    AbstractTwoPointFlux,
     Advection,
     Affine,
     BoundaryFace,
@@ -78,6 +79,34 @@ def entered_by_similarity() -> float:
         return solve_ivp(slopes, (front - near, 0), begin, rtol=1e-10, atol=1e-13).y[:, -1]
 
     return 2 * shoot(root(lambda front: shoot(front)[0] - 1, 1, 5))[1]
+
+
+class Slowed(AbstractTwoPointFlux):
+    """A term of one's own, made of another."""
+
+    by: float
+    part: Diffusion
+
+    def face_coefficients(self, grid, axis):
+        return jax.tree.map(lambda value: value / self.by, self.part.face_coefficients(grid, axis))
+
+    def boundary_face(self, grid, axis, side):
+        return self.part.boundary_face(grid, axis, side)  # none of these tests lets anything pass
+
+
+def test_a_term_that_is_made_of_others_chooses_for_them():
+    """The mean of a face, which by default depends on whether the diffusivity does on the state."""
+    grid = Grid.uniform((8,), ((0, 1),))
+    terms = [Diffusion(lambda u: 2 * u), Slowed(2.0, Diffusion(lambda u: 4 * u))]
+
+    def rate(term) -> np.ndarray:
+        system = System(grid, {"u": [term]}, {"u": {"x": NoFlux()}})
+        return np.asarray(system.prepare(DOUBLE).at(NOW)({"u": jnp.arange(8.0)})["u"])
+
+    default, made = map(rate, terms)
+    np.testing.assert_allclose(made, default, rtol=1e-6)
+    # Between an empty cell and its neighbour the other mean lets nothing pass.
+    assert rate(Diffusion(lambda u: 2 * u, mean="harmonic"))[0] == 0 < made[0]
 
 
 @pytest.mark.parametrize("side", [0, 1])

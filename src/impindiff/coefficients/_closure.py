@@ -161,11 +161,14 @@ def _is_differentiated(leaf: Any) -> bool:
     return type(leaf).__name__ in ("JVPTracer", "LinearizeTracer") or _is_differentiated(inner)
 
 
-def as_closures(tree: Any) -> Any:
+def as_closures(tree: Any, into: tuple[type, ...] = ()) -> Any:
     """A PyTree in which plain functions have become closures.
 
-    Those inside modules, as the activation of a network, are theirs, and stay as they are. A
-    single term is looked into.
+    Those inside modules, as the activation of a network, are theirs, and stay as they are.
+
+    Args:
+        tree: of coefficients, or one module that is looked into.
+        into: kinds of modules within it that are looked into, too.
     """
 
     def visit(node: Any) -> Any:
@@ -174,7 +177,7 @@ def as_closures(tree: Any) -> Any:
         return node
 
     def is_whole(node: Any) -> bool:
-        return node is not tree and isinstance(node, eqx.Module)
+        return node is not tree and isinstance(node, eqx.Module) and not isinstance(node, into)
 
     return jax.tree.map(visit, tree, is_leaf=is_whole)
 

@@ -57,7 +57,10 @@ class Accounts(eqx.Module):
                     f"{{'inside': lambda c: c}}; found {parts!r:.80}."
                 )
         return cls(
-            {name: tuple(as_closures(term) for term in terms) for name, terms in integrals.items()},
+            {
+                name: tuple(as_closures(term, (AbstractTerm,)) for term in terms)
+                for name, terms in integrals.items()
+            },
             {name: as_coefficients(dict(parts)) for name, parts in balances.items()},
         )
 

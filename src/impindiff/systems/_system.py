@@ -22,7 +22,7 @@ from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._scope import Scope, check_finite, initial_values, varying_names
 from impindiff.systems._settings import check_given, checked_settings, setting_names
 from impindiff.systems._state_tendency import Equations
-from impindiff.terms import AbstractTerm, AbstractTwoPointFlux
+from impindiff.terms import AbstractTerm, settle
 
 
 @final
@@ -105,7 +105,8 @@ class System(eqx.Module):
         check_balance(tuple(equations), storage, capacities, scales)
         self.grid = grid
         self.equations = {
-            field: tuple(as_closures(term) for term in terms) for field, terms in equations.items()
+            field: tuple(as_closures(term, (AbstractTerm,)) for term in terms)
+            for field, terms in equations.items()
         }
         ends = check_boundaries(grid, equations, boundaries)
         self.boundaries = {
@@ -115,10 +116,7 @@ class System(eqx.Module):
         self.coefficients = as_coefficients(dict(coefficients or {}))
         varying = varying_names(self.fields, self.coefficients)
         self.equations = {
-            field: tuple(
-                term.settled(varying) if isinstance(term, AbstractTwoPointFlux) else term
-                for term in terms
-            )
+            field: tuple(settle(term, varying) for term in terms)
             for field, terms in self.equations.items()
         }
         self.algebraic = tuple(field for field, part in storage.items() if is_algebraic(part))

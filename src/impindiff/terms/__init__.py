@@ -26,6 +26,7 @@ from impindiff.terms._term import (
     AbstractStateTerm,
     AbstractTerm,
     AbstractTwoPointFlux,
+    settle,
 )
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "line",
     "multigrid",
     "open_faces",
+    "settle",
     "step_blocks",
     "transform_line",
 ]

@@ -39,7 +39,8 @@ class Diffusion(AbstractTwoPointFlux):
             face of a cell with $D = 0$, as it must be for material that differs from place to
             place; "arithmetic" leaves it open, as it must be for a $D(u)$ that vanishes with $u$,
             or no front would ever advance. By default arithmetic where $D$ depends on the state,
-            and otherwise harmonic.
+            and otherwise harmonic. What another term makes of values that are evaluated already
+            cannot know and is harmonic: say which, or keep the diffusion as an attribute.
 
     At an outer face stands what the two cells before it lead to, at most twice and at least half of
     the last. A function of the state is evaluated there with the value that the condition gives

@@ -5,10 +5,11 @@ every function has been evaluated to an array.
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
@@ -91,10 +92,12 @@ class AbstractTwoPointFlux(AbstractTerm):
     def settled(self, varying: frozenset[str]) -> Self:
         """The term with what it leaves open chosen, where the names of what varies are known.
 
+        A term that is made of others settles them.
+
         Args:
             varying: fields, and coefficients that depend on them.
         """
-        return self
+        return _with_settled(self, varying, lambda node: node is not self and _is_flux(node))
 
     def fluxes(self, grid: Grid) -> FaceFluxes:
         """The coefficients at all faces between cells, evaluated."""
@@ -104,6 +107,26 @@ class AbstractTwoPointFlux(AbstractTerm):
     def stencil(self, grid: Grid) -> Stencil:
         """The term as one linear map, its coefficients evaluated; ends let nothing pass."""
         return self.fluxes(grid).stencil()
+
+
+def settle(term: AbstractTerm, varying: frozenset[str]) -> AbstractTerm:
+    """A term, and whatever fluxes it is made of, with what they leave open chosen.
+
+    Args:
+        term: of any kind.
+        varying: see `AbstractTwoPointFlux.settled`.
+    """
+    return _with_settled(term, varying, _is_flux)
+
+
+def _with_settled(whole: Any, varying: frozenset[str], is_part: Callable[[Any], bool]) -> Any:
+    return jax.tree.map(
+        lambda node: node.settled(varying) if is_part(node) else node, whole, is_leaf=is_part
+    )
+
+
+def _is_flux(node: Any) -> bool:
+    return isinstance(node, AbstractTwoPointFlux)
 
 
 class AbstractCorrectedFlux(AbstractTwoPointFlux):
