@@ -239,6 +239,7 @@ def write_mutated(rng: random.Random, file: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*float16:FutureWarning")
 @pytest.mark.parametrize("seed", range(6))
 def test_mutated_data_files(tmp_path: Path, monkeypatch, seed: int):
     monkeypatch.chdir(tmp_path)

@@ -73,6 +73,12 @@ def test_samples_that_are_not_there_are_refused(dataset: xr.Dataset, text, said:
     assert said in str(caught.value)
 
 
+def test_names_of_samples_that_lie_elsewhere_are_refused(dataset: xr.Dataset):
+    other = dataset.drop_vars("sample", errors="ignore").assign(sample=("q", [1.0, 2.0]))
+    with pytest.raises(InputError, match=r"'sample' has the dimensions \('q'\)"):
+        select_samples(other, ":")
+
+
 def test_a_dataset_without_samples_says_so(dataset: xr.Dataset):
     with pytest.raises(InputError, match="no dimension 'sample'"):
         select_samples(dataset.isel(sample=0), "0")

@@ -156,6 +156,20 @@ def _program(
     return eqx.filter_jit(eqx.filter_vmap(run, in_axes=(0, None, None)) if batched else run)
 
 
+def first_residual(structure: Structure, numbers: dict[str, Any]) -> float:
+    """The largest entry of $\\Delta t\\,F(u_0)$, which tolerances are relative to."""
+    units, _ = _traced(structure, PLAIN)
+    system = _system(structure, 1.0, False, numbers, units)
+    tendency = system.prepare(jnp.dtype(structure.dtype)).at(jnp.zeros((), structure.dtype))
+    return 0.1 * float(jnp.max(jnp.abs(tendency({"u": numbers["initial"]})["u"])))
+
+
+def mean_of(structure: Structure, field: Any) -> float:
+    """Its mean over the domain, told plainly."""
+    volumes = _grid(structure, 1.0, False).cell_volumes
+    return float(np.average(np.asarray(field, np.float64), weights=volumes))
+
+
 def _answer(
     structure: Structure,
     length: float,
@@ -164,6 +178,27 @@ def _answer(
     units: dict[str, jax.Array],
     times: ipd.TimeGrid,
 ) -> jax.Array:
+    scale, offset = units["scale"], units["offset"]
+
+    def along(values: jax.Array) -> jax.Array:
+        return jnp.flip(values, 0) if is_reversed else values
+
+    system = _system(structure, length, is_reversed, numbers, units)
+    make = STEPPERS[structure.stepper]
+    stepper = make(SOLVERS[structure.solver](), PRECONDITIONERS[structure.preconditioner])
+    initial = {"u": along(numbers["initial"]) * scale + offset}
+    found = ipd.simulate(system, initial, times, stepper)
+    last = jnp.where(jnp.all(found.outcome.converged), found.states["u"][-1], jnp.nan)
+    return along((last - offset) / scale)
+
+
+def _system(
+    structure: Structure,
+    length: float,
+    is_reversed: bool,
+    numbers: dict[str, Any],
+    units: dict[str, jax.Array],
+) -> ipd.System:
     scale, offset, per_time = units["scale"], units["offset"], 1 / units["time"]
 
     def along(values: jax.Array) -> jax.Array:
@@ -186,18 +221,12 @@ def _answer(
 
     diffusion = ipd.Diffusion(of_state if structure.is_nonlinear else diffusivity)
     source = ipd.Source(along(numbers["source"]) * (scale * per_time))
-    system = ipd.System(
+    return ipd.System(
         _grid(structure, length, is_reversed),
         {"u": [diffusion, source, ipd.Advection(wind)]},
         {"u": boundaries},
         coefficients=coefficients,
     )
-    make = STEPPERS[structure.stepper]
-    stepper = make(SOLVERS[structure.solver](), PRECONDITIONERS[structure.preconditioner])
-    initial = {"u": along(numbers["initial"]) * scale + offset}
-    found = ipd.simulate(system, initial, times, stepper)
-    last = jnp.where(jnp.all(found.outcome.converged), found.states["u"][-1], jnp.nan)
-    return along((last - offset) / scale)
 
 
 def _grid(structure: Structure, length: float, is_reversed: bool) -> ipd.Grid:

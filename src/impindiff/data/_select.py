@@ -18,7 +18,7 @@ from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.data._arrays import time_slack, times_of
 from impindiff.data._schema import check_time
-from impindiff.data._variables import coordinate_of, source_of
+from impindiff.data._variables import coordinate_of, listed, source_of
 
 Start = float | str | np.datetime64
 """Where a forecast begins: "first" or "last" of the data's times, or one of them, be it a date."""
@@ -35,11 +35,16 @@ def select_samples(dataset: xr.Dataset, samples: str | Iterable[SupportsIndex]) 
         samples: positions, or text such as "0:5", "5:", "7" or "0,2,4:6".
 
     Raises: InputError for text of another form, an empty selection, a position that is
-        negative, beyond the data or given twice.
+        negative, beyond the data or given twice; for samples whose names are not along `sample`.
     """
     source = source_of(dataset)
     if "sample" not in dataset.sizes:
         raise InputError(f"{source}: there is no dimension 'sample' to select from.")
+    if "sample" in dataset.variables and dataset["sample"].dims != ("sample",):
+        raise InputError(
+            f"{source}: the variable 'sample' has the dimensions ({listed(dataset['sample'].dims)})"
+            ": it names the samples, one for each, along 'sample'. Rename it, or leave it out."
+        )
     num_samples = dataset.sizes["sample"]
     subject = f"{source}: samples {samples!r}"
     held = f"the data has {num_samples} samples, 0 to {num_samples - 1}. {_FORMS}"

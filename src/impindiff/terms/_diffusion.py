@@ -71,6 +71,11 @@ class Diffusion(AbstractTwoPointFlux):
         return replace(self, mean="arithmetic" if state else "harmonic")
 
     @property
+    def is_exchange(self) -> bool:
+        """See `AbstractTwoPointFlux.is_exchange`."""
+        return True
+
+    @property
     def diffusivities(self) -> tuple[Any, ...]:
         """See `AbstractTwoPointFlux.diffusivities`."""
         return (self.diffusivity,)

@@ -16,7 +16,8 @@ from impindiff.terms._metric import (
     as_metric,
     cells_at,
     cells_but,
-    flux_length,
+    end_factor,
+    flux_factor,
     open_faces,
     volume_factor,
 )
@@ -68,15 +69,29 @@ class FaceFluxes(eqx.Module):
 
     @classmethod
     def inside(
-        cls, grid: Grid, coefficients: Sequence[FaceCoefficients], conservative: bool = True
+        cls,
+        grid: Grid,
+        coefficients: Sequence[FaceCoefficients],
+        *,
+        conservative: bool = True,
+        exchange: bool = False,
     ) -> Self:
-        """From $(a, b)$ per unit of area on each axis; solid cells and ends let nothing pass."""
+        """From $(a, b)$ per unit of area on each axis; solid cells and ends let nothing pass.
+
+        Args:
+            grid: where.
+            coefficients: the pair at the upper face of every cell, for each axis.
+            conservative: whether it is the flux that counts, see `advective`.
+            exchange: whether $b = -a$. Compilers contract products and sums, so that of $a + b$
+                something is left.
+        """
         pairs = tuple(
             (through_faces(grid, axis, below), through_faces(grid, axis, above))
             for axis, (below, above) in enumerate(coefficients)
         )
         if conservative:
-            return cls(pairs, grid, tuple(below + above for below, above in pairs))
+            carried = [jnp.zeros_like(a) if exchange else a + b for a, b in pairs]
+            return cls(pairs, grid, tuple(carried))
         # Zeros rather than nothing: what passes the ends is kept in them.
         nothing = jax.tree.map(jnp.zeros_like, pairs)
         return cls(nothing, grid, tuple(below for below, _ in nothing), pairs)
@@ -86,7 +101,7 @@ class FaceFluxes(eqx.Module):
 
         The part that does not depend on the field is a source and not in it, see `end_rate`.
         """
-        factor = self._end_area(axis, side) / float(self.grid.cell_measures(axis).mean())
+        factor = end_factor(self.grid, axis, side)
         last, (below, above) = cells_at(self.grid, axis, 1), self.along[axis]
         dtype = below.dtype
 
@@ -222,7 +237,7 @@ class FaceFluxes(eqx.Module):
 
 def through_faces(grid: Grid, axis: int, flux: Float[Array, "..."]) -> Float[Array, "..."]:
     """A flux per unit of area, times the area and over the mean volume; zero at closed faces."""
-    whole = jnp.broadcast_to(flux / as_metric(flux_length(grid, axis), flux), grid.shape)
+    whole = jnp.broadcast_to(flux * as_metric(flux_factor(grid, axis), flux), grid.shape)
     passable = open_faces(grid, axis)
     return whole if passable is None else jnp.where(passable, whole, 0)
 

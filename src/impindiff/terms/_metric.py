@@ -37,12 +37,23 @@ def between_centres(grid: Grid, axis: int) -> Between:
     return Between(grid.spread(distance, axis), below, 1 - below)
 
 
-def flux_length(grid: Grid, axis: int) -> Metric:
-    """What a flux through the upper faces is divided by: mean cell measure over face measure."""
+def flux_factor(grid: Grid, axis: int) -> Metric:
+    """What a flux through the upper faces is multiplied by: face measure over mean cell measure.
+
+    A product, for compilers make of quotients what they like: what passes an end would then differ
+    in the last digit from the same that passes the faces inside.
+    """
     if grid.is_even(axis):
-        return grid.axes[axis].cell_width
-    lengths = grid.cell_measures(axis).mean() / grid.face_measures(axis)[1:]
-    return grid.spread(lengths, axis)
+        return 1 / grid.axes[axis].cell_width
+    factors = grid.face_measures(axis)[1:] / grid.cell_measures(axis).mean()
+    return grid.spread(factors, axis)
+
+
+def end_factor(grid: Grid, axis: int, side: int) -> float:
+    """The same of the outer faces at an end."""
+    if grid.is_even(axis):
+        return 1 / grid.axes[axis].cell_width
+    return float(grid.face_measures(axis)[-side] / grid.cell_measures(axis).mean())
 
 
 def volume_factor(grid: Grid, axis: int) -> np.ndarray | None:

@@ -48,6 +48,15 @@ class AbstractTwoPointFlux(AbstractTerm):
         return True
 
     @property
+    def is_exchange(self) -> bool:
+        """Whether nothing passes a face between equal cells, $b = -a$; True allows no other pair.
+
+        Where it is not said, $a + b$ is formed, and compiled may be the round-off of either, which
+        an offset of the field enlarges.
+        """
+        return False
+
+    @property
     def diffusivities(self) -> tuple[Any, ...]:
         """The coefficients that make its problem ill-posed where they are negative."""
         return ()
@@ -102,7 +111,9 @@ class AbstractTwoPointFlux(AbstractTerm):
     def fluxes(self, grid: Grid) -> FaceFluxes:
         """The coefficients at all faces between cells, evaluated."""
         each = [self.face_coefficients(grid, axis) for axis in range(grid.num_axes)]
-        return FaceFluxes.inside(grid, each, self.is_conservative)
+        return FaceFluxes.inside(
+            grid, each, conservative=self.is_conservative, exchange=self.is_exchange
+        )
 
     def stencil(self, grid: Grid) -> Stencil:
         """The term as one linear map, its coefficients evaluated; ends let nothing pass."""
