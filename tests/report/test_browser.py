@@ -156,3 +156,24 @@ def test_the_page_as_written_opens_at_the_time_and_sample_of_its_address(
     )
     assert re.search(r'class="moment"[^>]*>t = 0\.1&nbsp;s<', document)
     assert "beyond the training times</span>" in document
+
+
+@pytest.mark.parametrize("width", [1200, 500])
+def test_headline_figures_do_not_run_into_each_other(make_run: MakeRun, load: Load, width: int):
+    tiny = {"time": [0.0, 0.2], "relative_l1_percent": [0, 1e-5], "relative_l2_percent": [0, 1e-5]}
+    wide = {"rmse": 123.4e-12, "chi2_per_reading": None, "count": 8}
+    summary = {
+        "fields": {"concentration": tiny, "velocity": tiny},
+        "readings": {"probe": wide | {"held_back": wide}, "gauge": wide | {"held_back": wide}},
+        "reading_units": {"probe": "kg/m2/s"},
+    }
+    page = write_report(make_run(summary=summary))
+    probe = """
+    const figures = [...document.querySelectorAll(".cards strong")];
+    document.body.dataset.wide = figures.map((one) => one.scrollWidth > one.clientWidth).join();
+    """
+    text = page.read_text(encoding="utf-8").replace("script-src '", "script-src 'unsafe-inline' '")
+    text = re.sub(r" 'sha256-[^']*'", "", text, count=1)
+    page.write_text(text.replace("</body>", f"<script>{probe}</script></body>"), encoding="utf-8")
+    found = re.search(r'data-wide="([^"]*)"', load(page, width=width))
+    assert found and set(found[1].split(",")) == {"false"}

@@ -86,7 +86,8 @@ def test_the_page_says_what_the_run_found(make_run: MakeRun):
         "742 MiB",
         "33,538",
         "At t = 0.2 s the forecast of concentration is 0.12 % off the data (relative L1) on "
-        "average over 2 samples never seen in training: to the eye the same as the truth.",
+        "average over 2 samples never seen in training, which is 0.998 % of how much the data "
+        "vary: very close to the data.",
         "reaches 4 times as far, and its error in concentration goes from 0.03 % to 0.12 %",
         "velocity_x is 2.34 % off",
         "adam (30 epochs), lbfgs (10 epochs)",
@@ -241,7 +242,105 @@ def test_readings_are_the_headline_where_there_is_no_truth(make_run: MakeRun):
     _, page = _write(run)
     assert "cannot say how good" not in page.text
     assert "0.0456" in page.text and "error of readings held back" in page.text
-    assert "0.0123 from the 40 readings trained on (chi squared per reading 1.05)" in page.text
+    for words in (
+        "For probe, the model is 0.0456 off the 8 readings held back (root mean square; chi "
+        "squared per reading 1.05) and 0.0123 off the 40 readings trained on (root mean square;",
+        "Chi squared per reading is the mean square error in units of the stated noise",
+    ):
+        assert words in page.text, words
+
+
+def test_readings_of_an_instrument_are_in_its_units(make_run: MakeRun):
+    score = {"rmse": 1.95, "chi2_per_reading": None, "count": 8, "trained": None}
+    score["held_back"] = {"rmse": 1.95, "chi2_per_reading": None, "count": 8}
+    summary = {"readings": {"thermocouples": score}, "reading_units": {"thermocouples": "K"}}
+    page = _write(make_run(summary=summary))[1]
+    assert "1.95 K error of readings held back" in page.text
+    assert "1.95 K off the 8 readings held back (root mean square)." in page.text
+    assert "Chi squared" not in page.text
+
+
+def test_of_a_run_that_learns_nothing_no_part_is_held_back(make_run: MakeRun):
+    part = {"rmse": 1.95, "chi2_per_reading": 1.0, "count": 8}
+    nothing = {
+        "training_samples": [],
+        "training_times": [],
+        "training_seconds": 0.0,
+        "epochs": 0,
+        "trainable_parameters": 0,
+        "readings": {"probe": part | {"trained": None, "held_back": part}},
+    }
+    run = make_run(latents=False, summary=nothing)
+    (run / "metrics.jsonl").write_text("")
+    page = _write(run)[1]
+    assert "How good it is Nothing was learned: all is known here" in page.text.replace("  ", " ")
+    assert "Nothing was trained." in page.text
+    for claim in ("held back", "seen in training", "training time", "epochs", "0 s "):
+        assert claim not in page.text.split("Provenance")[0], claim
+
+
+def test_a_verdict_is_held_against_how_much_the_data_vary(make_run: MakeRun):
+    """About 290, changing by 0.01: an error of 0.001 % is large, and no change is nearer."""
+
+    def warm(dataset: xr.Dataset) -> xr.Dataset:
+        exact = dataset["concentration_truth"].astype(float)
+        return dataset.assign(
+            concentration_truth=290 + 0.001 * exact, concentration=290.01 + 0.001 * exact[:, ::-1]
+        )
+
+    errors = {"time": [0.0, 0.2]} | dict.fromkeys(
+        ("relative_l1_percent", "relative_l2_percent"), [0.0, 0.01]
+    )
+    page = _write(make_run(edit=warm, summary={"fields": {"concentration": errors}}))[1]
+    assert "of how much the data vary: no better than a forecast in which nothing" in page.text
+    assert "to the eye" not in page.text
+
+    def near(dataset: xr.Dataset) -> xr.Dataset:
+        exact = dataset["concentration_truth"].astype(float)
+        return dataset.assign(concentration_truth=290 + exact, concentration=290 + 1.001 * exact)
+
+    page = _write(make_run(edit=near, name="near"))[1]
+    assert "never seen in training: to the eye the same as the data." in page.text
+
+
+def test_one_sample_with_later_times_held_back_is_said_to_be_seen(make_run: MakeRun):
+    run = make_run(num_samples=1, summary={"training_samples": [5]})
+    text = _write(run)[1].text
+    assert "for one sample, which training has seen up to t = 0.05 s" in text
+    text = _write(make_run(name="two", summary={"training_samples": [5, 6, 7]}))[1].text
+    assert "over 2 samples, all of which training has seen up to t = 0.05 s" in text
+
+
+def test_comparisons_of_several_fields_name_each_and_repeat_nothing(make_run: MakeRun):
+    def more(dataset: xr.Dataset) -> xr.Dataset:
+        return dataset.assign(
+            heat=2 + dataset["concentration"], heat_truth=2 + dataset["concentration_truth"]
+        )
+
+    run = make_run(edit=more)
+    path = run / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["fields"]["heat"] = summary["fields"]["concentration"]
+    path.write_text(json.dumps(summary))
+    text = _write(run)[1].text
+    assert text.count("Training saw t = 0.05 s") == text.count("For comparison") == 1
+    assert "in concentration goes from 0.03 % to 0.12 % and in heat goes from 0.03 %" in text
+    assert re.search(r"would be \S+ % off in concentration and \S+ % off in heat\.", text)
+
+
+def test_the_first_epoch_is_told_apart_where_it_is_long(make_run: MakeRun):
+    text = _write(make_run())[1].text
+    # 40 epochs of 0.1 s and 2 s of compilation.
+    assert "epochs 0.1 s each (median), the first 2.1 s" in text
+    assert "The first epoch, with compilation 2.1 s An epoch (median) 0.1 s" in text
+
+
+def test_an_epoch_is_no_longer_where_rows_are_missing(make_run: MakeRun):
+    run = make_run()
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join(lines[::4]))
+    with pytest.warns(RuntimeWarning, match="leaves a gap"):
+        assert "An epoch (median) 0.1 s" in _write(run)[1].text
 
 
 def test_latents_in_time_alone_and_as_numbers(make_run: MakeRun):

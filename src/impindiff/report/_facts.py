@@ -51,7 +51,8 @@ def cost_of(run: RunFolder) -> Facts:
     training, total = (number(run.summary.get(f"{name}_seconds")) for name in ("training", "total"))
     memory = number(run.summary.get("peak_memory_bytes"))
     facts = [
-        ("Training", _if_known(training, duration)),
+        ("Training", "" if run.learned_nothing else _if_known(training, duration)),
+        ("The first epoch, with compilation", _if_known(first_epoch_seconds(run), duration)),
         ("An epoch (median)", _if_known(epoch_seconds(run), duration)),
         ("From start to end", _if_known(total, duration)),
         ("Peak memory", _if_known(memory, data_size)),
@@ -112,9 +113,17 @@ def _if_known(value: float, write: Callable[[float], str]) -> str:
 
 def epoch_seconds(run: RunFolder) -> float:
     """The median length of an epoch, which leaves the compilation in the first one out."""
-    spans = np.diff(run.history["seconds"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Of a killed run rows may be missing in between.
+        spans = np.diff(run.history["seconds"]) / np.diff(run.history["epoch"])
     spans = spans[np.isfinite(spans) & (spans >= 0)]
     return float(np.median(spans)) if len(spans) else math.nan
+
+
+def first_epoch_seconds(run: RunFolder) -> float:
+    """The length of the first epoch, in which the programs are compiled."""
+    begun = len(run.history) > 0 and run.history["epoch"][0] == 1
+    return float(run.history["seconds"][0]) if begun else math.nan
 
 
 def _stages(stages: Sequence[str]) -> str:

@@ -87,6 +87,11 @@ class RunFolder:
     provenance: Mapping[str, Any]
     config: str
 
+    @property
+    def learned_nothing(self) -> bool:
+        """Whether all was known; of an old run whose summary does not say so, False."""
+        return self.summary.get("training_samples") == [] and not len(self.history)
+
 
 def load_run(path: Path) -> RunFolder:
     """Read a run folder.
@@ -105,7 +110,8 @@ def load_run(path: Path) -> RunFolder:
             raise InputError(
                 f"{path} holds no {name}, so it is not the folder of a finished run. "
                 f"It holds: {_listing(path)}. "
-                "If the training was interrupted, finish it with `impindiff train --resume`."
+                f"If the training was interrupted, {_again(path)} finishes it. If it failed, "
+                f"`impindiff forecast {path} ...` works from what was saved."
             )
     summary = _summary(path / "summary.json")
     forecast = open_dataset(path / "forecast.nc")

@@ -74,6 +74,7 @@ def _page(run: RunFolder) -> str:
         "loss_plot": plot_loss(run.history),
         "iteration_plot": plot_iterations(run.history),
         "unreadable_lines": run.history.unreadable_lines,
+        "learned_nothing": run.learned_nothing,
         "missing_epochs": run.history.missing_epochs,
         "setting": setting_of(run),
         "cost": cost_of(run),

@@ -97,6 +97,9 @@ def finish(
     }
     if told["forecast"]:  # of what the config names there is nothing to say
         summary["solver"] = told
+    if scores.readings:
+        about = {name: plan.dataset[name].attrs for name in scores.readings}
+        summary["reading_units"] = {name: str(of.get("units", "")) for name, of in about.items()}
     if remarks:
         summary["warnings"] = list(remarks)
     if HALVED in forecast.attrs:
