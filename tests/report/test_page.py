@@ -187,7 +187,7 @@ def test_one_dimension_is_drawn_as_curves(make_run: MakeRun):
     assert "canvas" not in page.tags
     assert _payloads(text)[0]["rows"][0]["missing"] == 65535
     assert 'data-role="truth"' in text
-    assert "Truth and forecast" in page.text
+    assert "Data and forecast" in page.text
 
 
 def test_three_dimensions_show_the_middle_plane_across_each_axis(make_run: MakeRun):
@@ -228,7 +228,7 @@ def test_several_fields_and_learned_functions(make_run: MakeRun):
 def test_without_truth_there_is_no_error_and_no_claim(make_run: MakeRun):
     text, page = _write(make_run(truth=False))
     assert "cannot say how good it is" in page.text
-    assert "The truth is not known here" in page.text
+    assert "The data hold nothing to compare it with" in page.text
     assert list(_payloads(text)[0]["rows"][0]["panels"]) == ["forecast"]
 
 
@@ -428,3 +428,60 @@ def test_names_are_text_and_never_markup(make_run: MakeRun):
     assert not [item for item in page.references if item.startswith("on")]
     assert "alert(1)</script>" not in text
     assert "v<b>" in page.text
+
+
+def test_data_at_the_start_alone_are_nothing_to_compare_with(make_run: MakeRun):
+    def start_alone(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration_truth"][:, 1:] = np.nan
+        return dataset
+
+    text, page = _write(make_run(edit=start_alone))
+    assert list(_payloads(text)[0]["rows"][0]["panels"]) == ["forecast"]
+    assert "hold nothing to compare it with" in page.text and "no value" not in page.text
+
+
+def test_the_error_of_a_frame_counts_all_cells_and_not_the_pixels_alone(make_run: MakeRun):
+    def uneven(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration"][:, :, ::2] *= 2
+        return dataset
+
+    run = make_run(cells=(400, 6), edit=uneven)
+    with xr.open_dataset(run / "forecast.nc") as opened:
+        forecast, truth = (opened[n].values for n in ("concentration", "concentration_truth"))
+    expected = 100 * np.abs(forecast - truth).sum((2, 3)) / np.abs(truth).sum((2, 3))
+    row = _payloads(_write(run)[0])[0]["rows"][0]
+    assert row["size"][0] < 400
+    np.testing.assert_allclose(row["errors"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("unit", "start"), [(1e-9, 0.0), (1.0, 1e7)])
+def test_times_of_any_size_are_told_apart(make_run: MakeRun, unit: float, start: float):
+    times = start + unit * np.arange(5)
+    run = make_run(
+        edit=lambda dataset: dataset.assign_coords(time=times),
+        summary={"training_times": [float(times[1])]},
+    )
+    said = _payloads(_write(run)[0])[0]["times"]
+    assert len({each["label"] for each in said}) == 5
+    assert [each["phase"] for each in said] == [
+        "not trained on",
+        "a training time",
+        *["beyond the training times"] * 3,
+    ]
+
+
+def test_notes_say_how_far_values_go_beyond_their_colours(make_run: MakeRun):
+    def wild(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration"][0, -1, 0, 0] = 512.5
+        return dataset
+
+    text = _write(make_run(cells=(64, 32), edit=wild))[1].text
+    assert "to 512 mol; the colours end earlier. The errors reach 51" in text
+    assert "colours end earlier" not in _write(make_run(name="tame"))[1].text
+    text = _write(make_run(cells=(64,), name="curve", edit=lambda d: _wild_curve(d)))[1].text
+    assert "to 512 mol; the axis ends earlier." in text and "colours end" not in text
+
+
+def _wild_curve(dataset: xr.Dataset) -> xr.Dataset:
+    dataset["concentration"][0, -1, 0] = 512.5
+    return dataset

@@ -9,15 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from impindiff.report._format import count, listing, percent, plain
+from impindiff.report._format import SUPERSCRIPTS, count, listing, percent, plain
 from impindiff.report._load import FieldError, History
 from impindiff.report._svg import COLOURS, NUM_SERIES, Legend, Plot, render
 
 _STEPS = [1, 2, 5, 10]
 _MAX_POINTS, _MAX_MARKERS = 1500, 40
-_SUPERSCRIPTS = str.maketrans(
-    "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
-)
 
 
 def plot_errors(
@@ -180,7 +177,7 @@ def _power(value: float) -> str:
     if 0.1 <= value < 9999:
         return f"{value:.4g}"
     mantissa, exponent = f"{value:.0e}".split("e")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
     return power if mantissa == "1" else f"{mantissa}\u00b7{power}"
 
 
