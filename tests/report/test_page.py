@@ -85,9 +85,9 @@ def test_the_page_says_what_the_run_found(make_run: MakeRun):
         "38.4 s",
         "742 MiB",
         "33,538",
-        "At t = 0.2 s the forecast of concentration is 0.12 % off the data (relative L1) on "
-        "average over 2 samples never seen in training, which is 0.998 % of how much the data "
-        "vary: very close to the data.",
+        "At t = 0.2 s the forecast of concentration is 0.12 % off the data (relative L1; 0.998 % "
+        "of how much the data vary) on average over 2 samples never seen in training: very close to "
+        "the data.",
         "reaches 4 times as far, and its error in concentration goes from 0.03 % to 0.12 %",
         "velocity_x is 2.34 % off",
         "adam (30 epochs), lbfgs (10 epochs)",
@@ -292,7 +292,7 @@ def test_a_verdict_is_held_against_how_much_the_data_vary(make_run: MakeRun):
         ("relative_l1_percent", "relative_l2_percent"), [0.0, 0.01]
     )
     page = _write(make_run(edit=warm, summary={"fields": {"concentration": errors}}))[1]
-    assert "of how much the data vary: no better than a forecast in which nothing" in page.text
+    assert re.search(r"how much the data vary\) .*: no better than a forecast in which", page.text)
     assert "to the eye" not in page.text
 
     def near(dataset: xr.Dataset) -> xr.Dataset:
@@ -485,3 +485,71 @@ def test_notes_say_how_far_values_go_beyond_their_colours(make_run: MakeRun):
 def _wild_curve(dataset: xr.Dataset) -> xr.Dataset:
     dataset["concentration"][0, -1, 0] = 512.5
     return dataset
+
+
+def _svg(text: str, name: str) -> str:
+    found = re.search(rf'<svg aria-hidden="true"(?:(?!</svg>).)*?id="{name}-.*?</svg>', text, re.S)
+    assert found
+    return found[0]
+
+
+def test_nothing_is_called_beyond_where_training_saw_the_last_time(make_run: MakeRun):
+    plot = _svg(_write(make_run())[0], "errors")
+    assert ">training times<" in plot and ">beyond<" in plot
+    run = make_run(name="to the end", summary={"training_times": [0.1, 0.2]})
+    plot = _svg(_write(run)[0], "errors")
+    assert ">training times<" in plot and ">beyond<" not in plot
+
+
+def test_times_along_the_error_are_told_apart(make_run: MakeRun):
+    times = [1e8, 1e8 + 1, 1e8 + 2]
+    errors = dict.fromkeys(("relative_l1_percent", "relative_l2_percent"), [0.0, 1.0, 2.0])
+    summary = {"fields": {"concentration": {"time": times} | errors}, "training_times": []}
+    plot = _svg(_write(make_run(summary=summary))[0], "errors")
+    labels = re.findall(r">(10000000\d(?:\.\d)?)<", plot)
+    assert len(labels) > 2 and len(set(labels)) == len(labels)
+
+
+def test_both_solvers_are_seen_where_their_iterations_agree(make_run: MakeRun):
+    run = make_run()
+    rows = [
+        {"epoch": k, "loss": 1 / k, "solver_iterations": 1.0, "adjoint_iterations": 1.0}
+        for k in range(1, 41)
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text, page = _write(run)
+    plot = _svg(text, "iterations")
+    forward, adjoint = (
+        re.findall(rf'style="[^"]*stroke: var\(--series-{k}\)[^"]*"', plot)[0] for k in (0, 1)
+    )
+    assert "dasharray" not in forward and "dasharray" in adjoint
+    assert '<i class="series-1 dashed"></i>adjoint solve' in text
+    assert ">0.2<" not in plot and ">1<" in plot
+
+
+def test_the_validation_error_names_its_samples(make_run: MakeRun):
+    run = make_run(summary={"validation_samples": [7, 8, 9]})
+    text = _write(run)[1].text
+    assert "relative L1 of the forecast of samples 7\u20139 at the last time observed" in text
+
+
+def test_names_of_short_stages_do_not_overlap(make_run: MakeRun):
+    run = make_run()
+    stages = ["first"] * 2 + ["second"] * 2 + ["third"] * 90 + ["the last of all"] * 2
+    rows = [{"epoch": k, "loss": 1 / k, "stage": name} for k, name in enumerate(stages, start=1)]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    plot = _svg(_write(run)[0], "loss")
+    assert ">first<" in plot and ">second<" not in plot and ">third<" not in plot
+    assert re.search(r"text-anchor: end[^>]*>the last of all<", plot)
+
+
+def test_five_fields_have_five_colours(make_run: MakeRun):
+    run = make_run()
+    summary = json.loads((run / "summary.json").read_text())
+    errors = summary["fields"]["concentration"]
+    summary["fields"] = {name: errors for name in "abcde"}
+    (run / "summary.json").write_text(json.dumps(summary))
+    text = _write(run)[0]
+    colours = set(re.findall(r'<i class="(series-\d)"></i>[a-e], L1', text))
+    assert len(colours) == 5
+    assert all(text.count(f"--{colour}: #") == 2 for colour in colours)

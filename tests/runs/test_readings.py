@@ -47,6 +47,7 @@ def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
     found = summary["readings"]["probe"]
     assert found["count"] == 4 * 4 * tested and found["rmse"] > 0
     # The samples forecast at the end are those held back.
+    assert summary["validation_samples"] == summary["samples"]
     assert summary["reading_units"] == {"probe": "mol"}
     assert found["trained"] is None and found["held_back"]["count"] == found["count"]
 

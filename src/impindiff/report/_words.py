@@ -173,16 +173,16 @@ def _forecast_sentence(run: RunFolder, name: str, error: FieldError, field: Vari
     moment = f"t = {plain(time)}{_time_unit(run)}"
     if not math.isfinite(final):
         return f"At {moment} the forecast of {name} is not finite: it broke down on the way."
-    found = f"At {moment} the forecast of {name} is {percent(final)} off the data (relative L1)"
-    found, verdict = f"{found}{_unseen(run, time)}", _verdict(final)
+    verdict, measure = _verdict(final), "relative L1"
     varied = math.nan if field is None else of_variation(field, time)
     if math.isfinite(varied) and _verdict(max(varied, final)) != verdict:
-        found += f", which is {percent(varied)} of how much the data vary"
+        measure += f"; {percent(varied)} of how much the data vary"
         verdict = _verdict(varied)
     still = math.nan if field is None else of_no_change(field, time)
     if 0 < still <= final:
         verdict = "no better than a forecast in which nothing changes"
-    return f"{found}: {verdict}."
+    found = f"At {moment} the forecast of {name} is {percent(final)} off the data ({measure})"
+    return f"{found}{_unseen(run, time)}: {verdict}."
 
 
 def _verdict(error: float) -> str:

@@ -71,7 +71,7 @@ def _page(run: RunFolder) -> str:
         "latent_viewer": make_viewer(latents, run.forecast, training_times, _LATENT_BYTES),
         "scalars": scalars_of(latents),
         "error_plot": plot_errors(run.errors, training_times, time_unit),
-        "loss_plot": plot_loss(run.history),
+        "loss_plot": plot_loss(run.history, numbers(run.summary.get("validation_samples"))),
         "iteration_plot": plot_iterations(run.history),
         "unreadable_lines": run.history.unreadable_lines,
         "learned_nothing": run.learned_nothing,

@@ -88,6 +88,7 @@ def finish(
         else 0,
         "training_times": list(seen.times),
         "training_samples": list(seen.samples),
+        "validation_samples": list(plan.validation_samples) if is_trained else [],
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }
