@@ -102,11 +102,11 @@ def test_a_falling_axis_is_turned_round():
     np.testing.assert_array_equal(pixel_axis(np.array([3.0, 2.0, 1.0]), 9).cells, [2, 1, 0])
 
 
-@pytest.mark.parametrize("low", [290.0, -290.0, 1e6, 0.0, 1e-9])
-@pytest.mark.parametrize("span", [1e-5, 3e-3, 0.07, 1e-10])
+@pytest.mark.parametrize(
+    ("low", "span"),
+    [(290.0, 1e-5), (-290.0, 3e-3), (1e6, 0.07), (1e6, 1e-5), (0.0, 1e-10), (1e-9, 1e-10), (5, 7)],
+)
 def test_ticks_tell_their_places_apart(low: float, span: float):
-    if span < 1e-13 * abs(low) * 100:
-        pytest.skip("below round-off")
     marks = ticks(low, low + span)
     written = [mark.label for mark in marks]
     assert len(marks) > 1 and len(set(written)) == len(marks)

@@ -86,8 +86,8 @@ def test_the_page_says_what_the_run_found(make_run: MakeRun):
         "742 MiB",
         "33,538",
         "At t = 0.2 s the forecast of concentration is 0.12 % off the data (relative L1; 0.998 % "
-        "of how much the data vary) on average over 2 samples never seen in training: very close to "
-        "the data.",
+        "of how much the data vary) on average over 2 samples never seen in training: very close "
+        "to the data.",
         "reaches 4 times as far, and its error in concentration goes from 0.03 % to 0.12 %",
         "velocity_x is 2.34 % off",
         "adam (30 epochs), lbfgs (10 epochs)",
@@ -228,7 +228,7 @@ def test_several_fields_and_learned_functions(make_run: MakeRun):
 def test_without_truth_there_is_no_error_and_no_claim(make_run: MakeRun):
     text, page = _write(make_run(truth=False))
     assert "cannot say how good it is" in page.text
-    assert "The data hold nothing to compare it with" in page.text
+    assert "No data stand beside it, so no error can be drawn." in page.text
     assert list(_payloads(text)[0]["rows"][0]["panels"]) == ["forecast"]
 
 
@@ -437,7 +437,7 @@ def test_data_at_the_start_alone_are_nothing_to_compare_with(make_run: MakeRun):
 
     text, page = _write(make_run(edit=start_alone))
     assert list(_payloads(text)[0]["rows"][0]["panels"]) == ["forecast"]
-    assert "hold nothing to compare it with" in page.text and "no value" not in page.text
+    assert "No data stand beside it" in page.text and "no value" not in page.text
 
 
 def test_the_error_of_a_frame_counts_all_cells_and_not_the_pixels_alone(make_run: MakeRun):
@@ -553,3 +553,12 @@ def test_five_fields_have_five_colours(make_run: MakeRun):
     colours = set(re.findall(r'<i class="(series-\d)"></i>[a-e], L1', text))
     assert len(colours) == 5
     assert all(text.count(f"--{colour}: #") == 2 for colour in colours)
+
+
+def test_the_spread_of_an_ensemble_is_nothing_that_was_measured(make_run: MakeRun):
+    def spread(dataset: xr.Dataset) -> xr.Dataset:
+        names = ("concentration", "velocity_x")
+        return dataset.assign({f"{name}_std": 0.1 * abs(dataset[name]) for name in names})
+
+    text = _write(make_run(edit=spread, summary={"question": ""}))[1].text
+    assert "Can velocity_x be learned from measurements of concentration, and" in text

@@ -24,10 +24,8 @@ def remarks_on(
         remarks.append("Width and height are not to scale.")
     if frames.truth is None:
         is_field = "sample" in variable.forecast.dims
-        unknown = (
-            "The data hold nothing to compare it with" if is_field else "Its truth is not known"
-        )
-        remarks.append(f"{unknown}, so no error can be shown.")
+        known = "data stand" if is_field else "truth stands"
+        remarks.append(f"No {known} beside it, so no error can be drawn.")
     if beyond := _beyond(frames.forecast, scales):
         low, high = plain_apart(beyond, least=3)
         what = "the colours end earlier" if is_map else "the axis ends earlier"

@@ -44,13 +44,19 @@ def question_of(run: RunFolder, fields: Sequence[Variable], latents: Sequence[Va
     """The question the run answers, in one sentence."""
     if question := run.summary.get("question"):
         return str(question)
-    field_names = _join([variable.name for variable in fields]) or "the process"
+    field_names = _join(_without_spreads(fields)) or "the process"
     if not latents:
         return f"How well is {field_names} forecast?"
-    unknown = _join([variable.name for variable in latents])
+    unknown = _join(_without_spreads(latents))
     return (
         f"Can {unknown} be learned from measurements of {field_names}, and {field_names} forecast?"
     )
+
+
+def _without_spreads(variables: Sequence[Variable]) -> list[str]:
+    """Names of variables, without the standard deviations that an ensemble puts beside them."""
+    names = [variable.name for variable in variables]
+    return [name for name in names if name.removesuffix("_std") not in set(names) - {name}]
 
 
 def cards_of(run: RunFolder) -> list[Card]:
