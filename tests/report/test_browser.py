@@ -210,22 +210,37 @@ def test_curves_leave_the_frame_and_lone_points_are_dots(make_run: MakeRun, load
     assert forecast.count("h0") == 0 and data.count("h0") == 1 and data.count("M") == 3
 
 
-@pytest.mark.parametrize("cells", [(24, 12), (24,)])
-def test_labels_of_axes_stay_on_the_page(make_run: MakeRun, load: Load, cells: tuple[int, ...]):
+_STRETCHED = {"square": (1, 1), "tower": (1, 40), "strip": (40, 1)}
+
+
+@pytest.mark.parametrize("width", [1200, 500])
+@pytest.mark.parametrize("shape", [*_STRETCHED, "curve"])
+def test_labels_of_axes_stay_on_the_page_and_apart(
+    make_run: MakeRun, load: Load, shape: str, width: int
+):
+    """Values about 290 that vary by a millionth, in coordinates of a country's map."""
+    cells = (24, 12) if shape in _STRETCHED else (24,)
+
     def far_off(dataset: xr.Dataset) -> xr.Dataset:
         exact = dataset["concentration_truth"].astype(float)
         dataset = dataset.assign(
-            concentration_truth=290 + 1e-6 * exact, concentration=290 + 1e-6 * exact
+            concentration_truth=290 + 1e-6 * exact, concentration=290 + 1.0001e-6 * exact
         )
-        return dataset.assign_coords({name: 5e6 + dataset[name] for name in "xy"[: len(cells)]})
+        sizes = dict(zip("xy", _STRETCHED.get(shape, (1,)), strict=False))
+        return dataset.assign_coords({name: 5e5 + dataset[name] * k for name, k in sizes.items()})
 
-    page = write_report(make_run(cells=cells, edit=far_off))
     probe = """
-    const left = (one) => one.getBoundingClientRect().left;
-    const edge = left(document.querySelector(".viewer"));
-    document.body.dataset.out = [...document.querySelectorAll("#forecast .axis.left span")]
-      .filter((one) => left(one) < edge).map((one) => one.textContent).join();
-    document.body.dataset.count = document.querySelectorAll("#forecast .axis.left span").length;
+    const section = document.querySelector("#forecast"), box = section.getBoundingClientRect();
+    const labels = [...section.querySelectorAll(".axis span")].filter((one) => one.offsetParent);
+    const boxes = labels.map((one) => one.getBoundingClientRect());
+    const bad = labels.filter((one, i) => boxes[i].left < box.left || boxes[i].right > box.right + 8
+      || boxes.some((other, j) => j < i && other.left < boxes[i].right - 1
+        && boxes[i].left < other.right - 1 && other.top < boxes[i].bottom - 1
+        && boxes[i].top < other.bottom - 1));
+    document.body.dataset.bad = bad.map((one) => one.textContent).join();
+    document.body.dataset.count = labels.length;
     """
-    found = load(_with_script(page, probe), width=500)
-    assert 'data-out=""' in found and 'data-count="0"' not in found
+    page = _with_script(write_report(make_run(cells=cells, edit=far_off)), probe)
+    found = load(page, width=width)
+    assert re.findall(r'data-bad="([^"]*)"', found) == [""]
+    assert int(re.findall(r'data-count="(\d+)"', found)[0]) > 4

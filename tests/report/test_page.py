@@ -510,6 +510,27 @@ def test_times_along_the_error_are_told_apart(make_run: MakeRun):
     assert len(labels) > 2 and len(set(labels)) == len(labels)
 
 
+def test_late_times_are_told_apart_in_words(make_run: MakeRun):
+    times = (1e8 + np.arange(5)).tolist()
+    errors = dict.fromkeys(("relative_l1_percent", "relative_l2_percent"), [0.0, 1, 2, 3, 4])
+    run = make_run(
+        edit=lambda dataset: dataset.assign_coords(time=times),
+        summary={
+            "fields": {"concentration": {"time": times} | errors},
+            "training_times": times[:2],
+        },
+    )
+    text = _write(run)[1].text
+    for words in (
+        "concentration against the data at t = 100000004,",
+        "At t = 100000004 the forecast",
+        "Training saw t = 100000000, 100000001;",
+        "training times, t = 100000000, 100000001.",
+        "Trained at t = 100000000, 100000001",
+    ):
+        assert words in text, words
+
+
 def test_both_solvers_are_seen_where_their_iterations_agree(make_run: MakeRun):
     run = make_run()
     rows = [

@@ -5,6 +5,7 @@ The largest code of all is kept for "no value": what is NaN or infinite in the d
 visible as a gap.
 """
 
+import math
 from dataclasses import dataclass
 
 import matplotlib
@@ -104,14 +105,25 @@ class Tick:
     place: float
 
 
-def ticks(low: float, high: float, at_most: int = 4) -> list[Tick]:
-    """Round numbers between `low` and `high`."""
+def ticks(low: float, high: float, at_most: int = 4, room: float = math.inf) -> list[Tick]:
+    """Round numbers between `low` and `high`.
+
+    Args:
+        low: where the axis begins.
+        high: where it ends.
+        at_most: into how many intervals they divide it.
+        room: how many letters fit along it, one label beside the other.
+    """
     span = high - low
     values = MaxNLocator(nbins=at_most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     values = [0.0 if abs(value) < 1e-9 * span else float(value) for value in values]
     inside = [value for value in values if low - 1e-6 * span <= value <= high + 1e-6 * span]
     places = [round(100 * (value - low) / span, 3) for value in inside]
-    return [Tick(*pair) for pair in zip(plain_apart(inside), places, strict=True)]
+    marks = [Tick(*pair) for pair in zip(plain_apart(inside), places, strict=True)]
+    for fewer in (marks, marks[:: max(len(marks) - 1, 1)]):
+        if sum(len(mark.label) + 1 for mark in fewer) <= room:
+            return fewer
+    return marks[len(marks) // 2 :][:1]
 
 
 @dataclass(frozen=True)
@@ -125,9 +137,9 @@ class PixelAxis:
     low: float
     high: float
 
-    def ticks(self, at_most: int) -> list[Tick]:
-        """Ticks in the axis's own coordinate, so many intervals apart at most."""
-        return ticks(self.low, self.high, at_most)
+    def ticks(self, at_most: int, room: float = math.inf) -> list[Tick]:
+        """Ticks in the axis's own coordinate, see `ticks`."""
+        return ticks(self.low, self.high, at_most, room)
 
 
 def pixel_axis(coordinate: np.ndarray, max_pixels: int) -> PixelAxis:

@@ -19,7 +19,7 @@ def setting_of(run: RunFolder) -> Facts:
     summary, unit = run.summary, ""
     if "time" in run.forecast:
         unit = unit_of(str(run.forecast["time"].attrs.get("units", "")))
-    times = listing(numbers(summary.get("training_times")))
+    times = listing(numbers(summary.get("training_times")), run.time_digits)
     facts = [
         ("Trained on samples", listing(numbers(summary.get("training_samples")))),
         ("Trained at", f"t = {times}{unit}" if times else ""),

@@ -60,26 +60,31 @@ def plain(value: float, digits: int = 6) -> str:
     return mantissa.replace("-", "\u2212")
 
 
-def plain_apart(values: Sequence[float], least: int = 6) -> list[str]:
-    """Numbers in a row, with the digits that tell neighbours apart: `290.0001`, `290.0002`."""
+def digits_apart(values: Sequence[float], least: int = 6) -> int:
+    """How many digits tell neighbours of a row apart, and show how far apart they are."""
     gaps = [abs(b - a) for a, b in zip(values, values[1:], strict=False) if a != b]
     # A tick that is 290.00125 and reads 290.001 would be in the wrong place.
     slack = 0.01 * min(gaps, default=math.inf)
-    digits = next(
+    return next(
         (n for n in range(least, 15) if all(abs(float(f"{v:.{n}g}") - v) <= slack for v in values)),
         15,
     )
+
+
+def plain_apart(values: Sequence[float], least: int = 6) -> list[str]:
+    """Numbers in a row, with the digits that tell neighbours apart: `290.0001`, `290.0002`."""
+    digits = digits_apart(values, least)
     return [plain(value, digits) for value in values]
 
 
-def listing(values: Sequence[float]) -> str:
+def listing(values: Sequence[float], digits: int = 6) -> str:
     """Numbers in a row, whole runs joined: `0-4`, `5, 7, 9`, `0.05, 0.1, ..., 0.35 (7)`."""
     if len(values) > 2 and all(b - a == 1 for a, b in zip(values, values[1:], strict=False)):
-        return f"{plain(values[0])}\u2013{plain(values[-1])}"
+        return f"{plain(values[0], digits)}\u2013{plain(values[-1], digits)}"
     if len(values) > 6:
-        first, second, last = plain_apart([values[i] for i in (0, 1, -1)])
+        first, second, last = (plain(values[i], digits) for i in (0, 1, -1))
         return f"{first}, {second}, \u2026, {last} ({len(values)})"
-    return ", ".join(plain_apart(values))
+    return ", ".join(plain(value, digits) for value in values)
 
 
 def spans(numbers: Sequence[int]) -> str:

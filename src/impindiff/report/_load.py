@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import xarray as xr
 from impindiff._errors import InputError
 from impindiff._files import read_object, read_whole
 from impindiff.data import open_dataset
-from impindiff.report._format import spans
+from impindiff.report._format import digits_apart, spans
 
 _COLUMNS = ("epoch", "loss", "validation", "seconds", "solver_iterations", "adjoint_iterations")
 
@@ -86,6 +87,14 @@ class RunFolder:
     history: History
     provenance: Mapping[str, Any]
     config: str
+
+    @cached_property
+    def time_digits(self) -> int:
+        """The digits that tell the times of the run apart, wherever they are written."""
+        times = numbers(self.summary.get("training_times"))
+        for found in (self.forecast.get("time"), *(error.time for error in self.errors.values())):
+            times += [] if found is None else np.ravel(found).astype(float).tolist()
+        return digits_apart(np.unique(times).tolist())
 
     @property
     def learned_nothing(self) -> bool:

@@ -18,7 +18,7 @@ _MAX_POINTS, _MAX_MARKERS = 1500, 40
 
 
 def plot_errors(
-    errors: Mapping[str, FieldError], training_times: Sequence[float], unit: str
+    errors: Mapping[str, FieldError], training_times: Sequence[float], unit: str, digits: int
 ) -> Plot | None:
     """Relative error against time: L1 solid, L2 dashed; the trained part shaded."""
     if not errors:
@@ -52,7 +52,7 @@ def plot_errors(
     caption = "Error of the forecast against time, averaged over the samples."
     if training_times:
         which = "line: the training time" if len(training_times) == 1 else "lines: training times"
-        caption += f" Vertical {which}, t = {listing(training_times)}{unit}."
+        caption += f" Vertical {which}, t = {listing(training_times, digits)}{unit}."
     return Plot(
         svg=render("errors", draw, 5.6, 3.1),
         alt=f"Relative L1 error from the first to the last time: {'; '.join(ends)}.",

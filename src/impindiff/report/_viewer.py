@@ -7,6 +7,7 @@ a brighter sample.
 """
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -129,8 +130,8 @@ def _row(variable: Variable, selection: Selection) -> tuple[Row, dict[str, Any]]
         known=known,
         aspect=frames.drawn_aspect,
         gutter=_gutter(frames, panels),
-        x=Axis(_axis_label(variable, 0), frames.axes[0].ticks(3 if frames.aspect > 0.3 else 1)),
-        y=Axis(_axis_label(variable, 1), frames.axes[1].ticks(3)) if is_map else None,
+        x=Axis(_axis_label(variable, 0), frames.axes[0].ticks(3, _letters(frames))),
+        y=Axis(_axis_label(variable, 1), _upright_ticks(frames)) if is_map else None,
         note=remarks_on(variable, frames, scales, error_scales),
     )
     return row, {
@@ -146,10 +147,21 @@ def _row(variable: Variable, selection: Selection) -> tuple[Row, dict[str, Any]]
     }
 
 
+def _letters(frames: Frames) -> float:
+    """How many letters of a label fit along a picture, on the narrowest page."""
+    return min(28 * frames.drawn_aspect, 18.0) / 0.47
+
+
+def _upright_ticks(frames: Frames) -> list[Tick]:
+    # Of a flat map there is room for those at its ends alone.
+    marks = frames.axes[1].ticks(3)
+    return marks if frames.drawn_aspect < 6 else marks[:: max(len(marks) - 1, 1)]
+
+
 def _gutter(frames: Frames, panels: dict[str, Any]) -> float:
     """The room [rem] that the labels of the vertical axes need on their left."""
     if len(frames.axes) > 1:
-        labels, name = [tick.label for tick in frames.axes[1].ticks(3)], 1.1
+        labels, name = [tick.label for tick in _upright_ticks(frames)], 1.1
     else:
         each = [tick for panel in panels.values() for ticks in panel["ticks"] for tick in ticks]
         labels, name = [tick["label"] for tick in each], 0.0
@@ -159,23 +171,26 @@ def _gutter(frames: Frames, panels: dict[str, Any]) -> float:
 def _pictures(frames: Frames) -> tuple[list[Scale], list[Scale], dict[str, Any]]:
     """The scales of the samples, of values and of errors, and the panels by role."""
     forecast, truth = frames.forecast, frames.truth
-    missing = _MAP_MISSING if len(frames.axes) > 1 else _CURVE_MISSING
+    is_map = len(frames.axes) > 1
+    missing = _MAP_MISSING if is_map else _CURVE_MISSING
+    # A colour bar is as wide as its map, and never narrow; the values of a curve stand upright.
+    room = max(_letters(frames), 18.0) if is_map else math.inf
     if truth is None:
         scales = [value_scale(None, part, missing) for part in forecast]
-        return scales, [], {"forecast": _panel(forecast, scales)}
+        return scales, [], {"forecast": _panel(forecast, scales, room)}
     scales = [value_scale(*pair, missing) for pair in zip(truth, forecast, strict=True)]
     with np.errstate(invalid="ignore", over="ignore"):
         difference = forecast - truth
     error_scales = [error_scale(part, missing) for part in difference]
     panels = {
         "truth": _panel(truth, scales),
-        "forecast": _panel(forecast, scales),
-        "error": _panel(difference, error_scales),
+        "forecast": _panel(forecast, scales, 2 * room),
+        "error": _panel(difference, error_scales, room),
     }
     return scales, error_scales, panels
 
 
-def _panel(values: np.ndarray, scales: Sequence[Scale]) -> dict[str, Any]:
+def _panel(values: np.ndarray, scales: Sequence[Scale], room: float = math.inf) -> dict[str, Any]:
     # Maps row by row from the top, as a screen is filled: x to the right, y up.
     drawn = values if values.ndim == 3 else values.swapaxes(2, 3)[:, :, ::-1]
     coded = scales
@@ -186,7 +201,9 @@ def _panel(values: np.ndarray, scales: Sequence[Scale]) -> dict[str, Any]:
         "low": [scale.low for scale in coded],
         "high": [scale.high for scale in coded],
         "view": [[scale.low, scale.high] for scale in scales],
-        "ticks": [[asdict(tick) for tick in ticks(scale.low, scale.high)] for scale in scales],
+        "ticks": [
+            [asdict(tick) for tick in ticks(scale.low, scale.high, room=room)] for scale in scales
+        ],
         "codes": base64.b64encode(codes).decode("ascii"),
     }
 

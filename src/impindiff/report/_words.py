@@ -64,7 +64,8 @@ def cards_of(run: RunFolder) -> list[Card]:
     unit = _time_unit(run)
     cards = []
     for name, error in run.errors.items():
-        detail = f"{name} against the data at t = {plain(error.time[-1])}{unit}, relative L1"
+        moment = f"t = {plain(error.time[-1], run.time_digits)}{unit}"
+        detail = f"{name} against the data at {moment}, relative L1"
         cards.append(Card(percent(error.l1[-1]), "forecast error", detail))
     for name, parts in run.readings.items():
         cards += [_card_of(run, name, part, error) for part, error in parts.items()]
@@ -176,7 +177,7 @@ def verdict_of(run: RunFolder, fields: Sequence[Variable]) -> list[str]:
 
 def _forecast_sentence(run: RunFolder, name: str, error: FieldError, field: Variable | None) -> str:
     final, time = float(error.l1[-1]), float(error.time[-1])
-    moment = f"t = {plain(time)}{_time_unit(run)}"
+    moment = f"t = {plain(time, run.time_digits)}{_time_unit(run)}"
     if not math.isfinite(final):
         return f"At {moment} the forecast of {name} is not finite: it broke down on the way."
     verdict, measure = _verdict(final), "relative L1"
@@ -207,7 +208,7 @@ def _unseen(run: RunFolder, time: float) -> str:
     if seen == 0:
         return f" {which} never seen in training"
     last = max(numbers(run.summary.get("training_times")), default=math.inf)
-    until = f" up to t = {plain(last)}{_time_unit(run)}" if last < time else ""
+    until = f" up to t = {plain(last, run.time_digits)}{_time_unit(run)}" if last < time else ""
     share = "" if one else "all of " if seen == len(tested) else f"{seen} of "
     return f" {which}, {share}which training has seen{until}"
 
@@ -222,14 +223,14 @@ def _growth_sentences(run: RunFolder) -> list[str]:
         at = int(np.argmin(np.abs(error.time - horizon)))
         # The data may hold nothing of a field at the last time that was trained on.
         close = math.isclose(error.time[at], horizon, rel_tol=1e-4)
-        moment = "" if close else f" at t = {plain(error.time[at])}{unit}"
+        moment = "" if close else f" at t = {plain(error.time[at], run.time_digits)}{unit}"
         reach = f"{(error.time[-1] - start) / (horizon - start):.3g}"
         growth.setdefault(reach, []).append(
             f"in {name} goes from {percent(error.l1[at])}{moment} to {percent(error.l1[-1])}"
         )
     return [
-        f"Training saw t = {listing(trained)}{unit}; the forecast reaches {reach} times as "
-        f"far, and its error {_join(parts)}."
+        f"Training saw t = {listing(trained, run.time_digits)}{unit}; the forecast reaches {reach} "
+        f"times as far, and its error {_join(parts)}."
         for reach, parts in growth.items()
     ]
 

@@ -70,7 +70,7 @@ def _page(run: RunFolder) -> str:
         "field_viewer": make_viewer(fields, run.forecast, training_times, _FIELD_BYTES),
         "latent_viewer": make_viewer(latents, run.forecast, training_times, _LATENT_BYTES),
         "scalars": scalars_of(latents),
-        "error_plot": plot_errors(run.errors, training_times, time_unit),
+        "error_plot": plot_errors(run.errors, training_times, time_unit, run.time_digits),
         "loss_plot": plot_loss(run.history, numbers(run.summary.get("validation_samples"))),
         "iteration_plot": plot_iterations(run.history),
         "unreadable_lines": run.history.unreadable_lines,
