@@ -129,6 +129,7 @@ def test_ticks_lie_inside():
         (percent(0), "0 %"),
         (percent(3e-7), "< 0.001 %"),
         (percent(43210), "43,210 %"),
+        (percent(1.234e30), "1.23\u00b710\u00b3\u2070 %"),
         (percent(float("inf")), "not finite"),
         (duration(0.0841), "0.0841 s"),
         (duration(312), "5 min 12 s"),

@@ -583,3 +583,28 @@ def test_the_spread_of_an_ensemble_is_nothing_that_was_measured(make_run: MakeRu
 
     text = _write(make_run(edit=spread, summary={"question": ""}))[1].text
     assert "Can velocity_x be learned from measurements of concentration, and" in text
+
+
+def test_data_that_end_at_zero_are_no_broken_forecast(make_run: MakeRun):
+    def washed_out(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration_truth"][:, -1] = 0
+        dataset["concentration"][:, -1] = 1e-3
+        return dataset
+
+    endless = {
+        "time": [0.0, 0.2],
+        "relative_l1_percent": [0.0, None],
+        "relative_l2_percent": [0.0, None],
+    }
+    run = make_run(edit=washed_out, summary={"fields": {"concentration": endless}})
+    text = _write(run)[1].text
+    assert "not finite" not in text and "broke down" not in text
+    assert "At t = 0.2 s data of concentration are zero, so its forecast has no relative" in text
+    assert re.search(r"; it is 0\.1\d+ % of how much the data vary off .*: to the eye the", text)
+    assert "\u2014 forecast error concentration against the data at t = 0.2 s" in text
+
+
+def test_steps_that_an_error_controls_are_called_so(make_run: MakeRun):
+    text = _write(make_run(summary={"dt": None}))[1].text
+    assert "Time step controlled by its error" in text
+    assert "Training, forecast and scores 1 min 11 s" in text

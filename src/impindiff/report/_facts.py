@@ -1,8 +1,9 @@
 """The tables of the page: how the run was set up, what it cost, where it comes from."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def setting_of(run: RunFolder) -> Facts:
         ("Forecast for samples", listing(numbers(summary.get("samples")))),
         *_known_of_samples(run),
         ("Time scheme", str(summary.get("time_scheme") or "")),
-        ("Time step", _if_known(number(summary.get("dt")), lambda dt: f"{plain(dt)}{unit}")),
+        ("Time step", _time_step(summary, unit)),
         ("Stages of training", _stages(run.history.stages)),
         ("Warnings of the training", " ".join(map(str, run.summary.get("warnings") or []))),
         ("Steps halved in the forecast", str(run.summary.get("halved_steps") or "")),
@@ -50,11 +51,13 @@ def cost_of(run: RunFolder) -> Facts:
     """The time and the memory that the run took."""
     training, total = (number(run.summary.get(f"{name}_seconds")) for name in ("training", "total"))
     memory = number(run.summary.get("peak_memory_bytes"))
+    # Of the run's own steps; making or reading the data came before.
+    with_forecast = "Forecast" if run.learned_nothing else "Training, forecast"
     facts = [
         ("Training", "" if run.learned_nothing else _if_known(training, duration)),
         ("The first epoch, with compilation", _if_known(first_epoch_seconds(run), duration)),
         ("An epoch (median)", _if_known(epoch_seconds(run), duration)),
-        ("From start to end", _if_known(total, duration)),
+        (f"{with_forecast} and scores", _if_known(total, duration)),
         ("Peak memory", _if_known(memory, data_size)),
     ]
     return [(label, value) for label, value in facts if value]
@@ -105,6 +108,12 @@ def scalars_of(latents: Sequence[Variable]) -> list[tuple[str, str, str]]:
 def _value(latent: Variable) -> str:
     unit = unit_of(str(latent.forecast.attrs.get("units", "")))
     return f"{plain(float(latent.forecast))}{unit}"
+
+
+def _time_step(summary: Mapping[str, Any], unit: str) -> str:
+    if "dt" in summary and summary["dt"] is None:
+        return "controlled by its error"
+    return _if_known(number(summary.get("dt")), lambda dt: f"{plain(dt)}{unit}")
 
 
 def _if_known(value: float, write: Callable[[float], str]) -> str:

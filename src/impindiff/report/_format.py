@@ -13,6 +13,8 @@ def percent(value: float) -> str:
         return "not finite"
     if 0 < abs(value) < 0.001:
         return "<\u00a00.001\u00a0%"
+    if abs(value) >= 999_999.5:
+        return f"{plain(value, 3)}\u00a0%"
     return f"{value:.3g}\u00a0%" if abs(value) < 999.5 else f"{_thousands(value)}\u00a0%"
 
 

@@ -48,7 +48,10 @@ def plot_errors(
             Legend(_series(index), f"{name}, L1"),
             Legend(_series(index), f"{name}, L2", dashed=True),
         ]
-    ends = [f"{name} {percent(e.l1[0])} to {percent(e.l1[-1])}" for name, e in errors.items()]
+    known = {name: e.l1[np.isfinite(e.l1)] for name, e in errors.items()}
+    ends = [
+        f"{name} {percent(l1[0])} to {percent(l1[-1])}" for name, l1 in known.items() if l1.size
+    ]
     caption = "Error of the forecast against time, averaged over the samples."
     if training_times:
         which = "line: the training time" if len(training_times) == 1 else "lines: training times"

@@ -14,7 +14,7 @@ from impindiff.report._facts import epoch_seconds, first_epoch_seconds
 from impindiff.report._format import count, data_size, duration, listing, percent, plain, unit_of
 from impindiff.report._frames import Variable
 from impindiff.report._load import FieldError, ReadingError, RunFolder, mapping, number, numbers
-from impindiff.report._yardsticks import of_no_change, of_variation
+from impindiff.report._yardsticks import is_of_zero, of_no_change, of_variation
 
 # Error [%], relative and of how much the data vary, up to which a forecast deserves the word.
 _VERDICTS = (
@@ -59,14 +59,18 @@ def _without_spreads(variables: Sequence[Variable]) -> list[str]:
     return [name for name in names if name.removesuffix("_std") not in set(names) - {name}]
 
 
-def cards_of(run: RunFolder) -> list[Card]:
+def cards_of(run: RunFolder, fields: Sequence[Variable]) -> list[Card]:
     """The headline figures, errors first."""
+    by_name = {field.name: field for field in fields}
     unit = _time_unit(run)
     cards = []
     for name, error in run.errors.items():
         moment = f"t = {plain(error.time[-1], run.time_digits)}{unit}"
         detail = f"{name} against the data at {moment}, relative L1"
-        cards.append(Card(percent(error.l1[-1]), "forecast error", detail))
+        value = percent(error.l1[-1])
+        if _is_relative_to_nothing(error, by_name.get(name)):
+            value, detail = "\u2014", f"{detail}: the data are zero"
+        cards.append(Card(value, "forecast error", detail))
     for name, parts in run.readings.items():
         cards += [_card_of(run, name, part, error) for part, error in parts.items()]
     if not cards:
@@ -178,6 +182,13 @@ def verdict_of(run: RunFolder, fields: Sequence[Variable]) -> list[str]:
 def _forecast_sentence(run: RunFolder, name: str, error: FieldError, field: Variable | None) -> str:
     final, time = float(error.l1[-1]), float(error.time[-1])
     moment = f"t = {plain(time, run.time_digits)}{_time_unit(run)}"
+    if _is_relative_to_nothing(error, field):
+        found = f"At {moment} data of {name} are zero, so its forecast has no relative error"
+        varied = math.nan if field is None else of_variation(field, time)
+        if not math.isfinite(varied):
+            return f"{found}{_unseen(run, time)}."
+        found += f"; it is {percent(varied)} of how much the data vary off"
+        return f"{found}{_unseen(run, time)}: {_verdict(varied)}."
     if not math.isfinite(final):
         return f"At {moment} the forecast of {name} is not finite: it broke down on the way."
     verdict, measure = _verdict(final), "relative L1"
@@ -190,6 +201,12 @@ def _forecast_sentence(run: RunFolder, name: str, error: FieldError, field: Vari
         verdict = "no better than a forecast in which nothing changes"
     found = f"At {moment} the forecast of {name} is {percent(final)} off the data ({measure})"
     return f"{found}{_unseen(run, time)}: {verdict}."
+
+
+def _is_relative_to_nothing(error: FieldError, field: Variable | None) -> bool:
+    """Whether the last error is infinite only because the data are zero."""
+    lost = not math.isfinite(error.l1[-1])
+    return lost and field is not None and is_of_zero(field, float(error.time[-1]))
 
 
 def _verdict(error: float) -> str:
@@ -219,6 +236,8 @@ def _growth_sentences(run: RunFolder) -> list[str]:
     for name, error in run.errors.items():
         if not trained or not error.time[-1] > max(trained) > error.time[0]:
             continue
+        if not math.isfinite(error.l1[-1]):
+            continue  # said already
         horizon, start = max(trained), float(error.time[0])
         at = int(np.argmin(np.abs(error.time - horizon)))
         # The data may hold nothing of a field at the last time that was trained on.

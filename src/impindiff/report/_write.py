@@ -65,7 +65,7 @@ def _page(run: RunFolder) -> str:
     context: Mapping[str, Any] = {
         "title": title_of(run),
         "question": question_of(run, fields, latents),
-        "cards": cards_of(run),
+        "cards": cards_of(run, fields),
         "verdict": verdict_of(run, fields),
         "field_viewer": make_viewer(fields, run.forecast, training_times, _FIELD_BYTES),
         "latent_viewer": make_viewer(latents, run.forecast, training_times, _LATENT_BYTES),

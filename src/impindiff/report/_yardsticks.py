@@ -33,6 +33,14 @@ def of_variation(field: Variable, time: float) -> float:
     return _mean(errors)
 
 
+def is_of_zero(field: Variable, time: float) -> bool:
+    """Whether an error at a time has no value only because some sample's data are zero there."""
+    at, pairs = _index(field, time), _pairs(field)
+    known = [(f[at][np.isfinite(t[at])], t[at][np.isfinite(t[at])]) for f, t in pairs]
+    is_zero = any(truth.size and not truth.any() for _, truth in known)
+    return is_zero and all(np.isfinite(forecast).all() for forecast, _ in known)
+
+
 def _index(field: Variable, time: float) -> int:
     if "time" not in field.forecast.coords:
         return 0
