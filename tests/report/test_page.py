@@ -188,6 +188,9 @@ def test_one_dimension_is_drawn_as_curves(make_run: MakeRun):
     assert _payloads(text)[0]["rows"][0]["missing"] == 65535
     assert 'data-role="truth"' in text
     assert "Data and forecast" in page.text
+    # On a narrow page the pictures stand one below the other, each with what belongs to it.
+    words = " ".join(page.text.split())
+    assert re.search(r"Data and forecast .*? data forecast Forecast \u2212 data", words)
 
 
 def test_three_dimensions_show_the_middle_plane_across_each_axis(make_run: MakeRun):
@@ -608,3 +611,15 @@ def test_steps_that_an_error_controls_are_called_so(make_run: MakeRun):
     text = _write(make_run(summary={"dt": None}))[1].text
     assert "Time step controlled by its error" in text
     assert "Training, forecast and scores 1 min 11 s" in text
+
+
+def test_a_forecast_without_cells_is_judged_as_others(make_run: MakeRun):
+    def decay(dataset: xr.Dataset) -> xr.Dataset:
+        one = np.exp(-3 * dataset["time"]) * xr.ones_like(dataset["sample"], float)
+        one = one.transpose("sample", "time")
+        lone = {"concentration": 1.01 * one, "concentration_truth": one}
+        return dataset.drop_vars(["concentration", "concentration_truth", "x"]).assign(lone)
+
+    text = _write(make_run(cells=(8,), latents=False, edit=decay))[1].text
+    assert re.search(r"\d % of how much the data vary\) on average over 2 samples", text)
+    assert re.search(r"nothing changes would be 8\d.\d % off in concentration", text)

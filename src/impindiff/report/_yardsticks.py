@@ -48,12 +48,13 @@ def _index(field: Variable, time: float) -> int:
 
 
 def _pairs(field: Variable) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Forecast and data of each sample, (time, *space); none where the data hold nothing."""
+    """Forecast and data of each sample, (time, cell); none where the data hold nothing."""
     truth, order = field.truth, ("sample", "time", ...)
-    if truth is None or not {"sample", "time"} <= set(truth.dims):
+    if truth is None or "time" not in truth.dims or set(truth.dims) != set(field.forecast.dims):
         return []
     both = (each.transpose(*order).to_numpy() for each in (field.forecast, truth))
-    return [tuple(each.astype(np.float64) for each in pair) for pair in zip(*both, strict=True)]
+    flat = (each.astype(np.float64).reshape(*each.shape[:2], -1) for each in both)
+    return list(zip(*flat, strict=True))
 
 
 def _mean(errors: list) -> float:
