@@ -261,6 +261,7 @@ def test_readings_of_an_instrument_are_in_its_units(make_run: MakeRun):
     assert "1.95 K error of readings held back" in page.text
     assert "1.95 K off the 8 readings held back (root mean square)." in page.text
     assert "Chi squared" not in page.text
+    assert "Instruments thermocouples (8 readings held back)" in page.text
 
 
 def test_of_a_run_that_learns_nothing_no_part_is_held_back(make_run: MakeRun):
@@ -615,8 +616,8 @@ def test_steps_that_an_error_controls_are_called_so(make_run: MakeRun):
 
 def test_a_forecast_without_cells_is_judged_as_others(make_run: MakeRun):
     def decay(dataset: xr.Dataset) -> xr.Dataset:
-        one = np.exp(-3 * dataset["time"]) * xr.ones_like(dataset["sample"], float)
-        one = one.transpose("sample", "time")
+        values = np.tile(np.exp(-3 * dataset["time"].to_numpy()), (2, 1))
+        one = xr.DataArray(values, dims=("sample", "time"))
         lone = {"concentration": 1.01 * one, "concentration_truth": one}
         return dataset.drop_vars(["concentration", "concentration_truth", "x"]).assign(lone)
 

@@ -26,6 +26,7 @@ def setting_of(run: RunFolder) -> Facts:
         ("Trained at", f"t = {times}{unit}" if times else ""),
         ("Forecast for samples", listing(numbers(summary.get("samples")))),
         *_known_of_samples(run),
+        ("Instruments", ", ".join(_instruments(run))),
         ("Time scheme", str(summary.get("time_scheme") or "")),
         ("Time step", _time_step(summary, unit)),
         ("Stages of training", _stages(run.history.stages)),
@@ -33,6 +34,17 @@ def setting_of(run: RunFolder) -> Facts:
         ("Steps halved in the forecast", str(run.summary.get("halved_steps") or "")),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def _instruments(run: RunFolder) -> list[str]:
+    """The instruments whose readings the forecast is compared with, and how many they are."""
+    told = []
+    for name, parts in run.readings.items():
+        counts = [
+            f"{count(error.count)} readings{run.part_name(part)}" for part, error in parts.items()
+        ]
+        told.append(f"{name} ({', '.join(counts)})")
+    return told
 
 
 def _known_of_samples(run: RunFolder) -> Facts:

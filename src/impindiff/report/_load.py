@@ -88,6 +88,12 @@ class RunFolder:
     provenance: Mapping[str, Any]
     config: str
 
+    def part_name(self, part: str) -> str:
+        """What to add to "readings" for one part of an instrument's, see `readings`."""
+        # Without training nothing is held back from it.
+        names = {"trained": " trained on", "held_back": " held back"}
+        return "" if self.learned_nothing else names[part]
+
     @cached_property
     def time_digits(self) -> int:
         """The digits that tell the times of the run apart, wherever they are written."""

@@ -106,21 +106,12 @@ def _cost_cards(run: RunFolder) -> list[Card]:
     return [card for card in cards if card is not None]
 
 
-# What the parts of an instrument's readings are called.
-_PARTS = {"trained": "trained on", "held_back": "held back"}
-
-
-def _part(run: RunFolder, part: str) -> str:
-    # Without training nothing is held back from it.
-    return "" if run.learned_nothing else f" {_PARTS[part]}"
-
-
 def _card_of(run: RunFolder, name: str, part: str, error: ReadingError) -> Card:
     detail = f"{name}, root mean square of {count(error.count)} readings"
     if math.isfinite(error.chi2):
         detail += f", chi squared per reading {_three_digits(error.chi2)}"
     value = f"{_three_digits(error.rmse)}{_units(run, name)}"
-    return Card(value, f"error of readings{_part(run, part)}", detail)
+    return Card(value, f"error of readings{run.part_name(part)}", detail)
 
 
 def _reading_sentences(run: RunFolder) -> list[str]:
@@ -128,7 +119,7 @@ def _reading_sentences(run: RunFolder) -> list[str]:
     for name, parts in run.readings.items():
         told = [
             f"{_three_digits(error.rmse)}{_units(run, name)} off the {count(error.count)} "
-            f"readings{_part(run, part)} (root mean square"
+            f"readings{run.part_name(part)} (root mean square"
             + (
                 f"; chi squared per reading {_three_digits(error.chi2)})"
                 if math.isfinite(error.chi2)
