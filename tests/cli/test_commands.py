@@ -158,14 +158,20 @@ def test_a_case_that_does_not_exist(tmp_path: Path):
     assert "'slow' is not one of 'quick', 'paper'" in complaint("run", NAME, "--preset", "slow")
 
 
-def test_train_writes_a_run(finished: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("path", "program"),
+    [("bin/impindiff", "impindiff"), ("x/impindiff/__main__.py", "python -m impindiff")],
+)
+def test_train_writes_a_run(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, path: str, program: str
+):
     monkeypatch.chdir(finished)
     given = ["train", "problem.toml", "--data", "data.nc", "--out", "other run"]
-    monkeypatch.setattr(sys, "argv", ["bin/impindiff", *given])
+    monkeypatch.setattr(sys, "argv", [path, *given])
     call(*given)
     assert losses(Path("other run")) == losses(Path("run"))
     made = RunFolder(Path("other run")).read_json("provenance.json")
-    assert made["command"] == "impindiff train problem.toml --data data.nc --out 'other run'"
+    assert made["command"] == f"{program} train problem.toml --data data.nc --out 'other run'"
     assert RunFolder(Path("other run")).config().data.file == str(finished / "data.nc")
 
 

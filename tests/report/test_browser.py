@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -102,12 +103,18 @@ def load(browser: str, tmp_path: Path) -> Load:
     return run
 
 
-def _probed(run: Path, load: Load, width: int = 1200) -> dict[str, Any]:
-    text = write_report(run).read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(_PROBE.encode()).digest()).decode()
+def _with_script(page: Path, script: str) -> Path:
+    """A copy of a page that allows and runs one more script."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = page.read_text(encoding="utf-8")
     text = text.replace("script-src '", f"script-src 'sha256-{digest}' '", 1)
-    page = run / "probed.html"
-    page.write_text(text.replace("</body>", f"<script>{_PROBE}</script></body>"), encoding="utf-8")
+    copy = page.with_name("probed.html")
+    copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    return copy
+
+
+def _probed(run: Path, load: Load, width: int = 1200) -> dict[str, Any]:
+    page = _with_script(write_report(run), _PROBE)
     found = re.search(r'data-seen="([^"]*)"', load(page, width=width))
     assert found, "the probe did not finish"
     return json.loads(html.unescape(found[1]))
@@ -126,7 +133,7 @@ def test_maps_are_drawn_and_follow_the_reader(make_run: MakeRun, load: Load):
             assert old != new
     assert len(start["ticks"]) > 1
     assert re.match(
-        r"At x = \u22120\.9\d+, y = \u22120\.8\d+: truth \S+\u00a0mol, forecast", seen["pointed"]
+        r"At x = \u22120\.9\d+, y = \u22120\.8\d+: data \S+\u00a0mol, forecast", seen["pointed"]
     )
     assert seen["playing"] == "Pause"
     assert (end["moment"], end["button"]) == ("t = 0.2\u00a0s", "Play through time")
@@ -156,3 +163,84 @@ def test_the_page_as_written_opens_at_the_time_and_sample_of_its_address(
     )
     assert re.search(r'class="moment"[^>]*>t = 0\.1&nbsp;s<', document)
     assert "beyond the training times</span>" in document
+
+
+@pytest.mark.parametrize("width", [1200, 500])
+def test_headline_figures_do_not_run_into_each_other(make_run: MakeRun, load: Load, width: int):
+    tiny = {"time": [0.0, 0.2], "relative_l1_percent": [0, 1e-5], "relative_l2_percent": [0, 1e-5]}
+    wide = {"rmse": 123.4e-12, "chi2_per_reading": None, "count": 8}
+    summary = {
+        "fields": {"concentration": tiny, "velocity": tiny},
+        "readings": {"probe": wide | {"held_back": wide}, "gauge": wide | {"held_back": wide}},
+        "reading_units": {"probe": "kg/m2/s"},
+    }
+    page = write_report(make_run(summary=summary))
+    probe = """
+    const figures = [...document.querySelectorAll(".cards strong")];
+    document.body.dataset.wide = figures.map((one) => one.scrollWidth > one.clientWidth).join();
+    """
+    found = re.search(r'data-wide="([^"]*)"', load(_with_script(page, probe), width=width))
+    assert found and set(found[1].split(",")) == {"false"}
+
+
+def test_a_reading_tells_small_changes_of_large_values_apart(make_run: MakeRun, load: Load):
+    def warm(dataset: xr.Dataset) -> xr.Dataset:
+        exact = dataset["concentration_truth"].astype(float)
+        return dataset.assign(
+            concentration_truth=290 + 0.001 * exact, concentration=290.0001 + 0.001 * exact
+        )
+
+    seen = _probed(make_run(edit=warm), load)
+    data, forecast, error = re.findall(r"[a-z]+ ([\u2212\d.]+)\u00a0mol", seen["pointed"])
+    assert float(forecast) - float(data) == pytest.approx(1e-4, abs=3e-5)
+    assert float(error) == pytest.approx(1e-4, abs=3e-5)
+
+
+def test_curves_leave_the_frame_and_lone_points_are_dots(make_run: MakeRun, load: Load):
+    def wild(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration"][:, :, 10:20] += 50
+        dataset["concentration_truth"][:, :, 25] = np.nan
+        dataset["concentration_truth"][:, :, 27] = np.nan
+        return dataset
+
+    seen = _probed(make_run(cells=(40,), edit=wild), load, width=500)
+    forecast, data = seen["start"]["pictures"][:2]
+    heights = [float(part) for part in re.findall(r"[ML]\S+ (\S+?)(?=[MLh]|$)", forecast)]
+    assert min(heights) < -1 and 0 < heights[0] < 1
+    assert forecast.count("h0") == 0 and data.count("h0") == 1 and data.count("M") == 3
+
+
+_STRETCHED = {"square": (1, 1), "tower": (1, 40), "strip": (40, 1)}
+
+
+@pytest.mark.parametrize("width", [1200, 500])
+@pytest.mark.parametrize("shape", [*_STRETCHED, "curve"])
+def test_labels_of_axes_stay_on_the_page_and_apart(
+    make_run: MakeRun, load: Load, shape: str, width: int
+):
+    """Values about 290 that vary by a millionth, in coordinates of a country's map."""
+    cells = (24, 12) if shape in _STRETCHED else (24,)
+
+    def far_off(dataset: xr.Dataset) -> xr.Dataset:
+        exact = dataset["concentration_truth"].astype(float)
+        dataset = dataset.assign(
+            concentration_truth=290 + 1e-6 * exact, concentration=290 + 1.0001e-6 * exact
+        )
+        sizes = dict(zip("xy", _STRETCHED.get(shape, (1,)), strict=False))
+        return dataset.assign_coords({name: 5e5 + dataset[name] * k for name, k in sizes.items()})
+
+    probe = """
+    const section = document.querySelector("#forecast"), box = section.getBoundingClientRect();
+    const labels = [...section.querySelectorAll(".axis span")].filter((one) => one.offsetParent);
+    const boxes = labels.map((one) => one.getBoundingClientRect());
+    const bad = labels.filter((one, i) => boxes[i].left < box.left || boxes[i].right > box.right + 8
+      || boxes.some((other, j) => j < i && other.left < boxes[i].right - 1
+        && boxes[i].left < other.right - 1 && other.top < boxes[i].bottom - 1
+        && boxes[i].top < other.bottom - 1));
+    document.body.dataset.bad = bad.map((one) => one.textContent).join();
+    document.body.dataset.count = labels.length;
+    """
+    page = _with_script(write_report(make_run(cells=cells, edit=far_off)), probe)
+    found = load(page, width=width)
+    assert re.findall(r'data-bad="([^"]*)"', found) == [""]
+    assert int(re.findall(r'data-count="(\d+)"', found)[0]) > 4

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from impindiff.report._codes import Scale, error_scale, pixel_axis, ticks, value_scale
+from impindiff.report._codes import (
+    Scale,
+    curve_codes,
+    error_scale,
+    pixel_axis,
+    ticks,
+    value_scale,
+)
 from impindiff.report._format import data_size, duration, listing, percent, plain
 
 
@@ -34,6 +41,24 @@ def test_a_forecast_that_ran_away_does_not_flatten_the_truth():
     near, far = (value_scale(truth, truth * factor, 255) for factor in (1.1, 1e6))
     assert (near.low, near.high) == pytest.approx((0, 1.1))
     assert (far.low, far.high) == pytest.approx((0, 1.25))
+
+
+def test_a_curve_stays_off_the_edges_of_its_frame_and_leaves_it_through_one():
+    truth = np.linspace(0, 1, 50)
+    near, far = (value_scale(truth, truth * factor, 65535) for factor in (3, 1e6))
+    assert near.low < 0 and 3 < near.high < 3.2
+    assert far.low < 0 and 4 < far.high < 4.3
+    coded = curve_codes(far, truth * 1e6)
+    assert coded.low <= far.low and coded.high > 10 * far.high
+    # Fine enough still for the heights of a picture.
+    assert (coded.high - coded.low) / 65534 < 1e-3 * (far.high - far.low)
+    assert _decode(coded.encode(truth), coded) == pytest.approx(truth, abs=1e-3)
+
+
+def test_the_error_of_a_curve_is_shown_whole():
+    error = np.append(np.linspace(-1, 0.5, 5000), 1e3)
+    scale = error_scale(error, 65535)
+    assert -scale.low == scale.high > 1e3
 
 
 @pytest.mark.parametrize("values", [np.full(4, 2.0), np.zeros(4), np.full(4, np.nan)])
@@ -77,6 +102,20 @@ def test_a_falling_axis_is_turned_round():
     np.testing.assert_array_equal(pixel_axis(np.array([3.0, 2.0, 1.0]), 9).cells, [2, 1, 0])
 
 
+@pytest.mark.parametrize(
+    ("low", "span"),
+    [(290.0, 1e-5), (-290.0, 3e-3), (1e6, 0.07), (1e6, 1e-5), (0.0, 1e-10), (1e-9, 1e-10), (5, 7)],
+)
+def test_ticks_tell_their_places_apart(low: float, span: float):
+    marks = ticks(low, low + span)
+    written = [mark.label for mark in marks]
+    assert len(marks) > 1 and len(set(written)) == len(marks)
+    if "10" not in "".join(written).replace(".", ""):
+        values = [float(label.replace("\u2212", "-")) for label in written]
+        places = [100 * (value - low) / span for value in values]
+        assert places == pytest.approx([mark.place for mark in marks], abs=1)
+
+
 def test_ticks_lie_inside():
     marks = ticks(-0.37, 0.41)
     assert "0" in [mark.label for mark in marks]
@@ -90,6 +129,7 @@ def test_ticks_lie_inside():
         (percent(0), "0 %"),
         (percent(3e-7), "< 0.001 %"),
         (percent(43210), "43,210 %"),
+        (percent(1.234e30), "1.23\u00b710\u00b3\u2070 %"),
         (percent(float("inf")), "not finite"),
         (duration(0.0841), "0.0841 s"),
         (duration(312), "5 min 12 s"),
@@ -98,6 +138,11 @@ def test_ticks_lie_inside():
         (data_size(742 * 2**20), "742 MiB"),
         (data_size(2.7 * 2**30), "2.7 GiB"),
         (plain(-0.0), "0"),
+        (plain(1e-9), "10\u207b\u2079"),
+        (plain(-2.5e-11), "\u22122.5\u00b710\u207b\u00b9\u00b9"),
+        (plain(4e6), "4\u00b710\u2076"),
+        (plain(-1e6), "\u221210\u2076"),
+        (listing([1234567.0, 1234567.5], 8), "1234567, 1234567.5"),
         (plain(float(np.float32(0.05))), "0.05"),
         (listing([5, 6, 7]), "5\u20137"),
         (listing([0.05, 0.1]), "0.05, 0.1"),

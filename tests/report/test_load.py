@@ -29,7 +29,9 @@ def test_a_file_instead_of_a_folder(tmp_path: Path):
 def test_an_unfinished_run_names_what_is_missing_and_what_is_there(make_run: MakeRun, name: str):
     run = make_run()
     (run / name).unlink()
-    with pytest.raises(InputError, match=rf"no {name}.*config\.toml.*--resume"):
+    with pytest.raises(
+        InputError, match=rf"no {name}.*train \S+run/config\.toml --out \S+run --resume. finishes"
+    ):
         write_report(run)
 
 

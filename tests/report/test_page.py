@@ -85,8 +85,9 @@ def test_the_page_says_what_the_run_found(make_run: MakeRun):
         "38.4 s",
         "742 MiB",
         "33,538",
-        "At t = 0.2 s the forecast of concentration is 0.12 % off the data (relative L1) on "
-        "average over 2 samples never seen in training: to the eye the same as the truth.",
+        "At t = 0.2 s the forecast of concentration is 0.12 % off the data (relative L1; 0.998 % "
+        "of how much the data vary) on average over 2 samples never seen in training: very close "
+        "to the data.",
         "reaches 4 times as far, and its error in concentration goes from 0.03 % to 0.12 %",
         "velocity_x is 2.34 % off",
         "adam (30 epochs), lbfgs (10 epochs)",
@@ -186,7 +187,10 @@ def test_one_dimension_is_drawn_as_curves(make_run: MakeRun):
     assert "canvas" not in page.tags
     assert _payloads(text)[0]["rows"][0]["missing"] == 65535
     assert 'data-role="truth"' in text
-    assert "Truth and forecast" in page.text
+    assert "Data and forecast" in page.text
+    # On a narrow page the pictures stand one below the other, each with what belongs to it.
+    words = " ".join(page.text.split())
+    assert re.search(r"Data and forecast .*? data forecast Forecast \u2212 data", words)
 
 
 def test_three_dimensions_show_the_middle_plane_across_each_axis(make_run: MakeRun):
@@ -227,7 +231,7 @@ def test_several_fields_and_learned_functions(make_run: MakeRun):
 def test_without_truth_there_is_no_error_and_no_claim(make_run: MakeRun):
     text, page = _write(make_run(truth=False))
     assert "cannot say how good it is" in page.text
-    assert "The truth is not known here" in page.text
+    assert "No data stand beside it, so no error can be drawn." in page.text
     assert list(_payloads(text)[0]["rows"][0]["panels"]) == ["forecast"]
 
 
@@ -241,7 +245,106 @@ def test_readings_are_the_headline_where_there_is_no_truth(make_run: MakeRun):
     _, page = _write(run)
     assert "cannot say how good" not in page.text
     assert "0.0456" in page.text and "error of readings held back" in page.text
-    assert "0.0123 from the 40 readings trained on (chi squared per reading 1.05)" in page.text
+    for words in (
+        "For probe, the model is 0.0456 off the 8 readings held back (root mean square; chi "
+        "squared per reading 1.05) and 0.0123 off the 40 readings trained on (root mean square;",
+        "Chi squared per reading is the mean square error in units of the stated noise",
+    ):
+        assert words in page.text, words
+
+
+def test_readings_of_an_instrument_are_in_its_units(make_run: MakeRun):
+    score = {"rmse": 1.95, "chi2_per_reading": None, "count": 8, "trained": None}
+    score["held_back"] = {"rmse": 1.95, "chi2_per_reading": None, "count": 8}
+    summary = {"readings": {"thermocouples": score}, "reading_units": {"thermocouples": "K"}}
+    page = _write(make_run(summary=summary))[1]
+    assert "1.95 K error of readings held back" in page.text
+    assert "1.95 K off the 8 readings held back (root mean square)." in page.text
+    assert "Chi squared" not in page.text
+    assert "Instruments thermocouples (8 readings held back)" in page.text
+
+
+def test_of_a_run_that_learns_nothing_no_part_is_held_back(make_run: MakeRun):
+    part = {"rmse": 1.95, "chi2_per_reading": 1.0, "count": 8}
+    nothing = {
+        "training_samples": [],
+        "training_times": [],
+        "training_seconds": 0.0,
+        "epochs": 0,
+        "trainable_parameters": 0,
+        "readings": {"probe": part | {"trained": None, "held_back": part}},
+    }
+    run = make_run(latents=False, summary=nothing)
+    (run / "metrics.jsonl").write_text("")
+    page = _write(run)[1]
+    assert "How good it is Nothing was learned: all is known here" in page.text.replace("  ", " ")
+    assert "Nothing was trained." in page.text
+    for claim in ("held back", "seen in training", "training time", "epochs", "0 s "):
+        assert claim not in page.text.split("Provenance")[0], claim
+
+
+def test_a_verdict_is_held_against_how_much_the_data_vary(make_run: MakeRun):
+    """About 290, changing by 0.01: an error of 0.001 % is large, and no change is nearer."""
+
+    def warm(dataset: xr.Dataset) -> xr.Dataset:
+        exact = dataset["concentration_truth"].astype(float)
+        return dataset.assign(
+            concentration_truth=290 + 0.001 * exact, concentration=290.01 + 0.001 * exact[:, ::-1]
+        )
+
+    errors = {"time": [0.0, 0.2]} | dict.fromkeys(
+        ("relative_l1_percent", "relative_l2_percent"), [0.0, 0.01]
+    )
+    page = _write(make_run(edit=warm, summary={"fields": {"concentration": errors}}))[1]
+    assert re.search(r"how much the data vary\) .*: no better than a forecast in which", page.text)
+    assert "to the eye" not in page.text
+
+    def near(dataset: xr.Dataset) -> xr.Dataset:
+        exact = dataset["concentration_truth"].astype(float)
+        return dataset.assign(concentration_truth=290 + exact, concentration=290 + 1.001 * exact)
+
+    page = _write(make_run(edit=near, name="near"))[1]
+    assert "never seen in training: to the eye the same as the data." in page.text
+
+
+def test_one_sample_with_later_times_held_back_is_said_to_be_seen(make_run: MakeRun):
+    run = make_run(num_samples=1, summary={"training_samples": [5]})
+    text = _write(run)[1].text
+    assert "for one sample, which training has seen up to t = 0.05 s" in text
+    text = _write(make_run(name="two", summary={"training_samples": [5, 6, 7]}))[1].text
+    assert "over 2 samples, all of which training has seen up to t = 0.05 s" in text
+
+
+def test_comparisons_of_several_fields_name_each_and_repeat_nothing(make_run: MakeRun):
+    def more(dataset: xr.Dataset) -> xr.Dataset:
+        return dataset.assign(
+            heat=2 + dataset["concentration"], heat_truth=2 + dataset["concentration_truth"]
+        )
+
+    run = make_run(edit=more)
+    path = run / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["fields"]["heat"] = summary["fields"]["concentration"]
+    path.write_text(json.dumps(summary))
+    text = _write(run)[1].text
+    assert text.count("Training saw t = 0.05 s") == text.count("For comparison") == 1
+    assert "in concentration goes from 0.03 % to 0.12 % and in heat goes from 0.03 %" in text
+    assert re.search(r"would be \S+ % off in concentration and \S+ % off in heat\.", text)
+
+
+def test_the_first_epoch_is_told_apart_where_it_is_long(make_run: MakeRun):
+    text = _write(make_run())[1].text
+    # 40 epochs of 0.1 s and 2 s of compilation.
+    assert "epochs 0.1 s each (median), the first 2.1 s" in text
+    assert "The first epoch, with compilation 2.1 s An epoch (median) 0.1 s" in text
+
+
+def test_an_epoch_is_no_longer_where_rows_are_missing(make_run: MakeRun):
+    run = make_run()
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join(lines[::4]))
+    with pytest.warns(RuntimeWarning, match="leaves a gap"):
+        assert "An epoch (median) 0.1 s" in _write(run)[1].text
 
 
 def test_latents_in_time_alone_and_as_numbers(make_run: MakeRun):
@@ -329,3 +432,195 @@ def test_names_are_text_and_never_markup(make_run: MakeRun):
     assert not [item for item in page.references if item.startswith("on")]
     assert "alert(1)</script>" not in text
     assert "v<b>" in page.text
+
+
+def test_data_at_the_start_alone_are_nothing_to_compare_with(make_run: MakeRun):
+    def start_alone(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration_truth"][:, 1:] = np.nan
+        return dataset
+
+    text, page = _write(make_run(edit=start_alone))
+    assert list(_payloads(text)[0]["rows"][0]["panels"]) == ["forecast"]
+    assert "No data stand beside it" in page.text and "no value" not in page.text
+
+
+def test_the_error_of_a_frame_counts_all_cells_and_not_the_pixels_alone(make_run: MakeRun):
+    def uneven(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration"][:, :, ::2] *= 2
+        return dataset
+
+    run = make_run(cells=(400, 6), edit=uneven)
+    with xr.open_dataset(run / "forecast.nc") as opened:
+        forecast, truth = (opened[n].values for n in ("concentration", "concentration_truth"))
+    expected = 100 * np.abs(forecast - truth).sum((2, 3)) / np.abs(truth).sum((2, 3))
+    row = _payloads(_write(run)[0])[0]["rows"][0]
+    assert row["size"][0] < 400
+    np.testing.assert_allclose(row["errors"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("unit", "start"), [(1e-9, 0.0), (1.0, 1e7)])
+def test_times_of_any_size_are_told_apart(make_run: MakeRun, unit: float, start: float):
+    times = start + unit * np.arange(5)
+    run = make_run(
+        edit=lambda dataset: dataset.assign_coords(time=times),
+        summary={"training_times": [float(times[1])]},
+    )
+    said = _payloads(_write(run)[0])[0]["times"]
+    assert len({each["label"] for each in said}) == 5
+    assert [each["phase"] for each in said] == [
+        "not trained on",
+        "a training time",
+        *["beyond the training times"] * 3,
+    ]
+
+
+def test_notes_say_how_far_values_go_beyond_their_colours(make_run: MakeRun):
+    def wild(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration"][0, -1, 0, 0] = 512.5
+        return dataset
+
+    text = _write(make_run(cells=(64, 32), edit=wild))[1].text
+    assert "to 512 mol; the colours end earlier. The errors reach 51" in text
+    assert "colours end earlier" not in _write(make_run(name="tame"))[1].text
+    text = _write(make_run(cells=(64,), name="curve", edit=lambda d: _wild_curve(d)))[1].text
+    assert "to 512 mol; the axis ends earlier." in text and "colours end" not in text
+
+
+def _wild_curve(dataset: xr.Dataset) -> xr.Dataset:
+    dataset["concentration"][0, -1, 0] = 512.5
+    return dataset
+
+
+def _svg(text: str, name: str) -> str:
+    found = re.search(rf'<svg aria-hidden="true"(?:(?!</svg>).)*?id="{name}-.*?</svg>', text, re.S)
+    assert found
+    return found[0]
+
+
+def test_nothing_is_called_beyond_where_training_saw_the_last_time(make_run: MakeRun):
+    plot = _svg(_write(make_run())[0], "errors")
+    assert ">training times<" in plot and ">beyond<" in plot
+    run = make_run(name="to the end", summary={"training_times": [0.1, 0.2]})
+    plot = _svg(_write(run)[0], "errors")
+    assert ">training times<" in plot and ">beyond<" not in plot
+
+
+def test_times_along_the_error_are_told_apart(make_run: MakeRun):
+    times = [1e8, 1e8 + 1, 1e8 + 2]
+    errors = dict.fromkeys(("relative_l1_percent", "relative_l2_percent"), [0.0, 1.0, 2.0])
+    summary = {"fields": {"concentration": {"time": times} | errors}, "training_times": []}
+    plot = _svg(_write(make_run(summary=summary))[0], "errors")
+    labels = re.findall(r">(10000000\d(?:\.\d)?)<", plot)
+    assert len(labels) > 2 and len(set(labels)) == len(labels)
+
+
+def test_late_times_are_told_apart_in_words(make_run: MakeRun):
+    times = (1e8 + np.arange(5)).tolist()
+    errors = dict.fromkeys(("relative_l1_percent", "relative_l2_percent"), [0.0, 1, 2, 3, 4])
+    run = make_run(
+        edit=lambda dataset: dataset.assign_coords(time=times),
+        summary={
+            "fields": {"concentration": {"time": times} | errors},
+            "training_times": times[:2],
+        },
+    )
+    text = _write(run)[1].text
+    for words in (
+        "concentration against the data at t = 100000004,",
+        "At t = 100000004 the forecast",
+        "Training saw t = 100000000, 100000001;",
+        "training times, t = 100000000, 100000001.",
+        "Trained at t = 100000000, 100000001",
+    ):
+        assert words in text, words
+
+
+def test_both_solvers_are_seen_where_their_iterations_agree(make_run: MakeRun):
+    run = make_run()
+    rows = [
+        {"epoch": k, "loss": 1 / k, "solver_iterations": 1.0, "adjoint_iterations": 1.0}
+        for k in range(1, 41)
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text, page = _write(run)
+    plot = _svg(text, "iterations")
+    forward, adjoint = (
+        re.findall(rf'style="[^"]*stroke: var\(--series-{k}\)[^"]*"', plot)[0] for k in (0, 1)
+    )
+    assert "dasharray" not in forward and "dasharray" in adjoint
+    assert '<i class="series-1 dashed"></i>adjoint solve' in text
+    assert ">0.2<" not in plot and ">1<" in plot
+
+
+def test_the_validation_error_names_its_samples(make_run: MakeRun):
+    run = make_run(summary={"validation_samples": [7, 8, 9]})
+    text = _write(run)[1].text
+    assert "relative L1 of the forecast of samples 7\u20139 at the last time observed" in text
+
+
+def test_names_of_short_stages_do_not_overlap(make_run: MakeRun):
+    run = make_run()
+    stages = ["first"] * 2 + ["second"] * 2 + ["third"] * 90 + ["the last of all"] * 2
+    rows = [{"epoch": k, "loss": 1 / k, "stage": name} for k, name in enumerate(stages, start=1)]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    plot = _svg(_write(run)[0], "loss")
+    assert ">first<" in plot and ">second<" not in plot and ">third<" not in plot
+    assert re.search(r"text-anchor: end[^>]*>the last of all<", plot)
+
+
+def test_five_fields_have_five_colours(make_run: MakeRun):
+    run = make_run()
+    summary = json.loads((run / "summary.json").read_text())
+    errors = summary["fields"]["concentration"]
+    summary["fields"] = {name: errors for name in "abcde"}
+    (run / "summary.json").write_text(json.dumps(summary))
+    text = _write(run)[0]
+    colours = set(re.findall(r'<i class="(series-\d)"></i>[a-e], L1', text))
+    assert len(colours) == 5
+    assert all(text.count(f"--{colour}: #") == 2 for colour in colours)
+
+
+def test_the_spread_of_an_ensemble_is_nothing_that_was_measured(make_run: MakeRun):
+    def spread(dataset: xr.Dataset) -> xr.Dataset:
+        names = ("concentration", "velocity_x")
+        return dataset.assign({f"{name}_std": 0.1 * abs(dataset[name]) for name in names})
+
+    text = _write(make_run(edit=spread, summary={"question": ""}))[1].text
+    assert "Can velocity_x be learned from measurements of concentration, and" in text
+
+
+def test_data_that_end_at_zero_are_no_broken_forecast(make_run: MakeRun):
+    def washed_out(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration_truth"][:, -1] = 0
+        dataset["concentration"][:, -1] = 1e-3
+        return dataset
+
+    endless = {
+        "time": [0.0, 0.2],
+        "relative_l1_percent": [0.0, None],
+        "relative_l2_percent": [0.0, None],
+    }
+    run = make_run(edit=washed_out, summary={"fields": {"concentration": endless}})
+    text = _write(run)[1].text
+    assert "not finite" not in text and "broke down" not in text
+    assert "At t = 0.2 s data of concentration are zero, so its forecast has no relative" in text
+    assert re.search(r"; it is 0\.1\d+ % of how much the data vary off .*: to the eye the", text)
+    assert "\u2014 forecast error concentration against the data at t = 0.2 s" in text
+
+
+def test_steps_that_an_error_controls_are_called_so(make_run: MakeRun):
+    text = _write(make_run(summary={"dt": None}))[1].text
+    assert "Time step controlled by its error" in text
+    assert "Training, forecast and scores 1 min 11 s" in text
+
+
+def test_a_forecast_without_cells_is_judged_as_others(make_run: MakeRun):
+    def decay(dataset: xr.Dataset) -> xr.Dataset:
+        values = np.tile(np.exp(-3 * dataset["time"].to_numpy()), (2, 1))
+        one = xr.DataArray(values, dims=("sample", "time"))
+        lone = {"concentration": 1.01 * one, "concentration_truth": one}
+        return dataset.drop_vars(["concentration", "concentration_truth", "x"]).assign(lone)
+
+    text = _write(make_run(cells=(8,), latents=False, edit=decay))[1].text
+    assert re.search(r"\d % of how much the data vary\) on average over 2 samples", text)
+    assert re.search(r"nothing changes would be 8\d.\d % off in concentration", text)

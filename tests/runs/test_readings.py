@@ -32,7 +32,7 @@ def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
         data = opened.load()
     values, at = data["concentration"].values.copy(), ([1, 4, 7, 10], [1, 2, 3, 4])
     data["probe"] = (("sample", "time", "sensor"), values[:, :, at[0], at[1]])
-    data["probe"].attrs = {"units": "1", "long_name": "probes"}
+    data["probe"].attrs = {"units": "mol", "long_name": "probes"}
     data = data.assign_coords(
         sensor_x=("sensor", data["x"].values[at[0]]), sensor_y=("sensor", data["y"].values[at[1]])
     )
@@ -47,6 +47,8 @@ def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
     found = summary["readings"]["probe"]
     assert found["count"] == 4 * 4 * tested and found["rmse"] > 0
     # The samples forecast at the end are those held back.
+    assert summary["validation_samples"] == summary["samples"]
+    assert summary["reading_units"] == {"probe": "mol"}
     assert found["trained"] is None and found["held_back"]["count"] == found["count"]
 
     scores = evaluate_run(run, file).readings["probe"]

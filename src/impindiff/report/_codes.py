@@ -5,18 +5,22 @@ The largest code of all is kept for "no value": what is NaN or infinite in the d
 visible as a gap.
 """
 
+import math
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from impindiff.report._format import plain
+from impindiff.report._format import plain_apart
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The interval of values that the codes 0 to `missing` - 1 divide evenly."""
+    """The interval of values that the codes 0 to `missing` - 1 divide evenly.
+
+    Codes of maps take one byte, those of curves two: `missing` is the largest such number.
+    """
 
     low: float
     high: float
@@ -31,16 +35,29 @@ class Scale:
         return codes.astype("<u1" if self.missing < 256 else "<u2").tobytes()
 
 
+def curve_codes(view: Scale, values: np.ndarray) -> Scale:
+    """What the codes of a curve divide: its axis and what of it lies beyond, within reason.
+
+    So a curve leaves its frame through the edge; along the edge it would be taken for values.
+    """
+    low, high = _range(values)
+    reach = 15 * (view.high - view.low)
+    low, high = max(low, view.low - reach), min(high, view.high + reach)
+    return Scale(min(low, view.low), max(high, view.high), view.missing)
+
+
 def value_scale(truth: np.ndarray | None, forecast: np.ndarray, missing: int) -> Scale:
     """One scale for truth and forecast: the truth's range, and the forecast's where it is near.
 
     A forecast that ran away must not flatten the truth: where the truth is known it widens the
-    scale by at most a quarter of the truth's range on either side. Elsewhere the scale holds all.
+    scale by at most a quarter of the truth's range on either side, for curves by three times that
+    range, since no colour stands for what is beyond. Elsewhere the scale holds all.
     """
+    is_curve = missing > 255
     low, high = _range(forecast)
     if truth is not None and np.isfinite(truth).any():
         truth_low, truth_high = _range(truth)
-        margin = 0.25 * (truth_high - truth_low)
+        margin = (3 if is_curve else 0.25) * (truth_high - truth_low)
         low = min(truth_low, max(low, truth_low - margin))
         high = max(truth_high, min(high, truth_high + margin))
         # Doubles: the truth may be beyond what a forecast of single precision can hold.
@@ -49,7 +66,13 @@ def value_scale(truth: np.ndarray | None, forecast: np.ndarray, missing: int) ->
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         margin = 0.5 * abs(low) or 1.0
         low, high = low - margin, high + margin
-    return Scale(low, high, missing)
+    return _padded(low, high) if is_curve else Scale(low, high, missing)
+
+
+def _padded(low: float, high: float) -> Scale:
+    """For curves: none runs along the edge of its frame."""
+    margin = 0.04 * (high - low)
+    return Scale(low - margin, high + margin, 65535)
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -58,10 +81,13 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 
 def error_scale(error: np.ndarray, missing: int) -> Scale:
-    """A scale about zero, wide enough for all but one error in a thousand."""
+    """A scale about zero: for maps wide enough for all but one error in a thousand."""
     known = np.abs(error[np.isfinite(error)])
+    most = float(known.max()) if known.size else 0.0
+    if missing > 255:
+        return _padded(-(most or 1.0), most or 1.0)
     reach = float(np.quantile(known, 0.999)) if known.size else 0.0
-    reach = reach or (float(known.max()) if known.size else 0.0) or 1.0
+    reach = reach or most or 1.0
     return Scale(-reach, reach, missing)
 
 
@@ -79,13 +105,25 @@ class Tick:
     place: float
 
 
-def ticks(low: float, high: float, at_most: int = 4) -> list[Tick]:
-    """Round numbers between `low` and `high`."""
+def ticks(low: float, high: float, at_most: int = 4, room: float = math.inf) -> list[Tick]:
+    """Round numbers between `low` and `high`.
+
+    Args:
+        low: where the axis begins.
+        high: where it ends.
+        at_most: into how many intervals they divide it.
+        room: how many letters fit along it, one label beside the other.
+    """
     span = high - low
     values = MaxNLocator(nbins=at_most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     values = [0.0 if abs(value) < 1e-9 * span else float(value) for value in values]
     inside = [value for value in values if low - 1e-6 * span <= value <= high + 1e-6 * span]
-    return [Tick(plain(value), round(100 * (value - low) / span, 3)) for value in inside]
+    places = [round(100 * (value - low) / span, 3) for value in inside]
+    marks = [Tick(*pair) for pair in zip(plain_apart(inside), places, strict=True)]
+    for fewer in (marks, marks[:: max(len(marks) - 1, 1)]):
+        if sum(len(mark.label) + 1 for mark in fewer) <= room:
+            return fewer
+    return marks[len(marks) // 2 :][:1]
 
 
 @dataclass(frozen=True)
@@ -99,9 +137,9 @@ class PixelAxis:
     low: float
     high: float
 
-    def ticks(self, at_most: int) -> list[Tick]:
-        """Ticks in the axis's own coordinate, so many intervals apart at most."""
-        return ticks(self.low, self.high, at_most)
+    def ticks(self, at_most: int, room: float = math.inf) -> list[Tick]:
+        """Ticks in the axis's own coordinate, see `ticks`."""
+        return ticks(self.low, self.high, at_most, room)
 
 
 def pixel_axis(coordinate: np.ndarray, max_pixels: int) -> PixelAxis:

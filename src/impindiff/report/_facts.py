@@ -1,8 +1,9 @@
 """The tables of the page: how the run was set up, what it cost, where it comes from."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -19,19 +20,31 @@ def setting_of(run: RunFolder) -> Facts:
     summary, unit = run.summary, ""
     if "time" in run.forecast:
         unit = unit_of(str(run.forecast["time"].attrs.get("units", "")))
-    times = listing(numbers(summary.get("training_times")))
+    times = listing(numbers(summary.get("training_times")), run.time_digits)
     facts = [
         ("Trained on samples", listing(numbers(summary.get("training_samples")))),
         ("Trained at", f"t = {times}{unit}" if times else ""),
         ("Forecast for samples", listing(numbers(summary.get("samples")))),
         *_known_of_samples(run),
+        ("Instruments", ", ".join(_instruments(run))),
         ("Time scheme", str(summary.get("time_scheme") or "")),
-        ("Time step", _if_known(number(summary.get("dt")), lambda dt: f"{plain(dt)}{unit}")),
+        ("Time step", _time_step(summary, unit)),
         ("Stages of training", _stages(run.history.stages)),
         ("Warnings of the training", " ".join(map(str, run.summary.get("warnings") or []))),
         ("Steps halved in the forecast", str(run.summary.get("halved_steps") or "")),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def _instruments(run: RunFolder) -> list[str]:
+    """The instruments whose readings the forecast is compared with, and how many they are."""
+    told = []
+    for name, parts in run.readings.items():
+        counts = [
+            f"{count(error.count)} readings{run.part_name(part)}" for part, error in parts.items()
+        ]
+        told.append(f"{name} ({', '.join(counts)})")
+    return told
 
 
 def _known_of_samples(run: RunFolder) -> Facts:
@@ -50,10 +63,13 @@ def cost_of(run: RunFolder) -> Facts:
     """The time and the memory that the run took."""
     training, total = (number(run.summary.get(f"{name}_seconds")) for name in ("training", "total"))
     memory = number(run.summary.get("peak_memory_bytes"))
+    # Of the run's own steps; making or reading the data came before.
+    with_forecast = "Forecast" if run.learned_nothing else "Training, forecast"
     facts = [
-        ("Training", _if_known(training, duration)),
+        ("Training", "" if run.learned_nothing else _if_known(training, duration)),
+        ("The first epoch, with compilation", _if_known(first_epoch_seconds(run), duration)),
         ("An epoch (median)", _if_known(epoch_seconds(run), duration)),
-        ("From start to end", _if_known(total, duration)),
+        (f"{with_forecast} and scores", _if_known(total, duration)),
         ("Peak memory", _if_known(memory, data_size)),
     ]
     return [(label, value) for label, value in facts if value]
@@ -106,15 +122,29 @@ def _value(latent: Variable) -> str:
     return f"{plain(float(latent.forecast))}{unit}"
 
 
+def _time_step(summary: Mapping[str, Any], unit: str) -> str:
+    if "dt" in summary and summary["dt"] is None:
+        return "controlled by its error"
+    return _if_known(number(summary.get("dt")), lambda dt: f"{plain(dt)}{unit}")
+
+
 def _if_known(value: float, write: Callable[[float], str]) -> str:
     return write(value) if math.isfinite(value) else ""
 
 
 def epoch_seconds(run: RunFolder) -> float:
     """The median length of an epoch, which leaves the compilation in the first one out."""
-    spans = np.diff(run.history["seconds"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Of a killed run rows may be missing in between.
+        spans = np.diff(run.history["seconds"]) / np.diff(run.history["epoch"])
     spans = spans[np.isfinite(spans) & (spans >= 0)]
     return float(np.median(spans)) if len(spans) else math.nan
+
+
+def first_epoch_seconds(run: RunFolder) -> float:
+    """The length of the first epoch, in which the programs are compiled."""
+    begun = len(run.history) > 0 and run.history["epoch"][0] == 1
+    return float(run.history["seconds"][0]) if begun else math.nan
 
 
 def _stages(stages: Sequence[str]) -> str:

@@ -13,6 +13,8 @@ def percent(value: float) -> str:
         return "not finite"
     if 0 < abs(value) < 0.001:
         return "<\u00a00.001\u00a0%"
+    if abs(value) >= 999_999.5:
+        return f"{plain(value, 3)}\u00a0%"
     return f"{value:.3g}\u00a0%" if abs(value) < 999.5 else f"{_thousands(value)}\u00a0%"
 
 
@@ -45,19 +47,46 @@ def count(value: float) -> str:
     return _thousands(value) if math.isfinite(value) else "not known"
 
 
-def plain(value: float) -> str:
-    """A time, a coordinate, a parameter: as short as six digits allow, 0 without a sign."""
-    return f"{value + 0.0:.6g}".replace("-", "\u2212")
+SUPERSCRIPTS = str.maketrans(
+    "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+)
 
 
-def listing(values: Sequence[float]) -> str:
+def plain(value: float, digits: int = 6) -> str:
+    """A time, a coordinate, a parameter: as short as its digits allow, 0 without a sign."""
+    mantissa, _, exponent = f"{value + 0.0:.{digits}g}".partition("e")
+    if exponent:
+        power = f"10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+        times = mantissa.removesuffix("1") if mantissa in ("1", "-1") else f"{mantissa}\u00b7"
+        mantissa = f"{times}{power}"
+    return mantissa.replace("-", "\u2212")
+
+
+def digits_apart(values: Sequence[float], least: int = 6) -> int:
+    """How many digits tell neighbours of a row apart, and show how far apart they are."""
+    gaps = [abs(b - a) for a, b in zip(values, values[1:], strict=False) if a != b]
+    # A tick that is 290.00125 and reads 290.001 would be in the wrong place.
+    slack = 0.01 * min(gaps, default=math.inf)
+    return next(
+        (n for n in range(least, 15) if all(abs(float(f"{v:.{n}g}") - v) <= slack for v in values)),
+        15,
+    )
+
+
+def plain_apart(values: Sequence[float], least: int = 6) -> list[str]:
+    """Numbers in a row, with the digits that tell neighbours apart: `290.0001`, `290.0002`."""
+    digits = digits_apart(values, least)
+    return [plain(value, digits) for value in values]
+
+
+def listing(values: Sequence[float], digits: int = 6) -> str:
     """Numbers in a row, whole runs joined: `0-4`, `5, 7, 9`, `0.05, 0.1, ..., 0.35 (7)`."""
     if len(values) > 2 and all(b - a == 1 for a, b in zip(values, values[1:], strict=False)):
-        return f"{plain(values[0])}\u2013{plain(values[-1])}"
+        return f"{plain(values[0], digits)}\u2013{plain(values[-1], digits)}"
     if len(values) > 6:
-        first, second, last = (plain(values[i]) for i in (0, 1, -1))
+        first, second, last = (plain(values[i], digits) for i in (0, 1, -1))
         return f"{first}, {second}, \u2026, {last} ({len(values)})"
-    return ", ".join(plain(value) for value in values)
+    return ", ".join(plain(value, digits) for value in values)
 
 
 def spans(numbers: Sequence[int]) -> str:

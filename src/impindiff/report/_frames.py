@@ -14,6 +14,7 @@ import xarray as xr
 
 from impindiff.data import is_setting
 from impindiff.forecast import is_table
+from impindiff.observe import relative_error
 from impindiff.report._codes import PixelAxis, pixel_axis
 
 _OUTSIDE_SPACE = ("sample", "time")
@@ -150,6 +151,30 @@ def frames_of(variable: Variable, selection: Selection) -> Frames:
     return Frames(forecast, truth, axes, variable.is_function)
 
 
+def errors_of(variable: Variable, selection: Selection) -> list[list[float | None]] | None:
+    """The relative L1 error [%] of each frame, over all cells and not the pixels alone.
+
+    None for a frame of which nothing is known, or all is zero; None where there is no truth.
+    """
+    if variable.truth is None:
+        return None
+    drawn = variable.axes[:2]
+    whole = [PixelAxis(np.arange(variable.forecast.sizes[name]), 0.0, 1.0) for name in drawn]
+    samples = selection.samples if "sample" in variable.forecast.dims else [0]
+    errors = []
+    for sample in samples:
+        one = replace(selection, samples=np.array([sample]))
+        forecast = _array(variable.forecast, variable, whole, one)[0]
+        truth = _array(variable.truth, variable, whole, one)[0]
+        truth = np.broadcast_to(truth, forecast.shape)
+        known = np.isfinite(truth).reshape(len(truth), -1).any(1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            percents = 100 * relative_error(forecast, truth, 1, len(drawn))
+        percents = np.where(known, percents, np.nan).tolist()
+        errors.append([p if math.isfinite(p) else None for p in percents])
+    return errors
+
+
 def middle_plane(variable: Variable) -> str:
     """The plane that `frames_of` cuts a third axis at, as `z = 0.5`; empty if there is none."""
     return ", ".join(
@@ -160,8 +185,16 @@ def middle_plane(variable: Variable) -> str:
 
 def _truth_of(forecast: xr.Dataset, name: str) -> xr.DataArray | None:
     truth = forecast.get(f"{name}_truth")
-    fits = truth is not None and set(truth.dims) <= set(forecast[name].dims)
-    return truth if fits else None
+    if truth is None or not set(truth.dims) <= set(forecast[name].dims):
+        return None
+    # Where a forecast begins, it is no forecast: with data there alone nothing can be compared.
+    later = (
+        slice(1, None)
+        if truth.sizes.get("time", 1) > 1 and "sample" in truth.dims
+        else slice(0, None)
+    )
+    compared = truth.isel(time=later) if "time" in truth.dims else truth
+    return truth if np.isfinite(compared.to_numpy()).any() else None
 
 
 def _array(

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import xarray as xr
 from impindiff._errors import InputError
 from impindiff._files import read_object, read_whole
 from impindiff.data import open_dataset
-from impindiff.report._format import spans
+from impindiff.report._format import digits_apart, spans
 
 _COLUMNS = ("epoch", "loss", "validation", "seconds", "solver_iterations", "adjoint_iterations")
 
@@ -87,6 +88,25 @@ class RunFolder:
     provenance: Mapping[str, Any]
     config: str
 
+    def part_name(self, part: str) -> str:
+        """What to add to "readings" for one part of an instrument's, see `readings`."""
+        # Without training nothing is held back from it.
+        names = {"trained": " trained on", "held_back": " held back"}
+        return "" if self.learned_nothing else names[part]
+
+    @cached_property
+    def time_digits(self) -> int:
+        """The digits that tell the times of the run apart, wherever they are written."""
+        times = numbers(self.summary.get("training_times"))
+        for found in (self.forecast.get("time"), *(error.time for error in self.errors.values())):
+            times += [] if found is None else np.ravel(found).astype(float).tolist()
+        return digits_apart(np.unique(times).tolist())
+
+    @property
+    def learned_nothing(self) -> bool:
+        """Whether all was known; of an old run whose summary does not say so, False."""
+        return self.summary.get("training_samples") == [] and not len(self.history)
+
 
 def load_run(path: Path) -> RunFolder:
     """Read a run folder.
@@ -105,7 +125,8 @@ def load_run(path: Path) -> RunFolder:
             raise InputError(
                 f"{path} holds no {name}, so it is not the folder of a finished run. "
                 f"It holds: {_listing(path)}. "
-                "If the training was interrupted, finish it with `impindiff train --resume`."
+                f"If the training was interrupted, {_again(path)} finishes it. If it failed, "
+                f"`impindiff forecast {path} ...` works from what was saved."
             )
     summary = _summary(path / "summary.json")
     forecast = open_dataset(path / "forecast.nc")

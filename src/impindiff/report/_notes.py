@@ -5,11 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from impindiff.report._codes import Scale
+from impindiff.report._format import plain, plain_apart, unit_of
 from impindiff.report._frames import Frames, Selection, Variable, middle_plane
 
 
-def remarks_on(variable: Variable, frames: Frames, scales: Sequence[Scale]) -> str:
-    """What to know about the pictures of one variable; `scales` are those of its samples."""
+def remarks_on(
+    variable: Variable, frames: Frames, scales: Sequence[Scale], error_scales: Sequence[Scale]
+) -> str:
+    """What to know about the pictures of one variable; the scales are those of its samples."""
+    is_map = len(frames.axes) > 1
+    unit = unit_of(str(variable.forecast.attrs.get("units", "")))
     remarks = []
     if variable.is_function:
         remarks.append("A learned function, over the range in which its inputs are expected.")
@@ -18,12 +23,23 @@ def remarks_on(variable: Variable, frames: Frames, scales: Sequence[Scale]) -> s
     if frames.drawn_aspect != frames.aspect:
         remarks.append("Width and height are not to scale.")
     if frames.truth is None:
-        remarks.append("The truth is not known here, so no error can be shown.")
-    if any(_overflows(part, scale) for part, scale in zip(frames.forecast, scales, strict=True)):
-        remarks.append("Values beyond the scale take the value of its end.")
+        is_field = "sample" in variable.forecast.dims
+        known = "data stand" if is_field else "truth stands"
+        remarks.append(f"No {known} beside it, so no error can be drawn.")
+    if beyond := _beyond(frames.forecast, scales):
+        low, high = plain_apart(beyond, least=3)
+        what = "the colours end earlier" if is_map else "the axis ends earlier"
+        guess = "forecast" if "sample" in variable.forecast.dims else "inferred"
+        remarks.append(f"The {guess} values reach from {low} to {high}{unit}; {what}.")
+    if frames.truth is not None and error_scales:
+        with np.errstate(invalid="ignore", over="ignore"):
+            errors = frames.forecast.astype(np.float64) - frames.truth
+        if beyond := _beyond(errors, error_scales):
+            most = plain(float(f"{max(map(abs, beyond)):.3g}"))
+            remarks.append(f"The errors reach {most}{unit}; their colours end earlier.")
     known = np.isfinite(frames.forecast).all()
     if not (known and (frames.truth is None or np.isfinite(frames.truth).all())):
-        remarks.append("Hatched: no value." if len(frames.axes) > 1 else "Gaps: no value.")
+        remarks.append("Hatched: no value." if is_map else "Gaps: no value.")
     return " ".join(remarks)
 
 
@@ -41,6 +57,15 @@ def left_out(variables: Sequence[Variable], selection: Selection) -> str:
     return f"Shown to keep this page small: {', '.join(parts)}." if parts else ""
 
 
-def _overflows(values: np.ndarray, scale: Scale) -> bool:
-    known = values[np.isfinite(values)]
-    return bool(known.size) and bool(known.min() < scale.low or known.max() > scale.high)
+def _beyond(samples: np.ndarray, scales: Sequence[Scale]) -> tuple[float, float] | None:
+    """The least and the largest value of the samples, if those of some leave their scale."""
+    ends, leaves = [], False
+    for values, scale in zip(samples, scales, strict=True):
+        known = values[np.isfinite(values)].astype(np.float64)
+        if known.size:
+            low, high = float(known.min()), float(known.max())
+            # Less than a reader could tell from the colour of the end.
+            slack = 0.05 * (scale.high - scale.low)
+            leaves |= low < scale.low - slack or high > scale.high + slack
+            ends += [low, high]
+    return (min(ends), max(ends)) if leaves else None

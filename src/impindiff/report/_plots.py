@@ -1,27 +1,24 @@
 """The figures of the report: error against time, loss and validation, solver iterations."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import Formatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from impindiff.report._format import count, listing, percent, plain
+from impindiff.report._format import SUPERSCRIPTS, count, listing, percent, plain, plain_apart
 from impindiff.report._load import FieldError, History
 from impindiff.report._svg import COLOURS, NUM_SERIES, Legend, Plot, render
 
 _STEPS = [1, 2, 5, 10]
 _MAX_POINTS, _MAX_MARKERS = 1500, 40
-_SUPERSCRIPTS = str.maketrans(
-    "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
-)
 
 
 def plot_errors(
-    errors: Mapping[str, FieldError], training_times: Sequence[float], unit: str
+    errors: Mapping[str, FieldError], training_times: Sequence[float], unit: str, digits: int
 ) -> Plot | None:
     """Relative error against time: L1 solid, L2 dashed; the trained part shaded."""
     if not errors:
@@ -40,9 +37,10 @@ def plot_errors(
         axes.set_ylim(bottom=0)
         for one in (axes.xaxis, axes.yaxis):
             one.set_major_locator(MaxNLocator(6, steps=_STEPS))
-            one.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+            one.set_major_formatter(_Apart())
         if training_times:
-            _mark_training(axes, training_times, min(e.time.min() for e in errors.values()))
+            ends = [time for e in errors.values() for time in (e.time[0], e.time[-1])]
+            _mark_training(axes, training_times, min(ends), max(ends))
 
     legend = []
     for index, name in enumerate(errors):
@@ -50,11 +48,14 @@ def plot_errors(
             Legend(_series(index), f"{name}, L1"),
             Legend(_series(index), f"{name}, L2", dashed=True),
         ]
-    ends = [f"{name} {percent(e.l1[0])} to {percent(e.l1[-1])}" for name, e in errors.items()]
+    known = {name: e.l1[np.isfinite(e.l1)] for name, e in errors.items()}
+    ends = [
+        f"{name} {percent(l1[0])} to {percent(l1[-1])}" for name, l1 in known.items() if l1.size
+    ]
     caption = "Error of the forecast against time, averaged over the samples."
     if training_times:
         which = "line: the training time" if len(training_times) == 1 else "lines: training times"
-        caption += f" Vertical {which}, t = {listing(training_times)}{unit}."
+        caption += f" Vertical {which}, t = {listing(training_times, digits)}{unit}."
     return Plot(
         svg=render("errors", draw, 5.6, 3.1),
         alt=f"Relative L1 error from the first to the last time: {'; '.join(ends)}.",
@@ -63,7 +64,7 @@ def plot_errors(
     )
 
 
-def plot_loss(history: History) -> Plot | None:
+def plot_loss(history: History, validation_samples: Sequence[float]) -> Plot | None:
     """Loss and validation error against epoch, both logarithmic, stages of training marked."""
     loss, validation = (_positive(history[name]) for name in ("loss", "validation"))
     curves = [
@@ -93,7 +94,11 @@ def plot_loss(history: History) -> Plot | None:
         rows[-1].set_xlabel("epoch")
         rows[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_STEPS))
 
-    caption = "Training loss above, validation error (relative L1 at the last time) below."
+    of = f" of samples {listing(validation_samples)}" if validation_samples else ""
+    caption = (
+        "Training loss above, validation error below: relative L1 of the forecast"
+        f"{of} at the last time observed."
+    )
     if len(curves) == 1:
         caption = f"{curves[0][1].capitalize()} against epoch."
     broken = history["epoch"][~np.isfinite(history["loss"])]
@@ -121,10 +126,14 @@ def plot_iterations(history: History) -> Plot | None:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for index, values in enumerate(curves.values()):
-            axes.plot(*_thin(history["epoch"], values), color=COLOURS[_series(index)])
+            # Dashed and on top, the second does not hide the first where they agree.
+            style = "--" if index else "-"
+            axes.plot(*_thin(history["epoch"], values), style, color=COLOURS[_series(index)])
         axes.set_ylim(0, 1.08 * max(max(np.nanmax(values) for values in curves.values()), 1))
         axes.set_xlabel("epoch")
         axes.set_ylabel("iterations")
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_STEPS))
+        axes.yaxis.set_major_formatter(_Apart())
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=_STEPS))
         _mark_stages(axes, history, labelled=True)
 
@@ -133,11 +142,21 @@ def plot_iterations(history: History) -> Plot | None:
         svg=render("iterations", draw, 5.6, 2.6),
         alt=f"Mean number of iterations: {', '.join(means)}.",
         caption=f"Solver iterations, mean over steps and samples ({', '.join(means)} on average).",
-        legend=[Legend(_series(index), name) for index, name in enumerate(curves)],
+        legend=[Legend(_series(i), name, dashed=i > 0) for i, name in enumerate(curves)],
     )
 
 
-def _mark_training(axes: Axes, training_times: Sequence[float], start: float) -> None:
+class _Apart(Formatter):
+    """Labels of ticks, with the digits that tell them apart."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return plain(x)
+
+    def format_ticks(self, values: Iterable[float]) -> list[str]:
+        return plain_apart([float(value) for value in values])
+
+
+def _mark_training(axes: Axes, training_times: Sequence[float], start: float, end: float) -> None:
     horizon = max(training_times)
     axes.axvspan(
         min(start, *training_times), horizon, color=COLOURS["shade"], linewidth=0, zorder=0
@@ -146,15 +165,18 @@ def _mark_training(axes: Axes, training_times: Sequence[float], start: float) ->
         axes.axvline(time, color=COLOURS["muted"], linewidth=0.9, zorder=1)
     low, high = axes.get_xlim()
     place = (horizon - low) / (high - low)
-    for x, words, align in (
-        (place - 0.012, "trained", "right"),
-        (place + 0.012, "forecast", "left"),
-    ):
+    labels = [(place - 0.012, "training times", "right")]
+    # Too near the end there is no room for it, and at the end nothing beyond.
+    if horizon < end and place < 0.88:
+        labels.append((place + 0.012, "beyond", "left"))
+    for x, words, align in labels:
         axes.text(x, 1.01, words, transform=axes.transAxes, ha=align, va="bottom", fontsize=8)
 
 
 def _mark_stages(axes: Axes, history: History, *, labelled: bool) -> None:
     starts = [next(group) for _, group in groupby(range(len(history)), lambda i: history.stages[i])]
+    low, high = axes.get_xlim()
+    free = -math.inf
     for row in starts:
         epoch = float(history["epoch"][row])
         if row:
@@ -162,7 +184,13 @@ def _mark_stages(axes: Axes, history: History, *, labelled: bool) -> None:
         if labelled and history.stages[row]:
             place = axes.get_xaxis_transform()
             text = history.stages[row][:20]
-            axes.text(epoch, 1.01, text, transform=place, ha="left", va="bottom", fontsize=8)
+            width = 0.014 * len(text) * (high - low)
+            # What would run into its neighbour is left out, its line still stands.
+            if epoch < free:
+                continue
+            is_last = epoch + width > high
+            align, free = ("right", high) if is_last else ("left", epoch + width)
+            axes.text(epoch, 1.01, text, transform=place, ha=align, va="bottom", fontsize=8)
 
 
 def _log_ticks(axes: Axes, values: np.ndarray) -> None:
@@ -180,7 +208,7 @@ def _power(value: float) -> str:
     if 0.1 <= value < 9999:
         return f"{value:.4g}"
     mantissa, exponent = f"{value:.0e}".split("e")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
     return power if mantissa == "1" else f"{mantissa}\u00b7{power}"
 
 

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-_NAMES = ("ink", "muted", "hairline", "shade", "series-0", "series-1", "series-2", "series-3")
+NUM_SERIES = 8
+_NAMES = ("ink", "muted", "hairline", "shade", *(f"series-{k}" for k in range(NUM_SERIES)))
 COLOURS = {name: f"#0101{number:02x}" for number, name in enumerate(_NAMES, start=1)}
-NUM_SERIES = 4
 
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _SETTINGS: dict[Any, Any] = {

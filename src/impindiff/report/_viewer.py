@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from impindiff.report._codes import Scale, Tick, error_scale, ticks, value_scale
-from impindiff.report._format import plain, unit_of
-from impindiff.report._frames import Frames, Selection, Variable, frames_of, select
+from impindiff.data import time_slack
+from impindiff.report._codes import Scale, Tick, curve_codes, error_scale, ticks, value_scale
+from impindiff.report._format import plain_apart, unit_of
+from impindiff.report._frames import Frames, Selection, Variable, errors_of, frames_of, select
 from impindiff.report._notes import left_out, remarks_on
 
 _MAP_MISSING, _CURVE_MISSING = 255, 65535
@@ -40,7 +41,9 @@ class Row:
     unit: str
     is_map: bool
     has_truth: bool
+    known: str
     aspect: float
+    gutter: float
     x: Axis
     y: Axis | None
     note: str
@@ -53,6 +56,7 @@ class Viewer:
     Args:
         rows: a variable each.
         times: labels of the times shown; `samples` likewise.
+        gutter: room that the labels of vertical axes need on their left [rem].
         marks: places of the training times along the slider, in percent.
         note: what was left out, if anything.
         payload: all that the script needs, ready for JSON.
@@ -61,6 +65,7 @@ class Viewer:
     rows: list[Row]
     times: list[str]
     samples: list[str]
+    gutter: float
     marks: list[float]
     note: str
     payload: dict[str, Any]
@@ -86,17 +91,20 @@ def make_viewer(
     )
     rows, data = zip(*(_row(variable, selection) for variable in variables), strict=True)
     unit = unit_of(str(dataset["time"].attrs.get("units", ""))) if "time" in dataset else ""
-    labels = [f"{plain(time)}{unit}" for time in times]
+    labels = [f"{label}{unit}" for label in plain_apart(times.tolist())]
     return Viewer(
         rows=list(rows),
         times=labels,
         samples=samples,
         marks=_marks(times, training_times),
+        gutter=max(row.gutter for row in rows),
         note=left_out(variables, selection),
         payload={
             "times": [
-                {"value": float(time), "label": label, "phase": _phase(time, training_times)}
-                for time, label in zip(times, labels, strict=True)
+                {"value": float(time), "label": label, "phase": phase}
+                for time, label, phase in zip(
+                    times, labels, _phases(times, training_times), strict=True
+                )
             ],
             "samples": samples,
             "rows": list(data),
@@ -106,8 +114,12 @@ def make_viewer(
 
 def _row(variable: Variable, selection: Selection) -> tuple[Row, dict[str, Any]]:
     frames = frames_of(variable, selection)
-    scales, panels, errors = _pictures(frames)
+    scales, error_scales, panels = _pictures(frames)
     is_map = len(frames.axes) > 1
+    # What the data hold of a field need not be true; of what is inferred they hold the truth.
+    known, guess = (
+        ("data", "forecast") if "sample" in variable.forecast.dims else ("truth", "inferred")
+    )
     unit = unit_of(str(variable.forecast.attrs.get("units", "")))
     row = Row(
         name=variable.name,
@@ -115,10 +127,12 @@ def _row(variable: Variable, selection: Selection) -> tuple[Row, dict[str, Any]]
         unit=unit.strip(),
         is_map=is_map,
         has_truth=frames.truth is not None,
+        known=known,
         aspect=frames.drawn_aspect,
-        x=Axis(_axis_label(variable, 0), frames.axes[0].ticks(3 if frames.aspect > 0.3 else 1)),
-        y=Axis(_axis_label(variable, 1), frames.axes[1].ticks(3)) if is_map else None,
-        note=remarks_on(variable, frames, scales),
+        gutter=_gutter(frames, panels),
+        x=Axis(_axis_label(variable, 0), frames.axes[0].ticks(3, _letters(frames))),
+        y=Axis(_axis_label(variable, 1), _upright_ticks(frames)) if is_map else None,
+        note=remarks_on(variable, frames, scales, error_scales),
     )
     return row, {
         "size": [*frames.forecast.shape[2:], 1][:2],
@@ -127,51 +141,71 @@ def _row(variable: Variable, selection: Selection) -> tuple[Row, dict[str, Any]]
         "bounds": [[axis.low, axis.high] for axis in frames.axes],
         "axes": [str(name) for name in variable.axes[:2]],
         "unit": unit,
-        "errors": errors,
+        "errors": errors_of(variable, selection),
+        "words": {"truth": known, "forecast": guess, "error": "error"},
         "panels": panels,
     }
 
 
-def _pictures(
-    frames: Frames,
-) -> tuple[list[Scale], dict[str, Any], list[list[float | None]] | None]:
-    """The scales of the samples, the panels by role, and the error of each frame [%]."""
+def _letters(frames: Frames) -> float:
+    """How many letters of a label fit along a picture, on the narrowest page."""
+    return min(28 * frames.drawn_aspect, 18.0) / 0.47
+
+
+def _upright_ticks(frames: Frames) -> list[Tick]:
+    # Of a flat map there is room for those at its ends alone.
+    marks = frames.axes[1].ticks(3)
+    return marks if frames.drawn_aspect < 6 else marks[:: max(len(marks) - 1, 1)]
+
+
+def _gutter(frames: Frames, panels: dict[str, Any]) -> float:
+    """The room [rem] that the labels of the vertical axes need on their left."""
+    if len(frames.axes) > 1:
+        labels, name = [tick.label for tick in _upright_ticks(frames)], 1.1
+    else:
+        each = [tick for panel in panels.values() for ticks in panel["ticks"] for tick in ticks]
+        labels, name = [tick["label"] for tick in each], 0.0
+    return round(max(2.9, 0.47 * max(map(len, labels), default=0) + 0.5 + name), 2)
+
+
+def _pictures(frames: Frames) -> tuple[list[Scale], list[Scale], dict[str, Any]]:
+    """The scales of the samples, of values and of errors, and the panels by role."""
     forecast, truth = frames.forecast, frames.truth
-    missing = _MAP_MISSING if len(frames.axes) > 1 else _CURVE_MISSING
+    is_map = len(frames.axes) > 1
+    missing = _MAP_MISSING if is_map else _CURVE_MISSING
+    # A colour bar is as wide as its map, and never narrow; the values of a curve stand upright.
+    room = max(_letters(frames), 18.0) if is_map else math.inf
     if truth is None:
         scales = [value_scale(None, part, missing) for part in forecast]
-        return scales, {"forecast": _panel(forecast, scales)}, None
+        return scales, [], {"forecast": _panel(forecast, scales, room)}
     scales = [value_scale(*pair, missing) for pair in zip(truth, forecast, strict=True)]
     with np.errstate(invalid="ignore", over="ignore"):
         difference = forecast - truth
+    error_scales = [error_scale(part, missing) for part in difference]
     panels = {
         "truth": _panel(truth, scales),
-        "forecast": _panel(forecast, scales),
-        "error": _panel(difference, [error_scale(part, missing) for part in difference]),
+        "forecast": _panel(forecast, scales, 2 * room),
+        "error": _panel(difference, error_scales, room),
     }
-    return scales, panels, _relative_l1(difference, truth)
+    return scales, error_scales, panels
 
 
-def _panel(values: np.ndarray, scales: Sequence[Scale]) -> dict[str, Any]:
+def _panel(values: np.ndarray, scales: Sequence[Scale], room: float = math.inf) -> dict[str, Any]:
     # Maps row by row from the top, as a screen is filled: x to the right, y up.
     drawn = values if values.ndim == 3 else values.swapaxes(2, 3)[:, :, ::-1]
-    codes = b"".join(scale.encode(part) for scale, part in zip(scales, drawn, strict=True))
+    coded = scales
+    if values.ndim == 3:
+        coded = [curve_codes(scale, part) for scale, part in zip(scales, drawn, strict=True)]
+    codes = b"".join(scale.encode(part) for scale, part in zip(coded, drawn, strict=True))
     return {
-        "low": [scale.low for scale in scales],
-        "high": [scale.high for scale in scales],
-        "ticks": [[asdict(tick) for tick in ticks(scale.low, scale.high)] for scale in scales],
+        "low": [scale.low for scale in coded],
+        "high": [scale.high for scale in coded],
+        "view": [[scale.low, scale.high] for scale in scales],
+        "ticks": [
+            [asdict(tick) for tick in ticks(scale.low, scale.high, room=room)] for scale in scales
+        ],
         "codes": base64.b64encode(codes).decode("ascii"),
     }
-
-
-def _relative_l1(difference: np.ndarray, truth: np.ndarray) -> list[list[float | None]]:
-    """The error of each frame [%], over the cells where the truth is known."""
-    axes = tuple(range(2, difference.ndim))
-    known = np.isfinite(truth)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        total = np.where(known, np.abs(difference), 0).sum(axes)
-        percents = 100 * total / np.where(known, np.abs(truth), 0).sum(axes)
-    return [[float(p) if math.isfinite(p) else None for p in row] for row in percents.tolist()]
 
 
 def _marks(times: np.ndarray, training_times: Sequence[float]) -> list[float]:
@@ -182,12 +216,18 @@ def _marks(times: np.ndarray, training_times: Sequence[float]) -> list[float]:
     return [round(float(place), 3) for place in places]
 
 
-def _phase(time: float, training_times: Sequence[float]) -> str:
+def _phases(times: np.ndarray, training_times: Sequence[float]) -> list[str]:
     if not training_times:
-        return ""
-    if any(math.isclose(time, other, rel_tol=1e-4, abs_tol=1e-9) for other in training_times):
-        return "a training time"
-    return "beyond the training times" if time > max(training_times) else "not trained on"
+        return [""] * len(times)
+    trained = np.array(training_times)
+    slack = time_slack(np.unique([*times, *trained])) if len(times) > 1 else time_slack(trained)
+
+    def phase(time: float) -> str:
+        if np.abs(trained - time).min() <= slack:
+            return "a training time"
+        return "beyond the training times" if time > trained.max() else "not trained on"
+
+    return [phase(time) for time in times]
 
 
 def _axis_label(variable: Variable, index: int) -> str:

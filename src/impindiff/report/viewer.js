@@ -31,13 +31,17 @@
     context.putImageData(image, 0, 0);
   }
 
-  function trace(path, codes, missing) {
-    let pen = "M";
+  // In `low` to `high` the codes lie, in `view` the axis: what is beyond leaves the frame.
+  function trace(path, codes, missing, low, high, view) {
+    const place = (code) => (view[1] - low - (high - low) * (code / (missing - 1))) / (view[1] - view[0]);
     let line = "";
     codes.forEach((code, index) => {
-      if (code === missing) { pen = "M"; return; }
-      line += `${pen}${((index + 0.5) / codes.length).toFixed(5)} ${(1 - code / (missing - 1)).toFixed(5)}`;
-      pen = "L";
+      if (code === missing) return;
+      const starts = index === 0 || codes[index - 1] === missing;
+      const ends = index === codes.length - 1 || codes[index + 1] === missing;
+      line += `${starts ? "M" : "L"}${((index + 0.5) / codes.length).toFixed(5)} ${place(code).toFixed(5)}`;
+      // A point between two gaps is a dot: a line to nowhere with round ends.
+      if (starts && ends) line += "h0";
     });
     path.setAttribute("d", line);
   }
@@ -51,7 +55,16 @@
     }));
   }
 
-  const digits = (value) => String(Number(value.toPrecision(3))).replace("-", "\u2212");
+  const superscripts = { "-": "\u207b", ...[..."\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"] };
+
+  // A number with as many digits as a step of this size leaves it, or else with three.
+  function digits(value, step = 0) {
+    const places = step > 0 && value ? 1 + Math.floor(Math.log10(Math.abs(value))) - Math.floor(Math.log10(step)) : 3;
+    if (places < 1) return "0";
+    const [mantissa, power] = String(Number(value.toPrecision(Math.min(places, 15)))).split("e");
+    const raised = power ? `\u00b710${[...power.replace("+", "")].map((letter) => superscripts[letter]).join("")}` : "";
+    return (mantissa + raised).replace("-", "\u2212");
+  }
 
   // One variable. Returns the function that shows it at a sample and a time.
   function makeRow(element, row) {
@@ -79,13 +92,16 @@
       const at = pointed.map((part, axis) => Math.min(row.size[axis] - 1, Math.floor(part * row.size[axis])));
       const place = row.axes.map((name, axis) => {
         const [low, high] = row.bounds[axis];
-        return `${name} = ${digits(low + (high - low) * ((at[axis] + 0.5) / row.size[axis]))}`;
+        const width = (high - low) / row.size[axis];
+        return `${name} = ${digits(low + width * (at[axis] + 0.5), width / 10)}`;
       });
       const index = isMap ? (height - 1 - at[1]) * width + at[0] : at[0];
       const values = panels.map(({ role, codes, low, high }) => {
         const code = codes[offset + index];
-        const value = low[sample] + (high[sample] - low[sample]) * (code / (row.missing - 1));
-        return `${role} ${code === row.missing ? "no value" : digits(value) + row.unit}`;
+        const span = high[sample] - low[sample];
+        const value = low[sample] + span * (code / (row.missing - 1));
+        // No finer than the codes tell values apart.
+        return `${row.words[role]} ${code === row.missing ? "no value" : digits(value, span / Math.min(row.missing, 1000)) + row.unit}`;
       });
       readout.textContent = `At ${place.join(", ")}: ${values.join(", ")}.`;
       crosses.forEach((cross) => {
@@ -110,10 +126,10 @@
       sample = Math.min(wantedSample, numSamples - 1);
       const time = Math.min(wantedTime, numTimes - 1);
       offset = (sample * numTimes + time) * cells;
-      panels.forEach(({ role, codes, ticks, target, axis }) => {
+      panels.forEach(({ role, codes, ticks, low, high, view, target, axis }) => {
         const shown = codes.subarray(offset, offset + cells);
         if (isMap) paint(target, shown, palettes[role]);
-        else trace(target, shown, row.missing);
+        else trace(target, shown, row.missing, low[sample], high[sample], view[sample]);
         if (axis) label(axis, ticks[sample]);
       });
       if (error) {

@@ -88,6 +88,7 @@ def finish(
         else 0,
         "training_times": list(seen.times),
         "training_samples": list(seen.samples),
+        "validation_samples": list(plan.validation_samples) if is_trained else [],
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }
@@ -97,6 +98,9 @@ def finish(
     }
     if told["forecast"]:  # of what the config names there is nothing to say
         summary["solver"] = told
+    if scores.readings:
+        about = {name: plan.dataset[name].attrs for name in scores.readings}
+        summary["reading_units"] = {name: str(of.get("units", "")) for name, of in about.items()}
     if remarks:
         summary["warnings"] = list(remarks)
     if HALVED in forecast.attrs:

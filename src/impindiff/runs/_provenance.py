@@ -36,12 +36,17 @@ def provenance(config: Config, data: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "seed": config.seed,
         "config_sha256": config_sha256(config),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),
         "started": now(),
         "data": {"file": str(data), "sha256": file_sha256(data)},
         **({"code": code} if (code := hashes_of(config)) else {}),
         **seal_of(config, code),
     }
+
+
+def _program(path: Path) -> list[str]:
+    # Of `python -m package` the path is that of its `__main__.py`.
+    return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
 
 
 def now() -> str:
