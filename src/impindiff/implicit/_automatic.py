@@ -20,8 +20,9 @@ from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._bicgstab import BiCGStab
 from impindiff.implicit._dense import DenseLU
+from impindiff.implicit._judged import Iterated, Operator
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, LinearProblem, Operator
+from impindiff.implicit._linear import AbstractLinearSolver, LinearProblem
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._tridiagonal import Tridiagonal, eliminations
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
+from impindiff.implicit._judged import Iterated, divide
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, LinearProblem, divide
+from impindiff.implicit._linear import AbstractLinearSolver, LinearProblem
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._outcome import Result
 

@@ -10,8 +10,9 @@ from jax.flatten_util import ravel_pytree
 
 from impindiff._errors import InputError
 from impindiff._types import Vector
+from impindiff.implicit._judged import Iterated
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver, Iterated, LinearProblem
+from impindiff.implicit._linear import AbstractLinearSolver, LinearProblem
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._refine import refine
 

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from impindiff._types import Vector
 from impindiff.implicit import _tree as tree
 from impindiff.implicit._adjoint import RootFinder, SolveContext
+from impindiff.implicit._judged import blame_guess
 from impindiff.implicit._limits import is_coarse
-from impindiff.implicit._linear import blame_guess
 from impindiff.implicit._loop import Loop, once_where, while_loop
 from impindiff.implicit._outcome import Outcome
 from impindiff.implicit._preconditioner import AbstractPreconditioner

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from impindiff._types import Scalar, Vector
 from impindiff.implicit import _tree as tree
-from impindiff.implicit._linear import WORTHWHILE, Iterated, LinearProblem
+from impindiff.implicit._judged import WORTHWHILE, Iterated
+from impindiff.implicit._linear import LinearProblem
 from impindiff.implicit._loop import Loop, once_where, while_loop
 from impindiff.implicit._outcome import Result
 

@@ -15,13 +15,9 @@ from impindiff.implicit._banded import (
     solve_tridiagonal_pivoted,
 )
 from impindiff.implicit._block_line import LineFactors
+from impindiff.implicit._judged import Iterated, Operator
 from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import (
-    AbstractLinearSolver,
-    Iterated,
-    LinearProblem,
-    Operator,
-)
+from impindiff.implicit._linear import AbstractLinearSolver, LinearProblem
 from impindiff.implicit._loop import Loop
 from impindiff.implicit._probe import probe
 from impindiff.implicit._refine import Direct, refine
