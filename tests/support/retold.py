@@ -166,7 +166,7 @@ def first_residual(structure: Structure, numbers: dict[str, Any]) -> float:
 
 def mean_of(structure: Structure, field: Any) -> float:
     """Its mean over the domain, told plainly."""
-    volumes = _grid(structure, 1.0, False).cell_volumes
+    volumes = _grid(structure, 1.0, False).cell_volumes()
     return float(np.average(np.asarray(field, np.float64), weights=volumes))
 
 
