@@ -42,7 +42,7 @@ from impindiff.forecast import (
 from impindiff.latent import learned
 from impindiff.observe import AbstractObservation
 from impindiff.rollout import format_bytes
-from impindiff.runs._code import check_kept, check_known, warn_of_edits
+from impindiff.runs._code import warn_of_edits
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import cast, precision, use_precision
 from impindiff.systems import System
@@ -59,10 +59,9 @@ def trained_system(folder: RunFolder) -> System:
     """
     config = folder.config()
     use_precision(config)
-    check_kept(folder)
+    config.code.check_kept()
     # Of a run of what is known (`simulate_run`) nothing was learned.
     system = cast(build_system(config, known_grid(config), learns=False), precision(config))
-    check_known(config, folder)
     warn_of_edits(config, folder)
     template, frozen = eqx.partition(system, learned(system))
     _check_last(folder)
