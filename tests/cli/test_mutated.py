@@ -190,7 +190,9 @@ def other_attributes(data: xr.Dataset, rng: random.Random) -> xr.Dataset:
     key = rng.choice(keys)
     attrs.pop(key, None)
     if rng.random() < 0.7:
-        attrs[key] = rng.choice(("", "x", "days since 1900-01-01", "m s-1", 0, -1.5, [1, 2], "1e-3"))
+        attrs[key] = rng.choice(
+            ("", "x", "days since 1900-01-01", "m s-1", 0, -1.5, [1, 2], "1e-3")
+        )
     return data
 
 

@@ -287,15 +287,15 @@ def forecast_times(
         )
     origin = start if origin is None else origin
     first = int(np.floor((start - origin) / every))
-    count = int(np.floor((until - origin) / every * (1 + 1e-9)))
-    exact = origin + every * np.arange(first, max(first, count) + 1)
+    last = int(np.ceil((until - origin) / every)) + 1
+    exact = origin + every * np.arange(first, last + 1)
     # To the digits that a number has for certain: 3 * 0.1 is 0.3. So a forecast to 0.3 that is gone
     # on with has the times of one that goes farther at once. Of seconds since 1970 these are too
     # few for short intervals.
     short = np.array([float(f"{time:.15g}") for time in exact])
     times = np.where(np.abs(short - exact) <= 1e-6 * every, short, exact)
     slack = max(1e-6 * every, 4 * np.spacing(abs(until)))
-    times = np.append(start, times[times > start + slack])
-    if until - times[-1] > slack:
-        return np.append(times, until)
-    return np.append(times[:-1], until)
+    times = times[(times > start + slack) & (times <= until + slack)]
+    if times.size and until - times[-1] <= slack:  # the same time, which others may write otherwise
+        return np.append(start, times)
+    return np.concatenate([[start], times, [until]])
