@@ -10,6 +10,7 @@ from impindiff._errors import InputError
 from impindiff.data import (
     check_dataset,
     check_grid,
+    check_values,
     grid_of,
     open_dataset,
     save_dataset,

@@ -164,7 +164,7 @@ def test_an_end_between_two_times_of_a_forecast_shifts_none_after_it():
 
 @pytest.mark.parametrize("every", [0.01, 0.07, 1 / 3])
 def test_times_in_seconds_since_1970_go_on_bit_for_bit(every: float):
-    """Fifteen digits of them leave errors of a thousandth of such an interval: one time too many."""
+    """Fifteen digits of them leave errors beyond the slack of a short interval."""
     origin = 1_700_000_000.123456
     whole = forecast_times(origin, origin + 40 * every, every)
     assert len(whole) == 41

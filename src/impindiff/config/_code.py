@@ -25,7 +25,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, final
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, text_of
 from impindiff.config._imports import imported_names, taken
 
 # These stay what they are, whatever lies beside a config.
@@ -251,7 +251,7 @@ class Code:
             places.append((Path(error.filename), error.lineno))
         here = [place for place in places if place[0].is_relative_to(self.folder)]
         where = f"{here[-1][0]}, line {here[-1][1]}: " if here else ""
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        said = error.msg if isinstance(error, SyntaxError) else text_of(error)
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         return f"{where}{kind}{said}"
 

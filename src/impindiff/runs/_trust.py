@@ -91,7 +91,8 @@ def open_config(
     Args:
         path: the file.
         changes: see `load_config`.
-        trust: see `check_trusted`, as for `ask`.
+        trust: see `check_trusted`.
+        ask: see there.
 
     Raises: InputError as `load_config` and, of a run, `check_trusted` do.
     """
