@@ -78,6 +78,51 @@ def test_every_request_to_end_is_an_interrupt_unless_it_is_to_be_ignored(
         assert ended.stderr == "impindiff: interrupted: nothing more was done.\n"
 
 
+WITHIN = """
+import os, signal, sys, time, typer
+from impindiff.cli._errors import reported
+
+@reported
+def work():
+    exec("os.kill(os.getpid(), signal.SIGTERM)\\ntime.sleep(10)")
+
+try:
+    work()
+except typer.Exit as end:
+    sys.exit(end.exit_code)
+"""
+
+
+def test_a_request_within_code_of_its_own_kills_nothing():
+    """Python makes dataclasses by `exec`, and remembers a KeyboardInterrupt that left one."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHIN], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 130
+    assert ended.stderr == "impindiff: interrupted: nothing more was done.\n"
+
+
+AT_THE_END = """
+import os, signal, sys
+from impindiff.cli import main
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.last = Last()
+sys.argv = ["impindiff", "cases"]
+main()
+"""
+
+
+def test_a_request_while_python_takes_itself_down_changes_no_status():
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "") and "burgers-steady" in ended.stdout
+
+
 def test_a_request_before_the_command_begins_leaves_no_traceback():
     code = (
         "import signal, impindiff.cli._main as m\n"

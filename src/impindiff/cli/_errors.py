@@ -136,8 +136,16 @@ def _warnings_told() -> Iterator[None]:
         yield
 
 
+class Interrupted(KeyboardInterrupt):
+    """A request to end.
+
+    A class of its own: where exactly a KeyboardInterrupt leaves code that `exec` runs, as in the
+    making of a dataclass, Python ends by SIGINT later on, whoever handled it.
+    """
+
+
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
 def _insist(unraisable: Any) -> None:

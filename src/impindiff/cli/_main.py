@@ -1,5 +1,6 @@
 """The entry point, which also works where the installation does not."""
 
+import atexit
 import codecs
 import os
 import signal
@@ -43,6 +44,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=_PATHS)
+    # Called last: when Python takes itself down, it would be killed by whatever request comes.
+    atexit.register(handle_requests, signal.SIG_IGN)
     # Until the command takes over: an exception would end in the middle of some import.
     handle_requests(_end_at_once)
     try:
