@@ -1,5 +1,6 @@
 """The end of a command's process."""
 
+import os
 import subprocess
 import sys
 
@@ -141,3 +142,18 @@ def test_a_folder_that_is_lost_has_a_status_and_one_message(capsys: pytest.Captu
         work()
     assert ended.value.exit_code == 3
     assert capsys.readouterr().err == "impindiff: stopped: RUN was moved to OTHER.\n"
+
+
+def test_a_current_folder_that_was_deleted_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    @reported
+    def work() -> None:
+        os.getcwd()
+
+    with pytest.raises(typer.Exit) as ended:
+        work()
+    assert ended.value.exit_code == 2
+    assert "the folder that this command was started in is gone" in capsys.readouterr().err
