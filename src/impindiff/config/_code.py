@@ -4,9 +4,8 @@ Imports in such a file find its neighbours, as if their folder were the first of
 no others do: two files of one name may be in use at once, nothing is added to `sys.path` or stays
 in `sys.modules`, and no compiled file is written. That holds for imports within functions, too,
 whenever these are called: a law may be evaluated long after the system was built. What was read, or
-may yet be imported, is remembered, so that a run can keep it. Of the copies in a run nothing is
-executed but what the run was begun with: each file is compared with its hash before it is compiled,
-and other files beside it are not found, whatever module they are named like.
+may yet be imported, is remembered, so that a run can keep it. In a run nothing is executed but what
+it was begun with: a file is compared with its hash before it is compiled, and others are not found.
 """
 
 import builtins
@@ -40,8 +39,7 @@ class Code:
 
     Args:
         folder: where the config lies.
-        known: in a run, SHA-256 of the files that it was begun with, by their paths from the
-            folder: there are no others. Without it, whatever lies here is used.
+        known: SHA-256 of a run's files by their paths; without it, whatever lies here is used.
     """
 
     def __init__(self, folder: Path, known: Mapping[str, str] | None = None) -> None:

@@ -289,9 +289,8 @@ def forecast_times(
     first = int(np.floor((start - origin) / every))
     last = int(np.ceil((until - origin) / every)) + 1
     exact = origin + every * np.arange(first, last + 1)
-    # To the digits that a number has for certain: 3 * 0.1 is 0.3. So a forecast to 0.3 that is gone
-    # on with has the times of one that goes farther at once. Of seconds since 1970 these are too
-    # few for short intervals.
+    # To the digits that a number has for certain: 3 * 0.1 is 0.3, where a forecast may end and be
+    # continued. Of seconds since 1970 these are too few for short intervals.
     short = np.array([float(f"{time:.15g}") for time in exact])
     times = np.where(np.abs(short - exact) <= 1e-6 * every, short, exact)
     slack = max(1e-6 * every, 4 * np.spacing(abs(until)))
