@@ -32,6 +32,14 @@ class FolderLostError(RuntimeError):
     """The folder of a run was moved or deleted while the run was written there."""
 
 
+def text_of(error: BaseException) -> str:
+    """What an error says, which may be of a user's class that fails to say it."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(its __str__ raises {type(failure).__name__})"
+
+
 @contextmanager
 def blamed_on(what: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn what goes wrong inside into an InputError that says where.
@@ -57,7 +65,7 @@ def blamed_on(what: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None
     except jax_errors.UnexpectedTracerError as error:
         raise _leaked(what) from error
     except Exception as error:
-        told = str(error).strip().splitlines()
+        told = text_of(error).strip().splitlines()
         raise InputError(
             f"{what} fails: {type(error).__name__}{': ' if told else ''}{told[0] if told else ''}"
         ) from error

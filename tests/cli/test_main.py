@@ -1,5 +1,6 @@
 """The end of a command's process."""
 
+import os
 import subprocess
 import sys
 
@@ -78,6 +79,49 @@ def test_every_request_to_end_is_an_interrupt_unless_it_is_to_be_ignored(
         assert ended.stderr == "impindiff: interrupted: nothing more was done.\n"
 
 
+WITHIN = """
+import signal
+from impindiff.cli._errors import _interrupt
+from impindiff.cli._main import handle_requests
+
+handle_requests(_interrupt)
+try:
+    exec("signal.raise_signal(signal.SIGTERM)")
+except KeyboardInterrupt:
+    print("handled")
+"""
+
+
+def test_a_request_within_code_of_its_own_kills_nothing():
+    """Python makes dataclasses by `exec`, and remembers a KeyboardInterrupt that left one."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHIN], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (0, "handled\n")
+
+
+AT_THE_END = """
+import os, signal, sys
+from impindiff.cli import main
+
+class Last:
+    def __del__(self, kill=os.kill, own=os.getpid(), number=signal.SIGTERM, write=os.write):
+        write(1, b"the end")
+        kill(own, number)
+
+sys.last = Last()
+sys.argv = ["impindiff", "cases"]
+main()
+"""
+
+
+def test_a_request_while_python_takes_itself_down_changes_no_status():
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "the end")
+
+
 def test_a_request_before_the_command_begins_leaves_no_traceback():
     code = (
         "import signal, impindiff.cli._main as m\n"
@@ -98,3 +142,18 @@ def test_a_folder_that_is_lost_has_a_status_and_one_message(capsys: pytest.Captu
         work()
     assert ended.value.exit_code == 3
     assert capsys.readouterr().err == "impindiff: stopped: RUN was moved to OTHER.\n"
+
+
+def test_a_current_folder_that_was_deleted_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    @reported
+    def work() -> None:
+        os.getcwd()
+
+    with pytest.raises(typer.Exit) as ended:
+        work()
+    assert ended.value.exit_code == 2
+    assert "the folder that this command was started in is gone" in capsys.readouterr().err

@@ -16,6 +16,10 @@ import os, sys
 import impindiff as ipd
 {top}
 
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError
+
 def law(concentration):
     {law}
     return 0 * concentration
@@ -42,10 +46,12 @@ def write_own(folder: Path, *, top: str = "", law: str = "pass", build: str = "p
     "where, code, message",
     [
         ("top", "sys.exit(0)", "own:build: {own}, line 4: SystemExit: 0"),
-        ("build", "sys.exit('bye')", "own:build: {own}, line 11: SystemExit: bye"),
+        ("build", "sys.exit('bye')", "own:build: {own}, line 15: SystemExit: bye"),
         ("build", "return build(grid, key)", "RecursionError"),
         ("build", "raise GeneratorExit", "GeneratorExit"),
-        ("build", "raise ValueError('mine')", "line 11: ValueError: mine"),
+        ("build", "raise ValueError('mine')", "line 15: ValueError: mine"),
+        ("build", "raise Mute", "Mute: (its __str__ raises ValueError)"),
+        ("law", "raise Mute", "fails: Mute: (its __str__ raises ValueError)"),
         ("law", "sys.exit(0)", "calls sys.exit(0)"),
         ("law", "return law(concentration)", "a function calls itself without end"),
         ("law", "raise KeyError('k')", "fails: KeyError: 'k'"),
@@ -77,3 +83,14 @@ def test_standard_output_holds_the_answer_alone(tmp_path: Path):
         assert process.returncode == 0, err
         assert "noise" not in out and "noise" in err
         assert "--json" not in given or out.count("\n") == 1 and json.loads(out)
+
+
+def test_what_is_printed_after_the_answer_goes_to_standard_error(tmp_path: Path):
+    """By a function that is called at exit, or a thread that outlives the command."""
+    later = "import atexit, threading, time; atexit.register(print, 'at exit'); "
+    later += "threading.Thread(target=lambda: (time.sleep(5), os.write(1, b'late'))).start()"
+    config = write_own(tmp_path, build=later)
+    process = command("plan", config, "--data", tmp_path / "data.nc", "--json")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0 and json.loads(out)["policies"]
+    assert "at exit" in err and "late" in err

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,18 @@ def test_a_place_that_loses_what_is_written_is_refused_before_training(tmp_path:
     status, _, err = call("train", config, "--data", data, "--out", tmp_path / "run")
     assert status == 2 and "No space left on device" in err
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == "", "no epoch was trained"
+
+
+@pytest.mark.parametrize("closed", [[1], [2], [0, 1, 2]])
+def test_a_standard_stream_may_be_closed(tmp_path: Path, closed: list[int]):
+    """Files that are opened would get its number, and what is printed would go into them."""
+    config, data = write_problem(tmp_path, SHORT)
+    given = ["train", config, "--data", data, "--out", tmp_path / "run"]
+    shut = " ".join(f"{number}<&-" for number in closed)
+    command_line = [sys.executable, "-m", "impindiff", *map(str, given)]
+    shell = ["sh", "-c", f'exec "$@" {shut}', "sh", *command_line]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("Learned" in done.stdout) == (1 not in closed)
+    assert done.stderr == ""
+    json.loads((tmp_path / "run" / "summary.json").read_text())

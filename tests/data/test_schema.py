@@ -10,6 +10,7 @@ from impindiff._errors import InputError
 from impindiff.data import (
     check_dataset,
     check_grid,
+    check_values,
     grid_of,
     open_dataset,
     save_dataset,
@@ -245,3 +246,11 @@ def test_without_a_grid_a_field_is_a_number_at_each_time(tmp_path):
 def test_a_field_on_a_grid_is_none_of_a_system_without(dataset: xr.Dataset):
     with pytest.raises(InputError, match="'concentration' lies on a grid, along 'x', 'y', but"):
         check_grid(dataset, NAME, None)
+
+
+def test_single_precision_is_compared_with_the_range_of_double_without_a_warning(dataset):
+    """A limit rounded to the values' precision would be infinite, and say so on every check."""
+    values = xr.full_like(dataset["concentration"], np.finfo("f4").max, dtype="f4")
+    check_values(values, "data.nc", np.float64)
+    with pytest.raises(InputError, match="beyond float16"):
+        check_values(values, "data.nc", np.float16)

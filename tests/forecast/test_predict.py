@@ -152,8 +152,28 @@ def test_a_forecast_that_goes_on_has_the_times_of_an_undivided_one(origin: float
     assert len(parts) == 41
 
 
-def test_a_forecast_that_goes_on_at_no_time_of_its_interval_counts_from_there():
-    assert forecast_times(0.25, 0.5, 0.1, 0.0) == pytest.approx([0.25, 0.35, 0.45, 0.5])
+def test_an_end_between_two_times_of_a_forecast_shifts_none_after_it():
+    assert forecast_times(0.25, 0.5, 0.1, 0.0) == pytest.approx([0.25, 0.3, 0.4, 0.5])
+    whole = forecast_times(0.0, 0.91, 0.07)
+    parts = forecast_times(0.0, 0.2, 0.07)
+    for until in (0.23, 0.35, 0.91):
+        parts = np.append(parts, forecast_times(parts[-1], until, 0.07, 0.0)[1:])
+    ends = np.isin(parts, (0.2, 0.23))
+    assert parts[~ends].tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("every", [0.01, 0.07, 1 / 3])
+def test_times_in_seconds_since_1970_go_on_bit_for_bit(every: float):
+    """Fifteen digits of them leave errors beyond the slack of a short interval."""
+    origin = 1_700_000_000.123456
+    whole = forecast_times(origin, origin + 40 * every, every)
+    assert len(whole) == 41
+    parts = whole[:1]
+    for last in (7, 17, 24, 40):
+        parts = np.append(
+            parts, forecast_times(parts[-1], round(whole[last], 6), every, origin)[1:]
+        )
+    assert parts.tolist() == whole.tolist()
 
 
 def test_many_times_are_even_and_end_once():

@@ -1,6 +1,7 @@
 """A run on sensors is scored by what they read: in its summary, by `evaluate`, on its page."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,5 +57,8 @@ def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
     assert scores.count == 4 * 4 * samples
     assert scores.trained is not None
     assert scores.trained.count == 4 * 2 * len(summary["training_samples"])
+    # Also of a copy: what was trained on is not held back because it lies elsewhere.
+    copy = shutil.copy(file, tmp_path / "copy.nc")
+    assert evaluate_run(run, copy).readings["probe"] == scores
     page = (run.path / "report.html").read_text()
     assert "error of readings held back" in page and "to the eye the same" not in page

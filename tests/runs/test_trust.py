@@ -15,6 +15,9 @@ from impindiff.runs import RunFolder, check_trusted, train_run
 OBSERVE = """
 import pathlib
 
+import jax
+import numpy as np
+
 import impindiff as ipd
 
 pathlib.Path({mark!r}).touch()
@@ -102,3 +105,48 @@ def test_arrays_config_and_page_need_no_code(made: RunFolder, home: Path):
     move_home(home)
     assert CliRunner().invoke(app, ["report", str(made.path)]).exit_code == 0
     assert not (made.path.parent / "executed").exists()
+
+
+SHADOW = "import pathlib\n\npathlib.Path({mark!r}).touch()\nraise ImportError\n"
+
+
+@pytest.mark.parametrize("added", ["numpy.py", "jax.py"])
+@pytest.mark.parametrize("command", ["evaluate", "check-gradient", "resume", "plan"])
+def test_a_file_that_was_added_is_not_imported(made: RunFolder, command: str, added: str):
+    """Of a sealed run: the seal says nothing of files that the run was not begun with."""
+    mark = made.path.parent / "added"
+    (made.path / added).write_text(SHADOW.format(mark=str(mark)))
+    assert open_run(made, command).exit_code == 0
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "check-gradient", "resume", "plan"])
+def test_a_file_that_was_changed_is_not_executed_before_it_is_compared(made, command):
+    mark = made.path.parent / "changed"
+    with (made.path / "instruments.py").open("a") as file:
+        file.write(f"\npathlib.Path({str(mark)!r}).touch()\n")
+    found = open_run(made, command)
+    assert found.exit_code == 2 and "was changed since the run was begun" in found.output
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("command", ["check-gradient-config", "train", "plan"])
+def test_the_config_of_somebody_elses_run_is_asked_about(made, home, command):
+    move_home(home)
+    found = open_run(made, command)
+    assert found.exit_code == 2 and "--trust" in found.output
+    assert not (made.path.parent / "executed").exists()
+    assert open_run(made, command, "--trust").exit_code == 0
+
+
+def open_run(run: RunFolder, command: str, *options: str):
+    config = str(run.config_file)
+    arguments = {
+        "evaluate": ["evaluate", str(run.path), "--data", str(run.path.parent / "data.nc")],
+        "check-gradient": ["check-gradient", str(run.path), "--directions", "1"],
+        "check-gradient-config": ["check-gradient", config, "--directions", "1"],
+        "resume": ["train", config, "--out", str(run.path), "--resume"],
+        "train": ["train", config, "--out", str(run.path.parent / "another")],
+        "plan": ["plan", config],
+    }
+    return CliRunner().invoke(app, [*arguments[command], *options])

@@ -137,19 +137,16 @@ def train(
 ) -> None:
     """Train on data, then forecast, evaluate and report."""
     from impindiff._errors import InputError
-    from impindiff.config import load_config, with_memory
-    from impindiff.runs import RunFolder, check_trusted, new_folder
+    from impindiff.config import with_memory
+    from impindiff.runs import RunFolder, new_folder, open_config
 
-    loaded = load_config(config, changes or [])
+    loaded = open_config(config, changes or [], trust=trust, ask=ask)
     if memory is not None:
         loaded = with_memory(loaded, memory)
     if data is None and loaded.data.file is None:
         raise InputError(f"{config} names no data file: give one with --data, or as data.file.")
     if resume and out is None:
         raise InputError("--resume needs --out: the run folder to go on with.")
-    if resume and out is not None and config.resolve().parent == out.resolve():
-        # The code is the run's own, and not what the user names.
-        check_trusted(RunFolder(out), trust=trust, ask=ask)
     source = data or config.parent / str(loaded.data.file)
     with nullcontext(RunFolder(out)) if out else new_folder(config.stem) as folder:
         _train(loaded, source, folder, resume=resume)
@@ -235,14 +232,14 @@ def plan(
     data: DataFile = None,
     memory: Memory = None,
     changes: Changes = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a gradient will take of memory and time, before it is computed."""
     from impindiff.cli._show import plan_table
-    from impindiff.config import load_config
-    from impindiff.runs import plan_run
+    from impindiff.runs import open_config, plan_run
 
-    loaded = load_config(config, changes or [])
+    loaded = open_config(config, changes or [], trust=trust, ask=ask)
     named = loaded.data.file
     found = plan_run(loaded, data or (config.parent / named if named else None), memory)
     answer(json.dumps(found.as_dict()) if as_json else plan_table(found))

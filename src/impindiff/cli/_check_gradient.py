@@ -27,15 +27,16 @@ def check_gradient(
     """Certify the gradients that training takes: Taylor tests along random directions."""
     from impindiff.cli._errors import NUMERICS_FAILED
     from impindiff.cli._show import certificate_table
-    from impindiff.config import load_config
-    from impindiff.runs import RunFolder, certify, check_trusted
+    from impindiff.runs import RunFolder, certify, check_trusted, open_config
 
     folder = RunFolder(target) if target.is_dir() else None
     if folder and changes:
         raise typer.BadParameter("--set changes a config; the gradients of a run are its own.")
     if folder:
         check_trusted(folder, trust=trust, ask=ask)
-    config = folder.config() if folder else load_config(target, changes or [])
+        config = folder.config()
+    else:
+        config = open_config(target, changes or [], trust=trust, ask=ask)
     named = config.data.file
     home = target if folder else target.parent
     found = certify(config, data or (home / named if named else None), folder, directions)

@@ -57,7 +57,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
+            where = f"{error.filename}: " if error.filename else _lost_folder()
             complain("error", f"{where}{error.strerror or error}.")
             raise typer.Exit(INPUT_WRONG) from None
         except UnicodeEncodeError as error:
@@ -136,8 +136,25 @@ def _warnings_told() -> Iterator[None]:
         yield
 
 
+def _lost_folder() -> str:
+    """What is to be said where paths lead nowhere, since the folder they start from was deleted."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "the folder that this command was started in is gone, change to another: "
+    return ""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A request to end.
+
+    A class of its own: where exactly a KeyboardInterrupt leaves code that `exec` runs, as in the
+    making of a dataclass, Python ends by SIGINT later on, whoever handled it.
+    """
+
+
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
 def _insist(unraisable: Any) -> None:

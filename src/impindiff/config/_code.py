@@ -4,10 +4,12 @@ Imports in such a file find its neighbours, as if their folder were the first of
 no others do: two files of one name may be in use at once, nothing is added to `sys.path` or stays
 in `sys.modules`, and no compiled file is written. That holds for imports within functions, too,
 whenever these are called: a law may be evaluated long after the system was built. What was read, or
-may yet be imported, is remembered, so that a run can keep it.
+may yet be imported, is remembered, so that a run can keep it. In a run nothing is executed but what
+it was begun with: a file is compared with its hash before it is compiled, and others are not found.
 """
 
 import builtins
+import hashlib
 import importlib
 import inspect
 import sys
@@ -22,7 +24,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, final
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, text_of
 from impindiff.config._imports import imported_names, taken
 
 # These stay what they are, whatever lies beside a config.
@@ -37,10 +39,12 @@ class Code:
 
     Args:
         folder: where the config lies.
+        known: SHA-256 of a run's files by their paths; without it, whatever lies here is used.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: Mapping[str, str] | None = None) -> None:
         self.folder = folder.absolute()
+        self._known = known
         self.files: dict[str, bytes] = {}
         self._modules: dict[str, ModuleType] = {}
         self._is_at_work = False
@@ -93,10 +97,39 @@ class Code:
         """
         for name in names:
             try:
-                self.files[name] = (self.folder / name).read_bytes()
+                content = (self.folder / name).read_bytes()
             except OSError as error:
                 reason = error.strerror or error
                 raise InputError(f"{key}: {self.folder / name}: {reason}.") from None
+            self._check(Path(name).as_posix(), content)
+            self.files[name] = content
+
+    def check_kept(self) -> None:
+        """Refuse files of a run that are not as they were when it was begun.
+
+        Raises: InputError.
+        """
+        for name in self._known or ():
+            file = self.folder / name
+            self._check(name, file.read_bytes() if file.is_file() else None)
+
+    def _check(self, name: str, content: bytes | None) -> None:
+        """Refuse a file of a run that it was not begun with; None stands for one that is gone."""
+        if self._known is None:
+            return
+        path = self.folder / name
+        if name not in self._known:
+            raise InputError(
+                f"{path}: provenance.json holds no hash of it, so that nobody knows whether it is "
+                "what the run was trained with. Put provenance.json back as it was, or train "
+                "another run."
+            )
+        if content is None or hashlib.sha256(content).hexdigest() != self._known[name]:
+            what = "is missing" if content is None else "was changed"
+            raise InputError(
+                f"{path} {what} since the run was begun, and what was learned belongs to the "
+                "file as it was. Put it back; to change the system, train another run."
+            )
 
     def _function(self, key: str, name: str) -> Any:
         module_name, _, function_name = name.partition(":")
@@ -127,6 +160,8 @@ class Code:
                 "rename the file."
             )
         if self.file_of(module) is None:
+            if file := self._file_here(module):
+                self._check(self.name_of(file), file.read_bytes())
             path = module.replace(".", "/")
             inside = ", with an __init__.py in each folder" if "/" in path else ""
             raise InputError(
@@ -135,7 +170,16 @@ class Code:
             )
 
     def file_of(self, module: str) -> Path | None:
-        """The file of a module, if it lies here."""
+        """The file of a module, if it lies here and, in a run, belongs to it."""
+        file = self._file_here(module)
+        is_ours = file and (self._known is None or self.name_of(file) in self._known)
+        return file if is_ours else None
+
+    def name_of(self, file: Path) -> str:
+        """The path of a file from the folder."""
+        return file.relative_to(self.folder).as_posix()
+
+    def _file_here(self, module: str) -> Path | None:
         path = self.folder.joinpath(*module.split("."))
         for file in (path / "__init__.py", path.with_suffix(".py")):
             if file.is_file():
@@ -179,19 +223,23 @@ class Code:
             return builtins.__import__(*arguments, **named)
 
     def remember(self, module: str, source: bytes, file: Path) -> None:
-        """Remember the source of a module, and of all here that it may import."""
-        self.files[file.relative_to(self.folder).as_posix()] = source
+        """Remember the source of a module, and of all here that it may import.
+
+        Raises: InputError for a file of a run that it was not begun with.
+        """
+        self._check(self.name_of(file), source)
+        self.files[self.name_of(file)] = source
         is_package = file.name == "__init__.py"
         for name in imported_names(source, module, is_package=is_package):
             there = None if name.partition(".")[0] in _NOT_THE_USERS else self.file_of(name)
-            if there and there.relative_to(self.folder).as_posix() not in self.files:
+            if there and self.name_of(there) not in self.files:
                 self.remember(name, there.read_bytes(), there)
 
     def _names(self) -> set[str]:
-        """Names of the modules and packages that lie here."""
+        """Names of the modules and packages that lie here, and in a run belong to it."""
         found = {path.stem for path in self.folder.glob("*.py")}
         found |= {path.parent.name for path in self.folder.glob("*/__init__.py")}
-        return found - _NOT_THE_USERS
+        return {name for name in found - _NOT_THE_USERS if self.file_of(name)}
 
     def _told(self, error: BaseException) -> str:
         """What an error says, and the last line of a file here that led to it."""
@@ -201,7 +249,7 @@ class Code:
             places.append((Path(error.filename), error.lineno))
         here = [place for place in places if place[0].is_relative_to(self.folder)]
         where = f"{here[-1][0]}, line {here[-1][1]}: " if here else ""
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        said = error.msg if isinstance(error, SyntaxError) else text_of(error)
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         return f"{where}{kind}{said}"
 
@@ -236,9 +284,8 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """The compiled source; neither read from a compiled file nor written to one."""
         source = self.get_data(self.path)
-        compiled = self.source_to_code(source, self.path)
         self._code.remember(fullname, source, Path(self.path))
-        return compiled
+        return self.source_to_code(source, self.path)
 
     def exec_module(self, module: ModuleType) -> None:
         """Run it, with an import of its own that its functions keep."""

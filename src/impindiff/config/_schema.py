@@ -1,6 +1,7 @@
 """What a config file may say. Each class is a table of the TOML file, each attribute a key."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -101,10 +102,10 @@ class Config(Table):
         """The Python files beside the config, for the functions that it names."""
         return self._code
 
-    def beside(self, folder: Path) -> Self:
-        """The same config, its functions to be found in a folder."""
+    def beside(self, folder: Path, known: Mapping[str, str] | None = None) -> Self:
+        """The same config, its functions to be found in a folder; `known`, see `Code`."""
         config = self.model_copy()
-        config._code = Code(folder)
+        config._code = Code(folder, known)
         return config
 
     @model_validator(mode="after")

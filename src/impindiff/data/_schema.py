@@ -87,7 +87,7 @@ def check_values(array: xr.DataArray, source: str, dtype: Any = None) -> None:
         verdict = f"netCDF's fill value, {fill:.10g}: they were never written. Mark missing values "
         _refuse(array, filled, source, verdict + "as NaN, or set the attribute _FillValue.")
     if dtype is not None:
-        most = float(np.finfo(dtype).max)
+        most = np.float64(np.finfo(dtype).max)  # a plain number would take the values' precision
         beyond = np.abs(values) > most
         largest = np.max(np.abs(values), where=beyond, initial=0.0)
         verdict = f"beyond {np.dtype(dtype)}, which holds magnitudes up to {most:.2g}: they are up "

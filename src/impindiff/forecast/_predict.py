@@ -265,8 +265,9 @@ def forecast_times(
         start: the initial time.
         until: the last.
         every: the interval.
-        origin: when the forecast began that goes on at `start`. The times are then, bit for bit,
-            those of one forecast from there, provided that `start` is one of them.
+        origin: when the forecast began that goes on at `start`. The times after `start` are then,
+            bit for bit, those of one forecast from there: an end between two of them, at which
+            `start` was saved, shifts none.
 
     Raises: InputError for an end that is not after the start, or an interval that is not positive.
     """
@@ -285,15 +286,15 @@ def forecast_times(
             "raise the interval."
         )
     origin = start if origin is None else origin
-    first = round((start - origin) / every)
-    if abs((start - origin) / every - first) > 1e-6:  # of another interval
-        origin, first = start, 0
-    count = int(np.floor((until - origin) / every * (1 + 1e-9)))
-    exact = origin + every * np.arange(first, max(first, count) + 1)
-    # To the digits that a number has for certain: 3 * 0.1 is 0.3. So a forecast to 0.3 that is gone
-    # on with has the times of one that goes farther at once.
-    times = np.array([float(f"{time:.15g}") for time in exact])
-    times[0] = start
-    if until - times[-1] > 1e-6 * every:
-        return np.append(times, until)
-    return np.append(times[:-1], until)
+    first = int(np.floor((start - origin) / every))
+    last = int(np.ceil((until - origin) / every)) + 1
+    exact = origin + every * np.arange(first, last + 1)
+    # To the digits that a number has for certain: 3 * 0.1 is 0.3, where a forecast may end and be
+    # continued. Of seconds since 1970 these are too few for short intervals.
+    short = np.array([float(f"{time:.15g}") for time in exact])
+    times = np.where(np.abs(short - exact) <= 1e-6 * every, short, exact)
+    slack = max(1e-6 * every, 4 * np.spacing(abs(until)))
+    times = times[(times > start + slack) & (times <= until + slack)]
+    if times.size and until - times[-1] <= slack:  # the same time, which others may write otherwise
+        return np.append(start, times)
+    return np.concatenate([[start], times, [until]])

@@ -7,7 +7,7 @@ from impindiff.runs._plan import RunPlan
 from impindiff.runs._simulate import simulate_run
 from impindiff.runs._train import train_run
 from impindiff.runs._trained import evaluate_run, forecast_run, forecast_run_to, trained_system
-from impindiff.runs._trust import check_trusted
+from impindiff.runs._trust import check_trusted, open_config
 
 __all__ = [
     "Certificate",
@@ -19,6 +19,7 @@ __all__ = [
     "forecast_run",
     "forecast_run_to",
     "new_folder",
+    "open_config",
     "plan_run",
     "simulate_run",
     "train_run",

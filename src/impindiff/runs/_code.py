@@ -86,25 +86,6 @@ def check_complete(config: Config) -> None:
             ) from None
 
 
-def check_kept(folder: RunFolder) -> None:
-    """Refuse a copy that was changed since.
-
-    Raises: InputError.
-    """
-    # Without hashes nothing can be said; `check_known` then refuses the copies there are.
-    if not (folder.path / "provenance.json").exists():
-        return
-    for name, known in evidence_of(folder).code.items():
-        path = folder.path / name
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        if found != known:
-            what = "is missing" if found is None else "was changed"
-            raise InputError(
-                f"{path} {what} since the run was begun, and what was learned belongs to the "
-                "file as it was. Put it back; to change the system, train another run."
-            )
-
-
 def warn_of_edits(config: Config, folder: RunFolder) -> None:
     """Say where the config is not the one that the run was begun with.
 
@@ -121,23 +102,6 @@ def warn_of_edits(config: Config, folder: RunFolder) -> None:
             "provenance.json). What was learned is read as the edited config describes it.",
             RuntimeWarning,
             stacklevel=3,
-        )
-
-
-def check_known(config: Config, folder: RunFolder) -> None:
-    """Refuse functions of which a run holds no hashes to compare them with.
-
-    Args:
-        config: of the run, its functions called.
-        folder: the run.
-
-    Raises: InputError.
-    """
-    if config.code.files and (new := set(config.code.files) - set(evidence_of(folder).code)):
-        raise InputError(
-            f"{folder.path / 'provenance.json'} holds no hash of {min(new)}, so that nobody knows "
-            "whether it is what the run was trained with. Put provenance.json back as it was, or "
-            "train another run."
         )
 
 

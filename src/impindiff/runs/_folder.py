@@ -214,7 +214,7 @@ class RunFolder:
             )
 
     def config(self) -> Config:
-        """The config of the run.
+        """The config of the run; its functions are those of the files that it was begun with.
 
         Raises: InputError if this is no run folder.
         """
@@ -223,7 +223,16 @@ class RunFolder:
                 f"{self.path} is not a run folder: it holds no config.toml. "
                 "Give the folder that 'impindiff train' or 'impindiff run' wrote."
             )
-        return load_config(self.config_file)
+        return self.with_own_code(load_config(self.config_file))
+
+    def with_own_code(self, config: Config) -> Config:
+        """The same config, of the Python files here only those that the run was begun with."""
+        try:
+            code = self.read_json("provenance.json").get("code")
+        except InputError:
+            code = None  # without hashes no file is known, and none is executed
+        known = code if isinstance(code, dict) else {}
+        return config.beside(self.path, {str(name): str(known[name]) for name in known})
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file whole or not at all.

@@ -18,6 +18,7 @@ from impindiff.data import (
     check_dataset,
     check_values,
     check_writable,
+    file_sha256,
     locked,
     open_dataset,
     save_dataset,
@@ -42,7 +43,7 @@ from impindiff.forecast import (
 from impindiff.latent import learned
 from impindiff.observe import AbstractObservation
 from impindiff.rollout import format_bytes
-from impindiff.runs._code import check_kept, check_known, warn_of_edits
+from impindiff.runs._code import evidence_of, warn_of_edits
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import cast, precision, use_precision
 from impindiff.systems import System
@@ -59,10 +60,9 @@ def trained_system(folder: RunFolder) -> System:
     """
     config = folder.config()
     use_precision(config)
-    check_kept(folder)
+    config.code.check_kept()
     # Of a run of what is known (`simulate_run`) nothing was learned.
     system = cast(build_system(config, known_grid(config), learns=False), precision(config))
-    check_known(config, folder)
     warn_of_edits(config, folder)
     template, frozen = eqx.partition(system, learned(system))
     _check_last(folder)
@@ -263,11 +263,19 @@ def _instruments(config: Config, system: System, dataset: xr.Dataset) -> list[Ab
 
 
 def _seen(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) -> Seen:
-    """What of a data file the run was trained on."""
+    """What of a data file the run was trained on: of its own, wherever a copy of it lies."""
     own = None if config.data.file is None else folder.path / config.data.file
-    if own is None or not own.exists() or not os.path.samefile(own, data):
+    if not (own and own.exists() and os.path.samefile(own, data)) and not _is_copy(folder, data):
         return UNSEEN
     return Seen(select_samples(dataset, config.data.train_samples), config.data.train_times)
+
+
+def _is_copy(folder: RunFolder, data: Path) -> bool:
+    """Whether a file holds the data that a run was begun with, byte for byte."""
+    try:
+        return evidence_of(folder).data.sha256 == file_sha256(data)
+    except InputError:  # a forecast needs no provenance where there is no code
+        return False
 
 
 def _predict(

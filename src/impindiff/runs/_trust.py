@@ -11,12 +11,12 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from impindiff._errors import InputError
-from impindiff.config import Config
+from impindiff.config import Config, load_config
 from impindiff.runs._code import Hashes
 from impindiff.runs._folder import RunFolder
 
@@ -77,6 +77,32 @@ def check_trusted(
         "execute that code. Read it first, then say --trust. `report` and what the run holds as "
         "data (forecast.nc, summary.json, config.toml) need no code."
     )
+
+
+def open_config(
+    path: Path,
+    changes: Sequence[str] = (),
+    *,
+    trust: bool = False,
+    ask: Callable[[str], bool] | None = None,
+) -> Config:
+    """Read a config file. Where it is that of a run, its code is the run's and not the user's.
+
+    Args:
+        path: the file.
+        changes: see `load_config`.
+        trust: see `check_trusted`.
+        ask: see there.
+
+    Raises: InputError as `load_config` and, of a run, `check_trusted` do.
+    """
+    config, folder = load_config(path, changes), RunFolder(path.parent)
+    # The one is written before the config, the other is left where that was lost.
+    marks = (folder.path / "provenance.json", folder.checkpoints.folder)
+    if path.name != folder.config_file.name or not any(mark.exists() for mark in marks):
+        return config
+    check_trusted(folder, trust=trust, ask=ask)
+    return folder.with_own_code(config)
 
 
 def _sealed(functions: list[str], code: Mapping[str, str], key: bytes) -> str:
