@@ -137,7 +137,7 @@ Mutation = Callable[[xr.Dataset, random.Random], xr.Dataset]
 
 
 def some_variable(data: xr.Dataset, rng: random.Random) -> str:
-    return rng.choice(list(data.variables))
+    return str(rng.choice(list(data.variables)))
 
 
 def some_value(data: xr.Dataset, rng: random.Random) -> xr.Dataset:

@@ -120,6 +120,7 @@ def test_a_damaged_file_is_a_message_or_done_without(finished: Path, monkeypatch
         ("summary.json", mistake, "report", 2, "it has no object 'fields'"),
         ("summary.json", swap, "resume", 2, "summary.json cannot be written (Is a directory)"),
         ("checkpoints", halve, "evaluate", 2, "No whole checkpoint is left"),
+        ("checkpoints", swap, "resume", 2, "takes the place of the checkpoints: move it away"),
         ("checkpoints", remove, "resume", 0, "holds no checkpoint: the training starts again"),
     ],
 )

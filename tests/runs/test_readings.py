@@ -58,7 +58,7 @@ def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
     assert scores.trained is not None
     assert scores.trained.count == 4 * 2 * len(summary["training_samples"])
     # Also of a copy: what was trained on is not held back because it lies elsewhere.
-    copy = shutil.copy(file, tmp_path / "copy.nc")
+    copy = Path(shutil.copy(file, tmp_path / "copy.nc"))
     assert evaluate_run(run, copy).readings["probe"] == scores
     page = (run.path / "report.html").read_text()
     assert "error of readings held back" in page and "to the eye the same" not in page

@@ -1,5 +1,7 @@
 """The round-off of a tendency is that of differences, whatever is added to the field."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +38,7 @@ def test_an_offset_leaves_no_trace_in_single_precision(shape, compiled, make, en
     """A compiler that contracts products and sums makes round-off of what should cancel."""
     axes = len(shape)
     grid = ipd.Grid.uniform(shape, ((0, 1),) * axes, periodic=ends is None)
-    boundaries = {} if ends is None else {"u": dict.fromkeys(grid.names, ends)}
+    boundaries: dict[str, Any] = {} if ends is None else {"u": dict.fromkeys(grid.names, ends)}
     random = np.random.default_rng(0)
     field = (OFFSET + 0.5 + 1e-4 * random.standard_normal(shape)).astype(np.float32)
 

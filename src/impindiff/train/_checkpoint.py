@@ -150,8 +150,16 @@ class Checkpoints:
             return self._arrays(path, item, template)
 
     def _steps(self) -> list[int]:
-        """Numbers of the checkpoints, damaged ones too, the newest first."""
+        """Numbers of the checkpoints, damaged ones too, the newest first.
+
+        Raises: InputError where something else takes the folder's place.
+        """
         if not self.folder.is_dir():
+            if os.path.lexists(self.folder):
+                raise InputError(
+                    f"{self.folder} is not a folder, and takes the place of the checkpoints: move "
+                    "it away. Without checkpoints the training starts again."
+                )
             return []
         names = [path.name for path in self.folder.iterdir()]
         return sorted((int(name) for name in names if _NUMBERED.fullmatch(name)), reverse=True)
