@@ -1,6 +1,6 @@
 """What is lost where processes are killed, compete, or find no place to write: one table.
 
-    make torture                            all of it: on two busy cores some two hours
+    make torture                            all of it
     python tests/torture --scale 0.1        a tenth of the kills
 
 Each row counts what was tried and what was lost by it; a loss anywhere gives exit status 1. All is
