@@ -63,3 +63,15 @@ def test_links_lead_somewhere():
     for page in (_ROOT / "README.md", *(_ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).exists(), (page.name, target)
+
+
+@pytest.mark.parametrize(
+    "page",
+    (_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))),
+    ids=lambda page: page.name,
+)
+def test_lines_of_prose_are_short(page):
+    """Tables, code and pictures may be wider."""
+    prose = re.sub(r"^( *)```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    lines = [one for one in prose.splitlines() if not one.startswith(("|", "![", "    "))]
+    assert not [one for one in lines if len(one) > 100]
