@@ -39,10 +39,11 @@ app = typer.Typer(
 )
 
 
-def _print_version(is_asked: bool) -> None:
+def _print_version(is_asked: bool) -> bool:
     if is_asked:
         typer.echo(f"impindiff {importlib.metadata.version('impindiff')}")
         raise typer.Exit
+    return is_asked
 
 
 @app.callback()
