@@ -46,7 +46,7 @@ if test -z "$$python"; then \
 fi
 endef
 
-.PHONY: help install demo test test-examples test-slow torture lint format docs benchmark lock clean
+.PHONY: help install demo test test-examples test-slow torture lint format docs picture benchmark lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,9 @@ format: $(DEV) ## bring the code into the form `make lint` asks for
 
 docs: $(DOCS) ## build the pages of docs/ into site/; a broken link fails
 	@$(BIN)/zensical build --strict --clean
+
+picture: $(BASE) ## draw the packages and their imports: docs/images/architecture.svg
+	@$(BIN)/python docs/draw_architecture.py
 
 benchmark: $(PEERS) ## measure beside other libraries: all of benchmarks/, or make benchmark BENCHMARK=name
 	@for name in $(BENCHMARK); do $(BIN)/impindiff benchmark "$$name" || exit; done

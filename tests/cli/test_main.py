@@ -7,8 +7,26 @@ import sys
 import pytest
 import typer
 
+import impindiff
 from impindiff._errors import FolderLostError
 from impindiff.cli._errors import reported
+
+WITHOUT_JAX = """
+import sys
+sys.modules["jax"] = None
+sys.argv = ["impindiff", "--version"]
+from impindiff.cli import main
+main()
+"""
+
+
+def test_the_version_is_printed_without_jax():
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_JAX], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == f"impindiff {impindiff.__version__}\n"
+
 
 WAITED_FOR = """
 import os, signal, sys, threading, time

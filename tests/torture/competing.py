@@ -59,7 +59,7 @@ def compete(shop: Workshop, number: int) -> list[Row]:
             losses.append(f"{missing} of {sum(added)} times that were reported as added")
         if not np.allclose(np.diff(found["time"]), 0.05):
             losses.append("the times are uneven")
-        told = f"{sum(added)} times added, {len(lines) - len(added)} refused with a message"
+        told = f"{sum(added)} times added, {len(lines) - len(added)} stopped with a message"
         rows.append(Row(f"{PROCESSES} processes {what}", len(added), losses, told))
         shutil.rmtree(store)
     return rows

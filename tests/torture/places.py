@@ -87,7 +87,7 @@ def _refused(shop: Workshop, name: str, around) -> Row:
         status, err = end(shop.train(out))
         if status or losses(out) != losses(shop.whole[0]):
             row.losses.append(f"does not go on: status {status}: {err[-1500:]}")
-        row.found += "; goes on to the same history"
+        row.found += "; continues to the same history"
     return row
 
 
