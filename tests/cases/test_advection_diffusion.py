@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import pytest
 from small_problem import make_tables
@@ -32,7 +33,7 @@ def test_tables_stand_for_what_is_unknown_and_numbers_for_what_is_known():
 
 REFUSED = [
     ({"diffusivity": -1e-3}, "-0.001"),
-    ({"diffusivity": math.nan}, "nan"),
+    ({"diffusivity": math.nan}, "must be finite"),
     ({"diffusivity": 1e-300}, "float32 takes for 0"),
     ({"diffusivity": "small"}, "diffusivity is 'small': give numbers, or a table"),
     ({"diffusivity": {"kind": "constant"}}, "diffusivity has 'kind'; allowed"),
@@ -43,13 +44,13 @@ REFUSED = [
     ({"diffusivity": NETWORK | {"names": ["a", "b"]}}, "exactly one name"),
     ({"velocity": [0.5, 0.5]}, "has nothing to learn"),
     ({"velocity": [0.5], "diffusivity": NUMBER}, "velocity has 1 component"),
-    ({"velocity": [0.5, math.nan], "diffusivity": NUMBER}, "nan"),
-    ({"velocity": {"names": []}}, "names"),
+    ({"velocity": [0.5, math.nan], "diffusivity": NUMBER}, "must be finite"),
+    ({"velocity": {"names": []}}, "needs a name"),
     ({"velocity": {"width": 3}}, "velocity has no 'names'"),
     ({"velocity": {"names": ["a", "b"], "widht": 3}}, "velocity has 'widht'; allowed"),
-    ({"velocity": {"names": ["a", "b"], "output_range": [1.0, 0.0]}}, "1.0"),
+    ({"velocity": {"names": ["a", "b"], "output_range": [1.0, 0.0]}}, r"output range \(1, 0\)"),
     ({"velocity": {"names": ["v", "v"]}}, "'v'"),
-    ({"velocity": {"names": ["concentration", "v"]}}, "'concentration'"),
+    ({"velocity": {"names": ["concentration", "v"]}}, "concentration is the name of a learned"),
     ({"velocity": {"names": ["concentration_truth", "v"]}}, "concentration_truth"),
     ({"scheme": "upwnd"}, "upwnd"),
     ({"speed": 1.0}, "system.options has 'speed', but .* can be given 'velocity', 'diffusivity'"),
@@ -58,7 +59,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("options, said", REFUSED, ids=[str(o)[:60] for o, _ in REFUSED])
 def test_other_options_are_refused(options: dict, said: str):
-    with pytest.raises(InputError, match=said):
+    with jax.enable_x64(False), pytest.raises(InputError, match=said):
         system = built(**options)
         # What only numbers tell is found when the system is evaluated, before a training begins.
         system.check({"concentration": jnp.ones(GRID.shape)})

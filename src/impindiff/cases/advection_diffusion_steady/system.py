@@ -65,6 +65,8 @@ def coefficient(option, given, grid, key):
                 f"{option} is {given!r}: give numbers, or a table with the names of what is "
                 "unknown."
             ) from None
+        if not jnp.isfinite(numbers).all():
+            raise ipd.InputError(f"{option} is {given!r}: every number must be finite.")
         if jnp.any((numbers == 0) != (np.asarray(given) == 0)):
             raise ipd.InputError(
                 f"{option} is {given!r}, which {numbers.dtype} takes for 0: choose another unit, "
