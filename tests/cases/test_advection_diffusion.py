@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from small_problem import make_tables
 
-from impindiff import Grid, InputError, Parameter, SineField
+from impindiff import Advection, Diffusion, Grid, InputError, Parameter, SineField
 from impindiff.config import build_system, parse_config
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=True)
@@ -22,13 +22,13 @@ def built(**options: object):
 
 def test_tables_stand_for_what_is_unknown_and_numbers_for_what_is_known():
     advection, diffusion = built(velocity=[0.5, -1], diffusivity=NUMBER).equations["concentration"]
+    assert isinstance(advection, Advection) and isinstance(diffusion, Diffusion)
     assert isinstance(diffusion.diffusivity, Parameter)
     assert jnp.array_equal(advection.velocity, jnp.array([0.5, -1.0]))
     advection, diffusion = built(diffusivity=NETWORK, scheme="limited").equations["concentration"]
-    assert isinstance(advection.velocity, SineField) and isinstance(
-        diffusion.diffusivity, SineField
-    )
-    assert advection.scheme == "limited"
+    assert isinstance(advection, Advection) and isinstance(diffusion, Diffusion)
+    assert isinstance(advection.velocity, SineField) and advection.scheme == "limited"
+    assert isinstance(diffusion.diffusivity, SineField)
 
 
 REFUSED = [

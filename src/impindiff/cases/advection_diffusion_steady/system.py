@@ -4,6 +4,7 @@ $$ c_t + \nabla\cdot(\mathbf v(x, y)\,c) = \nabla\cdot(D\,\nabla c) $$
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,9 @@ def coefficient(option, given, grid, key):
         raise ipd.InputError(f"{option} has no {missing[0]!r}: add it.")
     if option == "diffusivity":
         check_positive(given)
-    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    given: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in given.items()
+    }
     if is_number:
         return ipd.Parameter(**given)
     return ipd.SineField(grid.num_axes, **given, key=key)
