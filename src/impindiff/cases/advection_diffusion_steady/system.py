@@ -16,7 +16,7 @@ NETWORK = ("names", "width", "depth", "frequency", "output_range", "bounds")
 NUMBER = ("name", "initial", "bounds")
 
 
-def build(grid, key, velocity, diffusivity, scheme="upwind", field="concentration"):
+def build(grid, key, velocity, diffusivity, scheme: Any = "upwind", field="concentration"):
     """The equation with an unknown velocity, an unknown diffusivity, or both.
 
     Args:
@@ -56,45 +56,49 @@ def build_network(grid, key):
     return ipd.System(grid, {"concentration": [ipd.Reaction(rate)]})
 
 
-def coefficient(option, given, grid, key):
+def coefficient(option, said, grid, key):
     """A coefficient: numbers as they are, a table as what is to be learned."""
-    if not isinstance(given, Mapping):
-        try:
-            numbers = jnp.asarray(given, float)
-        except (TypeError, ValueError):
-            raise ipd.InputError(
-                f"{option} is {given!r}: give numbers, or a table with the names of what is "
-                "unknown."
-            ) from None
-        if not jnp.isfinite(numbers).all():
-            raise ipd.InputError(f"{option} is {given!r}: every number must be finite.")
-        if jnp.any((numbers == 0) != (np.asarray(given) == 0)):
-            raise ipd.InputError(
-                f"{option} is {given!r}, which {numbers.dtype} takes for 0: choose another unit, "
-                "or precision = 'float64'."
-            )
-        return numbers
-    is_number = "initial" in given
+    if not isinstance(said, Mapping):
+        return numbers(option, said)
+    is_number = "initial" in said
     allowed = NUMBER if is_number else NETWORK
-    if strange := [name for name in given if name not in allowed]:
+    if strange := [name for name in said if name not in allowed]:
         raise ipd.InputError(
             f"{option} has {strange[0]!r}; allowed with what else it has: {', '.join(allowed)}."
         )
     needed = NUMBER if is_number else ("names",)
-    if missing := [name for name in needed if name not in given]:
+    if missing := [name for name in needed if name not in said]:
         raise ipd.InputError(f"{option} has no {missing[0]!r}: add it.")
     if option == "diffusivity":
-        check_positive(given)
-    given: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in given.items()
+        check_positive(said)
+    arguments: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
     }
     if is_number:
-        return ipd.Parameter(**given)
-    return ipd.SineField(grid.num_axes, **given, key=key)
+        return ipd.Parameter(**arguments)
+    return ipd.SineField(grid.num_axes, **arguments, key=key)
 
 
-def check_positive(given):
+def numbers(option, said):
+    """Known numbers, in the precision of the run."""
+    try:
+        found = jnp.asarray(said, float)
+    except (TypeError, ValueError):
+        raise ipd.InputError(
+            f"{option} is {said!r}: give numbers, or a table with the names of what is unknown."
+        ) from None
+    if not jnp.isfinite(found).all():
+        raise ipd.InputError(f"{option} is {said!r}: every number must be finite.")
+    if jnp.any((found == 0) != (np.asarray(said) == 0)):
+        raise ipd.InputError(
+            f"{option} is {said!r}, which {found.dtype} takes for 0: choose another unit, or "
+            "precision = 'float64'."
+        )
+    return found
+
+
+def check_positive(said):
     """Refuse a diffusivity that may become negative."""
-    low = min(given.get("bounds", given.get("output_range", (0.0, 1.0))))
+    low = min(said.get("bounds", said.get("output_range", (0.0, 1.0))))
     if low < 0:
         raise ipd.InputError(f"diffusivity may become negative: its range begins at {low}.")
