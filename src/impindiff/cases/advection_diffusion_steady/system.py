@@ -39,7 +39,7 @@ def build(grid, key, velocity, diffusivity, scheme: Any = "upwind", field="conce
     of_velocity, of_diffusivity = jax.random.split(key, 2)
     v = coefficient("velocity", velocity, grid, of_velocity)
     D = coefficient("diffusivity", diffusivity, grid, of_diffusivity)
-    components = len(getattr(v, "names", ())) or jnp.size(v)
+    components = len(v.names) if isinstance(v, ipd.SineField | ipd.Parameter) else jnp.size(v)
     if components != grid.num_axes:
         raise ipd.InputError(
             f"velocity has {components} component(s), but the grid has {grid.num_axes} axes "
