@@ -127,7 +127,7 @@ def wind() -> Problem:
     grid = square(128)
     ends = {"x": (ipd.Inflow(1.0), ipd.Outflow()), "y": ipd.NoFlux()}
     terms = [ipd.Advection(np.array([1.0, 0.0])), ipd.Diffusion(1 / 1280)]
-    return Problem(ipd.System(grid, {"u": terms}, {"u": ends}), {"u": blob(grid)}, 0.1, IN_WIND)
+    return Problem(ipd.System(grid, {"u": ipd.Field(terms, ends)}), {"u": blob(grid)}, 0.1, IN_WIND)
 
 
 def graded() -> Problem:
@@ -146,8 +146,8 @@ def log_radius() -> Problem:
     """From a well of 0.1 m to 1 km, in logarithmic cells."""
     axis = ipd.Axis.from_faces("r", np.geomspace(0.1, 1e3, 201))
     grid = ipd.Grid([axis], "cylindrical")
-    ends = {"u": {"r": (ipd.Neumann(-1.0), ipd.Dirichlet(0.0))}}
-    system = ipd.System(grid, {"u": [ipd.Diffusion(0.1)]}, ends)
+    ends = {"r": (ipd.Neumann(-1.0), ipd.Dirichlet(0.0))}
+    system = ipd.System(grid, {"u": ipd.Field([ipd.Diffusion(0.1)], ends)})
     return Problem(system, {"u": np.zeros(200)}, 1000.0, ON_A_LINE)
 
 
@@ -155,8 +155,8 @@ def cylinder() -> Problem:
     """Around an axis of symmetry."""
     axes = [ipd.Axis("r", 0.0, 1.0, 96), ipd.Axis("z", 0.0, 2.0, 96)]
     grid = ipd.Grid(axes, "cylindrical")
-    ends = {"u": {"r": ipd.Dirichlet(0.0), "z": ipd.NoFlux()}}
-    system = ipd.System(grid, {"u": [ipd.Diffusion(1.0)]}, ends)
+    ends = {"r": ipd.Dirichlet(0.0), "z": ipd.NoFlux()}
+    system = ipd.System(grid, {"u": ipd.Field([ipd.Diffusion(1.0)], ends)})
     return Problem(system, {"u": blob(grid)}, 0.1)
 
 
@@ -250,9 +250,11 @@ def coupled_row() -> Problem:
 def limited() -> Problem:
     """Limited advection in a row: the Jacobian reaches beyond neighbours."""
     grid = ipd.Grid.uniform((400,), ((0, 1),))
-    ends = {"u": {"x": (ipd.Inflow(0.0), ipd.Outflow())}}
+    ends = {"x": (ipd.Inflow(0.0), ipd.Outflow())}
     terms = [ipd.Advection(1.0, "limited"), ipd.Diffusion(0.02)]
-    return Problem(ipd.System(grid, {"u": terms}, ends), {"u": blob(grid)}, 0.01, ON_A_LINE, True)
+    return Problem(
+        ipd.System(grid, {"u": ipd.Field(terms, ends)}), {"u": blob(grid)}, 0.01, ON_A_LINE, True
+    )
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {

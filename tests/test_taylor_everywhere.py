@@ -60,7 +60,7 @@ def test_the_gradient_leaves_a_second_order_remainder(stepper, end, law, store):
 
     def loss(parts: dict[str, jax.Array]) -> jax.Array:
         terms = [ipd.Diffusion(LAWS[law](parts["k"])), ipd.Advection(parts["wind"])]
-        ends = {"u": {"x": ENDS[end](parts["end"])}}
+        ends = {"x": ENDS[end](parts["end"])}
         system = ipd.System(grid, {"u": terms}, ends, storage=STORES[store])
         found = ipd.simulate(system, {"u": parts["start"]}, times, STEPPERS[stepper])
         return jnp.sum(weights * found.states["u"][-1] ** 4)

@@ -10,7 +10,7 @@ from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, Automatic, BiCGStab, DenseLU, Newton, Tridiagonal
 from impindiff.integrate import BackwardEuler, RungeKutta4, Theta
 from impindiff.rollout import TimeGrid, select_solver, simulate
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Advection, Diffusion, Dirichlet, Inflow, NoFlux, Outflow, Source
 
 SQUARE = Grid.uniform((24, 20), ((0, 1), (0, 1)))
@@ -44,7 +44,7 @@ def blocks() -> np.ndarray:
 def windy() -> System:
     ends = {"x": (Inflow(1.0), Outflow()), "y": NoFlux()}
     terms = [Advection(jnp.array([1.0, 0.0])), Diffusion(1e-3)]
-    return System(SQUARE, {"u": terms}, {"u": ends})
+    return System(SQUARE, {"u": Field(terms, ends)})
 
 
 def reacting(grid: Grid, rate: float, diffusivity: float) -> System:
@@ -74,7 +74,7 @@ PROBLEMS = {
     "wind": (windy(), 0.5, {"block_line(0)", "transform_line(0)"}),
     "graded": (diffusing(GRADED, 1.0), 0.5, {"jacobi", "block_line(0)"}),
     "log radius": (
-        System(LOG, {"u": [Diffusion(1.0)]}, {"u": {"r": Dirichlet(0.0)}}),
+        System(LOG, {"u": Field([Diffusion(1.0)], {"r": Dirichlet(0.0)})}),
         10.0,
         {"elimination"},
     ),

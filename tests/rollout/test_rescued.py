@@ -62,7 +62,9 @@ def test_a_solve_that_fails_is_halved_too():
 
 
 def test_what_nothing_helps_fails_as_ever_and_says_what_was_tried():
-    falling = ipd.System(None, {"c": [ipd.Reaction(lambda c: -1 + 0 * c)]}, limits={"c": (0, 2)})
+    falling = ipd.System(
+        None, {"c": ipd.Field([ipd.Reaction(lambda c: -1 + 0 * c)], bounds=(0, 2))}
+    )
     with pytest.raises(NumericsError) as caught:
         simulate_so(falling, {"c": jnp.array(1.5)}, TIMES, ForwardEuler())
     told = str(caught.value)

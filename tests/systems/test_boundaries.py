@@ -18,7 +18,7 @@ from impindiff.implicit import Affine, BiCGStab
 from impindiff.integrate import CrankNicolson, ForwardEuler
 from impindiff.latent import Parameter, SineField, latents_of, learned
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import System, advection_diffusion
+from impindiff.systems import Field, System, advection_diffusion
 from impindiff.terms import (
     AbstractBoundary,
     Advection,
@@ -112,7 +112,7 @@ def test_what_is_gained_has_come_through_the_ends(name: str, scheme):
     conditions = (Dirichlet(0.7), Robin(0.3, -1.0)), (Neumann(0.4), Outflow()), (Inflow(2.0),) * 2
     boundaries = dict(zip(grid.names, conditions, strict=False))
     terms = [Advection(velocity, scheme), Diffusion(spread), Source(0.9)]
-    tendency = System(grid, {"c": terms}, {"c": boundaries}).prepare(DOUBLE).at(jnp.zeros(()))
+    tendency = System(grid, {"c": Field(terms, boundaries)}).prepare(DOUBLE).at(jnp.zeros(()))
     volumes = grid.cell_volumes()
 
     @jax.value_and_grad
@@ -145,7 +145,7 @@ def test_obstacles_keep_their_values_and_let_nothing_pass():
     grid = Grid(CLOSED.axes, solid=solid)
     terms = [Advection(jnp.array([0.4, 0.1]), "central"), Diffusion(0.3), Source(1.0)]
     tendency = (
-        System(grid, {"c": terms}, {"c": {"x": Dirichlet(1.0), "y": Outflow()}})
+        System(grid, {"c": Field(terms, {"x": Dirichlet(1.0), "y": Outflow()})})
         .prepare(DOUBLE)
         .at(jnp.zeros(()))
     )
@@ -171,17 +171,17 @@ def test_values_may_depend_on_time_and_place():
     """A condition of one's own, and a formula in it, as if it were written out at each time."""
     terms = [Advection(jnp.array([0.4, 0.1]), "central"), Diffusion(0.3)]
     formula = lambda y, t: jnp.sin(3 * t) + y  # noqa: E731
-    system = System(HALL, {"c": terms}, {"c": {"x": Pulse(formula)}})
+    system = System(HALL, {"c": Field(terms, {"x": Pulse(formula)})})
     dynamics = system.prepare(DOUBLE)
     assert dynamics.is_affine and not dynamics.is_steady
     field = jnp.asarray(np.random.default_rng(0).normal(size=HALL.shape))
     for time in (0.0, 0.7):
         value = jnp.sin(3 * time) + jnp.asarray(HALL.axes[1].centres)
-        fixed = System(HALL, {"c": terms}, {"c": {"x": (Dirichlet(value), Outflow())}})
+        fixed = System(HALL, {"c": Field(terms, {"x": (Dirichlet(value), Outflow())})})
         wanted = fixed.prepare(DOUBLE).at(jnp.zeros(()))({"c": field})["c"]
         found = dynamics.at(jnp.asarray(time))({"c": field})["c"]
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
-    steady = System(HALL, {"c": terms}, {"c": {"x": Pulse(lambda y: y)}})
+    steady = System(HALL, {"c": Field(terms, {"x": Pulse(lambda y: y)})})
     assert steady.prepare(DOUBLE).is_steady
 
 
@@ -231,7 +231,7 @@ def test_gradients_with_respect_to_conditions_and_coefficients(scheme):
         }
         velocity = FaceVelocity(*point["velocity"])
         terms = [Advection(velocity, scheme), Diffusion(point["diffusivity"])]
-        system = System(grid, {"c": terms}, {"c": ends})
+        system = System(grid, {"c": Field(terms, ends)})
         initial = {"c": jnp.asarray(np.exp(-x) + 0.2 * y)}
         found = simulate(system, initial, times, stepper)
         return jnp.sum(jnp.sin(3 * found.states["c"][-1]))
@@ -275,7 +275,7 @@ def test_conditions_of_another_form_are_refused(boundaries: Any, said: str):
 @pytest.mark.parametrize("value", [np.nan, lambda t: jnp.log(t - 1), lambda c: jnp.sqrt(c - 2)])
 def test_a_condition_that_is_not_finite_is_named_before_anything_is_solved(value):
     grid = Grid([Axis("x", 0, 1, 4)])
-    ends = {"c": {"x": (NoFlux(), Dirichlet(value))}}
-    system = System(grid, {"c": [Diffusion(0.1)]}, ends)
+    ends = {"x": (NoFlux(), Dirichlet(value))}
+    system = System(grid, {"c": Field([Diffusion(0.1)], ends)})
     with pytest.raises(InputError, match="Dirichlet of 'c' at the upper end of axis 'x' .* nan"):
         system.check({"c": jnp.ones(4)})

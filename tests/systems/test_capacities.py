@@ -10,7 +10,7 @@ from impindiff.implicit import DenseLU, Newton
 from impindiff.integrate import SDIRK2, BackwardEuler, RungeKutta4
 from impindiff.latent import Parameter
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, NoFlux, fourier, transform_line
 
 DIRECT = Newton(DenseLU(1e-13), DenseLU(1e-13), rtol=1e-13)
@@ -26,7 +26,7 @@ def end(system, initial, until, num_steps, stepper):
 @pytest.mark.parametrize("stepper, order", [(SDIRK2(DIRECT), 2), (RungeKutta4(), 4)])
 def test_order_with_a_capacity(stepper, order):
     """u u' = -u^3: u = u0 / (1 + u0 t)."""
-    system = System(box(4), {"u": [Reaction(lambda u: -(u**3))]}, capacities={"u": lambda u: u})
+    system = System(box(4), {"u": Field([Reaction(lambda u: -(u**3))], capacity=lambda u: u)})
     start = wave(box(4))
 
     def error(num_steps):
@@ -71,12 +71,10 @@ def test_what_is_refused():
 def test_preconditioners_know_the_ends_of_nonlinear_systems(make):
     """The modes of a field between two walls are cosines: one iteration where all is constant."""
     grid = Grid.uniform((12,), ((0.0, 1.0),))
-    ends = {"u": {name: NoFlux() for name in grid.names}}
+    ends = {name: NoFlux() for name in grid.names}
     system = System(
         grid,
-        {"u": [Diffusion(lambda u: 2.0 + 0 * u)]},
-        ends,
-        capacities={"u": lambda u: 3.0 + 0 * u},
+        {"u": Field([Diffusion(lambda u: 2.0 + 0 * u)], ends, capacity=lambda u: 3.0 + 0 * u)},
     )
     times = TimeGrid.build(0.0, [1.0], 0.5)
     found = simulate(system, {"u": wave(grid)}, times, BackwardEuler(Newton(), make))

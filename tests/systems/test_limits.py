@@ -14,7 +14,7 @@ from impindiff.implicit import Affine, BiCGStab, Result
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import Parameter
 from impindiff.rollout import KeepAll, Snapshots, TimeGrid, Trajectory, simulate
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, Source
 
 INFINITY = float("inf")
@@ -77,7 +77,7 @@ def test_without_limits_nothing_is_computed():
 
 def test_a_solve_that_failed_stays_what_it_is():
     scarce = BackwardEuler(Affine(BiCGStab(1e-12, max_steps=1)))
-    system = System(box(6), {"c": [Diffusion(0.1), Source(9.0)]}, limits={"c": (0.0, 2.0)})
+    system = System(box(6), {"c": Field([Diffusion(0.1), Source(9.0)], bounds=(0.0, 2.0))})
     found = simulate(system, {"c": wave(box(6))}, TIMES, scarce, on_failure="keep")
     assert results(found)[0] is Result.MAX_STEPS and found.states["c"].max() > 2
 
@@ -123,7 +123,7 @@ def test_what_stands_in_solid_cells_has_no_limits():
 
 
 def test_fields_without_a_grid_have_limits():
-    system = System(None, {"a": [Reaction(lambda a: -1 + 0 * a)]}, limits={"a": (0, 1)})
+    system = System(None, {"a": Field([Reaction(lambda a: -1 + 0 * a)], bounds=(0, 1))})
     with pytest.raises(NumericsError, match="step 3 of 4 .*'a' is -0.15, below"):
         simulate(system, {"a": jnp.array(0.6)}, TIMES, ForwardEuler())
 

@@ -27,8 +27,8 @@ def column(
     options.setdefault("velocity", 1.0)
     moving = [ipd.Advection(options.pop("velocity"), scheme), ipd.Diffusion(diffusivity)]
     entering = options.pop("entering", ipd.Inflow(lambda t: jnp.where(t < 2, 1.0, 0.0)))
-    ends = {"c": {"x": (entering, ipd.Outflow())}}
-    return ipd.System(grid, {"c": [*moving, *terms]}, ends, **options)
+    ends = {"x": (entering, ipd.Outflow())}
+    return ipd.System(grid, {"c": ipd.Field([*moving, *terms], ends)}, **options)
 
 
 def rollout(system: ipd.System, initial=None, until: float = 4.0):
@@ -78,8 +78,11 @@ QUIET = {
     "a wall stops the flow": lambda: rollout(
         ipd.System(
             ipd.Grid.uniform((40,), ((0, LENGTH),)),
-            {"c": [ipd.Advection(1.0, "central"), ipd.Diffusion(0.2)]},
-            {"c": {"x": ipd.NoFlux()}},
+            {
+                "c": ipd.Field(
+                    [ipd.Advection(1.0, "central"), ipd.Diffusion(0.2)], {"x": ipd.NoFlux()}
+                )
+            },
         ),
         np.ones(40),
     ),

@@ -14,7 +14,7 @@ from impindiff.coefficients import is_affine_in
 from impindiff.implicit import Affine, BiCGStab, Newton, Tridiagonal
 from impindiff.latent import SineField, learned
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import AffineTendency, FluxOf, Reaction, Supply, System
+from impindiff.systems import AffineTendency, Field, FluxOf, Reaction, Supply, System
 from impindiff.terms import (
     Advection,
     Diffusion,
@@ -211,9 +211,9 @@ def test_solvers_and_preconditioners_see_the_decay_in_the_stencil():
     _, outcome = last(constant, ipd.BackwardEuler(preconditioner=fourier))
     assert set(outcome.iterations.tolist()) == {1}
     row = ipd.Grid([ipd.Axis.graded("x", 0, 1, 12, 3.0)])
-    ends = {"u": {"x": (Dirichlet(1.0), NoFlux())}}
+    ends = {"x": (Dirichlet(1.0), NoFlux())}
     reaction = Reaction(lambda u, x: -1e4 * x**4 * u)
-    held = System(row, {"u": [Diffusion(1.0), reaction]}, ends)
+    held = System(row, {"u": Field([Diffusion(1.0), reaction], ends)})
     times = TimeGrid.build(0.0, [0.5], 0.5)
     direct = ipd.BackwardEuler(Affine(Tridiagonal()))
     found = simulate(held, {"u": jnp.ones(12)}, times, direct)
@@ -266,7 +266,7 @@ def test_gradients_reach_what_the_rate_is_made_of(stepper):
 
 def test_settings_may_be_rates():
     """It is known to be affine before they are given, and each sample has its own."""
-    system = System(GRID, {"u": [Reaction(lambda u, k: -k * u)]}, settings=("k",))
+    system = System(GRID, {"u": [Reaction(lambda u, k: -k * u)]}, parameters=("k",))
     shared = system.prepare_shared(DOUBLE)
     assert shared.is_affine
 
@@ -292,8 +292,11 @@ def test_what_decays_is_accounted_for():
     grid = ipd.Grid([ipd.Axis.graded("x", 0, 1, 12, 3.0)])
     system = System(
         grid,
-        {"u": [Diffusion(1.0), Reaction(lambda u, k: -k * u)]},
-        {"u": {"x": (Dirichlet(1.0), NoFlux())}},
+        {
+            "u": Field(
+                [Diffusion(1.0), Reaction(lambda u, k: -k * u)], {"x": (Dirichlet(1.0), NoFlux())}
+            )
+        },
         coefficients={"k": lambda x: 5.0 * x},
         integrals={"gone": [Reaction(lambda u, k: k * u)], "came": [Supply(FluxOf("u"))]},
         balances={

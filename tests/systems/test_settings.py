@@ -51,8 +51,12 @@ def test_a_given_setting_is_a_known_number():
     )
     plain = ipd.System(
         GRID,
-        {"c": [ipd.Diffusion(0.1), ipd.Reaction(lambda c: 0.49 * c)]},
-        {"c": {"x": (ipd.Dirichlet(0.7), ipd.NoFlux())}},
+        {
+            "c": ipd.Field(
+                [ipd.Diffusion(0.1), ipd.Reaction(lambda c: 0.49 * c)],
+                {"x": (ipd.Dirichlet(0.7), ipd.NoFlux())},
+            )
+        },
     )
     np.testing.assert_allclose(end_of(numbers.with_settings({"hot": 0.7})), end_of(plain))
     again = numbers.with_settings({"hot": 0.3}).with_settings({"hot": np.float64(0.7)})
@@ -76,25 +80,27 @@ def everywhere(**how) -> ipd.System:
     return ipd.System(
         PLANE,
         {
-            "u": [
-                ipd.Advection(ipd.FaceVelocity(lambda x, hot: hot * x, 0.2), "limited"),
-                ipd.Diffusion(slow),
-                ipd.Source(lambda t, y, hot: hot * t + y),
-            ],
-            "v": [
-                ipd.Advection(ipd.FluxOf("u")),
-                ipd.Diffusion(lambda u, k: u * k, mean="arithmetic"),
-                ipd.Reaction(lambda u, v, k, hot: k * u * v - hot),
-            ],
-        },
-        {
-            "u": {"x": (ipd.Inflow(lambda hot, y: hot + y), ipd.Outflow())},
-            "v": {"x": (ipd.Dirichlet(lambda k, u: k * u), ipd.Robin(lambda hot: hot, 0.3))},
+            "u": ipd.Field(
+                [
+                    ipd.Advection(ipd.FaceVelocity(lambda x, hot: hot * x, 0.2), "limited"),
+                    ipd.Diffusion(slow),
+                    ipd.Source(lambda t, y, hot: hot * t + y),
+                ],
+                {"x": (ipd.Inflow(lambda hot, y: hot + y), ipd.Outflow())},
+                storage=lambda u, hot: hot * u**2,
+                initial=lambda k, hot: k + hot,
+            ),
+            "v": ipd.Field(
+                [
+                    ipd.Advection(ipd.FluxOf("u")),
+                    ipd.Diffusion(lambda u, k: u * k, mean="arithmetic"),
+                    ipd.Reaction(lambda u, v, k, hot: k * u * v - hot),
+                ],
+                {"x": (ipd.Dirichlet(lambda k, u: k * u), ipd.Robin(lambda hot: hot, 0.3))},
+                capacity=lambda v, k: 1 + k * v,
+            ),
         },
         coefficients={"k": lambda hot, x: hot**2 + x} | how.pop("coefficients", {}),
-        storage={"u": lambda u, hot: hot * u**2},
-        capacities={"v": lambda v, k: 1 + k * v},
-        initial={"u": lambda k, hot: k + hot},
         **how,
     )
 
@@ -131,7 +137,7 @@ def test_states_are_differentiated_by_a_setting():
 
 def test_some_settings_may_be_given_and_others_awaited():
     system = ipd.System(
-        None, {"c": [ipd.Reaction(lambda c, k, hot: -k * hot * c)]}, settings=("k", "hot")
+        None, {"c": [ipd.Reaction(lambda c, k, hot: -k * hot * c)]}, parameters=("k", "hot")
     )
     partly = system.with_settings({"k": 2})
     assert (system.awaited, partly.awaited) == (("k", "hot"), ("hot",))
@@ -259,8 +265,7 @@ def test_names_stand_for_one_thing_that_there_is(options, said: str):
     with pytest.raises(InputError, match=said):
         ipd.System(
             GRID,
-            {"c": [ipd.Diffusion(lambda k, hot: k * hot)]},
-            {"c": {"x": ipd.NoFlux()}},
+            {"c": ipd.Field([ipd.Diffusion(lambda k, hot: k * hot)], {"x": ipd.NoFlux()})},
             coefficients={"k": ipd.Parameter("a", 1.0, (0.0, 2.0))},
             **options,
         )

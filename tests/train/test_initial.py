@@ -11,7 +11,7 @@ from impindiff.rollout import TimeGrid, simulate
 
 GRID = ipd.Grid.uniform((12,), ((0, 1),))
 TIMES = np.array([0.0, 0.05, 0.1])
-ENDS = {"c": {"x": ipd.NoFlux()}}
+ENDS = {"x": ipd.NoFlux()}
 (X,) = GRID.centres()
 
 
@@ -22,10 +22,8 @@ def heap(x, height):
 def system(height, **options) -> ipd.System:
     return ipd.System(
         GRID,
-        {"c": [ipd.Diffusion(0.5), ipd.Source(0.2)]},
-        ENDS,
+        {"c": ipd.Field([ipd.Diffusion(0.5), ipd.Source(0.2)], ENDS, initial=heap)},
         coefficients={"height": height},
-        initial={"c": heap},
         **options,
     )
 
@@ -87,11 +85,11 @@ def test_windows_cannot_begin_at_what_only_the_system_knows():
 )
 def test_what_is_given_must_be_of_the_system(options, said: str):
     with pytest.raises(InputError, match=said):
-        ipd.System(GRID, {"c": [ipd.Diffusion(1.0)]}, ENDS, **options)
+        ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(1.0)], ENDS)}, **options)
 
 
 def test_initial_values_have_one_for_each_cell():
-    given = ipd.System(GRID, {"c": [ipd.Diffusion(1.0)]}, ENDS, initial={"c": np.ones(5)})
+    given = ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(1.0)], ENDS, initial=np.ones(5))})
     with pytest.raises(InputError, match=r"initial values of 'c' have the shape \(5,\).*\(12,\)"):
         given.start(0.0, jnp.dtype("float32"))
 

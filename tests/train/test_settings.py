@@ -216,7 +216,7 @@ def test_members_of_an_ensemble_share_the_settings():
             None,
             {"c": [ipd.Reaction(decay)]},
             coefficients={"a": ipd.Parameter("a", start, (0.0, jnp.inf))},
-            settings="heat",
+            parameters="heat",
         )
 
     exact = [1.3 / (1 + 1.3 * 0.7 * heat * np.array(TIMES)) for heat in HEAT]
@@ -237,7 +237,7 @@ def test_what_fails_is_told_with_the_settings_of_its_sample():
         None,
         {"c": [ipd.Reaction(lambda c, a, heat: a + 0 * jnp.sqrt(heat - c))]},
         coefficients={"a": ipd.Parameter("a", 1.0, (0.0, 2.0))},
-        settings="heat",
+        parameters="heat",
     )
     known = {"heat": np.array([9.0, 0.125])}
     data = ipd.to_dataset(None, TIMES, {"c": np.zeros((2, 3))}, settings=known)

@@ -112,9 +112,11 @@ def test_simulations_begin_at_one_time():
     """The system gives one field at t = 0, the data another at t = 0.5."""
     both = ipd.System(
         None,
-        {"c": [ipd.Reaction(lambda c, k: -k * c)], "d": [ipd.Reaction(lambda c, d: c - d)]},
+        {
+            "c": [ipd.Reaction(lambda c, k: -k * c)],
+            "d": ipd.Field([ipd.Reaction(lambda c, d: c - d)], initial=0.0),
+        },
         coefficients={"k": ipd.Parameter("k", 1.0, (0.0, 9.0))},
-        initial={"d": 0.0},
     )
     with pytest.raises(InputError, match="hold at t = 0, but those of 'c' are taken from the data"):
         Observations.of(both, measured(), ":", start=0.0)

@@ -9,7 +9,8 @@ from impindiff._errors import InputError
 from impindiff.coefficients import as_closures, as_coefficients
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._checks import check_terms, named_fluxes
+from impindiff.systems._checks import named_fluxes
+from impindiff.systems._field import check_terms
 from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._names import check_arguments
 from impindiff.systems._state_tendency import Equations
