@@ -17,8 +17,8 @@ SQUARE = Grid.uniform((24, 20), ((0, 1), (0, 1)))
 ROW = Grid.uniform((60,), ((0, 1),))
 
 
-def held(grid: Grid, fields: str = "u") -> dict:
-    return {field: dict.fromkeys(grid.names, Dirichlet(0.0)) for field in fields}
+def held(grid: Grid) -> dict:
+    return dict.fromkeys(grid.names, Dirichlet(0.0))
 
 
 def hill(grid: Grid) -> np.ndarray:
@@ -26,7 +26,7 @@ def hill(grid: Grid) -> np.ndarray:
 
 
 def diffusing(grid: Grid, diffusivity) -> System:
-    return System(grid, {"u": [Diffusion(diffusivity)]}, held(grid))
+    return System(grid, {"u": Field([Diffusion(diffusivity)], held(grid))})
 
 
 def layers() -> np.ndarray:
@@ -48,20 +48,19 @@ def windy() -> System:
 
 
 def reacting(grid: Grid, rate: float, diffusivity: float) -> System:
-    equations = {
-        "u": [Diffusion(diffusivity), Reaction(lambda u, v: -rate * (u - v**2))],
-        "v": [Diffusion(diffusivity / 2), Reaction(lambda u, v: rate * (u - v**2))],
-    }
-    return System(grid, equations, held(grid, "uv"))
+    def loss(u, v):
+        return rate * (u - v**2)
+
+    u = [Diffusion(diffusivity), Reaction(lambda u, v: -loss(u, v))]
+    v = [Diffusion(diffusivity / 2), Reaction(loss)]
+    return System(grid, {"u": Field(u, held(grid)), "v": Field(v, held(grid))})
 
 
 def darcy() -> System:
     x, y = SQUARE.centres()
-    equations = {
-        "u": [Diffusion(np.exp(np.sin(9 * x) * np.cos(7 * y))), Source(1.0)],
-        "v": [Diffusion(0.1)],
-    }
-    return System(SQUARE, equations, held(SQUARE, "uv"), storage={"u": 0})
+    u = [Diffusion(np.exp(np.sin(9 * x) * np.cos(7 * y))), Source(1.0)]
+    ends = held(SQUARE)
+    return System(SQUARE, {"u": Field(u, ends, storage=0), "v": Field([Diffusion(0.1)], ends)})
 
 
 GRADED = Grid([Axis.graded("x", 0, 1, 24, 50.0), Axis.graded("y", 0, 1, 20, 50.0)])

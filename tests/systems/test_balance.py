@@ -34,7 +34,7 @@ def end(system: System, initial, until: float, num_steps: int, stepper) -> dict:
     return {field: np.asarray(u[-1]) for field, u in found.states.items()}
 
 
-def pore(system_options=None) -> System:
+def pore() -> System:
     """Gas in pores that close as it reacts: what is stored is the gas in the pores."""
     return System(
         box(6),
@@ -48,7 +48,6 @@ def pore(system_options=None) -> System:
             ),
             "porosity": [Reaction(lambda porosity, gas: -porosity * gas)],
         },
-        **(system_options or {}),
     )
 
 
@@ -157,27 +156,33 @@ def test_units_change_nothing_where_scales_are_given(preconditioner):
     """Gas in units 16384 times as large: the same iterations, and the same gas."""
     solver = Newton(BiCGStab(1e-9), BiCGStab(1e-9), rtol=1e-9)
 
-    def run(unit: float, scales: dict):
+    def run(unit: float):
         system = System(
             box(6),
             {
-                "gas": [
-                    Diffusion(lambda porosity: 0.1 * porosity**1.5),
-                    Reaction(lambda porosity, gas: -porosity * gas),
-                ],
+                "gas": Field(
+                    [
+                        Diffusion(lambda porosity: 0.1 * porosity**1.5),
+                        Reaction(lambda porosity, gas: -porosity * gas),
+                    ],
+                    storage=lambda porosity, gas: porosity * gas,
+                    scale=unit,
+                ),
                 "porosity": [Reaction(lambda porosity, gas: -porosity * gas / unit)],
-                "level": [Diffusion(0.1), Reaction(lambda gas, level: gas - level)],
+                "level": Field(
+                    [Diffusion(0.1), Reaction(lambda gas, level: gas - level)],
+                    storage=0,
+                    scale=unit,
+                ),
             },
-            storage={"gas": lambda porosity, gas: porosity * gas, "level": 0},
-            scales=scales,
         )
         initial = PORES | {"gas": unit * PORES["gas"], "level": unit * PORES["gas"]}
         times = TimeGrid.build(0.0, [0.4], 0.2)
         stepper = CrankNicolson(solver, preconditioner)
         return jax.jit(lambda u: simulate(system, u, times, stepper))(initial)
 
-    plain = run(1.0, {"gas": 1.0, "level": 1.0})
-    scaled = run(2.0**-14, {"gas": 2.0**-14, "level": 2.0**-14})
+    plain = run(1.0)
+    scaled = run(2.0**-14)
     assert bool(plain.outcome.converged.all()) and bool(scaled.outcome.converged.all())
     assert scaled.outcome.iterations.tolist() == plain.outcome.iterations.tolist()
     for field, values in plain.states.items():
@@ -190,8 +195,10 @@ def test_preconditioners_know_the_storage(make):
     """With storage q' = 2, 1/2 and no storage, and no coupling of cells, they are the inverse."""
     system = System(
         box(4),
-        {name: [Reaction(lambda u, k: -k * u, fields=(name,), k=3.0)] for name in "abc"},
-        storage={"a": lambda a: 2 * a + 1, "b": 0.5, "c": 0},
+        {
+            name: Field([Reaction(lambda u, k: -k * u, fields=(name,), k=3.0)], storage=storage)
+            for name, storage in {"a": lambda a: 2 * a + 1, "b": 0.5, "c": 0}.items()
+        },
     )
     state = {name: wave(box(4), k) for k, name in enumerate("abc")}
     weight = jnp.array(0.2)
@@ -252,19 +259,18 @@ def test_explicit_steppers_refuse_a_storage(stepper):
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "storage, said",
     [
-        ({"storage": {"w": 0}}, "storage names w, of which the system has no equation"),
-        ({"scales": {"w": 1.0}}, "scales names w, of which the system has no equation"),
-        ({"scales": {"u": 0.0}}, "the scale of 'u' is 0.0: it must be a positive number"),
-        ({"storage": {"u": None}}, "the storage of 'u' is None: give a function"),
-        ({"storage": {"u": 0, "v": 0.0}}, "no field of the system has a storage"),
-        ({"storage": {"u": lambda u, w: u * w}}, "in the storage of 'u' asks for 'w'"),
+        (True, "the storage of 'u' is True: give a function"),
+        ("k", "the storage of 'u' is 'k': give a function"),
+        (0, "no field of the system has a storage"),
+        (lambda u, w: u * w, "in the storage of 'u' asks for 'w'"),
     ],
 )
-def test_storages_that_make_no_sense_are_refused(options, said: str):
+def test_storages_that_make_no_sense_are_refused(storage, said: str):
+    v = Field([Source(1.0)], storage=0.0)
     with pytest.raises(InputError, match=said):
-        System(box(4), {"u": [Source(1.0)], "v": [Source(1.0)]}, **options)
+        System(box(4), {"u": Field([Source(1.0)], storage=storage), "v": v})
 
 
 def test_a_storage_of_another_shape_is_refused():
@@ -278,7 +284,7 @@ def test_a_start_without_algebraic_fields_needs_no_solve():
         consistent(pore(), PORES)
 
 
-@pytest.mark.parametrize("scale", ["a", 0.0, -1.0, True, [1.0, 2.0], None])
+@pytest.mark.parametrize("scale", ["a", 0.0, -1.0, True, [1.0, 2.0]])
 def test_a_scale_that_is_no_positive_number_is_refused(scale):
     with runtime_types.without(), pytest.raises(InputError, match="scale of 'u'.*positive number"):
         System(None, {"u": Field([Source(1.0)], scale=scale)})
@@ -286,9 +292,8 @@ def test_a_scale_that_is_no_positive_number_is_refused(scale):
 
 @pytest.mark.parametrize("capacity", [-1.0, np.array([1.0, 0.0, 1.0]), float("nan")])
 def test_a_capacity_that_is_not_positive_is_refused(capacity):
-    terms = {"c": [Diffusion(0.1)]}
     with pytest.raises(InputError, match="a capacity must be positive"):
-        System(box(3), terms, storage={"c": capacity})
+        System(box(3), {"c": Field([Diffusion(0.1)], storage=capacity)})
 
 
 def test_a_transfer_that_feeds_on_what_it_takes_is_refused():

@@ -41,30 +41,33 @@ def test_order_with_a_capacity(stepper, order):
 
 def test_a_steady_capacity_is_a_storage():
     """Where it does not depend on the state, both say the same."""
-    grid, terms = box(6), {"u": [Diffusion(0.1)]}
+    grid, terms = box(6), [Diffusion(0.1)]
     start = {"u": wave(grid)}
     weight = Parameter("weight", 2.0, (0.0, 5.0))
-    divided = System(grid, terms, capacities={"u": lambda w: w}, coefficients={"w": weight})
-    stored = System(grid, terms, storage={"u": 2.0})
+    divided = System(grid, {"u": Field(terms, capacity=lambda w: w)}, coefficients={"w": weight})
+    stored = System(grid, {"u": Field(terms, storage=2.0)})
     one, other = (end(s, start, 0.5, 3, BackwardEuler(DIRECT))["u"] for s in (divided, stored))
     np.testing.assert_allclose(one, other, rtol=1e-12)
     assert list(divided.latents()) == ["weight", "w"]
 
 
 def test_what_is_refused():
-    grid, terms = box(4), {"u": [Diffusion(0.1)]}
+    grid = box(4)
+
+    def divided(capacity, **more) -> System:
+        return System(grid, {"u": Field([Diffusion(0.1)], capacity=capacity, **more)})
+
     for wrong, message in (
-        ({"v": 2.0}, "capacities names v"),
-        ({"u": 0}, "other than 0"),
-        ({"u": None}, "capacity of 'u' is None"),
-        ({"u": lambda z: z}, "the capacity of 'u'"),
+        (0, "other than 0"),
+        (True, "capacity of 'u' is True"),
+        (lambda z: z, "the capacity of 'u'"),
     ):
         with pytest.raises(InputError, match=message):
-            System(grid, terms, capacities=wrong)
+            divided(wrong)
     with pytest.raises(InputError, match="a storage and a capacity"):
-        System(grid, terms, capacities={"u": 2.0}, storage={"u": 2.0})
+        divided(2.0, storage=2.0)
     with pytest.raises(InputError, match="the capacity of 'u' is inf"):
-        System(grid, terms, capacities={"u": lambda u: 1 / (u - u)}).check({"u": wave(grid)})
+        divided(lambda u: 1 / (u - u)).check({"u": wave(grid)})
 
 
 @pytest.mark.parametrize("make", [fourier, transform_line(0)])

@@ -32,14 +32,15 @@ GRIDS = {
 
 def flow(grid: Grid, scheme: Any) -> System:
     permeability = np.random.default_rng(0).uniform(0.5, 2.0, grid.shape)
-    ends = {"p": {"x": (Dirichlet(1.0), Dirichlet(0.0))}, "c": {"x": (Inflow(1.0), Outflow())}}
-    if not grid.axes[1].periodic:
-        ends = {field: each | {"y": NoFlux()} for field, each in ends.items()}
+    walls = {} if grid.axes[1].periodic else {"y": NoFlux()}
+    held, through = (Dirichlet(1.0), Dirichlet(0.0)), (Inflow(1.0), Outflow())
+    carried = [Advection(FluxOf("p"), scheme), Source(0.0)]
     return System(
         grid,
-        {"p": [Diffusion(permeability)], "c": [Advection(FluxOf("p"), scheme), Source(0.0)]},
-        ends,
-        storage={"p": 0},
+        {
+            "p": Field([Diffusion(permeability)], {"x": held, **walls}, storage=0),
+            "c": Field(carried, {"x": through, **walls}),
+        },
     )
 
 

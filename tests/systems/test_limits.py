@@ -22,10 +22,12 @@ STEPPERS = [BackwardEuler(), CrankNicolson(), SDIRK2(), ForwardEuler(), RungeKut
 TIMES = TimeGrid.build(0.0, [1.0], 0.25)
 
 
-def falling(limits=None, grid: Grid | None = None) -> System:
+def falling(bounds=None, grid: Grid | None = None) -> System:
     """Two fields, one of which falls by one in a unit of time while the other rests."""
-    rates = {"rests": [Reaction(lambda rests: 0 * rests)], "falls": [Source(-1.0)]}
-    return System(grid or box(3, 2), rates, limits=limits)
+    terms = {"rests": [Reaction(lambda rests: 0 * rests)], "falls": [Source(-1.0)]}
+    bounds = bounds or {}
+    fields = {name: Field(terms[name], bounds=bounds.get(name)) for name in terms}
+    return System(grid or box(3, 2), fields)
 
 
 def state(falls: float = 0.6, grid: Grid | None = None) -> dict[str, jax.Array]:
@@ -50,7 +52,7 @@ def test_a_step_that_leaves_them_fails_and_says_where(stepper):
         "step 3 of 4 (to t = 0.75), sample 0: 'falls' is -0.2",
         "at cell (2, 1), below its limits [0.02, inf] (2 of 4 steps failed)",
         "shorten the step",
-        "System(limits=",
+        "Field(..., bounds=",
     ):
         assert part in str(caught.value)
     # Nothing is clipped.
@@ -130,9 +132,9 @@ def test_fields_without_a_grid_have_limits():
 
 @pytest.mark.parametrize("memory", [KeepAll(), Snapshots(2)], ids=["all", "snapshots"])
 def test_gradients_are_those_without_limits(memory):
-    def slope(limits) -> float:
+    def slope(bounds) -> float:
         unknown = Parameter("D", 0.1, (0.0, 1.0))
-        system = System(box(6), {"c": [Diffusion(unknown)]}, limits=limits)
+        system = System(box(6), {"c": Field([Diffusion(unknown)], bounds=bounds)})
 
         def loss(system):
             found = simulate(system, {"c": wave(box(6))}, TIMES, ForwardEuler(), memory=memory)
@@ -140,7 +142,7 @@ def test_gradients_are_those_without_limits(memory):
 
         return float(jax.tree.leaves(eqx.filter_grad(loss)(system))[0])
 
-    assert slope({"c": (-9.0, 9.0)}) == slope({}) != 0
+    assert slope((-9.0, 9.0)) == slope(None) != 0
 
 
 @pytest.mark.parametrize(

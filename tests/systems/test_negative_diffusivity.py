@@ -21,10 +21,10 @@ def results(outcome) -> list[Result]:
     return [Result(int(result)) for result in outcome.result]
 
 
-def falling(limits=None, spread=lambda u: 2 * u) -> System:
+def falling(bounds=None, spread=lambda u: 2 * u) -> System:
     """Everywhere the same, less by one in a unit of time."""
     terms = [Diffusion(spread, mean="arithmetic"), Source(-1.0)]
-    return System(GRID, {"u": terms}, {"u": {"x": NoFlux()}}, limits=limits)
+    return System(GRID, {"u": Field(terms, {"x": NoFlux()}, bounds=bounds)})
 
 
 @pytest.mark.parametrize("stepper", [BackwardEuler(DIRECT), RungeKutta4()])
@@ -39,14 +39,14 @@ def test_the_step_fails_and_says_where(stepper):
         "the diffusivity of 'u' is -0.3 at cell ",
         ", where 'u' is -0.15 ",
         "shorten the step",
-        "System(limits=...)",
+        "Field(..., bounds=...)",
     ):
         assert part in str(caught.value)
 
 
 def test_limits_come_first_and_both_are_watched():
     times = TimeGrid.build(0.0, [1.0], 0.25)
-    system = falling({"u": (-0.3, 0.5)}, lambda u: 2 * u)
+    system = falling((-0.3, 0.5), lambda u: 2 * u)
     found = simulate(
         system, {"u": jnp.full(6, 0.5)}, times, BackwardEuler(DIRECT), on_failure="keep"
     )

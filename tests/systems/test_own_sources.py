@@ -82,10 +82,10 @@ def test_nothing_else_is_taken_for_it(function):
     assert not is_affine_in(function, jax.ShapeDtypeStruct(GRID.shape, DOUBLE))
 
 
-def decaying(*reactions, grid=GRID, **options) -> System:
+def decaying(*reactions, grid=GRID, storage=None, **options) -> System:
     """Carried, diffusing and decaying."""
     moving = [Advection(winds(grid), "central"), Diffusion(0.05 * wave(grid))]
-    return System(grid, {"u": [*moving, *reactions]}, **options)
+    return System(grid, {"u": Field([*moving, *reactions], storage=storage)}, **options)
 
 
 def last(system: System, stepper, *, dtype=DOUBLE, count: int = 3, dt: float = 0.3):
@@ -109,7 +109,7 @@ KINDS = {
     "whole rate by name": decaying(Reaction(lambda r: r), coefficients={"r": lambda u: 1 - 2 * u}),
     "two of them": decaying(Reaction(lambda u: -u), Source(1.5), Reaction(lambda u: 2 - K * u)),
     "beside one that is not": decaying(Reaction(lambda u: -u), Reaction(lambda u: -0.1 * u**2)),
-    "with a capacity": decaying(Reaction(lambda u: -u), storage={"u": 1 + K}),
+    "with a capacity": decaying(Reaction(lambda u: -u), storage=1 + K),
     "without flux": System(GRID, {"u": [Reaction(lambda u, t: t - K * u)]}),
     "limited": System(
         GRID, {"u": [Advection(winds(GRID), "limited"), Reaction(lambda u: -2.0 * u)]}

@@ -20,11 +20,12 @@ DOUBLE = jnp.dtype("float64")
 GRID = ipd.Grid([ipd.Axis("x", 0.0, 1.0, 5)])
 TIMES = ipd.TimeGrid.build(0.0, [0.1], 0.02)
 (X,) = GRID.centres()
-ENDS = {"c": {"x": (ipd.Dirichlet(lambda hot: hot), ipd.NoFlux())}}
+ENDS = {"x": (ipd.Dirichlet(lambda hot: hot), ipd.NoFlux())}
 
 
-def rod(equation: list, ends=ENDS, **options) -> ipd.System:
-    return ipd.System(GRID, {"c": equation}, ends, settings=("hot",), **options)
+def rod(terms: list, initial=None, **options) -> ipd.System:
+    field = ipd.Field(terms, ENDS, initial=initial)
+    return ipd.System(GRID, {"c": field}, parameters=("hot",), **options)
 
 
 def heated(**options) -> ipd.System:
@@ -107,7 +108,7 @@ def everywhere(**how) -> ipd.System:
 
 def test_a_setting_may_stand_wherever_a_function_may():
     number = everywhere(coefficients={"hot": 0.7})
-    setting = everywhere(settings="hot")
+    setting = everywhere(parameters="hot")
     systems = (
         number.prepare(DOUBLE),
         setting.with_settings({"hot": 0.7}).prepare(DOUBLE),
@@ -222,7 +223,7 @@ def test_values_of_what_is_learned_wait_for_settings_where_they_depend_on_them()
     ],
 )
 def test_nothing_is_computed_without_settings(use):
-    system = heated(initial={"c": lambda x, hot: x * hot})
+    system = heated(initial=lambda x, hot: x * hot)
     both = r"system.with_settings\(\{'hot': ...\}\).*dataset.assign\(hot=\('sample', \[...\]\)\)"
     with pytest.raises(InputError, match=f"waits for the setting hot, .*{both}"):
         use(system)
@@ -248,17 +249,23 @@ def test_what_is_given_is_a_number_for_a_setting(values, said: str, prepared: bo
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"settings": ("c",)}, "'c' is a field and a setting of the system"),
-        ({"settings": ("x",)}, "'x' is a setting and an axis"),
-        ({"settings": ("t",)}, "'t' is a setting and the time"),
-        ({"settings": ("k",)}, "'k' is a coefficient and a setting"),
-        ({"settings": ("a", "hot")}, "a is the name of a learned coefficient and of a setting"),
-        ({"settings": ("hot", "hot")}, "'hot' twice"),
-        ({"settings": ("sample",)}, "'sample'.*sample and time are dimensions of the data"),
-        ({"settings": ("T gas",)}, "has 'T gas': give the names by which functions ask"),
-        ({"settings": ("3",)}, "has '3': give the names"),
-        ({"settings": "cold"}, "asks for 'hot'.*It has the .*settings cold; and the time t"),
-        ({}, r"asks for 'hot'.*System\(settings=\('hot',\)\)"),
+        ({"parameters": ("c",)}, "'c' is a field and a sample parameter of the system"),
+        ({"parameters": ("x",)}, "'x' is a sample parameter and an axis"),
+        ({"parameters": ("t",)}, "'t' is a sample parameter and the time"),
+        ({"parameters": ("k",)}, "'k' is a coefficient and a sample parameter"),
+        (
+            {"parameters": ("a", "hot")},
+            "a is the name of a learned .* and of a sample parameter",
+        ),
+        ({"parameters": ("hot", "hot")}, "'hot' twice"),
+        ({"parameters": ("sample",)}, "'sample'.*sample and time are dimensions of the data"),
+        ({"parameters": ("T gas",)}, "has 'T gas': give the names by which functions ask"),
+        ({"parameters": ("3",)}, "has '3': give the names"),
+        (
+            {"parameters": "cold"},
+            "asks for 'hot'.*It has the .*sample parameters cold; and the",
+        ),
+        ({}, r"asks for 'hot'.*System\(parameters=\('hot',\)\)"),
     ],
 )
 def test_names_stand_for_one_thing_that_there_is(options, said: str):
@@ -274,5 +281,5 @@ def test_names_stand_for_one_thing_that_there_is(options, said: str):
 def test_units_may_be_those_of_settings():
     system = rod([ipd.Diffusion(0.1)], units={"hot": "K"})
     assert dict(system.units) == {"hot": "K"}
-    with pytest.raises(InputError, match="units names cold.*settings are hot"):
+    with pytest.raises(InputError, match="units names cold.*sample parameters are hot"):
         rod([ipd.Diffusion(0.1)], units={"cold": "K"})

@@ -24,8 +24,9 @@ def moved(velocity: Any, scheme: Any = "central") -> ipd.System:
     return ipd.System(GRID, {"c": ipd.Field([ipd.Advection(velocity, scheme)], THROUGH)})
 
 
-def reacting(function: Callable, **more: Any) -> ipd.System:
-    return ipd.System(GRID, {"c": [ipd.Reaction(function)]}, **more)
+def reacting(function: Callable, coefficients: Any = None, **of_field: Any) -> ipd.System:
+    field = ipd.Field([ipd.Reaction(function)], **of_field)
+    return ipd.System(GRID, {"c": field}, coefficients=coefficients)
 
 
 ARRAYS: dict[str, Callable[[Any], ipd.System]] = {
@@ -96,13 +97,13 @@ def test_numbers_of_any_type_are_real(name: str):
 
 
 def test_what_is_stored_and_where_it_begins_are_real():
-    capacity = reacting(lambda c: -c, capacities={"c": CLASSES})
+    capacity = reacting(lambda c: -c, capacity=CLASSES)
     np.testing.assert_allclose(rates(capacity), -STATE["c"] / CLASSES)
     double = jnp.dtype("float64")
-    stored = reacting(lambda c: -c, storage={"c": CLASSES}).prepare(double).at(jnp.zeros(()))
+    stored = reacting(lambda c: -c, storage=CLASSES).prepare(double).at(jnp.zeros(()))
     assert isinstance(stored, BalanceTendency)
     np.testing.assert_allclose(stored.stored(STATE)["c"], STATE["c"] * CLASSES)
-    begun = reacting(lambda c: -c, initial={"c": CLASSES.tolist()}).start(0, double)
+    begun = reacting(lambda c: -c, initial=CLASSES.tolist()).start(0, double)
     np.testing.assert_array_equal(begun["c"], CLASSES.astype(float))
     algebraic = ipd.System(
         None,

@@ -100,15 +100,15 @@ def test_a_uniform_field_stays_uniform(name: str, at_faces: bool):
         (Neumann(0.0), Outflow()),
         (Robin(0.4, 1.7), NoFlux()),
     ]
-    equations, boundaries = {}, {}
+    fields = {}
     kinds: list[tuple[Any, Any]] = [("advective", scheme) for scheme in SCHEMES]
     for form, scheme in [("conservative", "central"), *kinds]:
         for number, pair in enumerate(pairs):
             field = f"{form}, {scheme}, {number}"
-            equations[field] = [Advection(velocity, scheme, form), Diffusion(0.01)]
-            boundaries[field] = ends_of(grid, *pair)
-    system = System(grid, equations, {f: ends for f, ends in boundaries.items() if ends})
-    uniform = dict.fromkeys(equations, jnp.full(grid.shape, 1.7))
+            terms = [Advection(velocity, scheme, form), Diffusion(0.01)]
+            fields[field] = Field(terms, ends_of(grid, *pair))
+    system = System(grid, fields)
+    uniform = dict.fromkeys(fields, jnp.full(grid.shape, 1.7))
     for field, change in rate(system, uniform).items():
         if field.startswith("advective"):
             assert np.abs(change).max() < 1e-12, field

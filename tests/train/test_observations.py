@@ -12,6 +12,7 @@ from small_problem import make_dataset
 from impindiff import (
     LBFGS,
     BackwardEuler,
+    Field,
     Grid,
     InputError,
     Parameter,

@@ -89,7 +89,7 @@ class Accounts(eqx.Module):
             "fields": tuple(equations),
             "axes": () if grid is None else grid.names,
             "coefficients": tuple(coefficients),
-        } | ({"settings": settings} if settings else {})
+        } | ({"sample parameters": settings} if settings else {})
         for name, terms in self.integrals.items():
             check_arguments(terms, f"the integral {name!r}", known | named_fluxes(equations))
             check_carriers(terms, f"the integral {name!r} is of", equations)

@@ -70,7 +70,7 @@ def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree)
     check_functions(grid, system.equations, system.boundaries, system.coefficients, stored, awaited)
     check_initial(grid, fields, system.initial, system.coefficients, awaited)
     others = {"a field": fields, "an integral": system.integrals, "a balance": balances}
-    others |= {"a setting, which is known for each sample": awaited}
+    others |= {"a sample parameter": awaited}
     others |= {"an axis": () if grid is None else grid.names, "the time": (TIME,)}
     others["a dimension of all data"] = TAKEN
     check_learned_names(parts, others)
@@ -135,7 +135,7 @@ def check_functions(
         **named_fluxes(equations),
         "axes": () if grid is None else grid.names,
         "coefficients": tuple(coefficients),
-    } | _unless_none("settings", settings)
+    } | _unless_none("sample parameters", settings)
     for field, terms in equations.items():
         check_arguments(terms, f"the equation of {field!r}", known)
     for field, ends in boundaries.items():
@@ -162,7 +162,7 @@ def check_initial(
     """
     steady = tuple(set(coefficients) - varying_names(fields, coefficients))
     known = {"axes": () if grid is None else grid.names, "steady coefficients": steady}
-    known |= _unless_none("settings", settings)
+    known |= _unless_none("sample parameters", settings)
     for field, part in initial.items():
         check_arguments(part, f"the initial values of {field!r}", known)
 

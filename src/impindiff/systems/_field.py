@@ -56,7 +56,9 @@ class Field(eqx.Module):
     @property
     def is_algebraic(self) -> bool:
         """Whether its storage is the number zero."""
-        return isinstance(self.storage, int | float | np.integer) and bool(self.storage == 0)
+        storage = self.storage
+        is_number = isinstance(storage, int | float | np.integer) and not isinstance(storage, bool)
+        return is_number and bool(storage == 0)
 
     def ends(self, grid: Grid | None, name: str) -> Ends:
         """The boundary conditions at both ends of each axis.

@@ -94,7 +94,7 @@ def check_names(
         "an integral": set(integrals),
         "a balance": set(balances),
         "a coefficient": set(coefficients),
-        "a setting": set(settings),
+        "a sample parameter": set(settings),
         "an axis": set(axes),
         "the time": {TIME},
     }

@@ -92,9 +92,9 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
 def _unknown_start(source: str, fields: list[str], first: float) -> str:
     return (
         f"{source}: the system gives the initial values of {_listed(fields)}, "
-        f"Field(..., initial=...), and the data begin at t = {first:.12g}: nothing says when these values hold. Give "
-        "start=0 if they hold at t = 0, from where simulations then go to the data, or "
-        f"start={first:.12g} if they hold at the data's first time; in a config, time.start."
+        f"Field(..., initial=...), and the data begin at t = {first:.12g}: nothing says when these "
+        "values hold. Give start=0 if they hold at t = 0, from where simulations then go to the "
+        f"data, or start={first:.12g} if they hold at the data's first time; in a config, time.start."
     )
 
 
