@@ -94,7 +94,8 @@ def _unknown_start(source: str, fields: list[str], first: float) -> str:
         f"{source}: the system gives the initial values of {_listed(fields)}, "
         f"Field(..., initial=...), and the data begin at t = {first:.12g}: nothing says when these "
         "values hold. Give start=0 if they hold at t = 0, from where simulations then go to the "
-        f"data, or start={first:.12g} if they hold at the data's first time; in a config, time.start."
+        f"data, or start={first:.12g} if they hold at the data's first time; in a config, "
+        "time.start."
     )
 
 
