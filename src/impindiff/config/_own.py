@@ -63,7 +63,7 @@ def own_system(config: Config, grid: Grid | None, learns: bool) -> System:
             f"{key}: the system that {name} returned has the fields "
             f"{', '.join(map(repr, system.fields))}, but data.fields are "
             f"{', '.join(map(repr, config.data.fields))}: they must be the same, but for fields "
-            "whose initial values the system gives itself (System(..., initial=...))."
+            "whose initial values the system gives itself (Field(..., initial=...))."
         )
     _check_names(key, system)
     return system
