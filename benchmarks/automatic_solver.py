@@ -73,19 +73,19 @@ def square(cells: int, periodic: bool = False) -> ipd.Grid:
     return ipd.Grid.uniform((cells, cells), ((0, 1), (0, 1)), periodic=periodic)
 
 
-def held(grid: ipd.Grid, fields: str = "u") -> dict[str, Any]:
+def held(grid: ipd.Grid) -> dict[str, Any]:
     """Zero at all ends."""
-    return {field: dict.fromkeys(grid.names, ipd.Dirichlet(0.0)) for field in fields}
+    return dict.fromkeys(grid.names, ipd.Dirichlet(0.0))
 
 
-def closed(grid: ipd.Grid, fields: str = "u") -> dict[str, Any]:
+def closed(grid: ipd.Grid) -> dict[str, Any]:
     """No flux at any end."""
-    return {field: dict.fromkeys(grid.names, ipd.NoFlux()) for field in fields}
+    return dict.fromkeys(grid.names, ipd.NoFlux())
 
 
 def diffusing(grid: ipd.Grid, diffusivity: Any, dt: float, ends: Any = held) -> Problem:
     """Diffusion alone."""
-    system = ipd.System(grid, {"u": [ipd.Diffusion(diffusivity)]}, ends(grid))
+    system = ipd.System(grid, {"u": ipd.Field([ipd.Diffusion(diffusivity)], ends(grid))})
     return Problem(system, {"u": blob(grid)}, dt)
 
 
@@ -127,7 +127,7 @@ def wind() -> Problem:
     grid = square(128)
     ends = {"x": (ipd.Inflow(1.0), ipd.Outflow()), "y": ipd.NoFlux()}
     terms = [ipd.Advection(np.array([1.0, 0.0])), ipd.Diffusion(1 / 1280)]
-    return Problem(ipd.System(grid, {"u": terms}, {"u": ends}), {"u": blob(grid)}, 0.1, IN_WIND)
+    return Problem(ipd.System(grid, {"u": ipd.Field(terms, ends)}), {"u": blob(grid)}, 0.1, IN_WIND)
 
 
 def graded() -> Problem:
@@ -146,8 +146,8 @@ def log_radius() -> Problem:
     """From a well of 0.1 m to 1 km, in logarithmic cells."""
     axis = ipd.Axis.from_faces("r", np.geomspace(0.1, 1e3, 201))
     grid = ipd.Grid([axis], "cylindrical")
-    ends = {"u": {"r": (ipd.Neumann(-1.0), ipd.Dirichlet(0.0))}}
-    system = ipd.System(grid, {"u": [ipd.Diffusion(0.1)]}, ends)
+    ends = {"r": (ipd.Neumann(-1.0), ipd.Dirichlet(0.0))}
+    system = ipd.System(grid, {"u": ipd.Field([ipd.Diffusion(0.1)], ends)})
     return Problem(system, {"u": np.zeros(200)}, 1000.0, ON_A_LINE)
 
 
@@ -155,8 +155,8 @@ def cylinder() -> Problem:
     """Around an axis of symmetry."""
     axes = [ipd.Axis("r", 0.0, 1.0, 96), ipd.Axis("z", 0.0, 2.0, 96)]
     grid = ipd.Grid(axes, "cylindrical")
-    ends = {"u": {"r": ipd.Dirichlet(0.0), "z": ipd.NoFlux()}}
-    system = ipd.System(grid, {"u": [ipd.Diffusion(1.0)]}, ends)
+    ends = {"r": ipd.Dirichlet(0.0), "z": ipd.NoFlux()}
+    system = ipd.System(grid, {"u": ipd.Field([ipd.Diffusion(1.0)], ends)})
     return Problem(system, {"u": blob(grid)}, 0.1)
 
 
@@ -213,11 +213,12 @@ def darcy() -> Problem:
     grid = square(64)
     x, y = grid.centres()
     mobility = np.exp(np.sin(9 * x + 2) * np.sin(7 * y))
-    equations = {
-        "p": [ipd.Diffusion(mobility), ipd.Source(np.cos(3 * x))],
-        "u": [ipd.Diffusion(0.1)],
+    pressure = [ipd.Diffusion(mobility), ipd.Source(np.cos(3 * x))]
+    fields = {
+        "p": ipd.Field(pressure, held(grid), storage=0),
+        "u": ipd.Field([ipd.Diffusion(0.1)], held(grid)),
     }
-    system = ipd.System(grid, equations, held(grid, "pu"), storage={"p": 0})
+    system = ipd.System(grid, fields)
     return Problem(system, {"p": 0 * x, "u": blob(grid)}, 0.01)
 
 
@@ -238,11 +239,9 @@ def row() -> Problem:
 def coupled_row() -> Problem:
     """Two fields in a row that react and spread fast, nonlinear."""
     grid = ipd.Grid.uniform((400,), ((0, 1),))
-    equations = {
-        "a": [ipd.Diffusion(1.0), ipd.Reaction(lambda a, b: -50 * (a - b**2))],
-        "b": [ipd.Diffusion(0.1), ipd.Reaction(lambda a, b: 50 * (a - b**2))],
-    }
-    system = ipd.System(grid, equations, held(grid, "ab"))
+    a = [ipd.Diffusion(1.0), ipd.Reaction(lambda a, b: -50 * (a - b**2))]
+    b = [ipd.Diffusion(0.1), ipd.Reaction(lambda a, b: 50 * (a - b**2))]
+    system = ipd.System(grid, {"a": ipd.Field(a, held(grid)), "b": ipd.Field(b, held(grid))})
     initial = {"a": blob(grid), "b": 1 - blob(grid) / 2}
     return Problem(system, initial, 0.01, ON_A_LINE)
 
@@ -250,9 +249,11 @@ def coupled_row() -> Problem:
 def limited() -> Problem:
     """Limited advection in a row: the Jacobian reaches beyond neighbours."""
     grid = ipd.Grid.uniform((400,), ((0, 1),))
-    ends = {"u": {"x": (ipd.Inflow(0.0), ipd.Outflow())}}
+    ends = {"x": (ipd.Inflow(0.0), ipd.Outflow())}
     terms = [ipd.Advection(1.0, "limited"), ipd.Diffusion(0.02)]
-    return Problem(ipd.System(grid, {"u": terms}, ends), {"u": blob(grid)}, 0.01, ON_A_LINE, True)
+    return Problem(
+        ipd.System(grid, {"u": ipd.Field(terms, ends)}), {"u": blob(grid)}, 0.01, ON_A_LINE, True
+    )
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {

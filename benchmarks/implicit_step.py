@@ -5,8 +5,9 @@ The work: periodic advection-diffusion, 128 x 64 cells, 10 samples, 20 Crank-Nic
 velocity field. Once with D = 1e-3, where an explicit method would do as well, and once stiff, with
 D = 1. Same stencil, same loop; only the solver of the step differs. Others take a tolerance of 1e-6
 of the state; ours is of what a step changes, here about a hundredth of the state: 1e-4, and 1e-5 by
-default, with the solver that is chosen where none is named. Errors are against our own solver in
-float64 with tolerances of 1e-12. GMRES of lineax and picardax are left
+default. "chosen" is what `fit`, and `simulate` outside of `jit`, take where no solver is named;
+"traced" is what is left where the coefficients are not known when the choice is made. Errors are
+against our own solver in float64 with tolerances of 1e-12. GMRES of lineax and picardax are left
 out where D = 1: they take minutes there. What takes a second a call is repeated less often, see
 `median_seconds`.
 """
@@ -54,10 +55,10 @@ def impindiff_run(rtol, adjoint_rtol, system, initial, preconditioner=None):
     return ipd.simulate(system, initial, time_grid, stepper).states["c"][-1]
 
 
-def default_run(system, initial):
-    """Our own rollout, nothing chosen: neither solver nor tolerance."""
+def default_run(stepper, system, initial):
+    """Our own rollout with default tolerances."""
     time_grid = ipd.TimeGrid.build(0.0, np.array([STEPS * DT]), DT)
-    return ipd.simulate(system, initial, time_grid, ipd.CrankNicolson()).states["c"][-1]
+    return ipd.simulate(system, initial, time_grid, stepper).states["c"][-1]
 
 
 def lineax_solve(operator, rhs, guess):
@@ -119,17 +120,24 @@ def rows() -> Iterator[dict[str, Any]]:
             initial = jnp.asarray(data["concentration"].values[:, 0], dtype)
             fields[dtype] = jnp.asarray(velocity, dtype), initial
 
+    def system_of(diffusivity, velocity):
+        return ipd.System(grid, {"c": [ipd.Advection(velocity), ipd.Diffusion(diffusivity)]})
+
     def loss(run, diffusivity, velocity, initial):
-        terms = [ipd.Advection(velocity), ipd.Diffusion(diffusivity)]
-        system = ipd.System(grid, {"c": terms})
+        system = system_of(diffusivity, velocity)
         return jnp.mean(jax.vmap(lambda u: run(system, {"c": u}))(initial) ** 2)
+
+    def chosen(diffusivity):
+        velocity, initial = fields[jnp.float32]
+        return ipd.select_solver(system_of(diffusivity, velocity), {"c": initial[0]}, DT).stepper
 
     def prepared(run):
         return lambda system, initial: run(system.prepare(jnp.float32), initial)
 
-    runs = {
+    runs: dict[str, Any] = {
         "impindiff": partial(impindiff_run, OF_CHANGE, OF_CHANGE),
-        "impindiff, defaults": default_run,
+        "impindiff, chosen": None,
+        "impindiff, traced": partial(default_run, ipd.CrankNicolson()),
         "impindiff, fourier": partial(
             impindiff_run, OF_CHANGE, OF_CHANGE, preconditioner=ipd.fourier
         ),
@@ -147,6 +155,7 @@ def rows() -> Iterator[dict[str, Any]]:
             tight = partial(impindiff_run, 1e-12, 1e-12, preconditioner=ipd.fourier)
             exact = jax.jit(jax.grad(partial(loss, tight, diffusivity)))
             reference = np.asarray(exact(*fields[jnp.float64]))
+        runs["impindiff, chosen"] = partial(default_run, chosen(diffusivity))
         for name, run in runs.items():
             if diffusivity == 1 and name in TOO_SLOW_WHERE_STIFF:
                 continue

@@ -63,6 +63,7 @@ STEPS: dict[str, Changes] = {
     "Runge-Kutta 4, 2 substeps": RUNGE_KUTTA,
     UNROLLED: UNROLL,
 }
+NETWORK_ALONE = 'system={build="impindiff.cases.advection_diffusion_steady.system:build_network"}'
 KNOWS_NOTHING = {"network": ["system.options.model=network", *NETWORK]}
 IN_TIME = fields("conditioning", "separable", "film", "hypernetwork")
 FEWER_IN_TIME = fields("conditioning", "separable", "hypernetwork")
@@ -70,7 +71,7 @@ METHODS: dict[str, dict[str, Changes]] = {
     "advection-diffusion-steady": {
         "impindiff": [],
         **STEPS,
-        "network": ['system={build="system:build_network"}', *NETWORK],
+        "network": [NETWORK_ALONE, *NETWORK],
     },
     "advection-diffusion-dynamic": {"impindiff": [], **IN_TIME, **STEPS, **KNOWS_NOTHING},
     "burgers-steady": {"impindiff": [], **fields("field", "network"), **STEPS, **KNOWS_NOTHING},

@@ -49,7 +49,7 @@ def equations(velocity, grid: ipd.Grid) -> ipd.System:
     """Advection and dispersion between an inlet, an outlet and two walls."""
     terms = [ipd.Advection(velocity, "central"), ipd.Diffusion(0.02)]
     ends = {"x": (ipd.Inflow(inlet), ipd.Outflow()), "y": ipd.NoFlux()}
-    return ipd.System(grid, {"c": terms}, {"c": ends})
+    return ipd.System(grid, {"c": ipd.Field(terms, ends)})
 
 
 GRID, TIMES = make_grid(), np.linspace(0.0, UNTIL, 31)

@@ -38,7 +38,9 @@ def equations(lambda1, lambda2) -> ipd.System:
     carry = ipd.Advection(lambda lambda1, u: (lambda1 * u / 2,), "central")
     terms = [carry, ipd.Diffusion(lambda lambda2: lambda2)]
     unknown = {"lambda1": lambda1, "lambda2": lambda2}
-    return ipd.System(GRID, {"u": terms}, {"u": {"x": ipd.Dirichlet(0.0)}}, coefficients=unknown)
+    return ipd.System(
+        GRID, {"u": ipd.Field(terms, {"x": ipd.Dirichlet(0.0)})}, coefficients=unknown
+    )
 
 
 def untrained() -> ipd.System:

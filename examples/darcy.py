@@ -44,14 +44,21 @@ def equations(permeability, cells=(24, 16)) -> ipd.System:
     carried = [ipd.Advection(ipd.FluxOf("p"), "upwind"), ipd.Diffusion(2e-3)]
     return ipd.System(
         ipd.Grid.uniform(cells, ((0.0, 1.5), (0.0, 1.0))),
-        {"p": [ipd.Diffusion(lambda k: k)], "c": carried},
         {
-            "p": {"x": (ipd.Dirichlet(1.0), ipd.Dirichlet(0.0)), "y": ipd.NoFlux()},
-            "c": {"x": (ipd.Inflow(1.0), ipd.Outflow()), "y": ipd.NoFlux()},
+            "p": ipd.Field(
+                [ipd.Diffusion(lambda k: k)],
+                {"x": (ipd.Dirichlet(1.0), ipd.Dirichlet(0.0)), "y": ipd.NoFlux()},
+                storage=0,
+                initial=lambda x: 1 - x / 1.5,
+            ),
+            "c": ipd.Field(
+                carried,
+                {"x": (ipd.Inflow(1.0), ipd.Outflow()), "y": ipd.NoFlux()},
+                storage=0.25,
+                initial=0.0,
+            ),
         },
         coefficients={"k": permeability},
-        storage={"p": 0, "c": 0.25},
-        initial={"p": lambda x: 1 - x / 1.5, "c": 0.0},
     )
 
 

@@ -40,7 +40,7 @@ def equations(conductivity) -> ipd.System:
     """Heat in a block with insulated sides, top and bottom of temperature zero."""
     ends = {"x": ipd.NoFlux(), "y": ipd.NoFlux(), "z": ipd.Dirichlet(0.0)}
     terms = [ipd.Diffusion(lambda k: k)]
-    return ipd.System(GRID, {"T": terms}, {"T": ends}, coefficients={"k": conductivity})
+    return ipd.System(GRID, {"T": ipd.Field(terms, ends)}, coefficients={"k": conductivity})
 
 
 def untrained() -> ipd.System:

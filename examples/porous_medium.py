@@ -38,7 +38,7 @@ def equations(diffusivity, grid: ipd.Grid = GRID) -> ipd.System:
     """Diffusion between closed ends; the arithmetic mean lets fronts into empty cells."""
     terms = [ipd.Diffusion(lambda D: D, mean="arithmetic")]
     return ipd.System(
-        grid, {"u": terms}, {"u": {"x": ipd.NoFlux()}}, coefficients={"D": diffusivity}
+        grid, {"u": ipd.Field(terms, {"x": ipd.NoFlux()})}, coefficients={"D": diffusivity}
     )
 
 

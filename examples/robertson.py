@@ -36,7 +36,9 @@ def equations(k1, k2, k3) -> ipd.System:
         None,
         {
             "a": [ipd.Reaction(lambda first, second: second - first)],
-            "b": [ipd.Reaction(lambda first, second, third: first - second - third)],
+            "b": ipd.Field(
+                [ipd.Reaction(lambda first, second, third: first - second - third)], scale=1e-5
+            ),
             "c": [ipd.Reaction(lambda third: third)],
         },
         coefficients={
@@ -47,7 +49,6 @@ def equations(k1, k2, k3) -> ipd.System:
             "k2": k2,
             "k3": k3,
         },
-        scales={"b": 1e-5},
     )
 
 

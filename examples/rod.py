@@ -53,7 +53,9 @@ def conductivity(x, k_left, k_right, joint):
 def equations(unknown: dict, grid: ipd.Grid) -> ipd.System:
     """Conduction between a heater and the air, whose temperature is the zero of the scale."""
     ends = {"x": (Heater(heating), ipd.Robin(lambda h: h, 0.0))}
-    return ipd.System(grid, {"T": [ipd.Diffusion(conductivity)]}, {"T": ends}, coefficients=unknown)
+    return ipd.System(
+        grid, {"T": ipd.Field([ipd.Diffusion(conductivity)], ends)}, coefficients=unknown
+    )
 
 
 GRID, TIMES = make_grid(), np.linspace(0.0, 3.0, 31)

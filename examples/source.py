@@ -38,7 +38,9 @@ def equations(unknown: dict, grid: ipd.Grid) -> ipd.System:
     wind = ipd.Advection(lambda t: (0.8, 0.4 * jnp.sin(2 * t)), "central")
     terms = [wind, ipd.Diffusion(0.02), ipd.Source(source)]
     return ipd.System(
-        grid, {"c": terms}, {"c": {"x": ipd.Outflow(), "y": ipd.Outflow()}}, coefficients=unknown
+        grid,
+        {"c": ipd.Field(terms, {"x": ipd.Outflow(), "y": ipd.Outflow()})},
+        coefficients=unknown,
     )
 
 

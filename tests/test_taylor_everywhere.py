@@ -27,7 +27,7 @@ LAWS = {
     "number": lambda k: k,
     "closure": lambda k: ipd.Closure(lambda u, k: k * (1 + u**2), k=k),
 }
-STORES = {"itself": None, "function": {"u": lambda u: u + 0.3 * u**2}}
+STORES = {"itself": None, "function": lambda u: u + 0.3 * u**2}
 QUICK = {
     ("BE", "held", "closure", "itself"),
     ("CN", "exchange", "number", "itself"),
@@ -60,8 +60,8 @@ def test_the_gradient_leaves_a_second_order_remainder(stepper, end, law, store):
 
     def loss(parts: dict[str, jax.Array]) -> jax.Array:
         terms = [ipd.Diffusion(LAWS[law](parts["k"])), ipd.Advection(parts["wind"])]
-        ends = {"u": {"x": ENDS[end](parts["end"])}}
-        system = ipd.System(grid, {"u": terms}, ends, storage=STORES[store])
+        ends = {"x": ENDS[end](parts["end"])}
+        system = ipd.System(grid, {"u": ipd.Field(terms, ends, storage=STORES[store])})
         found = ipd.simulate(system, {"u": parts["start"]}, times, STEPPERS[stepper])
         return jnp.sum(weights * found.states["u"][-1] ** 4)
 

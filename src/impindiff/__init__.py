@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from impindiff.runs import RunFolder, train_run
     from impindiff.systems import (
         Ensemble,
+        Field,
         FluxOf,
         Reaction,
         Supply,
@@ -178,8 +179,9 @@ __all__ = [
     "EarlyStopping",
     "Ensemble",
     "FaceVelocity",
-    "Flux",
+    "Field",
     "FilmField",
+    "Flux",
     "FluxOf",
     "ForwardEuler",
     "GMRES",

@@ -114,8 +114,8 @@ def test_the_paper_preset_is_the_papers_setting():
     assert recipe["data"]["train_samples"] == "0:5" and recipe["data"]["test_samples"] == "5:10"
     assert recipe["data"]["train_times"] == [0.05]
     assert recipe["time"] == {"scheme": "crank-nicolson", "dt": 1e-2, "until": 0.2}
-    assert recipe["system"]["diffusivity"] == 1e-3
-    assert recipe["system"]["scheme"] == "upwind"
+    assert recipe["system"]["options"]["diffusivity"] == 1e-3
+    assert recipe["system"]["options"]["scheme"] == "upwind"
 
 
 def test_waves_drift_as_they_are_said_to():

@@ -66,15 +66,15 @@ def test_every_scheme_can_be_checked(tmp_path: Path, scheme: str, solves: bool):
 def test_one_and_three_dimensions(tmp_path: Path):
     names = ["a", "b", "c"]
     for shape in ((9,), (4, 5, 3)):
-        changes = {"system.velocity.names": names[: len(shape)]}
+        changes = {"system.options.velocity.names": names[: len(shape)]}
         config, data = write_problem(tmp_path, changes, make_dataset(shape))
         assert check(config, "--directions", 1, "--data", data)[0] == 0
 
 
 @pytest.mark.slow
 def test_an_unknown_number_is_checked_too(tmp_path: Path):
-    table = {"kind": "parameter", "name": "spread", "initial": 0.02, "bounds": [0.0, 0.1]}
-    config, data = write_problem(tmp_path, {"system.diffusivity": table})
+    table = {"name": "spread", "initial": 0.02, "bounds": [0.0, 0.1]}
+    config, data = write_problem(tmp_path, {"system.options.diffusivity": table})
     out = check(config, "--data", data, "--json", "--directions", 1)[1]
     assert "spread" in [d["with_respect_to"] for d in json.loads(out)["directions"]]
 

@@ -20,10 +20,8 @@ def build(known=False):
     k = 8.0 if known else ipd.Parameter("k", 4.0, (0.0, 9.0))
     return ipd.System(
         None,
-        {"c": [ipd.Reaction(lambda c, k: -k * c)]},
+        {"c": ipd.Field([ipd.Reaction(lambda c, k: -k * c)], initial=1.0, bounds=(0.0, 9.0))},
         coefficients={"k": k},
-        initial={"c": 1.0},
-        limits={"c": (0.0, 9.0)},
     )
 """
 CONFIG = """

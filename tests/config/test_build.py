@@ -59,7 +59,7 @@ from impindiff.terms import (
 from impindiff.train import LBFGS, Adam, EarlyStopping, ProgressiveTolerance, Rescue
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=True)
-PARAMETER = {"kind": "parameter", "name": "diffusivity", "initial": 0.1, "bounds": [0.0, 1.0]}
+PARAMETER = {"name": "diffusivity", "initial": 0.1, "bounds": [0.0, 1.0]}
 
 
 SYSTEM = advection_diffusion(GRID, jnp.array([0.5, 1.0]), 0.1)
@@ -79,7 +79,7 @@ def test_a_grid_is_described_and_built_again():
 
 
 def test_unknowns_become_latents_and_the_known_stays():
-    system = build_system(config_of({"system.diffusivity": PARAMETER}), GRID)
+    system = build_system(config_of({"system.options.diffusivity": PARAMETER}), GRID)
     advection, diffusion = system.equations["concentration"]
     assert isinstance(advection, Advection) and isinstance(diffusion, Diffusion)
     assert isinstance(advection.velocity, SineField)
@@ -95,7 +95,9 @@ def test_unknowns_become_latents_and_the_known_stays():
 
 
 def test_a_known_velocity_is_uniform():
-    known = config_of({"system.velocity": [0.5, -1], "system.diffusivity": PARAMETER})
+    known = config_of(
+        {"system.options.velocity": [0.5, -1], "system.options.diffusivity": PARAMETER}
+    )
     advection, _ = build_system(known, GRID).equations["concentration"]
     assert isinstance(advection, Advection)
     np.testing.assert_array_equal(advection.velocity, [0.5, -1])
@@ -104,11 +106,14 @@ def test_a_known_velocity_is_uniform():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"system.velocity.names": ["v"]}, r"1 component\(s\).*2 axes \(x, y\)"),
-        ({"system.velocity": [1.0], "system.diffusivity": PARAMETER}, "one for each axis"),
+        ({"system.options.velocity.names": ["v"]}, r"1 component\(s\).*2 axes \(x, y\)"),
         (
-            {"system.diffusivity": {"kind": "sine-field", "names": ["a", "b"]}},
-            "system.diffusivity is one field",
+            {"system.options.velocity": [1.0], "system.options.diffusivity": PARAMETER},
+            "one for each axis",
+        ),
+        (
+            {"system.options.diffusivity": {"names": ["a", "b"]}},
+            "diffusivity is one field",
         ),
     ],
 )
@@ -125,8 +130,8 @@ def test_the_seed_decides_the_network():
 
 
 def test_two_unknown_fields_start_differently():
-    field = {"kind": "sine-field", "names": ["diffusivity"], "width": 8, "depth": 1}
-    values = build_system(config_of({"system.diffusivity": field}), GRID).latents()
+    field = {"names": ["diffusivity"], "width": 8, "depth": 1}
+    values = build_system(config_of({"system.options.diffusivity": field}), GRID).latents()
     assert not jnp.allclose(values["diffusivity"], values["advection_x"])
 
 
@@ -292,10 +297,9 @@ def test_whether_an_axis_is_periodic_the_data_say_where_the_config_does_not():
     config = config_of({"grid": tables})
     for data in (GRID, ends):
         assert build_grid(config, data) == data
-    # What the config says counts, and without data there is the equation, which knows rings alone.
+    # What the config says counts; where neither says anything, an axis has ends.
     said = config_of({"grid": [table | {"periodic": True} for table in tables]})
-    assert build_grid(said, ends) == build_grid(config) == GRID
-    own = config.model_copy(update={"system": None})
-    assert not any(axis.periodic for axis in build_grid(own).axes)
+    assert build_grid(said, ends) == build_grid(said) == GRID
+    assert not any(axis.periodic for axis in build_grid(config).axes)
     with pytest.raises(InputError, match="have the data say so, .*periodic = true"):
         build_system(config, ends)

@@ -90,7 +90,6 @@ def test_a_file_that_is_not_there_is_looked_for_beside_the_config(tmp_path: Path
 
 
 EXPLICIT = {"scheme": "forward-euler", "dt": 1.0, "until": 1.0}
-NUMBER = {"kind": "parameter", "name": "D", "initial": 0.1, "bounds": [0.0, 1.0]}
 
 
 def config_with(folder: Path, system: dict, **tables: dict) -> Config:
@@ -113,11 +112,6 @@ def config_with(folder: Path, system: dict, **tables: dict) -> Config:
                 "time": {"scheme": "forward-euler", "dt": 1, "until": 1},
             },
             "solver.nonlinear is 'newton', but time.scheme 'forward-euler' solves no system",
-        ),
-        (
-            {"kind": "advection-diffusion", "velocity": [1.0], "diffusivity": NUMBER},
-            {},
-            "data.fields are 'u', 'v', but",
         ),
     ],
 )

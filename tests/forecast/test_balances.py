@@ -15,16 +15,15 @@ from impindiff import continue_forecast, evaluate, forecast_to, predict
 TIMES = [0.25, 0.5, 0.75, 1.0]
 
 
-def system(rate: float = 1.0, **more) -> ipd.System:
+def system(rate: float = 1.0, **of_field) -> ipd.System:
     """What decays is counted; all numbers are exact in binary where the rate is a power of two."""
     return ipd.System(
         None,
-        {"c": [ipd.Reaction(lambda lost: -lost)]},
+        {"c": ipd.Field([ipd.Reaction(lambda lost: -lost)], **of_field)},
         coefficients={"lost": lambda c: rate * c},
         units={"all": "mol"},
         integrals={"gone": [ipd.Reaction(lambda lost: lost)]},
         balances={"all": {"here": lambda c: c, "gone": lambda gone: gone}},
-        **more,
     )
 
 
@@ -90,7 +89,7 @@ def test_pieces_have_the_balances_of_the_whole(tmp_path: Path, data, model, piec
 )
 def test_steps_that_are_halved_count_what_they_did(data, stepper):
     """Whole, each leads below zero; in parts, the integral is that of the parts."""
-    model = system(8.0, limits={"c": (0.0, jnp.inf)})
+    model = system(8.0, bounds=(0.0, jnp.inf))
     found = predict(model, data, times=[0.5, 1.0], dt=0.5, stepper=stepper, dtype=np.float64)
     assert found.attrs["halved_steps"].startswith("t = 0 to 0.5 in ")
     assert found["c"].values[:, -1] == pytest.approx(0, abs=0.1)
@@ -100,7 +99,7 @@ def test_steps_that_are_halved_count_what_they_did(data, stepper):
 
 def test_a_store_of_one_time_is_gone_on_with_from_there(tmp_path: Path, data):
     """And not from where the system lets fields and integrals begin."""
-    model, store = system(initial={"c": 1.0}), tmp_path / "one.zarr"
+    model, store = system(initial=1.0), tmp_path / "one.zarr"
     how = {"dt": 0.25, "stepper": ipd.ForwardEuler()}
     forecast_to(store, model, data, times=[0.5], **how)
     continue_forecast(store, model, times=[0.5, 1.0], **how)
@@ -121,7 +120,7 @@ def test_where_nothing_is_seen_to_happen_nothing_is_missing(data):
 @pytest.mark.parametrize("times", [[0.0, 0.5], [0.5]], ids=["from the start", "later"])
 def test_what_is_left_of_a_forecast_is_gone_on_with(data, times):
     """However it was cut: integrals go on, and nothing begins as the system says it does."""
-    model, how = system(initial={"c": 1.0}), {"dt": 0.25, "stepper": ipd.ForwardEuler()}
+    model, how = system(initial=1.0), {"dt": 0.25, "stepper": ipd.ForwardEuler()}
     whole = predict(model, data, times=[0.0, 0.5, 1.0], **how)
     some = predict(model, data, times=times, **how)
     further = predict(model, some.isel(time=[-1]), times=[1.0], **how)
@@ -136,7 +135,7 @@ def test_what_is_left_of_a_forecast_is_gone_on_with(data, times):
 def test_what_a_forecast_began_with_is_begun_with_anew(data):
     """By a system that begins elsewhere: of its first time a forecast knows no better."""
     how = {"times": [0.0, 1.0], "dt": 0.5, "stepper": ipd.ForwardEuler()}
-    found = predict(system(initial={"c": 2.0}), predict(system(), data, **how), **how)
+    found = predict(system(initial=2.0), predict(system(), data, **how), **how)
     assert found["c"].values[:, 0].tolist() == [2.0, 2.0]
 
 
@@ -146,7 +145,7 @@ def test_what_went_on_from_data_is_gone_on_with(tmp_path: Path, data, read):
     first = data.isel(time=[0])
     later: Any = xr.concat([first, (7 * first).assign_coords(time=[2.0])], "time")
     ipd.save_dataset(later, tmp_path / "data.nc")
-    model, how = system(initial={"c": 1.0}), {"dt": 0.25, "stepper": ipd.ForwardEuler()}
+    model, how = system(initial=1.0), {"dt": 0.25, "stepper": ipd.ForwardEuler()}
     given = ipd.open_dataset(tmp_path / "data.nc", time=read)
     some = predict(model, given, start="last", times=[2.0, 2.5], **how)
     np.testing.assert_array_equal(some["c"].values[:, 0], later["c"].values[:, 1])
@@ -158,7 +157,7 @@ def test_what_went_on_from_data_is_gone_on_with(tmp_path: Path, data, read):
 def test_integrals_that_are_not_zero_tell_that_data_are_later(data):
     held = data.isel(time=[0]).assign(gone=data["c"].isel(time=[0]) * 0 + 3.0)
     how = {"times": [0.0], "dt": 0.5, "stepper": ipd.ForwardEuler()}
-    found = predict(system(initial={"c": 2.0}), held, **how)
+    found = predict(system(initial=2.0), held, **how)
     assert found["gone"].values.ravel().tolist() == [3.0, 3.0]
     assert found["c"].values.ravel().tolist() == [1.0, 4.0]
     assert "begun" not in found.attrs

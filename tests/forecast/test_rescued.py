@@ -24,8 +24,7 @@ def system(rate: float = 30.0, floor: float = 0.0) -> ipd.System:
         return -jnp.where(t < 0.1, rate, 1.0) * concentration
 
     grid = ipd.grid_of(make_dataset((12,)), NAME)
-    equations = {NAME: [ipd.Reaction(decay)]}
-    return ipd.System(grid, equations, limits={NAME: (floor, jnp.inf)})
+    return ipd.System(grid, {NAME: ipd.Field([ipd.Reaction(decay)], bounds=(floor, jnp.inf))})
 
 
 def test_a_forecast_goes_on_in_halves_and_says_so():
@@ -62,8 +61,8 @@ def test_of_an_ensemble_the_seeds_are_told():
 
     def member(k: float) -> ipd.System:
         unknown = {"k": ipd.Parameter("k", k, (0.0, float("inf")))}
-        equations = {"c": [ipd.Reaction(decay)]}
-        return ipd.System(None, equations, coefficients=unknown, limits={"c": (0.0, 2.0)})
+        field = ipd.Field([ipd.Reaction(decay)], bounds=(0.0, 2.0))
+        return ipd.System(None, {"c": field}, coefficients=unknown)
 
     (first, known), (second, _) = (eqx.partition(m, learned(m)) for m in (member(1), member(30)))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)

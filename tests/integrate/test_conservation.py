@@ -17,7 +17,7 @@ from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, BiCGStab, Newton
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import System, advection_diffusion
+from impindiff.systems import Field, System, advection_diffusion
 from impindiff.terms import (
     Advection,
     Diffusion,
@@ -92,7 +92,7 @@ def closed(grid: Grid, diffusivity) -> System:
         if not axis.periodic
     }
     moving = [Diffusion(diffusivity), Advection(3 * winds(grid))]
-    return System(grid, {"u": moving}, {"u": walls})
+    return System(grid, {"u": Field(moving, walls)})
 
 
 @pytest.mark.parametrize("preconditioner", PRECONDITIONERS.values(), ids=PRECONDITIONERS)

@@ -32,8 +32,8 @@ def test_sorption_into_a_clean_column_with_nothing_chosen(start):
     """Freundlich's law, $q = c + c^{0.7}/2$; backward Euler errs by the order of its step."""
     grid = ipd.Grid.uniform((CELLS,), ((0, 1),))
     terms = [ipd.Advection(np.array([SPEED])), ipd.Diffusion(SPREAD)]
-    ends = {"c": {"x": (ipd.Inflow(1.0), ipd.Outflow())}}
-    system = ipd.System(grid, {"c": terms}, ends, storage={"c": lambda c: c + 0.5 * c**0.7})
+    ends = {"x": (ipd.Inflow(1.0), ipd.Outflow())}
+    system = ipd.System(grid, {"c": ipd.Field(terms, ends, storage=lambda c: c + 0.5 * c**0.7)})
     times = ipd.TimeGrid.build(0.0, np.array([UNTIL]), 0.02)
     found = ipd.simulate(system, {"c": jnp.full(CELLS, start)}, times, ipd.BackwardEuler())
     assert float(found.states["c"][-1].mean()) == pytest.approx(of_amounts(), rel=1e-2)

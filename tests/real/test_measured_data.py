@@ -59,10 +59,14 @@ def aquifer(k: float, storage: float) -> ipd.System:
     grid = ipd.Grid([ipd.Axis.from_faces("r", np.geomspace(WELL, FAR, 121))], "cylindrical")
     return ipd.System(
         grid,
-        {"head": [ipd.Diffusion(lambda k: k)]},
-        {"head": {"r": (PumpedWell(), ipd.Dirichlet(0.0))}},
+        {
+            "head": ipd.Field(
+                [ipd.Diffusion(lambda k: k)],
+                {"r": (PumpedWell(), ipd.Dirichlet(0.0))},
+                storage=lambda Ss: Ss,
+            )
+        },
         coefficients=parameters({"k": k, "Ss": storage}),
-        storage={"head": lambda Ss: Ss},
     )
 
 
@@ -103,8 +107,12 @@ def test_a_scratch_that_closes(real: Path):
     grid = ipd.Grid([ipd.Axis.from_centres("x", density.columns.to_numpy())])
     system = ipd.System(
         grid,
-        {"u": [ipd.Diffusion(lambda D: D), ipd.Reaction(lambda u, r: r * u * (1 - u / CAPACITY))]},
-        {"u": {"x": ipd.NoFlux()}},
+        {
+            "u": ipd.Field(
+                [ipd.Diffusion(lambda D: D), ipd.Reaction(lambda u, r: r * u * (1 - u / CAPACITY))],
+                {"x": ipd.NoFlux()},
+            )
+        },
         coefficients=parameters({"D": 0.005, "r": 0.5}),
     )
     data = ipd.to_dataset(grid, density.index.to_numpy(), {"u": density.to_numpy()[None]})
@@ -129,8 +137,12 @@ def test_a_breakthrough(real: Path, depth: int, v: float, D: float):
     grid = ipd.Grid([ipd.Axis.from_faces("x", np.linspace(0.0, 30.0, 401))])
     system = ipd.System(
         grid,
-        {"c": [ipd.Advection((lambda v: v,), "central"), ipd.Diffusion(lambda D: D)]},
-        {"c": {"x": (ipd.Dirichlet(1.0), ipd.Outflow())}},
+        {
+            "c": ipd.Field(
+                [ipd.Advection((lambda v: v,), "central"), ipd.Diffusion(lambda D: D)],
+                {"x": (ipd.Dirichlet(1.0), ipd.Outflow())},
+            )
+        },
         coefficients=parameters({"v": 2.0, "D": 0.5}),
     )
     times = np.array([0.0, *chosen["time_h"]])
@@ -154,11 +166,16 @@ def test_lynx_and_hare(real: Path):
     system = ipd.System(
         None,
         {
-            "hare": [ipd.Reaction(lambda hare, lynx, a, b: (a - b * lynx) * hare)],
-            "lynx": [ipd.Reaction(lambda hare, lynx, c, d: (d * hare - c) * lynx)],
+            "hare": ipd.Field(
+                [ipd.Reaction(lambda hare, lynx, a, b: (a - b * lynx) * hare)],
+                initial=learned["hare0"],
+            ),
+            "lynx": ipd.Field(
+                [ipd.Reaction(lambda hare, lynx, c, d: (d * hare - c) * lynx)],
+                initial=learned["lynx0"],
+            ),
         },
         coefficients={name: learned[name] for name in "abcd"},
-        initial={"hare": learned["hare0"], "lynx": learned["lynx0"]},
     )
     logs = {name: np.log(table[f"{name}_thousands"].to_numpy())[None] for name in ("hare", "lynx")}
     data = ipd.to_dataset(None, years, {f"log_{name}": values for name, values in logs.items()})
@@ -188,14 +205,16 @@ def test_heat_in_soil(real: Path):
     grid = ipd.Grid([ipd.Axis.from_faces("z", np.linspace(10.0, 100.0, 46))])
     system = ipd.System(
         grid,
-        {"T": [ipd.Diffusion(lambda D: D)]},
         {
-            "T": {
-                "z": (
-                    ipd.Dirichlet(lambda t: jnp.interp(t, hours, at[10.0])),
-                    ipd.Dirichlet(lambda t: jnp.interp(t, hours, at[100.0])),
-                )
-            }
+            "T": ipd.Field(
+                [ipd.Diffusion(lambda D: D)],
+                {
+                    "z": (
+                        ipd.Dirichlet(lambda t: jnp.interp(t, hours, at[10.0])),
+                        ipd.Dirichlet(lambda t: jnp.interp(t, hours, at[100.0])),
+                    )
+                },
+            )
         },
         coefficients=parameters({"D": 3.0}),
     )

@@ -10,15 +10,15 @@ from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, Automatic, BiCGStab, DenseLU, Newton, Tridiagonal
 from impindiff.integrate import BackwardEuler, RungeKutta4, Theta
 from impindiff.rollout import TimeGrid, select_solver, simulate
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Advection, Diffusion, Dirichlet, Inflow, NoFlux, Outflow, Source
 
 SQUARE = Grid.uniform((24, 20), ((0, 1), (0, 1)))
 ROW = Grid.uniform((60,), ((0, 1),))
 
 
-def held(grid: Grid, fields: str = "u") -> dict:
-    return {field: dict.fromkeys(grid.names, Dirichlet(0.0)) for field in fields}
+def held(grid: Grid) -> dict:
+    return dict.fromkeys(grid.names, Dirichlet(0.0))
 
 
 def hill(grid: Grid) -> np.ndarray:
@@ -26,7 +26,7 @@ def hill(grid: Grid) -> np.ndarray:
 
 
 def diffusing(grid: Grid, diffusivity) -> System:
-    return System(grid, {"u": [Diffusion(diffusivity)]}, held(grid))
+    return System(grid, {"u": Field([Diffusion(diffusivity)], held(grid))})
 
 
 def layers() -> np.ndarray:
@@ -44,24 +44,23 @@ def blocks() -> np.ndarray:
 def windy() -> System:
     ends = {"x": (Inflow(1.0), Outflow()), "y": NoFlux()}
     terms = [Advection(jnp.array([1.0, 0.0])), Diffusion(1e-3)]
-    return System(SQUARE, {"u": terms}, {"u": ends})
+    return System(SQUARE, {"u": Field(terms, ends)})
 
 
 def reacting(grid: Grid, rate: float, diffusivity: float) -> System:
-    equations = {
-        "u": [Diffusion(diffusivity), Reaction(lambda u, v: -rate * (u - v**2))],
-        "v": [Diffusion(diffusivity / 2), Reaction(lambda u, v: rate * (u - v**2))],
-    }
-    return System(grid, equations, held(grid, "uv"))
+    def loss(u, v):
+        return rate * (u - v**2)
+
+    u = [Diffusion(diffusivity), Reaction(lambda u, v: -loss(u, v))]
+    v = [Diffusion(diffusivity / 2), Reaction(loss)]
+    return System(grid, {"u": Field(u, held(grid)), "v": Field(v, held(grid))})
 
 
 def darcy() -> System:
     x, y = SQUARE.centres()
-    equations = {
-        "u": [Diffusion(np.exp(np.sin(9 * x) * np.cos(7 * y))), Source(1.0)],
-        "v": [Diffusion(0.1)],
-    }
-    return System(SQUARE, equations, held(SQUARE, "uv"), storage={"u": 0})
+    u = [Diffusion(np.exp(np.sin(9 * x) * np.cos(7 * y))), Source(1.0)]
+    ends = held(SQUARE)
+    return System(SQUARE, {"u": Field(u, ends, storage=0), "v": Field([Diffusion(0.1)], ends)})
 
 
 GRADED = Grid([Axis.graded("x", 0, 1, 24, 50.0), Axis.graded("y", 0, 1, 20, 50.0)])
@@ -74,7 +73,7 @@ PROBLEMS = {
     "wind": (windy(), 0.5, {"block_line(0)", "transform_line(0)"}),
     "graded": (diffusing(GRADED, 1.0), 0.5, {"jacobi", "block_line(0)"}),
     "log radius": (
-        System(LOG, {"u": [Diffusion(1.0)]}, {"u": {"r": Dirichlet(0.0)}}),
+        System(LOG, {"u": Field([Diffusion(1.0)], {"r": Dirichlet(0.0)})}),
         10.0,
         {"elimination"},
     ),

@@ -15,7 +15,7 @@ from impindiff.implicit import Affine, BiCGStab, ImplicitAdjoint, Result
 from impindiff.integrate import SDIRK2, BackwardEuler
 from impindiff.latent import Parameter
 from impindiff.rollout import KeepAll, Snapshots, StepFailed, TimeGrid, simulate
-from impindiff.systems import System
+from impindiff.systems import Field, System
 from impindiff.terms import Diffusion, Dirichlet
 
 CELLS, TIMES = 40, TimeGrid.build(0.0, [0.2, 0.4], 0.1)
@@ -27,7 +27,7 @@ MEMORY = {"all": KeepAll(), "every step": Snapshots(4), "some": Snapshots(2)}
 def heat(diffusivity: Any = 1.0) -> System:
     """Heat in a row of cells between cold ends."""
     grid = Grid.uniform((CELLS,), ((0.0, 1.0),))
-    return System(grid, {"u": [Diffusion(diffusivity)]}, {"u": {"x": Dirichlet(0.0)}})
+    return System(grid, {"u": Field([Diffusion(diffusivity)], {"x": Dirichlet(0.0)})})
 
 
 def warm() -> dict[str, jax.Array]:
@@ -93,8 +93,8 @@ def test_states_before_the_failed_step_stand():
     law = Parameter("D", 1.0, (0.0, 2.0))
     grid = Grid.uniform((CELLS,), ((0.0, 1.0),))
     terms = [Diffusion(lambda t, D: jnp.where(t > 0.25, jnp.nan, D))]
-    ends = {"u": {"x": Dirichlet(0.0)}}
-    system = System(grid, {"u": terms}, ends, coefficients={"D": law})
+    ends = {"x": Dirichlet(0.0)}
+    system = System(grid, {"u": Field(terms, ends)}, coefficients={"D": law})
     with pytest.raises(StepFailed, match="step 3 of 4") as caught:
         simulate(system, warm(), TIMES, BackwardEuler(AMPLE))
     assert caught.value.step == 2

@@ -23,7 +23,7 @@ from impindiff.integrate import (
 )
 from impindiff.latent import AbstractLatent, FilmField, HypernetworkField, SeparableField
 from impindiff.rollout import TimeGrid, consistent, simulate, stable_dt
-from impindiff.systems import System, balances
+from impindiff.systems import Field, System, balances
 from impindiff.terms import Diffusion, Dirichlet, Source
 
 GRID = box(6, 5)
@@ -112,8 +112,8 @@ def test_learned_functions_of_the_time_and_conditions_at_the_ends(origin, precis
         law = jax.tree.map(lambda leaf: leaf + 0.1 if eqx.is_inexact_array(leaf) else leaf, law)
         pulse = Dirichlet(lambda t: jnp.sin((t - first) / dt))
         grid = Grid.uniform((6, 5), ((0.0, 1.0), (0.0, 1.0)), periodic=(False, True))
-        ends = {"c": {"x": pulse}}
-        return System(grid, {"c": [Diffusion(1e-2 / dt), Source(lambda q: q / dt)]}, ends,
+        ends = {"x": pulse}
+        return System(grid, {"c": Field([Diffusion(1e-2 / dt), Source(lambda q: q / dt)], ends)},
                       coefficients={"q": law})  # fmt: skip
 
     same(make, BackwardEuler(), origin, precision)
@@ -229,13 +229,14 @@ def test_what_is_asked_at_one_time(precision):
         line = Grid.uniform((4,), ((0.0, 1.0),))
         system = System(
             line,
-            {"c": [Diffusion(lambda k: k)], "p": [ipd.Reaction(lambda p, k: k - p)]},
-            {"c": {"x": ipd.NoFlux()}},
+            {
+                "c": Field([Diffusion(lambda k: k)], {"x": ipd.NoFlux()}),
+                "p": Field([ipd.Reaction(lambda p, k: k - p)], storage=0),
+            },
             coefficients={"k": law},
-            storage={"p": 0},
             balances={"mass": {"in": lambda c, t, at=first: c * (t - at)}},
         )
-        moving = System(line, {"c": system.equations["c"]}, {"c": {"x": ipd.NoFlux()}},
+        moving = System(line, {"c": Field(system.equations["c"], {"x": ipd.NoFlux()})},
                         coefficients={"k": law})  # fmt: skip
         state = {name: jnp.ones(4, precision) for name in ("c", "p")}
         states = {name: np.ones((3, 4), precision) for name in ("c", "p")}

@@ -19,19 +19,19 @@ from impindiff.rollout._rescued import own_failures
 TIMES = TimeGrid.build(0.0, [0.0, 1.0, 2.0, 3.0], 1.0)
 
 
-def pulse(limits=None) -> ipd.System:
+def pulse(bounds=None) -> ipd.System:
     """Decay at a rate that is four between the times 1 and 2, and one at others."""
 
     def rate(c, t):
         return jnp.where((t >= 1) & (t < 2), -4.0, -1.0) * c / 2
 
-    return ipd.System(None, {"c": [ipd.Reaction(rate)]}, limits=limits)
+    return ipd.System(None, {"c": ipd.Field([ipd.Reaction(rate)], bounds=bounds)})
 
 
 def test_only_the_step_that_leaves_the_limits_is_halved():
     """Euler's factor is 1 - 2 there, and (1 - 2/2)^2 in halves, which is nothing."""
     found = simulate_so(
-        pulse({"c": (0.0, 2.0)}), {"c": jnp.array(1.0)}, TIMES, ForwardEuler(), max_halvings=3
+        pulse((0.0, 2.0)), {"c": jnp.array(1.0)}, TIMES, ForwardEuler(), max_halvings=3
     )
     assert found.halved == (HalvedStep(1.0, 2.0, 2),)
     assert list(found.time_grid.lengths) == [1.0, 0.5, 0.5, 1.0]
@@ -62,7 +62,9 @@ def test_a_solve_that_fails_is_halved_too():
 
 
 def test_what_nothing_helps_fails_as_ever_and_says_what_was_tried():
-    falling = ipd.System(None, {"c": [ipd.Reaction(lambda c: -1 + 0 * c)]}, limits={"c": (0, 2)})
+    falling = ipd.System(
+        None, {"c": ipd.Field([ipd.Reaction(lambda c: -1 + 0 * c)], bounds=(0, 2))}
+    )
     with pytest.raises(NumericsError) as caught:
         simulate_so(falling, {"c": jnp.array(1.5)}, TIMES, ForwardEuler())
     told = str(caught.value)
@@ -96,7 +98,7 @@ def test_of_steps_beyond_the_limits_only_the_first_is_to_blame():
 def test_what_it_cannot_begin_with_is_refused():
     start = {"c": jnp.array(3.0)}
     with pytest.raises(InputError, match="'c' is 3, above its limits"):
-        simulate_so(pulse({"c": (0.0, 2.0)}), start, TIMES, ForwardEuler())
+        simulate_so(pulse((0.0, 2.0)), start, TIMES, ForwardEuler())
     for wrong in (-1, None, 1.0, True):
         with runtime_types.without(), pytest.raises(InputError, match=f"max_halvings is {wrong}"):
             simulate_so(pulse(), start, TIMES, ForwardEuler(), max_halvings=cast(Any, wrong))

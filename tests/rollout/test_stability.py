@@ -9,7 +9,7 @@ from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.integrate import CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate, stable_dt
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Advection, Diffusion, NoFlux, Source
 
 
@@ -78,7 +78,7 @@ def test_parts_are_whole_numbers(substeps):
 def steep(steps: int, stepper):
     """Heat between walls, hot on one side: 2,500 dt of it may be a half."""
     grid = Grid.uniform((50,), ((0, 1),))
-    system = System(grid, {"u": [Diffusion(1.0)]}, {"u": {"x": NoFlux()}})
+    system = System(grid, {"u": Field([Diffusion(1.0)], {"x": NoFlux()})})
     start = {"u": jnp.where(jnp.arange(50) < 25, 1.0, 0.0)}
     return simulate(system, start, TimeGrid.build(0.0, np.array([0.01]), 0.01 / steps), stepper)
 
@@ -102,7 +102,7 @@ def test_what_fills_by_itself_is_no_instability(stepper, recwarn):
     """From zero, by a source: $u = t$, exactly, though a rough mode would grow."""
     grid = Grid.uniform((8,), ((0, 1),))
     terms = [Diffusion(1.0), Source(1.0)]
-    system = System(grid, {"u": terms}, {"u": {"x": NoFlux()}})
+    system = System(grid, {"u": Field(terms, {"x": NoFlux()})})
     times = TimeGrid.build(0.0, np.array([1.0]), 0.014)
     found = simulate(system, {"u": jnp.zeros(8)}, times, stepper)
     np.testing.assert_allclose(found.states["u"][-1], 1.0, rtol=1e-5)

@@ -28,7 +28,7 @@ def run(folder: Path, changes: dict, data=None) -> RunFolder:
 def test_one_dimension_in_double_precision(tmp_path: Path):
     changes = {
         "precision": "float64",
-        "system.velocity.names": NAMES[:1],
+        "system.options.velocity.names": NAMES[:1],
         "training.stages": LBFGS,
     }
     out = run(tmp_path, changes, make_dataset((16,)))
@@ -40,7 +40,7 @@ def test_one_dimension_in_double_precision(tmp_path: Path):
 
 
 def test_three_dimensions(tmp_path: Path):
-    changes = {"system.velocity.names": NAMES, "training.stages": ADAM}
+    changes = {"system.options.velocity.names": NAMES, "training.stages": ADAM}
     out = run(tmp_path, changes, make_dataset((6, 5, 4)))
     summary = out.read_json("summary.json")
     assert set(summary["latent"]) == set(NAMES)
@@ -52,15 +52,15 @@ def test_three_dimensions(tmp_path: Path):
 @pytest.mark.slow
 def test_an_unknown_diffusivity_is_recovered(tmp_path: Path):
     """With a known uniform velocity, the number that made the data is found."""
-    unknown = {"kind": "parameter", "name": "D", "initial": 0.3, "bounds": [1e-4, 1.0]}
+    unknown = {"name": "D", "initial": 0.3, "bounds": [1e-4, 1.0]}
     data = make_dataset((16,))
     known = float(data["advection_x"].mean())
     uniform = data.drop_vars("advection_x")
     truth = advection_diffusion(grid_of(data, "concentration"), jnp.array([known]), DIFFUSIVITY)
     made = predict(truth, uniform, times=uniform["time"].values, dt=0.05, dtype=jnp.float64)
     changes = {
-        "system.velocity": [known],
-        "system.diffusivity": unknown,
+        "system.options.velocity": [known],
+        "system.options.diffusivity": unknown,
         "training.stages": LBFGS,
         "precision": "float64",
     }
@@ -90,7 +90,8 @@ def test_names_in_other_alphabets(tmp_path: Path):
     data = make_dataset((16,)).rename(concentration="концентрация", advection_x="vitesse é")
     changes = {
         "data.field": "концентрация",
-        "system.velocity.names": ["vitesse é"],
+        "system.options.velocity.names": ["vitesse é"],
+        "system.options.field": "концентрация",
         "training.stages": ADAM,
         "time.scheme": "forward-euler",
     }

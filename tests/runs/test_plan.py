@@ -65,7 +65,7 @@ CONFIGS = [
     ({"grid": [AXIS | {"cells": 13}, AXES[1]]}, ["in the data 12 cells", "asked for 13 cells"]),
     ({"grid": [AXIS | {"upper": 2.0}, AXES[1]]}, ["on [-1, 1], asked for 12 cells on [-1, 2]"]),
     ({"grid": AXES[::-1]}, ["in the data 'x', 'y', asked for 'y', 'x'"]),
-    ({"system.velocity.names": ["v"]}, ["system.velocity has 1 component(s)", "2 axes (x, y)"]),
+    ({"system.options.velocity.names": ["v"]}, ["velocity has 1 component(s)", "2 axes (x, y)"]),
 ]
 
 DATA = [

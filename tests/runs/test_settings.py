@@ -23,13 +23,12 @@ import impindiff as ipd
 def make_system():
     return ipd.System(
         None,
-        {"c": [ipd.Reaction(lambda c, k: -k * c)]},
+        {"c": ipd.Field([ipd.Reaction(lambda c, k: -k * c)], initial=lambda T_gas: 1 + T_gas)},
         coefficients={
             "k": lambda a, T_gas: a * jnp.exp(-1 / T_gas),
             "a": ipd.Parameter("a", 1.0, (0.0, jnp.inf)),
         },
-        initial={"c": lambda T_gas: 1 + T_gas},
-        settings=("T_gas",),
+        parameters=("T_gas",),
         units={"T_gas": "kK"},
     )
 

@@ -22,9 +22,8 @@ import impindiff as ipd
 def make_system():
     return ipd.System(
         None,
-        {"c": [ipd.Reaction(lambda c, k: -k * c)]},
+        {"c": ipd.Field([ipd.Reaction(lambda c, k: -k * c)], initial=1.0)},
         coefficients={"k": ipd.Parameter("k", 1.0, (0.0, jnp.inf))},
-        initial={"c": 1.0},
     )
 
 

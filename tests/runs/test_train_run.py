@@ -196,7 +196,7 @@ def test_a_run_moved_with_its_data_goes_on(tmp_path: Path):
         ({"seed": 5}, "seed was 0, is 5"),
         ({"training.stages.0.epochs": 7}, "training.stages.0.epochs was 4, is 7"),
         ({"training.stages": [{"optimiser": "adam", "epochs": 4}]}, "stages.1.epochs was 5, is No"),
-        ({"system.velocity.width": 9}, "system.velocity.width was 8, is 9"),
+        ({"system.options.velocity.width": 9}, "system.options.velocity.width was 8, is 9"),
         ({"data.train_times": [0.1, 0.2]}, "data.train_times.1 was None, is 0.2"),
     ],
 )

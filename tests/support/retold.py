@@ -223,8 +223,7 @@ def _system(
     source = ipd.Source(along(numbers["source"]) * (scale * per_time))
     return ipd.System(
         _grid(structure, length, is_reversed),
-        {"u": [diffusion, source, ipd.Advection(wind)]},
-        {"u": boundaries},
+        {"u": ipd.Field([diffusion, source, ipd.Advection(wind)], boundaries)},
         coefficients=coefficients,
     )
 

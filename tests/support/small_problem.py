@@ -88,13 +88,10 @@ _TABLES: dict[str, Any] = {
         "test_samples": "2:4",
     },
     "system": {
-        "kind": "advection-diffusion",
-        "diffusivity": DIFFUSIVITY,
-        "velocity": {
-            "kind": "sine-field",
-            "names": ["advection_x", "advection_y"],
-            "width": 8,
-            "depth": 1,
+        "build": "impindiff.cases.advection_diffusion_steady.system:build",
+        "options": {
+            "diffusivity": DIFFUSIVITY,
+            "velocity": {"names": ["advection_x", "advection_y"], "width": 8, "depth": 1},
         },
     },
     "time": {"dt": DT, "until": 0.2},

@@ -14,7 +14,7 @@ from impindiff.implicit import BiCGStab, DenseLU, Newton
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import NeuralClosure, Parameter
 from impindiff.rollout import TimeGrid, consistent, simulate
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, Robin, Source, block_jacobi, jacobi
 
 DOUBLE = jnp.dtype("float64")
@@ -34,19 +34,20 @@ def end(system: System, initial, until: float, num_steps: int, stepper) -> dict:
     return {field: np.asarray(u[-1]) for field, u in found.states.items()}
 
 
-def pore(system_options=None) -> System:
+def pore() -> System:
     """Gas in pores that close as it reacts: what is stored is the gas in the pores."""
     return System(
         box(6),
         {
-            "gas": [
-                Diffusion(lambda porosity: 0.1 * porosity**1.5),
-                Reaction(lambda porosity, gas: -porosity * gas),
-            ],
+            "gas": Field(
+                [
+                    Diffusion(lambda porosity: 0.1 * porosity**1.5),
+                    Reaction(lambda porosity, gas: -porosity * gas),
+                ],
+                storage=lambda porosity, gas: porosity * gas,
+            ),
             "porosity": [Reaction(lambda porosity, gas: -porosity * gas)],
         },
-        storage={"gas": lambda porosity, gas: porosity * gas},
-        **(system_options or {}),
     )
 
 
@@ -68,7 +69,7 @@ def test_what_is_stored_is_conserved_and_not_the_field(stepper, order: int):
 @EACH
 def test_order_with_a_storage(stepper, order: int):
     """d(u^2)/dt = -u^3: u = u0 / (1 + u0 t / 2)."""
-    system = System(box(4), {"u": [Reaction(lambda u: -(u**3))]}, storage={"u": lambda u: u**2})
+    system = System(box(4), {"u": Field([Reaction(lambda u: -(u**3))], storage=lambda u: u**2)})
     start = wave(box(4))
 
     def error(num_steps: int) -> float:
@@ -83,8 +84,7 @@ def test_order_of_an_algebraic_field(stepper, order: int):
     """u' = -z, 0 = u^2 - z: u = u0 / (1 + u0 t), from a start that is consistent."""
     system = System(
         None,
-        {"u": [Reaction(lambda z: -z)], "z": [Reaction(lambda u, z: u**2 - z)]},
-        storage={"z": 0},
+        {"u": [Reaction(lambda z: -z)], "z": Field([Reaction(lambda u, z: u**2 - z)], storage=0)},
     )
     start, outcome = consistent(system, {"u": jnp.array(2.0), "z": jnp.array(1.0)})
     assert bool(outcome.converged) and float(start["z"]) == pytest.approx(4.0, rel=1e-6)
@@ -102,8 +102,7 @@ def test_a_wrong_start_of_an_algebraic_field_is_forgotten_at_once():
     """By the mean over the step Crank-Nicolson would hand it on, reversed, for ever."""
     system = System(
         None,
-        {"u": [Source(1.0)], "z": [Reaction(lambda u, z: u - z)]},
-        storage={"z": 0},
+        {"u": [Source(1.0)], "z": Field([Reaction(lambda u, z: u - z)], storage=0)},
     )
     start = {"u": jnp.array(0.0), "z": jnp.array(5.0)}
     found = end(system, start, 1.0, 4, CrankNicolson(DIRECT))
@@ -114,7 +113,7 @@ def test_a_capacity_is_a_factor_and_keeps_the_system_affine():
     """Heat in a rod of varying capacity: c u' = (k u')' is u' = (k u')' / c."""
     grid = box(5)
     capacity = 1 + wave(grid)
-    system = System(grid, {"T": [Diffusion(0.1), Source(2.0)]}, storage={"T": capacity})
+    system = System(grid, {"T": Field([Diffusion(0.1), Source(2.0)], storage=capacity)})
     dynamics = system.prepare(DOUBLE)
     assert dynamics.is_affine and dynamics.has_storage and isinstance(dynamics, StoredDynamics)
     tendency = dynamics.at(jnp.zeros(()))
@@ -137,10 +136,9 @@ def test_a_quasi_steady_field_is_solved_in_every_step():
     system = System(
         grid,
         {
-            "p": [Diffusion(0.3), Reaction(lambda c, p: c - p)],
+            "p": Field([Diffusion(0.3), Reaction(lambda c, p: c - p)], storage=0),
             "c": [Reaction(lambda p: -p)],
         },
-        storage={"p": 0},
     )
     symbol = 4 * 0.3 / grid.cell_widths[0] ** 2 * np.sin(np.pi / 8) ** 2
     rate = 1 / (1 + symbol)
@@ -158,27 +156,33 @@ def test_units_change_nothing_where_scales_are_given(preconditioner):
     """Gas in units 16384 times as large: the same iterations, and the same gas."""
     solver = Newton(BiCGStab(1e-9), BiCGStab(1e-9), rtol=1e-9)
 
-    def run(unit: float, scales: dict):
+    def run(unit: float):
         system = System(
             box(6),
             {
-                "gas": [
-                    Diffusion(lambda porosity: 0.1 * porosity**1.5),
-                    Reaction(lambda porosity, gas: -porosity * gas),
-                ],
+                "gas": Field(
+                    [
+                        Diffusion(lambda porosity: 0.1 * porosity**1.5),
+                        Reaction(lambda porosity, gas: -porosity * gas),
+                    ],
+                    storage=lambda porosity, gas: porosity * gas,
+                    scale=unit,
+                ),
                 "porosity": [Reaction(lambda porosity, gas: -porosity * gas / unit)],
-                "level": [Diffusion(0.1), Reaction(lambda gas, level: gas - level)],
+                "level": Field(
+                    [Diffusion(0.1), Reaction(lambda gas, level: gas - level)],
+                    storage=0,
+                    scale=unit,
+                ),
             },
-            storage={"gas": lambda porosity, gas: porosity * gas, "level": 0},
-            scales=scales,
         )
         initial = PORES | {"gas": unit * PORES["gas"], "level": unit * PORES["gas"]}
         times = TimeGrid.build(0.0, [0.4], 0.2)
         stepper = CrankNicolson(solver, preconditioner)
         return jax.jit(lambda u: simulate(system, u, times, stepper))(initial)
 
-    plain = run(1.0, {"gas": 1.0, "level": 1.0})
-    scaled = run(2.0**-14, {"gas": 2.0**-14, "level": 2.0**-14})
+    plain = run(1.0)
+    scaled = run(2.0**-14)
     assert bool(plain.outcome.converged.all()) and bool(scaled.outcome.converged.all())
     assert scaled.outcome.iterations.tolist() == plain.outcome.iterations.tolist()
     for field, values in plain.states.items():
@@ -191,8 +195,10 @@ def test_preconditioners_know_the_storage(make):
     """With storage q' = 2, 1/2 and no storage, and no coupling of cells, they are the inverse."""
     system = System(
         box(4),
-        {name: [Reaction(lambda u, k: -k * u, fields=(name,), k=3.0)] for name in "abc"},
-        storage={"a": lambda a: 2 * a + 1, "b": 0.5, "c": 0},
+        {
+            name: Field([Reaction(lambda u, k: -k * u, fields=(name,), k=3.0)], storage=storage)
+            for name, storage in {"a": lambda a: 2 * a + 1, "b": 0.5, "c": 0}.items()
+        },
     )
     state = {name: wave(box(4), k) for k, name in enumerate("abc")}
     weight = jnp.array(0.2)
@@ -223,13 +229,17 @@ def test_gradients_leave_second_order_remainders(name: str):
         system = System(
             grid,
             {
-                "u": [Diffusion(0.1), Reaction(lambda u, p: -p * u)],
-                "p": [Diffusion(0.2), Reaction(lambda u, p, k: k * u - p - p**3)],
-                "w": [Reaction(lambda w, u: -w * u)],
+                "u": Field(
+                    [Diffusion(0.1), Reaction(lambda u, p: -p * u)],
+                    storage=lambda u, capacity: capacity * u,
+                    scale=3.0,
+                ),
+                "p": Field([Diffusion(0.2), Reaction(lambda u, p, k: k * u - p - p**3)], storage=0),
+                "w": Field(
+                    [Reaction(lambda w, u: -w * u)], storage=lambda w, k: w + k * w**2, scale=0.2
+                ),
             },
             coefficients={"k": given["rate"], "capacity": given["capacity"]},
-            storage={"u": lambda u, capacity: capacity * u, "p": 0, "w": lambda w, k: w + k * w**2},
-            scales={"u": 3.0, "w": 0.2},
         )
         found = simulate(system, given["initial"], times, stepper).states
         return sum(jnp.sum(jnp.exp(u[-1])) for u in found.values())
@@ -243,29 +253,28 @@ def test_explicit_steppers_refuse_a_storage(stepper):
     times = TimeGrid.build(0.0, [0.1], 0.1)
     with pytest.raises(InputError, match="use SDIRK2, CrankNicolson or BackwardEuler"):
         simulate(pore(), PORES, times, stepper)
-    plain = System(box(6), {"u": [Source(1.0)]}, scales={"u": 3.0})
+    plain = System(box(6), {"u": Field([Source(1.0)], scale=3.0)})
     found = simulate(plain, {"u": wave(box(6))}, times, stepper).states["u"][-1]
     np.testing.assert_allclose(found, wave(box(6)) + 0.1, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "storage, said",
     [
-        ({"storage": {"w": 0}}, "storage names w, of which the system has no equation"),
-        ({"scales": {"w": 1.0}}, "scales names w, of which the system has no equation"),
-        ({"scales": {"u": 0.0}}, "the scale of 'u' is 0.0: it must be a positive number"),
-        ({"storage": {"u": None}}, "the storage of 'u' is None: give a function"),
-        ({"storage": {"u": 0, "v": 0.0}}, "no field of the system has a storage"),
-        ({"storage": {"u": lambda u, w: u * w}}, "in the storage of 'u' asks for 'w'"),
+        (True, "the storage of 'u' is True: give a function"),
+        ("k", "the storage of 'u' is 'k': give a function"),
+        (0, "no field of the system has a storage"),
+        (lambda u, w: u * w, "in the storage of 'u' asks for 'w'"),
     ],
 )
-def test_storages_that_make_no_sense_are_refused(options, said: str):
+def test_storages_that_make_no_sense_are_refused(storage, said: str):
+    v = Field([Source(1.0)], storage=0.0)
     with pytest.raises(InputError, match=said):
-        System(box(4), {"u": [Source(1.0)], "v": [Source(1.0)]}, **options)
+        System(box(4), {"u": Field([Source(1.0)], storage=storage), "v": v})
 
 
 def test_a_storage_of_another_shape_is_refused():
-    system = System(None, {"u": [Source(1.0)]}, storage={"u": lambda u: jnp.stack([u, u])})
+    system = System(None, {"u": Field([Source(1.0)], storage=lambda u: jnp.stack([u, u]))})
     with pytest.raises(InputError, match=r"the storage of 'u' has the shape \(2,\)"):
         simulate(system, {"u": jnp.ones(())}, TimeGrid.build(0.0, [1.0], 1.0), BackwardEuler())
 
@@ -275,17 +284,16 @@ def test_a_start_without_algebraic_fields_needs_no_solve():
         consistent(pore(), PORES)
 
 
-@pytest.mark.parametrize("scale", ["a", 0.0, -1.0, True, [1.0, 2.0], None])
+@pytest.mark.parametrize("scale", ["a", 0.0, -1.0, True, [1.0, 2.0]])
 def test_a_scale_that_is_no_positive_number_is_refused(scale):
     with runtime_types.without(), pytest.raises(InputError, match="scale of 'u'.*positive number"):
-        System(None, {"u": [Source(1.0)]}, scales={"u": scale})
+        System(None, {"u": Field([Source(1.0)], scale=scale)})
 
 
 @pytest.mark.parametrize("capacity", [-1.0, np.array([1.0, 0.0, 1.0]), float("nan")])
 def test_a_capacity_that_is_not_positive_is_refused(capacity):
-    terms = {"c": [Diffusion(0.1)]}
     with pytest.raises(InputError, match="a capacity must be positive"):
-        System(box(3), terms, storage={"c": capacity})
+        System(box(3), {"c": Field([Diffusion(0.1)], storage=capacity)})
 
 
 def test_a_transfer_that_feeds_on_what_it_takes_is_refused():

@@ -18,7 +18,7 @@ from impindiff.implicit import Affine, BiCGStab
 from impindiff.integrate import CrankNicolson, ForwardEuler
 from impindiff.latent import Parameter, SineField, latents_of, learned
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import System, advection_diffusion
+from impindiff.systems import Field, System, advection_diffusion
 from impindiff.terms import (
     AbstractBoundary,
     Advection,
@@ -36,35 +36,35 @@ from impindiff.terms import (
 DOUBLE = jnp.dtype("float64")
 HALL = Grid.uniform((5, 4), ((0, 1), (0, 1)), periodic=(False, True))
 CLOSED = Grid.uniform((5, 4), ((0, 1), (0, 1)))
-SPREAD = {"c": [Diffusion(0.1)]}
+SPREAD = [Diffusion(0.1)]
 
 
 @pytest.mark.parametrize(
-    "grid, equations, boundaries, said",
+    "grid, terms, boundaries, said",
     [
         (HALL, SPREAD, None, "'c' has no boundary condition at the lower and the upper end of axi"),
-        (CLOSED, SPREAD, {"c": {"x": NoFlux()}}, "end of axis 'y'.*boundaries={'c': {'y': "),
-        (HALL, SPREAD, {"c": {"x": (None, NoFlux())}}, "at the lower end of axis 'x'"),
-        (HALL, SPREAD, {"c": {"x": (NoFlux(),)}}, "at the upper end of axis 'x'"),
-        (HALL, SPREAD, {"c": {"x": (NoFlux(),) * 3}}, "has 3 .* on axis 'x', which has 2 end"),
-        (HALL, SPREAD, {"c": {"x": NoFlux(), "y": NoFlux()}}, "'y', which is periodic"),
-        (HALL, SPREAD, {"c": {"x": NoFlux(), "z": NoFlux()}}, "name the axis 'z'.*'x', 'y'"),
-        (HALL, SPREAD, {"c": {"x": 0.5}}, "has 0.5 for a boundary condition on axis 'x'"),
-        (HALL, SPREAD, {"d": {"x": NoFlux()}}, "name the field 'd', which has no equation"),
-        (HALL, {"c": [Source(1.0)]}, {"c": {"x": NoFlux()}}, "no term that moves it"),
+        (CLOSED, SPREAD, {"x": NoFlux()}, r"end of axis 'y'.*Field\(\[...\], {'y': \("),
+        (HALL, SPREAD, {"x": (None, NoFlux())}, "at the lower end of axis 'x'"),
+        (HALL, SPREAD, {"x": (NoFlux(),)}, "at the upper end of axis 'x'"),
+        (HALL, SPREAD, {"x": (NoFlux(),) * 3}, "has 3 .* on axis 'x', which has 2 end"),
+        (HALL, SPREAD, {"x": NoFlux(), "y": NoFlux()}, "'y', which is periodic"),
+        (HALL, SPREAD, {"x": NoFlux(), "z": NoFlux()}, "name the axis 'z'.*'x', 'y'"),
+        (HALL, SPREAD, {"x": 0.5}, "has 0.5 for a boundary condition on axis 'x'"),
+        (HALL, [Source(1.0)], {"x": NoFlux()}, "no term that moves it"),
+        (None, [Source(1.0)], {"x": NoFlux()}, "'c' has boundaries, but a system without a grid"),
     ],
 )
-def test_conditions_that_are_missing_or_superfluous(grid, equations, boundaries: Any, said: str):
+def test_conditions_that_are_missing_or_superfluous(grid, terms, boundaries: Any, said: str):
     with runtime_types.without(), pytest.raises(InputError, match=said):
-        System(grid, equations, boundaries)
+        System(grid, {"c": Field(terms, boundaries)})
 
 
 def test_an_axis_of_symmetry_needs_no_condition():
     disc = Grid([Axis("r", 0, 1, 5)], "cylindrical")
-    one = System(disc, SPREAD, {"c": {"r": Dirichlet(1.0)}})
+    one = System(disc, {"c": Field(SPREAD, {"r": Dirichlet(1.0)})})
     assert one.boundaries["c"] == ((None, Dirichlet(1.0)),)
     with pytest.raises(InputError, match="has 1 end.*none at the axis of symmetry"):
-        System(disc, SPREAD, {"c": {"r": (NoFlux(), NoFlux())}})
+        System(disc, {"c": Field(SPREAD, {"r": (NoFlux(), NoFlux())})})
 
 
 def test_what_only_reacts_needs_no_condition():
@@ -82,7 +82,8 @@ def test_what_only_reacts_needs_no_condition():
     ],
 )
 def test_a_value_of_another_shape_is_refused(value, said: str):
-    system = System(CLOSED, SPREAD, {"c": {"x": (Dirichlet(value), NoFlux()), "y": NoFlux()}})
+    ends = {"x": (Dirichlet(value), NoFlux()), "y": NoFlux()}
+    system = System(CLOSED, {"c": Field(SPREAD, ends)})
     with pytest.raises(InputError, match=said):
         system.prepare(DOUBLE).at(jnp.zeros(()))
 
@@ -112,7 +113,7 @@ def test_what_is_gained_has_come_through_the_ends(name: str, scheme):
     conditions = (Dirichlet(0.7), Robin(0.3, -1.0)), (Neumann(0.4), Outflow()), (Inflow(2.0),) * 2
     boundaries = dict(zip(grid.names, conditions, strict=False))
     terms = [Advection(velocity, scheme), Diffusion(spread), Source(0.9)]
-    tendency = System(grid, {"c": terms}, {"c": boundaries}).prepare(DOUBLE).at(jnp.zeros(()))
+    tendency = System(grid, {"c": Field(terms, boundaries)}).prepare(DOUBLE).at(jnp.zeros(()))
     volumes = grid.cell_volumes()
 
     @jax.value_and_grad
@@ -145,7 +146,7 @@ def test_obstacles_keep_their_values_and_let_nothing_pass():
     grid = Grid(CLOSED.axes, solid=solid)
     terms = [Advection(jnp.array([0.4, 0.1]), "central"), Diffusion(0.3), Source(1.0)]
     tendency = (
-        System(grid, {"c": terms}, {"c": {"x": Dirichlet(1.0), "y": Outflow()}})
+        System(grid, {"c": Field(terms, {"x": Dirichlet(1.0), "y": Outflow()})})
         .prepare(DOUBLE)
         .at(jnp.zeros(()))
     )
@@ -171,24 +172,24 @@ def test_values_may_depend_on_time_and_place():
     """A condition of one's own, and a formula in it, as if it were written out at each time."""
     terms = [Advection(jnp.array([0.4, 0.1]), "central"), Diffusion(0.3)]
     formula = lambda y, t: jnp.sin(3 * t) + y  # noqa: E731
-    system = System(HALL, {"c": terms}, {"c": {"x": Pulse(formula)}})
+    system = System(HALL, {"c": Field(terms, {"x": Pulse(formula)})})
     dynamics = system.prepare(DOUBLE)
     assert dynamics.is_affine and not dynamics.is_steady
     field = jnp.asarray(np.random.default_rng(0).normal(size=HALL.shape))
     for time in (0.0, 0.7):
         value = jnp.sin(3 * time) + jnp.asarray(HALL.axes[1].centres)
-        fixed = System(HALL, {"c": terms}, {"c": {"x": (Dirichlet(value), Outflow())}})
+        fixed = System(HALL, {"c": Field(terms, {"x": (Dirichlet(value), Outflow())})})
         wanted = fixed.prepare(DOUBLE).at(jnp.zeros(()))({"c": field})["c"]
         found = dynamics.at(jnp.asarray(time))({"c": field})["c"]
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
-    steady = System(HALL, {"c": terms}, {"c": {"x": Pulse(lambda y: y)}})
+    steady = System(HALL, {"c": Field(terms, {"x": Pulse(lambda y: y)})})
     assert steady.prepare(DOUBLE).is_steady
 
 
 def test_values_at_the_ends_may_be_learned():
     inlet = SineField(1, ("inlet",), width=4, depth=1, key=jax.random.key(0))
-    boundaries = {"c": {"x": (Dirichlet(inlet), Robin(Parameter("h", 0.3, (0, 1)), 0.0))}}
-    system = System(HALL, SPREAD, boundaries)
+    ends = {"x": (Dirichlet(inlet), Robin(Parameter("h", 0.3, (0, 1)), 0.0))}
+    system = System(HALL, {"c": Field(SPREAD, ends)})
     assert [latent.names for latent in latents_of(system)] == [("inlet",), ("h",)]
     assert sum(map(bool, jax.tree.leaves(learned(system)))) == len(
         jax.tree.leaves(eqx.filter((inlet, Parameter("h", 0.3, (0, 1))), eqx.is_inexact_array))
@@ -199,7 +200,7 @@ def test_values_at_the_ends_may_be_learned():
     np.testing.assert_array_equal(values["inlet"], jnp.broadcast_to(profile, HALL.shape))
     assert system.prepare(DOUBLE).is_steady
     with pytest.raises(InputError, match="h stand for more than one"):
-        System(HALL, {"c": [Diffusion(Parameter("h", 0.3, (0, 1)))]}, boundaries)
+        System(HALL, {"c": Field([Diffusion(Parameter("h", 0.3, (0, 1)))], ends)})
 
 
 @pytest.mark.slow
@@ -231,7 +232,7 @@ def test_gradients_with_respect_to_conditions_and_coefficients(scheme):
         }
         velocity = FaceVelocity(*point["velocity"])
         terms = [Advection(velocity, scheme), Diffusion(point["diffusivity"])]
-        system = System(grid, {"c": terms}, {"c": ends})
+        system = System(grid, {"c": Field(terms, ends)})
         initial = {"c": jnp.asarray(np.exp(-x) + 0.2 * y)}
         found = simulate(system, initial, times, stepper)
         return jnp.sum(jnp.sin(3 * found.states["c"][-1]))
@@ -261,21 +262,20 @@ def test_a_front_moves_into_a_column():
 @pytest.mark.parametrize(
     "boundaries, said",
     [
-        (NoFlux(), r"by field and axis, .*found NoFlux\(\)"),
-        ({"c": NoFlux()}, r"by field and axis, .*found NoFlux\(\)"),
-        ({"c": {"x": (Dirichlet("k"), NoFlux())}}, "conditions of 'c' has the text 'k'"),
+        (NoFlux(), r"boundaries of 'c' are given by axis, .*found NoFlux\(\)"),
+        ({"x": (Dirichlet("k"), NoFlux())}, "conditions of 'c' has the text 'k'"),
     ],
 )
 def test_conditions_of_another_form_are_refused(boundaries: Any, said: str):
     grid = Grid([Axis("x", 0, 1, 4)])
     with runtime_types.without(), pytest.raises(InputError, match=said):
-        System(grid, {"c": [Diffusion(0.1)]}, boundaries)
+        System(grid, {"c": Field([Diffusion(0.1)], boundaries)})
 
 
 @pytest.mark.parametrize("value", [np.nan, lambda t: jnp.log(t - 1), lambda c: jnp.sqrt(c - 2)])
 def test_a_condition_that_is_not_finite_is_named_before_anything_is_solved(value):
     grid = Grid([Axis("x", 0, 1, 4)])
-    ends = {"c": {"x": (NoFlux(), Dirichlet(value))}}
-    system = System(grid, {"c": [Diffusion(0.1)]}, ends)
+    ends = {"x": (NoFlux(), Dirichlet(value))}
+    system = System(grid, {"c": Field([Diffusion(0.1)], ends)})
     with pytest.raises(InputError, match="Dirichlet of 'c' at the upper end of axis 'x' .* nan"):
         system.check({"c": jnp.ones(4)})

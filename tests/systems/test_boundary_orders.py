@@ -16,8 +16,9 @@ import scipy.sparse.linalg
 
 from impindiff.coefficients import Closure
 from impindiff.grid import Axis, Grid
-from impindiff.systems import AffineTendency, System
+from impindiff.systems import AffineTendency, Field, System
 from impindiff.terms import (
+    AbstractTerm,
     Advection,
     Diffusion,
     Dirichlet,
@@ -150,23 +151,24 @@ def matrix(stencil: Stencil, shape: tuple[int, ...]):
 def errors(kind: str, axes: int, cells: int) -> dict[str, float]:
     grid = MADE[kind](axes, cells)
     centres = tuple(map(jnp.asarray, grid.centres()))
-    exact, equations, boundaries = {}, {}, {}
+    exact, fields = {}, {}
     for condition in CONDITIONS:
         for scheme in SCHEMES:
             if condition == "inflow" and (kind == "disc" or scheme == "diffusion"):
                 continue
             name = f"{condition}, {scheme}"
             one = exact[name] = Exact(condition, scheme, grid)
-            equations[name] = [Diffusion(one.diffusivity(*centres))]
+            terms: list[AbstractTerm] = [Diffusion(one.diffusivity(*centres))]
             if one.moves:
-                equations[name].append(Advection(jnp.stack(one.velocity(*centres)), scheme))
-            boundaries[name] = {
+                terms.append(Advection(jnp.stack(one.velocity(*centres)), scheme))
+            ends = {
                 axis.name: [
                     one.condition(condition, k, side) for side in (0, 1) if grid.has_end(k, side)
                 ]
                 for k, axis in enumerate(grid.axes)
             }
-    system = System(grid, equations, boundaries)
+            fields[name] = Field(terms, ends)
+    system = System(grid, fields)
     tendency = system.prepare(jnp.dtype("float64")).at(jnp.zeros(()))
     assert isinstance(tendency, AffineTendency)
     volumes, found = grid.cell_volumes(), {}

@@ -9,7 +9,7 @@ from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, BiCGStab
 from impindiff.integrate import BackwardEuler
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import System
+from impindiff.systems import Field, System
 from impindiff.terms import (
     Advection,
     Diffusion,
@@ -31,7 +31,7 @@ ENDS = {"x": (Dirichlet(1.0), Robin(3.0, 0.5)), "y": (Neumann(0.2), Outflow())}
 def solve(grid: Grid, terms, ends, preconditioner, rtol: float = 1e-10) -> tuple[np.ndarray, int]:
     """One long step of backward Euler, and how many iterations it took."""
     initial = {"c": jnp.asarray(np.random.default_rng(0).uniform(size=grid.shape))}
-    system = System(grid, {"c": terms}, {"c": ends})
+    system = System(grid, {"c": Field(terms, ends)})
     stepper = BackwardEuler(Affine(BiCGStab(rtol, max_steps=2000)), preconditioner)
     trajectory = jax.jit(lambda u: simulate(system, u, STEP, stepper))(initial)
     trajectory.check(STEP)

@@ -10,7 +10,7 @@ from impindiff.implicit import DenseLU, Newton
 from impindiff.integrate import SDIRK2, BackwardEuler, RungeKutta4
 from impindiff.latent import Parameter
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, NoFlux, fourier, transform_line
 
 DIRECT = Newton(DenseLU(1e-13), DenseLU(1e-13), rtol=1e-13)
@@ -26,7 +26,7 @@ def end(system, initial, until, num_steps, stepper):
 @pytest.mark.parametrize("stepper, order", [(SDIRK2(DIRECT), 2), (RungeKutta4(), 4)])
 def test_order_with_a_capacity(stepper, order):
     """u u' = -u^3: u = u0 / (1 + u0 t)."""
-    system = System(box(4), {"u": [Reaction(lambda u: -(u**3))]}, capacities={"u": lambda u: u})
+    system = System(box(4), {"u": Field([Reaction(lambda u: -(u**3))], capacity=lambda u: u)})
     start = wave(box(4))
 
     def error(num_steps):
@@ -41,42 +41,43 @@ def test_order_with_a_capacity(stepper, order):
 
 def test_a_steady_capacity_is_a_storage():
     """Where it does not depend on the state, both say the same."""
-    grid, terms = box(6), {"u": [Diffusion(0.1)]}
+    grid, terms = box(6), [Diffusion(0.1)]
     start = {"u": wave(grid)}
     weight = Parameter("weight", 2.0, (0.0, 5.0))
-    divided = System(grid, terms, capacities={"u": lambda w: w}, coefficients={"w": weight})
-    stored = System(grid, terms, storage={"u": 2.0})
+    divided = System(grid, {"u": Field(terms, capacity=lambda w: w)}, coefficients={"w": weight})
+    stored = System(grid, {"u": Field(terms, storage=2.0)})
     one, other = (end(s, start, 0.5, 3, BackwardEuler(DIRECT))["u"] for s in (divided, stored))
     np.testing.assert_allclose(one, other, rtol=1e-12)
     assert list(divided.latents()) == ["weight", "w"]
 
 
 def test_what_is_refused():
-    grid, terms = box(4), {"u": [Diffusion(0.1)]}
+    grid = box(4)
+
+    def divided(capacity, **more) -> System:
+        return System(grid, {"u": Field([Diffusion(0.1)], capacity=capacity, **more)})
+
     for wrong, message in (
-        ({"v": 2.0}, "capacities names v"),
-        ({"u": 0}, "other than 0"),
-        ({"u": None}, "capacity of 'u' is None"),
-        ({"u": lambda z: z}, "the capacity of 'u'"),
+        (0, "other than 0"),
+        (True, "capacity of 'u' is True"),
+        (lambda z: z, "the capacity of 'u'"),
     ):
         with pytest.raises(InputError, match=message):
-            System(grid, terms, capacities=wrong)
+            divided(wrong)
     with pytest.raises(InputError, match="a storage and a capacity"):
-        System(grid, terms, capacities={"u": 2.0}, storage={"u": 2.0})
+        divided(2.0, storage=2.0)
     with pytest.raises(InputError, match="the capacity of 'u' is inf"):
-        System(grid, terms, capacities={"u": lambda u: 1 / (u - u)}).check({"u": wave(grid)})
+        divided(lambda u: 1 / (u - u)).check({"u": wave(grid)})
 
 
 @pytest.mark.parametrize("make", [fourier, transform_line(0)])
 def test_preconditioners_know_the_ends_of_nonlinear_systems(make):
     """The modes of a field between two walls are cosines: one iteration where all is constant."""
     grid = Grid.uniform((12,), ((0.0, 1.0),))
-    ends = {"u": {name: NoFlux() for name in grid.names}}
+    ends = {name: NoFlux() for name in grid.names}
     system = System(
         grid,
-        {"u": [Diffusion(lambda u: 2.0 + 0 * u)]},
-        ends,
-        capacities={"u": lambda u: 3.0 + 0 * u},
+        {"u": Field([Diffusion(lambda u: 2.0 + 0 * u)], ends, capacity=lambda u: 3.0 + 0 * u)},
     )
     times = TimeGrid.build(0.0, [1.0], 0.5)
     found = simulate(system, {"u": wave(grid)}, times, BackwardEuler(Newton(), make))

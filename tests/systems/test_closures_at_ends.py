@@ -16,7 +16,7 @@ from impindiff.implicit import Newton, Tridiagonal
 from impindiff.integrate import SDIRK2, BackwardEuler
 from impindiff.latent import ConvolutionalClosure
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import FluxOf, Reaction, Supply, System
+from impindiff.systems import Field, FluxOf, Reaction, Supply, System
 from impindiff.terms import (
     AbstractBoundary,
     AbstractTwoPointFlux,
@@ -51,7 +51,7 @@ class Held(AbstractBoundary):
 def rate_at_end(field: float, terms, condition, cells: int = 4, **options) -> float:
     """What leaves the last of equal cells of width 0.5 through its face, all at one value."""
     grid = Grid.uniform((cells,), ((0, cells / 2),))
-    system = System(grid, {"u": terms}, {"u": {"x": (NoFlux(), condition)}}, **options)
+    system = System(grid, {"u": Field(terms, {"x": (NoFlux(), condition)})}, **options)
     rate = system.prepare(DOUBLE).at(NOW)({"u": jnp.full(cells, field)})["u"]
     return -0.5 * float(rate[-1])
 
@@ -100,7 +100,7 @@ def test_a_term_that_is_made_of_others_chooses_for_them():
     terms = [Diffusion(lambda u: 2 * u), Slowed(2.0, Diffusion(lambda u: 4 * u))]
 
     def rate(term) -> np.ndarray:
-        system = System(grid, {"u": [term]}, {"u": {"x": NoFlux()}})
+        system = System(grid, {"u": Field([term], {"x": NoFlux()})})
         return np.asarray(system.prepare(DOUBLE).at(NOW)({"u": jnp.arange(8.0)})["u"])
 
     default, made = map(rate, terms)
@@ -118,7 +118,7 @@ def test_a_front_enters_a_dry_medium_from_either_end(condition, start: float, si
     grid = Grid.uniform((cells,), ((0, 1),))
     ends = (condition, NoFlux()) if side == 0 else (NoFlux(), condition)
     system = System(
-        grid, {"u": [Diffusion(lambda u: 2 * u, mean="arithmetic")]}, {"u": {"x": ends}}
+        grid, {"u": Field([Diffusion(lambda u: 2 * u, mean="arithmetic")], {"x": ends})}
     )
     times = TimeGrid.build(0.0, [0.1], 2e-3)
     found = simulate(system, {"u": jnp.full(cells, start)}, times, SDIRK2(DIRECT))
@@ -139,8 +139,8 @@ def test_conduction_between_two_held_values_settles_in_second_order(mean):
 
     def error(cells: int) -> float:
         grid = Grid([Axis.graded("x", 0, 1, cells, ratio=2.0)])
-        ends = {"u": {"x": (Dirichlet(0.0), Dirichlet(2.0))}}
-        system = System(grid, {"u": [Diffusion(lambda u: jnp.exp(u), mean=mean)]}, ends)
+        ends = {"x": (Dirichlet(0.0), Dirichlet(2.0))}
+        system = System(grid, {"u": Field([Diffusion(lambda u: jnp.exp(u), mean=mean)], ends)})
         return settled_error(system, np.log(1 + (np.e**2 - 1) * grid.centres()[0]))
 
     coarse, fine = error(40), error(80)
@@ -174,7 +174,7 @@ def test_an_exchange_that_depends_on_the_state_settles_in_second_order(side: int
         (x,) = grid.centres()
         x = x if side else 1 - x
         exact = np.log(np.exp(0.2) + (np.exp(gain) - np.exp(0.2)) * x)
-        return settled_error(System(grid, {"u": [term]}, {"u": {"x": ends}}), exact)
+        return settled_error(System(grid, {"u": Field([term], {"x": ends})}), exact)
 
     coarse, fine = error(40), error(80)
     assert np.log2(coarse / fine) == pytest.approx(1.95, abs=0.15) and fine < 1e-4
@@ -224,18 +224,13 @@ def test_other_fields_have_the_values_that_their_conditions_give():
     system = System(
         grid,
         {
-            "u": [term],
-            "a": [Diffusion(0.5)],  # held
-            "b": [Diffusion(lambda b: 0.5 + 0 * b)],  # exchanges
-            "c": [Diffusion(0.5)],  # has a wall
-            "d": [Diffusion(0.5)],  # exchanges
-        },
-        {
-            "u": {"x": (NoFlux(), Dirichlet(2.0))},
-            "a": {"x": (NoFlux(), Dirichlet(5.0))},
-            "b": {"x": (NoFlux(), Robin(2.0, 7.0))},
-            "c": {"x": NoFlux()},
-            "d": {"x": (NoFlux(), Robin(2.0, 5.0))},
+            "u": Field([term], {"x": (NoFlux(), Dirichlet(2.0))}),
+            "a": Field([Diffusion(0.5)], {"x": (NoFlux(), Dirichlet(5.0))}),  # held
+            "b": Field(
+                [Diffusion(lambda b: 0.5 + 0 * b)], {"x": (NoFlux(), Robin(2.0, 7.0))}
+            ),  # exchanges
+            "c": Field([Diffusion(0.5)], {"x": NoFlux()}),  # has a wall
+            "d": Field([Diffusion(0.5)], {"x": (NoFlux(), Robin(2.0, 5.0))}),  # exchanges
         },
         integrals={"supplied": [Supply(FluxOf("u"))]},
     )
@@ -254,8 +249,12 @@ def test_arrays_of_all_cells_in_a_function_have_the_value_of_the_cell():
     spread = jnp.arange(1.0, 7.0).reshape(3, 2)
     system = System(
         grid,
-        {"u": [Diffusion(lambda u: spread * u, mean="arithmetic")]},
-        {"u": {"x": NoFlux(), "y": (NoFlux(), Dirichlet(np.array([3.0, 5.0, 7.0])))}},
+        {
+            "u": Field(
+                [Diffusion(lambda u: spread * u, mean="arithmetic")],
+                {"x": NoFlux(), "y": (NoFlux(), Dirichlet(np.array([3.0, 5.0, 7.0])))},
+            )
+        },
     )
     rate = system.prepare(DOUBLE).at(NOW)({"u": jnp.ones((3, 2))})["u"]
     held = np.array([3.0, 5.0, 7.0])
@@ -269,12 +268,12 @@ def test_a_function_of_whole_fields_is_carried_on_from_the_cells():
     grid = Grid.uniform((4,), ((0, 2),))
     key = jax.random.key(0)
     whole = ConvolutionalClosure("k", {"u": (0.0, 2.0)}, 1, width=2, levels=1, key=key)
-    ends = {"u": {"x": (NoFlux(), Dirichlet(3.0))}}
+    ends = {"x": (NoFlux(), Dirichlet(3.0))}
     state = {"u": jnp.array([1.0, 1.2, 0.9, 1.4])}
     for function in (whole, lambda u: 0 * u.mean()):
         terms = [Diffusion(lambda k: 2.0 + k)], [Diffusion(2.0)]
-        first = System(grid, {"u": terms[0]}, ends, coefficients={"k": function})
-        second = System(grid, {"u": terms[1]}, ends)
+        first = System(grid, {"u": Field(terms[0], ends)}, coefficients={"k": function})
+        second = System(grid, {"u": Field(terms[1], ends)})
         rates = [one.prepare(DOUBLE).at(NOW)(state)["u"] for one in (first, second)]
         np.testing.assert_allclose(*rates, rtol=1e-6)
 
@@ -298,10 +297,10 @@ def test_axes_and_ends_are_alike():
     west, north = Robin(lambda u: 1 + u, 2.0), Dirichlet(lambda x: 1 + x)
     south, east = Inflow(0.5), Outflow()
     u = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, (4, 4)))
-    first = System(grid, {"u": terms}, {"u": {"x": (west, east), "y": (south, north)}})
+    first = System(grid, {"u": Field(terms, {"x": (west, east), "y": (south, north)})})
     # A quarter turn: x becomes y, and y runs against x.
     north = Dirichlet(lambda y: 1 + y)
-    second = System(grid, {"u": turned}, {"u": {"x": (north, south), "y": (west, east)}})
+    second = System(grid, {"u": Field(turned, {"x": (north, south), "y": (west, east)})})
     rates = first.prepare(DOUBLE).at(NOW)({"u": u})["u"]
     other = second.prepare(DOUBLE).at(NOW)({"u": u.T[::-1]})["u"]
     np.testing.assert_allclose(other, rates.T[::-1], rtol=1e-12, atol=1e-12)
@@ -318,11 +317,10 @@ def test_a_front_enters_a_dry_medium_by_default(wrapped):
     """$u_t = (2 u u_x)_x$ from exactly zero, the mean of the faces not given."""
     law: Any = (lambda D: D) if wrapped else (lambda u: 2 * u)
     grid = ipd.Grid.uniform((100,), ((0, 1),))
-    ends = {"u": {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())}}
+    ends = {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())}
     system = ipd.System(
         grid,
-        {"u": [ipd.Diffusion(law)]},
-        ends,
+        {"u": ipd.Field([ipd.Diffusion(law)], ends)},
         coefficients={"D": lambda u: 2 * u} if wrapped else {},
     )
     times, expected = ipd.TimeGrid.build(0.0, [0.1], 1e-3), entered_by_similarity() * np.sqrt(0.1)
@@ -334,7 +332,7 @@ def test_of_a_material_that_varies_the_mean_stays_harmonic():
     """Nothing passes the cell that lets nothing through."""
     grid = ipd.Grid.uniform((9,), ((0, 1),))
     conducts = jnp.where(jnp.arange(9) == 4, 0.0, 1.0)
-    system = ipd.System(grid, {"u": [ipd.Diffusion(conducts)]}, {"u": {"x": ipd.NoFlux()}})
+    system = ipd.System(grid, {"u": ipd.Field([ipd.Diffusion(conducts)], {"x": ipd.NoFlux()})})
     start = jnp.where(jnp.arange(9) < 4, 1.0, 0.0)
     times = ipd.TimeGrid.build(0.0, [1.0], 0.1)
     found = ipd.simulate(system, {"u": start}, times, ipd.BackwardEuler()).states["u"][-1]

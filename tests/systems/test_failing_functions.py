@@ -15,9 +15,9 @@ GRID = ipd.Grid.uniform((6,), ((0, 1),))
 TIMES = ipd.TimeGrid.build(0.0, [0.2], 0.1)
 
 
-def run(*terms, ends: Any = None, stepper=None, **options):
-    ends = {"c": {"x": ends or ipd.NoFlux()}}
-    system = ipd.System(GRID, {"c": [ipd.Diffusion(0.1), *terms]}, ends, **options)
+def run(*terms, ends: Any = None, storage: Any = None, stepper=None, **options):
+    field = ipd.Field([ipd.Diffusion(0.1), *terms], {"x": ends or ipd.NoFlux()}, storage=storage)
+    system = ipd.System(GRID, {"c": field}, **options)
     stepper = stepper or ipd.BackwardEuler()
     return ipd.simulate(system, {"c": jnp.ones(6)}, TIMES, stepper).states["c"].sum()
 
@@ -40,7 +40,7 @@ def _raise(error: Exception):
 def test_a_function_that_fails_is_named(told, function):
     for place in (
         lambda: run(ipd.Reaction(function)),
-        lambda: run(ipd.Source(1.0), storage={"c": function}),
+        lambda: run(ipd.Source(1.0), storage=function),
         lambda: run(ends=ipd.Neumann(function)),
         lambda: run(ipd.Reaction(lambda k: k), coefficients={"k": function}),
     ):

@@ -13,7 +13,7 @@ from impindiff.implicit import DenseLU, Newton
 from impindiff.integrate import BackwardEuler
 from impindiff.latent import Parameter
 from impindiff.rollout import TimeGrid, consistent, simulate
-from impindiff.systems import FluxOf, Reaction, System
+from impindiff.systems import Field, FluxOf, Reaction, System
 from impindiff.terms import Advection, Diffusion, Dirichlet, Inflow, NoFlux, Outflow, Source
 
 DOUBLE = jnp.dtype("float64")
@@ -32,14 +32,15 @@ GRIDS = {
 
 def flow(grid: Grid, scheme: Any) -> System:
     permeability = np.random.default_rng(0).uniform(0.5, 2.0, grid.shape)
-    ends = {"p": {"x": (Dirichlet(1.0), Dirichlet(0.0))}, "c": {"x": (Inflow(1.0), Outflow())}}
-    if not grid.axes[1].periodic:
-        ends = {field: each | {"y": NoFlux()} for field, each in ends.items()}
+    walls = {} if grid.axes[1].periodic else {"y": NoFlux()}
+    held, through = (Dirichlet(1.0), Dirichlet(0.0)), (Inflow(1.0), Outflow())
+    carried = [Advection(FluxOf("p"), scheme), Source(0.0)]
     return System(
         grid,
-        {"p": [Diffusion(permeability)], "c": [Advection(FluxOf("p"), scheme), Source(0.0)]},
-        ends,
-        storage={"p": 0},
+        {
+            "p": Field([Diffusion(permeability)], {"x": held, **walls}, storage=0),
+            "c": Field(carried, {"x": through, **walls}),
+        },
     )
 
 
@@ -65,9 +66,10 @@ def test_a_row_of_layers_lets_pass_what_their_resistances_say():
     layers = np.array([1.0, 4.0, 0.5, 2.0])
     system = System(
         grid,
-        {"p": [Diffusion(layers)], "c": [Advection(FluxOf("p"))]},
-        {"p": {"x": (Dirichlet(1.0), Dirichlet(0.0))}, "c": {"x": (Inflow(0.0), Outflow())}},
-        storage={"p": 0},
+        {
+            "p": Field([Diffusion(layers)], {"x": (Dirichlet(1.0), Dirichlet(0.0))}, storage=0),
+            "c": Field([Advection(FluxOf("p"))], {"x": (Inflow(0.0), Outflow())}),
+        },
     )
     state = {"p": jnp.zeros(4), "c": jnp.array([1.0, 0.0, 0.0, 0.0])}
     state, _ = consistent(system, state, solver=DIRECT)
@@ -89,10 +91,15 @@ def test_it_is_learned_like_anything_else():
     def last(log_k):
         system = System(
             grid,
-            {"p": [Diffusion(lambda c, k: k * (1 + c))], "c": [Advection(FluxOf("p"))]},
-            {"p": {"x": (Dirichlet(1.0), Dirichlet(0.0))}, "c": {"x": (Inflow(1.0), Outflow())}},
+            {
+                "p": Field(
+                    [Diffusion(lambda c, k: k * (1 + c))],
+                    {"x": (Dirichlet(1.0), Dirichlet(0.0))},
+                    storage=0,
+                ),
+                "c": Field([Advection(FluxOf("p"))], {"x": (Inflow(1.0), Outflow())}),
+            },
             coefficients={"k": jnp.exp(log_k)},
-            storage={"p": 0},
         )
         state = {"p": jnp.linspace(1, 0, 8), "c": jnp.zeros(8)}
         return simulate(system, state, times, BackwardEuler(DIRECT)).states["c"][-1].sum()
@@ -108,6 +115,8 @@ def test_a_field_that_moves_nothing_has_no_flux():
     with pytest.raises(InputError, match="FluxOf.'p'. in the equation of 'c': nothing moves 'p'"):
         System(
             grid,
-            {"p": [Reaction(lambda p, k: k * p, k=k)], "c": [Advection(FluxOf("p"))]},
-            {"c": {"x": NoFlux()}},
+            {
+                "p": [Reaction(lambda p, k: k * p, k=k)],
+                "c": Field([Advection(FluxOf("p"))], {"x": NoFlux()}),
+            },
         )

@@ -18,7 +18,7 @@ from impindiff.implicit import BiCGStab, Newton
 from impindiff.integrate import CrankNicolson
 from impindiff.latent import NeuralClosure, Parameter, learned
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import AffineTendency, Reaction, StateTendency, System
+from impindiff.systems import AffineTendency, Field, Reaction, StateTendency, System
 from impindiff.terms import AbstractStateTerm, Advection, Diffusion, FaceVelocity, NoFlux, Source
 
 GRID = box(6, 5)
@@ -58,7 +58,7 @@ def test_an_axis_is_one_constant_of_a_program_however_often_it_is_named():
 
 def test_coordinates_may_be_donated_and_are_of_the_precision_there_is():
     grid = box(7)
-    system = System(grid, {"u": [Source(lambda x, u: x * u)]}, initial={"u": lambda x: x})
+    system = System(grid, {"u": Field([Source(lambda x, u: x * u)], initial=lambda x: x)})
     jax.config.update("jax_enable_x64", False)
     with pytest.warns(UserWarning, match="float64"):
         start = system.start(0.0, DOUBLE)["u"]
@@ -327,13 +327,15 @@ def test_a_function_that_is_not_finite_is_found_with_what_it_was_given():
 
 def test_velocities_at_faces_are_looked_at_along_each_axis():
     """Their arrays have no shape in common."""
-    ends = {"u": {"x": NoFlux(), "y": NoFlux()}}
+    ends = {"x": NoFlux(), "y": NoFlux()}
     plane = Grid.uniform((3, 2), ((0.0, 1.0), (0.0, 1.0)))
     at_x, at_y = jnp.ones((4, 2)), jnp.ones((3, 3))
-    System(plane, {"u": [Advection(FaceVelocity(at_x, at_y))]}, ends).check({"u": jnp.ones((3, 2))})
+    System(plane, {"u": Field([Advection(FaceVelocity(at_x, at_y))], ends)}).check(
+        {"u": jnp.ones((3, 2))}
+    )
     wild = FaceVelocity(at_x, at_y.at[2, 2].set(jnp.inf))
     with pytest.raises(InputError, match=r"FaceVelocity\(\) in the equation of 'u' is inf"):
-        System(plane, {"u": [Advection(wild)]}, ends).check({"u": jnp.ones((3, 2))})
+        System(plane, {"u": Field([Advection(wild)], ends)}).check({"u": jnp.ones((3, 2))})
 
 
 def test_a_state_of_other_fields_is_refused():

@@ -11,7 +11,7 @@ from impindiff.implicit import DenseLU, Newton
 from impindiff.integrate import BackwardEuler
 from impindiff.latent import Parameter
 from impindiff.rollout import TimeGrid, consistent, simulate
-from impindiff.systems import CorrectedTendency, Reaction, System
+from impindiff.systems import CorrectedTendency, Field, Reaction, System
 from impindiff.terms import (
     Advection,
     Diffusion,
@@ -51,27 +51,31 @@ def test_a_function_of_the_state_is_what_its_values_would_be(grid: Grid, scheme)
     functions = System(
         grid,
         {
-            "u": [Diffusion(lambda u, v: 0.1 + u * v), *wind, Reaction(lambda u, v: v - u**2)],
-            "v": [Diffusion(lambda k, v: k + v, mean="arithmetic")],
-        },
-        {
-            "u": {"x": (Neumann(lambda t, y: t + y), Outflow()), "y": Flux(lambda v: v**2)},
-            "v": {"x": (Flux(lambda x: x), Flux(lambda v, k: v**3 * k)), "y": NoFlux()},
+            "u": Field(
+                [Diffusion(lambda u, v: 0.1 + u * v), *wind, Reaction(lambda u, v: v - u**2)],
+                {"x": (Neumann(lambda t, y: t + y), Outflow()), "y": Flux(lambda v: v**2)},
+            ),
+            "v": Field(
+                [Diffusion(lambda k, v: k + v, mean="arithmetic")],
+                {"x": (Flux(lambda x: x), Flux(lambda v, k: v**3 * k)), "y": NoFlux()},
+            ),
         },
         coefficients={"k": Parameter("k", 0.3, (0.0, 1.0))},
     )
     values = System(
         grid,
         {
-            "u": [Diffusion(0.1 + u * v, mean="arithmetic"), *wind, Source(v - u**2)],
-            "v": [Diffusion(0.3 + v, mean="arithmetic")],
-        },
-        {
-            "u": {
-                "x": (Neumann(0.7 + y[0]), Outflow()),
-                "y": (Flux(v[:, 0] ** 2), Flux(v[:, -1] ** 2)),
-            },
-            "v": {"x": (Flux(0.5), Flux(0.3 * v[-1] ** 3)), "y": NoFlux()},
+            "u": Field(
+                [Diffusion(0.1 + u * v, mean="arithmetic"), *wind, Source(v - u**2)],
+                {
+                    "x": (Neumann(0.7 + y[0]), Outflow()),
+                    "y": (Flux(v[:, 0] ** 2), Flux(v[:, -1] ** 2)),
+                },
+            ),
+            "v": Field(
+                [Diffusion(0.3 + v, mean="arithmetic")],
+                {"x": (Flux(0.5), Flux(0.3 * v[-1] ** 3)), "y": NoFlux()},
+            ),
         },
     )
     state = {"u": jnp.asarray(u), "v": jnp.asarray(v)}
@@ -87,9 +91,14 @@ def test_a_pressure_flows_around_an_obstacle_and_leaves_it_alone():
     grid = GRIDS["obstacles"]
     system = System(
         grid,
-        {"p": [Diffusion(lambda c: 1 + c)], "c": [Reaction(lambda c, p: -0.1 * c * p)]},
-        {"p": {"x": (Dirichlet(1.0), Dirichlet(0.0)), "y": NoFlux()}},
-        storage={"p": 0},
+        {
+            "p": Field(
+                [Diffusion(lambda c: 1 + c)],
+                {"x": (Dirichlet(1.0), Dirichlet(0.0)), "y": NoFlux()},
+                storage=0,
+            ),
+            "c": [Reaction(lambda c, p: -0.1 * c * p)],
+        },
     )
     state = {"p": jnp.full(grid.shape, 0.25), "c": jnp.asarray(bumps(grid, 2))}
     start, outcome = consistent(system, state, solver=DIRECT)
@@ -115,8 +124,12 @@ def test_gradients_pass_through_conditions_that_depend_on_the_state():
     def loss(coefficients):
         system = System(
             grid,
-            {"T": [Diffusion(lambda T, k: k * T)]},
-            {"T": {"x": (Robin(lambda T, h: h * T**3, 0.2), NoFlux())}},
+            {
+                "T": Field(
+                    [Diffusion(lambda T, k: k * T)],
+                    {"x": (Robin(lambda T, h: h * T**3, 0.2), NoFlux())},
+                )
+            },
             coefficients=coefficients,
         )
         last = simulate(system, hot, times, BackwardEuler(DIRECT)).states["T"][-1]
@@ -129,6 +142,6 @@ def test_gradients_pass_through_conditions_that_depend_on_the_state():
 def test_a_function_in_a_condition_must_be_of_what_there_is():
     grid = Grid.uniform((4,), ((0, 1),))
     with pytest.raises(InputError, match="the boundary conditions of 'c' asks for 'q'"):
-        System(grid, {"c": [Diffusion(1.0)]}, {"c": {"x": Dirichlet(lambda q: q)}})
+        System(grid, {"c": Field([Diffusion(1.0)], {"x": Dirichlet(lambda q: q)})})
     with pytest.raises(InputError, match="without a grid has no boundaries"):
-        System(None, {"c": [Source(1.0)]}, {"c": {"x": NoFlux()}})
+        System(None, {"c": Field([Source(1.0)], {"x": NoFlux()})})

@@ -12,7 +12,7 @@ from impindiff.implicit import DenseLU, Newton
 from impindiff.integrate import BackwardEuler, CrankNicolson
 from impindiff.latent import Parameter
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import System
+from impindiff.systems import Field, System
 from impindiff.terms import Advection, Diffusion, Flux, Neumann, NoFlux
 
 DOUBLE = jnp.dtype("float64")
@@ -47,7 +47,7 @@ def test_what_enters_is_what_is_given(name: str, fluxes):
     """Per unit of area: the rim of a disc of radius 1 is 2 pi long."""
     grid = ROWS[name]
     ends = Flux(-0.2) if name == "cylinder" else (NoFlux(), Flux(-0.2))
-    system = System(grid, {"c": fluxes}, {"c": {grid.names[0]: ends}})
+    system = System(grid, {"c": Field(fluxes, {grid.names[0]: ends})})
     area = 2 * np.pi if name == "cylinder" else 1.0
     assert gained(system, grid) == pytest.approx(0.2 * area, rel=1e-10)
 
@@ -58,14 +58,14 @@ def test_a_gradient_made_of_a_flux_gives_that_flux(name: str):
         return 0.05 * jnp.exp(3 * c)
 
     ends = NoFlux(), Neumann(lambda c: 0.2 / spread(c))
-    system = System(ROWS[name], {"c": [Diffusion(lambda c: spread(c))]}, {"c": {"x": ends}})
+    system = System(ROWS[name], {"c": Field([Diffusion(lambda c: spread(c))], {"x": ends})})
     assert gained(system, ROWS[name]) == pytest.approx(0.2, rel=1e-10)
 
 
 def test_both_ends_count_what_leaves():
     grid = ROWS["even"]
-    ends = {"c": {"x": (Flux(-0.3), Flux(0.1))}}
-    system = System(grid, {"c": FLUXES["with the flow"]}, ends)
+    ends = {"x": (Flux(-0.3), Flux(0.1))}
+    system = System(grid, {"c": Field(FLUXES["with the flow"], ends)})
     assert gained(system, grid) == pytest.approx(0.2, rel=1e-10)
     rate = system.prepare(DOUBLE).at(jnp.zeros(()))({"c": jnp.zeros(12)})["c"]
     assert rate[0] > 0 > rate[-1]
@@ -86,9 +86,9 @@ def test_every_kind_of_value(value, expected: float):
     """Crank and Nicolson integrate what is linear in time exactly."""
     grid = Grid([Axis("x", 0, 1, 3), Axis.from_faces("y", [0.0, 0.5, 1.5, 3.0])])
     terms = [Diffusion(lambda c: 0.1 + c**2)]
-    ends = {"c": {"x": (NoFlux(), Flux(value)), "y": NoFlux()}}
+    ends = {"x": (NoFlux(), Flux(value)), "y": NoFlux()}
     is_setting = callable(value) and value.__code__.co_varnames == ("s",)
-    system = System(grid, {"c": terms}, ends, settings="s" if is_setting else ())
+    system = System(grid, {"c": Field(terms, ends)}, parameters="s" if is_setting else ())
     system = system.with_settings({"s": 1.5}) if is_setting else system
     assert gained(system, grid, 1.0, 4) == pytest.approx(
         -expected, rel=1e-6 if isinstance(value, Parameter) else 1e-10
@@ -98,7 +98,7 @@ def test_every_kind_of_value(value, expected: float):
 def test_the_advective_form_gains_the_same_where_the_flow_has_no_divergence():
     grid = ROWS["finer at the end"]
     terms = [Diffusion(0.1), Advection(-0.3, "upwind", "advective")]
-    system = System(grid, {"c": terms}, {"c": {"x": (Flux(0.0), Flux(-0.2))}})
+    system = System(grid, {"c": Field(terms, {"x": (Flux(0.0), Flux(-0.2))})})
     assert gained(system, grid) == pytest.approx(0.2, rel=1e-10)
 
 
@@ -109,7 +109,7 @@ def test_the_gradient_for_a_learned_flux():
     def loss(parts):
         ends = NoFlux(), Flux(lambda t, q: -q * (1 + t))
         terms = [Diffusion(lambda c, k: k * (1 + c**2), mean="arithmetic")]
-        system = System(grid, {"c": terms}, {"c": {"x": ends}}, coefficients=parts)
+        system = System(grid, {"c": Field(terms, {"x": ends})}, coefficients=parts)
         start = {"c": jnp.full(12, 0.3)}
         return jnp.sum(simulate(system, start, times, BackwardEuler(DIRECT)).states["c"][-1] ** 3)
 
@@ -119,7 +119,7 @@ def test_the_gradient_for_a_learned_flux():
 
 def test_in_single_precision_it_is_exact_to_that():
     grid = ROWS["even"]
-    system = System(grid, {"c": FLUXES["diffusion"]}, {"c": {"x": (NoFlux(), Flux(-0.2))}})
+    system = System(grid, {"c": Field(FLUXES["diffusion"], {"x": (NoFlux(), Flux(-0.2))})})
     rate = system.prepare(jnp.dtype("float32")).at(jnp.zeros((), jnp.float32))
     found = rate({"c": jnp.full(12, 0.3, jnp.float32)})["c"]
     assert found.dtype == jnp.float32
@@ -129,5 +129,5 @@ def test_in_single_precision_it_is_exact_to_that():
 @pytest.mark.parametrize("wrong", [None, {"a": 1}, "in"])
 def test_what_is_no_flux_is_refused(wrong):
     with pytest.raises(InputError, match="the flux of Flux|boundary"):
-        System(ROWS["even"], {"c": [Diffusion(0.1)]}, {"c": {"x": Flux(wrong)}})
+        System(ROWS["even"], {"c": Field([Diffusion(0.1)], {"x": Flux(wrong)})})
     assert jax.tree.leaves(Flux(0.2)) == [0.2]

@@ -7,7 +7,7 @@ import runtime_types
 from gradients import taylor_rates
 
 import impindiff as ipd
-from impindiff.systems import FluxOf, Supply, System
+from impindiff.systems import Field, FluxOf, Supply, System
 from impindiff.terms import jacobi
 
 STEPPERS = {
@@ -51,13 +51,15 @@ def pore(k=0.3) -> System:
     return System(
         ipd.Grid.uniform((6,), ((0.0, 1.0),)),
         {
-            "gas": [ipd.Diffusion(lambda pores: pores), ipd.Reaction(lambda r: -r)],
+            "gas": Field(
+                [ipd.Diffusion(lambda pores: pores), ipd.Reaction(lambda r: -r)],
+                {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())},
+                storage=lambda gas, pores: gas * pores,
+                scale=2.0,
+            ),
             "pores": [ipd.Reaction(lambda r: -r)],
         },
-        {"gas": {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())}},
         coefficients={"r": lambda gas, pores, k: k * gas**2 * pores, "k": k},
-        storage={"gas": lambda gas, pores: gas * pores},
-        scales={"gas": 2.0},
         integrals={"supplied": [Supply(FluxOf("gas"))]},
         balances={
             "mass": {
@@ -90,9 +92,9 @@ def test_what_leaves_one_account_enters_another(stepper):
 def test_a_step_that_is_one_linear_solve_integrates_what_is_not_linear(name):
     """By the weights of the method, from the states at both ends of its steps."""
     grid = ipd.Grid.uniform((5,), ((0.0, 1.0),))
-    ends = {"c": {"x": (ipd.Dirichlet(2.0), ipd.NoFlux())}}
+    ends = {"x": (ipd.Dirichlet(2.0), ipd.NoFlux())}
     squares = {"squares": [ipd.Reaction(lambda c: c**2)]}
-    system = System(grid, {"c": [ipd.Diffusion(0.1)]}, ends, integrals=squares)
+    system = System(grid, {"c": Field([ipd.Diffusion(0.1)], ends)}, integrals=squares)
     steps = ipd.TimeGrid.build(0.0, [0.0, 0.2, 0.4, 0.6], 0.2)
     start = {"c": jnp.ones(5), "squares": jnp.zeros(5)}
     states = ipd.simulate(system, start, steps, STEPPERS[name]).states
@@ -117,8 +119,7 @@ def test_supply_is_all_that_a_field_gets_but_by_reactions(grid):
     ends = {"x": x_ends} | ({} if grid.axes[1].periodic else {"y": ipd.Dirichlet(3.0)})
     system = System(
         grid,
-        {"c": [ipd.Diffusion(lambda c: 1 + c)]},
-        {"c": ends},
+        {"c": Field([ipd.Diffusion(lambda c: 1 + c)], ends)},
         integrals={"supplied": [Supply(FluxOf("c"))]},
     ).prepare(jnp.dtype("float64"))
     state = {"c": jnp.asarray(np.random.default_rng(0).uniform(size=grid.shape))}
@@ -138,10 +139,12 @@ def test_a_solve_that_is_not_exact_loses_nothing(order):
     system = System(
         grid,
         {
-            "gas": [ipd.Diffusion(lambda gas: 1 + gas), ipd.Reaction(lambda r: -r)],
+            "gas": Field(
+                [ipd.Diffusion(lambda gas: 1 + gas), ipd.Reaction(lambda r: -r)],
+                {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())},
+            ),
             "solid": [ipd.Reaction(lambda r: r)],
         },
-        {"gas": {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())}},
         coefficients={"r": lambda gas, solid: gas**2 * (1 - solid)},
         integrals={"supplied": [Supply(FluxOf("gas"))]},
         balances={
@@ -249,11 +252,10 @@ class TestBalances:
 
     def test_are_of_free_cells_by_volume(self):
         grid = ipd.Grid(UNEVEN, solid=SOLID)
-        ends = {"c": {name: ipd.NoFlux() for name in grid.names}}
+        ends = {name: ipd.NoFlux() for name in grid.names}
         system = System(
             grid,
-            {"c": [ipd.Diffusion(1.0)]},
-            ends,
+            {"c": Field([ipd.Diffusion(1.0)], ends)},
             balances={"all": {"inside": lambda c, x: 3 * c + x}},
         )
         states = {"c": jnp.stack([jnp.zeros(grid.shape), jnp.ones(grid.shape)])}
@@ -387,8 +389,7 @@ def test_there_is_no_supply_where_nothing_is_conserved():
     with pytest.raises(ipd.InputError, match="integral 's'.*term there is not conservative"):
         System(
             ipd.Grid.uniform((4,), ((0.0, 1.0),)),
-            {"u": [still]},
-            {"u": {"x": (ipd.Inflow(1.0), ipd.Outflow())}},
+            {"u": Field([still], {"x": (ipd.Inflow(1.0), ipd.Outflow())})},
             integrals={"s": [Supply(FluxOf("u"))]},
         )
 

@@ -10,7 +10,7 @@ from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, BiCGStab, Newton
 from impindiff.integrate import BackwardEuler, ForwardEuler, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import System
+from impindiff.systems import Field, System
 from impindiff.terms import (
     Advection,
     Diffusion,
@@ -45,8 +45,8 @@ def test_a_slope_is_carried_with_second_order(made, wind: float):
 
     def error(cells: int) -> float:
         grid = Grid([made(cells)])
-        ends = {"c": {"x": Inflow(lambda t, x: profile(x - wind * t, jnp))}}
-        system = System(grid, {"c": [Advection(wind, "limited")]}, ends)
+        ends = {"x": Inflow(lambda t, x: profile(x - wind * t, jnp))}
+        system = System(grid, {"c": Field([Advection(wind, "limited")], ends)})
         x = grid.axes[0].centres
         found = last(system, profile(x), 0.4, 0.4 / cells, RungeKutta4())
         return float((np.abs(found - profile(x - 0.4 * wind)) * grid.axes[0].widths).sum())
@@ -84,7 +84,7 @@ def test_what_enters_is_carried_with_second_order(axis: str, wind: float, condit
 
     def error(cells: int) -> float:
         grid = Grid([AXES[axis](cells)])
-        system = System(grid, {"c": [Advection(wind, "limited")]}, {"c": {"x": ends}})
+        system = System(grid, {"c": Field([Advection(wind, "limited")], {"x": ends})})
         x, widths = grid.axes[0].centres, grid.axes[0].widths
         found = last(system, entering(x), 1.1, 0.3 * widths.min(), RungeKutta4())
         return float((np.abs(found - entering(x - 1.1 * wind)) * widths).sum())
@@ -107,7 +107,7 @@ def test_ends_keep_second_order_where_something_diffuses_too(end: str):
         "dirichlet": Dirichlet(lambda t: exact(0.0, t)),
         "inflow": Inflow(lambda t: exact(0.0, t) - diffusivity * slope(0.0, t)),
     }[end]
-    ends = {"c": {"x": (enters, Dirichlet(lambda t: exact(1.0, t)))}}
+    ends = {"x": (enters, Dirichlet(lambda t: exact(1.0, t)))}
 
     def error(cells: int) -> float:
         grid = Grid([Axis("x", 0, 1, cells)])
@@ -115,7 +115,7 @@ def test_ends_keep_second_order_where_something_diffuses_too(end: str):
         x = grid.axes[0].centres
         start = exact(jnp.asarray(x), 0.0)
         dt = min(0.3 / cells, 0.2 / cells**2 / diffusivity)
-        found = last(System(grid, {"c": terms}, ends), start, 0.5, dt, RungeKutta4())
+        found = last(System(grid, {"c": Field(terms, ends)}), start, 0.5, dt, RungeKutta4())
         return float(np.abs(found - exact(x, 0.5)).mean())
 
     assert np.log2(error(40) / error(80)) >= 1.8
@@ -132,12 +132,12 @@ def test_what_enters_a_plane_is_carried_with_second_order():
             return Inflow(lambda t, y: exact(edge["x"], y, t))
         return Inflow(lambda t, x: exact(x, edge["y"], t))
 
-    ends = {"c": {"x": (at(x=0.0), Outflow()), "y": (at(y=0.0), Outflow())}}
+    ends = {"x": (at(x=0.0), Outflow()), "y": (at(y=0.0), Outflow())}
 
     def error(cells: int) -> float:
         grid = Grid([Axis.graded("x", 0, 1, cells, 2.0), Axis("y", 0, 1, cells)])
         wind = np.array([1.0, 0.5])
-        system = System(grid, {"c": [Advection(wind, "limited")]}, ends)
+        system = System(grid, {"c": Field([Advection(wind, "limited")], ends)})
         x, y = grid.centres()
         found = last(system, exact(x, y, 0.0), 0.6, 0.2 / cells, RungeKutta4())
         wrong = np.abs(found - exact(x, y, 0.6)) * grid.cell_volumes()
@@ -151,8 +151,8 @@ def test_a_square_wave_enters_without_new_extremes(axis, condition):
     """Nor does the total variation grow beyond that of what has entered."""
     square = condition(lambda t: jnp.where((t > 0.1) & (t < 0.35), 1.0, 0.0))
     grid = Grid([AXES[axis](60)])
-    ends = {"c": {"x": (square, Outflow())}}
-    system = System(grid, {"c": [Advection(1.0, "limited")]}, ends)
+    ends = {"x": (square, Outflow())}
+    system = System(grid, {"c": Field([Advection(1.0, "limited")], ends)})
     dt = 0.4 * grid.axes[0].widths.min()
     for until in (0.25, 0.6):
         found = last(system, np.zeros(60), until, dt, ForwardEuler())
@@ -168,8 +168,8 @@ def test_a_wall_that_a_flow_leaves_says_nothing_of_the_field():
 
     def rate(at_wall: float):
         velocity = FaceVelocity(jnp.linspace(0.0, 1.0, 9).at[0].set(at_wall))
-        ends = {"c": {"x": (NoFlux(), Outflow())}}
-        system = System(grid, {"c": [Advection(velocity, "limited")]}, ends)
+        ends = {"x": (NoFlux(), Outflow())}
+        system = System(grid, {"c": Field([Advection(velocity, "limited")], ends)})
         return system.prepare(jnp.dtype("float64")).at(jnp.zeros(()))(field)["c"]
 
     np.testing.assert_allclose(rate(1e-17), rate(-1e-17), rtol=0, atol=1e-13)
@@ -190,10 +190,10 @@ def test_a_cone_goes_round():
     grid = Grid.uniform((40, 40), ((0, 1), (0, 1)))
     x, y = grid.centres()
     cone = np.maximum(1 - np.hypot(x - 0.5, y - 0.72) / 0.2, 0)
-    ends = {"c": {"x": Inflow(0.0), "y": Inflow(0.0)}}
+    ends = {"x": Inflow(0.0), "y": Inflow(0.0)}
 
     def after_a_turn(scheme):
-        system = System(grid, {"c": [Advection(turning(grid), scheme)]}, ends)
+        system = System(grid, {"c": Field([Advection(turning(grid), scheme)], ends)})
         return last(system, cone, 1.0, 1 / 800, ForwardEuler())
 
     upwind, limited = after_a_turn("upwind"), after_a_turn("limited")
@@ -215,7 +215,7 @@ def test_a_jump_stays_between_its_sides(stepper, courant: float, slack: float):
     widths = random.uniform(0.4, 1.0, 40)
     grid = Grid([Axis.from_faces("x", np.concatenate([[0], widths.cumsum() / widths.sum()]))])
     step = np.where(grid.axes[0].centres < 0.3, 1.0, 0.0)
-    system = System(grid, {"c": [Advection(1.0, "limited")]}, {"c": {"x": Inflow(1.0)}})
+    system = System(grid, {"c": Field([Advection(1.0, "limited")], {"x": Inflow(1.0)})})
     dt = courant * float(grid.axes[0].widths.min())
     found = last(system, step, 12 * dt, dt, stepper)
     assert found.min() > -slack and found.max() < 1 + slack
@@ -226,15 +226,15 @@ def test_a_uniform_field_stays_uniform():
     """Velocities from a stream function leave it alone to round-off, within walls and around."""
     solid = np.zeros((12, 9), bool)
     grid = Grid([Axis.graded("x", 0, 1, 12, 3.0), Axis("y", 0, 1, 9)], solid=solid)
-    ends = {"c": {"x": Inflow(2.0), "y": Inflow(2.0)}}
-    system = System(grid, {"c": [Advection(turning(grid), "limited")]}, ends)
+    ends = {"x": Inflow(2.0), "y": Inflow(2.0)}
+    system = System(grid, {"c": Field([Advection(turning(grid), "limited")], ends)})
     rate = system.prepare(jnp.dtype("float64")).at(jnp.zeros(()))({"c": jnp.full((12, 9), 2.0)})
     np.testing.assert_allclose(rate["c"], 0, atol=1e-12)
 
 
 def test_it_is_not_affine_and_says_so():
     grid = Grid([Axis("x", 0, 1, 8)])
-    system = System(grid, {"c": [Advection(1.0, "limited")]}, {"c": {"x": Inflow(1.0)}})
+    system = System(grid, {"c": Field([Advection(1.0, "limited")], {"x": Inflow(1.0)})})
     assert not system.prepare(jnp.dtype("float64")).is_affine
     with pytest.raises(InputError, match="not affine"):
         last(system, np.zeros(8), 0.1, 0.1, BackwardEuler(Affine()), jit=lambda f: f)

@@ -14,7 +14,7 @@ from impindiff.implicit import Affine, BiCGStab, Result
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import Parameter
 from impindiff.rollout import KeepAll, Snapshots, TimeGrid, Trajectory, simulate
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, Source
 
 INFINITY = float("inf")
@@ -22,10 +22,12 @@ STEPPERS = [BackwardEuler(), CrankNicolson(), SDIRK2(), ForwardEuler(), RungeKut
 TIMES = TimeGrid.build(0.0, [1.0], 0.25)
 
 
-def falling(limits=None, grid: Grid | None = None) -> System:
+def falling(bounds=None, grid: Grid | None = None) -> System:
     """Two fields, one of which falls by one in a unit of time while the other rests."""
-    rates = {"rests": [Reaction(lambda rests: 0 * rests)], "falls": [Source(-1.0)]}
-    return System(grid or box(3, 2), rates, limits=limits)
+    terms = {"rests": [Reaction(lambda rests: 0 * rests)], "falls": [Source(-1.0)]}
+    bounds = bounds or {}
+    fields = {name: Field(terms[name], bounds=bounds.get(name)) for name in terms}
+    return System(grid or box(3, 2), fields)
 
 
 def state(falls: float = 0.6, grid: Grid | None = None) -> dict[str, jax.Array]:
@@ -50,7 +52,7 @@ def test_a_step_that_leaves_them_fails_and_says_where(stepper):
         "step 3 of 4 (to t = 0.75), sample 0: 'falls' is -0.2",
         "at cell (2, 1), below its limits [0.02, inf] (2 of 4 steps failed)",
         "shorten the step",
-        "System(limits=",
+        "Field(..., bounds=",
     ):
         assert part in str(caught.value)
     # Nothing is clipped.
@@ -77,7 +79,7 @@ def test_without_limits_nothing_is_computed():
 
 def test_a_solve_that_failed_stays_what_it_is():
     scarce = BackwardEuler(Affine(BiCGStab(1e-12, max_steps=1)))
-    system = System(box(6), {"c": [Diffusion(0.1), Source(9.0)]}, limits={"c": (0.0, 2.0)})
+    system = System(box(6), {"c": Field([Diffusion(0.1), Source(9.0)], bounds=(0.0, 2.0))})
     found = simulate(system, {"c": wave(box(6))}, TIMES, scarce, on_failure="keep")
     assert results(found)[0] is Result.MAX_STEPS and found.states["c"].max() > 2
 
@@ -123,16 +125,16 @@ def test_what_stands_in_solid_cells_has_no_limits():
 
 
 def test_fields_without_a_grid_have_limits():
-    system = System(None, {"a": [Reaction(lambda a: -1 + 0 * a)]}, limits={"a": (0, 1)})
+    system = System(None, {"a": Field([Reaction(lambda a: -1 + 0 * a)], bounds=(0, 1))})
     with pytest.raises(NumericsError, match="step 3 of 4 .*'a' is -0.15, below"):
         simulate(system, {"a": jnp.array(0.6)}, TIMES, ForwardEuler())
 
 
 @pytest.mark.parametrize("memory", [KeepAll(), Snapshots(2)], ids=["all", "snapshots"])
 def test_gradients_are_those_without_limits(memory):
-    def slope(limits) -> float:
+    def slope(bounds) -> float:
         unknown = Parameter("D", 0.1, (0.0, 1.0))
-        system = System(box(6), {"c": [Diffusion(unknown)]}, limits=limits)
+        system = System(box(6), {"c": Field([Diffusion(unknown)], bounds=bounds)})
 
         def loss(system):
             found = simulate(system, {"c": wave(box(6))}, TIMES, ForwardEuler(), memory=memory)
@@ -140,18 +142,17 @@ def test_gradients_are_those_without_limits(memory):
 
         return float(jax.tree.leaves(eqx.filter_grad(loss)(system))[0])
 
-    assert slope({"c": (-9.0, 9.0)}) == slope({}) != 0
+    assert slope((-9.0, 9.0)) == slope(None) != 0
 
 
 @pytest.mark.parametrize(
-    "limits, told",
+    "bounds, message",
     [
-        ({"pressure": (0, 1)}, "limits names pressure.* fields are rests, falls"),
-        ({"falls": (1, 0)}, "the limits of 'falls' are .1, 0."),
-        ({"falls": 3}, "give two numbers"),
-        ({"falls": (0, float("nan"))}, "give two numbers"),
+        ((1, 0), "the bounds of 'falls' are .1, 0."),
+        (3, "give two numbers"),
+        ((0, float("nan")), "give two numbers"),
     ],
 )
-def test_what_is_no_limit_is_refused(limits, told):
-    with runtime_types.without(), pytest.raises(InputError, match=told):
-        falling(limits)
+def test_what_are_no_bounds_is_refused(bounds, message):
+    with runtime_types.without(), pytest.raises(InputError, match=message):
+        falling({"falls": bounds})

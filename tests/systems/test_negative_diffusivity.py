@@ -10,7 +10,7 @@ from impindiff.grid import Grid
 from impindiff.implicit import Newton, Result, Tridiagonal
 from impindiff.integrate import BackwardEuler, CrankNicolson, RungeKutta4
 from impindiff.rollout import TimeGrid, simulate, simulate_with_rescue
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, Dirichlet, Flux, NoFlux, Source
 
 GRID = Grid.uniform((6,), ((0, 1),))
@@ -21,10 +21,10 @@ def results(outcome) -> list[Result]:
     return [Result(int(result)) for result in outcome.result]
 
 
-def falling(limits=None, spread=lambda u: 2 * u) -> System:
+def falling(bounds=None, spread=lambda u: 2 * u) -> System:
     """Everywhere the same, less by one in a unit of time."""
     terms = [Diffusion(spread, mean="arithmetic"), Source(-1.0)]
-    return System(GRID, {"u": terms}, {"u": {"x": NoFlux()}}, limits=limits)
+    return System(GRID, {"u": Field(terms, {"x": NoFlux()}, bounds=bounds)})
 
 
 @pytest.mark.parametrize("stepper", [BackwardEuler(DIRECT), RungeKutta4()])
@@ -39,14 +39,14 @@ def test_the_step_fails_and_says_where(stepper):
         "the diffusivity of 'u' is -0.3 at cell ",
         ", where 'u' is -0.15 ",
         "shorten the step",
-        "System(limits=...)",
+        "Field(..., bounds=...)",
     ):
         assert part in str(caught.value)
 
 
 def test_limits_come_first_and_both_are_watched():
     times = TimeGrid.build(0.0, [1.0], 0.25)
-    system = falling({"u": (-0.3, 0.5)}, lambda u: 2 * u)
+    system = falling((-0.3, 0.5), lambda u: 2 * u)
     found = simulate(
         system, {"u": jnp.full(6, 0.5)}, times, BackwardEuler(DIRECT), on_failure="keep"
     )
@@ -85,7 +85,7 @@ def test_round_off_and_solid_cells_are_none():
     solid[5] = True
     grid = Grid(GRID.axes, solid=solid)
     terms = [Diffusion(lambda u: 2 * u), Reaction(lambda u: 0 * u)]
-    system = System(grid, {"u": terms}, {"u": {"x": NoFlux()}}).prepare(jnp.dtype("float64"))
+    system = System(grid, {"u": Field(terms, {"x": NoFlux()})}).prepare(jnp.dtype("float64"))
     state = {"u": jnp.array([1.0, 0.5, -1e-9, 0.2, 0.1, -3.0])}
     found = system.negative_diffusivity(state, jnp.zeros(()), jnp.ones(()))
     assert found is not None and not found.is_outside
@@ -96,8 +96,8 @@ def test_round_off_and_solid_cells_are_none():
 
 def test_more_than_there_is_cannot_be_drawn_out():
     """No state without a cell below zero fulfils it, at any step: that is said."""
-    ends = {"u": {"x": (NoFlux(), Flux(1.0))}}
-    system = System(GRID, {"u": [Diffusion(lambda u: 2 * u, mean="arithmetic")]}, ends)
+    ends = {"x": (NoFlux(), Flux(1.0))}
+    system = System(GRID, {"u": Field([Diffusion(lambda u: 2 * u, mean="arithmetic")], ends)})
     times = TimeGrid.build(0.0, [0.1], 0.05)
     with pytest.raises(NumericsError, match="Halving steps did not help"):
         simulate_with_rescue(system, {"u": jnp.full(6, 1e-3)}, times, BackwardEuler(DIRECT))
@@ -106,8 +106,8 @@ def test_more_than_there_is_cannot_be_drawn_out():
 def test_halved_steps_find_the_other_root():
     """The trapezoidal rule overshoots below zero ahead of a front, in steps that are too long."""
     grid = Grid.uniform((32,), ((0, 1),))
-    ends = {"u": {"x": (Dirichlet(1.0), NoFlux())}}
-    system = System(grid, {"u": [Diffusion(lambda u: 2 * u, mean="arithmetic")]}, ends)
+    ends = {"x": (Dirichlet(1.0), NoFlux())}
+    system = System(grid, {"u": Field([Diffusion(lambda u: 2 * u, mean="arithmetic")], ends)})
     (x,) = grid.centres()
     start = {"u": jnp.asarray(np.where(abs(x - 0.6) < 0.05, 1.0, 0.0))}
     times = TimeGrid.build(0.0, [0.025], 0.1 / 16)

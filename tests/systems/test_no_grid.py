@@ -11,7 +11,7 @@ from impindiff.implicit import DenseLU, Newton
 from impindiff.integrate import SDIRK2, CrankNicolson, RungeKutta4
 from impindiff.latent import Parameter
 from impindiff.rollout import Snapshots, TimeGrid, simulate
-from impindiff.systems import Reaction, System
+from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, Source
 
 DIRECT = Newton(DenseLU(1e-13), DenseLU(1e-13), rtol=1e-14)
@@ -23,7 +23,7 @@ def robertson(slow=0.04) -> System:
         None,
         {
             "a": [Reaction(lambda first, second: second - first)],
-            "b": [Reaction(lambda first, second, third: first - second - third)],
+            "b": Field([Reaction(lambda first, second, third: first - second - third)], scale=1e-5),
             "c": [Reaction(lambda third: third)],
         },
         coefficients={
@@ -32,7 +32,6 @@ def robertson(slow=0.04) -> System:
             "third": lambda b: 3e7 * b**2,
             "slow": slow,
         },
-        scales={"b": 1e-5},
     )
 
 

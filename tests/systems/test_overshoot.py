@@ -27,8 +27,8 @@ def column(
     options.setdefault("velocity", 1.0)
     moving = [ipd.Advection(options.pop("velocity"), scheme), ipd.Diffusion(diffusivity)]
     entering = options.pop("entering", ipd.Inflow(lambda t: jnp.where(t < 2, 1.0, 0.0)))
-    ends = {"c": {"x": (entering, ipd.Outflow())}}
-    return ipd.System(grid, {"c": [*moving, *terms]}, ends, **options)
+    ends = {"x": (entering, ipd.Outflow())}
+    return ipd.System(grid, {"c": ipd.Field([*moving, *terms], ends)}, **options)
 
 
 def rollout(system: ipd.System, initial=None, until: float = 4.0):
@@ -78,8 +78,11 @@ QUIET = {
     "a wall stops the flow": lambda: rollout(
         ipd.System(
             ipd.Grid.uniform((40,), ((0, LENGTH),)),
-            {"c": [ipd.Advection(1.0, "central"), ipd.Diffusion(0.2)]},
-            {"c": {"x": ipd.NoFlux()}},
+            {
+                "c": ipd.Field(
+                    [ipd.Advection(1.0, "central"), ipd.Diffusion(0.2)], {"x": ipd.NoFlux()}
+                )
+            },
         ),
         np.ones(40),
     ),
@@ -119,7 +122,7 @@ def test_on_a_plane_the_worst_face_is_named():
 
 def test_forecasts_warn_of_the_first_sample():
     """Whose setting is large enough, and whose steps run under `jit`."""
-    system = column(velocity=lambda v: v + 0.0, diffusivity=0.1, settings=("v",))
+    system = column(velocity=lambda v: v + 0.0, diffusivity=0.1, parameters=("v",))
     start = np.zeros((2, 1, 40))
     data = to_dataset(system.grid, [0.0], {"c": start}, settings={"v": [0.5, 25.0]})
     (message,) = told(lambda: predict(system, data, times=[0.1, 0.2], dt=0.01))

@@ -14,7 +14,7 @@ from impindiff.coefficients import is_affine_in
 from impindiff.implicit import Affine, BiCGStab, Newton, Tridiagonal
 from impindiff.latent import SineField, learned
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import AffineTendency, FluxOf, Reaction, Supply, System
+from impindiff.systems import AffineTendency, Field, FluxOf, Reaction, Supply, System
 from impindiff.terms import (
     Advection,
     Diffusion,
@@ -82,10 +82,10 @@ def test_nothing_else_is_taken_for_it(function):
     assert not is_affine_in(function, jax.ShapeDtypeStruct(GRID.shape, DOUBLE))
 
 
-def decaying(*reactions, grid=GRID, **options) -> System:
+def decaying(*reactions, grid=GRID, storage=None, **options) -> System:
     """Carried, diffusing and decaying."""
     moving = [Advection(winds(grid), "central"), Diffusion(0.05 * wave(grid))]
-    return System(grid, {"u": [*moving, *reactions]}, **options)
+    return System(grid, {"u": Field([*moving, *reactions], storage=storage)}, **options)
 
 
 def last(system: System, stepper, *, dtype=DOUBLE, count: int = 3, dt: float = 0.3):
@@ -109,7 +109,7 @@ KINDS = {
     "whole rate by name": decaying(Reaction(lambda r: r), coefficients={"r": lambda u: 1 - 2 * u}),
     "two of them": decaying(Reaction(lambda u: -u), Source(1.5), Reaction(lambda u: 2 - K * u)),
     "beside one that is not": decaying(Reaction(lambda u: -u), Reaction(lambda u: -0.1 * u**2)),
-    "with a capacity": decaying(Reaction(lambda u: -u), storage={"u": 1 + K}),
+    "with a capacity": decaying(Reaction(lambda u: -u), storage=1 + K),
     "without flux": System(GRID, {"u": [Reaction(lambda u, t: t - K * u)]}),
     "limited": System(
         GRID, {"u": [Advection(winds(GRID), "limited"), Reaction(lambda u: -2.0 * u)]}
@@ -211,9 +211,9 @@ def test_solvers_and_preconditioners_see_the_decay_in_the_stencil():
     _, outcome = last(constant, ipd.BackwardEuler(preconditioner=fourier))
     assert set(outcome.iterations.tolist()) == {1}
     row = ipd.Grid([ipd.Axis.graded("x", 0, 1, 12, 3.0)])
-    ends = {"u": {"x": (Dirichlet(1.0), NoFlux())}}
+    ends = {"x": (Dirichlet(1.0), NoFlux())}
     reaction = Reaction(lambda u, x: -1e4 * x**4 * u)
-    held = System(row, {"u": [Diffusion(1.0), reaction]}, ends)
+    held = System(row, {"u": Field([Diffusion(1.0), reaction], ends)})
     times = TimeGrid.build(0.0, [0.5], 0.5)
     direct = ipd.BackwardEuler(Affine(Tridiagonal()))
     found = simulate(held, {"u": jnp.ones(12)}, times, direct)
@@ -266,7 +266,7 @@ def test_gradients_reach_what_the_rate_is_made_of(stepper):
 
 def test_settings_may_be_rates():
     """It is known to be affine before they are given, and each sample has its own."""
-    system = System(GRID, {"u": [Reaction(lambda u, k: -k * u)]}, settings=("k",))
+    system = System(GRID, {"u": [Reaction(lambda u, k: -k * u)]}, parameters=("k",))
     shared = system.prepare_shared(DOUBLE)
     assert shared.is_affine
 
@@ -292,8 +292,11 @@ def test_what_decays_is_accounted_for():
     grid = ipd.Grid([ipd.Axis.graded("x", 0, 1, 12, 3.0)])
     system = System(
         grid,
-        {"u": [Diffusion(1.0), Reaction(lambda u, k: -k * u)]},
-        {"u": {"x": (Dirichlet(1.0), NoFlux())}},
+        {
+            "u": Field(
+                [Diffusion(1.0), Reaction(lambda u, k: -k * u)], {"x": (Dirichlet(1.0), NoFlux())}
+            )
+        },
         coefficients={"k": lambda x: 5.0 * x},
         integrals={"gone": [Reaction(lambda u, k: k * u)], "came": [Supply(FluxOf("u"))]},
         balances={

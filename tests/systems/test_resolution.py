@@ -13,12 +13,13 @@ import impindiff as ipd
 def messages(reference: float, dtype: str = "float32", drop: float = 1.0) -> list[str]:
     """Darcy's law along a row of fifty cells, the pressure counted from below a reference."""
     grid = ipd.Grid.uniform((50,), ((0, 1),))
-    ends = {
-        "p": {"x": (ipd.Dirichlet(reference + drop), ipd.Dirichlet(reference))},
-        "c": {"x": (ipd.Inflow(1.0), ipd.Outflow())},
+    held = {"x": (ipd.Dirichlet(reference + drop), ipd.Dirichlet(reference))}
+    through = {"x": (ipd.Inflow(1.0), ipd.Outflow())}
+    fields = {
+        "p": ipd.Field([ipd.Diffusion(1.0)], held, storage=0),
+        "c": ipd.Field([ipd.Advection(ipd.FluxOf("p"), "upwind")], through),
     }
-    terms = {"p": [ipd.Diffusion(1.0)], "c": [ipd.Advection(ipd.FluxOf("p"), "upwind")]}
-    system = ipd.System(grid, terms, ends, storage={"p": 0})
+    system = ipd.System(grid, fields)
     with warnings.catch_warnings(record=True) as caught, jax.enable_x64(dtype == "float64"):
         warnings.simplefilter("always")
         start = {"p": jnp.full((50,), reference + drop / 2, dtype), "c": jnp.zeros(50, dtype)}
@@ -53,9 +54,11 @@ def test_of_a_field_that_has_come_to_rest_nothing_is_said(dtype):
     with warnings.catch_warnings(record=True) as caught, jax.enable_x64(dtype == "float64"):
         warnings.simplefilter("always")
         grid = ipd.Grid.uniform((20,), ((0, 1),))
-        ends = {"p": {"x": ipd.Dirichlet(1.0)}, "c": {"x": ipd.Outflow()}}
-        terms = {"p": [ipd.Diffusion(1.0)], "c": [ipd.Advection(ipd.FluxOf("p"), "upwind")]}
+        fields = {
+            "p": ipd.Field([ipd.Diffusion(1.0)], {"x": ipd.Dirichlet(1.0)}),
+            "c": ipd.Field([ipd.Advection(ipd.FluxOf("p"), "upwind")], {"x": ipd.Outflow()}),
+        }
         start = {"p": jnp.full((20,), 2.0, dtype), "c": jnp.zeros(20, dtype)}
         times = ipd.TimeGrid.build(0.0, np.array([0.05, 1.0, 4.0]), 0.05)
-        ipd.simulate(ipd.System(grid, terms, ends), start, times, ipd.BackwardEuler())
+        ipd.simulate(ipd.System(grid, fields), start, times, ipd.BackwardEuler())
     assert not [one for one in caught if one.category is RuntimeWarning]

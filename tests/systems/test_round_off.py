@@ -38,12 +38,12 @@ def test_an_offset_leaves_no_trace_in_single_precision(shape, compiled, make, en
     """A compiler that contracts products and sums makes round-off of what should cancel."""
     axes = len(shape)
     grid = ipd.Grid.uniform(shape, ((0, 1),) * axes, periodic=ends is None)
-    boundaries: dict[str, Any] = {} if ends is None else {"u": dict.fromkeys(grid.names, ends)}
+    boundaries: Any = None if ends is None else dict.fromkeys(grid.names, ends)
     random = np.random.default_rng(0)
     field = (OFFSET + 0.5 + 1e-4 * random.standard_normal(shape)).astype(np.float32)
 
     def rate(dtype: str) -> np.ndarray:
-        system = ipd.System(grid, {"u": make(axes)}, boundaries)
+        system = ipd.System(grid, {"u": ipd.Field(make(axes), boundaries)})
         tendency = system.prepare(jnp.dtype(dtype)).at(jnp.zeros((), dtype))
 
         def of(u):

@@ -20,11 +20,12 @@ DOUBLE = jnp.dtype("float64")
 GRID = ipd.Grid([ipd.Axis("x", 0.0, 1.0, 5)])
 TIMES = ipd.TimeGrid.build(0.0, [0.1], 0.02)
 (X,) = GRID.centres()
-ENDS = {"c": {"x": (ipd.Dirichlet(lambda hot: hot), ipd.NoFlux())}}
+ENDS = {"x": (ipd.Dirichlet(lambda hot: hot), ipd.NoFlux())}
 
 
-def rod(equation: list, ends=ENDS, **options) -> ipd.System:
-    return ipd.System(GRID, {"c": equation}, ends, settings=("hot",), **options)
+def rod(terms: list, initial=None, **options) -> ipd.System:
+    field = ipd.Field(terms, ENDS, initial=initial)
+    return ipd.System(GRID, {"c": field}, parameters=("hot",), **options)
 
 
 def heated(**options) -> ipd.System:
@@ -51,8 +52,12 @@ def test_a_given_setting_is_a_known_number():
     )
     plain = ipd.System(
         GRID,
-        {"c": [ipd.Diffusion(0.1), ipd.Reaction(lambda c: 0.49 * c)]},
-        {"c": {"x": (ipd.Dirichlet(0.7), ipd.NoFlux())}},
+        {
+            "c": ipd.Field(
+                [ipd.Diffusion(0.1), ipd.Reaction(lambda c: 0.49 * c)],
+                {"x": (ipd.Dirichlet(0.7), ipd.NoFlux())},
+            )
+        },
     )
     np.testing.assert_allclose(end_of(numbers.with_settings({"hot": 0.7})), end_of(plain))
     again = numbers.with_settings({"hot": 0.3}).with_settings({"hot": np.float64(0.7)})
@@ -76,32 +81,34 @@ def everywhere(**how) -> ipd.System:
     return ipd.System(
         PLANE,
         {
-            "u": [
-                ipd.Advection(ipd.FaceVelocity(lambda x, hot: hot * x, 0.2), "limited"),
-                ipd.Diffusion(slow),
-                ipd.Source(lambda t, y, hot: hot * t + y),
-            ],
-            "v": [
-                ipd.Advection(ipd.FluxOf("u")),
-                ipd.Diffusion(lambda u, k: u * k, mean="arithmetic"),
-                ipd.Reaction(lambda u, v, k, hot: k * u * v - hot),
-            ],
-        },
-        {
-            "u": {"x": (ipd.Inflow(lambda hot, y: hot + y), ipd.Outflow())},
-            "v": {"x": (ipd.Dirichlet(lambda k, u: k * u), ipd.Robin(lambda hot: hot, 0.3))},
+            "u": ipd.Field(
+                [
+                    ipd.Advection(ipd.FaceVelocity(lambda x, hot: hot * x, 0.2), "limited"),
+                    ipd.Diffusion(slow),
+                    ipd.Source(lambda t, y, hot: hot * t + y),
+                ],
+                {"x": (ipd.Inflow(lambda hot, y: hot + y), ipd.Outflow())},
+                storage=lambda u, hot: hot * u**2,
+                initial=lambda k, hot: k + hot,
+            ),
+            "v": ipd.Field(
+                [
+                    ipd.Advection(ipd.FluxOf("u")),
+                    ipd.Diffusion(lambda u, k: u * k, mean="arithmetic"),
+                    ipd.Reaction(lambda u, v, k, hot: k * u * v - hot),
+                ],
+                {"x": (ipd.Dirichlet(lambda k, u: k * u), ipd.Robin(lambda hot: hot, 0.3))},
+                capacity=lambda v, k: 1 + k * v,
+            ),
         },
         coefficients={"k": lambda hot, x: hot**2 + x} | how.pop("coefficients", {}),
-        storage={"u": lambda u, hot: hot * u**2},
-        capacities={"v": lambda v, k: 1 + k * v},
-        initial={"u": lambda k, hot: k + hot},
         **how,
     )
 
 
 def test_a_setting_may_stand_wherever_a_function_may():
     number = everywhere(coefficients={"hot": 0.7})
-    setting = everywhere(settings="hot")
+    setting = everywhere(parameters="hot")
     systems = (
         number.prepare(DOUBLE),
         setting.with_settings({"hot": 0.7}).prepare(DOUBLE),
@@ -131,7 +138,7 @@ def test_states_are_differentiated_by_a_setting():
 
 def test_some_settings_may_be_given_and_others_awaited():
     system = ipd.System(
-        None, {"c": [ipd.Reaction(lambda c, k, hot: -k * hot * c)]}, settings=("k", "hot")
+        None, {"c": [ipd.Reaction(lambda c, k, hot: -k * hot * c)]}, parameters=("k", "hot")
     )
     partly = system.with_settings({"k": 2})
     assert (system.awaited, partly.awaited) == (("k", "hot"), ("hot",))
@@ -216,7 +223,7 @@ def test_values_of_what_is_learned_wait_for_settings_where_they_depend_on_them()
     ],
 )
 def test_nothing_is_computed_without_settings(use):
-    system = heated(initial={"c": lambda x, hot: x * hot})
+    system = heated(initial=lambda x, hot: x * hot)
     both = r"system.with_settings\(\{'hot': ...\}\).*dataset.assign\(hot=\('sample', \[...\]\)\)"
     with pytest.raises(InputError, match=f"waits for the setting hot, .*{both}"):
         use(system)
@@ -242,25 +249,30 @@ def test_what_is_given_is_a_number_for_a_setting(values, said: str, prepared: bo
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"settings": ("c",)}, "'c' is a field and a setting of the system"),
-        ({"settings": ("x",)}, "'x' is a setting and an axis"),
-        ({"settings": ("t",)}, "'t' is a setting and the time"),
-        ({"settings": ("k",)}, "'k' is a coefficient and a setting"),
-        ({"settings": ("a", "hot")}, "a is the name of a learned coefficient and of a setting"),
-        ({"settings": ("hot", "hot")}, "'hot' twice"),
-        ({"settings": ("sample",)}, "'sample'.*sample and time are dimensions of the data"),
-        ({"settings": ("T gas",)}, "has 'T gas': give the names by which functions ask"),
-        ({"settings": ("3",)}, "has '3': give the names"),
-        ({"settings": "cold"}, "asks for 'hot'.*It has the .*settings cold; and the time t"),
-        ({}, r"asks for 'hot'.*System\(settings=\('hot',\)\)"),
+        ({"parameters": ("c",)}, "'c' is a field and a sample parameter of the system"),
+        ({"parameters": ("x",)}, "'x' is a sample parameter and an axis"),
+        ({"parameters": ("t",)}, "'t' is a sample parameter and the time"),
+        ({"parameters": ("k",)}, "'k' is a coefficient and a sample parameter"),
+        (
+            {"parameters": ("a", "hot")},
+            "a is the name of a learned .* and of a sample parameter",
+        ),
+        ({"parameters": ("hot", "hot")}, "'hot' twice"),
+        ({"parameters": ("sample",)}, "'sample'.*sample and time are dimensions of the data"),
+        ({"parameters": ("T gas",)}, "has 'T gas': give the names by which functions ask"),
+        ({"parameters": ("3",)}, "has '3': give the names"),
+        (
+            {"parameters": "cold"},
+            "asks for 'hot'.*It has the .*sample parameters cold; and the",
+        ),
+        ({}, r"asks for 'hot'.*System\(parameters=\('hot',\)\)"),
     ],
 )
 def test_names_stand_for_one_thing_that_there_is(options, said: str):
     with pytest.raises(InputError, match=said):
         ipd.System(
             GRID,
-            {"c": [ipd.Diffusion(lambda k, hot: k * hot)]},
-            {"c": {"x": ipd.NoFlux()}},
+            {"c": ipd.Field([ipd.Diffusion(lambda k, hot: k * hot)], {"x": ipd.NoFlux()})},
             coefficients={"k": ipd.Parameter("a", 1.0, (0.0, 2.0))},
             **options,
         )
@@ -269,5 +281,5 @@ def test_names_stand_for_one_thing_that_there_is(options, said: str):
 def test_units_may_be_those_of_settings():
     system = rod([ipd.Diffusion(0.1)], units={"hot": "K"})
     assert dict(system.units) == {"hot": "K"}
-    with pytest.raises(InputError, match="units names cold.*settings are hot"):
+    with pytest.raises(InputError, match="units names cold.*sample parameters are hot"):
         rod([ipd.Diffusion(0.1)], units={"cold": "K"})

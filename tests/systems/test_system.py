@@ -14,8 +14,8 @@ from impindiff._types import Dynamics, Tendency
 from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import Parameter, SineField
 from impindiff.rollout import Preparable, TimeGrid, simulate
-from impindiff.systems import Reaction, System, advection_diffusion
-from impindiff.terms import AbstractTerm, Advection, Diffusion, Source
+from impindiff.systems import Field, Reaction, System, advection_diffusion
+from impindiff.terms import AbstractTerm, Advection, Diffusion, NoFlux, Source
 
 GRID = box(5, 4)
 DOUBLE = jnp.dtype("float64")
@@ -83,6 +83,7 @@ class Strange(AbstractTerm):
         ({"c": [0.1]}, r"found \[0.1\]"),
         ({"c": [Diffusion(0.1), None]}, r"found \[None\]"),
         ({"c": Diffusion(0.1)}, "must be a list"),
+        ({"c": {"x": NoFlux()}}, r"the field 'c' is a mapping.*Field\(\[term, ...\], {'x': "),
         ([Diffusion(0.1)], r"at least one field with its terms, System\(grid, \{'c'"),
         ({"c": [Diffusion("k")]}, "equation of 'c' has the text 'k' .* lambda k: k"),
         (
@@ -111,10 +112,45 @@ def test_coefficients_of_the_wrong_shape_are_refused_before_anything_runs():
         advection_diffusion(GRID, wrong, 0.1).prepare(DOUBLE)
 
 
-@pytest.mark.parametrize("option", ["limits", "initial", "scales", "units", "coefficients"])
+@pytest.mark.parametrize("option", ["units", "coefficients"])
 def test_what_goes_by_name_is_no_list(option: str):
     with runtime_types.without(), pytest.raises(InputError, match=rf"System\({option}=.*by name"):
         System(None, {"c": [Reaction(lambda c: -c)]}, **{option: cast(Any, [1.0])})
+
+
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (
+            lambda terms: System(GRID, {"c": terms}, cast(Any, {"c": {"x": NoFlux()}})),
+            r"nothing else by position; found {'c'.*\{'c': Field\(\[term, ...\], {'x': conditions}",
+        ),
+        (
+            lambda terms: System(GRID, {"c": terms}, **cast(Any, {"boundaries": {}})),
+            r"System\(..., boundaries=...\): .* each field .*Field\(\[term, ...\], boundaries=",
+        ),
+        (
+            lambda terms: System(GRID, {"c": terms}, **cast(Any, {"limits": {"c": (0, 1)}})),
+            r"System\(..., limits=...\): .*Field\(\[term, ...\], bounds=...\)",
+        ),
+        (
+            lambda terms: System(GRID, {"c": terms}, **cast(Any, {"coefficient": {}})),
+            "no argument 'coefficient'; it takes grid, fields, coefficients, parameters",
+        ),
+        (
+            lambda terms: System(GRID, {"c": terms}, units={"c": "m"}),
+            r"units names the field 'c': its unit stands with it, Field\(..., unit='m'\)",
+        ),
+        (lambda terms: System(GRID, {"c": terms}, units={"d": "m"}), "units names d, which"),
+        (
+            lambda terms: System(GRID, {"c": Field(terms, unit=cast(Any, 1))}),
+            "the unit of 'c' is 1: give text",
+        ),
+    ],
+)
+def test_what_stands_in_another_place_is_refused_with_its_own(call, said: str):
+    with runtime_types.without(), pytest.raises(InputError, match=said):
+        call([Diffusion(0.1)])
 
 
 def test_names_of_all_data_are_no_names_of_fields():

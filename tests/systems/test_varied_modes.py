@@ -7,7 +7,7 @@ import pytest
 
 from impindiff.grid import Grid
 from impindiff.implicit import BiCGStab
-from impindiff.systems import System
+from impindiff.systems import Field, System
 from impindiff.terms import Diffusion, Dirichlet, fourier, transform_line
 
 
@@ -16,8 +16,8 @@ def iterations(cells: int, make) -> int:
     grid = Grid.uniform((cells, cells), ((0, 1), (0, 1)))
     x, y = grid.centres()
     diffusivity = np.exp(np.log(2) * np.sin(6 * x) * np.cos(5 * y))
-    ends = {"u": {"x": Dirichlet(0.0), "y": Dirichlet(0.0)}}
-    system = System(grid, {"u": [Diffusion(diffusivity)]}, ends)
+    ends = {"x": Dirichlet(0.0), "y": Dirichlet(0.0)}
+    system = System(grid, {"u": Field([Diffusion(diffusivity)], ends)})
     tendency = system.prepare(jnp.dtype("float64")).at(jnp.zeros(()))
     rhs = {"u": jnp.asarray(np.exp(-20 * ((x - 0.5) ** 2 + (y - 0.4) ** 2)))}
     weight = jnp.asarray(0.1)

@@ -15,23 +15,25 @@ from impindiff._types import BalanceTendency, as_real, real_state
 
 GRID = ipd.Grid.uniform((4,), ((0.0, 1.0),))
 CLASSES = np.array([1, 1, 2, 2])
-WALL = {"c": {"x": ipd.NoFlux()}}
-THROUGH = {"c": {"x": (ipd.Inflow(1.0), ipd.Outflow())}}
+WALL = {"x": ipd.NoFlux()}
+THROUGH = {"x": (ipd.Inflow(1.0), ipd.Outflow())}
 STATE = {"c": jnp.array([1.0, 2.0, 4.0, 3.0])}
 
 
 def moved(velocity: Any, scheme: Any = "central") -> ipd.System:
-    return ipd.System(GRID, {"c": [ipd.Advection(velocity, scheme)]}, THROUGH)
+    return ipd.System(GRID, {"c": ipd.Field([ipd.Advection(velocity, scheme)], THROUGH)})
 
 
-def reacting(function: Callable, **more: Any) -> ipd.System:
-    return ipd.System(GRID, {"c": [ipd.Reaction(function)]}, **more)
+def reacting(function: Callable, coefficients: Any = None, **of_field: Any) -> ipd.System:
+    field = ipd.Field([ipd.Reaction(function)], **of_field)
+    return ipd.System(GRID, {"c": field}, coefficients=coefficients)
 
 
 ARRAYS: dict[str, Callable[[Any], ipd.System]] = {
-    "diffusivity": lambda k: ipd.System(GRID, {"c": [ipd.Diffusion(k)]}, WALL),
+    "diffusivity": lambda k: ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(k)], WALL)}),
     "prior": lambda k: ipd.System(
-        GRID, {"c": [ipd.Diffusion(ipd.Corrected(k, ipd.Parameter("q", 0.1, (-1, 1))))]}, WALL
+        GRID,
+        {"c": ipd.Field([ipd.Diffusion(ipd.Corrected(k, ipd.Parameter("q", 0.1, (-1, 1))))], WALL)},
     ),
     "source": lambda k: ipd.System(GRID, {"c": [ipd.Source(k)]}),
     "velocity": lambda k: moved([k]),
@@ -43,22 +45,29 @@ ARRAYS: dict[str, Callable[[Any], ipd.System]] = {
     "sum": lambda k: reacting(lambda c, k: c * (k + k), coefficients={"k": k}),
     "returned": lambda k: ipd.System(
         GRID,
-        {"c": [ipd.Diffusion(lambda k: k.astype(int)), ipd.Source(lambda x: x > 0.5)]},
-        WALL,
+        {
+            "c": ipd.Field(
+                [ipd.Diffusion(lambda k: k.astype(int)), ipd.Source(lambda x: x > 0.5)], WALL
+            )
+        },
         coefficients={"k": k},
     ),
 }
 NUMBERS: dict[str, Callable[[Any], ipd.System]] = {
-    "number": lambda k: ipd.System(GRID, {"c": [ipd.Diffusion(k), ipd.Source(k)]}, WALL),
+    "number": lambda k: ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(k), ipd.Source(k)], WALL)}),
     "uniform wind": lambda k: moved(k),
     "at faces": lambda k: moved(ipd.FaceVelocity(k)),
     "dirichlet": lambda k: ipd.System(
-        GRID, {"c": [ipd.Diffusion(1)]}, {"c": {"x": ipd.Dirichlet(k)}}
+        GRID, {"c": ipd.Field([ipd.Diffusion(1)], {"x": ipd.Dirichlet(k)})}
     ),
-    "neumann": lambda k: ipd.System(GRID, {"c": [ipd.Diffusion(1)]}, {"c": {"x": ipd.Neumann(k)}}),
-    "robin": lambda k: ipd.System(GRID, {"c": [ipd.Diffusion(1)]}, {"c": {"x": ipd.Robin(k, k)}}),
+    "neumann": lambda k: ipd.System(
+        GRID, {"c": ipd.Field([ipd.Diffusion(1)], {"x": ipd.Neumann(k)})}
+    ),
+    "robin": lambda k: ipd.System(
+        GRID, {"c": ipd.Field([ipd.Diffusion(1)], {"x": ipd.Robin(k, k)})}
+    ),
     "inflow": lambda k: ipd.System(
-        GRID, {"c": [ipd.Advection(1)]}, {"c": {"x": (ipd.Inflow(k), ipd.Outflow())}}
+        GRID, {"c": ipd.Field([ipd.Advection(1)], {"x": (ipd.Inflow(k), ipd.Outflow())})}
     ),
     "exponent": lambda k: reacting(lambda c, k: -(c**k), coefficients={"k": k}),
 }
@@ -88,25 +97,27 @@ def test_numbers_of_any_type_are_real(name: str):
 
 
 def test_what_is_stored_and_where_it_begins_are_real():
-    capacity = reacting(lambda c: -c, capacities={"c": CLASSES})
+    capacity = reacting(lambda c: -c, capacity=CLASSES)
     np.testing.assert_allclose(rates(capacity), -STATE["c"] / CLASSES)
     double = jnp.dtype("float64")
-    stored = reacting(lambda c: -c, storage={"c": CLASSES}).prepare(double).at(jnp.zeros(()))
+    stored = reacting(lambda c: -c, storage=CLASSES).prepare(double).at(jnp.zeros(()))
     assert isinstance(stored, BalanceTendency)
     np.testing.assert_allclose(stored.stored(STATE)["c"], STATE["c"] * CLASSES)
-    begun = reacting(lambda c: -c, initial={"c": CLASSES.tolist()}).start(0, double)
+    begun = reacting(lambda c: -c, initial=CLASSES.tolist()).start(0, double)
     np.testing.assert_array_equal(begun["c"], CLASSES.astype(float))
     algebraic = ipd.System(
         None,
-        {"c": [ipd.Reaction(lambda c: -c)], "p": [ipd.Reaction(lambda c, p: c - p)]},
-        storage={"p": np.int64(0)},
+        {
+            "c": [ipd.Reaction(lambda c: -c)],
+            "p": ipd.Field([ipd.Reaction(lambda c, p: c - p)], storage=np.int64(0)),
+        },
     )
     assert algebraic.algebraic == ("p",)
 
 
 def test_whole_initial_fields_begin_as_real_ones():
     steps, how = ipd.TimeGrid.build(0, [1, 2], 1), ipd.BackwardEuler()
-    wall = ipd.System(GRID, {"c": [ipd.Diffusion(1)]}, WALL)
+    wall = ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(1)], WALL)})
     found = ipd.simulate(wall, {"c": jnp.asarray(CLASSES)}, steps, how).states["c"]
     same = ipd.simulate(wall, {"c": jnp.asarray(CLASSES, float)}, steps, how).states["c"]
     assert found.dtype == jnp.float64
@@ -126,9 +137,9 @@ def test_an_index_is_taken_by_name():
 
     def layered(index: Callable) -> ipd.System:
         term = ipd.Diffusion(lambda soil: table[index(soil)])
-        return ipd.System(GRID, {"c": [term]}, WALL, coefficients={"soil": CLASSES})
+        return ipd.System(GRID, {"c": ipd.Field([term], WALL)}, coefficients={"soil": CLASSES})
 
-    expected = ipd.System(GRID, {"c": [ipd.Diffusion(table[CLASSES])]}, WALL)
+    expected = ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(table[CLASSES])], WALL)})
     np.testing.assert_allclose(rates(layered(lambda k: k.astype(int))), rates(expected))
     with pytest.raises(ipd.InputError, match=r"takes an index .* write k\.astype\(int\)"):
         rates(layered(lambda k: k))

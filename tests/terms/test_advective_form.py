@@ -15,7 +15,7 @@ from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, BiCGStab, Newton
 from impindiff.integrate import CrankNicolson
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.systems import FluxOf, System
+from impindiff.systems import Field, FluxOf, System
 from impindiff.terms import (
     Advection,
     Diffusion,
@@ -100,15 +100,15 @@ def test_a_uniform_field_stays_uniform(name: str, at_faces: bool):
         (Neumann(0.0), Outflow()),
         (Robin(0.4, 1.7), NoFlux()),
     ]
-    equations, boundaries = {}, {}
+    fields = {}
     kinds: list[tuple[Any, Any]] = [("advective", scheme) for scheme in SCHEMES]
     for form, scheme in [("conservative", "central"), *kinds]:
         for number, pair in enumerate(pairs):
             field = f"{form}, {scheme}, {number}"
-            equations[field] = [Advection(velocity, scheme, form), Diffusion(0.01)]
-            boundaries[field] = ends_of(grid, *pair)
-    system = System(grid, equations, {f: ends for f, ends in boundaries.items() if ends})
-    uniform = dict.fromkeys(equations, jnp.full(grid.shape, 1.7))
+            terms = [Advection(velocity, scheme, form), Diffusion(0.01)]
+            fields[field] = Field(terms, ends_of(grid, *pair))
+    system = System(grid, fields)
+    uniform = dict.fromkeys(fields, jnp.full(grid.shape, 1.7))
     for field, change in rate(system, uniform).items():
         if field.startswith("advective"):
             assert np.abs(change).max() < 1e-12, field
@@ -136,10 +136,12 @@ def test_where_the_flow_has_no_divergence_the_forms_agree(scheme: Any):
         jnp.asarray(np.diff(psi, axis=1) / grid.cell_widths[1]),
         jnp.asarray(-np.diff(psi, axis=0) / grid.cell_widths[0]),
     )
-    ends = {"u": {"x": (Dirichlet(0.3), Inflow(2.0)), "y": (Robin(0.5, 1.0), Outflow())}}
+    ends = {"x": (Dirichlet(0.3), Inflow(2.0)), "y": (Robin(0.5, 1.0), Outflow())}
     field = jnp.asarray(np.random.default_rng(1).uniform(size=grid.shape))
     flux, advective = (
-        rate(System(grid, {"u": [Advection(velocity, scheme, form), Diffusion(0.1)]}, ends), s)["u"]
+        rate(
+            System(grid, {"u": Field([Advection(velocity, scheme, form), Diffusion(0.1)], ends)}), s
+        )["u"]
         for form, s in ((form, {"u": field}) for form in FORMS)
     )
     np.testing.assert_allclose(advective, flux, rtol=1e-11, atol=1e-10)
@@ -155,8 +157,12 @@ def test_what_enters_is_what_differs_from_the_cell(speed: float):
     def first(condition: Any, scheme: Any) -> float:
         system = System(
             grid,
-            {"u": [Advection(FaceVelocity(speed), scheme, "advective")]},
-            {"u": {"x": (condition, Outflow())}},
+            {
+                "u": Field(
+                    [Advection(FaceVelocity(speed), scheme, "advective")],
+                    {"x": (condition, Outflow())},
+                )
+            },
         )
         return float(rate(system, {"u": field})["u"][0])
 
@@ -186,7 +192,7 @@ def test_it_reaches_its_order(scheme: Any, order: int, uneven: bool):
         u_x, u_y = 1.1 * jnp.cos(1.1 * x + 0.2), 0.9 * jnp.cos(0.9 * y - 0.2)
         exact = -((1 + x) * u_x + (1.5 + jnp.sin(y)) * u_y)
         carry = Advection(lambda x, y: (1 + x, 1.5 + jnp.sin(y)), scheme, "advective")
-        system = System(grid, {"u": [carry]}, {"u": dict.fromkeys("xy", Outflow())})
+        system = System(grid, {"u": Field([carry], dict.fromkeys("xy", Outflow()))})
         off = np.abs(rate(system, {"u": field})["u"] - np.asarray(exact))
         inner = (abs(x - 0.5) < 0.25) & (abs(y - 0.5) < 0.25)
         return float(off[inner].mean())
@@ -225,7 +231,7 @@ def fletchers_system(cells: int) -> System:
 
     grid = Grid.uniform((cells, cells), ((0, 1), (0, 1)))
     terms = [Advection(lambda u, v: (u, v), "central", "advective"), Diffusion(1 / 20.0)]
-    return System(grid, {"u": terms, "v": terms}, {"u": held(0), "v": held(1)})
+    return System(grid, {"u": Field(terms, held(0)), "v": Field(terms, held(1))})
 
 
 def fletchers_state(system: System, time: float) -> dict[str, jax.Array]:
@@ -275,8 +281,12 @@ def test_the_gradient_leaves_a_second_order_remainder():
     def loss(parts):
         system = System(
             grid,
-            {"u": [Advection(parts["v"], "central", "advective"), Diffusion(parts["k"])]},
-            {"u": {"x": (Dirichlet(parts["end"][0]), Outflow())}},
+            {
+                "u": Field(
+                    [Advection(parts["v"], "central", "advective"), Diffusion(parts["k"])],
+                    {"x": (Dirichlet(parts["end"][0]), Outflow())},
+                )
+            },
         )
         found = simulate(system, {"u": parts["u"]}, times, CrankNicolson(Affine(BiCGStab(1e-12))))
         return (found.states["u"][-1] ** 2).sum()

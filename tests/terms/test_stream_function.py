@@ -72,7 +72,7 @@ def test_what_is_even_stays_even(grid: Grid, walls, where, mean_flow):
         for k, name in enumerate(grid.names)
         if not grid.axes[k].periodic
     }
-    system = ipd.System(grid, {"c": [ipd.Advection(velocity)]}, {"c": ends})
+    system = ipd.System(grid, {"c": ipd.Field([ipd.Advection(velocity)], ends)})
 
     @eqx.filter_jit
     def found():
@@ -124,12 +124,12 @@ def test_psi_is_any_coefficient():
     wave = lambda x, y: jnp.sin(x) * jnp.cosh(y)  # noqa: E731
     x, y = STRETCHED.centres()
     state = {"c": rough(STRETCHED) ** 2}
-    ends = {"c": dict.fromkeys("xy", ipd.Outflow())}
+    ends = dict.fromkeys("xy", ipd.Outflow())
 
     @eqx.filter_jit
     def rate(psi: Any, mean: Any = 0.0) -> jax.Array:
         velocity = StreamFunction(psi, mean_flow=(mean, 0.0))
-        system = ipd.System(STRETCHED, {"c": [ipd.Advection(velocity)]}, ends)
+        system = ipd.System(STRETCHED, {"c": ipd.Field([ipd.Advection(velocity)], ends)})
         return system.prepare(DOUBLE).at(jnp.zeros(()))(state)["c"]
 
     by_array = rate(wave(jnp.asarray(x), jnp.asarray(y)))
@@ -150,7 +150,7 @@ def test_a_learned_one_has_a_true_gradient():
         mean_flow=(0.0, ipd.Parameter("mean", 0.3, (0.0, 1.0))),
     )
     ends = {"x": (ipd.NoFlux(), ipd.Outflow()), "y": ipd.Outflow()}
-    system = ipd.System(BLOCKED, {"c": [ipd.Advection(learned)]}, {"c": ends})
+    system = ipd.System(BLOCKED, {"c": ipd.Field([ipd.Advection(learned)], ends)})
     assert set(system.latents()) == {"psi", "mean"}
     arrays, rest = eqx.partition(learned, eqx.is_inexact_array)
     parts, shape = jax.tree.flatten(jax.tree.map(lambda leaf: leaf.astype(float), arrays))

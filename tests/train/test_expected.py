@@ -73,7 +73,7 @@ def test_readings_settings_time_and_place_are_looked_at():
     with pytest.raises(InputError, match="expects 'concentration' in"):
         check(closure(concentration=(0.0, 2.0)), data, seen)
     with pytest.raises(InputError, match=r"'heat' in \(0, 1\), but .* in \(1000, 1100\)"):
-        check(closure(heat=(0.0, 1.0)), data, settings=("heat",))
+        check(closure(heat=(0.0, 1.0)), data, parameters=("heat",))
     with pytest.raises(InputError, match=r"'t' in \(0, 0.1\), but .*Write {'t': \(0, 0.2\)}"):
         check(closure(t=(0.0, 0.1)))
     with pytest.raises(InputError, match=r"'x' in \(0, 1\).*Write {'x': \(-1, 1\)}"):

@@ -10,6 +10,7 @@ from impindiff import (
     LBFGS,
     Adam,
     Cells,
+    Field,
     ForwardEuler,
     InputError,
     LevenbergMarquardt,
@@ -30,10 +31,10 @@ from impindiff.train._adaptation import Adaptation
 NAME = "concentration"
 
 
-def decaying(rate: float = 1.0, limits=(0.0, 2.0)) -> System:
+def decaying(rate: float = 1.0, bounds=(0.0, 2.0)) -> System:
     unknown = Parameter("rate", rate, (0.0, jnp.inf))
-    equations = {"c": [Reaction(lambda c, rate: -rate * c)]}
-    return System(None, equations, coefficients={"rate": unknown}, limits={"c": limits})
+    decay = Field([Reaction(lambda c, rate: -rate * c)], bounds=bounds)
+    return System(None, {"c": decay}, coefficients={"rate": unknown})
 
 
 def decayed(times=(0.0, 0.5, 1.0)):
@@ -88,8 +89,7 @@ def limited():
     dataset = make_dataset((12,))
     system = System(
         grid_of(dataset, NAME),
-        {NAME: [Reaction(lambda concentration: -concentration)]},
-        limits={NAME: (0.0, 2.0)},
+        {NAME: Field([Reaction(lambda concentration: -concentration)], bounds=(0.0, 2.0))},
     )
     return dataset, system
 

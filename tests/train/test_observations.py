@@ -12,6 +12,7 @@ from small_problem import make_dataset
 from impindiff import (
     LBFGS,
     BackwardEuler,
+    Field,
     Grid,
     InputError,
     Parameter,
@@ -126,7 +127,7 @@ def test_readings_at_the_start_count_where_it_is_learned():
     rate = [Reaction(lambda c: -c)]
     begins = Parameter("begins", 1.0, (0.0, float("inf")))
     system = System(
-        None, {"c": rate}, coefficients={"begins": begins}, initial={"c": lambda begins: begins}
+        None, {"c": Field(rate, initial=lambda begins: begins)}, coefficients={"begins": begins}
     )
     options = {"samples": ":", "dt": 1.0, "stepper": BackwardEuler(), "stages": [LBFGS(20)]}
     options |= {"observe": [Cells("c", noise=1.0)], "dtype": np.float64}

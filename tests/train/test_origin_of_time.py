@@ -34,8 +34,8 @@ def trained(first: float, batching: Batching, function: Any = None, penalty: Any
     field = ipd.SeparableField(1, ("k",), span, width=8, output_range=(-2.0, 2.0), key=KEY)
     forcing = function or (lambda t: jnp.cos(9 * (t - first)))
     terms = [ipd.Diffusion(0.01), ipd.Source(lambda k: k), ipd.Source(forcing)]
-    ends = {"c": {"x": ipd.NoFlux()}}
-    system = ipd.System(GRID, {"c": terms}, ends, coefficients={"k": field})
+    ends = {"x": ipd.NoFlux()}
+    system = ipd.System(GRID, {"c": ipd.Field(terms, ends)}, coefficients={"k": field})
     stages = [Adam(4, batching=batching)]
     given: dict[str, Any] = {"samples": ":", "dt": DT, "stages": stages, "stepper": SDIRK2()}
     given["regularise"] = penalty

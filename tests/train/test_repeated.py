@@ -31,8 +31,12 @@ def decay() -> ipd.System:
 def spreading() -> ipd.System:
     return ipd.System(
         GRID,
-        {"c": [ipd.Diffusion(ipd.Parameter("D", 0.1, (0.0, 1.0)))]},
-        initial={"c": lambda x: 1 + jnp.sin(2 * jnp.pi * x)},
+        {
+            "c": ipd.Field(
+                [ipd.Diffusion(ipd.Parameter("D", 0.1, (0.0, 1.0)))],
+                initial=lambda x: 1 + jnp.sin(2 * jnp.pi * x),
+            )
+        },
     )
 
 

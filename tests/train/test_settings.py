@@ -32,12 +32,14 @@ def line(heat="heat", load="load") -> ipd.System:
     grid = ipd.Grid([ipd.Axis("x", 0.0, 1.0, 6)])
     return made(
         grid,
-        {"c": [ipd.Diffusion(lambda k: k), ipd.Reaction(lambda c, k, heat: -heat * k * c**2)]},
-        {"c": {"x": (ipd.Dirichlet(lambda heat, t: heat + t), ipd.NoFlux())}},
+        ipd.Field(
+            [ipd.Diffusion(lambda k: k), ipd.Reaction(lambda c, k, heat: -heat * k * c**2)],
+            {"x": (ipd.Dirichlet(lambda heat, t: heat + t), ipd.NoFlux())},
+            initial=lambda x, load: 1 + load * x,
+        ),
         heat,
         load,
         coefficients={"k": lambda a, heat: a * jnp.exp(-1 / heat), "a": unknown_field()},
-        initial={"c": lambda x, load: 1 + load * x},
     )
 
 
@@ -46,34 +48,33 @@ def plane(heat="heat", load="load") -> ipd.System:
     axes = [ipd.Axis("x", 0.0, 1.0, 4), ipd.Axis("y", 0.0, 1.0, 3, periodic=True)]
     return made(
         ipd.Grid(axes),
-        {"c": [ipd.Diffusion(lambda a, heat: a * heat), ipd.Source(lambda load, y: load * y)]},
-        {"c": {"x": (ipd.Dirichlet(lambda y, load: load + y), ipd.NoFlux())}},
+        ipd.Field(
+            [ipd.Diffusion(lambda a, heat: a * heat), ipd.Source(lambda load, y: load * y)],
+            {"x": (ipd.Dirichlet(lambda y, load: load + y), ipd.NoFlux())},
+            storage=lambda load: 1 + load**2,
+        ),
         heat,
         load,
         coefficients={"a": ipd.SineField(2, ("a",), bounds=(0.01, 1.0), key=jax.random.key(0))},
-        storage={"c": lambda load: 1 + load**2},
     )
 
 
 def no_grid(heat="heat", load="load") -> ipd.System:
     return made(
         None,
-        {"c": [ipd.Reaction(lambda c, a, heat, load, t: load * t - a / heat * c**2)]},
-        None,
+        ipd.Field([ipd.Reaction(lambda c, a, heat, load, t: load * t - a / heat * c**2)]),
         heat,
         load,
         coefficients={"a": ipd.Parameter("a", 0.6, (0.0, jnp.inf))},
     )
 
 
-def made(grid, equations, ends, heat, load, coefficients, **others) -> ipd.System:
-    if heat == "heat":
-        others["settings"] = ("heat", "load")
-    else:
+def made(grid, field: ipd.Field, heat, load, coefficients) -> ipd.System:
+    parameters = ("heat", "load") if heat == "heat" else ()
+    if not parameters:
         coefficients |= {"heat": jnp.asarray(heat), "load": jnp.asarray(load)}
-    return cast(
-        ipd.System(grid, equations, ends, coefficients=coefficients, **others), jnp.dtype(float)
-    )
+    system = ipd.System(grid, {"c": field}, coefficients=coefficients, parameters=parameters)
+    return cast(system, jnp.dtype(float))
 
 
 def with_numbers(system: ipd.System, heat: float, load: float) -> ipd.System:
@@ -216,7 +217,7 @@ def test_members_of_an_ensemble_share_the_settings():
             None,
             {"c": [ipd.Reaction(decay)]},
             coefficients={"a": ipd.Parameter("a", start, (0.0, jnp.inf))},
-            settings="heat",
+            parameters="heat",
         )
 
     exact = [1.3 / (1 + 1.3 * 0.7 * heat * np.array(TIMES)) for heat in HEAT]
@@ -237,7 +238,7 @@ def test_what_fails_is_told_with_the_settings_of_its_sample():
         None,
         {"c": [ipd.Reaction(lambda c, a, heat: a + 0 * jnp.sqrt(heat - c))]},
         coefficients={"a": ipd.Parameter("a", 1.0, (0.0, 2.0))},
-        settings="heat",
+        parameters="heat",
     )
     known = {"heat": np.array([9.0, 0.125])}
     data = ipd.to_dataset(None, TIMES, {"c": np.zeros((2, 3))}, settings=known)

@@ -18,16 +18,14 @@ HOW: Any = {"samples": ":", "dt": 0.05, "stepper": ipd.RungeKutta4()}
 FIT: Any = HOW | {"stages": [ipd.LevenbergMarquardt(8)]}
 
 
-def decay(rate: Any, **more: Any) -> ipd.System:
+def decay(rate: Any, initial: Any = 1.0) -> ipd.System:
     """The value 1 at t = 0, as the system says."""
-    begins: dict[str, Any] = {"initial": {"c": 1.0}} | more
-    return ipd.System(
-        None, {"c": [ipd.Reaction(lambda c, k: -k * c)]}, coefficients={"k": rate}, **begins
-    )
+    field = ipd.Field([ipd.Reaction(lambda c, k: -k * c)], initial=initial)
+    return ipd.System(None, {"c": field}, coefficients={"k": rate})
 
 
-def unknown(**more: Any) -> ipd.System:
-    return decay(ipd.Parameter("k", 1.0, (0.0, jnp.inf)), **more)
+def unknown(initial: Any = 1.0) -> ipd.System:
+    return decay(ipd.Parameter("k", 1.0, (0.0, jnp.inf)), initial)
 
 
 def measured(times=LATE) -> xr.Dataset:
@@ -40,7 +38,7 @@ def rate(system: ipd.System) -> float:
 
 
 def test_data_that_begin_later_are_refused_with_both_ways_out():
-    said = r"initial values of 'c', System\(initial=...\), and the data begin at t = 0.5: .*start=0"
+    said = r"of 'c', Field\(..., initial=...\), and the data begin at t = 0.5: .*start=0"
     for call in (
         lambda: ipd.fit(unknown(), measured(), **FIT),
         lambda: ipd.plan(unknown(), measured(), samples=":", dt=0.05, calibrate=False),
@@ -91,7 +89,7 @@ def test_a_forecast_is_gone_on_with_from_its_own_states():
 
 
 def test_values_that_are_a_function_of_time_hold_whenever_data_begin():
-    moving = unknown(initial={"c": lambda t: jnp.exp(-RATE * t)})
+    moving = unknown(lambda t: jnp.exp(-RATE * t))
     assert rate(ipd.fit(moving, measured(), **FIT)) == pytest.approx(RATE, rel=1e-4)
 
 
@@ -112,9 +110,11 @@ def test_simulations_begin_at_one_time():
     """The system gives one field at t = 0, the data another at t = 0.5."""
     both = ipd.System(
         None,
-        {"c": [ipd.Reaction(lambda c, k: -k * c)], "d": [ipd.Reaction(lambda c, d: c - d)]},
+        {
+            "c": [ipd.Reaction(lambda c, k: -k * c)],
+            "d": ipd.Field([ipd.Reaction(lambda c, d: c - d)], initial=0.0),
+        },
         coefficients={"k": ipd.Parameter("k", 1.0, (0.0, 9.0))},
-        initial={"d": 0.0},
     )
     with pytest.raises(InputError, match="hold at t = 0, but those of 'c' are taken from the data"):
         Observations.of(both, measured(), ":", start=0.0)

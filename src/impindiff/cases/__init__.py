@@ -1,8 +1,7 @@
-"""The built-in cases, each a folder as a user's own would be.
+"""The built-in cases: a config each, the function that returns its equations, and its data.
 
-Such a folder holds a config, and where its equations are no kind that configs know by name the
-Python that states them, `system.py`, which uses nothing but what `impindiff` offers everyone. How
-the data are made is the package's own, `__init__.py`.
+`system.py` states the equations with nothing but what `impindiff` offers everyone; `__init__.py`
+makes the data.
 """
 
 import difflib

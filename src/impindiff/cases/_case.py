@@ -44,11 +44,6 @@ class Case:
         return Path(__file__).parent / self.folder
 
     @property
-    def code_files(self) -> list[Path]:
-        """The Python that the config names: all of it is in `system.py`."""
-        return [self.path / "system.py"] if (self.path / "system.py").exists() else []
-
-    @property
     def presets(self) -> tuple[str, ...]:
         """Names of the presets."""
         return ("paper", *self.changes)

@@ -1,6 +1,5 @@
 """Built-in cases: writing their files, for users to change, and what puts the truth in them."""
 
-import shutil
 from pathlib import Path
 
 from impindiff._errors import InputError
@@ -22,18 +21,24 @@ def known_changes(case: Case) -> tuple[str, ...]:
 
 
 def write_case(case: Case, out: Path) -> str:
-    """Copy the config and code of a case into a folder, and say how to go on.
+    """Write the config and code of a case into a folder, and say how to go on.
+
+    The config then names the copy of the code, which is the user's to change.
 
     Raises: InputError for a folder that is not empty, or cannot be written.
     """
-    files = {"config.toml": case.path / case.config_file}
-    files |= {file.name: file for file in case.code_files}
+    config = (case.path / case.config_file).read_text(encoding="utf-8")
+    module = f"impindiff.cases.{case.folder}.system"
+    files = {
+        "config.toml": config.replace(f'"{module}:', '"system:'),
+        "system.py": (case.path / "system.py").read_text(encoding="utf-8"),
+    }
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: is there already; choose a folder that is new or empty.")
         out.mkdir(parents=True, exist_ok=True)
-        for name, file in files.items():
-            shutil.copyfile(file, out / name)
+        for name, text in files.items():
+            (out / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from None
     return (

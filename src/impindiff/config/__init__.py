@@ -21,15 +21,14 @@ from impindiff.config._load import (
     load_config,
     parse_config,
 )
+from impindiff.config._own import asks_for_grid
 from impindiff.config._schema import Config
 from impindiff.config._steppers import build_stepper
-from impindiff.config._systems import OwnSystemTable, SineFieldTable
 
 __all__ = [
     "with_memory",
     "Config",
-    "OwnSystemTable",
-    "SineFieldTable",
+    "asks_for_grid",
     "build_early_stopping",
     "build_grid",
     "build_memory",

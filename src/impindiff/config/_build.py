@@ -2,25 +2,14 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
-
 from impindiff._errors import InputError
 from impindiff.config._own import own_observations, own_penalties, own_stages, own_system
 from impindiff.config._schema import AxisTable, Config
-from impindiff.config._systems import (
-    AdvectionDiffusionTable,
-    OwnSystemTable,
-    ParameterTable,
-    SineFieldTable,
-)
 from impindiff.config._training import AdamTable, LBFGSTable
 from impindiff.grid import Axis, Grid
-from impindiff.latent import Parameter, SineField
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, parse_bytes
-from impindiff.systems import System, advection_diffusion
+from impindiff.systems import System
 from impindiff.train import (
     LBFGS,
     AbstractOptimiser,
@@ -38,15 +27,14 @@ def build_grid(config: Config, data: Grid | None = None) -> Grid:
     Args:
         config: names it.
         data: the grid of the data, which say whether an axis is periodic where the config does
-            not. Without data such an axis has ends, unless the equation is one that knows no ends.
+            not. Without data such an axis has ends.
 
     Raises: InputError for an empty axis, or a config that names no grid.
     """
     if config.grid is None:
         raise InputError("the config names no grid; it is taken from the data when a run is made.")
     known = {} if data is None else {axis.name: axis.periodic for axis in data.axes}
-    otherwise = data is None and isinstance(config.system, AdvectionDiffusionTable)
-    return Grid([_axis(table, known.get(table.name, otherwise)) for table in config.grid])
+    return Grid([_axis(table, known.get(table.name, False)) for table in config.grid])
 
 
 def _axis(table: AxisTable, otherwise: bool) -> Axis:
@@ -78,68 +66,12 @@ def build_system(config: Config, grid: Grid | None = None, *, learns: bool = Tru
 
     Args:
         config: whose table `[system]` is taken.
-        grid: where the fields live; a function of the user's own may bring another.
+        grid: where the fields live; the function may bring another.
         learns: whether there must be something to learn.
 
-    Raises: InputError for a velocity whose components are not as many as the grid's axes, an
-        unknown diffusivity of several components, an axis that is not periodic, and for a function
-        that fails or does not return what it should.
+    Raises: InputError for a function that fails or does not return what it should.
     """
-    table = config.system
-    if isinstance(table, OwnSystemTable):
-        return own_system(config, table, grid, learns)
-    if grid is None:
-        grid = build_grid(config)
-    return _advection_diffusion(config, table, grid)
-
-
-def _advection_diffusion(config: Config, table: AdvectionDiffusionTable, grid: Grid) -> System:
-    if ends := [axis.name for axis in grid.axes if not axis.periodic]:
-        raise InputError(
-            f"the axis {ends[0]!r} is not periodic, and a config names no boundary conditions: "
-            "write the system as a function, and name it by system.build. Where it is a ring, "
-            "have the data say so, dataset.attrs['boundary'] = 'periodic', or the config, with "
-            "periodic = true in a [[grid]] table for each axis."
-        )
-    keys = jax.random.split(jax.random.key(config.seed), 2)
-    velocity = _coefficient(table.velocity, grid, keys[0])
-    components = (
-        table.velocity.names if isinstance(table.velocity, SineFieldTable) else table.velocity
-    )
-    if len(components) != grid.num_axes:
-        raise InputError(
-            f"system.velocity has {len(components)} component(s), but the grid has "
-            f"{grid.num_axes} axes "
-            f"({', '.join(grid.names)}): give one for each axis."
-        )
-    if isinstance(table.diffusivity, SineFieldTable) and len(table.diffusivity.names) != 1:
-        raise InputError("system.diffusivity is one field: give it exactly one name.")
-    diffusivity = _coefficient(table.diffusivity, grid, keys[1])
-    return advection_diffusion(
-        grid, velocity, diffusivity, scheme=table.scheme, field=config.data.fields[0]
-    )
-
-
-def _coefficient(table: Any, grid: Grid, key: PRNGKeyArray) -> Any:
-    match table:
-        case SineFieldTable():
-            low, high = table.output_range
-            return SineField(
-                grid.num_axes,
-                tuple(table.names),
-                width=table.width,
-                depth=table.depth,
-                frequency=table.frequency,
-                output_range=(low, high),
-                key=key,
-            )
-        case ParameterTable():
-            low, high = table.bounds
-            return Parameter(table.name, table.initial, (low, high))
-        case list():
-            return jnp.asarray(table)
-        case _:
-            return table
+    return own_system(config, grid, learns)
 
 
 def build_stages(config: Config, system: System) -> list[AbstractOptimiser]:

@@ -27,6 +27,8 @@ from typing import Any, final
 from impindiff._errors import InputError, text_of
 from impindiff.config._imports import imported_names, taken
 
+# Functions that this package has for configs; they are installed with it, and no run keeps them.
+_OF_CASES = "impindiff.cases."
 # These stay what they are, whatever lies beside a config.
 _NOT_THE_USERS = sys.stdlib_module_names | {"impindiff"}
 
@@ -133,11 +135,7 @@ class Code:
 
     def _function(self, key: str, name: str) -> Any:
         module_name, _, function_name = name.partition(":")
-        if module_name not in self._modules:
-            self._check_exists(key, name, module_name)
-            with self._at_work(key, name):
-                importlib.import_module(module_name)
-        module = self._modules[module_name]
+        module = self._module(key, name, module_name)
         function = getattr(module, function_name, None)
         if not callable(function):
             own = [
@@ -152,12 +150,27 @@ class Code:
             )
         return function
 
+    def _module(self, key: str, name: str, module: str) -> ModuleType:
+        if module.startswith(_OF_CASES):
+            try:
+                return importlib.import_module(module)
+            except ModuleNotFoundError:
+                raise InputError(
+                    f"{key} is {name!r}, but impindiff has no module {module!r}: `impindiff cases` "
+                    "lists the cases."
+                ) from None
+        if module not in self._modules:
+            self._check_exists(key, name, module)
+            with self._at_work(key, name):
+                importlib.import_module(module)
+        return self._modules[module]
+
     def _check_exists(self, key: str, name: str, module: str) -> None:
         first = module.partition(".")[0]
         if first in _NOT_THE_USERS:
             raise InputError(
                 f"{key} is {name!r}, but {first!r} is a module of Python's or impindiff's own: "
-                "rename the file."
+                f"rename the file. Functions of the cases begin with {_OF_CASES!r}."
             )
         if self.file_of(module) is None:
             if file := self._file_here(module):

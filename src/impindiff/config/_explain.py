@@ -10,10 +10,7 @@ from pydantic_core import ErrorDetails
 from impindiff.config._schema import Config
 
 # What pydantic puts into a location to say which table of a union it tried.
-_TAGS = (
-    *("known", "listed", "by-name", "module:function"),
-    *("advection-diffusion", "sine-field", "parameter", "adam", "lbfgs"),
-)
+_TAGS = ("known", "listed", "by-name", "adam", "lbfgs")
 
 
 def explain(detail: ErrorDetails) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from impindiff._errors import InputError
 from impindiff._files import read_whole
+from impindiff.config._earlier import with_function
 from impindiff.config._explain import explain
 from impindiff.config._schema import Config
 
@@ -120,7 +121,7 @@ def parse_config(tables: dict[str, Any], source: str, folder: Path | None = None
     Raises: InputError as for `load_config`.
     """
     try:
-        return Config.model_validate(tables).beside(folder or Path())
+        return Config.model_validate(with_function(tables)).beside(folder or Path())
     except ValidationError as error:
         details = error.errors(include_url=False)
         lines = [explain(detail) for detail in details[:5]]

@@ -9,7 +9,6 @@ import jax
 from impindiff._errors import InputError
 from impindiff.config._kinds import check_name
 from impindiff.config._schema import Config
-from impindiff.config._systems import OwnSystemTable
 from impindiff.grid import Grid
 from impindiff.latent import latents_of, learned
 from impindiff.observe import AbstractObservation, AbstractPenalty
@@ -25,13 +24,19 @@ _KINDS = {
 }
 
 
-def own_system(config: Config, table: OwnSystemTable, grid: Grid | None, learns: bool) -> System:
+def asks_for_grid(config: Config) -> bool:
+    """Whether the function of the system takes the grid, and does not bring its own."""
+    return "grid" in config.code.parameters("system.build", config.system.build)
+
+
+def own_system(config: Config, grid: Grid | None, learns: bool) -> System:
     """The system that a function returns, which may ask for the grid, a random key and options.
 
     Raises: InputError for a function that fails, asks for a grid where none is known, or returns
         anything else; for a system that has nothing to learn where it `learns`, other fields than
         the config says, or names that a data file cannot hold.
     """
+    table = config.system
     key, name = "system.build", table.build
     config.code.read("system.files", table.files)
     parameters = config.code.parameters(key, name)
@@ -58,7 +63,7 @@ def own_system(config: Config, table: OwnSystemTable, grid: Grid | None, learns:
             f"{key}: the system that {name} returned has the fields "
             f"{', '.join(map(repr, system.fields))}, but data.fields are "
             f"{', '.join(map(repr, config.data.fields))}: they must be the same, but for fields "
-            "whose initial values the system gives itself (System(..., initial=...))."
+            "whose initial values the system gives itself (Field(..., initial=...))."
         )
     _check_names(key, system)
     return system

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import AliasChoices, BeforeValidator, Field, PrivateAttr, model_validator
@@ -13,19 +13,14 @@ from impindiff.config._kinds import (
     Count,
     Finite,
     FunctionName,
+    InnerPath,
     Name,
     Table,
     check_interval,
     numbers_in,
 )
 from impindiff.config._solving import SolverTable, TimeTable, check_solving
-from impindiff.config._systems import (
-    AdvectionDiffusionTable,
-    OwnSystemTable,
-    SineFieldTable,
-    SystemTable,
-)
-from impindiff.config._training import TrainingTable, names_in
+from impindiff.config._training import TrainingTable
 
 _LEAST_SINGLE, _MOST_SINGLE = (float(x) for x in (np.finfo("f4").tiny, np.finfo("f4").max))
 
@@ -81,6 +76,17 @@ class AxisTable(Table):
         return self
 
 
+class SystemTable(Table):
+    """`[system]`: a function that returns the equations, and files that it reads.
+
+    `options` are further arguments of the function, by name.
+    """
+
+    build: FunctionName
+    files: list[InnerPath] = []
+    options: dict[str, Any] = {}
+
+
 class Config(Table):
     """A whole config file."""
 
@@ -109,15 +115,6 @@ class Config(Table):
         return config
 
     @model_validator(mode="after")
-    def _something_is_unknown(self) -> Self:
-        if isinstance(self.system, AdvectionDiffusionTable) and not self.system.unknowns:
-            raise ValueError(
-                "nothing is unknown: make system.velocity or system.diffusivity a table with a "
-                "kind ('sine-field' or 'parameter')"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _solves_what_there_is(self) -> Self:
         check_solving(self.time, self.solver, None if self.grid is None else len(self.grid))
         return self
@@ -138,45 +135,3 @@ class Config(Table):
                         "'float64'"
                     )
         return self
-
-    @model_validator(mode="after")
-    def _has_one_field(self) -> Self:
-        if isinstance(self.system, AdvectionDiffusionTable) and len(self.data.fields) > 1:
-            raise ValueError(
-                f"data.fields are {', '.join(map(repr, self.data.fields))}, but system.kind "
-                f"{self.system.kind!r} has one field: name one, or give system.build"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        names = [*self.data.fields, *self._unknown_names]
-        # In a forecast file the truth stands beside each of them.
-        names += [f"{name}_truth" for name in names]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(
-                f"the name {twice[0]!r} is given twice: data.fields and the names of what is "
-                "unknown must differ"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _training_speaks_of_what_is_unknown(self) -> Self:
-        known, stages = self._unknown_names, self.training.listed
-        if isinstance(self.system, OwnSystemTable):
-            return self  # the function is yet to say
-        spoken = {f"training.stages.{i}": names_in(stage) for i, stage in enumerate(stages)}
-        for key, names in ({"training.freeze": self.training.freeze} | spoken).items():
-            if strange := [name for name in names if name not in known]:
-                raise ValueError(
-                    f"{key} names {strange[0]!r}, but what is unknown are "
-                    f"{', '.join(map(repr, known))}"
-                )
-        return self
-
-    @property
-    def _unknown_names(self) -> list[str]:
-        names: list[str] = []
-        for table in self.system.unknowns:
-            names += table.names if isinstance(table, SineFieldTable) else [table.name]
-        return names

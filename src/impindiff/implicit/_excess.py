@@ -65,7 +65,7 @@ class Excess(eqx.Module):
         if self.is_outside:
             raise InputError(
                 f"the state is outside of what the system allows: {self.told()}. Correct it, or "
-                "widen System(limits=...)."
+                "widen Field(..., bounds=...)."
             )
 
     def told(self, at: int = 0) -> str:

@@ -94,12 +94,12 @@ _EXPLANATIONS = {
     Result.GUESS_NOT_FINITE: "the guess contains NaN or infinity: start from a finite state.",
     Result.OUT_OF_LIMITS: "the equations lead to a state that the system's limits exclude: shorten "
     "the step, look at what drives the field there (a rate that is far too large, what is learned "
-    "of it, a condition at the boundary), or widen System(limits=...).",
+    "of it, a condition at the boundary), or widen Field(..., bounds=...).",
     Result.START_OUT_OF_LIMITS: "it starts from a state that the system's limits exclude: correct "
-    "the initial values, or widen System(limits=...).",
+    "the initial values, or widen Field(..., bounds=...).",
     Result.NEGATIVE_DIFFUSIVITY: "the equations have a solution there that no process has, for "
     "with a negative diffusivity they are ill-posed: shorten the step, give the field's range as "
-    "System(limits=...), or a function that is not negative wherever the field may be.",
+    "Field(..., bounds=...), or a function that is not negative wherever the field may be.",
 }
 
 

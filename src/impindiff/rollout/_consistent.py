@@ -23,7 +23,7 @@ def consistent(
     the right-hand side is there, as Crank-Nicolson does. Differentiable like any root.
 
     Args:
-        system: with algebraic fields, `System(..., storage={"pressure": 0})`.
+        system: with algebraic fields, `Field([...], storage=0)`.
         state: all fields; of the algebraic ones a guess.
         time: of the start.
         solver: finds the root; by default as `Theta` chooses it.

@@ -1,13 +1,15 @@
 """A problem to try a config on that names no data: smooth fields, made up."""
 
+import itertools
+from contextlib import suppress
+
 import jax.numpy as jnp
 import numpy as np
 
 from impindiff._errors import InputError
 from impindiff.config import (
     Config,
-    OwnSystemTable,
-    SineFieldTable,
+    asks_for_grid,
     build_grid,
     build_penalties,
     build_system,
@@ -56,11 +58,16 @@ def made_up_problem(
 def _grid(config: Config) -> Grid | None:
     if config.grid is not None:
         return build_grid(config)
-    if isinstance(config.system, OwnSystemTable):
+    if not asks_for_grid(config):
         return None
-    velocity = config.system.velocity
-    names = velocity.names if isinstance(velocity, SineFieldTable) else velocity
-    return Grid([Axis(name, 0.0, 1.0, _CELLS, periodic=True) for name in "xyz"[: len(names)]])
+    # How many axes a system has, and whether they have ends, only its function knows.
+    for periodic, count in itertools.product((True, False), (2, 1, 3)):
+        names = "xyz"[:count]
+        grid = Grid([Axis(name, 0.0, 1.0, _CELLS, periodic=periodic) for name in names])
+        with suppress(InputError):
+            build_system(config, grid)
+            return grid
+    return None
 
 
 def _shape(system: System) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.config import Config, OwnSystemTable, build_stages, build_stepper
+from impindiff.config import Config, asks_for_grid, build_stages, build_stepper
 from impindiff.data import select_samples
 from impindiff.latent import learned
 from impindiff.rollout import KeepAll, format_bytes, parse_bytes
@@ -96,7 +96,7 @@ def _works(
 
 def _made_up(config: Config) -> tuple[System, Observations]:
     """The config's system, and observations of the shapes that it names."""
-    if config.grid is None and not isinstance(config.system, OwnSystemTable):
+    if config.grid is None and asks_for_grid(config):
         raise InputError(
             "the config names neither data nor a grid, and what memory a gradient takes depends on "
             "the number of cells: give --data FILE, or data.file or [[grid]] in the config."

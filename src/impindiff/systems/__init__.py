@@ -5,6 +5,7 @@ from impindiff.systems._affine_tendency import AffineTendency
 from impindiff.systems._balances import BalanceChanges, balances, relative_defect
 from impindiff.systems._corrected import CorrectedTendency
 from impindiff.systems._ensemble import Ensemble, Spread
+from impindiff.systems._field import Field
 from impindiff.systems._flux_of import FluxOf, carriers
 from impindiff.systems._limits import check_readings, check_within
 from impindiff.systems._overshoot import oscillating
@@ -20,6 +21,7 @@ __all__ = [
     "BalanceChanges",
     "CorrectedTendency",
     "Ensemble",
+    "Field",
     "FluxOf",
     "InitialTime",
     "PreparedSystem",

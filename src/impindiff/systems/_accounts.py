@@ -9,7 +9,8 @@ from impindiff._errors import InputError
 from impindiff.coefficients import as_closures, as_coefficients
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._checks import check_terms, named_fluxes
+from impindiff.systems._checks import named_fluxes
+from impindiff.systems._field import check_terms
 from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._names import check_arguments
 from impindiff.systems._state_tendency import Equations
@@ -88,7 +89,7 @@ class Accounts(eqx.Module):
             "fields": tuple(equations),
             "axes": () if grid is None else grid.names,
             "coefficients": tuple(coefficients),
-        } | ({"settings": settings} if settings else {})
+        } | ({"sample parameters": settings} if settings else {})
         for name, terms in self.integrals.items():
             check_arguments(terms, f"the integral {name!r}", known | named_fluxes(equations))
             check_carriers(terms, f"the integral {name!r} is of", equations)

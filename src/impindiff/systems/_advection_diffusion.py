@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from impindiff.grid import Grid
 from impindiff.systems._boundaries import Given
+from impindiff.systems._field import Field
 from impindiff.systems._system import System
 from impindiff.terms import Advection, Diffusion
 
@@ -25,7 +26,7 @@ def advection_diffusion(
         diffusivity: see `impindiff.terms.Diffusion`.
         scheme: advection scheme, see `impindiff.terms.Advection`.
         field: the name of $u$, as in the data.
-        boundaries: for each axis that is not periodic the conditions at its ends, see `System`.
+        boundaries: for each axis that is not periodic the conditions at its ends, see `Field`.
     """
     terms = [Advection(velocity, scheme), Diffusion(diffusivity)]
-    return System(grid, {field: terms}, {field: boundaries or {}})
+    return System(grid, {field: Field(terms, boundaries)})

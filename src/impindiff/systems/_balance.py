@@ -11,8 +11,6 @@ from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
@@ -105,67 +103,3 @@ class Balance(eqx.Module):
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
         """See `impindiff.terms.Ended`."""
         return self.rates.mode_kinds
-
-
-def is_algebraic(storage: Any) -> bool:
-    """Whether a storage is the number zero."""
-    return isinstance(storage, int | float | np.integer) and bool(storage == 0)
-
-
-def check_balance(
-    fields: tuple[str, ...],
-    storage: Mapping[str, Any],
-    capacities: Mapping[str, Any],
-    scales: Mapping[str, float],
-) -> None:
-    """Refuse storages, capacities and scales of what is no field, or that cannot be.
-
-    Raises: InputError.
-    """
-    for what, given in (("storage", storage), ("capacities", capacities), ("scales", scales)):
-        if strange := sorted(set(given) - set(fields)):
-            raise InputError(
-                f"{what} names {', '.join(strange)}, of which the system has no equation: its "
-                f"fields are {', '.join(fields)}. Every field needs an equation."
-            )
-    for field, scale in scales.items():
-        given = np.asarray(scale)
-        if given.ndim or given.dtype.kind not in "fiu" or not 0 < given < np.inf:
-            raise InputError(
-                f"the scale of {field!r} is {scale!r}: it must be a positive number, the field's "
-                "typical magnitude."
-            )
-    for field, part in capacities.items():
-        if field in storage:
-            raise InputError(
-                f"{field!r} has a storage and a capacity: give a storage where something is "
-                "conserved, and a capacity that depends on the state where it is not."
-            )
-        if (
-            isinstance(part, bool | np.bool | str)
-            or part is None
-            or (np.ndim(part) == 0 and part == 0)
-        ):
-            raise InputError(
-                f"the capacity of {field!r} is {part!r}: give a function of the fields, a latent "
-                "or a number other than 0."
-            )
-    for field, part in storage.items():
-        if isinstance(part, bool | np.bool | str) or part is None:
-            raise InputError(
-                f"the storage of {field!r} is {part!r}: give a function of the fields, a capacity "
-                "(a number, an array, a latent), or 0 for a field without."
-            )
-        known = np.asarray(part) if isinstance(part, int | float | np.ndarray | Array) else None
-        if known is not None and not isinstance(part, Tracer) and not is_algebraic(part):
-            wrong = known[~((known > 0) & (known < np.inf))]
-            if wrong.size:
-                raise InputError(
-                    f"the storage of {field!r} is {wrong.flat[0]}: a capacity must be positive and "
-                    "finite in every cell, or the number 0 for a field without."
-                )
-    if all(is_algebraic(storage.get(field, 1)) for field in fields):
-        raise InputError(
-            "no field of the system has a storage, so that nothing changes in time: solve such "
-            "equations by `impindiff.root`."
-        )

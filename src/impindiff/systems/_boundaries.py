@@ -1,4 +1,4 @@
-"""Boundary conditions of a system: that there is one wherever it is needed, and what they do."""
+"""What the boundary conditions of a system do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,101 +27,12 @@ Ends = tuple[tuple[AbstractBoundary | None, AbstractBoundary | None], ...]
 """For each axis the conditions at its lower and its upper end; None where the domain has no end."""
 
 Given = Mapping[str, AbstractBoundary | Sequence[AbstractBoundary]]
-"""As users write them: for an axis by name one condition for all its ends, or one for each."""
+"""Of one field, as users write them: for each axis one condition for its ends, or one for each."""
 
 
 def fluxes_among(terms: Sequence[AbstractTerm]) -> list[AbstractTwoPointFlux]:
     """The terms that move something through faces."""
     return [term for term in terms if isinstance(term, AbstractTwoPointFlux)]
-
-
-def check_boundaries(
-    grid: Grid | None,
-    equations: Mapping[str, Sequence[AbstractTerm]],
-    given: Mapping[str, Given] | None,
-) -> dict[str, Ends]:
-    """The conditions of each field, at both ends of each axis.
-
-    Raises: InputError for a condition that is missing, superfluous or none at all.
-    """
-    given = given or {}
-    mappings = [given, *given.values()] if isinstance(given, Mapping) else [given]
-    if strange := [each for each in mappings if not isinstance(each, Mapping)]:
-        raise InputError(
-            "boundaries are given by field and axis, {'c': {'x': (lower, upper), 'y': NoFlux()}}; "
-            f"found {strange[0]!r:.80}."
-        )
-    if grid is None:
-        if given:
-            raise InputError("a system without a grid has no boundaries: leave them out.")
-        return dict.fromkeys(equations, ())
-    if strange := [field for field in given if field not in equations]:
-        raise InputError(
-            f"boundaries name the field {strange[0]!r}, which has no equation; there are "
-            f"{', '.join(map(repr, equations))}."
-        )
-    return {
-        field: _ends(grid, field, bool(fluxes_among(terms)), given.get(field, {}))
-        for field, terms in equations.items()
-    }
-
-
-def _ends(grid: Grid, field: str, moves: bool, given: Given) -> Ends:
-    if strange := [name for name in given if name not in grid.names]:
-        raise InputError(
-            f"boundaries of {field!r} name the axis {strange[0]!r}; the grid has "
-            f"{', '.join(map(repr, grid.names))}."
-        )
-    if given and not moves:
-        raise InputError(
-            f"{field!r} has boundary conditions, but no term that moves it through faces: leave "
-            "them out."
-        )
-    if not moves:
-        return ((None, None),) * grid.num_axes
-    return tuple(_pair(grid, field, axis, given.get(name)) for axis, name in enumerate(grid.names))
-
-
-def _pair(grid: Grid, field: str, axis: int, given: Any) -> Any:
-    name, needed = grid.names[axis], [grid.has_end(axis, side) for side in (0, 1)]
-    if given is None:
-        listed = []
-    elif isinstance(given, AbstractBoundary):
-        listed = [given] * max(sum(needed), 1)
-    else:
-        listed = list(given) if isinstance(given, Sequence) else [given]
-    if strange := [one for one in listed if not isinstance(one, AbstractBoundary | None)]:
-        raise InputError(
-            f"{field!r} has {strange[0]!r} for a boundary condition on axis {name!r}: give "
-            "Dirichlet(...), Neumann(...), Robin(...), Flux(...), Inflow(...), Outflow(), "
-            "NoFlux(), or an AbstractBoundary of your own."
-        )
-    found = [one for one in listed if one is not None]
-    if found and not any(needed):
-        raise InputError(
-            f"{field!r} has a boundary condition on axis {name!r}, which is periodic and has no "
-            "ends: leave it out, or build the axis with periodic=False."
-        )
-    if len(found) > sum(needed) or len(listed) > 2:
-        raise InputError(
-            f"{field!r} has {len(found)} boundary conditions on axis {name!r}, which has "
-            f"{sum(needed)} end(s): give one condition for each end, the lower first"
-            f"{', and none at the axis of symmetry' * (not needed[0])}."
-        )
-    if len(found) < sum(needed):
-        present = [number < len(listed) and listed[number] is not None for number in (0, 1)]
-        lacking = [
-            side
-            for side, need, there in zip(SIDES, needed, present, strict=True)
-            if need and not there
-        ]
-        raise InputError(
-            f"{field!r} has no boundary condition at the {' and the '.join(lacking)} end of axis "
-            f"{name!r}: give boundaries={{{field!r}: {{{name!r}: (lower, upper)}}}}, or one "
-            "condition for both ends, or build the axis with periodic=True."
-        )
-    rest = iter(found)
-    return tuple(next(rest) if need else None for need in needed)
 
 
 def evaluate_boundaries(

@@ -14,7 +14,7 @@ from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._names import check_arguments, check_learned_names, check_names
 from impindiff.systems._scope import TIME, flux_name, varying_names
 from impindiff.systems._settings import TAKEN
-from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
+from impindiff.terms import AbstractTerm
 
 
 @runtime_checkable
@@ -28,7 +28,6 @@ class Whole(Protocol):
     storage: dict[str, Any]
     capacities: dict[str, Any]
     initial: dict[str, Any]
-    units: tuple[tuple[str, str], ...]
 
     @property
     def integrals(self) -> tuple[str, ...]:
@@ -71,42 +70,10 @@ def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree)
     check_functions(grid, system.equations, system.boundaries, system.coefficients, stored, awaited)
     check_initial(grid, fields, system.initial, system.coefficients, awaited)
     others = {"a field": fields, "an integral": system.integrals, "a balance": balances}
-    others |= {"a setting, which is known for each sample": awaited}
+    others |= {"a sample parameter": awaited}
     others |= {"an axis": () if grid is None else grid.names, "the time": (TIME,)}
     others["a dimension of all data"] = TAKEN
     check_learned_names(parts, others)
-    check_units((*fields, *system.accounted), parts, dict(system.units), awaited)
-
-
-def check_equations(grid: Grid | None, equations: Mapping[str, Sequence[AbstractTerm]]) -> None:
-    """Every field must have a list of terms.
-
-    Raises: InputError.
-    """
-    if not equations or not isinstance(equations, Mapping):
-        raise InputError(
-            "a system needs at least one field with its terms, System(grid, {'c': [term, ...]}); "
-            f"found {equations!r:.80}."
-        )
-    for field, terms in equations.items():
-        check_terms(terms, f"the equation of {field!r}")
-        for term in terms:
-            if grid is None and not isinstance(term, AbstractSource | AbstractStateTerm):
-                raise InputError(
-                    f"the equation of {field!r} has the term {type(term).__name__}, which needs a "
-                    "grid: without one, System(None, ...), terms are Reaction and Source."
-                )
-
-
-def check_terms(terms: Sequence[AbstractTerm], whose: str) -> None:
-    """What stands for the rate of something must be a list of terms.
-
-    Raises: InputError.
-    """
-    listed = terms if isinstance(terms, Sequence) else [terms]
-    strange = [term for term in listed if not isinstance(term, AbstractTerm)]
-    if strange or not listed or listed is not terms:
-        raise InputError(f"{whose} must be a list of at least one term; found {strange or terms}.")
 
 
 def named_fluxes(equations: Mapping[str, Sequence[AbstractTerm]]) -> dict[str, tuple[str, ...]]:
@@ -168,7 +135,7 @@ def check_functions(
         **named_fluxes(equations),
         "axes": () if grid is None else grid.names,
         "coefficients": tuple(coefficients),
-    } | _unless_none("settings", settings)
+    } | _unless_none("sample parameters", settings)
     for field, terms in equations.items():
         check_arguments(terms, f"the equation of {field!r}", known)
     for field, ends in boundaries.items():
@@ -189,35 +156,34 @@ def check_initial(
     coefficients: Mapping[str, Any],
     settings: tuple[str, ...],
 ) -> None:
-    """Initial values are of fields, and do not depend on any.
+    """Initial values do not depend on fields.
 
     Raises: InputError.
     """
-    if strange := sorted(set(initial) - set(fields)):
-        raise InputError(
-            f"initial names {', '.join(strange)}, of which the system has no equation: its fields "
-            f"are {', '.join(fields)}."
-        )
     steady = tuple(set(coefficients) - varying_names(fields, coefficients))
     known = {"axes": () if grid is None else grid.names, "steady coefficients": steady}
-    known |= _unless_none("settings", settings)
+    known |= _unless_none("sample parameters", settings)
     for field, part in initial.items():
         check_arguments(part, f"the initial values of {field!r}", known)
 
 
-def check_units(
-    fields: tuple[str, ...], parts: PyTree, units: Mapping[str, str], settings: tuple[str, ...]
-) -> None:
-    """Units are of fields, of what is learned, and of settings.
+def check_units(units: Mapping[str, str], system: Whole, parts: PyTree) -> None:
+    """Units apart from the fields' own are of latents, sample parameters, integrals and balances.
 
     Raises: InputError.
     """
     latents = [name for latent in latents_of(parts) for name in latent.names]
-    if strange := sorted(set(units) - {*fields, *latents, *settings}):
+    if own := sorted(set(units) & set(system.fields)):
         raise InputError(
-            f"units names {', '.join(strange)}, which the system does not have: its fields are "
-            f"{', '.join(fields)}; learned are {', '.join(latents) or 'none'}; settings are "
-            f"{', '.join(settings) or 'none'}."
+            f"units names the field {own[0]!r}: its unit stands with it, Field(..., "
+            f"unit={units[own[0]]!r})."
+        )
+    if strange := sorted(set(units) - {*system.accounted, *latents, *system.awaited}):
+        raise InputError(
+            f"units names {', '.join(strange)}, which the system does not have: learned are "
+            f"{', '.join(latents) or 'none'}; sample parameters are "
+            f"{', '.join(system.awaited) or 'none'}; integrals and balances are "
+            f"{', '.join(system.accounted) or 'none'}."
         )
 
 

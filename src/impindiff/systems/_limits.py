@@ -6,7 +6,6 @@ refused, or its step fails (`Result.OUT_OF_LIMITS`).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,32 +19,6 @@ from impindiff.implicit import Excess, Limit
 
 # Of noise with a normal distribution, one reading in three million lies beyond.
 _SPREADS = 5.0
-
-
-def as_limits(fields: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Limit, ...]:
-    """Limits as a user gives them, `{"porosity": (0.0, 1.0)}`.
-
-    Raises: InputError for those of what is no field, or that are not an interval.
-    """
-    if strange := sorted(set(given) - set(fields)):
-        raise InputError(
-            f"limits names {', '.join(strange)}, of which the system has no equation: its fields "
-            f"are {', '.join(fields)}."
-        )
-    return tuple(_as_limit(name, pair) for name, pair in given.items())
-
-
-def _as_limit(name: str, pair: Any) -> Limit:
-    try:
-        lower, upper = (float(end) for end in pair)
-    except (TypeError, ValueError):
-        lower = upper = np.nan
-    if not lower < upper:
-        raise InputError(
-            f"the limits of {name!r} are {pair!r:.80}: give two numbers, the lower first, such as "
-            "(0.0, 1.0), or (0.0, float('inf')) for what has no upper limit."
-        )
-    return Limit(name, lower, upper)
 
 
 def excess_of(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Excess | None:
@@ -105,7 +78,7 @@ def check_within(
             raise InputError(
                 f"at t = {time:.10g}, where it starts, sample {samples[sample]} is outside of what "
                 f"the system allows: {told} (as are {wrong.sum()} of {wrong.size} values). "
-                "Correct the data, leave the sample out, or widen System(limits=...)."
+                "Correct the data, leave the sample out, or widen Field(..., bounds=...)."
             )
 
 
@@ -149,5 +122,5 @@ def check_readings(
     raise InputError(
         f"{of}sample {samples[sample]} at t = {times[moment]:.10g}: {told} (as are {wrong.sum()} "
         f"of {wrong.size} readings); {beside}. Mark what is no datum as NaN, or widen "
-        "System(limits=...)."
+        "Field(..., bounds=...)."
     )

@@ -1,6 +1,6 @@
 """What goes by name in a system: each name is that of one thing, and no function lacks any."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import PyTree
@@ -14,15 +14,50 @@ from impindiff.systems._settings import TAKEN
 
 _BY_NAME = {
     "coefficients": "{'k': lambda T: ...}",
-    "storage": "{'c': lambda porosity, c: porosity * c}",
-    "capacities": "{'T': lambda T: ...}",
-    "initial": "{'c': 0.0}",
-    "scales": "{'c': 0.04}",
-    "units": "{'c': 'mol/m3'}",
-    "limits": "{'c': (0.0, 1.0)}",
+    "units": "{'k': '1/s'}",
     "integrals": "{'supplied': [term, ...]}",
     "balances": "{'mass': {'inside': lambda c: c}}",
 }
+# What is said of a field, by how one might think that the system takes it.
+_OF_FIELDS = {
+    "boundaries": "boundaries",
+    "storage": "storage",
+    "capacity": "capacity",
+    "capacities": "capacity",
+    "initial": "initial",
+    "scale": "scale",
+    "scales": "scale",
+    "bounds": "bounds",
+    "limits": "bounds",
+    "unit": "unit",
+}
+
+
+def check_call(misplaced: Sequence[Any], unknown: Mapping[str, Any]) -> None:
+    """Refuse arguments that `System` does not take.
+
+    Args:
+        misplaced: by position, beyond grid and fields.
+        unknown: by keyword.
+
+    Raises: InputError, with the place for what is said of a field.
+    """
+    if misplaced:
+        raise InputError(
+            "System(grid, fields) takes nothing else by position; found "
+            f"{misplaced[0]!r:.80}. Boundaries stand with their field, "
+            "{'c': Field([term, ...], {'x': conditions})}; all else is given by keyword."
+        )
+    for name in unknown:
+        if name in _OF_FIELDS:
+            raise InputError(
+                f"System(..., {name}=...): this is said of each field where it stands, "
+                f"{{'c': Field([term, ...], {_OF_FIELDS[name]}=...)}}."
+            )
+        raise InputError(
+            f"System has no argument {name!r}; it takes grid, fields, coefficients, parameters, "
+            "integrals, balances and units."
+        )
 
 
 def check_mappings(given: Mapping[str, Any]) -> None:
@@ -59,7 +94,7 @@ def check_names(
         "an integral": set(integrals),
         "a balance": set(balances),
         "a coefficient": set(coefficients),
-        "a setting": set(settings),
+        "a sample parameter": set(settings),
         "an axis": set(axes),
         "the time": {TIME},
     }
@@ -124,7 +159,7 @@ def check_arguments(tree: Any, whose: str, known: Mapping[str, tuple[str, ...]])
                 f"the function {closure.label} in {whose} asks for {missing[0]!r}, which the "
                 f"system does not have. It has the {told}; and the time t. Give {missing[0]!r} by "
                 f"keyword, Closure(function, {missing[0]}=...), or in System(coefficients=...); or "
-                f"for each sample, System(settings=({missing[0]!r},))."
+                f"for each sample, System(parameters=({missing[0]!r},))."
             )
 
 

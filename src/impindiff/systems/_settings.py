@@ -23,11 +23,11 @@ def setting_names(given: str | Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name.isidentifier() or name in TAKEN:
             raise InputError(
-                f"settings has {name!r}: give the names by which functions ask for them, such as "
-                f"settings=('T_gas',); {' and '.join(TAKEN)} are dimensions of the data."
+                f"parameters has {name!r}: give the names by which functions ask for them, such as "
+                f"parameters=('T_gas',); {' and '.join(TAKEN)} are dimensions of the data."
             )
         if names.count(name) > 1:
-            raise InputError(f"settings has {name!r} twice: each has a name of its own.")
+            raise InputError(f"parameters has {name!r} twice: each has a name of its own.")
     return names
 
 
@@ -46,7 +46,7 @@ def checked_settings(
     if strange := sorted(set(values) - set(names)):
         raise InputError(
             f"{', '.join(strange)} is no setting that the system waits for: it has "
-            f"{', '.join(names) or 'none'}. Name it in System(..., settings=...)."
+            f"{', '.join(names) or 'none'}. Name it in System(..., parameters=...)."
         )
     return {name: _number(name, value, dtype) for name, value in values.items()}
 

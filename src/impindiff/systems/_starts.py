@@ -79,7 +79,7 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
                 f"{_listed(given)}, which hold at t = {instant(start):.12g}, but those of "
                 f"{_listed(from_data)} are taken from the data, which begin at t = "
                 f"{clock[0]:.12g}. Give start= as one of their times if all hold then, or the "
-                "others by the system too, System(initial=...)."
+                "others by the system too, Field(..., initial=...)."
             ) from None
     time = instant(start)
     if not np.isfinite(time):
@@ -91,10 +91,11 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
 
 def _unknown_start(source: str, fields: list[str], first: float) -> str:
     return (
-        f"{source}: the system gives the initial values of {_listed(fields)}, System(initial=...), "
-        f"and the data begin at t = {first:.12g}: nothing says when these values hold. Give "
-        "start=0 if they hold at t = 0, from where simulations then go to the data, or "
-        f"start={first:.12g} if they hold at the data's first time; in a config, time.start."
+        f"{source}: the system gives the initial values of {_listed(fields)}, "
+        f"Field(..., initial=...), and the data begin at t = {first:.12g}: nothing says when these "
+        "values hold. Give start=0 if they hold at t = 0, from where simulations then go to the "
+        f"data, or start={first:.12g} if they hold at the data's first time; in a config, "
+        "time.start."
     )
 
 

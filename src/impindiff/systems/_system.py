@@ -1,7 +1,7 @@
 """Equations put together: fields, what they store, the terms that move them, and their grid."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, Never, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ from impindiff.coefficients import Instant, as_closures, as_coefficients, real_p
 from impindiff.grid import Grid
 from impindiff.implicit import Limit
 from impindiff.systems._accounts import Accounts
-from impindiff.systems._balance import check_balance, is_algebraic
-from impindiff.systems._boundaries import Ends, Given, check_boundaries, check_ends_finite
-from impindiff.systems._checks import check_equations, check_whole, named_stored
+from impindiff.systems._boundaries import Ends, check_ends_finite
+from impindiff.systems._checks import check_units, check_whole, named_stored
+from impindiff.systems._field import Field, as_fields
 from impindiff.systems._latents import values_on_grid
-from impindiff.systems._limits import as_limits, excess_of
-from impindiff.systems._names import check_mappings
+from impindiff.systems._limits import excess_of
+from impindiff.systems._names import check_call, check_mappings
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._scope import Scope, check_finite, initial_values, varying_names
 from impindiff.systems._settings import check_given, checked_settings, setting_names
@@ -35,35 +35,21 @@ class System(eqx.Module):
     Args:
         grid: where the fields live; None for ordinary differential equations, whose fields are
             numbers or small arrays, and whose terms are reactions.
-        equations: for each field, the terms whose sum is its rate of change.
-        boundaries: for each field that moves through faces, and each axis by name that is not
-            periodic, the conditions at its ends: `{"c": {"x": (Inflow(1.0), Outflow()), "y":
-            NoFlux()}}`. One condition stands for both ends.
+        fields: each by its name, as a `Field`; a list of terms stands for one of which there is no
+            more to say: `{"gas": Field([...], storage=...), "porosity": [...]}`.
         coefficients: what functions may name besides, such as `{"rate": Parameter(...), "k": lambda
             T: ...}`. What several terms share, a learned closure above all, is given here, once.
-        storage: $q$ of fields that store something other than themselves: a function of the state,
-            `{"gas": lambda porosity, gas: porosity * gas}`; a capacity $c$ that does not depend on
-            it, for $q = c\,u$; or 0 for an algebraic field, whose terms always add up to zero.
-        capacities: $c$ of fields with $c(u)\,\dot u = \sum_k T_k$ where it depends on the state, so
-            that no $q$ is conserved: `{"T": lambda T, porosity: ...}`, the heat capacity of what
-            the pores fill with. Otherwise as a coefficient; not 0 anywhere.
-        initial: of fields whose initial values no data hold, a coefficient that does not depend on
-            the state: known, such as `{"c": 0.0}`, or learned. The same for all samples.
-        units: of fields and latents, `{"c": "mol/m3"}`: compared with those of the data, and
-            written to forecasts.
-        scales: typical magnitudes of fields that differ by orders of magnitude, for the norms by
-            which solvers measure: `{"gas": 0.04, "temperature": 1e3}`.
-        limits: what fields can be at all, `{"porosity": (0.0, 1.0), "T": (0.0, jnp.inf)}`, both
-            ends allowed. A start or a reading beyond is refused, a step that leads there fails.
+        parameters: names of numbers that each sample brings, such as `("T_gas",)`: data hold them,
+            `with_settings` gives those of one sample, and functions name them as coefficients.
         integrals: over time, for each the terms that are its rate, without fluxes: `{"supplied":
             [Supply(FluxOf("c"))]}`. They begin at 0, and nothing depends on them but `balances`.
         balances: of what must stay the same, for each its parts, densities whose changes add up to
             zero: `{"mass": {"inside": lambda c: c, "in": lambda supplied: -supplied}}`.
+        units: of what is no field: latents, sample parameters, integrals and balances.
 
     One PyTree, its learned coefficients included.
-    Raises: InputError for no field, an entry that is not a term, a boundary condition that is
-        missing or superfluous, a function of something that the system does not have, two things of
-        one name, or a storage, capacity, scale, limit, initial value or unit of what is no field.
+    Raises: InputError for no field, one that cannot be (see `Field`), a function of something that
+        the system does not have, two things of one name, or a unit of nothing.
     """
 
     grid: Grid | None
@@ -83,54 +69,47 @@ class System(eqx.Module):
     def __init__(
         self,
         grid: Grid | None,
-        equations: Mapping[str, Sequence[AbstractTerm]],
-        boundaries: Mapping[str, Given] | None = None,
-        *,
+        fields: Mapping[str, Field | Sequence[AbstractTerm]],
+        *misplaced: Never,
         coefficients: Mapping[str, Any] | None = None,
-        storage: Mapping[str, Any] | None = None,
-        capacities: Mapping[str, Any] | None = None,
-        initial: Mapping[str, Any] | None = None,
-        scales: Mapping[str, float] | None = None,
-        units: Mapping[str, str] | None = None,
-        settings: str | Sequence[str] = (),
-        limits: Mapping[str, tuple[float, float]] | None = None,
+        parameters: str | Sequence[str] = (),
         integrals: Mapping[str, Sequence[AbstractTerm]] | None = None,
         balances: Mapping[str, Mapping[str, Any]] | None = None,
+        units: Mapping[str, str] | None = None,
+        **unknown: Never,
     ) -> None:
-        check_equations(grid, equations)
-        by_name = {"coefficients": coefficients, "storage": storage, "capacities": capacities}
-        by_name |= {"initial": initial, "scales": scales, "units": units, "limits": limits}
-        check_mappings(by_name | {"integrals": integrals, "balances": balances})
-        storage, capacities, scales = storage or {}, capacities or {}, scales or {}
-        check_balance(tuple(equations), storage, capacities, scales)
+        check_call(misplaced, unknown)
+        by_name = {"coefficients": coefficients, "integrals": integrals, "balances": balances}
+        check_mappings(by_name | {"units": units})
+        known = as_fields(grid, fields)
         self.grid = grid
-        self.equations = {
-            field: tuple(as_closures(term, (AbstractTerm,)) for term in terms)
-            for field, terms in equations.items()
-        }
-        ends = check_boundaries(grid, equations, boundaries)
-        self.boundaries = {
-            field: tuple((as_closures(lower), as_closures(upper)) for lower, upper in each)
-            for field, each in ends.items()
-        }
         self.coefficients = as_coefficients(dict(coefficients or {}))
-        varying = varying_names(self.fields, self.coefficients)
+        varying = varying_names(tuple(known), self.coefficients)
         self.equations = {
-            field: tuple(settle(term, varying) for term in terms)
-            for field, terms in self.equations.items()
+            name: tuple(settle(as_closures(term, (AbstractTerm,)), varying) for term in field.terms)
+            for name, field in known.items()
         }
-        self.algebraic = tuple(field for field, part in storage.items() if is_algebraic(part))
-        self.storage = as_coefficients(
-            {field: part for field, part in storage.items() if field not in self.algebraic}
-        )
-        self.capacities = as_coefficients(dict(capacities))
-        self.initial = as_coefficients(dict(initial or {}))
-        self.settings = dict.fromkeys(setting_names(settings))
-        self.units = tuple((units or {}).items())
-        self.scales = tuple((field, float(scale)) for field, scale in scales.items())
-        self.limits = as_limits(self.fields, limits or {})
+        self.boundaries = {
+            name: tuple(
+                (as_closures(lower), as_closures(upper)) for lower, upper in field.ends(grid, name)
+            )
+            for name, field in known.items()
+        }
+        self.algebraic = tuple(name for name, field in known.items() if field.is_algebraic)
+        stored = {name: field.storage for name, field in known.items() if not field.is_algebraic}
+        self.storage = as_coefficients(_where_said(stored))
+        self.capacities = as_coefficients(_where_said({n: f.capacity for n, f in known.items()}))
+        self.initial = as_coefficients(_where_said({n: f.initial for n, f in known.items()}))
+        scales = _where_said({name: field.scale for name, field in known.items()})
+        self.scales = tuple((name, float(scale)) for name, scale in scales.items())
+        limits = _where_said({name: field.limit(name) for name, field in known.items()})
+        self.limits = tuple(limits.values())
+        self.settings = dict.fromkeys(setting_names(parameters))
+        own_units = _where_said({name: field.unit for name, field in known.items()})
+        self.units = tuple({**own_units, **(units or {})}.items())
         self.accounts = Accounts.of(integrals or {}, balances or {})
         check_whole(self, self._named_parts, self._parts)
+        check_units(units or {}, self, self._parts)
         self.accounts.check(grid, self.equations, self.coefficients, self.awaited)
 
     @property
@@ -247,3 +226,7 @@ class System(eqx.Module):
         return PreparedSystem(
             self.scope(dtype), self.equations, self.boundaries, None, *stored, *rest
         ).evaluated()
+
+
+def _where_said(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

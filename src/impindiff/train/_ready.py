@@ -64,7 +64,7 @@ def ready(
         if known.initial and optimiser.batching.window is not None:
             raise InputError(
                 f"the system gives initial values of {', '.join(known.initial)}, and windows begin "
-                "at later states: leave out the window, or System(initial=...)."
+                "at later states: leave out the window, or Field(..., initial=...)."
             )
         key = (longest, optimiser.batching, frozen)
         if key not in policies:

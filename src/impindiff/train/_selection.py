@@ -97,7 +97,7 @@ class Selection(NamedTuple):
             raise InputError(
                 f"training time {start:g} is the initial time, whose fields are given and not "
                 "predicted: leave it out of the training times, or learn where a field begins, "
-                "System(initial=...)."
+                "Field(..., initial=...)."
             )
         if not when:
             raise InputError(

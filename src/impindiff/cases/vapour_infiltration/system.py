@@ -70,8 +70,8 @@ def build(
     Args:
         grid: of the slab.
         key: random key of the first weights of what is learned.
-        T_gas: temperature at the gas side [K]: a number, or any coefficient. By default it is a
-            setting, which data hold for each sample.
+        T_gas: temperature at the gas side [K]: a number, or any coefficient. By default each
+            sample brings its own.
         initial_porosity: of which the fibres are the rest: a number, or any coefficient.
         pore_surface: surface of the pores for a volume of pores [1/m], any coefficient of the
             porosity; to be learned by default.
@@ -82,15 +82,6 @@ def build(
     """
     if pore_surface is None:
         pore_surface = deutschmann if known else closure(key)
-    across = {name: ipd.NoFlux() for name in grid.names[1:]}
-    equations: dict[str, list] = {
-        "gas": [
-            ipd.Diffusion(lambda diffusivity: diffusivity, mean="arithmetic"),
-            ipd.Reaction(lambda rate: -rate),
-        ],
-        "porosity": [ipd.Reaction(lambda rate: -CARBON_VOLUME * rate)],
-    }
-    boundaries: dict[str, Any] = {"gas": {"x": (ipd.NoFlux(), ipd.Dirichlet(gas_outside))} | across}
     coefficients = {
         "initial_porosity": initial_porosity,
         "pore_surface": pore_surface,
@@ -102,43 +93,52 @@ def build(
         ),
         "diffusivity": diffusivity,
     }
-    if T_gas is not None:
-        coefficients["T_gas"] = T_gas
-    scales = {"gas": 0.04, "porosity": 1.0}
-    units = {"gas": "mol/m3", "porosity": "1", "supplied": "mol/m3"}
-    # Integrated over the slab, per unit of what it does not extend along.
-    units["carbon"] = {1: "mol/m2", 2: "mol/m"}[grid.num_axes]
-    initial: dict[str, Any] = {"gas": gas_outside}
-    if start_porosity is not None:
-        learned = isinstance(start_porosity, str) and start_porosity == "learned"
-        coefficients["start_porosity"] = smooth_start(grid) if learned else start_porosity
-        initial["porosity"] = lambda start_porosity: start_porosity
-    # Of what is dilute a solve may leave a little less than nothing.
-    limits = {"gas": (-1e-6, np.inf), "porosity": (0.0, 1.0)}
-    capacities = {}
+    walls = {name: ipd.NoFlux() for name in grid.names[1:]}
+    fields = {
+        "gas": ipd.Field(
+            [
+                ipd.Diffusion(lambda diffusivity: diffusivity, mean="arithmetic"),
+                ipd.Reaction(lambda rate: -rate),
+            ],
+            {"x": (ipd.NoFlux(), ipd.Dirichlet(gas_outside)), **walls},
+            storage=lambda porosity, gas: porosity * gas,
+            initial=gas_outside,
+            scale=0.04,
+            # Of what is dilute a solve may leave a little less than nothing.
+            bounds=(-1e-6, np.inf),
+            unit="mol/m3",
+        ),
+        "porosity": ipd.Field(
+            [ipd.Reaction(lambda rate: -CARBON_VOLUME * rate)],
+            initial=None if start_porosity is None else lambda start_porosity: start_porosity,
+            scale=1.0,
+            bounds=(0.0, 1.0),
+            unit="1",
+        ),
+    }
     if isothermal is None:
-        sides = (ipd.Dirichlet(WALL_TEMPERATURE), ipd.Dirichlet(lambda T_gas: T_gas))
-        equations["temperature"] = [ipd.Diffusion(conductivity, mean="arithmetic")]
-        boundaries["temperature"] = {"x": sides} | across
-        # div(lambda grad T) / (rho c_p): as carbon grows, heat is not what is conserved.
-        capacities["temperature"] = heat_capacity
-        initial["temperature"] = between_the_sides
-        scales["temperature"], units["temperature"] = WALL_TEMPERATURE, "K"
-        limits["temperature"] = (0.0, np.inf)
+        fields["temperature"] = ipd.Field(
+            [ipd.Diffusion(conductivity, mean="arithmetic")],
+            {"x": (ipd.Dirichlet(WALL_TEMPERATURE), ipd.Dirichlet(lambda T_gas: T_gas)), **walls},
+            # div(lambda grad T) / (rho c_p): as carbon grows, heat is not what is conserved.
+            capacity=heat_capacity,
+            initial=between_the_sides,
+            scale=WALL_TEMPERATURE,
+            bounds=(0.0, np.inf),
+            unit="K",
+        )
     else:
         coefficients["temperature"] = float(isothermal)
+    if T_gas is not None:
+        coefficients["T_gas"] = T_gas
+    if start_porosity is not None:
+        is_learned = isinstance(start_porosity, str) and start_porosity == "learned"
+        coefficients["start_porosity"] = smooth_start(grid) if is_learned else start_porosity
     return ipd.System(
         grid,
-        equations,
-        boundaries,
+        fields,
         coefficients=coefficients,
-        storage={"gas": lambda porosity, gas: porosity * gas},
-        capacities=capacities,
-        initial=initial,
-        scales=scales,
-        units=units,
-        limits=limits,
-        settings=("T_gas",) if T_gas is None else (),
+        parameters=("T_gas",) if T_gas is None else (),
         integrals={"supplied": [ipd.Supply(ipd.FluxOf("gas"))]},
         balances={
             "carbon": {
@@ -147,6 +147,8 @@ def build(
                 "supplied": lambda supplied: -supplied,
             }
         },
+        # A balance is integrated over the slab, per unit of what it does not extend along.
+        units={"supplied": "mol/m3", "carbon": {1: "mol/m2", 2: "mol/m"}[grid.num_axes]},
     )
 
 
