@@ -28,19 +28,19 @@ DEV := $(VENV)/.stamp-dev
 DOCS := $(VENV)/.stamp-docs
 PEERS := $(VENV)/.stamp-peers
 
-# Runs the candidates rather than looking them up: a version manager's shim may exist and yet not run.
+# The interpreters that are tried, oldest first: the first one that is new enough is taken. They are
+# run rather than looked up, since a version manager's shim may exist and yet not run.
+PYTHONS := python3.11 python3.12 python3.13 python3.14 python3 python
+
 define FIND_PYTHON
-at_least() { "$$1" -c "import sys; sys.exit(sys.version_info < $$2)" 2>/dev/null; }; \
-below() { "$$1" -c "import sys; sys.exit(sys.version_info >= $$2)" 2>/dev/null; }; \
 python=""; \
-for candidate in $(or $(PYTHON),python3.11 python3 python); do \
-	at_least "$$candidate" "(3, 11)" || continue; \
-	test -n "$(PYTHON)" || below "$$candidate" "(3, 12)" || continue; \
+for candidate in $(or $(PYTHON),$(PYTHONS)); do \
+	"$$candidate" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || continue; \
 	python="$$candidate"; break; \
 done; \
 if test -z "$$python"; then \
-	echo "Python 3.11 was not found (tried: $(or $(PYTHON),python3.11 python3 python))." >&2; \
-	echo "Install it (on Debian 12: apt-get install python3.11 python3.11-venv)," >&2; \
+	echo "Python 3.11 or newer was not found (tried: $(or $(PYTHON),$(PYTHONS)))." >&2; \
+	echo "Install it (on Debian: apt-get install python3 python3-venv)," >&2; \
 	echo "or name an interpreter that is 3.11 or newer: make install PYTHON=/path/to/python." >&2; \
 	exit 1; \
 fi

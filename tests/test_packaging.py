@@ -131,7 +131,7 @@ def test_make_names_its_targets(make):
 def test_a_missing_python_is_named_with_the_way_out(make):
     done = make("install", "PYTHON=python0.1")
     assert done.returncode != 0
-    assert "Python 3.11 was not found (tried: python0.1)" in done.stderr
+    assert "Python 3.11 or newer was not found (tried: python0.1)" in done.stderr
     assert "make install PYTHON=" in done.stderr
 
 
