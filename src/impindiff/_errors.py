@@ -10,6 +10,7 @@ JAX makes of an error in compiled code the `NumericsError` that it was.
 """
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -115,11 +116,21 @@ def numerics_told() -> Iterator[None]:
     """
     try:
         yield
-    except _jax_errors().JaxRuntimeError as error:
+    except _compiled_errors() as error:
         _, found, told = str(error).rpartition(f"{NumericsError.__name__}: ")
         if not found:
             raise
         raise NumericsError(told.strip().splitlines()[0]) from None
+
+
+def _compiled_errors() -> tuple[type[Exception], ...]:
+    """What JAX raises for compiled code; nothing where it has not, or not wholly, been imported.
+
+    It is asked for while something else is on its way up, such as an interrupt in the middle of
+    JAX's own import, which must not be tried again.
+    """
+    kind = getattr(sys.modules.get("jax.errors"), "JaxRuntimeError", None)
+    return () if kind is None else (kind,)
 
 
 def as_number(value: Any, what: str) -> float:

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 import impindiff
-from impindiff._errors import FolderLostError
+from impindiff._errors import FolderLostError, numerics_told
 from impindiff.cli._errors import reported
 
 WITHOUT_JAX = """
@@ -175,3 +175,12 @@ def test_a_current_folder_that_was_deleted_is_named(tmp_path, monkeypatch, capsy
         work()
     assert ended.value.exit_code == 2
     assert "the folder that this command was started in is gone" in capsys.readouterr().err
+
+
+def test_an_interrupt_in_the_middle_of_an_import_of_jax_stays_one(monkeypatch: pytest.MonkeyPatch):
+    """Importing it again would fail, and its traceback take the place of the interrupt."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "jax"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(KeyboardInterrupt), numerics_told():
+        raise KeyboardInterrupt
