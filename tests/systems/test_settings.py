@@ -13,7 +13,7 @@ import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.latent import learned
 from impindiff.systems import PreparedSystem
-from impindiff.systems._balance import Balance
+from impindiff.systems._state_tendency import Balance
 from impindiff.train import Observations, make_objective, whole
 
 DOUBLE = jnp.dtype("float64")

@@ -9,11 +9,10 @@ from jaxtyping import PyTree
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._boundaries import Ends, fluxes_among
+from impindiff.systems._ends import Ends, fluxes_among
 from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._names import check_arguments, check_learned_names, check_names
-from impindiff.systems._scope import TIME, flux_name, varying_names
-from impindiff.systems._settings import TAKEN
+from impindiff.systems._scope import TAKEN, TIME, flux_name, varying_names
 from impindiff.terms import AbstractTerm
 
 

@@ -9,8 +9,7 @@ from impindiff._errors import InputError
 from impindiff.coefficients import AbstractClosure, coefficients_of
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._scope import TIME, flux_name
-from impindiff.systems._settings import TAKEN
+from impindiff.systems._scope import TAKEN, TIME, flux_name
 
 _BY_NAME = {
     "coefficients": "{'k': lambda T: ...}",

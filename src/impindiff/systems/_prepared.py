@@ -22,22 +22,22 @@ from impindiff.coefficients import (
 )
 from impindiff.grid import Grid
 from impindiff.implicit import Excess, Limit
-from impindiff.systems._accounts import Accounts
-from impindiff.systems._affine_tendency import AffineTendency, assemble
-from impindiff.systems._balance import Balance
-from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among
-from impindiff.systems._corrected import CorrectedTendency, corrected_among, outer_values_of
-from impindiff.systems._diffusivities import negative_diffusivity
+from impindiff.systems._accounts import Accounts, Integrands
+from impindiff.systems._affine_tendency import (
+    AffineTendency,
+    CorrectedTendency,
+    assemble,
+    corrected_among,
+    outer_values_of,
+)
+from impindiff.systems._bounds import excess_of, negative_diffusivity
+from impindiff.systems._diagnostics import overshoots, unresolved
+from impindiff.systems._ends import Ends, evaluate_boundaries, fluxes_among
 from impindiff.systems._flux_of import carriers
-from impindiff.systems._integrals import Integrands
-from impindiff.systems._limits import excess_of
-from impindiff.systems._overshoot import overshoots
-from impindiff.systems._own_sources import own_rate, own_sources
-from impindiff.systems._resolution import unresolved
-from impindiff.systems._scope import Scope, cast, initial_values
-from impindiff.systems._settings import check_given, checked_settings
+from impindiff.systems._scope import Scope, cast, check_given, checked_settings, initial_values
+from impindiff.systems._sources import own_rate, own_sources
 from impindiff.systems._state_at_ends import known_face_values
-from impindiff.systems._state_tendency import Equations, Place, StateTendency, split
+from impindiff.systems._state_tendency import Balance, Equations, Place, StateTendency, split
 from impindiff.terms import AbstractSource
 
 RightHandSide = AffineTendency | CorrectedTendency | StateTendency

@@ -10,15 +10,15 @@ from jaxtyping import Array, Float
 from impindiff._types import Scalar, State
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
-from impindiff.systems._boundaries import (
+from impindiff.systems._ends import (
     Ends,
     end_value,
     evaluate_boundaries,
     fluxes_among,
     with_boundaries,
 )
-from impindiff.systems._own_sources import own_rate
 from impindiff.systems._scope import Scope, cast
+from impindiff.systems._sources import own_rate
 from impindiff.systems._state_tendency import Equations, Place, in_free_cells
 from impindiff.terms import AbstractSource, AbstractTerm, AbstractTwoPointFlux
 

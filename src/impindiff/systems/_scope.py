@@ -1,6 +1,10 @@
-"""What a function in a system may name: fields, axes, the time, and the system's coefficients."""
+"""What a function in a system may name, and what of it is known by now.
 
-from collections.abc import Mapping
+Fields, axes, the time, the system's coefficients, and the sample parameters: numbers that are known
+for each sample and differ between samples.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar, final
@@ -9,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
@@ -21,7 +26,6 @@ from impindiff.coefficients import (
     evaluate_coefficients,
 )
 from impindiff.grid import Axis, Grid
-from impindiff.systems._end import End, evaluate_at
 
 T = TypeVar("T")
 
@@ -74,48 +78,6 @@ class Scope(eqx.Module):
                 value = evaluate_coefficients(coefficient, self.grid, self.time, known)
                 if not coefficients_of(value):
                     known[name] = value
-        return known
-
-    def values_beside(self, axis: int, side: int, state: State | None = None) -> dict[str, Any]:
-        """All that is known at one end of an axis: where its faces lie, and what is beside them.
-
-        Fields and coefficients have the values of the cells that the faces belong to.
-        """
-        grid = self.grid
-        if grid is None:
-            return {}
-        end = End(grid, axis, side)
-        known = {name: end.beside(value) for name, value in self.values(state).items()}
-        known |= end.places(self.dtype)
-        return {name: end.without_axis(value) for name, value in known.items()}
-
-    def values_at(self, end: End, state: State, at_faces: Mapping[str, Any]) -> dict[str, Any]:
-        """All that is known at the outer faces of an end, as arrays with one cell along its axis.
-
-        Coefficients that depend on the state are evaluated there; the others have the values of the
-        cells.
-
-        Args:
-            end: where.
-            state: the fields; those whose value at the faces is not known have that of the cells.
-            at_faces: values of fields at the faces, as far as known.
-        """
-        known: dict[str, Any] = {name: end.beside(value) for name, value in state.items()}
-        known |= {**at_faces, **end.places(self.dtype)}
-        if self.time is not None:
-            known[TIME] = self.time.named
-        waiting = {n: c for n, c in self.coefficients.items() if coefficients_of(c)}
-        fixed = {n: c for n, c in self.coefficients.items() if n not in waiting}
-        known |= {name: end.beside(value) for name, value in fixed.items()}
-        whole = self.values(state) if waiting else {}
-        for _ in waiting:
-            for name, coefficient in waiting.items():
-                if name in known or name not in whole:
-                    continue
-                value = evaluate_at(end, coefficient, self.time, known)
-                if not coefficients_of(value):
-                    # Where it has no values of its own it is uniform, or of whole fields.
-                    known[name] = end.beside(whole[name]) if value is None else value
         return known
 
 
@@ -249,3 +211,74 @@ def cast(tree: T, dtype: jnp.dtype) -> T:
     return jax.tree.map(
         lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree
     )
+
+
+# Coordinates of every dataset, in which settings, fields and integrals are variables.
+TAKEN = ("sample", "time")
+
+
+def setting_names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of settings; a single one need not be in a list.
+
+    Raises: InputError for what is no name, stands there twice, or is something else in a dataset.
+    """
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier() or name in TAKEN:
+            raise InputError(
+                f"parameters has {name!r}: give the names by which functions ask for them, such as "
+                f"parameters=('T_gas',); {' and '.join(TAKEN)} are dimensions of the data."
+            )
+        if names.count(name) > 1:
+            raise InputError(f"parameters has {name!r} twice: each has a name of its own.")
+    return names
+
+
+def checked_settings(
+    names: Sequence[str], values: Mapping[str, Any], dtype: jnp.dtype | type = float
+) -> dict[str, Float[Array, ""]]:
+    """What is given for the settings of one sample.
+
+    Args:
+        names: the settings that there are.
+        values: by name, for some or all of them.
+        dtype: precision.
+
+    Raises: InputError for a name that is no setting, or what is not one finite number.
+    """
+    if strange := sorted(set(values) - set(names)):
+        raise InputError(
+            f"{', '.join(strange)} is no setting that the system waits for: it has "
+            f"{', '.join(names) or 'none'}. Name it in System(..., parameters=...)."
+        )
+    return {name: _number(name, value, dtype) for name, value in values.items()}
+
+
+def check_given(awaited: Sequence[str]) -> None:
+    """Refuse to go on without settings.
+
+    Raises: InputError, with both ways to give them.
+    """
+    if awaited:
+        example = ", ".join(f"{name!r}: ..." for name in awaited)
+        raise InputError(
+            f"the system waits for the setting{'s' * (len(awaited) > 1)} {', '.join(awaited)}, "
+            f"known for each sample: give those of one, system.with_settings({{{example}}}), or "
+            "fit and forecast samples of data that hold them, "
+            f"dataset.assign({awaited[0]}=('sample', [...]))."
+        )
+
+
+def _number(name: str, value: Any, dtype: jnp.dtype | type) -> Float[Array, ""]:
+    try:
+        number = jnp.asarray(value)
+        if number.shape or number.dtype.kind not in "fiu":
+            raise TypeError(f"{number.dtype} of shape {number.shape}")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the setting {name!r} is {value!r:.80}: it must be one real number ({error}). For "
+            "many samples use jax.vmap, or fit and predict."
+        ) from None
+    if not isinstance(number, Tracer) and not np.isfinite(number):
+        raise InputError(f"the setting {name!r} is {value!r}: it must be finite.")
+    return number.astype(dtype)

@@ -15,8 +15,7 @@ from jaxtyping import Array, Float
 
 from impindiff._types import State
 from impindiff.coefficients import coefficients_of, evaluate_coefficients, is_coefficient
-from impindiff.systems._boundaries import Ends, fluxes_among, placed
-from impindiff.systems._end import End, evaluate_at
+from impindiff.systems._ends import End, Ends, evaluate_at, fluxes_among, placed, values_at
 from impindiff.systems._scope import Scope, names_of_arguments
 from impindiff.terms import (
     AbstractBoundary,
@@ -157,7 +156,7 @@ def _at_one(
         for field, (const, slope) in given.items():
             value = jnp.broadcast_to(const + slope * cells[field], end.shape)
             fields[field] = value.astype(cells[field].dtype)
-        return scope.values_at(end, state, fields)
+        return values_at(scope, end, state, fields)
 
     def conditions(values: Mapping[str, Any]) -> dict[str, AbstractBoundary]:
         values = {name: end.without_axis(value) for name, value in values.items()}

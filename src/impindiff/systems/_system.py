@@ -1,7 +1,7 @@
-"""Equations put together: fields, what they store, the terms that move them, and their grid."""
+"""Equations put together: fields, what they share, and their grid."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Never, final
+from typing import Any, Literal, Never, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,18 +11,26 @@ from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant, as_closures, as_coefficients, real_precision
 from impindiff.grid import Grid
 from impindiff.implicit import Limit
+from impindiff.latent import latent_values, latents_of
 from impindiff.systems._accounts import Accounts
-from impindiff.systems._boundaries import Ends, check_ends_finite
+from impindiff.systems._bounds import excess_of
 from impindiff.systems._checks import check_units, check_whole, named_stored
-from impindiff.systems._field import Field, as_fields
-from impindiff.systems._latents import values_on_grid
-from impindiff.systems._limits import excess_of
+from impindiff.systems._ends import Ends, Given, boundary_latents, check_ends_finite
+from impindiff.systems._fields import Field, as_fields
 from impindiff.systems._names import check_call, check_mappings
 from impindiff.systems._prepared import PreparedSystem
-from impindiff.systems._scope import Scope, check_finite, initial_values, varying_names
-from impindiff.systems._settings import check_given, checked_settings, setting_names
+from impindiff.systems._scope import (
+    Scope,
+    check_finite,
+    check_given,
+    checked_settings,
+    initial_values,
+    reached_names,
+    setting_names,
+    varying_names,
+)
 from impindiff.systems._state_tendency import Equations
-from impindiff.terms import AbstractTerm, settle
+from impindiff.terms import AbstractTerm, Advection, Diffusion, settle
 
 
 @final
@@ -197,7 +205,7 @@ class System(eqx.Module):
         parts = tuple(part for part in self._parts if part is not self.boundaries)
         instant = None if time is None else Instant.of(time, real_precision())
         scope = self.scope(real_precision())
-        return values_on_grid(scope, parts, self.boundaries, instant)
+        return _values_on_grid(scope, parts, self.boundaries, instant)
 
     def start(self, time: Scalar | Instant | float, dtype: jnp.dtype) -> State:
         """The initial values that the system itself gives, see `PreparedSystem.start`."""
@@ -228,5 +236,53 @@ class System(eqx.Module):
         ).evaluated()
 
 
+def _values_on_grid(
+    scope: Scope, parts: Any, boundaries: Mapping[str, Ends], time: Instant | None
+) -> dict[str, Array]:
+    """See `System.latents`.
+
+    Args:
+        scope: of the system, nothing evaluated.
+        parts: all that holds coefficients at the cells.
+        boundaries: the conditions.
+        time: None for that only which is the same at all times.
+    """
+    values = latent_values(parts, scope.grid, time)
+    if scope.grid is not None:
+        values |= boundary_latents(boundaries, scope.grid, time)
+    known = scope.at(time).values()
+    own = {name for name, part in scope.coefficients.items() if latents_of(part)}
+    shape = () if scope.grid is None else scope.grid.shape
+    for name, names in reached_names(scope.coefficients).items():
+        if name in known and name not in values and own & {name, *names}:
+            value = jnp.asarray(known[name])
+            if value.shape in ((), shape):
+                values[name] = jnp.broadcast_to(value, shape)
+    return values
+
+
 def _where_said(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def advection_diffusion(
+    grid: Grid,
+    velocity: Any,
+    diffusivity: Any,
+    *,
+    scheme: Literal["upwind", "central", "limited"] = "upwind",
+    field: str = "concentration",
+    boundaries: Given | None = None,
+) -> System:
+    r"""$\partial_t u = -\nabla\cdot(\mathbf v\,u) + \nabla\cdot(D\,\nabla u)$.
+
+    Args:
+        grid: of one, two or three dimensions.
+        velocity: see `impindiff.terms.Advection`.
+        diffusivity: see `impindiff.terms.Diffusion`.
+        scheme: advection scheme, see `impindiff.terms.Advection`.
+        field: the name of $u$, as in the data.
+        boundaries: for each axis that is not periodic the conditions at its ends, see `Field`.
+    """
+    terms = [Advection(velocity, scheme), Diffusion(diffusivity)]
+    return System(grid, {field: Field(terms, boundaries)})

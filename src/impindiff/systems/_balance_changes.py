@@ -16,7 +16,7 @@ from impindiff._errors import InputError
 from impindiff._types import State, real_state
 from impindiff.coefficients import Coarse, Instant, coefficients_of, time_parts
 from impindiff.grid import Grid
-from impindiff.systems._settings import check_given
+from impindiff.systems._scope import check_given
 from impindiff.systems._system import System
 
 
