@@ -3,6 +3,7 @@
 from impindiff.coefficients._affine_in import is_affine_in
 from impindiff.coefficients._closure import (
     Closure,
+    Corrected,
     Held,
     as_closures,
     as_coefficients,
@@ -13,19 +14,15 @@ from impindiff.coefficients._coefficient import (
     AbstractClosure,
     AbstractCoefficient,
     Values,
-    is_coefficient,
-)
-from impindiff.coefficients._corrected import Corrected
-from impindiff.coefficients._evaluate import (
     coefficients_of,
     depends_on,
     evaluate_coefficients,
+    is_coefficient,
+    real_precision,
     rounding_times,
     value_at,
 )
-from impindiff.coefficients._exact_time import Coarse
-from impindiff.coefficients._instant import Instant, as_number, time_parts
-from impindiff.coefficients._precision import real_precision
+from impindiff.coefficients._instant import Coarse, Instant, as_number, time_parts
 
 __all__ = [
     "AbstractClosure",

@@ -1,9 +1,9 @@
-"""Formulas of named things: of fields, positions, the time."""
+"""Formulas of named things: of fields, positions, the time; and priors that are corrected."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax
@@ -13,8 +13,8 @@ from jaxtyping import Array
 
 from impindiff._errors import InputError, blamed_on
 from impindiff._types import Scalar, as_array, as_real, is_list_of_numbers
-from impindiff.coefficients._coefficient import AbstractClosure, Values
-from impindiff.coefficients._exact_time import ExactTime
+from impindiff.coefficients._coefficient import AbstractClosure, AbstractCoefficient, Values
+from impindiff.coefficients._instant import ExactTime
 from impindiff.grid import Grid
 
 # What is said of an index that is no whole number.
@@ -248,3 +248,30 @@ def _parameters(function: Callable[..., Any], parts: dict[str, Any]) -> tuple[st
         )
     wanted = (p for p in parameters if p.default is inspect.Parameter.empty)
     return tuple(parameter.name for parameter in wanted if parameter.name not in parts)
+
+
+@final
+class Corrected(AbstractCoefficient):
+    r"""A known prior times a learned correction, $p\,e^{c}$, which never changes its sign.
+
+    Args:
+        prior: $p$: a number, an array, a function, any coefficient.
+        correction: $c$: a latent that starts at or near zero. A `NeuralClosure` without bounds does
+            by itself; give a `SineField` an `output_range` around zero.
+    """
+
+    prior: Any
+    correction: Any
+    is_local: ClassVar[bool] = True
+
+    def __init__(self, prior: Any, correction: Any) -> None:
+        self.prior, self.correction = map(as_coefficients, (prior, correction))
+
+    @property
+    def is_steady(self) -> bool:
+        """As steady as its parts, which are evaluated first."""
+        return True
+
+    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Array:
+        """See `AbstractCoefficient.evaluate`."""
+        return jnp.asarray(self.prior) * jnp.exp(self.correction)

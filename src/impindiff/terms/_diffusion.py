@@ -15,7 +15,6 @@ from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
-from impindiff.terms._given import check_given, check_not_negative
 from impindiff.terms._metric import (
     as_metric,
     between_centres,
@@ -23,7 +22,7 @@ from impindiff.terms._metric import (
     end_distance,
     extrapolated,
 )
-from impindiff.terms._term import AbstractTwoPointFlux
+from impindiff.terms._term import AbstractTwoPointFlux, check_coefficient, check_not_negative
 
 MEANS = ("harmonic", "arithmetic")
 
@@ -60,7 +59,7 @@ class Diffusion(AbstractTwoPointFlux):
         """Refuse a diffusivity that makes the problem ill-posed, where it is known already."""
         if self.mean not in (None, *MEANS):
             raise InputError(f"the mean {self.mean!r} at faces is not one of {', '.join(MEANS)}.")
-        check_given(self.diffusivity, "the diffusivity")
+        check_coefficient(self.diffusivity, "the diffusivity")
         check_not_negative(self.diffusivity, "the diffusivity")
 
     def settled(self, varying: frozenset[str]) -> Self:
