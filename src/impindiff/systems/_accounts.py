@@ -12,14 +12,14 @@ from impindiff._types import State
 from impindiff.coefficients import as_closures, as_coefficients
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._checks import named_fluxes
+from impindiff.systems._checks import flux_names
 from impindiff.systems._ends import Ends
 from impindiff.systems._fields import check_terms
-from impindiff.systems._flux_of import check_carriers, known_fluxes
+from impindiff.systems._flux_of import check_carriers, evaluate_fluxes
 from impindiff.systems._names import check_arguments
 from impindiff.systems._scope import Scope
 from impindiff.systems._state_at_ends import FaceValues, evaluate_ends
-from impindiff.systems._state_tendency import Equations, add_up, in_free_cells
+from impindiff.systems._state_tendency import Equations, mask_solid, sum_rates
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
 
@@ -41,7 +41,7 @@ class Accounts(eqx.Module):
         integrals: Mapping[str, Sequence[AbstractTerm]],
         balances: Mapping[str, Mapping[str, Any]],
     ) -> "Accounts":
-        """As given to `System`.
+        """Checked and made of the arguments of `System`.
 
         Raises: InputError for what is no list of terms without fluxes, or balances without parts.
         """
@@ -84,7 +84,7 @@ class Accounts(eqx.Module):
         grid: Grid | None,
         equations: Equations,
         coefficients: Mapping[str, Any],
-        settings: tuple[str, ...],
+        parameters: tuple[str, ...],
     ) -> None:
         """Refuse functions of what the system does not have, and integrals of each other.
 
@@ -95,9 +95,9 @@ class Accounts(eqx.Module):
             "fields": tuple(equations),
             "axes": () if grid is None else grid.names,
             "coefficients": tuple(coefficients),
-        } | ({"sample parameters": settings} if settings else {})
+        } | ({"sample parameters": parameters} if parameters else {})
         for name, terms in self.integrals.items():
-            check_arguments(terms, f"the integral {name!r}", known | named_fluxes(equations))
+            check_arguments(terms, f"the integral {name!r}", known | flux_names(equations))
             check_carriers(terms, f"the integral {name!r} is of", equations)
         known["integrals"] = tuple(self.integrals)
         for name, parts in self.balances.items():
@@ -141,22 +141,22 @@ class Integrands(eqx.Module):
             equations = self.neighbours | self.carriers
             in_cells = self.scope.evaluate(equations, state)
             carrying = {field: in_cells[field] for field in self.carriers}
-            given = self.scope, self.boundaries, equations, in_cells, state, self.face_values
-            ends = evaluate_ends(*given, self.carriers)
-            known |= known_fluxes(grid, carrying, ends, state)
+            arguments = self.scope, self.boundaries, equations, in_cells, state, self.face_values
+            ends = evaluate_ends(*arguments, self.carriers)
+            known |= evaluate_fluxes(grid, carrying, ends, state)
         dtype = jnp.result_type(*state.values())
         found = {}
         for name, terms in self.scope.evaluate(self.terms, known).items():
             rates = [self._rate(term, known, name) for term in terms]
             # Fields without a grid may be of any shape each, and it is none of theirs.
             shape = max(map(jnp.shape, rates), key=len) if grid is None else grid.shape
-            found[name] = add_up([jnp.zeros(shape, dtype), *rates], name)
+            found[name] = sum_rates([jnp.zeros(shape, dtype), *rates], name)
         return found
 
     def _rate(self, term: AbstractTerm, known: dict[str, Any], name: str) -> Array:
         grid = self.scope.grid
         if isinstance(term, AbstractSource):
-            return in_free_cells(grid, term.rate(grid))
+            return mask_solid(grid, term.rate(grid))
         if not isinstance(term, AbstractStateTerm):  # refused where the system was put together
             raise InputError(f"the integral {name!r} has the term {type(term).__name__}.")
-        return in_free_cells(grid, term.rate(grid, known, name))
+        return mask_solid(grid, term.rate(grid, known, name))

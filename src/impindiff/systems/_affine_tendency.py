@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError, blamed_on
 from impindiff._types import State, Tendency
 from impindiff.grid import Grid
-from impindiff.systems._ends import Ends, end_value, fluxes_among, mode_kinds, with_boundaries
+from impindiff.systems._ends import Ends, add_boundary_fluxes, end_value, mode_kinds, select_fluxes
 from impindiff.terms import (
     AbstractCorrectedFlux,
     AbstractSource,
@@ -187,7 +187,7 @@ def _assemble(
                 "assemble it. Derive the term from AbstractTwoPointFlux, AbstractSource or "
                 "AbstractStateTerm."
             )
-    moving = fluxes_among(terms)
+    moving = select_fluxes(terms)
     fluxes, sources = [], []
     for term in terms:
         with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
@@ -199,7 +199,7 @@ def _assemble(
         sources = [jnp.where(grid.solid, 0, source) for source in sources]
     flux = sum(fluxes[1:], start=fluxes[0]) if fluxes else None
     if flux is not None:
-        flux, through_ends = with_boundaries(grid, field, moving, ends, flux)
+        flux, through_ends = add_boundary_fluxes(grid, field, moving, ends, flux)
         sources += [] if through_ends is None else [through_ends]
     source = sum(sources[1:], start=sources[0]) if sources else None
     return flux, source
@@ -216,7 +216,7 @@ class CorrectedTendency(eqx.Module):
         linear_part: what preconditioners see of it.
         corrected: for each field the terms with a correction.
         grid: where.
-        outer: of the same fields the values in the outer faces, see `outer_values_of`.
+        outer: of the same fields the values in the outer faces, see `evaluate_outer_values`.
     """
 
     linear_part: Tendency
@@ -232,10 +232,10 @@ class CorrectedTendency(eqx.Module):
     def __call__(self, state: State) -> State:
         """The rate of change of every field."""
         rates = self.linear_part(state)
-        return corrected(rates, self.corrected, self.grid, state, self.outer)
+        return add_corrections(rates, self.corrected, self.grid, state, self.outer)
 
 
-def corrected(
+def add_corrections(
     rates: State,
     terms: Mapping[str, Sequence[AbstractCorrectedFlux]],
     grid: Grid,
@@ -265,7 +265,7 @@ def corrected(
     return rates
 
 
-def outer_values_of(
+def evaluate_outer_values(
     grid: Grid,
     equations: Mapping[str, Sequence[AbstractTerm]],
     boundaries: Mapping[str, Ends],
@@ -282,16 +282,16 @@ def outer_values_of(
         condition = boundaries[field][axis][side]
         if condition is None:  # the domain has no end there
             return None
-        return end_value(grid, field, fluxes_among(equations[field]), condition, axis, side)
+        return end_value(grid, field, select_fluxes(equations[field]), condition, axis, side)
 
     return {
         field: tuple((at(field, axis, 0), at(field, axis, 1)) for axis in range(grid.num_axes))
         for field, terms in equations.items()
-        if corrected_among(terms)
+        if select_corrected(terms)
     }
 
 
-def corrected_among(terms: Sequence[AbstractTerm]) -> tuple[AbstractCorrectedFlux, ...]:
+def select_corrected(terms: Sequence[AbstractTerm]) -> tuple[AbstractCorrectedFlux, ...]:
     """The terms with a part that no stencil holds."""
     fluxes = [term for term in terms if isinstance(term, AbstractCorrectedFlux)]
     return tuple(term for term in fluxes if not term.is_linear)

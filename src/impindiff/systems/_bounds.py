@@ -21,7 +21,7 @@ from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, depends_on
 from impindiff.grid import Grid
 from impindiff.implicit import Excess, Limit
-from impindiff.systems._ends import fluxes_among
+from impindiff.systems._ends import select_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.terms import AbstractTerm
 
@@ -29,8 +29,8 @@ from impindiff.terms import AbstractTerm
 _SPREADS = 5.0
 
 
-def excess_of(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Excess | None:
-    """How a state leaves its limits; None without any of its fields'.
+def bounds_violation(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Excess | None:
+    """How a state violates the bounds of its fields; None where none has any.
 
     What is not a number leaves none: it has failed otherwise. Nor does the value in a solid cell,
     which stands for nothing.
@@ -82,10 +82,10 @@ def check_within(
             wrong &= ~grid.solid
         if wrong.any():
             sample, *cell = (int(k) for k in np.argwhere(wrong)[0])
-            told = limit.told(float(values[sample, *cell]), tuple(cell))
+            message = limit.told(float(values[sample, *cell]), tuple(cell))
             raise InputError(
                 f"at t = {time:.10g}, where it starts, sample {samples[sample]} is outside of what "
-                f"the system allows: {told} (as are {wrong.sum()} of {wrong.size} values). "
+                f"the system allows: {message} (as are {wrong.sum()} of {wrong.size} values). "
                 "Correct the data, leave the sample out, or widen Field(..., bounds=...)."
             )
 
@@ -120,17 +120,17 @@ def check_readings(
     sample, moment, *place = (int(k) for k in np.argwhere(wrong)[0])
     is_other = name != limit.name
     of = f"the readings {name!r} of " if is_other else ""
-    told = limit.told(float(values[sample, moment, *place]), tuple(place), "reading")
-    beside = (
+    message = limit.told(float(values[sample, moment, *place]), tuple(place), "reading")
+    about_noise = (
         "no noise is stated, so none is allowed for: if it is noise, say how large, as in "
         f"Cells({limit.name!r}, {f'{name!r}, ' * is_other}noise=...)"
         if deviations is None
         else f"that is more than {_SPREADS:g} standard deviations of the noise stated"
     )
     raise InputError(
-        f"{of}sample {samples[sample]} at t = {times[moment]:.10g}: {told} (as are {wrong.sum()} "
-        f"of {wrong.size} readings); {beside}. Mark what is no datum as NaN, or widen "
-        "Field(..., bounds=...)."
+        f"{of}sample {samples[sample]} at t = {times[moment]:.10g}: {message} (as are "
+        f"{wrong.sum()} of {wrong.size} readings); {about_noise}. Mark what is no datum as NaN, or "
+        "widen Field(..., bounds=...)."
     )
 
 
@@ -157,7 +157,7 @@ def negative_diffusivity(
     functions = [
         (field, diffusivity)
         for field, terms in equations.items()
-        for term in fluxes_among(terms)
+        for term in select_fluxes(terms)
         for diffusivity in term.diffusivities
         if depends_on(diffusivity, varying)
     ]

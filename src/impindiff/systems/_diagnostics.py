@@ -21,9 +21,9 @@ from jaxtyping import Array
 from impindiff._types import GivenState, State
 from impindiff.grid import Grid
 from impindiff.implicit import is_coarse
-from impindiff.systems._ends import fluxes_among
+from impindiff.systems._ends import select_fluxes
 from impindiff.systems._flux_of import carriers
-from impindiff.systems._ranges import Moment, Prepared, moment_of, range_of
+from impindiff.systems._ranges import FieldAtState, Prepared, allowed_range, evaluate_field
 from impindiff.systems._state_tendency import Equations
 from impindiff.terms import open_faces
 
@@ -38,11 +38,11 @@ def oscillating(equations: Equations) -> tuple[str, ...]:
     return tuple(
         field
         for field, terms in equations.items()
-        if any(term.may_oscillate for term in fluxes_among(terms))
+        if any(term.may_oscillate for term in select_fluxes(terms))
     )
 
 
-def overshoots(
+def find_overshoots(
     system: Prepared, initial: State, states: GivenState, saved: np.ndarray, ends: np.ndarray
 ) -> tuple[str, ...]:
     """What is to be said of the fields that central advection has carried out of their range.
@@ -78,21 +78,21 @@ def _overshoot_message(
     values = np.where(free, np.asarray(states[field], np.float64), start[0])
     low, high = float(start.min()), float(start.max())
     # Whatever ends and sources add widens this, and most rollouts have stayed inside.
-    if not np.isfinite(values).all() or _excess(values, low, high)[0] <= 0:
+    if not np.isfinite(values).all() or _worst_value(values, low, high)[0] <= 0:
         return ""
     over = np.maximum(values - high, low - values)
     worst = int(np.argmax(over.reshape(len(over), -1).max(axis=1)))
     state = {name: jnp.asarray(u[worst]) for name, u in states.items()}
     until = float(saved[worst])
-    allowed = range_of(system, grid, field, state, start, until, ends)
+    allowed = allowed_range(system, grid, field, state, start, until, ends)
     if allowed is None:
         return ""
     low, high = allowed
-    excess, place = _excess(values, low, high)
+    violation, place = _worst_value(values, low, high)
     scale = high - low if high > low else abs(high)
-    if not excess > _SHARE * scale:
+    if not violation > _SHARE * scale:
         return ""
-    number, axis, face = _peclet(moment_of(system, grid, field, jnp.asarray(until), state))
+    number, axis, face = _peclet(evaluate_field(system, grid, field, jnp.asarray(until), state))
     if not number > _LARGEST_PECLET:
         return ""
     time, *cell = place
@@ -111,14 +111,14 @@ def _overshoot_message(
     )
 
 
-def _excess(values: np.ndarray, low: float, high: float) -> tuple[float, tuple[int, ...]]:
+def _worst_value(values: np.ndarray, low: float, high: float) -> tuple[float, tuple[int, ...]]:
     """How far the worst of some values lies outside of a range, and where that is."""
     beyond = np.maximum(values - high, low - values)
     place = np.unravel_index(int(np.argmax(beyond)), beyond.shape)
     return float(beyond[place]), tuple(int(k) for k in place)
 
 
-def _peclet(moment: Moment) -> tuple[float, int, tuple[int, ...]]:
+def _peclet(moment: FieldAtState) -> tuple[float, int, tuple[int, ...]]:
     """The largest cell Peclet number of central advection, its axis, and the cell below its face.
 
     Infinite where nothing diffuses.
@@ -148,7 +148,7 @@ _SPACINGS = 500
 _NOISE = 2.0
 
 
-def unresolved(system: Prepared, states: GivenState, saved: np.ndarray) -> tuple[str, ...]:
+def find_unresolved(system: Prepared, states: GivenState, saved: np.ndarray) -> tuple[str, ...]:
     """What is to be said of fields that carry others by differences near their own round-off.
 
     Args:

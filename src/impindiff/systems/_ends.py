@@ -152,7 +152,7 @@ Given = Mapping[str, AbstractBoundary | Sequence[AbstractBoundary]]
 """Of one field, as users write them: for each axis one condition for its ends, or one for each."""
 
 
-def fluxes_among(terms: Sequence[AbstractTerm]) -> list[AbstractTwoPointFlux]:
+def select_fluxes(terms: Sequence[AbstractTerm]) -> list[AbstractTwoPointFlux]:
     """The terms that move something through faces."""
     return [term for term in terms if isinstance(term, AbstractTwoPointFlux)]
 
@@ -209,7 +209,7 @@ def boundary_latents(
     return found
 
 
-def with_boundaries(
+def add_boundary_fluxes(
     grid: Grid, field: str, terms: Sequence[AbstractTwoPointFlux], ends: Ends, fluxes: FaceFluxes
 ) -> tuple[FaceFluxes, Float[Array, "..."] | None]:
     """The fluxes with those through outer faces, and what of the latter is given.
@@ -245,7 +245,7 @@ def end_flux(
     where = f"{field!r} at the {SIDES[side]} end"
     first, *others = (term.boundary_face(grid, axis, side) for term in terms)
     with blamed_on(f"{type(condition).__name__} of {where} of axis {grid.names[axis]!r}"):
-        flux = placed(condition, grid, field, axis, side).flux(sum(others, start=first))
+        flux = place_values(condition, grid, field, axis, side).flux(sum(others, start=first))
         return FluxParts.of(flux)
 
 
@@ -259,7 +259,7 @@ def end_value(
 ) -> Affine:
     """What the field has in the outer faces of one end, see `end_flux`."""
     first, *others = (term.boundary_face(grid, axis, side) for term in terms)
-    return placed(condition, grid, field, axis, side).value_at_face(sum(others, start=first))
+    return place_values(condition, grid, field, axis, side).value_at_face(sum(others, start=first))
 
 
 def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:
@@ -275,7 +275,7 @@ def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:
     return tuple(kind(axis) for axis in range(grid.num_axes))
 
 
-def placed(
+def place_values(
     condition: AbstractBoundary, grid: Grid, field: str, axis: int, side: int
 ) -> AbstractBoundary:
     """The condition with arrays of the boundary's cells in the shape of the cells beside it.

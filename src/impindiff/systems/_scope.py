@@ -111,8 +111,8 @@ def initial_values(scope: Scope, initial: Mapping[str, Any]) -> State:
     """
     shape = () if scope.grid is None else scope.grid.shape
     found: State = {}
-    for field, given in scope.evaluate(dict(initial)).items():
-        value = jnp.asarray(given, scope.dtype)
+    for field, evaluated in scope.evaluate(dict(initial)).items():
+        value = jnp.asarray(evaluated, scope.dtype)
         if value.shape not in ((), shape):
             raise InputError(
                 f"the initial values of {field!r} have the shape {value.shape}: they must be one "
@@ -148,16 +148,17 @@ def check_finite(scope: Scope, parts: Mapping[str, Any], state: State) -> None:
                 if not len(wild):  # of a single number it has no columns, and so no size
                     continue
                 at = tuple(wild[0])
-                given = {name: jnp.asarray(known[name]) for name in closure.arguments}
-                told = ", ".join(
+                arguments = {name: jnp.asarray(known[name]) for name in closure.arguments}
+                where = ", ".join(
                     f"{name} = {float(arg[at[len(at) - arg.ndim :]]):g}"
                     if arg.ndim <= len(at)
                     else f"{name} is from {float(arg.min()):g} to {float(arg.max()):g}"
-                    for name, arg in given.items()
+                    for name, arg in arguments.items()
                 )
                 raise InputError(
-                    f"the function {closure.label} in {whose} is {value[at]} where {told}: it must "
-                    "be finite wherever the state may be. Guard divisions, roots and logarithms."
+                    f"the function {closure.label} in {whose} is {value[at]} where {where}: it "
+                    "must be finite wherever the state may be. Guard divisions, roots and "
+                    "logarithms."
                 )
 
 
@@ -213,16 +214,16 @@ def cast(tree: T, dtype: jnp.dtype) -> T:
     )
 
 
-# Coordinates of every dataset, in which settings, fields and integrals are variables.
+# Coordinates of every dataset, in which sample parameters, fields and integrals are variables.
 TAKEN = ("sample", "time")
 
 
-def setting_names(given: str | Sequence[str]) -> tuple[str, ...]:
-    """The names of settings; a single one need not be in a list.
+def parameter_names(parameters: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of sample parameters; a single one need not be in a list.
 
     Raises: InputError for what is no name, stands there twice, or is something else in a dataset.
     """
-    names = (given,) if isinstance(given, str) else tuple(given)
+    names = (parameters,) if isinstance(parameters, str) else tuple(parameters)
     for name in names:
         if not isinstance(name, str) or not name.isidentifier() or name in TAKEN:
             raise InputError(
@@ -234,38 +235,41 @@ def setting_names(given: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def checked_settings(
+def as_parameters(
     names: Sequence[str], values: Mapping[str, Any], dtype: jnp.dtype | type = float
 ) -> dict[str, Float[Array, ""]]:
-    """What is given for the settings of one sample.
+    """The values of one sample's parameters.
 
     Args:
-        names: the settings that there are.
+        names: of all that the system has.
         values: by name, for some or all of them.
         dtype: precision.
 
-    Raises: InputError for a name that is no setting, or what is not one finite number.
+    Raises: InputError for a name that is no sample parameter, or what is not one finite number.
     """
     if strange := sorted(set(values) - set(names)):
         raise InputError(
-            f"{', '.join(strange)} is no setting that the system waits for: it has "
+            f"{', '.join(strange)} is no sample parameter that the system misses: it has "
             f"{', '.join(names) or 'none'}. Name it in System(..., parameters=...)."
         )
     return {name: _number(name, value, dtype) for name, value in values.items()}
 
 
-def check_given(awaited: Sequence[str]) -> None:
-    """Refuse to go on without settings.
+def check_parameters_known(missing: Sequence[str]) -> None:
+    """Refuse to go on without sample parameters.
+
+    Args:
+        missing: names of those without a value.
 
     Raises: InputError, with both ways to give them.
     """
-    if awaited:
-        example = ", ".join(f"{name!r}: ..." for name in awaited)
+    if missing:
+        example = ", ".join(f"{name!r}: ..." for name in missing)
         raise InputError(
-            f"the system waits for the setting{'s' * (len(awaited) > 1)} {', '.join(awaited)}, "
-            f"known for each sample: give those of one, system.with_settings({{{example}}}), or "
-            "fit and forecast samples of data that hold them, "
-            f"dataset.assign({awaited[0]}=('sample', [...]))."
+            f"the system misses the sample parameter{'s' * (len(missing) > 1)} "
+            f"{', '.join(missing)}: give those of one sample, "
+            f"system.with_settings({{{example}}}), or fit and forecast samples of data that hold "
+            f"them, dataset.assign({missing[0]}=('sample', [...]))."
         )
 
 
@@ -276,9 +280,9 @@ def _number(name: str, value: Any, dtype: jnp.dtype | type) -> Float[Array, ""]:
             raise TypeError(f"{number.dtype} of shape {number.shape}")
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"the setting {name!r} is {value!r:.80}: it must be one real number ({error}). For "
-            "many samples use jax.vmap, or fit and predict."
+            f"the sample parameter {name!r} is {value!r:.80}: it must be one real number "
+            f"({error}). For many samples use jax.vmap, or fit and predict."
         ) from None
     if not isinstance(number, Tracer) and not np.isfinite(number):
-        raise InputError(f"the setting {name!r} is {value!r}: it must be finite.")
+        raise InputError(f"the sample parameter {name!r} is {value!r}: it must be finite.")
     return number.astype(dtype)

@@ -26,7 +26,7 @@ from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import OwnRate
 from impindiff.systems._flux_of import FluxOf
 from impindiff.systems._scope import Scope, cast
-from impindiff.systems._state_tendency import Equations, Place, in_free_cells
+from impindiff.systems._state_tendency import Equations, Place, mask_solid
 from impindiff.terms import AbstractSource, AbstractStateTerm, Source
 
 
@@ -97,18 +97,18 @@ class Supply(AbstractStateTerm):
         return total
 
 
-def own_sources(
-    scope: Scope, equations: Equations, varying: frozenset[str], awaited: Sequence[str] = ()
+def find_own_sources(
+    scope: Scope, equations: Equations, varying: frozenset[str], missing: Sequence[str] = ()
 ) -> frozenset[Place]:
     """Where the sources stand that depend on the state by their own field alone, affinely.
 
-    At all times and for all settings. None without a grid.
+    At all times and for all samples. None without a grid.
 
     Args:
         scope: what functions may name.
         equations: the terms, evaluated as far as they can be before a rollout.
         varying: names of what depends on the state.
-        awaited: names of the settings that are not given yet.
+        missing: names of the sample parameters that are not known yet.
     """
     grid = scope.grid
     if grid is None:
@@ -119,11 +119,13 @@ def own_sources(
         for number, term in enumerate(terms)
         if isinstance(term, AbstractSource)
         and depends_on(term, varying)
-        and _is_own(scope, grid, field, term, awaited)
+        and _is_own(scope, grid, field, term, missing)
     )
 
 
-def own_rate(scope: Scope, grid: Grid, field: str, terms: Sequence[AbstractSource]) -> OwnRate:
+def evaluate_own_rate(
+    scope: Scope, grid: Grid, field: str, terms: Sequence[AbstractSource]
+) -> OwnRate:
     """What such sources come to together, in the scope of an instant."""
     zero = jnp.zeros(grid.shape, scope.dtype)
 
@@ -143,19 +145,19 @@ def own_rate(scope: Scope, grid: Grid, field: str, terms: Sequence[AbstractSourc
 
 
 def _is_own(
-    scope: Scope, grid: Grid, field: str, term: AbstractSource, awaited: Sequence[str]
+    scope: Scope, grid: Grid, field: str, term: AbstractSource, missing: Sequence[str]
 ) -> bool:
     number = jax.ShapeDtypeStruct((), scope.dtype)
     state = jax.ShapeDtypeStruct(grid.shape, scope.dtype)
 
-    def rate(value: Float[Array, "..."], time: Scalar, settings: dict[str, Scalar]) -> Array:
-        known = Scope(grid, scope.coefficients | settings, scope.dtype).at(time)
+    def rate(value: Float[Array, "..."], time: Scalar, parameters: dict[str, Scalar]) -> Array:
+        known = Scope(grid, scope.coefficients | parameters, scope.dtype).at(time)
         return _rate(known, grid, field, term, value)
 
     try:
-        return is_affine_in(rate, state, number, dict.fromkeys(awaited, number))
+        return is_affine_in(rate, state, number, dict.fromkeys(missing, number))
     except (InputError, _NotOwn):
-        # A function that fails is told where the right-hand side is evaluated.
+        # A function that fails is named where the right-hand side is evaluated.
         return False
 
 
@@ -169,4 +171,4 @@ def _rate(
     known = cast(scope, scope.dtype).evaluate(term, {field: value})
     if coefficients_of(known):
         raise _NotOwn
-    return in_free_cells(grid, cast(known, scope.dtype).rate(grid))
+    return mask_solid(grid, cast(known, scope.dtype).rate(grid))

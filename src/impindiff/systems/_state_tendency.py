@@ -20,13 +20,13 @@ from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import (
     AffineTendency,
     CorrectedTendency,
+    add_corrections,
     assemble,
-    corrected,
-    corrected_among,
-    outer_values_of,
+    evaluate_outer_values,
+    select_corrected,
 )
-from impindiff.systems._ends import Ends, fluxes_among, mode_kinds
-from impindiff.systems._flux_of import known_fluxes
+from impindiff.systems._ends import Ends, mode_kinds, select_fluxes
+from impindiff.systems._flux_of import evaluate_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.systems._state_at_ends import FaceValues, evaluate_ends
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm, AbstractTwoPointFlux
@@ -95,44 +95,44 @@ class StateTendency(eqx.Module):
         if grid is not None and self.carriers:
             carrying, others = self.scope.evaluate((self.carriers, self.terms), state)
             ends = self._ends(others | carrying, state, self.carriers)
-            known |= known_fluxes(grid, carrying, ends, state)
+            known |= evaluate_fluxes(grid, carrying, ends, state)
         terms = self.scope.evaluate(self.terms, known)
         parts = [{field: jnp.zeros_like(value) for field, value in state.items()}]
         if self.assembled is not None:
             parts.append(self.assembled(state))
         if grid is not None:
-            moving = {field: tuple(fluxes_among(group)) for field, group in terms.items()}
-            limited = {field: corrected_among(group) for field, group in moving.items()}
+            moving = {field: tuple(select_fluxes(group)) for field, group in terms.items()}
+            limited = {field: select_corrected(group) for field, group in moving.items()}
             rest = [field for field in terms if field not in ends]
             ends |= self._ends(terms | carrying, state, rest)
             linear = assemble(grid, moving, ends)(state)
-            outer = outer_values_of(grid, moving, ends)
-            parts.append(corrected(linear, limited, grid, state, outer))
+            outer = evaluate_outer_values(grid, moving, ends)
+            parts.append(add_corrections(linear, limited, grid, state, outer))
         for field, group in terms.items():
             for term in group:
                 with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
                     if isinstance(term, AbstractSource):
-                        parts.append({field: in_free_cells(grid, term.rate(grid))})
+                        parts.append({field: mask_solid(grid, term.rate(grid))})
                     elif isinstance(term, AbstractStateTerm):
-                        parts.append({field: in_free_cells(grid, term.rate(grid, state, field))})
+                        parts.append({field: mask_solid(grid, term.rate(grid, state, field))})
         return {
-            field: add_up([part[field] for part in parts if field in part], field)
+            field: sum_rates([part[field] for part in parts if field in part], field)
             for field in state
         }
 
     def _ends(self, in_cells: Equations, state: State, wanted: Collection[str]) -> dict[str, Ends]:
         """The conditions of some fields, evaluated: those of a carrier once, for one flux."""
         equations = self.terms | self.carriers
-        given = self.scope, self.boundaries, equations, in_cells, state, self.face_values
-        return evaluate_ends(*given, wanted)
+        arguments = self.scope, self.boundaries, equations, in_cells, state, self.face_values
+        return evaluate_ends(*arguments, wanted)
 
 
-def in_free_cells(grid: Grid | None, rate: Float[Array, "..."]) -> Float[Array, "..."]:
+def mask_solid(grid: Grid | None, rate: Float[Array, "..."]) -> Float[Array, "..."]:
     """A rate with nothing in solid cells."""
     return rate if grid is None or grid.solid is None else jnp.where(grid.solid, 0, rate)
 
 
-def split(
+def split_terms(
     equations: Equations,
     boundaries: Mapping[str, Ends],
     varying: frozenset[str],
@@ -151,7 +151,7 @@ def split(
     known: Equations = {}
     others: Equations = {}
     for field, terms in equations.items():
-        moving = fluxes_among(terms)
+        moving = select_fluxes(terms)
         together = depends_on((moving, boundaries.get(field)), varying)
 
         def is_other(term: AbstractTerm, together: bool = together) -> bool:
@@ -177,7 +177,7 @@ def check_fields(state: State, fields: tuple[str, ...]) -> None:
         )
 
 
-def add_up(parts: list[Float[Array, "..."]], field: str) -> Array:
+def sum_rates(parts: list[Float[Array, "..."]], field: str) -> Array:
     """The sum of rates of one field, the first of which has its shape.
 
     Raises: InputError for a rate of another shape.
@@ -193,7 +193,7 @@ def add_up(parts: list[Float[Array, "..."]], field: str) -> Array:
 
 
 @final
-class Balance(eqx.Module):
+class StoredTendency(eqx.Module):
     """A right-hand side with its storage, at one instant.
 
     Attributes:
