@@ -13,10 +13,10 @@ from impindiff.coefficients import as_closures, as_coefficients
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
 from impindiff.systems._checks import flux_names
-from impindiff.systems._ends import Ends
 from impindiff.systems._fields import check_terms
 from impindiff.systems._flux_of import check_carriers, evaluate_fluxes
 from impindiff.systems._names import check_arguments
+from impindiff.systems._outer_faces import Ends
 from impindiff.systems._scope import Scope
 from impindiff.systems._state_at_ends import FaceValues, evaluate_ends
 from impindiff.systems._state_tendency import Equations, mask_solid, sum_rates

@@ -16,7 +16,13 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError, blamed_on
 from impindiff._types import State, Tendency
 from impindiff.grid import Grid
-from impindiff.systems._ends import Ends, add_boundary_fluxes, end_value, mode_kinds, select_fluxes
+from impindiff.systems._outer_faces import (
+    Ends,
+    add_boundary_fluxes,
+    end_value,
+    mode_kinds,
+    select_fluxes,
+)
 from impindiff.terms import (
     AbstractCorrectedFlux,
     AbstractSource,
@@ -180,6 +186,7 @@ def assemble(
 def _assemble(
     grid: Grid, field: str, terms: tuple[AbstractTerm, ...], ends: Ends
 ) -> tuple[FaceFluxes | None, Float[Array, "..."] | None]:
+    fluxes, sources = [], []
     for term in terms:
         if not isinstance(term, AbstractTwoPointFlux | AbstractSource):
             raise InputError(
@@ -187,19 +194,16 @@ def _assemble(
                 "assemble it. Derive the term from AbstractTwoPointFlux, AbstractSource or "
                 "AbstractStateTerm."
             )
-    moving = select_fluxes(terms)
-    fluxes, sources = [], []
-    for term in terms:
         with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
             if isinstance(term, AbstractTwoPointFlux):
                 fluxes.append(term.fluxes(grid))
-            elif isinstance(term, AbstractSource):
+            else:
                 sources.append(term.rate(grid))
     if grid.solid is not None:
         sources = [jnp.where(grid.solid, 0, source) for source in sources]
     flux = sum(fluxes[1:], start=fluxes[0]) if fluxes else None
     if flux is not None:
-        flux, through_ends = add_boundary_fluxes(grid, field, moving, ends, flux)
+        flux, through_ends = add_boundary_fluxes(grid, field, select_fluxes(terms), ends, flux)
         sources += [] if through_ends is None else [through_ends]
     source = sum(sources[1:], start=sources[0]) if sources else None
     return flux, source
@@ -253,8 +257,7 @@ def add_corrections(
             if affine is None:
                 return None
             const, slope = affine
-            beside = value[cells_at(grid, axis, side)]
-            return jnp.asarray(const + slope * beside, value.dtype)
+            return jnp.asarray(const + slope * value[cells_at(grid, axis, side)], value.dtype)
 
         known = [
             (at_end(lower, axis, 0), at_end(upper, axis, 1))

@@ -21,7 +21,7 @@ from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, depends_on
 from impindiff.grid import Grid
 from impindiff.implicit import Excess, Limit
-from impindiff.systems._ends import select_fluxes
+from impindiff.systems._outer_faces import select_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.terms import AbstractTerm
 

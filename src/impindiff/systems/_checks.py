@@ -9,9 +9,9 @@ from jaxtyping import PyTree
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._ends import Ends, select_fluxes
 from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._names import check_arguments, check_learned_names, check_names
+from impindiff.systems._outer_faces import Ends, select_fluxes
 from impindiff.systems._scope import TAKEN, TIME, flux_name, varying_names
 from impindiff.terms import AbstractTerm
 

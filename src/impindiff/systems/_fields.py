@@ -11,7 +11,7 @@ from jaxtyping import Array
 from impindiff._errors import InputError
 from impindiff.grid import SIDES, Grid
 from impindiff.implicit import Limit
-from impindiff.systems._ends import Ends, Given, select_fluxes
+from impindiff.systems._outer_faces import Ends, Given, select_fluxes
 from impindiff.terms import AbstractBoundary, AbstractSource, AbstractStateTerm, AbstractTerm
 
 

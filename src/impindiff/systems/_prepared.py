@@ -32,8 +32,8 @@ from impindiff.systems._affine_tendency import (
 )
 from impindiff.systems._bounds import bounds_violation, negative_diffusivity
 from impindiff.systems._diagnostics import find_overshoots, find_unresolved
-from impindiff.systems._ends import Ends, evaluate_boundaries, select_fluxes
 from impindiff.systems._flux_of import carriers
+from impindiff.systems._outer_faces import Ends, evaluate_boundaries, select_fluxes
 from impindiff.systems._scope import (
     Scope,
     as_parameters,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from impindiff._types import Scalar, State
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
-from impindiff.systems._ends import (
+from impindiff.systems._outer_faces import (
     Ends,
     add_boundary_fluxes,
     end_value,

@@ -15,7 +15,14 @@ from jaxtyping import Array, Float
 
 from impindiff._types import State
 from impindiff.coefficients import coefficients_of, evaluate_coefficients, is_coefficient
-from impindiff.systems._ends import End, Ends, evaluate_at, place_values, select_fluxes, values_at
+from impindiff.systems._outer_faces import (
+    End,
+    Ends,
+    evaluate_at,
+    place_values,
+    select_fluxes,
+    values_at,
+)
 from impindiff.systems._scope import Scope, names_of_arguments
 from impindiff.terms import (
     AbstractBoundary,

@@ -25,8 +25,8 @@ from impindiff.systems._affine_tendency import (
     evaluate_outer_values,
     select_corrected,
 )
-from impindiff.systems._ends import Ends, mode_kinds, select_fluxes
 from impindiff.systems._flux_of import evaluate_fluxes
+from impindiff.systems._outer_faces import Ends, mode_kinds, select_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.systems._state_at_ends import FaceValues, evaluate_ends
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm, AbstractTwoPointFlux

@@ -15,9 +15,9 @@ from impindiff.latent import latent_values, latents_of
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._bounds import bounds_violation
 from impindiff.systems._checks import check_system, check_units, storage_by_name
-from impindiff.systems._ends import Ends, Given, boundary_latents, check_ends_finite
 from impindiff.systems._fields import Field, as_fields
 from impindiff.systems._names import check_call, check_mappings
+from impindiff.systems._outer_faces import Ends, Given, boundary_latents, check_ends_finite
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._scope import (
     Scope,

@@ -1,4 +1,4 @@
-"""The ends of a grid's axes: the conditions there, the values at the faces, what passes them."""
+"""The outer faces at the ends of axes: conditions there, values there, what passes them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
