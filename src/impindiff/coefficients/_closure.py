@@ -28,7 +28,7 @@ _NOT_TRACEABLE = (
 
 
 @final
-class Held(eqx.Module):
+class HeldFunction(eqx.Module):
     """A function within a PyTree: its arrays, if it is a module, are leaves and the rest is not."""
 
     arrays: Any
@@ -65,7 +65,7 @@ class Closure(AbstractClosure):
         result of another shape.
     """
 
-    held: Held
+    held: HeldFunction
     parts: dict[str, Any]
     arguments: tuple[str, ...] = eqx.field(static=True)
     by_keyword: bool = eqx.field(static=True)
@@ -73,7 +73,7 @@ class Closure(AbstractClosure):
     def __init__(
         self, function: Callable[..., Any], fields: tuple[str, ...] | None = None, **parts: Any
     ) -> None:
-        self.held = Held(function)
+        self.held = HeldFunction(function)
         self.parts = as_coefficients(parts)
         self.by_keyword = fields is None
         self.arguments = _parameters(function, parts) if fields is None else tuple(fields)
@@ -88,11 +88,11 @@ class Closure(AbstractClosure):
     ) -> Array:
         """See `AbstractClosure.evaluate`."""
         known: Values = {} if values is None else values
-        given = {name: known[name] for name in self.arguments}
-        positional, named = ((), given) if self.by_keyword else (given.values(), {})
+        arguments = {name: known[name] for name in self.arguments}
+        positional, named = ((), arguments) if self.by_keyword else (arguments.values(), {})
         try:
-            # What goes wrong with a time that is more than a number is told by who gave it.
-            has_exact_time = any(isinstance(value, ExactTime) for value in given.values())
+            # Errors of a time that is more than a number are those of whoever passed it.
+            has_exact_time = any(isinstance(value, ExactTime) for value in arguments.values())
             but = (Exception,) if has_exact_time else _NOT_TRACEABLE
             with blamed_on(f"the function {self.label}", but):
                 value = self._value(positional, named)
@@ -102,7 +102,7 @@ class Closure(AbstractClosure):
                 "jax.numpy instead of numpy or math, with jnp.where instead of if, and without "
                 f"float() ({str(error).splitlines()[0]})"
             ) from error
-        return checked(value, self.label, grid)
+        return as_values(value, self.label, grid)
 
     def _value(self, positional: Iterable[Any], named: Values) -> Any:
         try:
@@ -194,7 +194,7 @@ def as_coefficients(tree: Any) -> Any:
     return as_closures(jax.tree.map(as_real, tree, is_leaf=is_whole))
 
 
-def checked(value: Any, label: str, grid: Grid | None) -> Array:
+def as_values(value: Any, label: str, grid: Grid | None) -> Array:
     """What a function returned, as an array.
 
     Raises: InputError for what is no array of numbers, or of a shape that no coefficient has.

@@ -78,7 +78,7 @@ class Coarse:
         return cls(*map(float, (ends[at], steps[at], single[at], starts[0])))
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """What is wrong, and the way out."""
         return (
             "would see the time in single precision, whose numbers are "
@@ -141,16 +141,16 @@ class ExactTime:
         return self - moment != 0
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """Why it is no number."""
-        return self._coarse.told
+        return self._coarse.message
 
     def refuse(self, *_: Any, **__: Any) -> NoReturn:
         """Whatever else is done with it.
 
         Raises: TimeNotResolved.
         """
-        raise TimeNotResolved(self._coarse.told)
+        raise TimeNotResolved(self._coarse.message)
 
     __array__ = __float__ = __int__ = __index__ = __bool__ = refuse
     __add__ = __radd__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = refuse
@@ -173,7 +173,9 @@ def refusals_name(label: str, time: Any) -> Iterator[None]:
     except (TypeError, AttributeError) as error:
         if isinstance(time, ExactTime):
             met = str(error).partition("\n")[0]
-            raise InputError(f"the function {label} {time.told} (Where it ended: {met})") from error
+            raise InputError(
+                f"the function {label} {time.message} (Where it ended: {met})"
+            ) from error
         raise
 
 

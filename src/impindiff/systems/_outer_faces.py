@@ -223,9 +223,9 @@ def add_boundary_fluxes(
                 continue
             parts = end_flux(grid, field, terms, condition, axis, side)
             fluxes = fluxes.with_end(axis, side, parts)
-            if isinstance(parts.given, float) and parts.given == 0:
+            if isinstance(parts.fixed, float) and parts.fixed == 0:
                 continue
-            rate = fluxes.end_rate(axis, side, parts.given)
+            rate = fluxes.end_rate(axis, side, parts.fixed)
             source = rate if source is None else source + rate
     return fluxes, source
 

@@ -18,7 +18,7 @@ from impindiff.terms._metric import (
     between_centres,
     cells_at,
     end_distance,
-    extrapolated,
+    extrapolate,
 )
 from impindiff.terms._term import AbstractCorrectedFlux, check_coefficient
 
@@ -101,7 +101,7 @@ class Advection(AbstractCorrectedFlux):
         elif self.scheme == "upwind":
             normal = self._at_cells(grid, axis)[cells_at(grid, axis, side)]
         else:
-            normal = extrapolated(self._at_cells(grid, axis), grid, axis, side)
+            normal = extrapolate(self._at_cells(grid, axis), grid, axis, side)
         speed = normal if side else -normal
         return self._passing(speed, speed, end_distance(grid, axis, side))
 

@@ -20,7 +20,7 @@ from impindiff.terms._metric import (
     between_centres,
     cells_at,
     end_distance,
-    extrapolated,
+    extrapolate,
 )
 from impindiff.terms._term import AbstractTwoPointFlux, check_coefficient, check_not_negative
 
@@ -98,7 +98,7 @@ class Diffusion(AbstractTwoPointFlux):
         at_face = here
         if here.ndim:
             nearest = here[cells_at(grid, axis, side)]
-            at_face = jnp.clip(extrapolated(here, grid, axis, side), nearest / 2, 2 * nearest)
+            at_face = jnp.clip(extrapolate(here, grid, axis, side), nearest / 2, 2 * nearest)
         return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
 
     def boundary_face_at(
