@@ -35,7 +35,7 @@ class Field(eqx.Module):
         scale: a typical magnitude in the field's unit, where fields differ by orders of magnitude:
             for the norms by which solvers measure.
         bounds: what the field can be at all, in its unit, `(0.0, 1.0)` or `(0.0, jnp.inf)`, both
-            A start or a reading beyond is refused, a step that leads there fails.
+            ends allowed. A start or a reading beyond is refused, a step that leads there fails.
         unit: such as "mol/m3": compared with that of the data, and written to forecasts.
 
     Functions may stand wherever a coefficient may, see `System`.

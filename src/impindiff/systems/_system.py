@@ -104,17 +104,17 @@ class System(eqx.Module):
             for name, field in known.items()
         }
         self.algebraic = tuple(name for name, field in known.items() if field.is_algebraic)
-        stored = {name: field.storage for name, field in known.items() if not field.is_algebraic}
-        self.storage = as_coefficients(_where_said(stored))
-        self.capacities = as_coefficients(_where_said({n: f.capacity for n, f in known.items()}))
-        self.initial = as_coefficients(_where_said({n: f.initial for n, f in known.items()}))
-        scales = _where_said({name: field.scale for name, field in known.items()})
+        storage = _stated(known, "storage")
+        storage = {name: part for name, part in storage.items() if name not in self.algebraic}
+        self.storage = as_coefficients(storage)
+        self.capacities = as_coefficients(_stated(known, "capacity"))
+        self.initial = as_coefficients(_stated(known, "initial"))
+        scales = _stated(known, "scale")
         self.scales = tuple((name, float(scale)) for name, scale in scales.items())
-        limits = _where_said({name: field.limit(name) for name, field in known.items()})
-        self.limits = tuple(limits.values())
+        limits = (field.limit(name) for name, field in known.items())
+        self.limits = tuple(limit for limit in limits if limit is not None)
         self.settings = dict.fromkeys(parameter_names(parameters))
-        own_units = _where_said({name: field.unit for name, field in known.items()})
-        self.units = tuple({**own_units, **(units or {})}.items())
+        self.units = tuple({**_stated(known, "unit"), **(units or {})}.items())
         self.accounts = Accounts.of(integrals or {}, balances or {})
         check_system(self, self._named_parts, self._parts)
         check_units(units or {}, self, self._parts)
@@ -261,7 +261,9 @@ def _values_on_grid(
     return values
 
 
-def _where_said(values: dict[str, Any]) -> dict[str, Any]:
+def _stated(fields: Mapping[str, Field], attribute: str) -> dict[str, Any]:
+    """An attribute of the fields that have it."""
+    values = {name: getattr(field, attribute) for name, field in fields.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
