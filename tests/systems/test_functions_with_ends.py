@@ -143,5 +143,5 @@ def test_a_function_in_a_condition_must_be_of_what_there_is():
     grid = Grid.uniform((4,), ((0, 1),))
     with pytest.raises(InputError, match="the boundary conditions of 'c' asks for 'q'"):
         System(grid, {"c": Field([Diffusion(1.0)], {"x": Dirichlet(lambda q: q)})})
-    with pytest.raises(InputError, match="without a grid has no boundaries"):
+    with pytest.raises(InputError, match="a system without a grid has none"):
         System(None, {"c": Field([Source(1.0)], {"x": NoFlux()})})

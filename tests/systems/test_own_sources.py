@@ -122,7 +122,7 @@ NOT_AFFINE = ("beside one that is not", "limited")
 def as_any_function(monkeypatch):
     """Every source that depends on the state is taken for a nonlinear one."""
     return lambda: monkeypatch.setattr(
-        "impindiff.systems._prepared.own_sources", lambda *_: frozenset()
+        "impindiff.systems._prepared.find_own_sources", lambda *_: frozenset()
     )
 
 

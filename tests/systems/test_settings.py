@@ -13,7 +13,7 @@ import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.latent import learned
 from impindiff.systems import PreparedSystem
-from impindiff.systems._balance import Balance
+from impindiff.systems._state_tendency import StoredTendency
 from impindiff.train import Observations, make_objective, whole
 
 DOUBLE = jnp.dtype("float64")
@@ -117,7 +117,7 @@ def test_a_setting_may_stand_wherever_a_function_may():
 
     def evaluated(system: PreparedSystem):
         here = system.at(jnp.array(0.3))
-        assert isinstance(here, Balance)
+        assert isinstance(here, StoredTendency)
         return here(STATE), here.stored(STATE), system.start(jnp.array(0.3))
 
     wanted, *others = map(evaluated, systems)
@@ -142,7 +142,7 @@ def test_some_settings_may_be_given_and_others_awaited():
     )
     partly = system.with_settings({"k": 2})
     assert (system.awaited, partly.awaited) == (("k", "hot"), ("hot",))
-    with pytest.raises(InputError, match="waits for the setting hot, known for each sample"):
+    with pytest.raises(InputError, match="misses the sample parameter hot: give those of one"):
         partly.prepare(DOUBLE)
     rates = partly.with_settings({"hot": 3}).prepare(DOUBLE).at(jnp.array(0.0))
     assert float(rates({"c": jnp.array(0.5)})["c"]) == -3
@@ -199,7 +199,7 @@ def test_a_state_is_checked_with_the_settings():
     with pytest.raises(InputError, match=r"is inf where hot = 0"):
         system.with_settings({"hot": 0.0}).check({"c": jnp.asarray(X)})
     system.with_settings({"hot": 1.0}).check({"c": jnp.asarray(X)})
-    with pytest.raises(InputError, match="waits for the setting hot"):
+    with pytest.raises(InputError, match="misses the sample parameter hot"):
         system.check({"c": jnp.asarray(X)})
 
 
@@ -225,14 +225,14 @@ def test_values_of_what_is_learned_wait_for_settings_where_they_depend_on_them()
 def test_nothing_is_computed_without_settings(use):
     system = heated(initial=lambda x, hot: x * hot)
     both = r"system.with_settings\(\{'hot': ...\}\).*dataset.assign\(hot=\('sample', \[...\]\)\)"
-    with pytest.raises(InputError, match=f"waits for the setting hot, .*{both}"):
+    with pytest.raises(InputError, match=f"misses the sample parameter hot: .*{both}"):
         use(system)
 
 
 @pytest.mark.parametrize(
     "values, said",
     [
-        ({"cold": 1.0}, "cold is no setting that the system waits for: it has hot"),
+        ({"cold": 1.0}, "cold is no sample parameter that the system misses: it has hot"),
         ({"hot": np.ones(3)}, r"'hot' is .* must be one real number \(float64 of shape \(3,\)\)"),
         ({"hot": "warm"}, "'hot' is 'warm': it must be one real number"),
         ({"hot": True}, r"'hot' is True: it must be one real number \(bool"),

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +12,12 @@ from smooth import box, wave, winds
 
 from impindiff._errors import InputError
 from impindiff._types import Dynamics, Tendency
+from impindiff.grid import Grid
 from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
-from impindiff.latent import Parameter, SineField
+from impindiff.latent import Parameter, SineField, learned
 from impindiff.rollout import Preparable, TimeGrid, simulate
 from impindiff.systems import Field, Reaction, System, advection_diffusion
-from impindiff.terms import AbstractTerm, Advection, Diffusion, NoFlux, Source
+from impindiff.terms import AbstractTerm, Advection, Diffusion, Dirichlet, NoFlux, Source
 
 GRID = box(5, 4)
 DOUBLE = jnp.dtype("float64")
@@ -151,6 +153,50 @@ def test_what_goes_by_name_is_no_list(option: str):
 def test_what_stands_in_another_place_is_refused_with_its_own(call, said: str):
     with runtime_types.without(), pytest.raises(InputError, match=said):
         call([Diffusion(0.1)])
+
+
+def test_a_list_of_terms_is_a_field_without_more():
+    terms = [Advection(winds(GRID)), Diffusion(0.1)]
+    assert eqx.tree_equal(System(GRID, {"c": terms}), System(GRID, {"c": Field(terms)}))
+
+
+def test_learned_arrays_have_the_paths_by_which_checkpoints_name_them():
+    """Whoever changes one must read the checkpoints of runs that were trained before."""
+
+    def unknown(name: str) -> Parameter:
+        return Parameter(name, 1.0, (0.0, 2.0))
+
+    box = Grid.uniform((3,), ((0, 1),))
+    field = Field(
+        [Diffusion(unknown("spread"))],
+        {"x": (NoFlux(), Dirichlet(unknown("held")))},
+        storage=unknown("held_back"),
+        initial=unknown("begins"),
+    )
+    heated = Field([Diffusion(0.1)], {"x": NoFlux()}, capacity=lambda T, c_p: c_p * T)
+    system = System(box, {"c": field, "T": heated}, coefficients={"c_p": unknown("c_p")})
+    arrays = eqx.filter(system, learned(system))
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(arrays)]
+    assert [path.rpartition(".")[0] for path in paths] == [
+        ".equations['c'][0].diffusivity",
+        ".boundaries['c'][0][1].value",
+        ".coefficients['c_p']",
+        ".storage['c']",
+        ".initial['c']",
+    ]
+
+
+def test_a_system_may_be_made_of_traced_values():
+    """Of one sample each under `vmap`: all that a Field takes as a coefficient."""
+
+    def stored(capacity, value):
+        field = Field([Diffusion(value)], storage=capacity, initial=value)
+        system = System(GRID, {"c": field})
+        return system.start(0.0, DOUBLE)["c"] * system.storage["c"]
+
+    values = jnp.array([1.0, 2.0])
+    found = jax.jit(jax.vmap(stored))(values, 3 * values)
+    np.testing.assert_allclose(found, 3 * values[:, None, None] ** 2 * np.ones(GRID.shape))
 
 
 def test_names_of_all_data_are_no_names_of_fields():

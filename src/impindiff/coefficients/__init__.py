@@ -3,29 +3,26 @@
 from impindiff.coefficients._affine_in import is_affine_in
 from impindiff.coefficients._closure import (
     Closure,
-    Held,
+    Corrected,
+    HeldFunction,
     as_closures,
     as_coefficients,
+    as_values,
     check_captured,
-    checked,
 )
 from impindiff.coefficients._coefficient import (
     AbstractClosure,
     AbstractCoefficient,
     Values,
-    is_coefficient,
-)
-from impindiff.coefficients._corrected import Corrected
-from impindiff.coefficients._evaluate import (
     coefficients_of,
     depends_on,
     evaluate_coefficients,
+    is_coefficient,
+    real_precision,
     rounding_times,
     value_at,
 )
-from impindiff.coefficients._exact_time import Coarse
-from impindiff.coefficients._instant import Instant, as_number, time_parts
-from impindiff.coefficients._precision import real_precision
+from impindiff.coefficients._instant import Coarse, Instant, as_number, time_parts
 
 __all__ = [
     "AbstractClosure",
@@ -33,14 +30,14 @@ __all__ = [
     "Closure",
     "Coarse",
     "Corrected",
-    "Held",
+    "HeldFunction",
     "Instant",
     "Values",
     "as_closures",
     "as_number",
     "check_captured",
     "as_coefficients",
-    "checked",
+    "as_values",
     "coefficients_of",
     "depends_on",
     "evaluate_coefficients",

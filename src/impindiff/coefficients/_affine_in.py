@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 class _Form(enum.IntEnum):
     """What an intermediate result is of the argument; a combination has the worst form."""
 
-    GIVEN = 0  # does not depend on it
+    INDEPENDENT = 0  # does not depend on it
     AFFINE = 1  # is affine in it, and has its shape
     OTHER = 2
 
@@ -34,17 +34,17 @@ _CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2")
 def is_affine_in(
     function: Callable[..., Float[Array, "..."]],
     argument: jax.ShapeDtypeStruct,
-    *given: PyTree[jax.ShapeDtypeStruct],
+    *others: PyTree[jax.ShapeDtypeStruct],
 ) -> bool:
     """Whether a function is known to be affine in its first argument, cell by cell.
 
     Args:
         function: may close over traced arrays.
         argument: shape and precision of that.
-        given: of further arguments, for all values of which the answer holds.
+        others: shapes of further arguments, for all values of which the answer holds.
     """
-    traced = jax.make_jaxpr(function)(argument, *given).jaxpr
-    forms = [_Form.AFFINE] + [_Form.GIVEN] * (len(traced.invars) - 1)
+    traced = jax.make_jaxpr(function)(argument, *others).jaxpr
+    forms = [_Form.AFFINE] + [_Form.INDEPENDENT] * (len(traced.invars) - 1)
     return all(form < _Form.OTHER for form in _through(traced, forms))
 
 
@@ -53,7 +53,11 @@ def _through(jaxpr: core.Jaxpr, forms: list[_Form]) -> list[_Form]:
     known = dict(zip(jaxpr.invars, forms, strict=True))
 
     def form_of(atom: core.Var | core.Literal) -> _Form:
-        return _Form.GIVEN if isinstance(atom, core.Literal) else known.get(atom, _Form.GIVEN)
+        return (
+            _Form.INDEPENDENT
+            if isinstance(atom, core.Literal)
+            else known.get(atom, _Form.INDEPENDENT)
+        )
 
     for equation in jaxpr.eqns:
         known.update(
@@ -68,8 +72,8 @@ def _through(jaxpr: core.Jaxpr, forms: list[_Form]) -> list[_Form]:
 
 def _after(equation: core.JaxprEqn, forms: list[_Form]) -> list[_Form]:
     """The forms of what one operation returns."""
-    worst = max(forms, default=_Form.GIVEN)
-    if worst == _Form.GIVEN:
+    worst = max(forms, default=_Form.INDEPENDENT)
+    if worst == _Form.INDEPENDENT:
         return [worst] * len(equation.outvars)
     if equation.primitive.name in _CALLS:
         inner: Any = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
@@ -85,11 +89,11 @@ def _keeps_form(equation: core.JaxprEqn, forms: list[_Form]) -> bool:
     if name in _SUMS or name in _UNCHANGED:
         return True
     if name == "mul":
-        return _Form.GIVEN in forms
+        return _Form.INDEPENDENT in forms
     if name == "div":
-        return forms[1] == _Form.GIVEN
+        return forms[1] == _Form.INDEPENDENT
     if name == "select_n":
-        return forms[0] == _Form.GIVEN
+        return forms[0] == _Form.INDEPENDENT
     if name == "integer_pow":
         return params["y"] == 1
     before: Any = equation.invars[0].aval

@@ -1,9 +1,9 @@
-"""Formulas of named things: of fields, positions, the time."""
+"""Formulas of named things: of fields, positions, the time; and priors that are corrected."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax
@@ -13,8 +13,8 @@ from jaxtyping import Array
 
 from impindiff._errors import InputError, blamed_on
 from impindiff._types import Scalar, as_array, as_real, is_list_of_numbers
-from impindiff.coefficients._coefficient import AbstractClosure, Values
-from impindiff.coefficients._exact_time import ExactTime
+from impindiff.coefficients._coefficient import AbstractClosure, AbstractCoefficient, Values
+from impindiff.coefficients._instant import ExactTime
 from impindiff.grid import Grid
 
 # What is said of an index that is no whole number.
@@ -28,7 +28,7 @@ _NOT_TRACEABLE = (
 
 
 @final
-class Held(eqx.Module):
+class HeldFunction(eqx.Module):
     """A function within a PyTree: its arrays, if it is a module, are leaves and the rest is not."""
 
     arrays: Any
@@ -65,7 +65,7 @@ class Closure(AbstractClosure):
         result of another shape.
     """
 
-    held: Held
+    held: HeldFunction
     parts: dict[str, Any]
     arguments: tuple[str, ...] = eqx.field(static=True)
     by_keyword: bool = eqx.field(static=True)
@@ -73,7 +73,7 @@ class Closure(AbstractClosure):
     def __init__(
         self, function: Callable[..., Any], fields: tuple[str, ...] | None = None, **parts: Any
     ) -> None:
-        self.held = Held(function)
+        self.held = HeldFunction(function)
         self.parts = as_coefficients(parts)
         self.by_keyword = fields is None
         self.arguments = _parameters(function, parts) if fields is None else tuple(fields)
@@ -88,11 +88,11 @@ class Closure(AbstractClosure):
     ) -> Array:
         """See `AbstractClosure.evaluate`."""
         known: Values = {} if values is None else values
-        given = {name: known[name] for name in self.arguments}
-        positional, named = ((), given) if self.by_keyword else (given.values(), {})
+        arguments = {name: known[name] for name in self.arguments}
+        positional, named = ((), arguments) if self.by_keyword else (arguments.values(), {})
         try:
-            # What goes wrong with a time that is more than a number is told by who gave it.
-            has_exact_time = any(isinstance(value, ExactTime) for value in given.values())
+            # Errors of a time that is more than a number are those of whoever passed it.
+            has_exact_time = any(isinstance(value, ExactTime) for value in arguments.values())
             but = (Exception,) if has_exact_time else _NOT_TRACEABLE
             with blamed_on(f"the function {self.label}", but):
                 value = self._value(positional, named)
@@ -102,7 +102,7 @@ class Closure(AbstractClosure):
                 "jax.numpy instead of numpy or math, with jnp.where instead of if, and without "
                 f"float() ({str(error).splitlines()[0]})"
             ) from error
-        return checked(value, self.label, grid)
+        return as_values(value, self.label, grid)
 
     def _value(self, positional: Iterable[Any], named: Values) -> Any:
         try:
@@ -194,7 +194,7 @@ def as_coefficients(tree: Any) -> Any:
     return as_closures(jax.tree.map(as_real, tree, is_leaf=is_whole))
 
 
-def checked(value: Any, label: str, grid: Grid | None) -> Array:
+def as_values(value: Any, label: str, grid: Grid | None) -> Array:
     """What a function returned, as an array.
 
     Raises: InputError for what is no array of numbers, or of a shape that no coefficient has.
@@ -248,3 +248,30 @@ def _parameters(function: Callable[..., Any], parts: dict[str, Any]) -> tuple[st
         )
     wanted = (p for p in parameters if p.default is inspect.Parameter.empty)
     return tuple(parameter.name for parameter in wanted if parameter.name not in parts)
+
+
+@final
+class Corrected(AbstractCoefficient):
+    r"""A known prior times a learned correction, $p\,e^{c}$, which never changes its sign.
+
+    Args:
+        prior: $p$: a number, an array, a function, any coefficient.
+        correction: $c$: a latent that starts at or near zero. A `NeuralClosure` without bounds does
+            by itself; give a `SineField` an `output_range` around zero.
+    """
+
+    prior: Any
+    correction: Any
+    is_local: ClassVar[bool] = True
+
+    def __init__(self, prior: Any, correction: Any) -> None:
+        self.prior, self.correction = map(as_coefficients, (prior, correction))
+
+    @property
+    def is_steady(self) -> bool:
+        """As steady as its parts, which are evaluated first."""
+        return True
+
+    def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Array:
+        """See `AbstractCoefficient.evaluate`."""
+        return jnp.asarray(self.prior) * jnp.exp(self.correction)

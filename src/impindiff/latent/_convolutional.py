@@ -12,7 +12,7 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractClosure, Values, checked, real_precision
+from impindiff.coefficients import AbstractClosure, Values, as_values, real_precision
 from impindiff.grid import Grid
 from impindiff.latent._field import AbstractLatent
 
@@ -144,7 +144,7 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
         for block, beside in zip(self.up, reversed(kept), strict=True):
             z = block(jnp.concatenate([beside, _doubled(z)]), around)
         value = self.head(z, around)
-        return checked(value[0] if len(self.names) == 1 else value, self.label, grid)
+        return as_values(value[0] if len(self.names) == 1 else value, self.label, grid)
 
 
 class _Convolution(eqx.Module):

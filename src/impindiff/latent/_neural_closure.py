@@ -11,7 +11,7 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.coefficients import AbstractClosure, Held, Values, checked, real_precision
+from impindiff.coefficients import AbstractClosure, HeldFunction, Values, as_values, real_precision
 from impindiff.grid import Grid
 from impindiff.latent._each_cell import in_each_cell
 from impindiff.latent._field import AbstractLatent
@@ -47,7 +47,7 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
         and for neither a key nor a network, or both.
     """
 
-    held: Held
+    held: HeldFunction
     names: tuple[str, ...] = eqx.field(static=True)
     arguments: tuple[str, ...] = eqx.field(static=True)
     ranges: tuple[tuple[float, float], ...] = eqx.field(static=True)
@@ -90,9 +90,9 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
             if min(width, depth) < 1:
                 raise InputError(f"{whose}: width={width} and depth={depth} must be at least 1.")
             sizes = (len(inputs), *[width] * depth, len(self.names))
-            self.held = Held(_Layers.of(sizes, key, real_precision(dtype)))
+            self.held = HeldFunction(_Layers.of(sizes, key, real_precision(dtype)))
         elif network is not None:
-            self.held = Held(_EachCell(network))
+            self.held = HeldFunction(_EachCell(network))
 
     @property
     def label(self) -> str:
@@ -125,7 +125,7 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
             )
         value = self.interval.inside(self.start + found)
         value = value.T.reshape(len(self.names), *shape)
-        return checked(value[0] if len(self.names) == 1 else value, self.label, grid)
+        return as_values(value[0] if len(self.names) == 1 else value, self.label, grid)
 
 
 class _Layers(eqx.Module):

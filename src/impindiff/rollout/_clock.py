@@ -48,7 +48,7 @@ def clocked(
         rounding = () if dynamics.is_steady else (f"the system {type(dynamics).__name__}",)
         elapsed = elapsed + origin[2] + origin[1] + origin[0]
     if coarse and rounding:
-        raise InputError(f"{rounding[0]} {coarse.told}")
+        raise InputError(f"{rounding[0]} {coarse.message}")
     return dynamics, elapsed
 
 

@@ -1,20 +1,17 @@
 """Systems of equations, put together from terms."""
 
-from impindiff.systems._advection_diffusion import advection_diffusion
-from impindiff.systems._affine_tendency import AffineTendency
-from impindiff.systems._balances import BalanceChanges, balances, relative_defect
-from impindiff.systems._corrected import CorrectedTendency
-from impindiff.systems._ensemble import Ensemble, Spread
-from impindiff.systems._field import Field
+from impindiff.systems._affine_tendency import AffineTendency, CorrectedTendency
+from impindiff.systems._balance_changes import BalanceChanges, balances, relative_defect
+from impindiff.systems._bounds import check_readings, check_within
+from impindiff.systems._diagnostics import oscillating
+from impindiff.systems._fields import Field
 from impindiff.systems._flux_of import FluxOf, carriers
-from impindiff.systems._limits import check_readings, check_within
-from impindiff.systems._overshoot import oscillating
+from impindiff.systems._members import Ensemble, Spread
 from impindiff.systems._prepared import PreparedSystem
-from impindiff.systems._reaction import Reaction
+from impindiff.systems._sources import Reaction, Supply
 from impindiff.systems._starts import InitialTime, initial_time, learned_starts, starts_of
 from impindiff.systems._state_tendency import StateTendency
-from impindiff.systems._supply import Supply
-from impindiff.systems._system import System
+from impindiff.systems._system import System, advection_diffusion
 
 __all__ = [
     "AffineTendency",

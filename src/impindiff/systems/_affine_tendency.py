@@ -1,6 +1,10 @@
-"""Right-hand sides that are affine in the state, assembled from terms."""
+"""Right-hand sides whose coefficients do not depend on the state.
 
-from collections.abc import Mapping
+They are affine in it, one stencil for each field; but for fluxes with a limiter, whose corrections
+are added to the affine part.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, final
 
@@ -10,15 +14,25 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, blamed_on
-from impindiff._types import State
+from impindiff._types import State, Tendency
 from impindiff.grid import Grid
-from impindiff.systems._boundaries import Ends, fluxes_among, mode_kinds, with_boundaries
+from impindiff.systems._outer_faces import (
+    Ends,
+    add_boundary_fluxes,
+    end_value,
+    mode_kinds,
+    select_fluxes,
+)
 from impindiff.terms import (
+    AbstractCorrectedFlux,
     AbstractSource,
     AbstractTerm,
     AbstractTwoPointFlux,
+    Affine,
+    Ended,
     FaceFluxes,
     Stencil,
+    cells_at,
 )
 
 
@@ -172,6 +186,7 @@ def assemble(
 def _assemble(
     grid: Grid, field: str, terms: tuple[AbstractTerm, ...], ends: Ends
 ) -> tuple[FaceFluxes | None, Float[Array, "..."] | None]:
+    fluxes, sources = [], []
     for term in terms:
         if not isinstance(term, AbstractTwoPointFlux | AbstractSource):
             raise InputError(
@@ -179,19 +194,107 @@ def _assemble(
                 "assemble it. Derive the term from AbstractTwoPointFlux, AbstractSource or "
                 "AbstractStateTerm."
             )
-    moving = fluxes_among(terms)
-    fluxes, sources = [], []
-    for term in terms:
         with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
             if isinstance(term, AbstractTwoPointFlux):
                 fluxes.append(term.fluxes(grid))
-            elif isinstance(term, AbstractSource):
+            else:
                 sources.append(term.rate(grid))
     if grid.solid is not None:
         sources = [jnp.where(grid.solid, 0, source) for source in sources]
     flux = sum(fluxes[1:], start=fluxes[0]) if fluxes else None
     if flux is not None:
-        flux, through_ends = with_boundaries(grid, field, moving, ends, flux)
+        flux, through_ends = add_boundary_fluxes(grid, field, select_fluxes(terms), ends, flux)
         sources += [] if through_ends is None else [through_ends]
     source = sum(sources[1:], start=sources[0]) if sources else None
     return flux, source
+
+
+Outer = tuple[tuple[Affine | None, ...], ...]
+
+
+@final
+class CorrectedTendency(eqx.Module):
+    """A linear right-hand side, and what its fluxes add to it that is not linear.
+
+    Attributes:
+        linear_part: what preconditioners see of it.
+        corrected: for each field the terms with a correction.
+        grid: where.
+        outer: of the same fields the values in the outer faces, see `evaluate_outer_values`.
+    """
+
+    linear_part: Tendency
+    corrected: dict[str, tuple[AbstractCorrectedFlux, ...]]
+    grid: Grid
+    outer: dict[str, Outer]
+
+    @property
+    def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
+        """See `impindiff.terms.Ended`."""
+        return self.linear_part.mode_kinds if isinstance(self.linear_part, Ended) else {}
+
+    def __call__(self, state: State) -> State:
+        """The rate of change of every field."""
+        rates = self.linear_part(state)
+        return add_corrections(rates, self.corrected, self.grid, state, self.outer)
+
+
+def add_corrections(
+    rates: State,
+    terms: Mapping[str, Sequence[AbstractCorrectedFlux]],
+    grid: Grid,
+    state: State,
+    outer: Mapping[str, Outer],
+) -> State:
+    """Rates of change with what the terms' corrections add."""
+    rates = dict(rates)
+    for field, group in terms.items():
+        if not group:
+            continue
+        value = state[field]
+
+        def at_end(affine: Affine | None, axis: int, side: int, value=value) -> Array | None:
+            if affine is None:
+                return None
+            const, slope = affine
+            return jnp.asarray(const + slope * value[cells_at(grid, axis, side)], value.dtype)
+
+        known = [
+            (at_end(lower, axis, 0), at_end(upper, axis, 1))
+            for axis, (lower, upper) in enumerate(outer[field])
+        ]
+        for term in group:
+            rates[field] = rates[field] + term.corrected_rate(grid, value, known)
+    return rates
+
+
+def evaluate_outer_values(
+    grid: Grid,
+    equations: Mapping[str, Sequence[AbstractTerm]],
+    boundaries: Mapping[str, Ends],
+) -> dict[str, Outer]:
+    """Of the fields with a corrected flux the values in the outer faces, affine in the cells.
+
+    Args:
+        grid: where.
+        equations: evaluated, all the terms that move a field among them.
+        boundaries: the same.
+    """
+
+    def at(field: str, axis: int, side: int) -> Affine | None:
+        condition = boundaries[field][axis][side]
+        if condition is None:  # the domain has no end there
+            return None
+        return end_value(grid, field, select_fluxes(equations[field]), condition, axis, side)
+
+    return {
+        field: tuple((at(field, axis, 0), at(field, axis, 1)) for axis in range(grid.num_axes))
+        for field, terms in equations.items()
+        if select_corrected(terms)
+    }
+
+
+def select_corrected(terms: Sequence[AbstractTerm]) -> tuple[AbstractCorrectedFlux, ...]:
+    """The terms with a part that no stencil holds."""
+    fluxes = [term for term in terms if isinstance(term, AbstractCorrectedFlux)]
+    return tuple(term for term in fluxes if not term.is_linear)

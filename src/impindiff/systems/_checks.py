@@ -9,16 +9,15 @@ from jaxtyping import PyTree
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._boundaries import Ends, fluxes_among
 from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._names import check_arguments, check_learned_names, check_names
-from impindiff.systems._scope import TIME, flux_name, varying_names
-from impindiff.systems._settings import TAKEN
+from impindiff.systems._outer_faces import Ends, select_fluxes
+from impindiff.systems._scope import TAKEN, TIME, flux_name, varying_names
 from impindiff.terms import AbstractTerm
 
 
 @runtime_checkable
-class Whole(Protocol):
+class CompleteSystem(Protocol):
     """What of a system is checked when it is put together, see `System`."""
 
     grid: Grid | None
@@ -46,11 +45,11 @@ class Whole(Protocol):
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """Names of the settings."""
+        """Names of the sample parameters."""
         ...
 
 
-def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree) -> None:
+def check_system(system: CompleteSystem, named_parts: Mapping[str, PyTree], parts: PyTree) -> None:
     """Refuse a system whose parts do not fit together.
 
     Args:
@@ -60,25 +59,27 @@ def check_whole(system: Whole, named_parts: Mapping[str, PyTree], parts: PyTree)
 
     Raises: InputError.
     """
-    grid, fields, awaited = system.grid, system.fields, system.awaited
+    grid, fields, parameters = system.grid, system.fields, system.awaited
     balances = system.accounted[len(system.integrals) :]
-    check_names(grid, fields, system.coefficients, awaited, system.integrals, balances)
+    check_names(grid, fields, system.coefficients, parameters, system.integrals, balances)
     ends = {f"the boundary conditions of {f!r}": e for f, e in system.boundaries.items()}
     begins = {f"the initial values of {f!r}": value for f, value in system.initial.items()}
     check_no_text({**named_parts, **ends, **begins})
-    stored = named_stored(system.storage, system.capacities)
-    check_functions(grid, system.equations, system.boundaries, system.coefficients, stored, awaited)
-    check_initial(grid, fields, system.initial, system.coefficients, awaited)
+    stored = storage_by_name(system.storage, system.capacities)
+    check_functions(
+        grid, system.equations, system.boundaries, system.coefficients, stored, parameters
+    )
+    check_initial(grid, fields, system.initial, system.coefficients, parameters)
     others = {"a field": fields, "an integral": system.integrals, "a balance": balances}
-    others |= {"a sample parameter": awaited}
+    others |= {"a sample parameter": parameters}
     others |= {"an axis": () if grid is None else grid.names, "the time": (TIME,)}
     others["a dimension of all data"] = TAKEN
     check_learned_names(parts, others)
 
 
-def named_fluxes(equations: Mapping[str, Sequence[AbstractTerm]]) -> dict[str, tuple[str, ...]]:
+def flux_names(equations: Mapping[str, Sequence[AbstractTerm]]) -> dict[str, tuple[str, ...]]:
     """The fluxes that `FluxOf` may ask for, by the kind of name that they are."""
-    return {"fluxes": tuple(flux_name(f) for f, terms in equations.items() if fluxes_among(terms))}
+    return {"fluxes": tuple(flux_name(f) for f, terms in equations.items() if select_fluxes(terms))}
 
 
 def check_no_text(parts: Mapping[str, PyTree]) -> None:
@@ -116,7 +117,7 @@ def check_functions(
     boundaries: Mapping[str, Ends],
     coefficients: Mapping[str, Any],
     stored: Mapping[str, Any],
-    settings: tuple[str, ...],
+    parameters: tuple[str, ...],
 ) -> None:
     """Every function must be one of things that the system has.
 
@@ -126,16 +127,16 @@ def check_functions(
         boundaries: of the system.
         coefficients: of the system.
         stored: what else holds functions, by what messages call it.
-        settings: names of the system's.
+        parameters: names of the system's.
 
     Raises: InputError, also for coefficients that depend on each other in a circle.
     """
     known = {
         "fields": tuple(equations),
-        **named_fluxes(equations),
+        **flux_names(equations),
         "axes": () if grid is None else grid.names,
         "coefficients": tuple(coefficients),
-    } | _unless_none("sample parameters", settings)
+    } | _unless_none("sample parameters", parameters)
     for field, terms in equations.items():
         check_arguments(terms, f"the equation of {field!r}", known)
     for field, ends in boundaries.items():
@@ -154,7 +155,7 @@ def check_initial(
     fields: tuple[str, ...],
     initial: Mapping[str, Any],
     coefficients: Mapping[str, Any],
-    settings: tuple[str, ...],
+    parameters: tuple[str, ...],
 ) -> None:
     """Initial values do not depend on fields.
 
@@ -162,12 +163,12 @@ def check_initial(
     """
     steady = tuple(set(coefficients) - varying_names(fields, coefficients))
     known = {"axes": () if grid is None else grid.names, "steady coefficients": steady}
-    known |= _unless_none("sample parameters", settings)
+    known |= _unless_none("sample parameters", parameters)
     for field, part in initial.items():
         check_arguments(part, f"the initial values of {field!r}", known)
 
 
-def check_units(units: Mapping[str, str], system: Whole, parts: PyTree) -> None:
+def check_units(units: Mapping[str, str], system: CompleteSystem, parts: PyTree) -> None:
     """Units apart from the fields' own are of latents, sample parameters, integrals and balances.
 
     Raises: InputError.
@@ -187,7 +188,7 @@ def check_units(units: Mapping[str, str], system: Whole, parts: PyTree) -> None:
         )
 
 
-def named_stored(storage: Mapping[str, Any], capacities: Mapping[str, Any]) -> dict[str, Any]:
+def storage_by_name(storage: Mapping[str, Any], capacities: Mapping[str, Any]) -> dict[str, Any]:
     """What is stored, and what right-hand sides are divided by, by what messages call it."""
     parts = {f"the storage of {field!r}": part for field, part in storage.items()}
     return parts | {f"the capacity of {field!r}": part for field, part in capacities.items()}

@@ -12,7 +12,7 @@ from impindiff._types import Scalar, State
 from impindiff.coefficients import AbstractClosure, Values, coefficients_of
 from impindiff.grid import Grid
 from impindiff.implicit import neighbour
-from impindiff.systems._boundaries import Ends, end_flux, fluxes_among
+from impindiff.systems._outer_faces import Ends, end_flux, select_fluxes
 from impindiff.systems._scope import flux_name
 from impindiff.terms import AbstractTerm, AbstractTwoPointFlux, cells_at, open_faces
 
@@ -72,7 +72,7 @@ def face_fluxes(
         ends: its boundary conditions, evaluated.
         state: all fields.
     """
-    moving = fluxes_among(terms)
+    moving = select_fluxes(terms)
     return tuple(
         _along(grid, axis, field, moving, ends, state[field]) for axis in range(grid.num_axes)
     )
@@ -113,7 +113,7 @@ def _along(
     return jnp.concatenate([outer(0), inner, outer(1)], axis)
 
 
-def known_fluxes(
+def evaluate_fluxes(
     grid: Grid,
     equations: Mapping[str, tuple[AbstractTerm, ...]],
     boundaries: Mapping[str, Ends],
@@ -144,7 +144,7 @@ def check_carriers(
                 f"{what} the flux of {carrier!r}, which is itself carried by that of "
                 f"{nested[0]!r}: only one may follow from another."
             )
-        if not all(term.is_conservative for term in fluxes_among(equations[carrier])):
+        if not all(term.is_conservative for term in select_fluxes(equations[carrier])):
             raise InputError(
                 f"{what} the flux of {carrier!r}, which has none: a term there is not "
                 "conservative. Write it in the conservative form, "

@@ -9,8 +9,7 @@ from impindiff._errors import InputError
 from impindiff.coefficients import AbstractClosure, coefficients_of
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
-from impindiff.systems._scope import TIME, flux_name
-from impindiff.systems._settings import TAKEN
+from impindiff.systems._scope import TAKEN, TIME, flux_name
 
 _BY_NAME = {
     "coefficients": "{'k': lambda T: ...}",
@@ -60,15 +59,15 @@ def check_call(misplaced: Sequence[Any], unknown: Mapping[str, Any]) -> None:
         )
 
 
-def check_mappings(given: Mapping[str, Any]) -> None:
-    """What is given by name must be so.
+def check_mappings(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that are no mappings by name.
 
     Args:
-        given: to `System`, by keyword; None where nothing is.
+        arguments: of `System`, by keyword; None where one is left out.
 
     Raises: InputError.
     """
-    for keyword, value in given.items():
+    for keyword, value in arguments.items():
         if not isinstance(value, Mapping | None):
             raise InputError(
                 f"System({keyword}=...) is a mapping by name, {_BY_NAME[keyword]}; found "
@@ -80,7 +79,7 @@ def check_names(
     grid: Grid | None,
     fields: tuple[str, ...],
     coefficients: Mapping[str, Any],
-    settings: tuple[str, ...],
+    parameters: tuple[str, ...],
     integrals: tuple[str, ...] = (),
     balances: tuple[str, ...] = (),
 ) -> None:
@@ -94,7 +93,7 @@ def check_names(
         "an integral": set(integrals),
         "a balance": set(balances),
         "a coefficient": set(coefficients),
-        "a sample parameter": set(settings),
+        "a sample parameter": set(parameters),
         "an axis": set(axes),
         "the time": {TIME},
     }
@@ -128,8 +127,8 @@ def check_learned_names(tree: PyTree, others: Mapping[str, tuple[str, ...]]) -> 
             "learned apart from the others, so give each a name of its own. One that several terms "
             "share is given once, System(..., coefficients={name: ...}), and named by functions."
         )
-    for meaning, given in others.items():
-        if shared := sorted(set(names) & set(given)):
+    for meaning, taken in others.items():
+        if shared := sorted(set(names) & set(taken)):
             raise InputError(
                 f"{', '.join(shared)} is the name of a learned coefficient and of {meaning}: give "
                 "each a name of its own."
@@ -150,16 +149,16 @@ def check_arguments(tree: Any, whose: str, known: Mapping[str, tuple[str, ...]])
             continue
         if missing := [name for name in closure.arguments if name not in names]:
             check_flux(missing[0], f"{closure.label} in {whose}", known)
-            told = "; ".join(
-                f"{kind} {', '.join(given) or 'none'}"
-                for kind, given in known.items()
+            listed = "; ".join(
+                f"{kind} {', '.join(names_of_kind) or 'none'}"
+                for kind, names_of_kind in known.items()
                 if kind != "fluxes"  # nobody names these by hand
             )
             raise InputError(
                 f"the function {closure.label} in {whose} asks for {missing[0]!r}, which the "
-                f"system does not have. It has the {told}; and the time t. Give {missing[0]!r} by "
-                f"keyword, Closure(function, {missing[0]}=...), or in System(coefficients=...); or "
-                f"for each sample, System(parameters=({missing[0]!r},))."
+                f"system does not have. It has the {listed}; and the time t. Give {missing[0]!r} "
+                f"by keyword, Closure(function, {missing[0]}=...), or in System(coefficients=...); "
+                f"or for each sample, System(parameters=({missing[0]!r},))."
             )
 
 

@@ -22,22 +22,34 @@ from impindiff.coefficients import (
 )
 from impindiff.grid import Grid
 from impindiff.implicit import Excess, Limit
-from impindiff.systems._accounts import Accounts
-from impindiff.systems._affine_tendency import AffineTendency, assemble
-from impindiff.systems._balance import Balance
-from impindiff.systems._boundaries import Ends, evaluate_boundaries, fluxes_among
-from impindiff.systems._corrected import CorrectedTendency, corrected_among, outer_values_of
-from impindiff.systems._diffusivities import negative_diffusivity
+from impindiff.systems._accounts import Accounts, Integrands
+from impindiff.systems._affine_tendency import (
+    AffineTendency,
+    CorrectedTendency,
+    assemble,
+    evaluate_outer_values,
+    select_corrected,
+)
+from impindiff.systems._bounds import bounds_violation, negative_diffusivity
+from impindiff.systems._diagnostics import find_overshoots, find_unresolved
 from impindiff.systems._flux_of import carriers
-from impindiff.systems._integrals import Integrands
-from impindiff.systems._limits import excess_of
-from impindiff.systems._overshoot import overshoots
-from impindiff.systems._own_sources import own_rate, own_sources
-from impindiff.systems._resolution import unresolved
-from impindiff.systems._scope import Scope, cast, initial_values
-from impindiff.systems._settings import check_given, checked_settings
-from impindiff.systems._state_at_ends import known_face_values
-from impindiff.systems._state_tendency import Equations, Place, StateTendency, split
+from impindiff.systems._outer_faces import Ends, evaluate_boundaries, select_fluxes
+from impindiff.systems._scope import (
+    Scope,
+    as_parameters,
+    cast,
+    check_parameters_known,
+    initial_values,
+)
+from impindiff.systems._sources import evaluate_own_rate, find_own_sources
+from impindiff.systems._state_at_ends import evaluate_face_values
+from impindiff.systems._state_tendency import (
+    Equations,
+    Place,
+    StateTendency,
+    StoredTendency,
+    split_terms,
+)
 from impindiff.terms import AbstractSource
 
 RightHandSide = AffineTendency | CorrectedTendency | StateTendency
@@ -47,8 +59,8 @@ RightHandSide = AffineTendency | CorrectedTendency | StateTendency
 class PreparedSystem(eqx.Module):
     """A system whose steady coefficients are arrays.
 
-    Where samples have settings, these may still be awaited: then it is what all samples share, and
-    `with_settings` makes the system of one of them.
+    Where samples have parameters, these may still be unknown: then it is what all samples share,
+    and `with_settings` makes the system of one of them.
 
     Attributes:
         scope: what functions may name, the steady coefficients evaluated.
@@ -63,7 +75,7 @@ class PreparedSystem(eqx.Module):
         scales: typical magnitudes, by field.
         varying: names of what depends on the state.
         dtype: precision of everything.
-        awaited: names of the settings that are not given yet.
+        awaited: names of the sample parameters that are not known yet.
         accounts: the integrals, the same, and the balances.
         limits: within which fields must lie.
         own: the sources that depend on the state by their own field alone, affinely.
@@ -72,7 +84,7 @@ class PreparedSystem(eqx.Module):
     scope: Scope
     equations: Equations
     boundaries: dict[str, Ends]
-    assembled: RightHandSide | Balance | None
+    assembled: RightHandSide | StoredTendency | None
     storage: dict[str, Any]
     capacities: dict[str, Any]
     initial: dict[str, Any]
@@ -94,8 +106,8 @@ class PreparedSystem(eqx.Module):
     @property
     def is_affine(self) -> bool:
         """Whether $F$ and $q$ are affine, each field's in that field alone."""
-        known, others = split(self.equations, self.boundaries, self.varying, self.own)
-        linear = not any(corrected_among(terms) for terms in known.values())
+        known, others = split_terms(self.equations, self.boundaries, self.varying, self.own)
+        linear = not any(select_corrected(terms) for terms in known.values())
         on_grid = self.scope.grid is not None
         divided = bool(self.capacities)
         return on_grid and linear and not (any(others.values()) or self.functions or divided)
@@ -122,10 +134,10 @@ class PreparedSystem(eqx.Module):
     def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
         """Itself: what is prepared once can stand wherever a system can.
 
-        Raises: InputError for another precision than it was prepared in, or settings that are not
-            given.
+        Raises: InputError for another precision than it was prepared in, or unknown
+            sample parameters.
         """
-        check_given(self.awaited)
+        check_parameters_known(self.awaited)
         if dtype != self.dtype:
             raise InputError(f"the system was prepared in {self.dtype}, but is used in {dtype}.")
         return self
@@ -153,30 +165,32 @@ class PreparedSystem(eqx.Module):
             initial=initial,
             accounts=replace(self.accounts, integrals=integrals),
             functions=tuple(f for f, part in storage.items() if depends_on(part, self.varying)),
-            own=own_sources(scope, equations, self.varying, self.awaited),
+            own=find_own_sources(scope, equations, self.varying, self.awaited),
         )
-        waiting = coefficients_of((equations, boundaries, storage, capacities, scope.coefficients))
-        if self.awaited or not all(coefficient.is_steady for coefficient in waiting):
+        unevaluated = coefficients_of(
+            (equations, boundaries, storage, capacities, scope.coefficients)
+        )
+        if self.awaited or not all(coefficient.is_steady for coefficient in unevaluated):
             return found
         # Nothing depends on time, so the right-hand side at any instant serves them all.
         return replace(found, assembled=found.at(jnp.zeros((), self.dtype)))
 
     def with_settings(self, values: Mapping[str, Any]) -> "PreparedSystem":
-        """The system of one sample: what waited for its settings is evaluated, all else is shared.
+        """The system of one sample: what depends on its parameters is evaluated.
 
-        For many samples under `jax.vmap`: then arrays that do not depend on a setting have no axis
-        of samples.
+        For many samples under `jax.vmap`: then arrays that do not depend on a parameter have no
+        axis of samples.
 
         Args:
-            values: of all settings that are awaited; numbers, which may be traced.
+            values: of all sample parameters that are not known yet; numbers, which may be traced.
 
-        Raises: InputError for settings that are lacking, are none, or are not one finite number.
+        Raises: InputError for parameters that are missing, are none, or are not one finite number.
         """
         if not self.awaited and not values:
             return self
-        given = checked_settings(self.awaited, values, self.dtype)
-        check_given([name for name in self.awaited if name not in given])
-        scope = replace(self.scope, coefficients=self.scope.coefficients | given)
+        known = as_parameters(self.awaited, values, self.dtype)
+        check_parameters_known([name for name in self.awaited if name not in known])
+        scope = replace(self.scope, coefficients=self.scope.coefficients | known)
         return replace(self, scope=scope, awaited=()).evaluated()
 
     @property
@@ -195,21 +209,21 @@ class PreparedSystem(eqx.Module):
     def start(self, time: Scalar | Instant) -> State:
         """The initial values that the system itself gives: of one field for each of its cells.
 
-        Raises: InputError for values of another shape, or settings that are not given.
+        Raises: InputError for values of another shape, or unknown sample parameters.
         """
-        check_given(self.awaited)
+        check_parameters_known(self.awaited)
         return initial_values(self.scope.at(time), self.initial)
 
     def excess(self, state: State) -> Excess | None:
         """How a state leaves the fields' limits; None where no field has any."""
-        return excess_of(state, self.limits, self.scope.grid) if self.limits else None
+        return bounds_violation(state, self.limits, self.scope.grid) if self.limits else None
 
     def negative_diffusivity(self, state: State, time: Scalar, dt: Scalar) -> Excess | None:
         """Where a diffusivity is negative at a state that a step ends at.
 
         None where no diffusivity depends on the state.
         """
-        terms = (term for group in self.equations.values() for term in fluxes_among(group))
+        terms = (term for group in self.equations.values() for term in select_fluxes(group))
         if not any(depends_on(term.diffusivities, self.varying) for term in terms):
             return None
         scope = cast(self.scope if self.is_steady else self.scope.at(time), self.dtype)
@@ -225,16 +239,16 @@ class PreparedSystem(eqx.Module):
     def advice(
         self, initial: State, states: GivenState, saved: np.ndarray, ends: np.ndarray
     ) -> tuple[str, ...]:
-        """What is to be said of a rollout, see `overshoots` and `unresolved`."""
-        told = overshoots(self, initial, states, saved, ends)
-        return told + unresolved(self, states, saved)
+        """What is to be said of a rollout, see `find_overshoots` and `find_unresolved`."""
+        messages = find_overshoots(self, initial, states, saved, ends)
+        return messages + find_unresolved(self, states, saved)
 
-    def at(self, time: Scalar) -> RightHandSide | Balance:
+    def at(self, time: Scalar) -> RightHandSide | StoredTendency:
         """See `impindiff._types.Dynamics.at`.
 
-        Raises: InputError for settings that are not given.
+        Raises: InputError for unknown sample parameters.
         """
-        check_given(self.awaited)
+        check_parameters_known(self.awaited)
         if self.assembled is not None:
             return self.assembled
         scope = cast(self.scope.at(time), self.dtype)
@@ -243,7 +257,7 @@ class PreparedSystem(eqx.Module):
             return rates
         known = scope.evaluate((self.storage, self.capacities))
         fields = tuple(self.equations)
-        return Balance(
+        return StoredTendency(
             rates,
             *cast(known, self.dtype),
             scope,
@@ -261,9 +275,9 @@ class PreparedSystem(eqx.Module):
     def integrands(self, time: Scalar, names: tuple[str, ...]) -> Integrands:
         """See `impindiff._types.IntegratingDynamics.integrands`.
 
-        Raises: InputError for settings that are not given.
+        Raises: InputError for unknown sample parameters.
         """
-        check_given(self.awaited)
+        check_parameters_known(self.awaited)
         scope = cast(self.scope.at(time), self.dtype)
         terms = {name: self.accounts.integrals[name] for name in names}
         terms, equations = scope.evaluate((terms, self.equations))
@@ -271,8 +285,8 @@ class PreparedSystem(eqx.Module):
         carrying = {field: equations[field] for field in carriers(terms)}
         others, at_faces = {}, {}
         if carrying:
-            known, others = split(equations, boundaries, self.varying)
-            at_faces = known_face_values(scope, boundaries, known, others | carrying)
+            known, others = split_terms(equations, boundaries, self.varying)
+            at_faces = evaluate_face_values(scope, boundaries, known, others | carrying)
         terms, carrying, others, at_faces = cast((terms, carrying, others, at_faces), self.dtype)
         boundaries = boundaries if carrying else {}
         return Integrands(terms, boundaries, carrying, others, at_faces, scope)
@@ -280,7 +294,7 @@ class PreparedSystem(eqx.Module):
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
         equations = scope.evaluate(self.equations)
-        known, others = split(equations, boundaries, self.varying, self.own)
+        known, others = split_terms(equations, boundaries, self.varying, self.own)
         if scope.grid is None:
             whole = {field: known[field] + others[field] for field in known}
             return StateTendency(None, cast(whole, self.dtype), boundaries, {}, {}, scope)
@@ -288,16 +302,16 @@ class PreparedSystem(eqx.Module):
         for field, terms in equations.items():
             own = [term for k, term in enumerate(terms) if (field, k) in self.own]
             if own := [term for term in own if isinstance(term, AbstractSource)]:
-                rates = rates.with_own(field, own_rate(scope, scope.grid, field, own))
-        limited = {field: corrected_among(terms) for field, terms in known.items()}
+                rates = rates.with_own(field, evaluate_own_rate(scope, scope.grid, field, own))
+        limited = {field: select_corrected(terms) for field, terms in known.items()}
         if any(limited.values()):
-            outer = outer_values_of(scope.grid, known, boundaries)
+            outer = evaluate_outer_values(scope.grid, known, boundaries)
             rates = CorrectedTendency(rates, limited, scope.grid, outer)
         rates = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), rates)
         if not any(others.values()):
             return rates
         carrying = {field: known[field] + others[field] for field in carriers(others)}
         carrying, others = cast((carrying, others), self.dtype)
-        at_faces = known_face_values(scope, boundaries, known, others | carrying)
+        at_faces = evaluate_face_values(scope, boundaries, known, others | carrying)
         at_faces = cast(at_faces, self.dtype)
         return StateTendency(rates, others, boundaries, carrying, at_faces, scope)

@@ -10,20 +10,20 @@ from jaxtyping import Array, Float
 from impindiff._types import Scalar, State
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
-from impindiff.systems._boundaries import (
+from impindiff.systems._outer_faces import (
     Ends,
+    add_boundary_fluxes,
     end_value,
     evaluate_boundaries,
-    fluxes_among,
-    with_boundaries,
+    select_fluxes,
 )
-from impindiff.systems._own_sources import own_rate
 from impindiff.systems._scope import Scope, cast
-from impindiff.systems._state_tendency import Equations, Place, in_free_cells
+from impindiff.systems._sources import evaluate_own_rate
+from impindiff.systems._state_tendency import Equations, Place, mask_solid
 from impindiff.terms import AbstractSource, AbstractTerm, AbstractTwoPointFlux
 
-# At a face whose value is the cell's but for so much, nothing is given.
-_GIVEN = 1e-6
+# At a face whose value is the cell's but for so much, nothing is held.
+_HELD = 1e-6
 # A flow that makes a field grow by less than this share lets its range be.
 _SHARE = 0.01
 
@@ -44,7 +44,7 @@ class Prepared(Protocol):
     dtype: jnp.dtype
 
 
-class Moment(NamedTuple):
+class FieldAtState(NamedTuple):
     """A system where a state is looked at: the terms of one field, evaluated."""
 
     grid: Grid
@@ -56,19 +56,21 @@ class Moment(NamedTuple):
     @property
     def moving(self) -> list[AbstractTwoPointFlux]:
         """The terms that move the field."""
-        return fluxes_among(self.terms)
+        return select_fluxes(self.terms)
 
 
-def moment_of(system: Prepared, grid: Grid, field: str, time: Scalar, state: State) -> Moment:
+def evaluate_field(
+    system: Prepared, grid: Grid, field: str, time: Scalar, state: State
+) -> FieldAtState:
     """The terms and ends of a field, evaluated at a time and a state."""
     scope = cast(system.scope.at(time.astype(system.dtype)), system.dtype)
     terms = scope.evaluate(system.equations[field], state)
     ends = evaluate_boundaries(scope, {field: system.boundaries[field]}, state)[field]
     terms, ends = cast((terms, ends), system.dtype)
-    return Moment(grid, field, terms, ends, scope)
+    return FieldAtState(grid, field, terms, ends, scope)
 
 
-def range_of(
+def allowed_range(
     system: Prepared,
     grid: Grid,
     field: str,
@@ -90,26 +92,26 @@ def range_of(
     ]
     own = [number for number, _ in still if (field, number) in system.own]
     for number, term in still:
-        is_given = isinstance(term, AbstractSource) and not depends_on(term, system.varying)
-        if divided or not (is_given or number in own):
+        is_held = isinstance(term, AbstractSource) and not depends_on(term, system.varying)
+        if divided or not (is_held or number in own):
             return None
 
     def at(time: Scalar) -> tuple[Array, ...]:
-        moment = moment_of(system, grid, field, time, state)
-        given = [moment.terms[number] for number, _ in still if number not in own]
+        moment = evaluate_field(system, grid, field, time, state)
+        known = [moment.terms[number] for number, _ in still if number not in own]
         rates = [jnp.zeros(grid.shape)]
-        rates += [in_free_cells(grid, s.rate(grid)) for s in given if isinstance(s, AbstractSource)]
+        rates += [mask_solid(grid, s.rate(grid)) for s in known if isinstance(s, AbstractSource)]
         slope = jnp.zeros(())
         if own:
             # Those of the state are found as the right-hand side does.
             parts = system.scope.at(time).evaluate(system.equations[field])
             decays = [part for k, part in enumerate(parts) if k in own]
             sources = [part for part in decays if isinstance(part, AbstractSource)]
-            rate = own_rate(moment.scope, grid, field, sources)
+            rate = evaluate_own_rate(moment.scope, grid, field, sources)
             slope = rate.slope
             rates.append(rate(jnp.zeros(grid.shape)))
         rate = sum(rates[1:], start=rates[0])
-        return *_given_at_ends(moment), rate.min(), rate.max(), slope.max(), _growth(moment)
+        return *_values_at_ends(moment), rate.min(), rate.max(), slope.max(), _growth(moment)
 
     times = jnp.asarray(ends[ends <= until])
     lows, highs, least, most, slopes, growths = map(np.asarray, jax.lax.map(at, times))
@@ -128,7 +130,7 @@ def range_of(
     return (float(low), float(high)) if np.isfinite(high - low) else None
 
 
-def _given_at_ends(moment: Moment) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def _values_at_ends(moment: FieldAtState) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The least and the largest value that any end draws the field to; NaN where none does."""
     lows, highs = [jnp.asarray(jnp.nan)], [jnp.asarray(jnp.nan)]
     grid = moment.grid
@@ -138,19 +140,19 @@ def _given_at_ends(moment: Moment) -> tuple[Float[Array, ""], Float[Array, ""]]:
                 continue
             const, slope = end_value(grid, moment.field, moment.moving, condition, axis, side)
             const, slope = jnp.broadcast_arrays(jnp.asarray(const), jnp.asarray(slope))
-            is_given = slope < 1 - _GIVEN
-            value = jnp.where(is_given, const / jnp.where(is_given, 1 - slope, 1), jnp.nan)
+            is_held = slope < 1 - _HELD
+            value = jnp.where(is_held, const / jnp.where(is_held, 1 - slope, 1), jnp.nan)
             # A gradient: there is no saying where it leads.
-            value = jnp.where(~is_given & (const != 0), jnp.sign(const) * jnp.inf, value)
+            value = jnp.where(~is_held & (const != 0), jnp.sign(const) * jnp.inf, value)
             lows.append(jnp.nanmin(value))
             highs.append(jnp.nanmax(value))
     return jnp.nanmin(jnp.stack(lows)), jnp.nanmax(jnp.stack(highs))
 
 
-def _growth(moment: Moment) -> Float[Array, ""]:
+def _growth(moment: FieldAtState) -> Float[Array, ""]:
     """The fastest rate at which a uniform field grows by the flow alone."""
     first, *others = (term.fluxes(moment.grid) for term in moment.moving)
     fluxes = sum(others, start=first)
-    fluxes, _ = with_boundaries(moment.grid, moment.field, moment.moving, moment.ends, fluxes)
-    rate = in_free_cells(moment.grid, fluxes.stencil()(jnp.ones(moment.grid.shape)))
+    fluxes, _ = add_boundary_fluxes(moment.grid, moment.field, moment.moving, moment.ends, fluxes)
+    rate = mask_solid(moment.grid, fluxes.stencil()(jnp.ones(moment.grid.shape)))
     return jnp.maximum(rate.max(), 0)

@@ -1,6 +1,10 @@
-"""What a function in a system may name: fields, axes, the time, and the system's coefficients."""
+"""What a function in a system may name, and what of it is known by now.
 
-from collections.abc import Mapping
+Fields, axes, the time, the system's coefficients, and the sample parameters: numbers that are known
+for each sample and differ between samples.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar, final
@@ -9,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
@@ -21,7 +26,6 @@ from impindiff.coefficients import (
     evaluate_coefficients,
 )
 from impindiff.grid import Axis, Grid
-from impindiff.systems._end import End, evaluate_at
 
 T = TypeVar("T")
 
@@ -76,48 +80,6 @@ class Scope(eqx.Module):
                     known[name] = value
         return known
 
-    def values_beside(self, axis: int, side: int, state: State | None = None) -> dict[str, Any]:
-        """All that is known at one end of an axis: where its faces lie, and what is beside them.
-
-        Fields and coefficients have the values of the cells that the faces belong to.
-        """
-        grid = self.grid
-        if grid is None:
-            return {}
-        end = End(grid, axis, side)
-        known = {name: end.beside(value) for name, value in self.values(state).items()}
-        known |= end.places(self.dtype)
-        return {name: end.without_axis(value) for name, value in known.items()}
-
-    def values_at(self, end: End, state: State, at_faces: Mapping[str, Any]) -> dict[str, Any]:
-        """All that is known at the outer faces of an end, as arrays with one cell along its axis.
-
-        Coefficients that depend on the state are evaluated there; the others have the values of the
-        cells.
-
-        Args:
-            end: where.
-            state: the fields; those whose value at the faces is not known have that of the cells.
-            at_faces: values of fields at the faces, as far as known.
-        """
-        known: dict[str, Any] = {name: end.beside(value) for name, value in state.items()}
-        known |= {**at_faces, **end.places(self.dtype)}
-        if self.time is not None:
-            known[TIME] = self.time.named
-        waiting = {n: c for n, c in self.coefficients.items() if coefficients_of(c)}
-        fixed = {n: c for n, c in self.coefficients.items() if n not in waiting}
-        known |= {name: end.beside(value) for name, value in fixed.items()}
-        whole = self.values(state) if waiting else {}
-        for _ in waiting:
-            for name, coefficient in waiting.items():
-                if name in known or name not in whole:
-                    continue
-                value = evaluate_at(end, coefficient, self.time, known)
-                if not coefficients_of(value):
-                    # Where it has no values of its own it is uniform, or of whole fields.
-                    known[name] = end.beside(whole[name]) if value is None else value
-        return known
-
 
 def _centres(grid: Grid, dtype: jnp.dtype) -> list[Array]:
     """Coordinates of every cell centre, an array of the grid's shape for each axis."""
@@ -149,8 +111,8 @@ def initial_values(scope: Scope, initial: Mapping[str, Any]) -> State:
     """
     shape = () if scope.grid is None else scope.grid.shape
     found: State = {}
-    for field, given in scope.evaluate(dict(initial)).items():
-        value = jnp.asarray(given, scope.dtype)
+    for field, evaluated in scope.evaluate(dict(initial)).items():
+        value = jnp.asarray(evaluated, scope.dtype)
         if value.shape not in ((), shape):
             raise InputError(
                 f"the initial values of {field!r} have the shape {value.shape}: they must be one "
@@ -186,16 +148,17 @@ def check_finite(scope: Scope, parts: Mapping[str, Any], state: State) -> None:
                 if not len(wild):  # of a single number it has no columns, and so no size
                     continue
                 at = tuple(wild[0])
-                given = {name: jnp.asarray(known[name]) for name in closure.arguments}
-                told = ", ".join(
+                arguments = {name: jnp.asarray(known[name]) for name in closure.arguments}
+                where = ", ".join(
                     f"{name} = {float(arg[at[len(at) - arg.ndim :]]):g}"
                     if arg.ndim <= len(at)
                     else f"{name} is from {float(arg.min()):g} to {float(arg.max()):g}"
-                    for name, arg in given.items()
+                    for name, arg in arguments.items()
                 )
                 raise InputError(
-                    f"the function {closure.label} in {whose} is {value[at]} where {told}: it must "
-                    "be finite wherever the state may be. Guard divisions, roots and logarithms."
+                    f"the function {closure.label} in {whose} is {value[at]} where {where}: it "
+                    "must be finite wherever the state may be. Guard divisions, roots and "
+                    "logarithms."
                 )
 
 
@@ -249,3 +212,77 @@ def cast(tree: T, dtype: jnp.dtype) -> T:
     return jax.tree.map(
         lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree
     )
+
+
+# Coordinates of every dataset, in which sample parameters, fields and integrals are variables.
+TAKEN = ("sample", "time")
+
+
+def parameter_names(parameters: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of sample parameters; a single one need not be in a list.
+
+    Raises: InputError for what is no name, stands there twice, or is something else in a dataset.
+    """
+    names = (parameters,) if isinstance(parameters, str) else tuple(parameters)
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier() or name in TAKEN:
+            raise InputError(
+                f"parameters has {name!r}: give the names by which functions ask for them, such as "
+                f"parameters=('T_gas',); {' and '.join(TAKEN)} are dimensions of the data."
+            )
+        if names.count(name) > 1:
+            raise InputError(f"parameters has {name!r} twice: each has a name of its own.")
+    return names
+
+
+def as_parameters(
+    names: Sequence[str], values: Mapping[str, Any], dtype: jnp.dtype | type = float
+) -> dict[str, Float[Array, ""]]:
+    """The values of one sample's parameters.
+
+    Args:
+        names: of all that the system has.
+        values: by name, for some or all of them.
+        dtype: precision.
+
+    Raises: InputError for a name that is no sample parameter, or what is not one finite number.
+    """
+    if strange := sorted(set(values) - set(names)):
+        raise InputError(
+            f"{', '.join(strange)} is no sample parameter that the system misses: it has "
+            f"{', '.join(names) or 'none'}. Name it in System(..., parameters=...)."
+        )
+    return {name: _number(name, value, dtype) for name, value in values.items()}
+
+
+def check_parameters_known(missing: Sequence[str]) -> None:
+    """Refuse to go on without sample parameters.
+
+    Args:
+        missing: names of those without a value.
+
+    Raises: InputError, with both ways to give them.
+    """
+    if missing:
+        example = ", ".join(f"{name!r}: ..." for name in missing)
+        raise InputError(
+            f"the system misses the sample parameter{'s' * (len(missing) > 1)} "
+            f"{', '.join(missing)}: give those of one sample, "
+            f"system.with_settings({{{example}}}), or fit and forecast samples of data that hold "
+            f"them, dataset.assign({missing[0]}=('sample', [...]))."
+        )
+
+
+def _number(name: str, value: Any, dtype: jnp.dtype | type) -> Float[Array, ""]:
+    try:
+        number = jnp.asarray(value)
+        if number.shape or number.dtype.kind not in "fiu":
+            raise TypeError(f"{number.dtype} of shape {number.shape}")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the sample parameter {name!r} is {value!r:.80}: it must be one real number "
+            f"({error}). For many samples use jax.vmap, or fit and predict."
+        ) from None
+    if not isinstance(number, Tracer) and not np.isfinite(number):
+        raise InputError(f"the sample parameter {name!r} is {value!r}: it must be finite.")
+    return number.astype(dtype)

@@ -55,16 +55,16 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
     """
     first = start_of(dataset)
     clock = times_of(dataset)
-    given = [f for f, part in system.initial.items() if not depends_on(part, {TIME})]
+    constant = [f for f, part in system.initial.items() if not depends_on(part, {TIME})]
     from_data = [field for field in system.fields if field not in system.initial]
     if start is None:
         holds_nothing = not any("time" in u.dims for u in dataset.values())
-        if not given or holds_nothing:
+        if not constant or holds_nothing:
             return InitialTime(*first)
         known = begun_of(dataset, 0)
         known = known if known is not None else 0.0 if first[1] == 0 else None
         if known is None:
-            raise InputError(_unknown_start(source_of(dataset), given, first[1]))
+            raise InputError(_unknown_start(source_of(dataset), constant, first[1]))
         start = known
     if isinstance(start, str) and start not in ("first", "last"):
         start = _number(start)
@@ -76,7 +76,7 @@ def initial_time(system: System, dataset: xr.Dataset, start: Start | None) -> In
                 raise
             raise InputError(
                 f"{error} Simulations begin at one time: the system gives the initial values of "
-                f"{_listed(given)}, which hold at t = {instant(start):.12g}, but those of "
+                f"{_listed(constant)}, which hold at t = {instant(start):.12g}, but those of "
                 f"{_listed(from_data)} are taken from the data, which begin at t = "
                 f"{clock[0]:.12g}. Give start= as one of their times if all hold then, or the "
                 "others by the system too, Field(..., initial=...)."
@@ -119,13 +119,13 @@ def starts_of(
     Args:
         system: the equations, which may give none.
         start: those of one sample, by its system: `lambda one: one.start(time, dtype)`.
-        settings: those that the system awaits, `(sample,)` each.
+        settings: the sample parameters that the system misses, `(sample,)` each.
         count: how many samples.
     """
     if not system.initial:
         return {}
     if system.awaited:
-        return jax.vmap(lambda given: start(system.with_settings(given)))(settings)
+        return jax.vmap(lambda values: start(system.with_settings(values)))(settings)
     return {f: jnp.broadcast_to(u, (count, *u.shape)) for f, u in start(system).items()}
 
 

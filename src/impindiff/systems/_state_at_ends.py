@@ -15,8 +15,14 @@ from jaxtyping import Array, Float
 
 from impindiff._types import State
 from impindiff.coefficients import coefficients_of, evaluate_coefficients, is_coefficient
-from impindiff.systems._boundaries import Ends, fluxes_among, placed
-from impindiff.systems._end import End, evaluate_at
+from impindiff.systems._outer_faces import (
+    End,
+    Ends,
+    evaluate_at,
+    place_values,
+    select_fluxes,
+    values_at,
+)
 from impindiff.systems._scope import Scope, names_of_arguments
 from impindiff.terms import (
     AbstractBoundary,
@@ -83,13 +89,13 @@ def evaluate_ends(
     grid = scope.grid
     if grid is None:
         return {}
-    moving = {field: fluxes_among(terms) for field, terms in equations.items()}
+    moving = {field: select_fluxes(terms) for field, terms in equations.items()}
     found: dict[str, list[list[Any]]] = {
         field: [[None, None] for _ in range(grid.num_axes)] for field in wanted
     }
     for end in (End(grid, axis, side) for axis in range(grid.num_axes) for side in (0, 1)):
         moved = {
-            field: _Moved(condition, terms, fluxes_among(in_cells[field]))
+            field: _Moved(condition, terms, select_fluxes(in_cells[field]))
             for field, terms in moving.items()
             if terms and (condition := boundaries[field][end.axis][end.side]) is not None
         }
@@ -103,7 +109,7 @@ def evaluate_ends(
     return {field: tuple((a, b) for a, b in ends) for field, ends in found.items()}
 
 
-def known_face_values(
+def evaluate_face_values(
     scope: Scope, boundaries: Mapping[str, Ends], known: Equations, wanted_by: Equations
 ) -> dict[str, FaceValues]:
     """The values at faces of fields whose fluxes do not depend on the state, where they are wanted.
@@ -117,7 +123,7 @@ def known_face_values(
     grid = scope.grid
     if grid is None:
         return {}
-    moving = {field: fluxes_among(terms) for field, terms in wanted_by.items()}
+    moving = {field: select_fluxes(terms) for field, terms in wanted_by.items()}
     moving = {field: terms for field, terms in moving.items() if terms}
     of_moving = {field: boundaries[field] for field in moving}
     names = names_of_arguments((moving, of_moving), scope.coefficients)
@@ -126,12 +132,12 @@ def known_face_values(
         condition = boundaries[field][axis][side]
         if condition is None:
             return None
-        there = placed(condition, grid, field, axis, side)
+        there = place_values(condition, grid, field, axis, side)
         return there.face_value(_in_cells(End(grid, axis, side), _Moved(condition, [], terms)))
 
     found: dict[str, FaceValues] = {}
     for field, terms in known.items():
-        if field in names and (fluxes := fluxes_among(terms)):
+        if field in names and (fluxes := select_fluxes(terms)):
             found[field] = tuple(
                 (value_at(field, fluxes, axis, 0), value_at(field, fluxes, axis, 1))
                 for axis in range(grid.num_axes)
@@ -151,13 +157,13 @@ def _at_one(
         return {field: one.condition for field, one in moved.items() if field in wanted}
     cells = {field: end.beside(value) for field, value in state.items()}
 
-    def at_faces(given: Mapping[str, Affine]) -> dict[str, Any]:
+    def at_faces(values_of_fields: Mapping[str, Affine]) -> dict[str, Any]:
         """All that has a name, with given values of fields."""
         fields: dict[str, Float[Array, "..."]] = {}
-        for field, (const, slope) in given.items():
+        for field, (const, slope) in values_of_fields.items():
             value = jnp.broadcast_to(const + slope * cells[field], end.shape)
             fields[field] = value.astype(cells[field].dtype)
-        return scope.values_at(end, state, fields)
+        return values_at(scope, end, state, fields)
 
     def conditions(values: Mapping[str, Any]) -> dict[str, AbstractBoundary]:
         values = {name: end.without_axis(value) for name, value in values.items()}
@@ -166,7 +172,7 @@ def _at_one(
             field: evaluate_coefficients(one.condition, across, scope.time, values)
             for field, one in moved.items()
         }
-        return {field: placed(one, end.grid, field, *end[1:]) for field, one in found.items()}
+        return {field: place_values(one, end.grid, field, *end[1:]) for field, one in found.items()}
 
     # Where it is given what enters, the first value is that, else that of the cell.
     entering = {f: one.entering_value for f, one in conditions(at_faces(known)).items()}

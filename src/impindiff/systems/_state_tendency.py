@@ -1,4 +1,10 @@
-"""Right-hand sides that are not affine: what depends on the state is evaluated at the state."""
+r"""Right-hand sides and storages that depend on the state, evaluated at the state.
+
+$\frac{d}{dt}\,q(u) = F(t, u)$: what stands for a field's storage decides what it means. A function
+of the state is $q$ itself, and what does not depend on the state is a capacity $c$, $q = c\,u$. The
+number 0 is no capacity at all: the field is algebraic. A capacity that does depend on the state,
+$c(u)\,\dot u = F$, makes no $q$: the right-hand side is divided by it.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Any, final
@@ -11,15 +17,16 @@ from impindiff._errors import InputError, blamed_on
 from impindiff._types import State
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
-from impindiff.systems._affine_tendency import AffineTendency, assemble
-from impindiff.systems._boundaries import Ends, fluxes_among, mode_kinds
-from impindiff.systems._corrected import (
+from impindiff.systems._affine_tendency import (
+    AffineTendency,
     CorrectedTendency,
-    corrected,
-    corrected_among,
-    outer_values_of,
+    add_corrections,
+    assemble,
+    evaluate_outer_values,
+    select_corrected,
 )
-from impindiff.systems._flux_of import known_fluxes
+from impindiff.systems._flux_of import evaluate_fluxes
+from impindiff.systems._outer_faces import Ends, mode_kinds, select_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.systems._state_at_ends import FaceValues, evaluate_ends
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm, AbstractTwoPointFlux
@@ -88,44 +95,44 @@ class StateTendency(eqx.Module):
         if grid is not None and self.carriers:
             carrying, others = self.scope.evaluate((self.carriers, self.terms), state)
             ends = self._ends(others | carrying, state, self.carriers)
-            known |= known_fluxes(grid, carrying, ends, state)
+            known |= evaluate_fluxes(grid, carrying, ends, state)
         terms = self.scope.evaluate(self.terms, known)
         parts = [{field: jnp.zeros_like(value) for field, value in state.items()}]
         if self.assembled is not None:
             parts.append(self.assembled(state))
         if grid is not None:
-            moving = {field: tuple(fluxes_among(group)) for field, group in terms.items()}
-            limited = {field: corrected_among(group) for field, group in moving.items()}
+            moving = {field: tuple(select_fluxes(group)) for field, group in terms.items()}
+            limited = {field: select_corrected(group) for field, group in moving.items()}
             rest = [field for field in terms if field not in ends]
             ends |= self._ends(terms | carrying, state, rest)
             linear = assemble(grid, moving, ends)(state)
-            outer = outer_values_of(grid, moving, ends)
-            parts.append(corrected(linear, limited, grid, state, outer))
+            outer = evaluate_outer_values(grid, moving, ends)
+            parts.append(add_corrections(linear, limited, grid, state, outer))
         for field, group in terms.items():
             for term in group:
                 with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
                     if isinstance(term, AbstractSource):
-                        parts.append({field: in_free_cells(grid, term.rate(grid))})
+                        parts.append({field: mask_solid(grid, term.rate(grid))})
                     elif isinstance(term, AbstractStateTerm):
-                        parts.append({field: in_free_cells(grid, term.rate(grid, state, field))})
+                        parts.append({field: mask_solid(grid, term.rate(grid, state, field))})
         return {
-            field: add_up([part[field] for part in parts if field in part], field)
+            field: sum_rates([part[field] for part in parts if field in part], field)
             for field in state
         }
 
     def _ends(self, in_cells: Equations, state: State, wanted: Collection[str]) -> dict[str, Ends]:
         """The conditions of some fields, evaluated: those of a carrier once, for one flux."""
         equations = self.terms | self.carriers
-        given = self.scope, self.boundaries, equations, in_cells, state, self.face_values
-        return evaluate_ends(*given, wanted)
+        arguments = self.scope, self.boundaries, equations, in_cells, state, self.face_values
+        return evaluate_ends(*arguments, wanted)
 
 
-def in_free_cells(grid: Grid | None, rate: Float[Array, "..."]) -> Float[Array, "..."]:
+def mask_solid(grid: Grid | None, rate: Float[Array, "..."]) -> Float[Array, "..."]:
     """A rate with nothing in solid cells."""
     return rate if grid is None or grid.solid is None else jnp.where(grid.solid, 0, rate)
 
 
-def split(
+def split_terms(
     equations: Equations,
     boundaries: Mapping[str, Ends],
     varying: frozenset[str],
@@ -144,7 +151,7 @@ def split(
     known: Equations = {}
     others: Equations = {}
     for field, terms in equations.items():
-        moving = fluxes_among(terms)
+        moving = select_fluxes(terms)
         together = depends_on((moving, boundaries.get(field)), varying)
 
         def is_other(term: AbstractTerm, together: bool = together) -> bool:
@@ -170,7 +177,7 @@ def check_fields(state: State, fields: tuple[str, ...]) -> None:
         )
 
 
-def add_up(parts: list[Float[Array, "..."]], field: str) -> Array:
+def sum_rates(parts: list[Float[Array, "..."]], field: str) -> Array:
     """The sum of rates of one field, the first of which has its shape.
 
     Raises: InputError for a rate of another shape.
@@ -183,3 +190,86 @@ def add_up(parts: list[Float[Array, "..."]], field: str) -> Array:
                 f"{value.shape}: a rate must be one number, or one for each of the field's."
             )
     return sum(rates, start=value).astype(value.dtype)
+
+
+@final
+class StoredTendency(eqx.Module):
+    """A right-hand side with its storage, at one instant.
+
+    Attributes:
+        rates: $F$.
+        storage: for fields with one: capacities, and functions that are still to be evaluated.
+        capacities: by which right-hand sides are divided.
+        scope: what these may name.
+        fields: all of them.
+        functions: the fields whose storage is a function of the state.
+        algebraic: the fields without storage.
+        known_scales: typical magnitudes, by field.
+    """
+
+    rates: AffineTendency | CorrectedTendency | StateTendency
+    storage: dict[str, Any]
+    capacities: dict[str, Any]
+    scope: Scope
+    fields: tuple[str, ...] = eqx.field(static=True)
+    functions: tuple[str, ...] = eqx.field(static=True)
+    algebraic: tuple[str, ...] = eqx.field(static=True)
+    known_scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
+
+    @property
+    def scales(self) -> Mapping[str, float]:
+        """See `impindiff._types.BalanceTendency`."""
+        return dict(self.known_scales)
+
+    def __call__(self, state: State) -> State:
+        """The right-hand side.
+
+        Raises: InputError for a capacity that is neither a number nor one for each cell.
+        """
+        rates = dict(self.rates(state))
+        for field, capacity in self.scope.evaluate(self.capacities, state).items():
+            rate, capacity = rates[field], jnp.asarray(capacity)
+            if capacity.shape not in ((), rate.shape):
+                raise InputError(
+                    f"the capacity of {field!r} has the shape {capacity.shape}, the field "
+                    f"{rate.shape}: it must be one number, or one for each of the field's."
+                )
+            rates[field] = self._unless_solid(rate / capacity, 0).astype(rate.dtype)
+        return rates
+
+    def stored(self, state: State) -> State:
+        """What is stored of every field.
+
+        Raises: InputError for a state of other fields, or a storage of another shape than its
+            field.
+        """
+        check_fields(state, self.fields)
+        found = dict(state)
+        for field, part in self.scope.evaluate(self.storage, state).items():
+            value = state[field]
+            stored = jnp.asarray(part if field in self.functions else part * value)
+            if stored.shape != value.shape:
+                raise InputError(
+                    f"the storage of {field!r} has the shape {stored.shape}, the field "
+                    f"{value.shape}: it must give one number for each of the field's."
+                )
+            found[field] = stored.astype(value.dtype)
+        return found | {field: self._in_solid_cells(state[field]) for field in self.algebraic}
+
+    def _in_solid_cells(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        # Nothing is in balance in there: what an algebraic field is, it stays.
+        return self._unless_solid(jnp.zeros_like(value), value)
+
+    def _unless_solid(self, free: Float[Array, "..."], solid: Any) -> Float[Array, "..."]:
+        grid = self.scope.grid
+        return free if grid is None or grid.solid is None else jnp.where(grid.solid, solid, free)
+
+    @property
+    def grid(self) -> Grid | None:
+        """See `impindiff.terms.OnGrid`."""
+        return self.scope.grid
+
+    @property
+    def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
+        """See `impindiff.terms.Ended`."""
+        return self.rates.mode_kinds

@@ -1,7 +1,7 @@
-"""Equations put together: fields, what they store, the terms that move them, and their grid."""
+"""Equations put together: fields, what they share, and their grid."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Never, final
+from typing import Any, Literal, Never, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,18 +11,26 @@ from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant, as_closures, as_coefficients, real_precision
 from impindiff.grid import Grid
 from impindiff.implicit import Limit
+from impindiff.latent import latent_values, latents_of
 from impindiff.systems._accounts import Accounts
-from impindiff.systems._boundaries import Ends, check_ends_finite
-from impindiff.systems._checks import check_units, check_whole, named_stored
-from impindiff.systems._field import Field, as_fields
-from impindiff.systems._latents import values_on_grid
-from impindiff.systems._limits import excess_of
+from impindiff.systems._bounds import bounds_violation
+from impindiff.systems._checks import check_system, check_units, storage_by_name
+from impindiff.systems._fields import Field, as_fields
 from impindiff.systems._names import check_call, check_mappings
+from impindiff.systems._outer_faces import Ends, Given, boundary_latents, check_ends_finite
 from impindiff.systems._prepared import PreparedSystem
-from impindiff.systems._scope import Scope, check_finite, initial_values, varying_names
-from impindiff.systems._settings import check_given, checked_settings, setting_names
+from impindiff.systems._scope import (
+    Scope,
+    as_parameters,
+    check_finite,
+    check_parameters_known,
+    initial_values,
+    parameter_names,
+    reached_names,
+    varying_names,
+)
 from impindiff.systems._state_tendency import Equations
-from impindiff.terms import AbstractTerm, settle
+from impindiff.terms import AbstractTerm, Advection, Diffusion, settle
 
 
 @final
@@ -96,19 +104,19 @@ class System(eqx.Module):
             for name, field in known.items()
         }
         self.algebraic = tuple(name for name, field in known.items() if field.is_algebraic)
-        stored = {name: field.storage for name, field in known.items() if not field.is_algebraic}
-        self.storage = as_coefficients(_where_said(stored))
-        self.capacities = as_coefficients(_where_said({n: f.capacity for n, f in known.items()}))
-        self.initial = as_coefficients(_where_said({n: f.initial for n, f in known.items()}))
-        scales = _where_said({name: field.scale for name, field in known.items()})
+        storage = _stated(known, "storage")
+        storage = {name: part for name, part in storage.items() if name not in self.algebraic}
+        self.storage = as_coefficients(storage)
+        self.capacities = as_coefficients(_stated(known, "capacity"))
+        self.initial = as_coefficients(_stated(known, "initial"))
+        scales = _stated(known, "scale")
         self.scales = tuple((name, float(scale)) for name, scale in scales.items())
-        limits = _where_said({name: field.limit(name) for name, field in known.items()})
-        self.limits = tuple(limits.values())
-        self.settings = dict.fromkeys(setting_names(parameters))
-        own_units = _where_said({name: field.unit for name, field in known.items()})
-        self.units = tuple({**own_units, **(units or {})}.items())
+        limits = (field.limit(name) for name, field in known.items())
+        self.limits = tuple(limit for limit in limits if limit is not None)
+        self.settings = dict.fromkeys(parameter_names(parameters))
+        self.units = tuple({**_stated(known, "unit"), **(units or {})}.items())
         self.accounts = Accounts.of(integrals or {}, balances or {})
-        check_whole(self, self._named_parts, self._parts)
+        check_system(self, self._named_parts, self._parts)
         check_units(units or {}, self, self._parts)
         self.accounts.check(grid, self.equations, self.coefficients, self.awaited)
 
@@ -123,7 +131,7 @@ class System(eqx.Module):
     def _named_parts(self) -> dict[str, Any]:
         """The parts that hold coefficients at the cells, by what messages call them."""
         parts = {f"the coefficient {name!r}": part for name, part in self.coefficients.items()}
-        parts |= named_stored(self.storage, self.capacities)
+        parts |= storage_by_name(self.storage, self.capacities)
         parts |= {f"the equation of {field!r}": terms for field, terms in self.equations.items()}
         return parts | self.accounts.named
 
@@ -144,44 +152,44 @@ class System(eqx.Module):
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """Names of the settings that are not given."""
+        """Names of the unknown sample parameters."""
         return tuple(name for name, value in self.settings.items() if value is None)
 
     def with_settings(self, values: Mapping[str, Any]) -> "System":
-        """The system of one sample, with its settings given: all that `simulate` needs.
+        """The system of one sample, with its parameters known: all that `simulate` needs.
 
         Args:
-            values: numbers by name, of all settings or of some; they may be traced.
+            values: numbers by name, of all sample parameters or of some; they may be traced.
 
-        Raises: InputError for a name that is no setting, or what is not one finite number.
+        Raises: InputError for a name that is no sample parameter, or what is not one finite number.
         """
-        given = checked_settings(tuple(self.settings), values)
+        numbers = as_parameters(tuple(self.settings), values)
         return eqx.tree_at(
-            lambda system: [system.settings[name] for name in given],
+            lambda system: [system.settings[name] for name in numbers],
             self,
-            list(given.values()),
+            list(numbers.values()),
             is_leaf=lambda node: node is None,
         )
 
     def scope(self, dtype: jnp.dtype) -> Scope:
-        """All that has a name: what is given of the settings is known as coefficients are."""
-        given = {n: jnp.asarray(v, dtype) for n, v in self.settings.items() if v is not None}
-        return Scope(self.grid, self.coefficients | given, dtype)
+        """All that has a name: sample parameters that are known are so as coefficients are."""
+        numbers = {n: jnp.asarray(v, dtype) for n, v in self.settings.items() if v is not None}
+        return Scope(self.grid, self.coefficients | numbers, dtype)
 
     def check(self, state: GivenState, time: Scalar | float = 0.0) -> None:
         """Evaluate every function at a state, and say which of them is not finite there.
 
         Conditions at the boundaries, too. Not under `jit`.
         Raises: InputError for a field outside of its limits, the first function that is not finite,
-            with the values that it was given, and for settings that are not given.
+            with the values of its arguments, and for unknown sample parameters.
         """
-        check_given(self.awaited)
+        check_parameters_known(self.awaited)
         state = real_state(state)
         dtype = jnp.result_type(*state.values())
         scope = self.scope(dtype).at(Instant.of(time, dtype))
         # First: at a state that cannot be, functions need not be finite.
-        if excess := excess_of(state, self.limits, self.grid):
-            excess.check()
+        if violation := bounds_violation(state, self.limits, self.grid):
+            violation.check()
         check_finite(scope, self._named_parts, state)
         check_ends_finite(scope, self.boundaries, state)
 
@@ -197,26 +205,26 @@ class System(eqx.Module):
         parts = tuple(part for part in self._parts if part is not self.boundaries)
         instant = None if time is None else Instant.of(time, real_precision())
         scope = self.scope(real_precision())
-        return values_on_grid(scope, parts, self.boundaries, instant)
+        return _values_on_grid(scope, parts, self.boundaries, instant)
 
     def start(self, time: Scalar | Instant | float, dtype: jnp.dtype) -> State:
         """The initial values that the system itself gives, see `PreparedSystem.start`."""
         if not self.initial:
             return {}
-        check_given(self.awaited)
+        check_parameters_known(self.awaited)
         scope = self.scope(dtype).at(Instant.of(time, dtype))
         return initial_values(scope, self.initial)
 
     def prepare(self, dtype: jnp.dtype) -> PreparedSystem:
         """Evaluate what is steady; assemble it, if that is everything.
 
-        Raises: InputError for settings that are not given.
+        Raises: InputError for unknown sample parameters.
         """
-        check_given(self.awaited)
+        check_parameters_known(self.awaited)
         return self.prepare_shared(dtype)
 
     def prepare_shared(self, dtype: jnp.dtype) -> PreparedSystem:
-        """Evaluate what is steady and the same for all samples, whatever their settings.
+        """Evaluate what is steady and the same for all samples, whatever their parameters.
 
         Once for all of them; `PreparedSystem.with_settings` does the rest for each.
         """
@@ -228,5 +236,55 @@ class System(eqx.Module):
         ).evaluated()
 
 
-def _where_said(values: dict[str, Any]) -> dict[str, Any]:
+def _values_on_grid(
+    scope: Scope, parts: Any, boundaries: Mapping[str, Ends], time: Instant | None
+) -> dict[str, Array]:
+    """See `System.latents`.
+
+    Args:
+        scope: of the system, nothing evaluated.
+        parts: all that holds coefficients at the cells.
+        boundaries: the conditions.
+        time: None for that only which is the same at all times.
+    """
+    values = latent_values(parts, scope.grid, time)
+    if scope.grid is not None:
+        values |= boundary_latents(boundaries, scope.grid, time)
+    known = scope.at(time).values()
+    own = {name for name, part in scope.coefficients.items() if latents_of(part)}
+    shape = () if scope.grid is None else scope.grid.shape
+    for name, names in reached_names(scope.coefficients).items():
+        if name in known and name not in values and own & {name, *names}:
+            value = jnp.asarray(known[name])
+            if value.shape in ((), shape):
+                values[name] = jnp.broadcast_to(value, shape)
+    return values
+
+
+def _stated(fields: Mapping[str, Field], attribute: str) -> dict[str, Any]:
+    """An attribute of the fields that have it."""
+    values = {name: getattr(field, attribute) for name, field in fields.items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def advection_diffusion(
+    grid: Grid,
+    velocity: Any,
+    diffusivity: Any,
+    *,
+    scheme: Literal["upwind", "central", "limited"] = "upwind",
+    field: str = "concentration",
+    boundaries: Given | None = None,
+) -> System:
+    r"""$\partial_t u = -\nabla\cdot(\mathbf v\,u) + \nabla\cdot(D\,\nabla u)$.
+
+    Args:
+        grid: of one, two or three dimensions.
+        velocity: see `impindiff.terms.Advection`.
+        diffusivity: see `impindiff.terms.Diffusion`.
+        scheme: advection scheme, see `impindiff.terms.Advection`.
+        field: the name of $u$, as in the data.
+        boundaries: for each axis that is not periodic the conditions at its ends, see `Field`.
+    """
+    terms = [Advection(velocity, scheme), Diffusion(diffusivity)]
+    return System(grid, {field: Field(terms, boundaries)})

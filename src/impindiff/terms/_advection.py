@@ -12,16 +12,15 @@ from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
-from impindiff.terms._given import check_given
 from impindiff.terms._limiter import OuterValues, limited_step
 from impindiff.terms._metric import (
     as_metric,
     between_centres,
     cells_at,
     end_distance,
-    extrapolated,
+    extrapolate,
 )
-from impindiff.terms._term import AbstractCorrectedFlux
+from impindiff.terms._term import AbstractCorrectedFlux, check_coefficient
 
 SCHEMES = ("upwind", "central", "limited")
 FORMS = ("conservative", "advective")
@@ -77,7 +76,7 @@ class Advection(AbstractCorrectedFlux):
                 f"advection scheme {self.scheme!r} is not one of {', '.join(SCHEMES)}."
             )
         for part in self.velocity if isinstance(self.velocity, list) else [self.velocity]:
-            check_given(part, "the advection velocity")
+            check_coefficient(part, "the advection velocity")
 
     def face_coefficients(self, grid: Grid, axis: int) -> FaceCoefficients:
         """See `AbstractTwoPointFlux.face_coefficients`."""
@@ -102,7 +101,7 @@ class Advection(AbstractCorrectedFlux):
         elif self.scheme == "upwind":
             normal = self._at_cells(grid, axis)[cells_at(grid, axis, side)]
         else:
-            normal = extrapolated(self._at_cells(grid, axis), grid, axis, side)
+            normal = extrapolate(self._at_cells(grid, axis), grid, axis, side)
         speed = normal if side else -normal
         return self._passing(speed, speed, end_distance(grid, axis, side))
 

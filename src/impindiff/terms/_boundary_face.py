@@ -64,9 +64,9 @@ class BoundaryFace(eqx.Module):
         is_drawn = jnp.asarray(slope) != 1
         share = 1 - jnp.asarray(slope)
         reference = jnp.where(is_drawn, const / jnp.where(is_drawn, share, 1), 0)
-        given = jnp.where(is_drawn, 0, (self.from_face - self.conductance) * const)
+        fixed = jnp.where(is_drawn, 0, (self.from_face - self.conductance) * const)
         exchange = (self.conductance - self.from_face) * share
-        parts = FluxParts(given, self.speed - self.uncarried, exchange, reference)
+        parts = FluxParts(fixed, self.speed - self.uncarried, exchange, reference)
         return _PartedFlux.of(parts, value)
 
     def flux_towards(
@@ -102,13 +102,13 @@ class FluxParts(NamedTuple):
     offset that is large beside what they differ by.
 
     Attributes:
-        given: $g$, which does not depend on the field.
+        fixed: $g$, which does not depend on the field.
         carried: $s$, with which a flow takes the cell's own value out.
         exchange: $k$, by which the cell is drawn to $r$.
         reference: $r$.
     """
 
-    given: Float[Array, "..."] | float
+    fixed: Float[Array, "..."] | float
     carried: Float[Array, "..."] | float
     exchange: Float[Array, "..."] | float
     reference: Float[Array, "..."] | float
@@ -122,7 +122,7 @@ class FluxParts(NamedTuple):
 
     def outward(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         """The flux for a value of the cell."""
-        return self.given + self.carried * value + self.exchange * (value - self.reference)
+        return self.fixed + self.carried * value + self.exchange * (value - self.reference)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -134,8 +134,8 @@ class _PartedFlux(tuple):
 
     @classmethod
     def of(cls, parts: FluxParts, value: Affine | None = None) -> "_PartedFlux":
-        given, carried, exchange, reference = parts
-        found = cls((given - exchange * reference, carried + exchange))
+        fixed, carried, exchange, reference = parts
+        found = cls((fixed - exchange * reference, carried + exchange))
         found.parts, found.value = parts, value
         return found
 

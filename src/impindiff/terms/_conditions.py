@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from impindiff._types import as_real
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
-from impindiff.terms._given import check_given, check_not_negative
+from impindiff.terms._term import check_coefficient, check_not_negative
 
 
 @final
@@ -26,7 +26,7 @@ class Dirichlet(AbstractBoundary):
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
-        check_given(self.value, "the value of Dirichlet")
+        check_coefficient(self.value, "the value of Dirichlet")
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
@@ -54,7 +54,7 @@ class Neumann(AbstractBoundary):
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
-        check_given(self.gradient, "the gradient of Neumann")
+        check_coefficient(self.gradient, "the gradient of Neumann")
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
@@ -81,8 +81,8 @@ class Robin(AbstractBoundary):
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
-        check_given(self.transfer, "the transfer of Robin")
-        check_given(self.ambient, "the ambient of Robin")
+        check_coefficient(self.transfer, "the transfer of Robin")
+        check_coefficient(self.ambient, "the ambient of Robin")
         check_not_negative(self.transfer, "the transfer of Robin")
 
     def flux(self, face: BoundaryFace) -> Affine:
@@ -109,7 +109,7 @@ class Flux(AbstractBoundary):
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
-        check_given(self.outward, "the flux of Flux")
+        check_coefficient(self.outward, "the flux of Flux")
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
@@ -147,7 +147,7 @@ class Inflow(AbstractBoundary):
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
-        check_given(self.value, "the value of Inflow")
+        check_coefficient(self.value, "the value of Inflow")
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""

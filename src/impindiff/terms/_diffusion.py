@@ -15,15 +15,14 @@ from impindiff.grid import Grid
 from impindiff.implicit import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
-from impindiff.terms._given import check_given, check_not_negative
 from impindiff.terms._metric import (
     as_metric,
     between_centres,
     cells_at,
     end_distance,
-    extrapolated,
+    extrapolate,
 )
-from impindiff.terms._term import AbstractTwoPointFlux
+from impindiff.terms._term import AbstractTwoPointFlux, check_coefficient, check_not_negative
 
 MEANS = ("harmonic", "arithmetic")
 
@@ -60,7 +59,7 @@ class Diffusion(AbstractTwoPointFlux):
         """Refuse a diffusivity that makes the problem ill-posed, where it is known already."""
         if self.mean not in (None, *MEANS):
             raise InputError(f"the mean {self.mean!r} at faces is not one of {', '.join(MEANS)}.")
-        check_given(self.diffusivity, "the diffusivity")
+        check_coefficient(self.diffusivity, "the diffusivity")
         check_not_negative(self.diffusivity, "the diffusivity")
 
     def settled(self, varying: frozenset[str]) -> Self:
@@ -99,7 +98,7 @@ class Diffusion(AbstractTwoPointFlux):
         at_face = here
         if here.ndim:
             nearest = here[cells_at(grid, axis, side)]
-            at_face = jnp.clip(extrapolated(here, grid, axis, side), nearest / 2, 2 * nearest)
+            at_face = jnp.clip(extrapolate(here, grid, axis, side), nearest / 2, 2 * nearest)
         return BoundaryFace(at_face / distance, 0.0, 0.0, distance)
 
     def boundary_face_at(

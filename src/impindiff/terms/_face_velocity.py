@@ -16,7 +16,7 @@ from impindiff.coefficients import (
     evaluate_coefficients,
 )
 from impindiff.grid import Grid
-from impindiff.terms._given import check_given
+from impindiff.terms._term import check_coefficient
 
 
 @final
@@ -45,7 +45,7 @@ class FaceVelocity(AbstractClosure):
 
     def __init__(self, *components: Any) -> None:
         for number, component in enumerate(components):
-            check_given(component, f"component {number} of FaceVelocity")
+            check_coefficient(component, f"component {number} of FaceVelocity")
             _check_not_in_cells(component)
         plain = [callable(c) and not isinstance(c, eqx.Module | type) for c in components]
         pairs = list(zip(plain, components, strict=True))

@@ -128,8 +128,8 @@ def volumes_of(tendency: Tendency) -> np.ndarray | None:
 
 def kinds_of(tendency: Tendency, state: State) -> Mapping[str, tuple[str, ...] | None]:
     """For each field what each axis ends in, see `Ended`; periodic where it is not told."""
-    told = tendency.mode_kinds if isinstance(tendency, Ended) else {}
-    return {field: told.get(field, ("periodic",) * value.ndim) for field, value in state.items()}
+    known = tendency.mode_kinds if isinstance(tendency, Ended) else {}
+    return {field: known.get(field, ("periodic",) * value.ndim) for field, value in state.items()}
 
 
 def products(tendency: Tendency, weight: Scalar, state: State) -> Callable[[State], State]:

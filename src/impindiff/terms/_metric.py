@@ -12,7 +12,7 @@ from impindiff.grid import Grid
 Metric = float | np.ndarray
 
 
-class Between(NamedTuple):
+class CentreDistance(NamedTuple):
     """Two neighbouring centres, the upper of every cell's faces between them.
 
     Attributes:
@@ -26,15 +26,15 @@ class Between(NamedTuple):
     above: Metric
 
 
-def between_centres(grid: Grid, axis: int) -> Between:
+def between_centres(grid: Grid, axis: int) -> CentreDistance:
     """The distances across the upper faces; those of the last cells mean something on a ring."""
     row = grid.axes[axis]
     if row.is_uniform:
-        return Between(row.cell_width, 0.5, 0.5)
+        return CentreDistance(row.cell_width, 0.5, 0.5)
     halves = row.widths / 2
     distance = halves + np.roll(halves, -1)
     below = grid.spread(halves / distance, axis)
-    return Between(grid.spread(distance, axis), below, 1 - below)
+    return CentreDistance(grid.spread(distance, axis), below, 1 - below)
 
 
 def flux_factor(grid: Grid, axis: int) -> Metric:
@@ -97,7 +97,7 @@ def end_distance(grid: Grid, axis: int, side: int) -> float:
     return float(grid.axes[axis].widths[-side] / 2)
 
 
-def extrapolated(
+def extrapolate(
     field: Float[Array, "..."], grid: Grid, axis: int, side: int
 ) -> Float[Array, "..."]:
     """What an array of the grid's shape has at an outer face, linearly from the two last cells."""

@@ -9,8 +9,7 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError
 from impindiff._types import as_array, as_real
 from impindiff.grid import Grid
-from impindiff.terms._given import check_given
-from impindiff.terms._term import AbstractSource
+from impindiff.terms._term import AbstractSource, check_coefficient
 
 
 @final
@@ -28,7 +27,7 @@ class Source(AbstractSource):
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
-        check_given(self.strength, "the strength of a source")
+        check_coefficient(self.strength, "the strength of a source")
 
     def rate(self, grid: Grid | None) -> Float[Array, "..."]:
         """See `AbstractSource.rate`."""

@@ -18,7 +18,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractCoefficient, as_coefficients
 from impindiff.grid import EndNames, Ends, Grid, listed_ends, named_ends
-from impindiff.terms._given import check_given
+from impindiff.terms._term import check_coefficient
 
 
 @final
@@ -62,9 +62,9 @@ class StreamFunction(AbstractCoefficient):
                 f"the mean flow of a StreamFunction is {mean_flow!r:.80}: give two components, "
                 "mean_flow=(along_x, along_y)."
             )
-        check_given(psi, "the stream function", text_too=True)
+        check_coefficient(psi, "the stream function", text_too=True)
         for part in each:
-            check_given(part, "the mean flow of a StreamFunction", text_too=True)
+            check_coefficient(part, "the mean flow of a StreamFunction", text_too=True)
         self.psi, self.mean_flow = as_coefficients(psi), tuple(map(as_coefficients, each))
         self.is_flowing = tuple(not (isinstance(u, int | float) and u == 0) for u in self.mean_flow)
 

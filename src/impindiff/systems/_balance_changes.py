@@ -16,7 +16,7 @@ from impindiff._errors import InputError
 from impindiff._types import State, real_state
 from impindiff.coefficients import Coarse, Instant, coefficients_of, time_parts
 from impindiff.grid import Grid
-from impindiff.systems._settings import check_given
+from impindiff.systems._scope import check_parameters_known
 from impindiff.systems._system import System
 
 
@@ -49,21 +49,21 @@ def balances(
     """The balances of a system along a trajectory, by name.
 
     Args:
-        system: with `balances`, its settings given.
+        system: with `balances`, its sample parameters known.
         states: for each field and integral an array `(time, *grid)`, such as `Trajectory.states`;
             the first is what the others are compared with.
         times: of the states, for parts that are functions of the time.
 
-    Raises: InputError for settings that are not given, states without what a part is a function
+    Raises: InputError for unknown sample parameters, states without what a part is a function
         of or without an axis of time, other times, or a part that is not one number or one for each
         cell.
     """
-    check_given(system.awaited)
+    check_parameters_known(system.awaited)
     if not system.accounts.balances:
         return {}
-    given = real_state(states)
-    count = _count(given, system.grid)
-    dtype = jnp.result_type(*given.values())
+    values = real_state(states)
+    count = _count(values, system.grid)
+    dtype = jnp.result_type(*values.values())
     clock = as_seconds(times)
     if clock.shape not in ((), (count,)):
         raise InputError(
@@ -74,7 +74,7 @@ def balances(
     elapsed, origin = jnp.asarray(clock - clock[0], dtype), jnp.asarray(time_parts(clock[0]), dtype)
     spans = np.diff(clock)
     coarse = Coarse.among(clock[:-1], spans) if np.all(spans > 0) else None
-    densities = jax.device_get(_densities(system, given, elapsed, origin, coarse))
+    densities = jax.device_get(_densities(system, values, elapsed, origin, coarse))
     grid = system.grid
     volumes = None
     if grid is not None:
@@ -117,11 +117,11 @@ def _count(states: Mapping[str, Array], grid: Grid | None) -> int:
     cells = () if grid is None else grid.shape
     whole = all(u.ndim and (grid is None or u.shape[1:] == cells) for u in states.values())
     if not whole or len(counts) != 1 or 0 in counts:
-        told = ", ".join(f"{field} {u.shape}" for field, u in states.items()) or "no field"
+        found = ", ".join(f"{field} {u.shape}" for field, u in states.items()) or "no field"
         allowed = "(time, ...)" if grid is None else f"(time, {', '.join(map(str, cells))})"
         raise InputError(
             f"balances compare states of several times with the first, of the shape {allowed} all, "
-            f"and found {told}. Give what `simulate` saved with the initial time among the saved, "
+            f"and found {found}. Give what `simulate` saved with the initial time among the saved, "
             "of one sample; or stack: {'c': jnp.stack([before, after])}."
         )
     return counts.pop()

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from impindiff._errors import InputError
 from impindiff.grid import SIDES, Grid
 from impindiff.implicit import Limit
-from impindiff.systems._boundaries import Ends, Given, fluxes_among
+from impindiff.systems._outer_faces import Ends, Given, select_fluxes
 from impindiff.terms import AbstractBoundary, AbstractSource, AbstractStateTerm, AbstractTerm
 
 
@@ -34,8 +34,8 @@ class Field(eqx.Module):
             the state, known or learned. The same for all samples.
         scale: a typical magnitude in the field's unit, where fields differ by orders of magnitude:
             for the norms by which solvers measure.
-        bounds: what the field can be at all, `(0.0, 1.0)` or `(0.0, jnp.inf)`, both ends allowed.
-            A start or a reading beyond is refused, a step that leads there fails.
+        bounds: what the field can be at all, in its unit, `(0.0, 1.0)` or `(0.0, jnp.inf)`, both
+            ends allowed. A start or a reading beyond is refused, a step that leads there fails.
         unit: such as "mol/m3": compared with that of the data, and written to forecasts.
 
     Functions may stand wherever a coefficient may, see `System`.
@@ -83,7 +83,7 @@ class Field(eqx.Module):
                 f"boundaries of {name!r} name the axis {strange[0]!r}; the grid has "
                 f"{', '.join(map(repr, grid.names))}."
             )
-        if fluxes_among(self.terms):
+        if select_fluxes(self.terms):
             pairs = (_pair(grid, name, k, known.get(axis)) for k, axis in enumerate(grid.names))
             return tuple(pairs)
         if known:
@@ -214,14 +214,14 @@ def _check_storage(name: str, storage: Any) -> None:
             )
 
 
-def _pair(grid: Grid, field: str, axis: int, given: Any) -> Any:
+def _pair(grid: Grid, field: str, axis: int, conditions: Any) -> Any:
     name, needed = grid.names[axis], [grid.has_end(axis, side) for side in (0, 1)]
-    if given is None:
+    if conditions is None:
         listed = []
-    elif isinstance(given, AbstractBoundary):
-        listed = [given] * max(sum(needed), 1)
+    elif isinstance(conditions, AbstractBoundary):
+        listed = [conditions] * max(sum(needed), 1)
     else:
-        listed = list(given) if isinstance(given, Sequence) else [given]
+        listed = list(conditions) if isinstance(conditions, Sequence) else [conditions]
     if strange := [one for one in listed if not isinstance(one, AbstractBoundary | None)]:
         raise InputError(
             f"{field!r} has {strange[0]!r} for a boundary condition on axis {name!r}: give "
