@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff.implicit import Balanced, Jacobi, Line, Stencil, neighbour
+from impindiff.linear import Stencil, neighbour
+from impindiff.precondition import BalancedInverse, DiagonalInverse, LineInverse
 
 SHAPE, WEIGHT = (6, 5), jnp.asarray(30.0)
 VOLUMES = np.random.default_rng(1).uniform(0.5, 2.0, SHAPE)
@@ -29,13 +30,17 @@ def vector(seed: int):
     return {"u": jnp.asarray(np.random.default_rng(seed).normal(size=SHAPE))}
 
 
-def made(stencil: Stencil, inner: str = "jacobi", volumes: np.ndarray | None = VOLUMES) -> Balanced:
+def made(
+    stencil: Stencil, inner: str = "jacobi", volumes: np.ndarray | None = VOLUMES
+) -> BalancedInverse:
     operator = stencil.shifted_identity(WEIGHT)
     if inner == "jacobi":
-        return Balanced.of(Jacobi({"u": operator.centre}), {"u": stencil}, WEIGHT, SHAPE, volumes)
+        return BalancedInverse.of(
+            DiagonalInverse({"u": operator.centre}), {"u": stencil}, WEIGHT, SHAPE, volumes
+        )
     lower, upper = operator.sides[1]
-    line = Line({"u": lower}, {"u": operator.centre}, {"u": upper}, 1)
-    return Balanced.of(line, {"u": stencil}, WEIGHT, SHAPE, volumes)
+    line = LineInverse({"u": lower}, {"u": operator.centre}, {"u": upper}, 1)
+    return BalancedInverse.of(line, {"u": stencil}, WEIGHT, SHAPE, volumes)
 
 
 @pytest.mark.parametrize("inner", ["jacobi", "line"])
@@ -93,7 +98,7 @@ def test_cells_that_exchange_nothing_are_divided_by_their_diagonal():
 
 
 def test_a_field_that_nothing_moves_is_left_to_the_preconditioner():
-    inner = Jacobi({"u": 2 * jnp.ones(SHAPE)})
-    balanced = Balanced.of(inner, {"u": None}, WEIGHT, SHAPE, None)
+    inner = DiagonalInverse({"u": 2 * jnp.ones(SHAPE)})
+    balanced = BalancedInverse.of(inner, {"u": None}, WEIGHT, SHAPE, None)
     some = vector(6)
     np.testing.assert_array_equal(balanced.apply(some)["u"], some["u"] / 2)

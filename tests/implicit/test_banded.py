@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff.implicit._banded import (
+from impindiff.linear._banded import (
     solve_block_tridiagonal,
     solve_tridiagonal,
     solve_tridiagonal_pivoted,

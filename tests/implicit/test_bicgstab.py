@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from impindiff.implicit import BiCGStab, Outcome, Result
+from impindiff.linear import BiCGStab, Outcome, Result
 
 PRECISIONS = [(jnp.float32, 1e-6), (jnp.float64, 1e-13)]
 

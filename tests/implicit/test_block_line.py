@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from gradients import random_like
 
-from impindiff.implicit import BiCGStab, BlockLine, BlockStencil, TransformLine
+from impindiff.linear import BiCGStab, BlockStencil
+from impindiff.precondition import BlockLineInverse, TransformLineInverse
 
 FIELDS = ("a", "b", "c")
 
@@ -72,7 +73,7 @@ def assert_inverse(make, operator, given):
 
 
 def lines(axis):
-    return lambda operator: BlockLine(
+    return lambda operator: BlockLineInverse(
         operator.sides[axis][0], operator.centre, operator.sides[axis][1], axis
     )
 
@@ -107,7 +108,9 @@ def test_each_line_is_solved_exactly(shape, count, axis, kind):
 )
 def test_modes_invert_what_varies_along_the_lines_only(shape, count, axis, kinds):
     operator = stencil(shape, count, axis, kinds)
-    assert_inverse(lambda op: TransformLine(op, axis, kinds), operator, state(shape, count, 1))
+    assert_inverse(
+        lambda op: TransformLineInverse(op, axis, kinds), operator, state(shape, count, 1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_the_transpose_is_one_where_coefficients_vary_everywhere(axis, kinds):
 
     @jax.jit
     def both(operator):
-        each = TransformLine(operator, axis, kinds)
+        each = TransformLineInverse(operator, axis, kinds)
         return dot(w, each.apply(v)), dot(each.transpose().apply(w), v)
 
     one, other = both(operator)
@@ -139,7 +142,7 @@ def test_fields_of_very_different_units():
     )
     v = state((7, 6), 3, 1)
     rhs = scaled({name: v[name] * u for name, u in zip(FIELDS, units, strict=True)})
-    found = TransformLine(scaled, 0, ("neumann", "neumann")).apply(rhs)
+    found = TransformLineInverse(scaled, 0, ("neumann", "neumann")).apply(rhs)
     for name, unit in zip(FIELDS, units, strict=True):
         np.testing.assert_allclose(found[name] / unit, v[name], rtol=1e-10, atol=1e-12)
 
@@ -164,7 +167,7 @@ def test_few_iterations_where_coefficients_vary_mildly_across_the_lines():
         reaction = jnp.asarray([[2.0, 1.9], [1.9, 2.0]]).reshape(2, 2, 1, 1)
         centre = 50 * reaction - sum(low + up for low, up in sides)
         operator = BlockStencil(centre, sides, structure(2))
-        preconditioner = jax.jit(TransformLine, static_argnums=(1, 2))(
+        preconditioner = jax.jit(TransformLineInverse, static_argnums=(1, 2))(
             operator, 0, ("neumann", "neumann")
         )
         rhs = state(shape, 2, 1)
@@ -180,24 +183,24 @@ def test_few_iterations_where_coefficients_vary_mildly_across_the_lines():
 def test_what_is_refused():
     operator = stencil((4, 5), 2, 0, ("neumann", "neumann"))
     with pytest.raises(ValueError, match=r"axis=2.*0...1"):
-        TransformLine(operator, 2, ("neumann", "neumann"))
+        TransformLineInverse(operator, 2, ("neumann", "neumann"))
     with pytest.raises(ValueError, match="for each axis"):
-        TransformLine(operator, 0, ("neumann",))
+        TransformLineInverse(operator, 0, ("neumann",))
     with pytest.raises(ValueError, match="'wall'"):
-        TransformLine(operator, 0, ("neumann", "wall"))
+        TransformLineInverse(operator, 0, ("neumann", "wall"))
     with pytest.raises(ValueError, match=r"axis=-1"):
-        BlockLine(operator.centre, operator.centre, operator.centre, -1)
+        BlockLineInverse(operator.centre, operator.centre, operator.centre, -1)
     with pytest.raises(ValueError, match="one shape"):
-        BlockLine(operator.centre[:1], operator.centre, operator.centre, 0)
+        BlockLineInverse(operator.centre[:1], operator.centre, operator.centre, 0)
     with pytest.raises(ValueError, match="3 leaves.*for 2"):
-        TransformLine(operator, 0, ("neumann", "neumann")).apply(state((4, 5), 3))
+        TransformLineInverse(operator, 0, ("neumann", "neumann")).apply(state((4, 5), 3))
 
 
 def test_single_precision_stays_single():
     operator = stencil((6, 5), 2, 0, ("neumann", "periodic"))
     operator = jax.tree.map(lambda a: a.astype(jnp.float32), operator)
     v = jax.tree.map(lambda a: a.astype(jnp.float32), state((6, 5), 2, 1))
-    preconditioner = TransformLine(operator, 0, ("neumann", "periodic"))
+    preconditioner = TransformLineInverse(operator, 0, ("neumann", "periodic"))
     found = preconditioner.apply(operator(v))
     assert {leaf.dtype for leaf in found.values()} == {jnp.dtype("float32")}
     np.testing.assert_allclose(found["a"], v["a"], rtol=1e-4, atol=1e-5)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff.implicit import Affine, BiCGStab, check_gradient, root
+from impindiff.implicit import Affine, check_gradient, root
+from impindiff.linear import BiCGStab
 
 POINT = {"a": jnp.linspace(0.1, 1, 7), "b": jnp.array(0.3)}
 

@@ -9,17 +9,9 @@ import numpy as np
 import pytest
 from gradients import taylor_rate
 
-from impindiff.implicit import (
-    Affine,
-    BiCGStab,
-    DenseLU,
-    Jacobi,
-    Lineax,
-    Newton,
-    Result,
-    Tridiagonal,
-    root,
-)
+from impindiff.implicit import Affine, Newton, root
+from impindiff.linear import BiCGStab, DenseLU, Lineax, Result, Tridiagonal
+from impindiff.precondition import DiagonalInverse
 
 SOLVERS = [
     Tridiagonal(1e-12),
@@ -117,7 +109,7 @@ class TestLineax:
         linear = Lineax(lx.BiCGStab(1e-10, 1e-10), 1e-6)
         rhs = jnp.ones(24)
         _, alone = linear.solve(self.operator, rhs)
-        _, helped = linear.solve(self.operator, rhs, None, Jacobi(self.diagonal))
+        _, helped = linear.solve(self.operator, rhs, None, DiagonalInverse(self.diagonal))
         assert int(helped.iterations) < int(alone.iterations)
 
     def test_what_lineax_cannot_solve_is_an_outcome(self):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from gradients import random_like
 
-from impindiff.implicit import AdjointOutcome, Affine, BiCGStab, Jacobi, Line, Stencil, root
+from impindiff.implicit import Affine, root
+from impindiff.linear import AdjointOutcome, BiCGStab, Stencil
+from impindiff.precondition import DiagonalInverse, LineInverse
 
 
 def coefficients(shape, axis, periodic, seed=0):
@@ -37,7 +39,7 @@ def dense(lower, diagonal, upper):
 def test_each_line_is_solved_exactly(shape, axis, periodic):
     parts = coefficients(shape, axis, periodic)
     v = random_like(jnp.zeros(shape), 1)
-    found = Line(*parts, axis).apply(v)
+    found = LineInverse(*parts, axis).apply(v)
 
     def lines(field):
         return np.moveaxis(field, axis, -1).reshape(-1, shape[axis])
@@ -51,8 +53,8 @@ def test_each_line_is_solved_exactly(shape, axis, periodic):
 
 def test_numbers_stand_for_the_same_coefficient_in_every_cell():
     v = random_like(jnp.zeros((4, 5)), 0)
-    as_numbers = Line(*map(jnp.array, (-1.0, 3.0, -1.5)), axis=1)
-    as_arrays = Line(*(jnp.full((4, 5), part) for part in (-1.0, 3.0, -1.5)), axis=1)
+    as_numbers = LineInverse(*map(jnp.array, (-1.0, 3.0, -1.5)), axis=1)
+    as_arrays = LineInverse(*(jnp.full((4, 5), part) for part in (-1.0, 3.0, -1.5)), axis=1)
     for one, other in ((as_numbers, as_arrays), (as_numbers.transpose(), as_arrays.transpose())):
         np.testing.assert_allclose(one.apply(v), other.apply(v), rtol=1e-14)
 
@@ -62,7 +64,7 @@ def test_a_cell_without_a_diagonal_is_left_as_it_is():
     v = random_like(jnp.zeros(6), 1)
     matrix = dense(lower, diagonal, upper)
     matrix[2] = np.eye(6)[2]
-    preconditioner = Line(lower, diagonal.at[2].set(0), upper, 0)
+    preconditioner = LineInverse(lower, diagonal.at[2].set(0), upper, 0)
     np.testing.assert_allclose(preconditioner.apply(v), np.linalg.solve(matrix, v), rtol=1e-12)
     of_transpose = np.linalg.solve(matrix.T, v)
     np.testing.assert_allclose(preconditioner.transpose().apply(v), of_transpose, rtol=1e-12)
@@ -76,7 +78,7 @@ def test_under_vmap_and_in_single_precision():
     v = random_like(jnp.zeros((2, 4, 6), jnp.float32), 2)
 
     def apply(low, own, up, v):
-        return Line(low, own, up, 1).apply(v)
+        return LineInverse(low, own, up, 1).apply(v)
 
     batched = jax.vmap(apply)(parts[0], parts[1], parts[2], v)
     assert batched.dtype == jnp.float32
@@ -138,8 +140,10 @@ class TestAnisotropy:
         return forward, adjoint
 
     def test_iterations_stay_bounded_where_those_of_jacobi_grow(self):
-        by_line = self.iterations(lambda s: Line(s.sides[0][0], s.centre, s.sides[0][1], axis=0))
-        by_diagonal = self.iterations(lambda s: Jacobi(s.centre))
+        by_line = self.iterations(
+            lambda s: LineInverse(s.sides[0][0], s.centre, s.sides[0][1], axis=0)
+        )
+        by_diagonal = self.iterations(lambda s: DiagonalInverse(s.centre))
         for line, diagonal in zip(by_line, by_diagonal, strict=True):
             assert max(line) <= line[0] + 2
             assert diagonal[-1] > 3 * diagonal[0]

@@ -8,18 +8,18 @@ import lineax as lx
 import numpy as np
 import pytest
 
-from impindiff.implicit import (
+from impindiff.linear import (
     CG,
     GMRES,
     AbstractLinearSolver,
     Automatic,
     BiCGStab,
     DenseLU,
-    Jacobi,
     Lineax,
     Result,
     Tridiagonal,
 )
+from impindiff.precondition import DiagonalInverse
 
 SIZE = 40
 ITERATIVE: dict[type, Callable[..., AbstractLinearSolver]] = {
@@ -173,7 +173,7 @@ class TestIterations:
         scaling = jnp.asarray(np.geomspace(1, 1e4, SIZE))
         hard = jnp.diag(jnp.sqrt(scaling)) @ matrix @ jnp.diag(jnp.sqrt(scaling))
         solver = SOLVERS[kind](1e-8, max_steps=2000)
-        found, helped = run(solver, hard, rhs, preconditioner=Jacobi(jnp.diag(hard)))
+        found, helped = run(solver, hard, rhs, preconditioner=DiagonalInverse(jnp.diag(hard)))
         _, alone = run(solver, hard, rhs)
         assert bool(helped.converged)
         assert int(helped.iterations) < int(alone.iterations)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff.implicit import CG, AbstractLinearSolver, BiCGStab, Multigrid, Stencil
-from impindiff.implicit._coarsening import Faces, coarsen
+from impindiff.linear import CG, AbstractLinearSolver, BiCGStab, Stencil
+from impindiff.precondition import MultigridCycle
+from impindiff.precondition._coarsening import Faces, coarsen
 
 
 def operator(shape, number, *, jump=1.0, peclet=0.0, periodic=True, seed=0) -> Stencil:
@@ -37,7 +38,7 @@ def iterations(stencil, shape, solver: AbstractLinearSolver | None = None, **set
 
     @jax.jit
     def solve(stencil, rhs):
-        return solver.solve(stencil, rhs, None, Multigrid.build(stencil, shape, **settings))
+        return solver.solve(stencil, rhs, None, MultigridCycle.build(stencil, shape, **settings))
 
     found, outcome = solve(stencil, rhs)
     assert bool(outcome.converged)
@@ -81,7 +82,7 @@ def test_diffusion_needs_one_sweep_of_a_v_cycle_only_and_cg_may_use_it():
     shape = (64, 48)
     stencil = operator(shape, 1e3, jump=1e4)
     assert iterations(stencil, shape, CG(1e-6), cycle="V", sweeps=1) <= 20
-    cycle = Multigrid.build(stencil, shape, cycle="V", sweeps=1)
+    cycle = MultigridCycle.build(stencil, shape, cycle="V", sweeps=1)
     x, y = jnp.asarray(np.random.default_rng(0).normal(size=(2, *shape)))
     assert np.vdot(y, cycle.apply(x)) == pytest.approx(np.vdot(cycle.apply(y), x), rel=1e-9)
     assert np.vdot(x, cycle.apply(x)) > 0
@@ -106,7 +107,7 @@ def test_thin_cells_are_coarsened_along_their_short_side_first():
     "shape", [(19,), (16, 13), pytest.param((9, 8, 7), marks=pytest.mark.slow)]
 )
 def test_the_transpose_is_the_transpose(shape, settings):
-    cycle = Multigrid.build(operator(shape, 50.0, peclet=10.0), shape, **settings)
+    cycle = MultigridCycle.build(operator(shape, 50.0, peclet=10.0), shape, **settings)
     x, y = np.random.default_rng(0).normal(size=(2, *shape))
     transposed = cycle.transpose()
     forward = jax.jit(lambda v: cycle.apply(v))(x)
@@ -144,11 +145,11 @@ def test_a_uniform_conductance_is_halved():
 def test_a_singular_operator_gives_finite_numbers():
     """Pure diffusion around a ring has no inverse."""
     plain = operator((12, 10), 1.0)
-    cycle = Multigrid.build(Stencil(plain.centre - 1, plain.sides), (12, 10))
+    cycle = MultigridCycle.build(Stencil(plain.centre - 1, plain.sides), (12, 10))
     assert np.all(np.isfinite(cycle.apply(jnp.ones((12, 10)))))
 
 
 @pytest.mark.parametrize("settings", [{"cycle": "F"}, {"sweeps": 0}])
 def test_refusals(settings):
     with pytest.raises(ValueError, match="'V' or 'W'.*at least 1 sweep"):
-        Multigrid.build(operator((8,), 1.0), (8,), **settings)
+        MultigridCycle.build(operator((8,), 1.0), (8,), **settings)

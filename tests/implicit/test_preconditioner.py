@@ -10,35 +10,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradients import inner, random_like
+from impindiff.implicit._groups import Restricted
 
 import impindiff
-from impindiff.implicit import (
-    AbstractPreconditioner,
-    AdjointOutcome,
-    Affine,
-    Balanced,
-    BiCGStab,
-    BlockJacobi,
-    BlockLine,
-    BlockStencil,
-    Deferred,
-    GroupWise,
-    Jacobi,
-    Line,
-    Multigrid,
-    Scaled,
-    Spectral,
-    Stencil,
-    TransformLine,
-    Transposed,
-)
+from impindiff.implicit import Affine
 from impindiff.implicit import root as find_root
-from impindiff.implicit._groups import Restricted
 from impindiff.integrate._quadrature import BesideIntegrals
+from impindiff.linear import (
+    AbstractInverse,
+    AdjointOutcome,
+    BiCGStab,
+    BlockStencil,
+    Stencil,
+    TransposedInverse,
+)
+from impindiff.precondition import (
+    BalancedInverse,
+    BlockInverse,
+    BlockLineInverse,
+    DeferredInverse,
+    DiagonalInverse,
+    GroupInverse,
+    LineInverse,
+    MultigridCycle,
+    ScaledInverse,
+    SpectralInverse,
+    TransformLineInverse,
+)
 
 
 class Example(NamedTuple):
-    preconditioner: AbstractPreconditioner
+    preconditioner: AbstractInverse
     unknown: dict
 
 
@@ -58,18 +60,20 @@ def coupled() -> tuple[BlockStencil, dict]:
 def block_line() -> Example:
     operator, unknown = coupled()
     return Example(
-        BlockLine(operator.sides[0][0], operator.centre, operator.sides[0][1], 0), unknown
+        BlockLineInverse(operator.sides[0][0], operator.centre, operator.sides[0][1], 0), unknown
     )
 
 
 def transform_line() -> Example:
     operator, unknown = coupled()
-    return Example(TransformLine(operator, 1, ("periodic", "neumann")), unknown)
+    return Example(TransformLineInverse(operator, 1, ("periodic", "neumann")), unknown)
 
 
 def deferred() -> Example:
     operator, unknown = coupled()
-    return Example(Deferred(lambda stencil: BlockJacobi(stencil.centre), (operator,)), unknown)
+    return Example(
+        DeferredInverse(lambda stencil: BlockInverse(stencil.centre), (operator,)), unknown
+    )
 
 
 def balanced() -> Example:
@@ -77,50 +81,52 @@ def balanced() -> Example:
     side, decay = 0.3 + random_like(jnp.zeros((5, 2)), 0) ** 2, jnp.linspace(0.1, 1.0, 10)
     ring = ((side, jnp.roll(side, -1, 0)), (side, jnp.roll(side, -1, 1)))
     centre = -sum(a + b for a, b in ring) - decay.reshape(5, 2)
-    inner = Jacobi({"u": 1 - 2.0 * centre})
+    inner = DiagonalInverse({"u": 1 - 2.0 * centre})
     stencil, weight = {"u": Stencil(centre, ring)}, jnp.asarray(2.0)
-    return Example(Balanced.of(inner, stencil, weight, (5, 2), None), {"u": jnp.zeros((5, 2))})
+    return Example(
+        BalancedInverse.of(inner, stencil, weight, (5, 2), None), {"u": jnp.zeros((5, 2))}
+    )
 
 
 EXAMPLES: dict[type, Callable[[], Example]] = {
-    Balanced: balanced,
-    Deferred: deferred,
-    Jacobi: lambda: Example(
-        Jacobi(
+    BalancedInverse: balanced,
+    DeferredInverse: deferred,
+    DiagonalInverse: lambda: Example(
+        DiagonalInverse(
             {"a": random_like(UNKNOWN["a"], 0).at[1, 2].set(0), "b": random_like(UNKNOWN["b"], 1)}
         ),
         UNKNOWN,
     ),
-    BlockJacobi: lambda: Example(
+    BlockInverse: lambda: Example(
         # One block of rank one, and one of nothing.
-        BlockJacobi(
+        BlockInverse(
             random_like(jnp.zeros((3, 3, 5, 2)), 0).at[..., 1, 1].set(1).at[..., 4, 0].set(0)
         ),
         {name: jnp.zeros((5, 2)) for name in "abc"},
     ),
-    BlockLine: block_line,
-    TransformLine: transform_line,
-    GroupWise: lambda: Example(
-        GroupWise(
+    BlockLineInverse: block_line,
+    TransformLineInverse: transform_line,
+    GroupInverse: lambda: Example(
+        GroupInverse(
             ("b", ("a", "c")),
             [
-                Jacobi({"b": random_like(UNKNOWN["b"], 0)}),
-                BlockJacobi(random_like(jnp.zeros((2, 2, 5, 2)), 1)),
+                DiagonalInverse({"b": random_like(UNKNOWN["b"], 0)}),
+                BlockInverse(random_like(jnp.zeros((2, 2, 5, 2)), 1)),
             ],
         ),
         {"a": jnp.zeros((5, 2)), "b": UNKNOWN["b"], "c": jnp.zeros((5, 2))},
     ),
     BesideIntegrals: lambda: Example(
-        BesideIntegrals(BlockJacobi(random_like(jnp.zeros((2, 2, 5, 2)), 0)), ("b",)),
+        BesideIntegrals(BlockInverse(random_like(jnp.zeros((2, 2, 5, 2)), 0)), ("b",)),
         {"a": jnp.zeros((5, 2)), "b": UNKNOWN["b"], "c": jnp.zeros((5, 2))},
     ),
     Restricted: lambda: Example(
-        Restricted(BlockJacobi(random_like(jnp.zeros((3, 3, 5, 2)), 0)), {"b": jnp.zeros((5, 2))}),
+        Restricted(BlockInverse(random_like(jnp.zeros((3, 3, 5, 2)), 0)), {"b": jnp.zeros((5, 2))}),
         {name: jnp.zeros((5, 2)) for name in "ac"},
     ),
-    Transposed: lambda: Example(block_line().preconditioner.transpose(), coupled()[1]),
-    Line: lambda: Example(
-        Line(
+    TransposedInverse: lambda: Example(block_line().preconditioner.transpose(), coupled()[1]),
+    LineInverse: lambda: Example(
+        LineInverse(
             random_like(UNKNOWN, 0),
             {"a": (5 + random_like(UNKNOWN["a"], 1)).at[1, 2].set(0), "b": jnp.array(5.0)},
             random_like(UNKNOWN, 2),
@@ -128,8 +134,8 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
         ),
         UNKNOWN,
     ),
-    Multigrid: lambda: Example(
-        Multigrid.build(
+    MultigridCycle: lambda: Example(
+        MultigridCycle.build(
             {
                 name: Stencil(
                     4 + random_like(field, 0), (tuple(-abs(random_like(field, k)) for k in (1, 2)),)
@@ -140,17 +146,17 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
         ),
         {"a": jnp.zeros(11), "b": jnp.zeros(11)},
     ),
-    Scaled: lambda: Example(
+    ScaledInverse: lambda: Example(
         # Powers of two, which are inverted without round-off.
-        Scaled(
-            Jacobi(random_like(UNKNOWN, 0)),
+        ScaledInverse(
+            DiagonalInverse(random_like(UNKNOWN, 0)),
             {"a": jnp.array(2.0**-9), "b": jnp.array(4.0)},
             {"a": jnp.array(2.0), "b": jnp.array(0.5)},
         ),
         UNKNOWN,
     ),
-    Spectral: lambda: Example(
-        Spectral(
+    SpectralInverse: lambda: Example(
+        SpectralInverse(
             {
                 "a": jnp.fft.rfft(random_like(UNKNOWN["a"], 0)).at[1, 2].set(0),
                 "b": jnp.fft.rfftn(random_like(UNKNOWN["b"], 1)).at[0].set(0),
@@ -169,7 +175,7 @@ def final_classes(interface: type) -> set[type]:
 
 
 def test_every_preconditioner_is_under_contract():
-    assert final_classes(AbstractPreconditioner) == set(EXAMPLES)
+    assert final_classes(AbstractInverse) == set(EXAMPLES)
 
 
 @pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
@@ -211,14 +217,14 @@ def test_spectral_inverts_a_periodic_operator_of_constant_coefficients():
     product = sum(
         float(kernel[i, j]) * jnp.roll(x, (i, j), (0, 1)) for i in range(5) for j in range(6)
     )
-    np.testing.assert_allclose(Spectral(symbol).apply(product), x, atol=1e-12)
+    np.testing.assert_allclose(SpectralInverse(symbol).apply(product), x, atol=1e-12)
 
 
 def test_scaled_is_the_inverse_of_the_scaled_operator():
     matrix = np.asarray(4 * np.eye(3) + random_like(jnp.zeros((3, 3)), 0))
     columns, rows = np.array([1e-4, 2.0, 3e5]), np.array([7.0, 1e-6, 1e3])
 
-    class Inverse(AbstractPreconditioner):
+    class Inverse(AbstractInverse):
         matrix: jax.Array
 
         def apply(self, vector):
@@ -227,7 +233,7 @@ def test_scaled_is_the_inverse_of_the_scaled_operator():
         def transpose(self):
             return Inverse(self.matrix.T)
 
-    scaled = Scaled(Inverse(jnp.asarray(matrix)), jnp.asarray(columns), jnp.asarray(rows))
+    scaled = ScaledInverse(Inverse(jnp.asarray(matrix)), jnp.asarray(columns), jnp.asarray(rows))
     operator = matrix * columns / rows[:, None]
     np.testing.assert_allclose(scaled.apply(jnp.asarray(operator[:, 1])), [0, 1, 0], atol=1e-10)
     transposed = scaled.transpose().apply(jnp.asarray(operator[2]))
@@ -235,7 +241,7 @@ def test_scaled_is_the_inverse_of_the_scaled_operator():
 
 
 def test_jacobi_divides_by_the_diagonal_and_leaves_what_has_none():
-    applied = Jacobi(jnp.array([2.0, 0.0, -4.0])).apply(jnp.array([1.0, 3.0, 2.0]))
+    applied = DiagonalInverse(jnp.array([2.0, 0.0, -4.0])).apply(jnp.array([1.0, 3.0, 2.0]))
     np.testing.assert_array_equal(applied, [0.5, 3.0, -0.5])
 
 
@@ -246,7 +252,7 @@ class TestBlockJacobi:
         # Without an exchange of rows there is no pivot to begin with.
         blocks = blocks.at[0, 0].set(0 if num_fields > 1 else 1)
         v = list(random_like(jnp.zeros((num_fields, 4, 3)), 1))
-        found = BlockJacobi(blocks).apply(v)
+        found = BlockInverse(blocks).apply(v)
         of_cells = np.moveaxis(blocks, (0, 1), (-2, -1))
         expected = np.linalg.solve(of_cells, np.stack(v, -1)[..., None])[..., 0]
         np.testing.assert_allclose(np.stack(found, -1), expected, rtol=1e-10)
@@ -256,7 +262,7 @@ class TestBlockJacobi:
         block = jnp.array([[2.0, 1.0], [1.0, 3.0]])
         units = jnp.array([1e5, 1e-6])
         scaled = jnp.asarray(units[:, None] * block / units, jnp.float32)
-        found = BlockJacobi(scaled).apply([jnp.float32(1e5), jnp.float32(1e-6)])
+        found = BlockInverse(scaled).apply([jnp.float32(1e5), jnp.float32(1e-6)])
         expected = np.linalg.solve(block, np.ones(2))
         np.testing.assert_allclose(np.array(found) / units, expected, rtol=1e-6)
 
@@ -265,15 +271,15 @@ class TestBlockJacobi:
     )
     def test_where_there_is_no_inverse_the_cell_is_left_as_it_is(self, block):
         blocks = jnp.stack([jnp.asarray(block), 2 * jnp.eye(2)], -1)
-        first, second = BlockJacobi(blocks).apply((jnp.array([3.0, 4.0]), jnp.array([5.0, 6.0])))
+        first, second = BlockInverse(blocks).apply((jnp.array([3.0, 4.0]), jnp.array([5.0, 6.0])))
         np.testing.assert_array_equal(first, [3.0, 2.0])
         np.testing.assert_array_equal(second, [5.0, 3.0])
 
     def test_refusals(self):
         with pytest.raises(ValueError, match="first two axes must be equal"):
-            BlockJacobi(jnp.ones((2, 3, 4)))
-        with pytest.raises(ValueError, match="has 1 leaves, the blocks of BlockJacobi are for 2"):
-            BlockJacobi(jnp.ones((2, 2, 4))).apply(jnp.ones(4))
+            BlockInverse(jnp.ones((2, 3, 4)))
+        with pytest.raises(ValueError, match="has 1 leaves, the blocks of BlockInverse are for 2"):
+            BlockInverse(jnp.ones((2, 2, 4))).apply(jnp.ones(4))
 
 
 def solved(residual, guess, inputs, solver, preconditioner):
@@ -297,7 +303,7 @@ def test_block_jacobi_saves_iterations_where_fields_are_coupled_fast():
     """Two fields that diffuse slowly and turn into each other fast, at rates that vary."""
     rate = jnp.asarray(np.geomspace(1, 1e4, 40))
     blocks = jnp.stack([jnp.stack([1 + rate, -2 * rate]), jnp.stack([-rate, 1 + 2 * rate])])
-    # Near round-off, Jacobi would only just converge, or not: by the order of additions.
+    # Near round-off, DiagonalInverse would only just converge, or not: by the order of additions.
     solver = Affine(BiCGStab(1e-9, max_steps=2000), BiCGStab(1e-9, max_steps=2000))
 
     def residual(u, inputs):
@@ -308,8 +314,8 @@ def test_block_jacobi_saves_iterations_where_fields_are_coupled_fast():
         return {name: equation(row, name) for row, name in enumerate(("a", "b"))}
 
     guess = {"a": jnp.zeros(40), "b": jnp.zeros(40)}
-    diagonal = Jacobi({"a": 2 + blocks[0, 0], "b": 2 + blocks[1, 1]})
-    whole = BlockJacobi(blocks.at[0, 0].add(2).at[1, 1].add(2))
+    diagonal = DiagonalInverse({"a": 2 + blocks[0, 0], "b": 2 + blocks[1, 1]})
+    whole = BlockInverse(blocks.at[0, 0].add(2).at[1, 1].add(2))
     inputs = random_like(guess, 0)
     *by_diagonal, exact = solved(residual, guess, inputs, solver, diagonal)
     *by_block, gradient = solved(residual, guess, inputs, solver, whole)
@@ -327,7 +333,7 @@ class TestInASolve:
     rhs = jnp.asarray(random.normal(size=30))
     solver = Affine(BiCGStab(1e-11, max_steps=500), BiCGStab(1e-11, max_steps=500))
 
-    def run(self, preconditioner: AbstractPreconditioner | None):
+    def run(self, preconditioner: AbstractInverse | None):
         def residual(u, inputs):
             return self.matrix @ u - inputs
 
@@ -335,6 +341,6 @@ class TestInASolve:
 
     def test_jacobi_saves_iterations_forward_and_adjoint(self):
         *plain, exact = self.run(None)
-        *helped, gradient = self.run(Jacobi(jnp.diag(self.matrix)))
+        *helped, gradient = self.run(DiagonalInverse(jnp.diag(self.matrix)))
         assert all(few < many / 2 for few, many in zip(helped, plain, strict=True))
         np.testing.assert_allclose(gradient, exact, rtol=1e-6, atol=1e-12)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff.implicit import BlockStencil, probe, reach_error
+from impindiff.linear import BlockStencil, probe, reach_error
 
 SHAPES = [(1,), (2,), (3,), (7,), (2, 5), (3, 3), (7, 5), (20, 11), (1, 4), (6, 4, 3), (5, 2, 7)]
 

@@ -9,17 +9,10 @@ import numpy as np
 import pytest
 from gradients import random_like
 
-from impindiff.implicit import (
-    CG,
-    AdjointOutcome,
-    Affine,
-    ImplicitAdjoint,
-    Spectral,
-    eigenvalues,
-    laplacian_symbol,
-    root,
-)
+from impindiff.implicit import Affine, ImplicitAdjoint, root
 from impindiff.implicit import _spectral as spectral
+from impindiff.linear import CG, AdjointOutcome
+from impindiff.precondition import SpectralInverse, eigenvalues, laplacian_symbol
 
 KINDS = ("periodic", "neumann", "dirichlet", "dirichlet-neumann", "neumann-dirichlet")
 
@@ -82,7 +75,7 @@ def test_a_solve_is_the_dense_one(longest_product, kinds, shape, monkeypatch):
         one = np.kron(np.kron(np.eye(before), second_difference(kind, cells)), np.eye(after))
         matrix -= weights[axis] * one
     rhs = random_like(jnp.zeros(shape), 0)
-    found = Spectral(1 - laplacian_symbol(kinds, shape, weights), kinds).apply(rhs)
+    found = SpectralInverse(1 - laplacian_symbol(kinds, shape, weights), kinds).apply(rhs)
     expected = np.linalg.solve(matrix, np.ravel(rhs)).reshape(shape)
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
 
@@ -95,8 +88,8 @@ def test_a_symbol_may_be_complex_along_a_periodic_axis_beside_one_that_is_not():
     symbol = 1 + 2 * jnp.asarray(turn)[:, None] - 3 * jnp.asarray(eigenvalues("dirichlet", 6))
     rhs = random_like(jnp.zeros(shape), 0)
     for preconditioner, matrix in (
-        (Spectral(symbol, kinds), upwind),
-        (Spectral(symbol, kinds).transpose(), upwind.T),
+        (SpectralInverse(symbol, kinds), upwind),
+        (SpectralInverse(symbol, kinds).transpose(), upwind.T),
     ):
         x = preconditioner.apply(rhs)
         of_walls = along(second_difference("dirichlet", 6), x, 1)
@@ -108,9 +101,9 @@ def test_a_symbol_may_be_complex_along_a_periodic_axis_beside_one_that_is_not():
 def test_both_ways_of_transforming_are_one_in_single_precision(kind, monkeypatch):
     symbol = 1 - jnp.asarray(laplacian_symbol(kind, (40, 33), (50.0, 50.0)), jnp.float32)
     rhs = jnp.asarray(random_like(jnp.zeros((40, 33)), 0), jnp.float32)
-    by_product = Spectral(symbol, kind).apply(rhs)
+    by_product = SpectralInverse(symbol, kind).apply(rhs)
     monkeypatch.setattr(spectral, "_LONGEST_PRODUCT", 0)
-    by_fourier = Spectral(symbol, kind).apply(rhs)
+    by_fourier = SpectralInverse(symbol, kind).apply(rhs)
     assert kind == "periodic" or not np.array_equal(by_product, by_fourier)
     assert by_product.dtype == by_fourier.dtype == jnp.float32
     np.testing.assert_allclose(by_product, by_fourier, atol=2e-6)
@@ -120,9 +113,9 @@ def test_each_leaf_may_have_ends_of_its_own():
     unknown = {"pressure": random_like(jnp.zeros((4, 5)), 0), "velocity": jnp.ones((4, 5))}
     kinds = {"pressure": ("neumann", "periodic"), "velocity": "dirichlet"}
     symbols = {name: 1 - laplacian_symbol(kind, (4, 5), (1.0, 2.0)) for name, kind in kinds.items()}
-    together = Spectral(symbols, kinds).apply(unknown)
+    together = SpectralInverse(symbols, kinds).apply(unknown)
     for name, kind in kinds.items():
-        alone = Spectral(symbols[name], kind).apply(unknown[name])
+        alone = SpectralInverse(symbols[name], kind).apply(unknown[name])
         np.testing.assert_array_equal(together[name], alone)
 
 
@@ -130,7 +123,7 @@ def test_what_has_no_eigenvalue_is_left_as_it_is():
     """No-flux walls alone leave the mean undetermined."""
     symbol = -laplacian_symbol("neumann", (6, 5), (1.0, 1.0))
     rhs = random_like(jnp.zeros((6, 5)), 0)
-    x = Spectral(symbol, "neumann").apply(rhs)
+    x = SpectralInverse(symbol, "neumann").apply(rhs)
     assert float(x.mean()) == pytest.approx(float(rhs.mean()))
     product = -laplacian(("neumann", "neumann"), (1.0, 1.0), x)
     np.testing.assert_allclose(product, rhs - rhs.mean(), atol=1e-12)
@@ -139,9 +132,9 @@ def test_what_has_no_eigenvalue_is_left_as_it_is():
 def test_vmap_over_symbols_and_right_hand_sides():
     symbols = 1 - jnp.stack([w * laplacian_symbol("dirichlet", (5, 4), (1, 1)) for w in (1, 2)])
     rhs = random_like(jnp.zeros((2, 5, 4)), 0)
-    batched = jax.vmap(lambda s, v: Spectral(s, "dirichlet").apply(v))(symbols, rhs)
+    batched = jax.vmap(lambda s, v: SpectralInverse(s, "dirichlet").apply(v))(symbols, rhs)
     for symbol, v, found in zip(symbols, rhs, batched, strict=True):
-        np.testing.assert_allclose(Spectral(symbol, "dirichlet").apply(v), found, atol=1e-14)
+        np.testing.assert_allclose(SpectralInverse(symbol, "dirichlet").apply(v), found, atol=1e-14)
 
 
 class TestInASolve:
@@ -170,7 +163,7 @@ class TestInASolve:
                 jnp.zeros(shape),
                 (varying, rhs),
                 Affine(solver, ImplicitAdjoint(solver)),
-                preconditioner=Spectral(symbol, self.kinds) if preconditioned else None,
+                preconditioner=SpectralInverse(symbol, self.kinds) if preconditioned else None,
                 probe=probe,
             )
             return jnp.sum(jnp.sin(found)), outcome
@@ -193,14 +186,17 @@ class TestInASolve:
 
 class TestRefusals:
     def test_another_word(self):
-        for attempt in (lambda: eigenvalues("robin", 4), lambda: Spectral(jnp.ones(4), "robin")):
+        for attempt in (
+            lambda: eigenvalues("robin", 4),
+            lambda: SpectralInverse(jnp.ones(4), "robin"),
+        ):
             with pytest.raises(ValueError, match=r"'robin'.*periodic, neumann"):
                 attempt()
 
     def test_another_number_of_axes(self):
         with pytest.raises(ValueError, match="name 1 axes, but the grid has 2"):
-            Spectral(jnp.ones((3, 4)), ("neumann",)).apply(jnp.ones((3, 4)))
+            SpectralInverse(jnp.ones((3, 4)), ("neumann",)).apply(jnp.ones((3, 4)))
 
     def test_a_complex_symbol_of_real_modes(self):
         with pytest.raises(ValueError, match="Give the real part"):
-            Spectral(jnp.ones(4, complex), "neumann")
+            SpectralInverse(jnp.ones(4, complex), "neumann")

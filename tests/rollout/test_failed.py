@@ -11,9 +11,10 @@ import runtime_types
 
 from impindiff._errors import InputError, NumericsError
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab, ImplicitAdjoint, Result
+from impindiff.implicit import Affine, ImplicitAdjoint
 from impindiff.integrate import SDIRK2, BackwardEuler
 from impindiff.latent import Parameter
+from impindiff.linear import BiCGStab, Result
 from impindiff.rollout import KeepAll, Snapshots, StepFailed, TimeGrid, simulate
 from impindiff.systems import System
 from impindiff.terms import Diffusion, Dirichlet

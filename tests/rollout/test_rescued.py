@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import runtime_types
+from impindiff.rollout._rescued import own_failures
 
 import impindiff as ipd
 from impindiff import InputError, NumericsError
-from impindiff.implicit import DenseLU, Newton, Outcome, Result
+from impindiff.implicit import Newton
 from impindiff.integrate import BackwardEuler, ForwardEuler
-from impindiff.rollout import HalvedStep, TimeGrid, Trajectory, rescued, simulate
+from impindiff.linear import DenseLU, Outcome, Result
+from impindiff.rollout import HalvedStep, TimeGrid, Trajectory, rescue, simulate
 from impindiff.rollout import simulate_with_rescue as simulate_so
-from impindiff.rollout._rescued import own_failures
 
 TIMES = TimeGrid.build(0.0, [0.0, 1.0, 2.0, 3.0], 1.0)
 
@@ -83,7 +84,7 @@ def test_what_no_shorter_step_changes_is_not_tried(result):
         return Trajectory({}, Outcome(results, 0 * results, 0.0 * results))
 
     with pytest.raises(NumericsError, match=result.label):
-        rescued(run, TIMES)
+        rescue(run, TIMES)
     assert len(calls) == 1
 
 

@@ -13,9 +13,10 @@ from smooth import box, wave, winds
 from impindiff._errors import InputError, NumericsError
 from impindiff._types import Scalar
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab, Outcome, Result
+from impindiff.implicit import Affine
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import AbstractLatent
+from impindiff.linear import BiCGStab, Outcome, Result
 from impindiff.rollout import TimeGrid, Trajectory, simulate
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import Diffusion, Source

@@ -16,18 +16,9 @@ import scipy.sparse.linalg
 
 from impindiff.coefficients import Closure
 from impindiff.grid import Axis, Grid
+from impindiff.linear import Stencil
 from impindiff.systems import AffineTendency, System
-from impindiff.terms import (
-    Advection,
-    Diffusion,
-    Dirichlet,
-    Inflow,
-    Neumann,
-    NoFlux,
-    Outflow,
-    Robin,
-    Stencil,
-)
+from impindiff.terms import Advection, Diffusion, Dirichlet, Inflow, Neumann, NoFlux, Outflow, Robin
 
 TRANSFER, SPREAD = 0.7, 0.25
 CONDITIONS = ("dirichlet", "neumann", "robin", "inflow", "outflow", "no-flux")

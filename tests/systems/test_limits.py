@@ -10,9 +10,10 @@ from smooth import box, wave
 
 from impindiff._errors import InputError, NumericsError
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab, Result
+from impindiff.implicit import Affine
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import Parameter
+from impindiff.linear import BiCGStab, Result
 from impindiff.rollout import KeepAll, Snapshots, TimeGrid, Trajectory, simulate
 from impindiff.systems import Reaction, System
 from impindiff.terms import Diffusion, Source

@@ -7,8 +7,9 @@ import pytest
 
 from impindiff._errors import NumericsError
 from impindiff.grid import Grid
-from impindiff.implicit import Newton, Result, Tridiagonal
+from impindiff.implicit import Newton
 from impindiff.integrate import BackwardEuler, CrankNicolson, RungeKutta4
+from impindiff.linear import Result, Tridiagonal
 from impindiff.rollout import TimeGrid, simulate, simulate_with_rescue
 from impindiff.systems import Reaction, System
 from impindiff.terms import Diffusion, Dirichlet, Flux, NoFlux, Source

@@ -2,28 +2,25 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradients import taylor_rate
 
-from impindiff.implicit import BiCGStab, Newton
-from impindiff.integrate import BackwardEuler
+from impindiff.implicit import Newton
+from impindiff.integrate import AbstractDynamics, AbstractTendency, BackwardEuler
+from impindiff.linear import BiCGStab
+from impindiff.precondition import BlockJacobi, Fourier, Jacobi, Line, LinearisedStep, Multigrid
 from impindiff.rollout import TimeGrid, simulate
-from impindiff.terms import block_jacobi, fourier, jacobi, line, multigrid
 
 STRICT = Newton(BiCGStab(1e-10, max_steps=4000), BiCGStab(1e-10, max_steps=4000), rtol=1e-10)
 STEPS = TimeGrid.build(0.0, [0.02], 1e-2)
 
 
-class Equations(eqx.Module):
+class Equations(AbstractDynamics, AbstractTendency):
     is_affine = False
     is_steady = True
-
-    def prepare(self, dtype):
-        return self
 
     def at(self, time):
         return self
@@ -80,11 +77,11 @@ def run(system, state, preconditioner):
 @pytest.mark.parametrize(
     "preconditioner, shape, saves",
     [
-        (fourier, (24, 18), 4),
-        pytest.param(multigrid(), (24, 18), 4, marks=pytest.mark.slow),
-        (multigrid(), (7, 6, 5), 2),
-        (line(0), (64,), 8),
-        (jacobi, (24, 18), 0.9),
+        (Fourier(), (24, 18), 4),
+        pytest.param(Multigrid(), (24, 18), 4, marks=pytest.mark.slow),
+        (Multigrid(), (7, 6, 5), 2),
+        (Line(0), (64,), 8),
+        (Jacobi(), (24, 18), 0.9),
     ],
 )
 def test_a_nonlinear_step_is_solved_in_fewer_iterations(preconditioner, shape, saves):
@@ -100,7 +97,7 @@ def test_fast_reactions_are_solved_cell_by_cell():
     system = Reacting(jnp.array(1e5))
     state = {"c": smooth(shape, 1), "a": smooth(shape, 2), "b": smooth(shape, 3)}
     plain, many = run(system, state, None)
-    found, few = run(system, state, block_jacobi)
+    found, few = run(system, state, BlockJacobi())
     for name in state:
         np.testing.assert_allclose(found[name], plain[name], rtol=1e-7)
     assert few * 3 <= many, (few, many)
@@ -112,7 +109,7 @@ def test_gradients_do_not_see_the_preconditioner():
 
     def loss(point):
         rate, state = point
-        trajectory = simulate(Reacting(rate), state, STEPS, BackwardEuler(STRICT, block_jacobi))
+        trajectory = simulate(Reacting(rate), state, STEPS, BackwardEuler(STRICT, BlockJacobi()))
         return sum(jnp.sum(jnp.sin(u[-1])) for u in trajectory.states.values())
 
     assert taylor_rate(loss, (jnp.array(30.0), state), step=1e-2) >= 1.9
@@ -121,4 +118,4 @@ def test_gradients_do_not_see_the_preconditioner():
 def test_fields_of_different_shapes_are_refused():
     state = {"a": jnp.ones(4), "b": jnp.ones(5)}
     with pytest.raises(ValueError, match="one 1-D"):
-        block_jacobi(lambda state: state, jnp.array(1.0), state)
+        BlockJacobi().make(LinearisedStep(Reacting(1.0), jnp.array(1.0), state))

@@ -8,11 +8,13 @@ from gradients import taylor_rate
 
 from impindiff._errors import InputError
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab
+from impindiff.implicit import Affine
 from impindiff.integrate import CrankNicolson
+from impindiff.linear import BiCGStab
+from impindiff.precondition import Fourier, Jacobi, Line
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import System, advection_diffusion
-from impindiff.terms import Diffusion, Source, fourier, jacobi, line
+from impindiff.terms import Diffusion, Source
 
 STRICT = Affine(BiCGStab(1e-12, max_steps=3000), BiCGStab(1e-12, max_steps=3000))
 BOUNDS = ((0.0, 1.0), (0.0, 2.0), (0.0, 0.5))
@@ -33,7 +35,7 @@ def last(system, initial, preconditioner):
 
 
 @pytest.mark.parametrize("shape", [(33,), (16, 9), (6, 5, 7)])
-@pytest.mark.parametrize("preconditioner", [fourier, jacobi, line(0)])
+@pytest.mark.parametrize("preconditioner", [Fourier(), Jacobi(), Line(0)])
 def test_the_state_does_not_depend_on_the_preconditioner(shape, preconditioner):
     grid, velocity, initial = stiff(shape)
     system = advection_diffusion(grid, velocity, 1.0)
@@ -47,7 +49,7 @@ def test_the_state_does_not_depend_on_the_preconditioner(shape, preconditioner):
 def test_fourier_inverts_constant_coefficients_at_once(shape):
     grid, _, initial = stiff(shape)
     system = advection_diffusion(grid, jnp.full(len(shape), 0.7), 3.0)
-    assert int(last(system, initial, fourier)[1].iterations.max()) <= 1
+    assert int(last(system, initial, Fourier())[1].iterations.max()) <= 1
 
 
 def test_with_fourier_the_iterations_do_not_grow_with_the_grid():
@@ -57,7 +59,7 @@ def test_with_fourier_the_iterations_do_not_grow_with_the_grid():
         x, y = grid.centres()
         varying = jnp.asarray(1 + 0.4 * np.sin(2 * np.pi * x) * np.cos(np.pi * y))
         system = System(grid, {"concentration": [Diffusion(varying)]})
-        counts.append(int(last(system, initial, fourier)[1].iterations.max()))
+        counts.append(int(last(system, initial, Fourier())[1].iterations.max()))
     assert counts[1] <= counts[0] + 3
 
 
@@ -65,7 +67,7 @@ def test_jacobi_helps_where_coefficients_jump():
     grid, _, initial = stiff((16, 12))
     jumping = jnp.ones(grid.shape).at[4:9, 3:8].set(1e4)
     system = System(grid, {"concentration": [Diffusion(jumping)]})
-    helped, alone = (last(system, initial, p)[1].iterations.max() for p in (jacobi, None))
+    helped, alone = (last(system, initial, p)[1].iterations.max() for p in (Jacobi(), None))
     assert int(helped) < int(alone)
 
 
@@ -81,7 +83,7 @@ def test_line_helps_where_cells_are_thin(axis, bound):
     system = System(grid, {"concentration": [Diffusion(varying)]})
     along, across, alone = (
         int(last(system, initial, p)[1].iterations.max())
-        for p in (line(axis), line(1 - axis), None)
+        for p in (Line(axis), Line(1 - axis), None)
     )
     assert along <= 6
     assert along < alone / 3 and along < across / 3
@@ -90,21 +92,23 @@ def test_line_helps_where_cells_are_thin(axis, bound):
 def test_line_solves_one_axis_at_once():
     grid, velocity, initial = stiff((33,))
     system = advection_diffusion(grid, velocity, 1.0)
-    assert int(last(system, initial, line(0))[1].iterations.max()) <= 1
+    assert int(last(system, initial, Line(0))[1].iterations.max()) <= 1
 
 
-def test_line_is_one_function_for_each_axis():
-    """A stepper with another function would be compiled anew."""
-    assert line(0) is line(0) and line(0) is not line(1)
+def test_preconditioners_that_say_the_same_are_equal():
+    """A stepper with another one would be compiled anew."""
+    assert Line(0) == Line(0) and Line(0) != Line(1)
+    assert jax.tree.structure(Line(0)) == jax.tree.structure(Line(0))
+    assert jax.tree.structure(Line(0)) != jax.tree.structure(Line(1))
 
 
 def test_line_of_an_axis_that_is_not_there():
     grid, velocity, initial = stiff((6, 5))
-    with pytest.raises(InputError, match=r"line\(axis=2\) on a grid of 2 axes.*0...1"):
-        last(advection_diffusion(grid, velocity, 1.0), initial, line(2))
+    with pytest.raises(InputError, match=r"Line\(axis=2\) on a grid of 2 axes.*0...1"):
+        last(advection_diffusion(grid, velocity, 1.0), initial, Line(2))
 
 
-@pytest.mark.parametrize("preconditioner", [fourier, jacobi, line(0)])
+@pytest.mark.parametrize("preconditioner", [Fourier(), Jacobi(), Line(0)])
 def test_a_field_without_linear_terms(preconditioner):
     """It grows by its source alone, beside one that diffuses with one coefficient everywhere."""
     grid, _, initial = stiff((6, 5))
@@ -115,7 +119,7 @@ def test_a_field_without_linear_terms(preconditioner):
     np.testing.assert_allclose(trajectory.states["made"][-1], start["made"] + 2 * 0.02, rtol=1e-12)
 
 
-@pytest.mark.parametrize("preconditioner", [fourier, jacobi, line(1)])
+@pytest.mark.parametrize("preconditioner", [Fourier(), Jacobi(), Line(1)])
 def test_gradients_through_preconditioned_steps(preconditioner):
     grid, velocity, initial = stiff((8, 6))
 
@@ -131,7 +135,7 @@ def test_gradients_through_preconditioned_steps(preconditioner):
 def test_single_precision_stays_single():
     grid, velocity, initial = stiff((16, 9))
     single = jax.tree.map(lambda a: a.astype(jnp.float32), (velocity, initial))
-    stepper = CrankNicolson(Affine(BiCGStab(1e-5)), fourier)
+    stepper = CrankNicolson(Affine(BiCGStab(1e-5)), Fourier())
     trajectory = simulate(advection_diffusion(grid, single[0], 1.0), single[1], TIMES, stepper)
     assert trajectory.states["concentration"].dtype == jnp.float32
     assert bool(trajectory.outcome.converged.all())

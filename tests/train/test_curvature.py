@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff.implicit import AdjointOutcome, Outcome
+from impindiff.linear import AdjointOutcome, Outcome
 from impindiff.train import LBFGS
 from impindiff.train._curvature import Curvature
 from impindiff.train._objective import Evaluation

@@ -12,8 +12,8 @@ from small_problem import DIFFUSIVITY, DT, make_dataset, make_system
 
 import impindiff as ipd
 from impindiff import InputError, LevenbergMarquardt
-from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.latent import learned
+from impindiff.linear import AdjointOutcome, Outcome
 from impindiff.train import Observations, make_objective, whole
 from impindiff.train._krylov_step import krylov_step
 from impindiff.train._linear_maps import LinearMaps

@@ -22,8 +22,8 @@ from impindiff import (
     predict,
 )
 from impindiff.data import to_dataset
-from impindiff.implicit import Result
 from impindiff.latent import learned
+from impindiff.linear import Result
 from impindiff.train import EpochRecord, Observations, Trainer, make_objective, whole
 from impindiff.train._adaptation import Adaptation
 

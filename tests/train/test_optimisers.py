@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from impindiff import InputError
-from impindiff.implicit import AdjointOutcome, Outcome
+from impindiff.linear import AdjointOutcome, Outcome
 from impindiff.train import LBFGS, AbstractOptimiser, Adam
 from impindiff.train._objective import Evaluation
 

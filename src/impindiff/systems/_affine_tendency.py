@@ -6,20 +6,14 @@ from typing import NamedTuple, final
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, blamed_on
-from impindiff._types import State
+from impindiff._types import AbstractTendency, State
 from impindiff.grid import Grid
+from impindiff.linear import Stencil
 from impindiff.systems._boundaries import Ends, fluxes_among, mode_kinds, with_boundaries
-from impindiff.terms import (
-    AbstractSource,
-    AbstractTerm,
-    AbstractTwoPointFlux,
-    FaceFluxes,
-    Stencil,
-)
+from impindiff.terms import AbstractSource, AbstractTerm, AbstractTwoPointFlux, FaceFluxes
 
 
 class OwnRate(NamedTuple):
@@ -51,7 +45,7 @@ class OwnRate(NamedTuple):
 
 
 @final
-class AffineTendency(eqx.Module):
+class AffineTendency(AbstractTendency):
     """$F(u)_i = S_i u_i + s_i$: fluxes and a source for each field, where there are any.
 
     Attributes:
@@ -65,7 +59,7 @@ class AffineTendency(eqx.Module):
 
     fluxes: dict[str, FaceFluxes | None]
     sources: dict[str, Float[Array, "..."] | None]
-    grid: Grid
+    grid: Grid = eqx.field()
     kinds: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
     own: dict[str, OwnRate] = eqx.field(default_factory=dict)
 
@@ -74,24 +68,8 @@ class AffineTendency(eqx.Module):
         return replace(self, own=self.own | {field: rate})
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """See `impindiff.terms.Assembled`."""
-        return self.grid.shape
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """See `impindiff.terms.Assembled`."""
-        return self.grid.cell_widths
-
-    @property
-    def volumes(self) -> np.ndarray | None:
-        """See `impindiff.terms.Assembled`."""
-        even = all(map(self.grid.is_even, range(self.grid.num_axes)))
-        return None if even else self.grid.cell_volumes()
-
-    @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...]]:
-        """See `impindiff.terms.Assembled`."""
+        """See `AbstractTendency`."""
         return dict(self.kinds)
 
     @property
@@ -116,7 +94,7 @@ class AffineTendency(eqx.Module):
             shape: it would not fail, but mix its samples.
         """
         found = {field: jnp.shape(value) for field, value in state.items()}
-        wanted = dict.fromkeys(self.fluxes, self.shape)
+        wanted = dict.fromkeys(self.fluxes, self.grid.shape)
         if found != wanted:
             raise InputError(
                 f"the state has the fields {found}, the system {wanted}: give each field of the "

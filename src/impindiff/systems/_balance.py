@@ -7,7 +7,7 @@ the right-hand side is divided by it.
 """
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import AbstractTendency, State
 from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import AffineTendency
 from impindiff.systems._corrected import CorrectedTendency
@@ -25,7 +25,7 @@ from impindiff.systems._state_tendency import StateTendency, check_fields
 
 
 @final
-class Balance(eqx.Module):
+class Balance(AbstractTendency):
     """A right-hand side with its storage, at one instant.
 
     Attributes:
@@ -48,9 +48,11 @@ class Balance(eqx.Module):
     algebraic: tuple[str, ...] = eqx.field(static=True)
     known_scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
 
+    has_storage: ClassVar[bool] = True
+
     @property
     def scales(self) -> Mapping[str, float]:
-        """See `impindiff._types.BalanceTendency`."""
+        """See `AbstractTendency`."""
         return dict(self.known_scales)
 
     def __call__(self, state: State) -> State:
@@ -98,12 +100,12 @@ class Balance(eqx.Module):
 
     @property
     def grid(self) -> Grid | None:
-        """See `impindiff.terms.OnGrid`."""
+        """See `AbstractTendency`."""
         return self.scope.grid
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
-        """See `impindiff.terms.Ended`."""
+        """See `AbstractTendency`."""
         return self.rates.mode_kinds
 
 

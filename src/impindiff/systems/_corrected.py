@@ -7,16 +7,16 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from impindiff._types import State, Tendency
+from impindiff._types import AbstractTendency, State
 from impindiff.grid import Grid
 from impindiff.systems._boundaries import Ends, end_value, fluxes_among
-from impindiff.terms import AbstractCorrectedFlux, AbstractTerm, Affine, Ended, cells_at
+from impindiff.terms import AbstractCorrectedFlux, AbstractTerm, Affine, cells_at
 
 Outer = tuple[tuple[Affine | None, ...], ...]
 
 
 @final
-class CorrectedTendency(eqx.Module):
+class CorrectedTendency(AbstractTendency):
     """A linear right-hand side, and what its fluxes add to it that is not linear.
 
     Attributes:
@@ -26,15 +26,15 @@ class CorrectedTendency(eqx.Module):
         outer: of the same fields the values in the outer faces, see `outer_values_of`.
     """
 
-    linear_part: Tendency
+    linear_part: AbstractTendency = eqx.field()
     corrected: dict[str, tuple[AbstractCorrectedFlux, ...]]
-    grid: Grid
+    grid: Grid = eqx.field()
     outer: dict[str, Outer]
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
-        """See `impindiff.terms.Ended`."""
-        return self.linear_part.mode_kinds if isinstance(self.linear_part, Ended) else {}
+        """See `AbstractTendency`."""
+        return self.linear_part.mode_kinds
 
     def __call__(self, state: State) -> State:
         """The rate of change of every field."""

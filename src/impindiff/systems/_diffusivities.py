@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, depends_on
 from impindiff.grid import Grid
-from impindiff.implicit import Excess, Limit
+from impindiff.integrate import Bounds, BoundsViolation
 from impindiff.systems._boundaries import fluxes_among
 from impindiff.systems._scope import Scope
 from impindiff.terms import AbstractTerm
@@ -28,7 +28,7 @@ def negative_diffusivity(
     varying: frozenset[str],
     state: State,
     dt: Scalar,
-) -> Excess | None:
+) -> BoundsViolation | None:
     """Where a diffusivity that depends on the state is negative; None where none does.
 
     Args:
@@ -63,13 +63,13 @@ def negative_diffusivity(
         jax.lax.stop_gradient(state[field]).ravel()[cell]
         for (field, _), (cell, _) in zip(found, lowest, strict=True)
     ]
-    return Excess(
+    return BoundsViolation(
         is_negative.any(),
         number,
         cells[number],
         jnp.stack(values)[number],
         jnp.stack(fields)[number],
-        tuple(Limit(field, 0.0, float("inf"), "the diffusivity") for field, _ in found),
+        tuple(Bounds(field, 0.0, float("inf"), "the diffusivity") for field, _ in found),
         (scope.grid.shape,) * len(found),
     )
 

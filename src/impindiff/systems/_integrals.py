@@ -2,12 +2,11 @@
 
 from typing import Any, final
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import AbstractTendency, State
 from impindiff.systems._boundaries import Ends
 from impindiff.systems._flux_of import known_fluxes
 from impindiff.systems._scope import Scope
@@ -17,7 +16,7 @@ from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTerm
 
 
 @final
-class Integrands(eqx.Module):
+class Integrands(AbstractTendency):
     r"""The rates $r(t, u)$ of some integrals, $\dot s = r$, at one instant.
 
     Attributes:

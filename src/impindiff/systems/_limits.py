@@ -2,7 +2,7 @@
 
 A solver may find a root of the equations that is no state of the thing they describe: a porosity
 above one, a negative concentration. Nothing is clipped, which would hide it: such a state is
-refused, or its step fails (`Result.OUT_OF_LIMITS`).
+refused, or its step fails (`StepResult.OUT_OF_BOUNDS`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from jaxtyping import Array
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.grid import Grid
-from impindiff.implicit import Excess, Limit
+from impindiff.integrate import Bounds, BoundsViolation
 
 # Of noise with a normal distribution, one reading in three million lies beyond.
 _SPREADS = 5.0
 
 
-def as_limits(fields: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Limit, ...]:
+def as_limits(fields: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Bounds, ...]:
     """Limits as a user gives them, `{"porosity": (0.0, 1.0)}`.
 
     Raises: InputError for those of what is no field, or that are not an interval.
@@ -35,7 +35,7 @@ def as_limits(fields: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Limit,
     return tuple(_as_limit(name, pair) for name, pair in given.items())
 
 
-def _as_limit(name: str, pair: Any) -> Limit:
+def _as_limit(name: str, pair: Any) -> Bounds:
     try:
         lower, upper = (float(end) for end in pair)
     except (TypeError, ValueError):
@@ -45,10 +45,12 @@ def _as_limit(name: str, pair: Any) -> Limit:
             f"the limits of {name!r} are {pair!r:.80}: give two numbers, the lower first, such as "
             "(0.0, 1.0), or (0.0, float('inf')) for what has no upper limit."
         )
-    return Limit(name, lower, upper)
+    return Bounds(name, lower, upper)
 
 
-def excess_of(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Excess | None:
+def excess_of(
+    state: State, limits: tuple[Bounds, ...], grid: Grid | None
+) -> BoundsViolation | None:
     """How a state leaves its limits; None without any of its fields'.
 
     What is not a number leaves none: it has failed otherwise. Nor does the value in a solid cell,
@@ -71,11 +73,11 @@ def excess_of(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Exc
     found = jnp.stack([value[cell] for value, cell in zip(values, cells, strict=True)])
     shapes = tuple(jnp.shape(state[limit.name]) for limit in limits)
     cell, value = jnp.stack(cells)[number], found[number]
-    return Excess(outside.any(), number, cell, value, value, limits, shapes)
+    return BoundsViolation(outside.any(), number, cell, value, value, limits, shapes)
 
 
 def check_within(
-    limits: Sequence[Limit],
+    limits: Sequence[Bounds],
     grid: Grid | None,
     states: Mapping[str, Array | np.ndarray],
     time: float,
@@ -101,7 +103,7 @@ def check_within(
             wrong &= ~grid.solid
         if wrong.any():
             sample, *cell = (int(k) for k in np.argwhere(wrong)[0])
-            told = limit.told(float(values[sample, *cell]), tuple(cell))
+            told = limit.message(float(values[sample, *cell]), tuple(cell))
             raise InputError(
                 f"at t = {time:.10g}, where it starts, sample {samples[sample]} is outside of what "
                 f"the system allows: {told} (as are {wrong.sum()} of {wrong.size} values). "
@@ -110,7 +112,7 @@ def check_within(
 
 
 def check_readings(
-    limit: Limit,
+    limit: Bounds,
     name: str,
     values: Array | np.ndarray,
     deviations: Array | np.ndarray | None,
@@ -139,7 +141,7 @@ def check_readings(
     sample, moment, *place = (int(k) for k in np.argwhere(wrong)[0])
     is_other = name != limit.name
     of = f"the readings {name!r} of " if is_other else ""
-    told = limit.told(float(values[sample, moment, *place]), tuple(place), "reading")
+    told = limit.message(float(values[sample, moment, *place]), tuple(place), "reading")
     beside = (
         "no noise is stated, so none is allowed for: if it is noise, say how large, as in "
         f"Cells({limit.name!r}, {f'{name!r}, ' * is_other}noise=...)"

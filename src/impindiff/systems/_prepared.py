@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax
@@ -21,7 +21,7 @@ from impindiff.coefficients import (
     rounding_times,
 )
 from impindiff.grid import Grid
-from impindiff.implicit import Excess, Limit
+from impindiff.integrate import AbstractDynamics, Bounds, BoundsViolation
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._affine_tendency import AffineTendency, assemble
 from impindiff.systems._balance import Balance
@@ -44,7 +44,7 @@ RightHandSide = AffineTendency | CorrectedTendency | StateTendency
 
 
 @final
-class PreparedSystem(eqx.Module):
+class PreparedSystem(AbstractDynamics):
     """A system whose steady coefficients are arrays.
 
     Where samples have settings, these may still be awaited: then it is what all samples share, and
@@ -83,8 +83,10 @@ class PreparedSystem(eqx.Module):
     dtype: jnp.dtype = eqx.field(static=True)
     awaited: tuple[str, ...] = eqx.field(static=True, default=())
     accounts: Accounts = eqx.field(default_factory=Accounts)
-    limits: tuple[Limit, ...] = eqx.field(static=True, default=())
+    limits: tuple[Bounds, ...] = eqx.field(static=True, default=())
     own: frozenset[Place] = eqx.field(static=True, default=frozenset())
+
+    has_clock: ClassVar[bool] = True
 
     @property
     def grid(self) -> Grid | None:
@@ -102,7 +104,7 @@ class PreparedSystem(eqx.Module):
 
     @property
     def volume_shares(self) -> np.ndarray | None:
-        """See `impindiff._types.MeasuredDynamics`."""
+        """See `AbstractDynamics`."""
         grid = self.scope.grid
         if grid is None or all(map(grid.is_even, range(grid.num_axes))):
             return None
@@ -116,7 +118,7 @@ class PreparedSystem(eqx.Module):
 
     @property
     def has_storage(self) -> bool:
-        """See `impindiff._types.StoredDynamics`."""
+        """See `AbstractDynamics`."""
         return bool(self.storage or self.algebraic)
 
     def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
@@ -181,7 +183,7 @@ class PreparedSystem(eqx.Module):
 
     @property
     def rounding_times(self) -> tuple[str, ...]:
-        """See `impindiff.rollout.ClockedDynamics`."""
+        """See `AbstractDynamics`."""
         stored = self.storage, self.capacities, self.accounts
         parts = self.equations, self.boundaries, self.scope.coefficients, *stored
         return tuple(rounding_times(parts))
@@ -189,7 +191,7 @@ class PreparedSystem(eqx.Module):
     def counted_from(
         self, origin: Float[Array, " 3"], coarse: Coarse | None = None
     ) -> "PreparedSystem":
-        """See `impindiff.rollout.ClockedDynamics`."""
+        """See `AbstractDynamics`."""
         return replace(self, scope=replace(self.scope, origin=origin, coarse=coarse))
 
     def start(self, time: Scalar | Instant) -> State:
@@ -200,11 +202,13 @@ class PreparedSystem(eqx.Module):
         check_given(self.awaited)
         return initial_values(self.scope.at(time), self.initial)
 
-    def excess(self, state: State) -> Excess | None:
+    def bounds_violation(self, state: State) -> BoundsViolation | None:
         """How a state leaves the fields' limits; None where no field has any."""
         return excess_of(state, self.limits, self.scope.grid) if self.limits else None
 
-    def negative_diffusivity(self, state: State, time: Scalar, dt: Scalar) -> Excess | None:
+    def negative_diffusivity(
+        self, state: State, time: Scalar, dt: Scalar
+    ) -> BoundsViolation | None:
         """Where a diffusivity is negative at a state that a step ends at.
 
         None where no diffusivity depends on the state.
@@ -230,7 +234,7 @@ class PreparedSystem(eqx.Module):
         return told + unresolved(self, states, saved)
 
     def at(self, time: Scalar) -> RightHandSide | Balance:
-        """See `impindiff._types.Dynamics.at`.
+        """See `AbstractDynamics.at`.
 
         Raises: InputError for settings that are not given.
         """
@@ -255,11 +259,11 @@ class PreparedSystem(eqx.Module):
 
     @property
     def integrals(self) -> tuple[str, ...]:
-        """See `impindiff._types.IntegratingDynamics`."""
+        """See `AbstractDynamics`."""
         return tuple(self.accounts.integrals)
 
     def integrands(self, time: Scalar, names: tuple[str, ...]) -> Integrands:
-        """See `impindiff._types.IntegratingDynamics.integrands`.
+        """See `AbstractDynamics.integrands`.
 
         Raises: InputError for settings that are not given.
         """

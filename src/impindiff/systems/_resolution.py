@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from impindiff._types import GivenState
 from impindiff.grid import Grid
-from impindiff.implicit import is_coarse
+from impindiff.linear import is_coarse
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._ranges import Prepared
 

@@ -3,12 +3,11 @@
 from collections.abc import Collection, Mapping
 from typing import Any, final
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, blamed_on
-from impindiff._types import State
+from impindiff._types import AbstractTendency, State
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import AffineTendency, assemble
@@ -31,7 +30,7 @@ Place = tuple[str, int]
 
 
 @final
-class StateTendency(eqx.Module):
+class StateTendency(AbstractTendency):
     r"""$F(u) = S u + s + \sum_k T_k(u)$: the affine part is assembled, the rest remains in terms.
 
     At a state the closures of these terms are evaluated. From there on they are terms as any other,
@@ -55,12 +54,12 @@ class StateTendency(eqx.Module):
 
     @property
     def grid(self) -> Grid | None:
-        """See `impindiff.terms.OnGrid`."""
+        """See `AbstractTendency`."""
         return self.scope.grid
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
-        """See `impindiff.terms.Ended`."""
+        """See `AbstractTendency`."""
         grid = self.scope.grid
         if grid is None:
             return {}

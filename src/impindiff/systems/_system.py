@@ -10,7 +10,7 @@ from jaxtyping import Array
 from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant, as_closures, as_coefficients, real_precision
 from impindiff.grid import Grid
-from impindiff.implicit import Limit
+from impindiff.integrate import AbstractSystem, Bounds
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._balance import check_balance, is_algebraic
 from impindiff.systems._boundaries import Ends, Given, check_boundaries, check_ends_finite
@@ -26,7 +26,7 @@ from impindiff.terms import AbstractTerm, settle
 
 
 @final
-class System(eqx.Module):
+class System(AbstractSystem):
     r"""A semi-discrete system $\frac{d}{dt} q_i(u) = \sum_k T_{ik}(t, u)$ of named fields.
 
     Wherever a coefficient may stand, so may a number, an array, a latent, or a plain function whose
@@ -66,7 +66,7 @@ class System(eqx.Module):
         one name, or a storage, capacity, scale, limit, initial value or unit of what is no field.
     """
 
-    grid: Grid | None
+    grid: Grid | None = eqx.field()
     equations: Equations
     boundaries: dict[str, Ends]
     coefficients: dict[str, Any]
@@ -78,7 +78,7 @@ class System(eqx.Module):
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
     units: tuple[tuple[str, str], ...] = eqx.field(static=True)
-    limits: tuple[Limit, ...] = eqx.field(static=True)
+    limits: tuple[Bounds, ...] = eqx.field(static=True)
 
     def __init__(
         self,
