@@ -210,7 +210,7 @@ class TestPolicy:
 
         def last(rhs):
             def advance(state, number):
-                context = SolveContext(step=number)
+                context = SolveContext(number=number, noun="step")
                 # The third step alone is hard.
                 steep = jnp.where(number == 2, matrix @ matrix, jnp.eye(SIZE))
                 inputs = (steep, state)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import runtime_types
 from gradients import random_like, taylor_rates
-from impindiff.implicit._groups import restricted
 
 from impindiff.cases.vapour_infiltration import system as infiltration
 from impindiff.coefficients import Closure
@@ -219,11 +218,11 @@ def test_a_group_has_its_own_preconditioner():
     )
     plain = DiagonalInverse(diagonal)
     for whole in (wise, plain):
-        alone = restricted(whole, ("b", "c"), vector)
+        alone = whole.restricted(("b", "c"), vector)
         np.testing.assert_allclose(alone.apply(part)["c"], own["c"], rtol=1e-14)
     units = {name: jnp.array(4.0) for name in "abc"}
     rows = {name: jnp.array(0.5) for name in "abc"}
-    scaled = restricted(ScaledInverse(wise, units, rows), ("b", "c"), vector)
+    scaled = ScaledInverse(wise, units, rows).restricted(("b", "c"), vector)
     np.testing.assert_allclose(scaled.apply(part)["b"], own["b"] / 8, rtol=1e-14)
     with pytest.raises(ValueError, match="1 preconditioners for 2 groups"):
         GroupInverse(("a", "b"), [plain])

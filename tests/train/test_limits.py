@@ -23,7 +23,6 @@ from impindiff import (
 )
 from impindiff.data import to_dataset
 from impindiff.latent import learned
-from impindiff.linear import Result
 from impindiff.train import EpochRecord, Observations, Trainer, make_objective, whole
 from impindiff.train._adaptation import Adaptation
 
@@ -63,7 +62,7 @@ def test_a_rescue_halves_the_step_that_left_them_and_no_later_one():
     arrays, frozen = eqx.partition(system, learned(system))
     batch = whole(observations, 0.5)
     evaluation = make_objective(frozen, batch, ForwardEuler())(arrays)
-    assert list(evaluation.outcome.result[0]) == [Result.OUT_OF_LIMITS] * 2
+    assert list(evaluation.outcome.result[0]) == [StepResult.OUT_OF_BOUNDS] * 2
     remedied = Rescue().remedy(Adaptation(), evaluation, batch.time_grid)
     assert remedied is not None
     changed, (failure,) = remedied

@@ -4,11 +4,11 @@ What they are to reach, how they conclude, and what they do at a point where a f
 that can be computed with.
 """
 
+import abc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
@@ -36,19 +36,27 @@ _FALLING = 0.9
 class AbstractIteration(AbstractRootSolver):
     """A root solver that iterates until the residual meets a tolerance.
 
-    Attributes:
-        rtol: tolerance relative to the residual at zero; None for 1e-5 in single precision and
-            1e-10 in double.
-        atol: absolute tolerance.
-        max_steps: most iterations.
+    A subclass has the tolerances as fields with defaults.
     """
-
-    rtol: eqx.AbstractVar[float | None]
-    atol: eqx.AbstractVar[float]
-    max_steps: eqx.AbstractVar[int]
 
     converges_fast: ClassVar[bool] = False
     """Whether more digits cost few iterations, so that a tighter tolerance may be asked for."""
+
+    # Not `AbstractVar`s: type checkers would take them for the first fields of every solver.
+    @property
+    @abc.abstractmethod
+    def rtol(self) -> float | None:
+        """Tolerance relative to the residual at zero; None for that of the precision."""
+
+    @property
+    @abc.abstractmethod
+    def atol(self) -> float:
+        """Absolute tolerance."""
+
+    @property
+    @abc.abstractmethod
+    def max_steps(self) -> int:
+        """Most iterations."""
 
     def __check_init__(self) -> None:
         """Refuse tolerances and counts that cannot be met."""

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
-import equinox as eqx
-
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver, Affine, Newton
@@ -21,21 +19,37 @@ _NEWTON = Newton(Automatic())
 
 
 class AbstractImplicitStepper(AbstractStepper):
-    """A stepper whose stages are roots. A subclass is a frozen dataclass with these fields.
+    """A stepper whose stages are roots.
 
-    Attributes:
-        solver: finds the root of a stage's residual. None for one linear solve where the system is
-            affine, and otherwise Newton's method, with a linear solver that is chosen.
-        preconditioner: makes an approximate inverse of a stage's linearised system. None where a
-            step needs few iterations as it is.
-        keep_preconditioner: whether the one made for the first step serves all: it then costs next
-            to nothing, but grows worse as the Jacobian changes. None for where that does not
-            change: in affine systems with steady coefficients.
+    A subclass has `solver`, `preconditioner` and `keep_preconditioner` as fields with defaults.
     """
 
-    solver: eqx.AbstractVar[AbstractRootSolver | None]
-    preconditioner: eqx.AbstractVar[AbstractPreconditioner | None]
-    keep_preconditioner: eqx.AbstractVar[bool | None]
+    # Not `AbstractVar`s: type checkers would take them for the first fields of every stepper.
+    @property
+    @abc.abstractmethod
+    def solver(self) -> AbstractRootSolver | None:
+        """Finds the root of a stage's residual.
+
+        None for one linear solve where the system is affine, and otherwise Newton's method, with a
+        linear solver that is chosen.
+        """
+
+    @property
+    @abc.abstractmethod
+    def preconditioner(self) -> AbstractPreconditioner | None:
+        """Makes an approximate inverse of a stage's linearised system.
+
+        None where a step needs few iterations as it is.
+        """
+
+    @property
+    @abc.abstractmethod
+    def keep_preconditioner(self) -> bool | None:
+        """Whether the inverse made for the first step serves all.
+
+        It then costs next to nothing, but grows worse as the Jacobian changes. None for where that
+        does not change: in affine systems with steady coefficients.
+        """
 
     def __check_init__(self) -> None:
         """Refuse solvers and preconditioners that are none."""

@@ -102,7 +102,8 @@ class DeferredInverse(AbstractInverse):
         def here(leaf: Any) -> Any:
             return jnp.where(jnp.isnan(known), 0, leaf) if eqx.is_inexact_array(leaf) else leaf
 
-        made = self.preconditioner.make(jax.tree.map(here, self.operator))
+        preconditioner, operator = jax.tree.map(here, (self.preconditioner, self.operator))
+        made = preconditioner.make(operator)
         if made is None:
             return vector
         return (made.transpose() if self.transposed else made).apply(vector)

@@ -3,8 +3,9 @@
 Besides its solve, a step is judged by the state at its end: nothing is clipped.
 """
 
+from dataclasses import replace
 from enum import IntEnum
-from typing import Any, Literal, final, get_args
+from typing import Any, Literal, Self, final, get_args
 
 import equinox as eqx
 import jax
@@ -96,6 +97,12 @@ class StepOutcome(eqx.Module):
     steps: Int[Array, "..."]
     violation: BoundsViolation | None = None
 
+    @classmethod
+    def of_solve(cls, outcome: Outcome, violation: BoundsViolation | None = None) -> Self:
+        """The outcome of a step whose state is looked at by the caller."""
+        rest = outcome.iterations, outcome.relative_residual, outcome.steps
+        return cls(outcome.result, *rest, violation)
+
     @property
     def converged(self) -> Bool[Array, "..."]:
         """Whether the solution is as good as was asked for, and its state allowed."""
@@ -121,8 +128,7 @@ def judge_step(
         violation = BoundsViolation.first_of(violation, negative)
     violation = negative if violation is None else violation
     result = result.astype(outcome.result.dtype)
-    rest = outcome.iterations, outcome.relative_residual, outcome.steps
-    return StepOutcome(result, *rest, violation)
+    return StepOutcome.of_solve(replace(outcome, result=result), violation)
 
 
 OnFailure = Literal["raise", "nan", "keep"]

@@ -10,9 +10,9 @@ import pytest
 from gradients import random_like
 
 from impindiff.implicit import Affine, ImplicitAdjoint, root
-from impindiff.implicit import _spectral as spectral
 from impindiff.linear import CG, AdjointOutcome
 from impindiff.precondition import SpectralInverse, eigenvalues, laplacian_symbol
+from impindiff.precondition import _modes as spectral
 
 KINDS = ("periodic", "neumann", "dirichlet", "dirichlet-neumann", "neumann-dirichlet")
 

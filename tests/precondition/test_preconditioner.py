@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gradients import inner, random_like
-from impindiff.implicit._groups import Restricted
 
 import impindiff
+from impindiff._types import AbstractTendency
 from impindiff.implicit import Affine
 from impindiff.implicit import root as find_root
-from impindiff.integrate._quadrature import BesideIntegrals
+from impindiff.integrate._quadrature import FieldsInverse
 from impindiff.linear import (
     AbstractInverse,
     AdjointOutcome,
@@ -24,13 +24,16 @@ from impindiff.linear import (
     Stencil,
     TransposedInverse,
 )
+from impindiff.linear._inverse import IdentityInverse, RestrictedInverse
 from impindiff.precondition import (
+    AbstractPreconditioner,
     BalancedInverse,
     BlockInverse,
     BlockLineInverse,
     DeferredInverse,
     DiagonalInverse,
     GroupInverse,
+    LinearisedStep,
     LineInverse,
     MultigridCycle,
     ScaledInverse,
@@ -69,11 +72,26 @@ def transform_line() -> Example:
     return Example(TransformLineInverse(operator, 1, ("periodic", "neumann")), unknown)
 
 
+class OfStencil(AbstractPreconditioner):
+    """The blocks of a stencil, whatever the system is."""
+
+    stencil: BlockStencil
+
+    def make(self, operator: LinearisedStep) -> BlockInverse:
+        return BlockInverse(self.stencil.centre)
+
+
+class Decay(AbstractTendency):
+    """u' = -u."""
+
+    def __call__(self, state):
+        return jax.tree.map(jnp.negative, state)
+
+
 def deferred() -> Example:
-    operator, unknown = coupled()
-    return Example(
-        DeferredInverse(lambda stencil: BlockInverse(stencil.centre), (operator,)), unknown
-    )
+    stencil, unknown = coupled()
+    operator = LinearisedStep(Decay(), jnp.ones(()), unknown)
+    return Example(DeferredInverse(OfStencil(stencil), operator), unknown)
 
 
 def balanced() -> Example:
@@ -91,6 +109,7 @@ def balanced() -> Example:
 EXAMPLES: dict[type, Callable[[], Example]] = {
     BalancedInverse: balanced,
     DeferredInverse: deferred,
+    IdentityInverse: lambda: Example(IdentityInverse(), UNKNOWN),
     DiagonalInverse: lambda: Example(
         DiagonalInverse(
             {"a": random_like(UNKNOWN["a"], 0).at[1, 2].set(0), "b": random_like(UNKNOWN["b"], 1)}
@@ -116,12 +135,14 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
         ),
         {"a": jnp.zeros((5, 2)), "b": UNKNOWN["b"], "c": jnp.zeros((5, 2))},
     ),
-    BesideIntegrals: lambda: Example(
-        BesideIntegrals(BlockInverse(random_like(jnp.zeros((2, 2, 5, 2)), 0)), ("b",)),
+    FieldsInverse: lambda: Example(
+        FieldsInverse(BlockInverse(random_like(jnp.zeros((2, 2, 5, 2)), 0)), ("b",)),
         {"a": jnp.zeros((5, 2)), "b": UNKNOWN["b"], "c": jnp.zeros((5, 2))},
     ),
-    Restricted: lambda: Example(
-        Restricted(BlockInverse(random_like(jnp.zeros((3, 3, 5, 2)), 0)), {"b": jnp.zeros((5, 2))}),
+    RestrictedInverse: lambda: Example(
+        RestrictedInverse(
+            BlockInverse(random_like(jnp.zeros((3, 3, 5, 2)), 0)), {"b": jnp.zeros((5, 2))}
+        ),
         {name: jnp.zeros((5, 2)) for name in "ac"},
     ),
     TransposedInverse: lambda: Example(block_line().preconditioner.transpose(), coupled()[1]),
