@@ -23,6 +23,7 @@ from impindiff import (
 )
 from impindiff.data import to_dataset
 from impindiff.latent import learned
+from impindiff.rollout import StepResult
 from impindiff.train import EpochRecord, Observations, Trainer, make_objective, whole
 from impindiff.train._adaptation import Adaptation
 

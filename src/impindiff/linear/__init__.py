@@ -5,8 +5,8 @@ An operator is known by its product; `tree` has the algebra of vectors that are 
 
 from impindiff.linear import _tree as tree
 from impindiff.linear._automatic import Automatic
-from impindiff.linear._banded import Blocks, solve_tridiagonal
-from impindiff.linear._blocks import LineFactors, invert_blocks
+from impindiff.linear._banded import solve_tridiagonal
+from impindiff.linear._blocks import Blocks, LineFactors, invert_blocks
 from impindiff.linear._direct import DenseLU, Tridiagonal
 from impindiff.linear._inverse import AbstractInverse, IdentityInverse, TransposedInverse
 from impindiff.linear._judgement import Iterated, Operator, blame_guess

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Cells = Float[Array, "... cells"]
-Blocks = Float[Array, "... cells fields fields"]
+CellBlocks = Float[Array, "... cells fields fields"]
 Lines = tuple[Array, Array, Array, Array]
 
 # Below this, elimination cell by cell is as fast as more halving, and it compiles sooner.
 _SHORT = 64
-# Blocks beyond this are left to LAPACK: an elimination written out grows with their cube.
+# CellBlocks beyond this are left to LAPACK: an elimination written out grows with their cube.
 _LARGEST_WRITTEN_OUT = 4
 
 
@@ -96,7 +96,10 @@ def solve_tridiagonal_pivoted(lower: Cells, diagonal: Cells, upper: Cells, rhs: 
 
 
 def solve_block_tridiagonal(
-    lower: Blocks, diagonal: Blocks, upper: Blocks, rhs: Float[Array, "... cells fields"]
+    lower: CellBlocks,
+    diagonal: CellBlocks,
+    upper: CellBlocks,
+    rhs: Float[Array, "... cells fields"],
 ) -> Float[Array, "... cells fields"]:
     r"""Solve $L_i x_{i-1} + D_i x_i + R_i x_{i+1} = b_i$ with a small matrix at each place.
 
