@@ -21,17 +21,17 @@ from impindiff.benchmark import announce
 STEPS, ROUNDS = 10, 9
 BY_HAND = {
     "none": None,
-    "jacobi": ipd.jacobi,
-    "fourier": ipd.fourier,
-    "line 0": ipd.line(0),
-    "line 1": ipd.line(1),
-    "multigrid V1": ipd.multigrid("V", 1),
-    "multigrid W2": ipd.multigrid(),
-    "block jacobi": ipd.block_jacobi,
-    "block line 0": ipd.block_line(0),
-    "block line 1": ipd.block_line(1),
-    "transform line 0": ipd.transform_line(0),
-    "transform line 1": ipd.transform_line(1),
+    "jacobi": ipd.Jacobi(),
+    "fourier": ipd.Fourier(),
+    "line 0": ipd.Line(0),
+    "line 1": ipd.Line(1),
+    "multigrid V1": ipd.Multigrid("V", 1),
+    "multigrid W2": ipd.Multigrid(),
+    "block jacobi": ipd.BlockJacobi(),
+    "block line 0": ipd.BlockLine(0),
+    "block line 1": ipd.BlockLine(1),
+    "transform line 0": ipd.TransformLine(0),
+    "transform line 1": ipd.TransformLine(1),
 }
 # What is tried by hand. Along one axis multigrid and transforms across lines have nothing to do.
 ON_A_LINE = ("none", "fourier", "line 0", "block line 0", "tridiagonal")

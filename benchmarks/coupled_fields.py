@@ -16,29 +16,26 @@ import numpy as np
 
 import impindiff as ipd
 from impindiff.benchmark import announce, median_seconds
+from impindiff.integrate import AbstractDynamics, AbstractTendency
 
 CELLS, STEPS, DT = 64, 5, 1e-2
 DIFFUSIVITY = {"a": 1.0, "b": 0.5, "c": 0.2}
 PRECONDITIONERS = {
     "none": None,
-    "jacobi": ipd.jacobi,
-    "block_jacobi": ipd.block_jacobi,
-    "fourier": ipd.fourier,
-    "multigrid": ipd.multigrid("V", 1),
+    "jacobi": ipd.Jacobi(),
+    "block_jacobi": ipd.BlockJacobi(),
+    "fourier": ipd.Fourier(),
+    "multigrid": ipd.Multigrid("V", 1),
 }
 
 
-class Reacting(eqx.Module):
+class Reacting(AbstractDynamics, AbstractTendency):
     """Its own right-hand side, nonlinear and the same at all times."""
 
     is_affine = False
     is_steady = True
     rate: Any
     spread: float = eqx.field(static=True)
-
-    def prepare(self, dtype):
-        """Nothing to prepare."""
-        return self
 
     def at(self, time):
         """The same at all times."""

@@ -139,10 +139,10 @@ def rows() -> Iterator[dict[str, Any]]:
         "impindiff, chosen": None,
         "impindiff, traced": partial(default_run, ipd.CrankNicolson()),
         "impindiff, fourier": partial(
-            impindiff_run, OF_CHANGE, OF_CHANGE, preconditioner=ipd.fourier
+            impindiff_run, OF_CHANGE, OF_CHANGE, preconditioner=ipd.Fourier()
         ),
         "impindiff, multigrid": partial(
-            impindiff_run, OF_CHANGE, OF_CHANGE, preconditioner=ipd.multigrid("V", 1)
+            impindiff_run, OF_CHANGE, OF_CHANGE, preconditioner=ipd.Multigrid("V", 1)
         ),
         "lineax BiCGStab": prepared(rollout_with(lineax_solve)),
         "lineax GMRES": prepared(rollout_with(lineax_gmres)),
@@ -152,7 +152,7 @@ def rows() -> Iterator[dict[str, Any]]:
     for diffusivity in (1e-3, 1.0):
         announce(f"D = {diffusivity}: the reference in float64")
         with jax.enable_x64(True):
-            tight = partial(impindiff_run, 1e-12, 1e-12, preconditioner=ipd.fourier)
+            tight = partial(impindiff_run, 1e-12, 1e-12, preconditioner=ipd.Fourier())
             exact = jax.jit(jax.grad(partial(loss, tight, diffusivity)))
             reference = np.asarray(exact(*fields[jnp.float64]))
         runs["impindiff, chosen"] = partial(default_run, chosen(diffusivity))

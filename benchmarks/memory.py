@@ -32,7 +32,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +39,7 @@ import numpy as np
 import impindiff as ipd
 from impindiff.benchmark import announce, median_seconds
 from impindiff.implicit import AbstractRootSolver
+from impindiff.integrate import AbstractDynamics, AbstractTendency
 
 GRID = ipd.Grid.uniform((128, 64), ((-1.0, 1.0), (0.0, 1.0)), periodic=True)
 WIDTH = 1 / 64  # of a cell, along both axes
@@ -63,16 +63,12 @@ PAPER = {
 }
 
 
-class Burgers(eqx.Module):
+class Burgers(AbstractDynamics, AbstractTendency):
     """Burgers' equation for one field; its own right-hand side, the same at all times."""
 
     is_affine = False
     is_steady = True
     diffusivity: Any
-
-    def prepare(self, dtype):
-        """Nothing to prepare."""
-        return self
 
     def at(self, time):
         """The same at all times."""

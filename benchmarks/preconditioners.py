@@ -16,17 +16,17 @@ import numpy as np
 
 import impindiff as ipd
 from impindiff.benchmark import announce, median_seconds
-from impindiff.implicit import BiCGStab
+from impindiff.linear import BiCGStab
 from impindiff.systems import System
 
 RTOL, MAX_STEPS = 1e-6, 1000
 SHAPES = [(64, 64), (256, 256), (1024, 1024), (32, 32, 32), (64, 64, 64)]
 PRECONDITIONERS = {
     "none": None,
-    "jacobi": ipd.jacobi,
-    "fourier": ipd.fourier,
-    "multigrid": ipd.multigrid(),
-    "multigrid V(1,1)": ipd.multigrid("V", 1),
+    "jacobi": ipd.Jacobi(),
+    "fourier": ipd.Fourier(),
+    "multigrid": ipd.Multigrid(),
+    "multigrid V(1,1)": ipd.Multigrid("V", 1),
 }
 
 

@@ -82,10 +82,10 @@ PROBLEMS = {
     ),
     "Burgers": Problem((128, 64), burgers, conductivity, 0.7, 1e-2, ipd.CrankNicolson()),
     "advection-diffusion, D = 1": Problem(
-        (128, 64), transport(1.0), wind, 0.1, 1e-2, ipd.SDIRK2(KRYLOV, ipd.fourier)
+        (128, 64), transport(1.0), wind, 0.1, 1e-2, ipd.SDIRK2(KRYLOV, ipd.Fourier())
     ),
     "advection-diffusion, 512 x 256, D = 1e-2": Problem(
-        (512, 256), transport(1e-2), wind, 0.1, 1e-2, ipd.CrankNicolson(KRYLOV, ipd.fourier)
+        (512, 256), transport(1e-2), wind, 0.1, 1e-2, ipd.CrankNicolson(KRYLOV, ipd.Fourier())
     ),
 }
 

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from impindiff.implicit import BiCGStab, DenseLU, Newton, check_gradient
+from impindiff.implicit import Newton, check_gradient
 from impindiff.latent import learned
+from impindiff.linear import BiCGStab, DenseLU
 from impindiff.observe import squared_misfit
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.train import Observations

@@ -24,30 +24,13 @@ if TYPE_CHECKING:
     )
     from impindiff.grid import Axis, Grid
     from impindiff.implicit import (
-        CG,
-        GMRES,
-        AdjointOutcome,
         Affine,
         Anderson,
-        Automatic,
-        BiCGStab,
-        BlockJacobi,
-        BlockLine,
-        DenseLU,
-        GroupWise,
         ImplicitAdjoint,
-        Jacobi,
-        Line,
-        Lineax,
-        Multigrid,
         Newton,
         OneStepAdjoint,
-        Outcome,
         Picard,
-        Spectral,
         Staggered,
-        TransformLine,
-        Tridiagonal,
         UnrolledAdjoint,
         check_gradient,
         gauss_newton_operator,
@@ -74,6 +57,17 @@ if TYPE_CHECKING:
         SpectralField,
         tabulate,
     )
+    from impindiff.linear import (
+        CG,
+        GMRES,
+        AdjointOutcome,
+        Automatic,
+        BiCGStab,
+        DenseLU,
+        Lineax,
+        Outcome,
+        Tridiagonal,
+    )
     from impindiff.observe import (
         Cells,
         DivergenceFree,
@@ -85,6 +79,17 @@ if TYPE_CHECKING:
         VolumeAverage,
         WeightDecay,
         measure,
+    )
+    from impindiff.precondition import (
+        AbstractPreconditioner,
+        BlockJacobi,
+        BlockLine,
+        ByGroup,
+        Fourier,
+        Jacobi,
+        Line,
+        Multigrid,
+        TransformLine,
     )
     from impindiff.report import write_report
     from impindiff.rollout import (
@@ -124,14 +129,6 @@ if TYPE_CHECKING:
         Robin,
         Source,
         StreamFunction,
-        block_jacobi,
-        block_line,
-        by_group,
-        fourier,
-        jacobi,
-        line,
-        multigrid,
-        transform_line,
     )
     from impindiff.train import (
         LBFGS,
@@ -152,6 +149,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AbstractBoundary",
+    "AbstractPreconditioner",
     "Adam",
     "AdjointOutcome",
     "Advection",
@@ -164,6 +162,7 @@ __all__ = [
     "BiCGStab",
     "BlockJacobi",
     "BlockLine",
+    "ByGroup",
     "CASES",
     "CG",
     "CellField",
@@ -184,9 +183,9 @@ __all__ = [
     "Flux",
     "FluxOf",
     "ForwardEuler",
+    "Fourier",
     "GMRES",
     "Grid",
-    "GroupWise",
     "HypernetworkField",
     "ImplicitAdjoint",
     "Inflow",
@@ -225,7 +224,6 @@ __all__ = [
     "Smoothness",
     "Snapshots",
     "Source",
-    "Spectral",
     "SpectralField",
     "Staggered",
     "StreamFunction",
@@ -242,9 +240,6 @@ __all__ = [
     "WeightDecay",
     "advection_diffusion",
     "balances",
-    "block_jacobi",
-    "block_line",
-    "by_group",
     "by_latent",
     "check_gradient",
     "consistent",
@@ -253,14 +248,10 @@ __all__ = [
     "fit",
     "fit_ensemble",
     "forecast_to",
-    "fourier",
     "gauss_newton_operator",
     "gauss_newton_product",
     "grid_of",
-    "jacobi",
-    "line",
     "measure",
-    "multigrid",
     "open_dataset",
     "plan",
     "predict",
@@ -274,15 +265,15 @@ __all__ = [
     "tabulate",
     "to_dataset",
     "train_run",
-    "transform_line",
     "write_report",
 ]
 
 # In the order of the floors, so that a name is found with as few imports as can be.
 # fmt: off
 _PACKAGES = (
-    "_errors", "grid", "implicit", "coefficients", "terms", "integrate", "latent", "data",
-    "observe", "rollout", "systems", "forecast", "train", "cases", "report", "runs",
+    "_errors", "grid", "linear", "precondition", "implicit", "coefficients", "terms", "latent",
+    "data", "observe", "integrate", "rollout", "systems", "forecast", "train", "cases", "report",
+    "runs",
 )
 # fmt: on
 

@@ -1,11 +1,13 @@
-"""What travels between the floors: states, the equations that move them, and real numbers.
+"""What travels between the floors: states, the right-hand sides that move them, and real numbers.
 
 Where a real number may stand, so may a whole number or a truth value, see `as_real`.
 """
 
+import abc
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,89 +26,44 @@ Vector = PyTree[Float[Array, "..."]]
 """Anything a solver can treat as one long vector: a PyTree of real arrays."""
 
 
-@runtime_checkable
-class Tendency(Protocol):
-    """The right-hand side $F(u)$ at one instant, with every coefficient evaluated. A PyTree."""
+class AbstractTendency(eqx.Module):
+    r"""The right-hand side of $\frac{d}{dt}\,q(u) = F(u)$ at one instant, coefficients evaluated.
 
+    Only `__call__` has to be written. Where the other members are left as they are, a system has no
+    storage but the fields themselves, and its coefficients are found by products. A subclass
+    overrides them by properties, or by fields with `eqx.field()`.
+
+    Attributes:
+        has_storage: whether $q$ is another function than $u$.
+        algebraic: the fields without storage, whose equation is $F(u) = 0$.
+        scales: typical magnitudes of fields, as far as known.
+        integrals: names of what no other field depends on, see `impindiff.integrate`.
+        grid: the `impindiff.grid.Grid` on which all fields live, if there is one.
+        mode_kinds: for each field what each axis ends in, see `impindiff.precondition.Fourier`;
+            None for a field that does not move through faces.
+        stencils: for each field the `impindiff.linear.Stencil` of what it does to itself, None for
+            a field without one; None altogether where that is found by products. Needs a grid.
+        linear_part: a right-hand side with stencils that is like this one, where fluxes of this one
+            reach beyond face neighbours.
+    """
+
+    # Without annotations: annotated, they would stand in the order of a subclass's fields.
+    has_storage = False
+    algebraic = cast(tuple[str, ...], ())
+    scales = cast(Mapping[str, float], {})
+    integrals = cast(tuple[str, ...], ())
+    grid = cast(Any, None)
+    mode_kinds = cast(Mapping[str, Any], {})
+    stencils = cast(Mapping[str, Any] | None, None)
+    linear_part = cast(Any, None)
+
+    @abc.abstractmethod
     def __call__(self, state: State) -> State:
-        """The rate of change of every field."""
-        ...
-
-
-@runtime_checkable
-class BalanceTendency(Tendency, Protocol):
-    r"""The right-hand side of $\frac{d}{dt}\,q(u) = F(u)$ at one instant, with a storage $q$."""
+        """$F(u)$, the rate of change of every field."""
 
     def stored(self, state: State) -> State:
         """$q(u)$, what is stored of every field; zero where that is algebraic."""
-        ...
-
-    @property
-    def algebraic(self) -> tuple[str, ...]:
-        """The fields without storage, whose equation is $F(u) = 0$."""
-        ...
-
-    @property
-    def scales(self) -> Mapping[str, float]:
-        """Typical magnitudes of fields, as far as known."""
-        ...
-
-
-@runtime_checkable
-class Dynamics(Protocol):
-    r"""A semi-discrete system $\dot u = F(t, u)$ with its steady parts evaluated. A PyTree."""
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether $F$ is affine in $u$, so that an implicit step is exactly one linear solve."""
-        ...
-
-    @property
-    def is_steady(self) -> bool:
-        """Whether the right-hand side is the same at all times."""
-        ...
-
-    def at(self, time: Scalar) -> Tendency:
-        """The right-hand side at one instant."""
-        ...
-
-
-@runtime_checkable
-class StoredDynamics(Dynamics, Protocol):
-    r"""A system that may be $\frac{d}{dt}\,q(u) = F(t, u)$ with a storage $q$ other than $u$."""
-
-    @property
-    def has_storage(self) -> bool:
-        """Whether it is; the right-hand side then is a `BalanceTendency`."""
-        ...
-
-
-@runtime_checkable
-class MeasuredDynamics(Dynamics, Protocol):
-    """A system whose cells differ in volume."""
-
-    @property
-    def volume_shares(self) -> np.ndarray | None:
-        """Volumes of the cells over their mean; None where all are equal."""
-        ...
-
-
-@runtime_checkable
-class IntegratingDynamics(Dynamics, Protocol):
-    r"""A system with integrals: $\dot s = r(t, u)$, of which neither $F$ nor $r$ is a function.
-
-    A state may hold them or not; `at` gives the right-hand side of the other fields, as a function
-    of these alone.
-    """
-
-    @property
-    def integrals(self) -> tuple[str, ...]:
-        """Their names."""
-        ...
-
-    def integrands(self, time: Scalar, names: tuple[str, ...]) -> Tendency:
-        """$r$ of some of them at one instant."""
-        ...
+        return state
 
 
 def as_real(value: Any) -> Any:

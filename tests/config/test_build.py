@@ -24,18 +24,7 @@ from impindiff.config import (
     parse_config,
 )
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import (
-    CG,
-    GMRES,
-    Affine,
-    Anderson,
-    Automatic,
-    BiCGStab,
-    DenseLU,
-    Newton,
-    Picard,
-    Staggered,
-)
+from impindiff.implicit import Affine, Anderson, Newton, Picard, Staggered
 from impindiff.integrate import (
     SDIRK2,
     BackwardEuler,
@@ -45,17 +34,10 @@ from impindiff.integrate import (
     Theta,
 )
 from impindiff.latent import Parameter, SineField
+from impindiff.linear import CG, GMRES, Automatic, BiCGStab, DenseLU
+from impindiff.precondition import BlockJacobi, ByGroup, Fourier, Jacobi, Line, TransformLine
 from impindiff.systems import Reaction, System, advection_diffusion
-from impindiff.terms import (
-    Advection,
-    Diffusion,
-    block_jacobi,
-    by_group,
-    fourier,
-    jacobi,
-    line,
-    transform_line,
-)
+from impindiff.terms import Advection, Diffusion
 from impindiff.train import LBFGS, Adam, EarlyStopping, ProgressiveTolerance, Rescue
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=True)
@@ -197,7 +179,7 @@ def test_a_staggered_iteration_has_preconditioners_of_its_groups():
     table = {"nonlinear": "staggered", "preconditioner": "transform-line", "line_axis": "x"}
     stepper = build_stepper(config_of({"solver": table}), reacting())
     assert isinstance(stepper, Theta)
-    assert stepper.preconditioner is by_group(("a", "b"), transform_line(0))
+    assert stepper.preconditioner is ByGroup(("a", "b"), TransformLine(0))
     for groups in ([["a"]], [["a"], ["b"], ["c"]], [["a", "b"], ["a"]]):
         table = {"nonlinear": "staggered", "groups": groups}
         with pytest.raises(InputError, match=r"must be named once, 'a', 'b'"):
@@ -207,10 +189,10 @@ def test_a_staggered_iteration_has_preconditioners_of_its_groups():
 def test_preconditioners_of_coupled_fields_and_of_lines():
     tables = {"solver": {"preconditioner": "block-jacobi"}}
     stepper = build_stepper(config_of(tables), reacting())
-    assert isinstance(stepper, Theta) and stepper.preconditioner is block_jacobi
+    assert isinstance(stepper, Theta) and stepper.preconditioner is BlockJacobi()
     tables = {"solver": {"preconditioner": "line", "line_axis": "y"}}
     stepper = build_stepper(config_of(tables), SYSTEM)
-    assert isinstance(stepper, Theta) and stepper.preconditioner is line(1)
+    assert isinstance(stepper, Theta) and stepper.preconditioner is Line(1)
     tables = {"solver": {"preconditioner": "line", "line_axis": "z"}}
     with pytest.raises(InputError, match="solver.line_axis is 'z', but the system's axes are 'x'"):
         build_stepper(config_of(tables), SYSTEM)
@@ -257,7 +239,9 @@ def test_the_method_of_the_solver(method: str, kind: type):
     assert stepper.solver.linear.rtol == 1e-7 and stepper.solver.linear.max_steps == 9
 
 
-@pytest.mark.parametrize("name, made", [("fourier", fourier), ("jacobi", jacobi), ("none", None)])
+@pytest.mark.parametrize(
+    "name, made", [("fourier", Fourier()), ("jacobi", Jacobi()), ("none", None)]
+)
 def test_the_preconditioner_of_the_solver(name: str, made):
     stepper = build_stepper(config_of({"solver": {"preconditioner": name}}), SYSTEM)
     assert isinstance(stepper, Theta) and stepper.preconditioner is made

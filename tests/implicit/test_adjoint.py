@@ -10,14 +10,10 @@ import pytest
 from gradients import taylor_rate
 
 from impindiff.implicit import (
-    CG,
-    GMRES,
     AbstractAdjoint,
     Affine,
     Anderson,
-    BiCGStab,
     ImplicitAdjoint,
-    Jacobi,
     Newton,
     OneStepAdjoint,
     Picard,
@@ -25,6 +21,8 @@ from impindiff.implicit import (
     UnrolledAdjoint,
     root,
 )
+from impindiff.linear import CG, GMRES, BiCGStab
+from impindiff.precondition import DiagonalInverse
 
 SIZE = 12
 TIGHT = BiCGStab(1e-13, max_steps=60)
@@ -123,7 +121,7 @@ class TestUnrolled:
 class TestOneStep:
     def test_it_is_the_derivative_of_one_preconditioned_step(self):
         matrix, rhs = system()
-        inverse = Jacobi(2 * jnp.ones(SIZE))
+        inverse = DiagonalInverse(2 * jnp.ones(SIZE))
         solver = Affine(TIGHT, OneStepAdjoint())
         gradient = jax.grad(partial(loss, solver=solver, preconditioner=inverse))(rhs)
         np.testing.assert_allclose(gradient, 3 * np.linalg.solve(matrix, rhs) ** 2 / 2, rtol=1e-10)
@@ -212,7 +210,7 @@ class TestPolicy:
 
         def last(rhs):
             def advance(state, number):
-                context = SolveContext(step=number)
+                context = SolveContext(number=number, noun="step")
                 # The third step alone is hard.
                 steep = jnp.where(number == 2, matrix @ matrix, jnp.eye(SIZE))
                 inputs = (steep, state)
@@ -255,6 +253,6 @@ class TestPolicy:
 
 def test_a_preconditioner_of_another_size_is_refused():
     matrix, rhs = system()
-    for wrong in (Jacobi(jnp.ones(SIZE + 1)), Jacobi({"a": jnp.ones(SIZE)})):
+    for wrong in (DiagonalInverse(jnp.ones(SIZE + 1)), DiagonalInverse({"a": jnp.ones(SIZE)})):
         with pytest.raises(ValueError, match="the preconditioner .*made for this grid"):
             root(linear, rhs, (matrix, rhs), Affine(), preconditioner=wrong)

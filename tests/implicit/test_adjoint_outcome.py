@@ -7,15 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff.implicit import (
-    AdjointOutcome,
-    Affine,
-    BiCGStab,
-    ImplicitAdjoint,
-    Outcome,
-    Result,
-    root,
-)
+from impindiff.implicit import Affine, ImplicitAdjoint, root
+from impindiff.linear import AdjointOutcome, BiCGStab, Outcome, Result
 
 SIZE = 16
 TIGHT = BiCGStab(1e-12)

@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 from gradients import inner, random_like
 
-from impindiff.implicit import (
-    CG,
-    Affine,
-    BiCGStab,
-    gauss_newton_operator,
-    gauss_newton_product,
-    root,
-)
+from impindiff.implicit import Affine, gauss_newton_operator, gauss_newton_product, root
+from impindiff.linear import CG, BiCGStab
 
 TIGHT = Affine(BiCGStab(1e-13), BiCGStab(1e-13))
 SIZE = 9

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from gradients import inner, random_like, taylor_rate
 
-from impindiff.implicit import Affine, BiCGStab, root
+from impindiff.implicit import Affine, root
+from impindiff.linear import BiCGStab
 
 SIZE = 8
 TIGHT = Affine(BiCGStab(1e-14), BiCGStab(1e-13))

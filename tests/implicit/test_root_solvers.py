@@ -16,14 +16,13 @@ from impindiff.implicit import (
     AbstractRootSolver,
     Affine,
     Anderson,
-    BiCGStab,
     Newton,
     Picard,
-    Result,
     Staggered,
     root,
     root_and_increment,
 )
+from impindiff.linear import BiCGStab, Result
 
 CELLS = 24
 STRICT = BiCGStab(1e-13)

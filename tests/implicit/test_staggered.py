@@ -12,25 +12,22 @@ from gradients import random_like, taylor_rates
 from impindiff.cases.vapour_infiltration import system as infiltration
 from impindiff.coefficients import Closure
 from impindiff.grid import Grid
-from impindiff.implicit import (
-    Balanced,
-    BiCGStab,
-    DenseLU,
-    GroupWise,
-    Jacobi,
-    Newton,
-    Result,
-    Scaled,
-    Staggered,
-    Tridiagonal,
-    UnrolledAdjoint,
-    root,
-)
-from impindiff.implicit._groups import restricted
+from impindiff.implicit import Newton, Staggered, UnrolledAdjoint, root
 from impindiff.integrate import SDIRK2, BackwardEuler
+from impindiff.linear import BiCGStab, DenseLU, Result, Tridiagonal
+from impindiff.precondition import (
+    BalancedInverse,
+    BlockJacobi,
+    ByGroup,
+    DiagonalInverse,
+    GroupInverse,
+    Jacobi,
+    LinearisedStep,
+    ScaledInverse,
+    TransformLine,
+)
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Reaction, System
-from impindiff.terms import block_jacobi, by_group, jacobi, transform_line
 
 CELLS = 12
 STRICT = BiCGStab(1e-13)
@@ -216,17 +213,19 @@ def test_a_group_has_its_own_preconditioner():
     vector = random_like(before(), 1)
     own = {name: vector[name] / diagonal[name] for name in ("b", "c")}
     part = {name: vector[name] for name in own}
-    wise = GroupWise(("a", ("b", "c")), [Jacobi({"a": jnp.ones(())}), Jacobi(pick(diagonal))])
-    plain = Jacobi(diagonal)
+    wise = GroupInverse(
+        ("a", ("b", "c")), [DiagonalInverse({"a": jnp.ones(())}), DiagonalInverse(pick(diagonal))]
+    )
+    plain = DiagonalInverse(diagonal)
     for whole in (wise, plain):
-        alone = restricted(whole, ("b", "c"), vector)
+        alone = whole.restricted(("b", "c"), vector)
         np.testing.assert_allclose(alone.apply(part)["c"], own["c"], rtol=1e-14)
     units = {name: jnp.array(4.0) for name in "abc"}
     rows = {name: jnp.array(0.5) for name in "abc"}
-    scaled = restricted(Scaled(wise, units, rows), ("b", "c"), vector)
+    scaled = ScaledInverse(wise, units, rows).restricted(("b", "c"), vector)
     np.testing.assert_allclose(scaled.apply(part)["b"], own["b"] / 8, rtol=1e-14)
     with pytest.raises(ValueError, match="1 preconditioners for 2 groups"):
-        GroupWise(("a", "b"), [plain])
+        GroupInverse(("a", "b"), [plain])
 
 
 def pick(diagonal):
@@ -248,12 +247,14 @@ def test_by_group_makes_preconditioners_of_the_groups_alone():
     grid = Grid.uniform((3, 2), ((0, 1), (0, 1)), periodic=True)
     system, state = reacting(grid)
     tendency, weight = system.prepare(jnp.dtype("float64")).at(jnp.zeros(())), jnp.array(0.1)
-    made = by_group((("v", "w"), "u"), (block_jacobi, jacobi))(tendency, weight, state)
-    assert isinstance(made, GroupWise)
+    made = ByGroup((("v", "w"), "u"), (BlockJacobi(), Jacobi())).make(
+        LinearisedStep(tendency, weight, state)
+    )
+    assert isinstance(made, GroupInverse)
     vector = random_like(state, 0)
     # What keeps the totals of fields is made around them.
-    inner = [part.inner for part in made.parts if isinstance(part, Balanced)]
-    applied = GroupWise(made.groups, inner).apply(vector)
+    inner = [part.inner for part in made.parts if isinstance(part, BalancedInverse)]
+    applied = GroupInverse(made.groups, inner).apply(vector)
     u, v, w = (float(state[name][0, 0]) for name in "uvw")
     block = np.array([[1 + 0.1, -0.1 * 2 * u], [-0.1, 1 + 0.1 * 2 * w]])
     solved = np.linalg.solve(block, np.stack([vector["v"], vector["w"]]).reshape(2, -1))
@@ -261,9 +262,9 @@ def test_by_group_makes_preconditioners_of_the_groups_alone():
     np.testing.assert_allclose(applied["w"], solved[1].reshape(3, 2), rtol=1e-12)
     np.testing.assert_allclose(applied["u"], vector["u"] / (1 + 0.1 * 3 * v), rtol=1e-12)
     with pytest.raises(ValueError, match="each field must be in one group"):
-        by_group((("v", "w"),), jacobi)(tendency, weight, state)
+        ByGroup((("v", "w"),), Jacobi()).make(LinearisedStep(tendency, weight, state))
     with pytest.raises(ValueError, match="1 preconditioners for 2 groups"):
-        by_group(("v", "w"), (jacobi,))
+        ByGroup(("v", "w"), (Jacobi(),))
 
 
 FIELDS = ("temperature", "gas", "porosity")
@@ -318,8 +319,8 @@ def test_vapour_infiltration_in_the_plane_by_lines_of_each_group():
     krylov = BiCGStab(1e-10)
     staggered = Staggered(FIELDS, krylov, krylov, rtol=1e-10)
     steppers = [
-        BackwardEuler(Newton(krylov, krylov, rtol=1e-10), transform_line(0)),
-        BackwardEuler(staggered, by_group(FIELDS, transform_line(0))),
+        BackwardEuler(Newton(krylov, krylov, rtol=1e-10), TransformLine(0)),
+        BackwardEuler(staggered, ByGroup(FIELDS, TransformLine(0))),
     ]
     found = []
     for stepper in steppers:

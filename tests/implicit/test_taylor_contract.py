@@ -16,22 +16,15 @@ import numpy as np
 import pytest
 from gradients import random_like
 
-from impindiff.implicit import (
-    CG,
-    GMRES,
-    Affine,
-    BiCGStab,
-    BlockJacobi,
-    DenseLU,
-    Jacobi,
-    Line,
-    Lineax,
-    Multigrid,
-    Spectral,
-    Stencil,
-    Tridiagonal,
+from impindiff.implicit import Affine, root
+from impindiff.linear import CG, GMRES, BiCGStab, DenseLU, Lineax, Stencil, Tridiagonal
+from impindiff.precondition import (
+    BlockInverse,
+    DiagonalInverse,
+    LineInverse,
+    MultigridCycle,
+    SpectralInverse,
     laplacian_symbol,
-    root,
 )
 
 CELLS, COUPLING = 12, 0.7
@@ -82,32 +75,34 @@ def blocks(log: Fields, boundary: str):
     return jnp.stack([jnp.stack([centre[0], between]), jnp.stack([between, centre[1]])])
 
 
-def line(log: Fields, boundary: str) -> Line:
+def line(log: Fields, boundary: str) -> LineInverse:
     parts = {name: stencil(log[name], boundary) for name in log}
     lower = {name: part.sides[0][0] for name, part in parts.items()}
     upper = {name: part.sides[0][1] for name, part in parts.items()}
-    return Line(lower, {name: part.centre for name, part in parts.items()}, upper, 0)
+    return LineInverse(lower, {name: part.centre for name, part in parts.items()}, upper, 0)
 
 
-def spectral(log: Fields, boundary: str) -> Spectral:
+def spectral(log: Fields, boundary: str) -> SpectralInverse:
     kind = KINDS[boundary]
     symbols = {}
     for name, values in log.items():
         mean = jnp.exp(values).mean()
         symbols[name] = 1 + COUPLING - laplacian_symbol((kind,), (CELLS,), (mean,))
-    return Spectral(jax.tree.map(lambda s, v: s.astype(v.dtype), symbols, log), kind)
+    return SpectralInverse(jax.tree.map(lambda s, v: s.astype(v.dtype), symbols, log), kind)
 
 
-def multigrid(log: Fields, boundary: str) -> Multigrid:
-    return Multigrid.build(
+def multigrid(log: Fields, boundary: str) -> MultigridCycle:
+    return MultigridCycle.build(
         {name: stencil(log[name], boundary) for name in log}, (CELLS,), cycle="V", sweeps=1
     )
 
 
 PRECONDITIONERS: dict[str, Callable] = {
     "none": lambda log, boundary: None,
-    "Jacobi": lambda log, boundary: Jacobi({n: stencil(log[n], boundary).centre for n in log}),
-    "BlockJacobi": lambda log, boundary: BlockJacobi(blocks(log, boundary)),
+    "Jacobi": lambda log, boundary: DiagonalInverse(
+        {n: stencil(log[n], boundary).centre for n in log}
+    ),
+    "BlockJacobi": lambda log, boundary: BlockInverse(blocks(log, boundary)),
     "Line": line,
     "Spectral": spectral,
     "Multigrid": multigrid,
@@ -129,7 +124,7 @@ COMBINATIONS += [(solver, "none") for solver in DIRECT]
 
 
 # At every run all that is solved by the default method, and each of the others in one setting. What
-# Multigrid does is the same to all of them, and takes long to compile.
+# MultigridCycle does is the same to all of them, and takes long to compile.
 QUICK = {("float32", "periodic"), ("float64", "closed")}
 CASES = [
     pytest.param(

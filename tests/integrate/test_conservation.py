@@ -14,22 +14,21 @@ import pytest
 from smooth import box, wave, winds
 
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import Affine, BiCGStab, Newton
+from impindiff.implicit import Affine, Newton
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
+from impindiff.linear import BiCGStab
+from impindiff.precondition import (
+    BlockJacobi,
+    BlockLine,
+    Fourier,
+    Jacobi,
+    Line,
+    Multigrid,
+    TransformLine,
+)
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Field, System, advection_diffusion
-from impindiff.terms import (
-    Advection,
-    Diffusion,
-    NoFlux,
-    block_jacobi,
-    block_line,
-    fourier,
-    jacobi,
-    line,
-    multigrid,
-    transform_line,
-)
+from impindiff.terms import Advection, Diffusion, NoFlux
 
 STEPPERS = {
     "forward Euler": ForwardEuler(),
@@ -74,14 +73,14 @@ CLOSED = {
 }
 PRECONDITIONERS = {
     "none": None,
-    "jacobi": jacobi,
-    "fourier": fourier,
-    "line": line(0),
-    "multigrid": multigrid(),
-    "cycle": multigrid("V", 1),
-    "block": block_jacobi,
-    "block line": block_line(1),
-    "modes and lines": transform_line(0),
+    "jacobi": Jacobi(),
+    "fourier": Fourier(),
+    "line": Line(0),
+    "multigrid": Multigrid(),
+    "cycle": Multigrid("V", 1),
+    "block": BlockJacobi(),
+    "block line": BlockLine(1),
+    "modes and lines": TransformLine(0),
 }
 
 
@@ -119,7 +118,7 @@ def test_no_preconditioner_leaks(grid: Grid, preconditioner):
         np.testing.assert_array_equal(np.asarray(found.states["u"][-1])[grid.solid], still)
 
 
-@pytest.mark.parametrize("preconditioner", [jacobi, line(0), multigrid(), transform_line(0)])
+@pytest.mark.parametrize("preconditioner", [Jacobi(), Line(0), Multigrid(), TransformLine(0)])
 def test_nor_does_one_made_for_a_nonlinear_step(preconditioner):
     """Made from the products with a Jacobian, on cells of different sizes."""
     grid = CLOSED["stretched"]

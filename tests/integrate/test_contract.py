@@ -11,7 +11,7 @@ from smooth import box, wave, winds
 
 import impindiff
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab, Outcome
+from impindiff.implicit import Affine
 from impindiff.integrate import (
     SDIRK2,
     AbstractStepper,
@@ -21,6 +21,7 @@ from impindiff.integrate import (
     RungeKutta4,
 )
 from impindiff.latent import SineField
+from impindiff.linear import BiCGStab, Outcome
 from impindiff.systems import System
 from impindiff.terms import Advection, Diffusion, Source
 

@@ -11,7 +11,7 @@ from smooth import box, evolve, matrix_of, wave, winds
 
 from impindiff._types import Scalar
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab
+from impindiff.implicit import Affine
 from impindiff.integrate import (
     SDIRK2,
     BackwardEuler,
@@ -21,6 +21,7 @@ from impindiff.integrate import (
     Theta,
 )
 from impindiff.latent import AbstractLatent
+from impindiff.linear import BiCGStab
 from impindiff.systems import System
 from impindiff.terms import Advection, Diffusion, Source
 

@@ -1,5 +1,7 @@
 """How often a stepper makes its preconditioner."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,38 +9,44 @@ import pytest
 from smooth import box
 
 from impindiff.implicit import Affine, Newton
-from impindiff.integrate import Theta
+from impindiff.integrate import AbstractDynamics, AbstractTendency, Theta
+from impindiff.precondition import AbstractPreconditioner, Jacobi
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import advection_diffusion
-from impindiff.terms import jacobi
 
 NUM_STEPS = 5
 STEPS = TimeGrid.build(0.0, [0.5], 0.1)
 
 
-class Growth(eqx.Module):
-    """u' = a u, told to be affine or steady or not."""
+class Growth(AbstractDynamics, AbstractTendency):
+    """u' = a u, said to be affine or steady or not."""
 
     is_affine: bool = eqx.field(static=True)
     is_steady: bool = eqx.field(static=True)
 
-    def prepare(self, dtype):
+    def at(self, time):
         return self
 
-    def at(self, time):
-        return lambda state: {"u": -0.5 * state["u"]}
+    def __call__(self, state):
+        return {"u": -0.5 * state["u"]}
+
+
+class Counting(AbstractPreconditioner):
+    """Calls back wherever it makes an approximate inverse."""
+
+    called: Callable[[], None] = eqx.field(static=True)
+
+    def make(self, operator):
+        jax.debug.callback(self.called)
+        return Jacobi().make(operator)
 
 
 def times_made(system, state, keep=None) -> int:
     """How often the preconditioner is made, as seen when the program runs."""
     made = []
 
-    def counting(tendency, weight, state):
-        jax.debug.callback(lambda: made.append(1))
-        return jacobi(tendency, weight, state)
-
     solver = Affine() if system.prepare(jnp.dtype("float64")).is_affine else Newton()
-    stepper = Theta(1.0, solver, counting, keep)
+    stepper = Theta(1.0, solver, Counting(lambda: made.append(1)), keep)
     run = jax.jit(lambda state: simulate(system, state, STEPS, stepper).states)
     jax.block_until_ready(run(state))
     jax.effects_barrier()

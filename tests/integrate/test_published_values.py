@@ -9,21 +9,19 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from impindiff.implicit import GMRES, DenseLU, Newton
-from impindiff.integrate import BackwardEuler, CrankNicolson
+from impindiff.implicit import Newton
+from impindiff.integrate import AbstractDynamics, AbstractTendency, BackwardEuler, CrankNicolson
+from impindiff.linear import GMRES, DenseLU
 from impindiff.rollout import TimeGrid, simulate
 
 DIRECT = Newton(DenseLU(1e-13), DenseLU(1e-13), rtol=1e-14, max_steps=20)
 
 
-class Equations(eqx.Module):
+class Equations(AbstractDynamics, AbstractTendency):
     """What the systems of this file share: nonlinear, and the same at all times."""
 
     is_affine = False
     is_steady = True
-
-    def prepare(self, dtype):
-        return self
 
     def at(self, time):
         return self

@@ -8,7 +8,7 @@ from smooth import box, wave
 
 from impindiff._errors import InputError
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab
+from impindiff.implicit import Affine
 from impindiff.integrate import (
     SDIRK2,
     BackwardEuler,
@@ -17,6 +17,7 @@ from impindiff.integrate import (
     RungeKutta4,
     Theta,
 )
+from impindiff.linear import BiCGStab
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import AbstractTerm, Diffusion
 

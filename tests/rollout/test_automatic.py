@@ -7,8 +7,9 @@ import pytest
 
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import Affine, Automatic, BiCGStab, DenseLU, Newton, Tridiagonal
+from impindiff.implicit import Affine, Newton
 from impindiff.integrate import BackwardEuler, RungeKutta4, Theta
+from impindiff.linear import Automatic, BiCGStab, DenseLU, Tridiagonal
 from impindiff.rollout import TimeGrid, select_solver, simulate
 from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Advection, Diffusion, Dirichlet, Inflow, NoFlux, Outflow, Source

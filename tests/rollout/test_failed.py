@@ -11,10 +11,11 @@ import runtime_types
 
 from impindiff._errors import InputError, NumericsError
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab, ImplicitAdjoint, Result
+from impindiff.implicit import Affine, ImplicitAdjoint
 from impindiff.integrate import SDIRK2, BackwardEuler
 from impindiff.latent import Parameter
-from impindiff.rollout import KeepAll, Snapshots, StepFailed, TimeGrid, simulate
+from impindiff.linear import BiCGStab
+from impindiff.rollout import KeepAll, Snapshots, StepFailed, StepResult, TimeGrid, simulate
 from impindiff.systems import Field, System
 from impindiff.terms import Diffusion, Dirichlet
 
@@ -58,7 +59,7 @@ class TestOfAFailedStep:
         assert np.isnan(found.states["u"]).all()
         found = simulate(heat(), warm(), TIMES, kind(SCARCE), on_failure="keep")
         assert np.isfinite(found.states["u"]).all()
-        assert (found.outcome.result == Result.MAX_STEPS).all()
+        assert (found.outcome.result == StepResult.MAX_STEPS).all()
 
     @pytest.mark.parametrize("memory", MEMORY.values(), ids=MEMORY)
     def test_a_gradient_through_it_is_nan_even_where_the_loss_is_linear(self, kind, memory):

@@ -9,8 +9,9 @@ import pytest
 from gradients import random_like
 from smooth import box, wave, winds
 
-from impindiff.implicit import AdjointOutcome, Affine, BiCGStab
+from impindiff.implicit import Affine
 from impindiff.integrate import CrankNicolson, RungeKutta4
+from impindiff.linear import AdjointOutcome, BiCGStab
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import advection_diffusion
 

@@ -10,11 +10,20 @@ import runtime_types
 
 import impindiff as ipd
 from impindiff import InputError, NumericsError
-from impindiff.implicit import DenseLU, Newton, Outcome, Result
+from impindiff.implicit import Newton
 from impindiff.integrate import BackwardEuler, ForwardEuler
-from impindiff.rollout import HalvedStep, TimeGrid, Trajectory, rescued, simulate
+from impindiff.linear import DenseLU
+from impindiff.rollout import (
+    HalvedStep,
+    StepOutcome,
+    StepResult,
+    TimeGrid,
+    Trajectory,
+    rescue,
+    simulate,
+)
 from impindiff.rollout import simulate_with_rescue as simulate_so
-from impindiff.rollout._rescued import own_failures
+from impindiff.rollout._retries import own_failures
 
 TIMES = TimeGrid.build(0.0, [0.0, 1.0, 2.0, 3.0], 1.0)
 
@@ -75,23 +84,23 @@ def test_what_nothing_helps_fails_as_ever_and_says_what_was_tried():
     assert "Halving" not in str(caught.value)
 
 
-@pytest.mark.parametrize("result", [Result.NOT_FINITE, Result.NOT_SYMMETRIC])
+@pytest.mark.parametrize("result", [StepResult.NOT_FINITE, StepResult.NOT_SYMMETRIC])
 def test_what_no_shorter_step_changes_is_not_tried(result):
     calls = []
 
     def run(steps: TimeGrid) -> Trajectory:
         calls.append(steps)
-        results = jnp.array([0, result, Result.MAX_STEPS])
-        return Trajectory({}, Outcome(results, 0 * results, 0.0 * results))
+        results = jnp.array([0, result, StepResult.MAX_STEPS])
+        return Trajectory({}, StepOutcome(results, 0 * results, 0.0 * results, 0 * results))
 
     with pytest.raises(NumericsError, match=result.label):
-        rescued(run, TIMES)
+        rescue(run, TIMES)
     assert len(calls) == 1
 
 
 def test_of_steps_beyond_the_limits_only_the_first_is_to_blame():
-    beyond, most = Result.OUT_OF_LIMITS, Result.MAX_STEPS
-    results = np.array([[0, beyond, beyond, most], [most, beyond, 0, Result.GUESS_NOT_FINITE]])
+    beyond, most = StepResult.OUT_OF_BOUNDS, StepResult.MAX_STEPS
+    results = np.array([[0, beyond, beyond, most], [most, beyond, 0, StepResult.GUESS_NOT_FINITE]])
     assert own_failures(results).tolist() == [[0, 1, 0, 1], [1, 0, 0, 0]]
 
 

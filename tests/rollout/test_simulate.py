@@ -13,10 +13,11 @@ from smooth import box, wave, winds
 from impindiff._errors import InputError, NumericsError
 from impindiff._types import Scalar
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab, Outcome, Result
+from impindiff.implicit import Affine
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import AbstractLatent
-from impindiff.rollout import TimeGrid, Trajectory, simulate
+from impindiff.linear import BiCGStab
+from impindiff.rollout import StepOutcome, StepResult, TimeGrid, Trajectory, simulate
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import Diffusion, Source
 
@@ -143,16 +144,20 @@ class TestCheck:
 
     def trajectory(self, results) -> Trajectory:
         results = jnp.asarray(results)
-        return Trajectory({}, Outcome(results, 7 + 0 * results, 0.123 * results))
+        return Trajectory(
+            {}, StepOutcome(results, 7 + 0 * results, 0.123 * results, 1 + 0 * results)
+        )
 
     def test_good_steps_pass(self):
-        self.trajectory([Result.CONVERGED, Result.ROUND_OFF, Result.CONVERGED]).check(self.times)
+        self.trajectory([StepResult.CONVERGED, StepResult.ROUND_OFF, StepResult.CONVERGED]).check(
+            self.times
+        )
 
     def test_the_message_names_step_time_and_residual(self):
         with pytest.raises(NumericsError) as caught:
-            self.trajectory([Result.CONVERGED, Result.MAX_STEPS, Result.NOT_FINITE]).check(
-                self.times
-            )
+            self.trajectory(
+                [StepResult.CONVERGED, StepResult.MAX_STEPS, StepResult.NOT_FINITE]
+            ).check(self.times)
         for part in ("step 2 of 3 (to t = 0.2)", "sample 0", "'max steps' after 7", "0.25"):
             assert part in str(caught.value)
         assert "2 of 3 solves failed" in str(caught.value)
@@ -160,7 +165,7 @@ class TestCheck:
 
     def test_of_a_batch_it_names_the_sample_of_the_first_failure(self):
         results = np.zeros((3, 3), int)
-        results[0, 2] = results[2, 1] = Result.STALLED
+        results[0, 2] = results[2, 1] = StepResult.STALLED
         with pytest.raises(NumericsError, match=r"step 2 of 3 .* sample 2: .*'stalled'"):
             self.trajectory(results).check(self.times)
         nested = results[None].repeat(2, axis=0)

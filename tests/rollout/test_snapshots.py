@@ -13,19 +13,15 @@ from jaxtyping import Array
 from smooth import box, wave, winds
 
 from impindiff._errors import InputError
-from impindiff.implicit import (
-    AbstractAdjoint,
-    AbstractRootSolver,
-    AdjointOutcome,
-    Affine,
-    BiCGStab,
-)
+from impindiff.implicit import AbstractAdjoint, AbstractRootSolver, Affine
 from impindiff.integrate import SDIRK2, AbstractStepper, CrankNicolson, RungeKutta4, Theta
 from impindiff.latent import AbstractLatent
+from impindiff.linear import AdjointOutcome, BiCGStab
+from impindiff.precondition import AbstractPreconditioner, Fourier
 from impindiff.rollout import KeepAll, Snapshots, TimeGrid, simulate
 from impindiff.rollout._schedule import least_steps
 from impindiff.systems import Reaction, System, advection_diffusion
-from impindiff.terms import Advection, Diffusion, Source, fourier
+from impindiff.terms import Advection, Diffusion, Source
 
 GRID = box(5, 4)
 TIGHT = Affine(BiCGStab(1e-13), BiCGStab(1e-13))
@@ -51,7 +47,7 @@ def assert_close(found, expected, rtol=1e-10):
 
 
 @pytest.mark.parametrize(
-    "stepper", [IMPLICIT, CrankNicolson(TIGHT, fourier), SDIRK2(TIGHT), RungeKutta4()]
+    "stepper", [IMPLICIT, CrankNicolson(TIGHT, Fourier()), SDIRK2(TIGHT), RungeKutta4()]
 )
 @pytest.mark.parametrize(
     "count", [pytest.param(n, marks=[pytest.mark.slow] * (n != 2)) for n in (1, 2, 3, 5, 9)]
@@ -131,16 +127,22 @@ def test_the_adjoint_solves_report():
     assert int(found.iterations) == int(expected.iterations)
 
 
+class CountedSetups(AbstractPreconditioner):
+    """Calls back wherever it makes an approximate inverse."""
+
+    called: Callable[[], None] = eqx.field(static=True)
+
+    def make(self, operator):
+        jax.debug.callback(self.called)
+        return Fourier().make(operator)
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_no_step_is_solved_more_often_than_the_schedule_says(count):
     """Counted at run time: the first sweep solves every step, the reversal none of its own."""
     solved = []
 
-    def counting(tendency, weight, state):
-        jax.debug.callback(lambda: solved.append(1))
-        return fourier(tendency, weight, state)
-
-    stepper = Theta(0.5, TIGHT, counting, False)
+    stepper = Theta(0.5, TIGHT, CountedSetups(lambda: solved.append(1)), False)
     gradient = jax.jit(jax.grad(partial(loss, memory=Snapshots(count), stepper=stepper)))
     jax.block_until_ready(gradient(given()))
     jax.effects_barrier()

@@ -88,11 +88,11 @@ SOLVERS = {
 }
 PRECONDITIONERS = {
     "none": None,
-    "jacobi": ipd.jacobi,
-    "fourier": ipd.fourier,
-    "line": ipd.line(0),
-    "block_line": ipd.block_line(0),
-    "multigrid": ipd.multigrid("V", 1),
+    "jacobi": ipd.Jacobi(),
+    "fourier": ipd.Fourier(),
+    "line": ipd.Line(0),
+    "block_line": ipd.BlockLine(0),
+    "multigrid": ipd.Multigrid("V", 1),
 }
 
 

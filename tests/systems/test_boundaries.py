@@ -14,9 +14,10 @@ from gradients import taylor_rates
 from impindiff._errors import InputError
 from impindiff.coefficients import evaluate_coefficients
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import Affine, BiCGStab
+from impindiff.implicit import Affine
 from impindiff.integrate import CrankNicolson, ForwardEuler
 from impindiff.latent import Parameter, SineField, latents_of, learned
+from impindiff.linear import BiCGStab
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Field, System, advection_diffusion
 from impindiff.terms import (

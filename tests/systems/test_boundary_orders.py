@@ -16,6 +16,7 @@ import scipy.sparse.linalg
 
 from impindiff.coefficients import Closure
 from impindiff.grid import Axis, Grid
+from impindiff.linear import Stencil
 from impindiff.systems import AffineTendency, Field, System
 from impindiff.terms import (
     AbstractTerm,
@@ -27,7 +28,6 @@ from impindiff.terms import (
     NoFlux,
     Outflow,
     Robin,
-    Stencil,
 )
 
 TRANSFER, SPREAD = 0.7, 0.25

@@ -6,12 +6,14 @@ from smooth import box, wave
 
 from impindiff._errors import InputError
 from impindiff.grid import Grid
-from impindiff.implicit import DenseLU, Newton
+from impindiff.implicit import Newton
 from impindiff.integrate import SDIRK2, BackwardEuler, RungeKutta4
 from impindiff.latent import Parameter
+from impindiff.linear import DenseLU
+from impindiff.precondition import Fourier, TransformLine
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Field, Reaction, System
-from impindiff.terms import Diffusion, NoFlux, fourier, transform_line
+from impindiff.terms import Diffusion, NoFlux
 
 DIRECT = Newton(DenseLU(1e-13), DenseLU(1e-13), rtol=1e-13)
 
@@ -70,7 +72,7 @@ def test_what_is_refused():
         divided(lambda u: 1 / (u - u)).check({"u": wave(grid)})
 
 
-@pytest.mark.parametrize("make", [fourier, transform_line(0)])
+@pytest.mark.parametrize("make", [Fourier(), TransformLine(0)])
 def test_preconditioners_know_the_ends_of_nonlinear_systems(make):
     """The modes of a field between two walls are cosines: one iteration where all is constant."""
     grid = Grid.uniform((12,), ((0.0, 1.0),))

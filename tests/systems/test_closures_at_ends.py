@@ -12,9 +12,10 @@ from scipy.optimize import brentq
 
 import impindiff as ipd
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import Newton, Tridiagonal
+from impindiff.implicit import Newton
 from impindiff.integrate import SDIRK2, BackwardEuler
 from impindiff.latent import ConvolutionalClosure
+from impindiff.linear import Tridiagonal
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Field, FluxOf, Reaction, Supply, System
 from impindiff.terms import (

@@ -8,7 +8,8 @@ import pytest
 
 import impindiff as ipd
 from impindiff._errors import InputError, NumericsError, blamed_on, numerics_told
-from impindiff.implicit import Affine, BiCGStab, ImplicitAdjoint, root
+from impindiff.implicit import Affine, ImplicitAdjoint, root
+from impindiff.linear import BiCGStab
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTwoPointFlux
 
 GRID = ipd.Grid.uniform((6,), ((0, 1),))

@@ -9,9 +9,10 @@ import pytest
 
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import DenseLU, Newton
+from impindiff.implicit import Newton
 from impindiff.integrate import BackwardEuler
 from impindiff.latent import Parameter
+from impindiff.linear import DenseLU
 from impindiff.rollout import TimeGrid, consistent, simulate
 from impindiff.systems import Field, FluxOf, Reaction, System
 from impindiff.terms import Advection, Diffusion, Dirichlet, Inflow, NoFlux, Outflow, Source

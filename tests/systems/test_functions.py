@@ -11,12 +11,13 @@ from gradients import taylor_rates
 from smooth import box, wave, winds
 
 from impindiff._errors import InputError
-from impindiff._types import Dynamics, State
+from impindiff._types import State
 from impindiff.coefficients import Closure, Corrected
 from impindiff.grid import Grid
-from impindiff.implicit import BiCGStab, Newton
-from impindiff.integrate import CrankNicolson
+from impindiff.implicit import Newton
+from impindiff.integrate import AbstractDynamics, CrankNicolson
 from impindiff.latent import NeuralClosure, Parameter, learned
+from impindiff.linear import BiCGStab
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import AffineTendency, Field, Reaction, StateTendency, System
 from impindiff.terms import AbstractStateTerm, Advection, Diffusion, FaceVelocity, NoFlux, Source
@@ -110,7 +111,7 @@ def test_functions_of_place_and_time_stay_affine():
     )
     x, y = GRID.centres()
     dynamics = system.prepare(DOUBLE)
-    assert isinstance(dynamics, Dynamics) and dynamics.is_affine and not dynamics.is_steady
+    assert isinstance(dynamics, AbstractDynamics) and dynamics.is_affine and not dynamics.is_steady
     assert isinstance(dynamics.at(NOW), AffineTendency)
     values = System(
         GRID,

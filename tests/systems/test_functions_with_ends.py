@@ -7,9 +7,10 @@ from gradients import taylor_rates
 
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import DenseLU, Newton
+from impindiff.implicit import Newton
 from impindiff.integrate import BackwardEuler
 from impindiff.latent import Parameter
+from impindiff.linear import DenseLU
 from impindiff.rollout import TimeGrid, consistent, simulate
 from impindiff.systems import CorrectedTendency, Field, Reaction, System
 from impindiff.terms import (

@@ -8,9 +8,10 @@ from gradients import taylor_rates
 
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import DenseLU, Newton
+from impindiff.implicit import Newton
 from impindiff.integrate import BackwardEuler, CrankNicolson
 from impindiff.latent import Parameter
+from impindiff.linear import DenseLU
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Field, System
 from impindiff.terms import Advection, Diffusion, Flux, Neumann, NoFlux

@@ -7,8 +7,8 @@ import runtime_types
 from gradients import taylor_rates
 
 import impindiff as ipd
+from impindiff.precondition import Jacobi
 from impindiff.systems import Field, FluxOf, Supply, System
-from impindiff.terms import jacobi
 
 STEPPERS = {
     "euler": ipd.ForwardEuler(),
@@ -169,7 +169,7 @@ def test_a_solve_that_is_not_exact_loses_nothing(order):
 def test_fields_are_the_same_whether_a_state_has_integrals_or_not():
     system, times = pore(), ipd.TimeGrid.build(0.0, [1.0], 0.25)
     newton = ipd.Newton(ipd.BiCGStab(1e-12), rtol=1e-12)
-    stepper = ipd.SDIRK2(newton, jacobi)
+    stepper = ipd.SDIRK2(newton, Jacobi())
     start = filled()
     whole = ipd.simulate(system, start, times, stepper)
     whole.check(times)
@@ -186,7 +186,7 @@ def test_fields_that_are_solved_for_in_turn_keep_account(linear):
     groups = ("pores", "gas")
     solve = ipd.BiCGStab(1e-10)
     solver = ipd.Staggered(groups, solve if linear == "one" else (solve, solve), rtol=1e-9)
-    preconditioning = None if linear == "one" else ipd.by_group(groups, jacobi)
+    preconditioning = None if linear == "one" else ipd.ByGroup(groups, Jacobi())
     times = ipd.TimeGrid.build(0.0, [1.0], 0.25)
     found = ipd.simulate(pore(), filled(), times, ipd.BackwardEuler(solver, preconditioning))
     found.check(times)

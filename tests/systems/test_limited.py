@@ -7,20 +7,13 @@ import pytest
 
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import Affine, BiCGStab, Newton
+from impindiff.implicit import Affine, Newton
 from impindiff.integrate import BackwardEuler, ForwardEuler, RungeKutta4
+from impindiff.linear import BiCGStab
+from impindiff.precondition import Multigrid
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Field, System
-from impindiff.terms import (
-    Advection,
-    Diffusion,
-    Dirichlet,
-    FaceVelocity,
-    Inflow,
-    NoFlux,
-    Outflow,
-    multigrid,
-)
+from impindiff.terms import Advection, Diffusion, Dirichlet, FaceVelocity, Inflow, NoFlux, Outflow
 
 NEWTON = Newton(BiCGStab(1e-8), BiCGStab(1e-8), rtol=1e-10)
 
@@ -206,7 +199,7 @@ def test_a_cone_goes_round():
 
 @pytest.mark.parametrize(
     "stepper, courant, slack",
-    [(ForwardEuler(), 0.4, 1e-13), (BackwardEuler(NEWTON, multigrid()), 3.0, 1e-7)],
+    [(ForwardEuler(), 0.4, 1e-13), (BackwardEuler(NEWTON, Multigrid()), 3.0, 1e-7)],
     ids=["explicit", "implicit"],
 )
 def test_a_jump_stays_between_its_sides(stepper, courant: float, slack: float):

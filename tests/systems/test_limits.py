@@ -10,10 +10,11 @@ from smooth import box, wave
 
 from impindiff._errors import InputError, NumericsError
 from impindiff.grid import Grid
-from impindiff.implicit import Affine, BiCGStab, Result
+from impindiff.implicit import Affine
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import Parameter
-from impindiff.rollout import KeepAll, Snapshots, TimeGrid, Trajectory, simulate
+from impindiff.linear import BiCGStab
+from impindiff.rollout import KeepAll, Snapshots, StepResult, TimeGrid, Trajectory, simulate
 from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, Source
 
@@ -35,8 +36,8 @@ def state(falls: float = 0.6, grid: Grid | None = None) -> dict[str, jax.Array]:
     return {"rests": jnp.zeros(shape), "falls": jnp.full(shape, falls)}
 
 
-def results(found: Trajectory) -> list[Result]:
-    return [Result(int(result)) for result in found.outcome.result]
+def results(found: Trajectory) -> list[StepResult]:
+    return [StepResult(int(result)) for result in found.outcome.result]
 
 
 @pytest.mark.parametrize("stepper", STEPPERS, ids=lambda one: type(one).__name__)
@@ -45,7 +46,7 @@ def test_a_step_that_leaves_them_fails_and_says_where(stepper):
     start = state() | {"falls": state()["falls"].at[2, 1].set(0.55)}
     system = falling({"rests": (-1, 1), "falls": (0.02, INFINITY)})
     found = simulate(system, start, TIMES, stepper, on_failure="keep")
-    assert [result is Result.OUT_OF_LIMITS for result in results(found)] == [0, 0, 1, 1]
+    assert [result is StepResult.OUT_OF_BOUNDS for result in results(found)] == [0, 0, 1, 1]
     with pytest.raises(NumericsError) as caught:
         found.check(TIMES)
     for part in (
@@ -74,14 +75,14 @@ def test_without_limits_nothing_is_computed():
 
     assert "argmax" in program({"falls": (0, 1)})
     assert "argmax" not in program({}) and "argmax" not in program(None)
-    assert simulate(falling(), state(), TIMES, ForwardEuler()).outcome.excess is None
+    assert simulate(falling(), state(), TIMES, ForwardEuler()).outcome.violation is None
 
 
 def test_a_solve_that_failed_stays_what_it_is():
     scarce = BackwardEuler(Affine(BiCGStab(1e-12, max_steps=1)))
     system = System(box(6), {"c": Field([Diffusion(0.1), Source(9.0)], bounds=(0.0, 2.0))})
     found = simulate(system, {"c": wave(box(6))}, TIMES, scarce, on_failure="keep")
-    assert results(found)[0] is Result.MAX_STEPS and found.states["c"].max() > 2
+    assert results(found)[0] is StepResult.MAX_STEPS and found.states["c"].max() > 2
 
 
 @pytest.mark.parametrize("given, told", [(1.5, "'falls' is 1.5 at cell"), (-0.5, "below")])
@@ -105,9 +106,9 @@ def test_under_jit_the_first_step_is_blamed_for_its_start():
         )(state(1.1))
 
     found = run("keep")
-    assert results(found) == [Result.START_OUT_OF_LIMITS, Result.CONVERGED]
+    assert results(found) == [StepResult.START_OUT_OF_BOUNDS, StepResult.CONVERGED]
     spoiled = run("raise")
-    assert results(spoiled)[0] is Result.START_OUT_OF_LIMITS
+    assert results(spoiled)[0] is StepResult.START_OUT_OF_BOUNDS
     assert all(np.isnan(u).all() for u in spoiled.states.values())
     with pytest.raises(NumericsError, match="'falls' is 1.1 .* correct the initial values"):
         found.check(times)

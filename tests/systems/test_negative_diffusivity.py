@@ -7,9 +7,10 @@ import pytest
 
 from impindiff._errors import NumericsError
 from impindiff.grid import Grid
-from impindiff.implicit import Newton, Result, Tridiagonal
+from impindiff.implicit import Newton
 from impindiff.integrate import BackwardEuler, CrankNicolson, RungeKutta4
-from impindiff.rollout import TimeGrid, simulate, simulate_with_rescue
+from impindiff.linear import Tridiagonal
+from impindiff.rollout import StepResult, TimeGrid, simulate, simulate_with_rescue
 from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, Dirichlet, Flux, NoFlux, Source
 
@@ -17,8 +18,8 @@ GRID = Grid.uniform((6,), ((0, 1),))
 DIRECT = Newton(Tridiagonal())
 
 
-def results(outcome) -> list[Result]:
-    return [Result(int(result)) for result in outcome.result]
+def results(outcome) -> list[StepResult]:
+    return [StepResult(int(result)) for result in outcome.result]
 
 
 def falling(bounds=None, spread=lambda u: 2 * u) -> System:
@@ -31,7 +32,9 @@ def falling(bounds=None, spread=lambda u: 2 * u) -> System:
 def test_the_step_fails_and_says_where(stepper):
     times = TimeGrid.build(0.0, [1.0], 0.25)
     found = simulate(falling(), {"u": jnp.full(6, 0.6)}, times, stepper, on_failure="keep")
-    assert results(found.outcome) == [Result.CONVERGED] * 2 + [Result.NEGATIVE_DIFFUSIVITY] * 2
+    assert (
+        results(found.outcome) == [StepResult.CONVERGED] * 2 + [StepResult.NEGATIVE_DIFFUSIVITY] * 2
+    )
     with pytest.raises(NumericsError) as caught:
         found.check(times)
     for part in (
@@ -50,18 +53,18 @@ def test_limits_come_first_and_both_are_watched():
     found = simulate(
         system, {"u": jnp.full(6, 0.5)}, times, BackwardEuler(DIRECT), on_failure="keep"
     )
-    negative, out = Result.NEGATIVE_DIFFUSIVITY, Result.OUT_OF_LIMITS
-    assert results(found.outcome) == [Result.CONVERGED] * 2 + [negative, out]
+    negative, out = StepResult.NEGATIVE_DIFFUSIVITY, StepResult.OUT_OF_BOUNDS
+    assert results(found.outcome) == [StepResult.CONVERGED] * 2 + [negative, out]
     with pytest.raises(NumericsError, match="step 3.*the diffusivity of 'u' is -0.5 at cell"):
         found.check(times)
-    late = jax.tree.map(lambda leaf: leaf[3:], found.outcome.excess)
-    assert late.told().startswith("'u' is -0.5 at cell")
-    assert late.told().endswith("below its limits [-0.3, 0.5]")
+    late = jax.tree.map(lambda leaf: leaf[3:], found.outcome.violation)
+    assert late.message().startswith("'u' is -0.5 at cell")
+    assert late.message().endswith("below its limits [-0.3, 0.5]")
     beyond = under_jit(system, jnp.full(6, 0.7), times)
-    assert beyond[0] is Result.START_OUT_OF_LIMITS
+    assert beyond[0] is StepResult.START_OUT_OF_BOUNDS
 
 
-def under_jit(system: System, start, times: TimeGrid) -> list[Result]:
+def under_jit(system: System, start, times: TimeGrid) -> list[StepResult]:
     run = jax.jit(lambda u: simulate(system, {"u": u}, times, BackwardEuler(DIRECT)).outcome)
     return results(run(start))
 
@@ -113,7 +116,7 @@ def test_halved_steps_find_the_other_root():
     times = TimeGrid.build(0.0, [0.025], 0.1 / 16)
     stepper = CrankNicolson(DIRECT)
     failed = simulate(system, start, times, stepper, on_failure="keep")
-    assert Result.NEGATIVE_DIFFUSIVITY in results(failed.outcome)
+    assert StepResult.NEGATIVE_DIFFUSIVITY in results(failed.outcome)
     found = simulate_with_rescue(system, start, times, stepper)
     assert found.halved and float(found.trajectory.states["u"].min()) > -1e-6
     fine = TimeGrid.build(0.0, [0.025], 0.1 / 256)

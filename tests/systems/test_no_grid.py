@@ -7,9 +7,10 @@ import pytest
 from gradients import taylor_rate
 
 from impindiff._errors import InputError
-from impindiff.implicit import DenseLU, Newton
+from impindiff.implicit import Newton
 from impindiff.integrate import SDIRK2, CrankNicolson, RungeKutta4
 from impindiff.latent import Parameter
+from impindiff.linear import DenseLU
 from impindiff.rollout import Snapshots, TimeGrid, simulate
 from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, Source

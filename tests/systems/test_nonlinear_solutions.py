@@ -7,8 +7,9 @@ import pytest
 from smooth import box, wave
 
 from impindiff.grid import Grid
-from impindiff.implicit import BiCGStab, Newton, Tridiagonal
+from impindiff.implicit import Newton
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson
+from impindiff.linear import BiCGStab, Tridiagonal
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Reaction, System
 from impindiff.terms import Advection, Diffusion

@@ -11,20 +11,13 @@ from smooth import box, evolve, matrix_of, wave, winds
 
 import impindiff as ipd
 from impindiff.coefficients import is_affine_in
-from impindiff.implicit import Affine, BiCGStab, Newton, Tridiagonal
+from impindiff.implicit import Affine, Newton
 from impindiff.latent import SineField, learned
+from impindiff.linear import BiCGStab, Tridiagonal
+from impindiff.precondition import Fourier, Jacobi, Multigrid
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import AffineTendency, Field, FluxOf, Reaction, Supply, System
-from impindiff.terms import (
-    Advection,
-    Diffusion,
-    Dirichlet,
-    NoFlux,
-    Source,
-    fourier,
-    jacobi,
-    multigrid,
-)
+from impindiff.terms import Advection, Diffusion, Dirichlet, NoFlux, Source
 
 DOUBLE, SINGLE = jnp.dtype("float64"), jnp.dtype("float32")
 GRID = box(6, 5)
@@ -208,7 +201,7 @@ def test_solvers_and_preconditioners_see_the_decay_in_the_stencil():
     constant = System(GRID, {"u": [Diffusion(0.3), Reaction(lambda u: -40.0 * u)]})
     tendency = constant.prepare(DOUBLE).at(jnp.zeros(()))
     assert isinstance(tendency, AffineTendency)
-    _, outcome = last(constant, ipd.BackwardEuler(preconditioner=fourier))
+    _, outcome = last(constant, ipd.BackwardEuler(preconditioner=Fourier()))
     assert set(outcome.iterations.tolist()) == {1}
     row = ipd.Grid([ipd.Axis.graded("x", 0, 1, 12, 3.0)])
     ends = {"x": (Dirichlet(1.0), NoFlux())}
@@ -226,7 +219,7 @@ def test_solvers_and_preconditioners_see_the_decay_in_the_stencil():
     np.testing.assert_allclose(found.states["u"][-1], np.linalg.solve(matrix, rhs), rtol=1e-12)
 
 
-@pytest.mark.parametrize("preconditioner", [None, jacobi, fourier, multigrid()])
+@pytest.mark.parametrize("preconditioner", [None, Jacobi(), Fourier(), Multigrid()])
 def test_decay_that_is_stiff_in_places_is_solved_for(preconditioner):
     solver = Affine(BiCGStab(1e-12, max_steps=500))
     stiff = decaying(Reaction(lambda u, k: -k * u, k=10.0 ** (3 * (K - 1))))

@@ -11,11 +11,18 @@ import runtime_types
 from smooth import box, wave, winds
 
 from impindiff._errors import InputError
-from impindiff._types import Dynamics, Tendency
+from impindiff._types import AbstractTendency
 from impindiff.grid import Grid
-from impindiff.integrate import BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
+from impindiff.integrate import (
+    AbstractDynamics,
+    AbstractSystem,
+    BackwardEuler,
+    CrankNicolson,
+    ForwardEuler,
+    RungeKutta4,
+)
 from impindiff.latent import Parameter, SineField, learned
-from impindiff.rollout import Preparable, TimeGrid, simulate
+from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Field, Reaction, System, advection_diffusion
 from impindiff.terms import AbstractTerm, Advection, Diffusion, Dirichlet, NoFlux, Source
 
@@ -34,8 +41,8 @@ def test_the_rate_of_a_field_is_the_sum_of_its_terms():
 def test_it_is_what_steppers_and_rollouts_ask_for():
     system = advection_diffusion(GRID, winds(GRID), 0.1)
     dynamics = system.prepare(DOUBLE)
-    assert isinstance(system, Preparable) and isinstance(dynamics, Dynamics)
-    assert isinstance(dynamics.at(jnp.zeros(())), Tendency)
+    assert isinstance(system, AbstractSystem) and isinstance(dynamics, AbstractDynamics)
+    assert isinstance(dynamics.at(jnp.zeros(())), AbstractTendency)
     assert dynamics.is_affine
     assert system.fields == ("concentration",)
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from impindiff.grid import Grid
-from impindiff.implicit import BiCGStab
+from impindiff.linear import BiCGStab
+from impindiff.precondition import Fourier, TransformLine
 from impindiff.systems import Field, System
-from impindiff.terms import Diffusion, Dirichlet, fourier, transform_line
+from impindiff.terms import Diffusion, Dirichlet
 
 
 def iterations(cells: int, make) -> int:
@@ -32,7 +33,7 @@ def iterations(cells: int, make) -> int:
     return int(solve(rhs).iterations)
 
 
-@pytest.mark.parametrize("make", [fourier, transform_line(0), transform_line(1)])
+@pytest.mark.parametrize("make", [Fourier(), TransformLine(0), TransformLine(1)])
 def test_iterations_do_not_grow_with_the_grid(make):
     coarse, fine = iterations(16, make), iterations(64, make)
     assert coarse <= 10

@@ -11,7 +11,7 @@ import xarray as xr
 
 import impindiff as ipd
 from impindiff._errors import InputError
-from impindiff._types import BalanceTendency, as_real, real_state
+from impindiff._types import AbstractTendency, as_real, real_state
 
 GRID = ipd.Grid.uniform((4,), ((0.0, 1.0),))
 CLASSES = np.array([1, 1, 2, 2])
@@ -101,7 +101,7 @@ def test_what_is_stored_and_where_it_begins_are_real():
     np.testing.assert_allclose(rates(capacity), -STATE["c"] / CLASSES)
     double = jnp.dtype("float64")
     stored = reacting(lambda c: -c, storage=CLASSES).prepare(double).at(jnp.zeros(()))
-    assert isinstance(stored, BalanceTendency)
+    assert isinstance(stored, AbstractTendency)
     np.testing.assert_allclose(stored.stored(STATE)["c"], STATE["c"] * CLASSES)
     begun = reacting(lambda c: -c, initial=CLASSES.tolist()).start(0, double)
     np.testing.assert_array_equal(begun["c"], CLASSES.astype(float))

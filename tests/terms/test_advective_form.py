@@ -12,8 +12,9 @@ from smooth import box, wave, winds
 
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
-from impindiff.implicit import Affine, BiCGStab, Newton
+from impindiff.implicit import Affine, Newton
 from impindiff.integrate import CrankNicolson
+from impindiff.linear import BiCGStab
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import Field, FluxOf, System
 from impindiff.terms import (

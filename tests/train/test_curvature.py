@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff.implicit import AdjointOutcome, Outcome
+from impindiff.linear import AdjointOutcome, Outcome
+from impindiff.rollout import StepOutcome
 from impindiff.train import LBFGS
 from impindiff.train._curvature import Curvature
 from impindiff.train._objective import Evaluation
+
+SOLVED = StepOutcome.of_solve(Outcome.exact())
 
 
 def seen(matrix, count: int, memory: int = 5, seed: int = 0) -> Curvature:
@@ -55,7 +58,7 @@ def test_the_first_step_is_no_longer_than_one_and_pairs_are_forgotten_but_not_th
 def objective(function):
     def evaluate(point):
         loss, gradient = jax.value_and_grad(function)(point)
-        return Evaluation(loss, gradient, Outcome.exact(), AdjointOutcome.probe())
+        return Evaluation(loss, gradient, SOLVED, AdjointOutcome.probe())
 
     return evaluate
 

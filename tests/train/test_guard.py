@@ -11,9 +11,10 @@ from small_problem import DT, make_dataset
 from impindiff import NumericsError, Parameter, Reaction, System
 from impindiff.data import to_dataset
 from impindiff.forecast import predict
-from impindiff.implicit import Affine, BiCGStab
+from impindiff.implicit import Affine
 from impindiff.integrate import CrankNicolson, ForwardEuler
 from impindiff.latent import learned
+from impindiff.linear import BiCGStab
 from impindiff.train import (
     LBFGS,
     Adam,

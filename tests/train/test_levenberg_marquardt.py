@@ -12,13 +12,16 @@ from small_problem import DIFFUSIVITY, DT, make_dataset, make_system
 
 import impindiff as ipd
 from impindiff import InputError, LevenbergMarquardt
-from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.latent import learned
+from impindiff.linear import AdjointOutcome, Outcome
+from impindiff.rollout import StepOutcome
 from impindiff.train import Observations, make_objective, whole
 from impindiff.train._krylov_step import krylov_step
 from impindiff.train._linear_maps import LinearMaps
 from impindiff.train._objective import Evaluation
 from impindiff.train._triangle import column_norms, damped_step, fold, linearised
+
+SOLVED = StepOutcome.of_solve(Outcome.exact())
 
 FIELD = "concentration"
 MATRIX = np.random.default_rng(0).normal(size=(7, 3)) * [1.0, 1e3, 1e-3]
@@ -32,10 +35,10 @@ class Squares(eqx.Module):
 
     def __call__(self, point) -> Evaluation:
         loss, gradient = jax.value_and_grad(lambda x: jnp.sum(self.residuals(x) ** 2))(point)
-        return Evaluation(loss, gradient, Outcome.exact(), AdjointOutcome.probe())
+        return Evaluation(loss, gradient, SOLVED, AdjointOutcome.probe())
 
-    def value(self, point) -> tuple[jax.Array, Outcome]:
-        return jnp.sum(self.residuals(point) ** 2), Outcome.exact()
+    def value(self, point) -> tuple[jax.Array, StepOutcome]:
+        return jnp.sum(self.residuals(point) ** 2), SOLVED
 
     def triangle(self, point) -> jax.Array:
         empty = jnp.zeros((point.size + 1,) * 2, point.dtype)

@@ -23,8 +23,8 @@ from impindiff import (
     predict,
 )
 from impindiff.data import to_dataset
-from impindiff.implicit import Result
 from impindiff.latent import learned
+from impindiff.rollout import StepResult
 from impindiff.train import EpochRecord, Observations, Trainer, make_objective, whole
 from impindiff.train._adaptation import Adaptation
 
@@ -64,7 +64,7 @@ def test_a_rescue_halves_the_step_that_left_them_and_no_later_one():
     arrays, frozen = eqx.partition(system, learned(system))
     batch = whole(observations, 0.5)
     evaluation = make_objective(frozen, batch, ForwardEuler())(arrays)
-    assert list(evaluation.outcome.result[0]) == [Result.OUT_OF_LIMITS] * 2
+    assert list(evaluation.outcome.result[0]) == [StepResult.OUT_OF_BOUNDS] * 2
     remedied = Rescue().remedy(Adaptation(), evaluation, batch.time_grid)
     assert remedied is not None
     changed, (failure,) = remedied

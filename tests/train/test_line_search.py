@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from impindiff.implicit import AdjointOutcome, Outcome
+from impindiff.linear import AdjointOutcome, Outcome
+from impindiff.rollout import StepOutcome
 from impindiff.train._line_search import unknown, weak_wolfe
 from impindiff.train._objective import Evaluation
+
+SOLVED = StepOutcome.of_solve(Outcome.exact())
 
 LINES = {
     "parabola": lambda x: (x - 3.0) ** 2,
@@ -24,7 +27,7 @@ LINES = {
 def objective_of(function: Callable) -> Callable:
     def evaluate(point):
         loss, gradient = jax.value_and_grad(function)(point)
-        return Evaluation(loss, gradient, Outcome.exact(), AdjointOutcome.probe())
+        return Evaluation(loss, gradient, SOLVED, AdjointOutcome.probe())
 
     return evaluate
 
@@ -89,7 +92,7 @@ def test_a_failed_solve_counts_as_too_long_a_step():
         return Evaluation(
             plain.loss,
             plain.gradient,
-            Outcome(failed, jnp.array(1), jnp.array(1e-7)),
+            StepOutcome(failed, jnp.array(1), jnp.array(1e-7), jnp.array(1)),
             plain.adjoint,
         )
 

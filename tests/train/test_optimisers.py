@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from impindiff import InputError
-from impindiff.implicit import AdjointOutcome, Outcome
+from impindiff.linear import AdjointOutcome, Outcome
+from impindiff.rollout import StepOutcome
 from impindiff.train import LBFGS, AbstractOptimiser, Adam
 from impindiff.train._objective import Evaluation
+
+SOLVED = StepOutcome.of_solve(Outcome.exact())
 
 SCALES = jnp.logspace(0, 3, 8)
 CENTRE = jnp.linspace(-1, 1, 8)
@@ -30,7 +33,7 @@ def run(optimiser: AbstractOptimiser, function: Callable, start):
 
     def objective(point):
         loss, gradient = jax.value_and_grad(function)(point)
-        return Evaluation(loss, gradient, Outcome.exact(), AdjointOutcome.probe())
+        return Evaluation(loss, gradient, SOLVED, AdjointOutcome.probe())
 
     update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state))
     learned, state, losses = start, optimiser.init(objective, start), []
@@ -95,7 +98,7 @@ def test_adams_rate_is_constant_for_a_quarter_then_falls_by_a_cosine_to_a_thousa
 
     def objective(point):
         loss, gradient = jax.value_and_grad(quadratic)(point)
-        return Evaluation(loss, gradient, Outcome.exact(), AdjointOutcome.probe())
+        return Evaluation(loss, gradient, SOLVED, AdjointOutcome.probe())
 
     _, moments = optimiser.init(objective, start)
 

@@ -10,9 +10,10 @@ import pytest
 from small_problem import DT, make_dataset
 
 from impindiff import InputError, NumericsError
-from impindiff.implicit import Affine, BiCGStab
+from impindiff.implicit import Affine
 from impindiff.integrate import CrankNicolson
 from impindiff.latent import learned
+from impindiff.linear import BiCGStab
 from impindiff.rollout import TimeGrid
 from impindiff.train import (
     LBFGS,

@@ -11,8 +11,9 @@ import xarray as xr
 from gradients import inner, random_like
 
 import impindiff as ipd
-from impindiff.implicit import DenseLU, Newton
+from impindiff.implicit import Newton
 from impindiff.latent import learned
+from impindiff.linear import DenseLU
 from impindiff.runs._plan import cast
 from impindiff.train import Batches, Batching, Observations, make_objective, whole
 from impindiff.train._adaptation import Trial

@@ -9,22 +9,15 @@ import jax.numpy as jnp
 from impindiff._errors import InputError
 from impindiff.config._schema import Config
 from impindiff.implicit import (
-    CG,
-    GMRES,
     AbstractAdjoint,
-    AbstractLinearSolver,
     AbstractRootSolver,
     Affine,
     Anderson,
-    Automatic,
-    BiCGStab,
-    DenseLU,
     ImplicitAdjoint,
     Newton,
     OneStepAdjoint,
     Picard,
     Staggered,
-    Tridiagonal,
     UnrolledAdjoint,
 )
 from impindiff.integrate import (
@@ -35,17 +28,27 @@ from impindiff.integrate import (
     ForwardEuler,
     RungeKutta4,
 )
-from impindiff.systems import System
-from impindiff.terms import (
-    block_jacobi,
-    block_line,
-    by_group,
-    fourier,
-    jacobi,
-    line,
-    multigrid,
-    transform_line,
+from impindiff.linear import (
+    CG,
+    GMRES,
+    AbstractLinearSolver,
+    Automatic,
+    BiCGStab,
+    DenseLU,
+    Tridiagonal,
 )
+from impindiff.precondition import (
+    AbstractPreconditioner,
+    BlockJacobi,
+    BlockLine,
+    ByGroup,
+    Fourier,
+    Jacobi,
+    Line,
+    Multigrid,
+    TransformLine,
+)
+from impindiff.systems import System
 
 _IMPLICIT: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
     "crank-nicolson": CrankNicolson,
@@ -71,15 +74,19 @@ _METHODS: dict[str, Callable[..., AbstractLinearSolver]] = {
     "dense-lu": DenseLU,
 }
 _MOST_STEPS = 200
-_PRECONDITIONERS = {
+_PRECONDITIONERS: dict[str, AbstractPreconditioner | None] = {
     "automatic": None,
     "none": None,
-    "jacobi": jacobi,
-    "block-jacobi": block_jacobi,
-    "fourier": fourier,
-    "multigrid": multigrid(),
+    "jacobi": Jacobi(),
+    "block-jacobi": BlockJacobi(),
+    "fourier": Fourier(),
+    "multigrid": Multigrid(),
 }
-_ALONG_LINES = {"line": line, "block-line": block_line, "transform-line": transform_line}
+_ALONG_LINES: dict[str, Callable[[int], AbstractPreconditioner]] = {
+    "line": Line,
+    "block-line": BlockLine,
+    "transform-line": TransformLine,
+}
 
 
 def build_stepper(config: Config, system: System) -> AbstractStepper:
@@ -112,7 +119,7 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
     dynamics = system.prepare_shared(jnp.dtype(config.precision))
     solver = _root_solver(config, system.fields, dynamics.is_affine)
     if isinstance(solver, Staggered) and preconditioner is not None:
-        preconditioner = by_group(solver.groups, preconditioner)
+        preconditioner = ByGroup(solver.groups, preconditioner)
     scheme = config.time.scheme
     if scheme in _EXPLICIT:
         stepper = _EXPLICIT[scheme](config.time.substeps)

@@ -26,11 +26,11 @@ from impindiff.rollout import (
     Trajectory,
     advice_of,
     cause_of,
-    halved_note,
-    rescued,
+    describe_halvings,
+    has_failed_solve,
+    rescue,
     select_for_samples,
     simulate,
-    solves_failed,
 )
 from impindiff.systems import System, carriers, oscillating
 
@@ -117,7 +117,7 @@ def carry(
     time_grid: TimeGrid,
     settings: State | None = None,
 ) -> Carried:
-    """The same, with what it took: steps that fail are halved for all samples, see `rescued`.
+    """The same, with what it took: steps that fail are halved for all samples, see `rescue`.
 
     Raises: NumericsError at the first step that failed and that halving did not help, or where a
         state is not finite; it names a function of the system that is not finite there.
@@ -132,17 +132,17 @@ def carry(
 
     def run(steps: TimeGrid) -> Trajectory:
         found = _run(system, initial, stepper, steps, settings)
-        if chosen.fallback is None or not solves_failed(found.outcome):
+        if chosen.fallback is None or not has_failed_solve(found.outcome):
             return found
         # Before any step is halved: it may be what was chosen that does not fit any more.
         return _run(system, initial, chosen.fallback, steps, settings)
 
     try:
-        trajectory, time_grid, halved = rescued(run, time_grid)
+        trajectory, time_grid, halved = rescue(run, time_grid)
     except StepFailed as error:
         if error.is_finite or not (found := cause(error.sample, error.step, error.time_grid)):
             raise
-        raise NumericsError(f"{error.told} {found}") from None
+        raise NumericsError(f"{error.message} {found}") from None
     for field, values in trajectory.states.items():
         wild = np.argwhere(~np.isfinite(values))
         if wild.size:
@@ -192,7 +192,7 @@ def advise(
 
 def halved_attrs(halved: Sequence[HalvedStep], before: str = "") -> dict[str, str]:
     """What a forecast says of halved steps, as attributes, after what was said of those before."""
-    told = "; ".join(filter(None, [before, halved_note(halved)]))
+    told = "; ".join(filter(None, [before, describe_halvings(halved)]))
     return {HALVED: told} if told else {}
 
 

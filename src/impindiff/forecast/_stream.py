@@ -34,7 +34,7 @@ from impindiff.forecast._pieces import cut
 from impindiff.forecast._predict import HALVED, advise, carry, halved_attrs, solver_attrs
 from impindiff.forecast._stored import beginning_at_end, check_zarr
 from impindiff.integrate import AbstractStepper, CrankNicolson
-from impindiff.rollout import Choice, HalvedStep, halved_note, parse_bytes
+from impindiff.rollout import Choice, HalvedStep, describe_halvings, parse_bytes
 from impindiff.systems import System
 
 # A file of a store before it is compressed: large for a disk, small beside a piece.
@@ -193,7 +193,7 @@ def _write(
         del states  # not to be held while the next are computed
         if watch:
             watch(float(moments[-1]))
-    return Stored(len(begin.samples), times, halved_note(halved), ledger.scores)
+    return Stored(len(begin.samples), times, describe_halvings(halved), ledger.scores)
 
 
 def _pieces(

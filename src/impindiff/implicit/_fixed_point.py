@@ -14,15 +14,10 @@ from jax.flatten_util import ravel_pytree
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
-from impindiff.implicit import _tree as tree
-from impindiff.implicit._adjoint import AbstractAdjoint
-from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
-from impindiff.implicit._limits import check_limits
-from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import AbstractIteration, Target, conclude, target
-from impindiff.implicit._outcome import Outcome
-from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._solver import AtZero
+from impindiff.implicit._adjoint import ImplicitAdjoint, as_adjoint
+from impindiff.implicit._iteration import AbstractIteration, Target, conclude, target
+from impindiff.implicit._root_solver import AbstractAdjoint, AtZero
+from impindiff.linear import AbstractInverse, Loop, Outcome, tree, while_loop
 
 # An iteration is given up where this many in a row have not lowered the residual.
 _PATIENCE = 5
@@ -54,7 +49,6 @@ class Picard(AbstractIteration):
 
     def __check_init__(self) -> None:
         """Refuse what cannot converge."""
-        check_limits(self)
         if not 0 < self.relaxation < 2:
             raise InputError(
                 f"Picard(relaxation={self.relaxation}): must lie in (0, 2). 1 is the plain "
@@ -66,7 +60,7 @@ class Picard(AbstractIteration):
         self,
         residual: Callable[[Vector], Vector],
         guess: Vector | None,
-        preconditioner: AbstractPreconditioner | None = None,
+        preconditioner: AbstractInverse | None = None,
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
@@ -112,7 +106,6 @@ class Anderson(AbstractIteration):
 
     def __check_init__(self) -> None:
         """Refuse what cannot converge."""
-        check_limits(self)
         if self.memory < 1 or not 0 < self.mixing < 2 or self.regularisation < 0:
             raise InputError(
                 f"{self}: memory must be at least 1, mixing lie in (0, 2), and regularisation "
@@ -124,7 +117,7 @@ class Anderson(AbstractIteration):
         self,
         residual: Callable[[Vector], Vector],
         guess: Vector | None,
-        preconditioner: AbstractPreconditioner | None = None,
+        preconditioner: AbstractInverse | None = None,
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
@@ -144,7 +137,7 @@ class Anderson(AbstractIteration):
 class _System(NamedTuple):
     residual: Callable[[Vector], Vector]
     aim: Target
-    preconditioner: AbstractPreconditioner | None
+    preconditioner: AbstractInverse | None
 
 
 def _anderson(system: _System, solver, loop: Loop, *, memory, mixing, shrink):

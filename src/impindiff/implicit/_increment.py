@@ -16,14 +16,17 @@ import jax
 import jax.numpy as jnp
 
 from impindiff._types import Vector
-from impindiff.implicit import _tree as tree
-from impindiff.implicit._adjoint import RootFinder, SolveContext
-from impindiff.implicit._judged import blame_guess
-from impindiff.implicit._limits import is_coarse
-from impindiff.implicit._loop import Loop, once_where, while_loop
-from impindiff.implicit._outcome import Outcome
-from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._solver import AtZero
+from impindiff.implicit._root_solver import AbstractRootSolver, AtZero, SolveContext
+from impindiff.linear import (
+    AbstractInverse,
+    Loop,
+    Outcome,
+    blame_guess,
+    is_coarse,
+    once_where,
+    tree,
+    while_loop,
+)
 
 # Rounding that gives the residual less than this of what it is to reach does not matter.
 _FELT = 0.1
@@ -32,8 +35,8 @@ _FELT = 0.1
 def find_increment(
     residual: Callable[[Vector], Vector],
     guess: Vector,
-    solver: RootFinder,
-    preconditioner: AbstractPreconditioner | None,
+    solver: AbstractRootSolver,
+    preconditioner: AbstractInverse | None,
     context: SolveContext,
     loop: Loop = while_loop,
 ) -> tuple[Vector, Outcome]:
@@ -53,8 +56,8 @@ def find_increment(
         value = residual(unknown)
         return value if scaling is None else scaling.equation(value)
 
-    may_lose = not solver.reads_zero_only and is_coarse(tree.scalar_dtype(guess))
-    at_zero = _at_guess(equation, guess, with_floor=not solver.reads_zero_only)
+    may_lose = not solver.assumes_affine and is_coarse(tree.scalar_dtype(guess))
+    at_zero = _at_guess(equation, guess, with_floor=not solver.assumes_affine)
     is_felt = jnp.array(False)
     if may_lose:
         is_felt = at_zero.floor > _FELT * solver.goal(

@@ -1,30 +1,75 @@
-r"""Newton's method with inexact, damped steps.
+r"""Newton's method with inexact, damped steps; where the residual is affine, one linear solve.
 
 Each step solves $J(u)\,d = -R(u)$ only as well as the linear model deserves (Eisenstat & Walker),
 and goes along $d$ only as far as the residual falls. Near the root both safeguards switch
-themselves off and convergence is quadratic.
+themselves off and convergence is quadratic. Of an affine residual the first linear solve is the
+root, with no loop around it.
 """
 
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from impindiff._types import Scalar, Vector
-from impindiff.implicit import _tree as tree
-from impindiff.implicit._adjoint import AbstractAdjoint
-from impindiff.implicit._bicgstab import BiCGStab
-from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
-from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver
-from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import AbstractIteration, conclude, target
-from impindiff.implicit._outcome import Outcome
-from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._singular import beside_singular
-from impindiff.implicit._solver import AtZero
+from impindiff.implicit._adjoint import ImplicitAdjoint, as_adjoint
+from impindiff.implicit._iteration import AbstractIteration, beside_singular, conclude, target
+from impindiff.implicit._root_solver import AbstractAdjoint, AbstractRootSolver, AtZero
+from impindiff.linear import (
+    AbstractInverse,
+    AbstractLinearSolver,
+    BiCGStab,
+    Loop,
+    Outcome,
+    tree,
+    while_loop,
+)
+
+
+@final
+class Affine(AbstractRootSolver):
+    r"""Solves $R(u) = A u - b = 0$ exactly once.
+
+    Args:
+        linear: solver of the forward system, $\lVert R(u) \rVert \le \mathrm{rtol}\,\lVert b
+            \rVert$; starts from the guess.
+        adjoint: how gradients are made.
+
+    A residual that is not affine gives a wrong root with no sign of it here: the caller knows the
+    equation.
+    """
+
+    linear: AbstractLinearSolver = BiCGStab()
+    adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
+
+    assumes_affine: ClassVar[bool] = True
+
+    @property
+    def tangent_solver(self) -> AbstractLinearSolver:
+        """See `AbstractRootSolver.tangent_solver`."""
+        return self.linear
+
+    def solve(
+        self,
+        residual: Callable[[Vector], Vector],
+        guess: Vector | None,
+        preconditioner: AbstractInverse | None = None,
+        *,
+        rtol: Scalar | None = None,
+        loop: Loop = while_loop,
+        at_zero: AtZero | None = None,
+    ) -> tuple[Vector, Outcome]:
+        """See `AbstractRootSolver.solve`."""
+        like = guess if at_zero is None else at_zero.value
+        value, operator = jax.linearize(residual, tree.zeros_like(like))
+        # Of the two the one that is evaluated already; the compiler drops the other.
+        value = value if at_zero is None else at_zero.value
+        return self.linear.solve(
+            operator, tree.negate(value), guess, preconditioner, rtol=rtol, loop=loop
+        )
+
 
 _SUFFICIENT_DECREASE = 1e-4
 _MOST_HALVINGS = 12
@@ -60,9 +105,7 @@ class Newton(AbstractIteration):
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=30)
 
-    def __check_init__(self) -> None:
-        """Refuse tolerances and counts that cannot be met."""
-        check_limits(self)
+    converges_fast: ClassVar[bool] = True
 
     @property
     def tangent_solver(self) -> AbstractLinearSolver:
@@ -73,7 +116,7 @@ class Newton(AbstractIteration):
         self,
         residual: Callable[[Vector], Vector],
         guess: Vector | None,
-        preconditioner: AbstractPreconditioner | None = None,
+        preconditioner: AbstractInverse | None = None,
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,

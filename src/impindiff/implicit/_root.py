@@ -9,10 +9,8 @@ from jaxtyping import Array, Float, PyTree
 
 from impindiff._errors import InputError, blamed_on
 from impindiff._types import Vector
-from impindiff.implicit._adjoint import Residual, Root, SolveContext
-from impindiff.implicit._outcome import Outcome
-from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._solver import AbstractRootSolver
+from impindiff.implicit._root_solver import AbstractRootSolver, Residual, Root, SolveContext
+from impindiff.linear import AbstractInverse, Outcome
 
 
 def root(
@@ -21,7 +19,7 @@ def root(
     inputs: PyTree,
     solver: AbstractRootSolver,
     *,
-    preconditioner: AbstractPreconditioner | None = None,
+    preconditioner: AbstractInverse | None = None,
     probe: Float[Array, " 4"] | None = None,
     context: SolveContext | None = None,
 ) -> tuple[Vector, Outcome]:
@@ -66,7 +64,7 @@ def root_and_increment(
     inputs: PyTree,
     solver: AbstractRootSolver,
     *,
-    preconditioner: AbstractPreconditioner | None = None,
+    preconditioner: AbstractInverse | None = None,
     context: SolveContext | None = None,
 ) -> Root:
     """As `root`, and with what the root is above its guess, to more digits: see `Root`.

@@ -1,4 +1,4 @@
-r"""Staggered iteration: coupled equations solved one group of unknowns after the other.
+"""Staggered iteration: coupled equations solved one group of unknowns after the other.
 
 A sweep is a block Gauss-Seidel step, each block by one step of Newton's method: nothing of what
 groups do to each other is ever written into a matrix. It contracts as fast as the coupling within
@@ -6,7 +6,8 @@ one time step is weak, in whatever order feeds each group the newest of what it 
 """
 
 from collections.abc import Callable, Sequence
-from typing import final
+from dataclasses import replace
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax
@@ -14,19 +15,19 @@ import jax.numpy as jnp
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
-from impindiff.implicit import _tree as tree
-from impindiff.implicit._adjoint import AbstractAdjoint
-from impindiff.implicit._bicgstab import BiCGStab
-from impindiff.implicit._groups import Groups, as_groups, check_groups, pick, restricted
-from impindiff.implicit._implicit_adjoint import ImplicitAdjoint, as_adjoint
-from impindiff.implicit._limits import check_limits
-from impindiff.implicit._linear import AbstractLinearSolver
-from impindiff.implicit._loop import Loop, while_loop
-from impindiff.implicit._nonlinear import AbstractIteration, conclude, target
-from impindiff.implicit._outcome import Outcome
-from impindiff.implicit._preconditioner import AbstractPreconditioner
-from impindiff.implicit._singular import beside_singular
-from impindiff.implicit._solver import AtZero
+from impindiff.implicit._adjoint import ImplicitAdjoint, as_adjoint
+from impindiff.implicit._iteration import AbstractIteration, beside_singular, conclude, target
+from impindiff.implicit._root_solver import AbstractAdjoint, AtZero
+from impindiff.linear import (
+    AbstractInverse,
+    AbstractLinearSolver,
+    BiCGStab,
+    Loop,
+    Outcome,
+    tree,
+    while_loop,
+)
+from impindiff.precondition import Groups, as_groups, check_groups
 
 # A sweep's systems leave this much of what the sweep before left of the whole residual.
 _SHARE = 0.1
@@ -60,7 +61,7 @@ class Staggered(AbstractIteration):
         atol: absolute tolerance.
         max_steps: most sweeps.
 
-    A preconditioner by `GroupWise` has a part for each group.
+    A preconditioner by `ByGroup` has a part for each group.
     Converges where groups depend on each other weakly within a step; where they do not, put the
     fields into one group, or use `Newton`.
 
@@ -76,20 +77,27 @@ class Staggered(AbstractIteration):
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=50)
 
+    converges_fast: ClassVar[bool] = True
+
     def __check_init__(self) -> None:
         """Refuse tolerances and counts that cannot be met."""
-        check_limits(self)
         if isinstance(self.linear, tuple) and len(self.linear) != len(self.groups):
             raise InputError(
                 f"Staggered: {len(self.linear)} linear solvers for {len(self.groups)} groups: give "
                 "one for each, or one for all."
             )
 
+    def with_group(self, names: tuple[str, ...]) -> "Staggered":
+        """See `AbstractRootSolver.with_group`; they are solved for last."""
+        linear = self.linear
+        linear = (*linear, BiCGStab()) if isinstance(linear, tuple) else linear
+        return replace(self, groups=(*self.groups, names), linear=linear)
+
     def solve(
         self,
         residual: Callable[[Vector], Vector],
         guess: Vector | None,
-        preconditioner: AbstractPreconditioner | None = None,
+        preconditioner: AbstractInverse | None = None,
         *,
         rtol: Scalar | None = None,
         loop: Loop = while_loop,
@@ -99,7 +107,7 @@ class Staggered(AbstractIteration):
         aim = target(residual, guess, self, rtol, at_zero)
         check_groups("Staggered", self.groups, aim.guess)
         parts = [
-            None if preconditioner is None else restricted(preconditioner, group, aim.guess)
+            None if preconditioner is None else preconditioner.restricted(group, aim.guess)
             for group in self.groups
         ]
 
@@ -112,9 +120,9 @@ class Staggered(AbstractIteration):
             linear = self.linear[number] if isinstance(self.linear, tuple) else self.linear
 
             def of_group(own):
-                return pick(residual(dict(u) | own), group)
+                return tree.pick(residual(dict(u) | own), group)
 
-            own = pick(u, group)
+            own = tree.pick(u, group)
             value = of_group(own)
             _, jacobian = jax.linearize(of_group, beside_singular(of_group, own, value))
             size = tree.steering_norm(value)

@@ -1,22 +1,31 @@
-"""Time steppers, explicit and implicit."""
+"""Time steppers, explicit and implicit, and what they advance."""
 
+from impindiff._types import AbstractTendency
+from impindiff.integrate._dynamics import AbstractDynamics, AbstractSystem, Bounds, BoundsViolation
 from impindiff.integrate._explicit import ForwardEuler, RungeKutta4
-from impindiff.integrate._quadrature import apart
+from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
+from impindiff.integrate._quadrature import split_integrals
 from impindiff.integrate._sdirk import SDIRK2
-from impindiff.integrate._stage import choose_solver
-from impindiff.integrate._stepper import AbstractStepper, Step, check_is_stepper
+from impindiff.integrate._stepper import AbstractStepper, Step, StepContext, check_is_stepper
 from impindiff.integrate._theta import BackwardEuler, CrankNicolson, Theta
 
 __all__ = [
-    "SDIRK2",
+    "AbstractDynamics",
+    "AbstractImplicitStepper",
     "AbstractStepper",
+    "AbstractSystem",
+    "AbstractTendency",
     "BackwardEuler",
+    "Bounds",
+    "BoundsViolation",
     "CrankNicolson",
     "ForwardEuler",
     "RungeKutta4",
+    "SDIRK2",
     "Step",
+    "StepContext",
     "Theta",
-    "apart",
     "check_is_stepper",
     "choose_solver",
+    "split_integrals",
 ]

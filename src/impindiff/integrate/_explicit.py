@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._errors import InputError
-from impindiff._types import Dynamics, Scalar, State, StoredDynamics
-from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
+from impindiff._types import Scalar, State
+from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._quadrature import tendency_at
-from impindiff.integrate._stepper import AbstractStepper, Step
+from impindiff.integrate._stepper import AbstractStepper, Step, StepContext
+from impindiff.linear import AbstractInverse, Outcome
 
 
 def axpy(state: State, factor: Scalar | float, rate: State) -> State:
@@ -20,12 +21,12 @@ def axpy(state: State, factor: Scalar | float, rate: State) -> State:
     return jax.tree.map(lambda u, k: u + factor * k, state, rate)
 
 
-def check_no_storage(dynamics: Dynamics) -> None:
+def check_no_storage(dynamics: AbstractDynamics) -> None:
     """Refuse a system whose storage is not the fields themselves.
 
     Raises: InputError.
     """
-    if isinstance(dynamics, StoredDynamics) and dynamics.has_storage:
+    if dynamics.has_storage:
         raise InputError(
             "the system has a storage, or fields without one, and an explicit step knows no way "
             "from what is stored back to the fields: use SDIRK2, CrankNicolson or BackwardEuler."
@@ -41,7 +42,7 @@ def check_substeps(substeps: int) -> None:
         raise InputError(f"substeps is {substeps!r}: a step is taken in a whole number of parts.")
 
 
-def in_parts(
+def take_substeps(
     rate: Callable[[State, Scalar, Scalar], State],
     parts: int,
     state: State,
@@ -92,32 +93,32 @@ class ForwardEuler(AbstractStepper):
         check_substeps(self.substeps)
 
     @property
-    def reach(self) -> float:
-        r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow, substeps apart."""
-        return 2.0
+    def stability_limit(self) -> float:
+        """See `AbstractStepper.stability_limit`."""
+        return 2.0 * self.substeps
 
-    def check(self, dynamics: Dynamics) -> None:
+    def check(self, dynamics: AbstractDynamics) -> None:
         """Refuse a system that stores something other than its fields."""
         check_no_storage(dynamics)
 
-    def setup(self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State) -> None:
+    def setup(self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State) -> None:
         """Nothing is solved, so nothing is set up."""
 
     def advance(
         self,
-        dynamics: Dynamics,
+        dynamics: AbstractDynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        setup: AbstractPreconditioner | None = None,
-        context: SolveContext | None = None,
+        setup: AbstractInverse | None = None,
+        context: StepContext | None = None,
     ) -> Step:
         """See `AbstractStepper.advance`."""
 
         def rate(state: State, time: Scalar, dt: Scalar) -> State:
             return tendency_at(dynamics, time, state)(state)
 
-        return in_parts(rate, self.substeps, state, time, dt)
+        return take_substeps(rate, self.substeps, state, time, dt)
 
 
 # Of each stage the time, which is as well how far to go along the rate of the stage before; and the
@@ -146,32 +147,32 @@ class RungeKutta4(AbstractStepper):
         check_substeps(self.substeps)
 
     @property
-    def reach(self) -> float:
-        r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow, substeps apart."""
-        return 2.785
+    def stability_limit(self) -> float:
+        """See `AbstractStepper.stability_limit`."""
+        return 2.785 * self.substeps
 
-    def check(self, dynamics: Dynamics) -> None:
+    def check(self, dynamics: AbstractDynamics) -> None:
         """Refuse a system that stores something other than its fields."""
         check_no_storage(dynamics)
 
-    def setup(self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State) -> None:
+    def setup(self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State) -> None:
         """Nothing is solved, so nothing is set up."""
 
     def advance(
         self,
-        dynamics: Dynamics,
+        dynamics: AbstractDynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        setup: AbstractPreconditioner | None = None,
-        context: SolveContext | None = None,
+        setup: AbstractInverse | None = None,
+        context: StepContext | None = None,
     ) -> Step:
         """See `AbstractStepper.advance`."""
 
         def mean_rate(state: State, time: Scalar, dt: Scalar) -> State:
-            def stage(carry: tuple[State, State], given: Array) -> tuple[tuple[State, State], None]:
+            def stage(carry: tuple[State, State], row: Array) -> tuple[tuple[State, State], None]:
                 rate, total = carry
-                node, weight = given
+                node, weight = row
                 point = axpy(state, node * dt, rate)
                 rate = tendency_at(dynamics, time + node * dt, state)(point)
                 return (rate, axpy(total, weight, rate)), None
@@ -183,4 +184,4 @@ class RungeKutta4(AbstractStepper):
             (_, mean), _ = jax.lax.scan(stage, (nothing, nothing), stages)
             return mean
 
-        return in_parts(mean_rate, self.substeps, state, time, dt)
+        return take_substeps(mean_rate, self.substeps, state, time, dt)

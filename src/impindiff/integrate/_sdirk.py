@@ -16,30 +16,22 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from impindiff._types import Dynamics, Scalar, State
-from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, Outcome, SolveContext
+from impindiff._types import Scalar, State
+from impindiff.implicit import AbstractRootSolver
+from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy
-from impindiff.integrate._quadrature import context_of, integrated, solved_for, tendency_at
-from impindiff.integrate._stage import (
-    Preconditioning,
-    Stage,
-    change_in_storage,
-    check_given,
-    check_solver,
-    choose_solver,
-    set_up,
-    set_up_once,
-    shares_of,
-    solve_stage,
-    stored_at,
-)
-from impindiff.integrate._stepper import AbstractStepper, Step
+from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
+from impindiff.integrate._quadrature import add_integrals, split_unknowns, tendency_at
+from impindiff.integrate._stage import Stage, change_in_storage, solve_stage, stored_at
+from impindiff.integrate._stepper import Step, StepContext
+from impindiff.linear import AbstractInverse, Outcome
+from impindiff.precondition import AbstractPreconditioner
 
 _GAMMA = 1 - 0.5**0.5
 
 
 @final
-class SDIRK2(AbstractStepper):
+class SDIRK2(AbstractImplicitStepper):
     r"""Alexander's method of order two: damps what it does not resolve, as backward Euler does.
 
     Twice the work of a Crank-Nicolson step, and no ringing at long steps.
@@ -55,58 +47,45 @@ class SDIRK2(AbstractStepper):
     """
 
     solver: AbstractRootSolver | None = None
-    preconditioner: Preconditioning | None = eqx.field(static=True, default=None)
+    preconditioner: AbstractPreconditioner | None = None
     keep_preconditioner: bool | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self) -> None:
-        """Refuse solvers that are none."""
-        check_given(self.solver, self.preconditioner)
 
     @property
     def implicit_weight(self) -> float:
         """See `AbstractStepper.implicit_weight`."""
         return _GAMMA
 
-    def check(self, dynamics: Dynamics) -> None:
-        """Refuse to solve a nonlinear step with one linear solve."""
-        check_solver(self.solver, dynamics)
-
-    def setup(
-        self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State
-    ) -> AbstractPreconditioner | None:
-        """The preconditioner, where one serves every step."""
-        make, keep = self.preconditioner, self.keep_preconditioner
-        return set_up_once(make, keep, dynamics, time + dt, _GAMMA * dt, state)
-
     def advance(
         self,
-        dynamics: Dynamics,
+        dynamics: AbstractDynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        setup: AbstractPreconditioner | None = None,
-        context: SolveContext | None = None,
+        setup: AbstractInverse | None = None,
+        context: StepContext | None = None,
     ) -> Step:
         """See `AbstractStepper.advance`; kept is the state of the first stage."""
         weight = _GAMMA * dt
-        state, integrals = solved_for(dynamics, state)
-        context = context_of(dynamics, context) or SolveContext()
+        state, integrals = split_unknowns(dynamics, state)
+        context = StepContext() if context is None else context
+        end = None if context.end is None else split_unknowns(dynamics, context.end)[0]
+        of_solve = context.of_solve(end)
         if setup is None:
-            setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
+            setup = self.inverse(dynamics, time + dt, weight, state)
         solver = choose_solver(self.solver, dynamics.is_affine)
-        before, shares = stored_at(dynamics, time, state), shares_of(dynamics)
+        before, shares = stored_at(dynamics, time, state), dynamics.volume_shares
         roots = None
         if context.stages is not None:
-            roots = jax.tree.map(lambda *each: jnp.stack(each), context.stages, context.root)
+            roots = jax.tree.map(lambda *each: jnp.stack(each), context.stages, end)
 
         def stage(carry, of_stage):
             known, start, grown = carry
             at, is_last, share, root = of_stage
             # The first begins at the step's start, the second where the first has come to.
-            wanted = replace(context, start=start)
+            wanted = replace(of_solve, start=start)
             if root is not None:
                 wanted = replace(wanted, root=root)
-            elif context.root is not None:
+            elif end is not None:
                 # It is that of the second stage.
                 wanted = replace(wanted, is_known=is_last)
             tendency = tendency_at(dynamics, at, state)
@@ -116,7 +95,7 @@ class SDIRK2(AbstractStepper):
             # multiply what the solve left over by the fastest rate of the system.
             stored_change = change_in_storage(tendency, state, before, found)
             known = jax.tree.map(lambda q: (1 - _GAMMA) / _GAMMA * q, stored_change)
-            grown = integrated(dynamics, grown, share, at, found.value)
+            grown = add_integrals(dynamics, grown, share, at, found.value)
             return (known, found.increment, grown), found
 
         # A loop over both, so that a solve and its adjoint are compiled once.

@@ -5,51 +5,24 @@ is algebraic: its row is $F(u) = 0$. Solved for is the increment $u - u_0$, in u
 norms of solvers sums over the domain's volume and fields comparable, see `_units`.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from impindiff._errors import InputError
-from impindiff._types import (
-    BalanceTendency,
-    Dynamics,
-    MeasuredDynamics,
-    Scalar,
-    State,
-    StoredDynamics,
-    Tendency,
-)
-from impindiff.implicit import (
-    AbstractLinearSolver,
-    AbstractPreconditioner,
-    AbstractRootSolver,
-    Affine,
-    Automatic,
-    Newton,
-    Root,
-    SolveContext,
-    root_and_increment,
-)
+from impindiff._types import AbstractTendency, Scalar, State
+from impindiff.implicit import AbstractRootSolver, Root, SolveContext, root_and_increment
+from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy
-from impindiff.integrate._quadrature import (
-    BesideIntegrals,
-    WithIntegrals,
-    apart,
-    as_asked,
-    stricter,
-    tendency_at,
-)
+from impindiff.integrate._quadrature import FieldsInverse, tendency_at
 from impindiff.integrate._units import scaling_of
+from impindiff.linear import AbstractInverse
 
-Preconditioning = Callable[[Any, Scalar, State], AbstractPreconditioner]
-
-_AFFINE = Affine(Automatic())
-_NEWTON = Newton(Automatic())
+# Of a solver's own tolerance, where sums over all cells are to be right.
+_TIGHTENED = 1e-4
 
 
 class Stage(NamedTuple):
@@ -65,7 +38,7 @@ class Stage(NamedTuple):
         shares: volumes of the cells over their mean; None where all are equal.
     """
 
-    tendency: Tendency
+    tendency: AbstractTendency
     weight: Scalar
     start: State
     before: State
@@ -73,20 +46,11 @@ class Stage(NamedTuple):
     shares: np.ndarray | None
 
 
-@runtime_checkable
-class GuardedDynamics(Dynamics, Protocol):
-    """A system that can tell whether a derivative reaches all that it depends on."""
-
-    def check_derivatives(self) -> None:
-        """Raise InputError for what is being differentiated and none of its leaves."""
-        ...
-
-
 def solve_stage(
     stage: Stage,
     solver: AbstractRootSolver,
-    preconditioner: AbstractPreconditioner | None,
-    context: SolveContext | None,
+    preconditioner: AbstractInverse | None,
+    context: SolveContext,
 ) -> Root:
     """The state of a stage, and what it adds to that at the step's start.
 
@@ -96,33 +60,35 @@ def solve_stage(
         preconditioner: approximates the inverse of $q' - w F'$.
         context: what else is wanted of the solve.
     """
-    tendency, context = stage.tendency, SolveContext() if context is None else context
-    if not isinstance(tendency, WithIntegrals):
+    names = stage.tendency.integrals
+    if not names:
         return _solve(stage, solver, preconditioner, context)
     # Integrals are counted from the step's start: what they have come to is no matter of this step.
-    before = {name: stage.start[name] for name in tendency.names}
+    before = {name: stage.start[name] for name in names}
     nothing = jax.tree.map(jnp.zeros_like, before)
     if preconditioner is not None:
-        preconditioner = BesideIntegrals(preconditioner, tendency.names)
+        preconditioner = FieldsInverse(preconditioner, names)
     if context.root is not None:
         growth = {name: context.root[name] - before[name] for name in before}
         context = replace(context, root=context.root | growth)
     stage = stage._replace(start=stage.start | nothing, before=stage.before | nothing)
-    strict = stricter(solver, tendency.names, stage.start)
+    # Integrals are solved for last, and to more digits: see `impindiff.integrate._quadrature`.
+    dtype = jnp.result_type(*stage.start.values())
+    strict = solver.with_group(names).tightened(_TIGHTENED, dtype)
     found = _solve(stage, strict, preconditioner, context)
     grown = {name: before[name] + found.value[name] for name in before}
-    return Root(found.value | grown, found.increment, as_asked(found.outcome, solver, grown))
+    return Root(found.value | grown, found.increment, solver.accepted(found.outcome))
 
 
 def _solve(
     stage: Stage,
     solver: AbstractRootSolver,
-    preconditioner: AbstractPreconditioner | None,
+    preconditioner: AbstractInverse | None,
     context: SolveContext,
 ) -> Root:
     """The same of whatever is in the state."""
     tendency, weight, start, before, known, shares = stage
-    if isinstance(tendency, BalanceTendency) and tendency.algebraic:
+    if tendency.algebraic:
         at_rest = tendency.stored(start)
         before = before | {field: at_rest[field] for field in tendency.algebraic}
         if known is not None:
@@ -140,12 +106,14 @@ def _solve(
     )
 
 
-def change_in_storage(tendency: Tendency, start: State, before: State, found: Root) -> State:
+def change_in_storage(
+    tendency: AbstractTendency, start: State, before: State, found: Root
+) -> State:
     r"""$q(u) - q_0$ of a stage that is solved.
 
     To as many digits as the increment has, where $q$ is linear in it.
     """
-    if not isinstance(tendency, BalanceTendency):
+    if not tendency.has_storage:
         return found.increment
     change = jax.tree.map(jnp.subtract, tendency.stored(found.value), before)
     # What the sum of start and increment left out.
@@ -154,108 +122,18 @@ def change_in_storage(tendency: Tendency, start: State, before: State, found: Ro
     return axpy(change, 1, jax.lax.stop_gradient(missing))
 
 
-def stored(tendency: Tendency, state: State) -> State:
-    """$q(u)$."""
-    return tendency.stored(state) if isinstance(tendency, BalanceTendency) else state
-
-
-def stored_at(dynamics: Dynamics, time: Scalar, state: State) -> State:
+def stored_at(dynamics: AbstractDynamics, time: Scalar, state: State) -> State:
     """$q(u)$ at a time; the system is not asked where it has no storage."""
-    has_storage = isinstance(dynamics, StoredDynamics) and dynamics.has_storage
-    return stored(tendency_at(dynamics, time, state), state) if has_storage else state
-
-
-def choose_solver(solver: AbstractRootSolver | None, is_affine: bool) -> AbstractRootSolver:
-    """The solver given, or one linear solve where that is exact, or Newton's method."""
-    if solver is not None:
-        return solver
-    return _AFFINE if is_affine else _NEWTON
-
-
-def check_given(solver: Any, preconditioner: Any) -> None:
-    """Refuse what is no root solver, and what makes no preconditioner.
-
-    Raises: InputError.
-    """
-    if isinstance(solver, AbstractLinearSolver):
-        name = type(solver).__name__
-        raise InputError(
-            f"the stepper's solver is {name}, which solves linear systems: give it to one that "
-            f"solves a step, Affine({name}()) or Newton({name}())."
-        )
-    if solver is not None and not isinstance(solver, AbstractRootSolver):
-        raise InputError(
-            f"the stepper's solver is {solver!r:.60}: give one such as Newton(), called, or leave "
-            "it out."
-        )
-    if preconditioner is not None and not callable(preconditioner):
-        raise InputError(
-            f"the stepper's preconditioner is {preconditioner!r:.60}: give a function that makes "
-            "one, such as fourier or multigrid()."
-        )
-
-
-def check_solver(solver: AbstractRootSolver | None, dynamics: Dynamics) -> None:
-    """Refuse to solve a nonlinear step with one linear solve, or without all that it depends on.
-
-    Raises: InputError.
-    """
-    if not dynamics.is_affine and isinstance(dynamics, GuardedDynamics):
-        dynamics.check_derivatives()
-    if isinstance(solver, Affine) and not dynamics.is_affine:
-        raise InputError(
-            "the system is not affine in its fields, but the stepper's solver takes each step as "
-            "one linear solve. Leave the solver out, give a nonlinear one (Newton), or use an "
-            "explicit stepper (RungeKutta4)."
-        )
-
-
-def set_up_once(
-    preconditioning: Preconditioning | None,
-    keep: bool | None,
-    dynamics: Dynamics,
-    time: Scalar,
-    weight: Scalar,
-    state: State,
-) -> AbstractPreconditioner | None:
-    """The preconditioner, where one serves every step.
-
-    Args:
-        preconditioning: makes it.
-        keep: whether one is to serve; by default where the Jacobian does not change.
-        dynamics: the system.
-        time: at which it is linearised.
-        weight: $w$.
-        state: at which it is linearised.
-    """
-    if keep is None:
-        keep = dynamics.is_steady and dynamics.is_affine
-    return set_up(preconditioning, dynamics, time, weight, state) if keep else None
-
-
-def set_up(
-    preconditioning: Preconditioning | None,
-    dynamics: Dynamics,
-    time: Scalar,
-    weight: Scalar,
-    state: State,
-) -> AbstractPreconditioner | None:
-    """The preconditioner of a step, if there is to be one; see `set_up_once`."""
-    if preconditioning is None:
-        return None
-    return preconditioning(dynamics.at(time), weight, apart(dynamics, state)[0])
-
-
-def shares_of(dynamics: Dynamics) -> np.ndarray | None:
-    """Volumes of the cells over their mean; None where all are equal, or nobody knows."""
-    return dynamics.volume_shares if isinstance(dynamics, MeasuredDynamics) else None
+    return tendency_at(dynamics, time, state).stored(state) if dynamics.has_storage else state
 
 
 # Module level on purpose: residuals may not capture traced arrays, so all that varies travels in
 # `inputs`.
-def _residual(unknown: State, inputs: tuple[Tendency, Scalar, State, State | None]) -> State:
+def _residual(
+    unknown: State, inputs: tuple[AbstractTendency, Scalar, State, State | None]
+) -> State:
     tendency, weight, before, known = inputs
     # In this order: what is stored changes little, and the difference is then exact.
-    change = jax.tree.map(jnp.subtract, stored(tendency, unknown), before)
+    change = jax.tree.map(jnp.subtract, tendency.stored(unknown), before)
     left = axpy(change, -weight, tendency(unknown))
     return left if known is None else jax.tree.map(jnp.subtract, left, known)

@@ -1,14 +1,18 @@
 """What a time stepper is: one step of a system, and how that step was solved."""
 
 import abc
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from impindiff._errors import InputError
-from impindiff._types import Dynamics, Scalar, State
-from impindiff.implicit import AbstractPreconditioner, Outcome, SolveContext
+from impindiff._types import Scalar, State, Vector
+from impindiff.implicit import SolveContext
+from impindiff.integrate._dynamics import AbstractDynamics
+from impindiff.linear import AbstractInverse, AbstractLinearSolver, Outcome
+from impindiff.precondition import AbstractPreconditioner
 
 
 class Step(NamedTuple):
@@ -19,14 +23,38 @@ class Step(NamedTuple):
         increment: what it added, to more digits than the difference of two states may have; it has
             no derivative of its own.
         outcome: of the solve.
-        stages: the roots of solves before the last, for `SolveContext.stages`; None where there
-            are none. With these kept, a step is taken again for its derivative and nothing solved.
+        stages: the roots of solves before the last, for `StepContext.stages`; None where there are
+            none. With these kept, a step is taken again for its derivative and nothing solved.
     """
 
     state: State
     increment: State
     outcome: Outcome
     stages: PyTree = None
+
+
+@final
+class StepContext(eqx.Module):
+    """What a caller wants of a step, besides the state at its end.
+
+    Attributes:
+        probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
+        number: of the step, for messages.
+        rtol: a looser tolerance than the solvers' own, forward and adjoint.
+        end: the state at the step's end, where it is known already, as in a step that is taken
+            again for its derivative alone.
+        stages: `Step.stages`, where they are known with the end.
+    """
+
+    probe: Float[Array, " 4"] | None = None
+    number: Int[Array, ""] | None = None
+    rtol: Scalar | None = None
+    end: State | None = None
+    stages: PyTree = None
+
+    def of_solve(self, root: Vector | None) -> SolveContext:
+        """What is wanted of the solve whose root, if known, is this."""
+        return SolveContext(self.probe, self.number, self.rtol, root, noun="step")
 
 
 class AbstractStepper(eqx.Module):
@@ -37,14 +65,48 @@ class AbstractStepper(eqx.Module):
         r"""$w / \Delta t$ of the systems $q' - w\,\partial F/\partial u$ of a step, if any."""
         return None
 
+    @property
+    def is_explicit(self) -> bool:
+        """Whether it solves no system."""
+        return self.implicit_weight is None
+
+    @property
+    def stability_limit(self) -> float | None:
+        r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow; None for any."""
+        return None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it leaves open how its systems are solved, see `resolved`."""
+        return False
+
+    def resolved(
+        self,
+        is_affine: bool,
+        change: Callable[[AbstractLinearSolver], AbstractLinearSolver],
+        preconditioner: AbstractPreconditioner | None,
+    ) -> "AbstractStepper":
+        """The same with its systems solved as is chosen for it.
+
+        Args:
+            is_affine: whether the system is.
+            change: gives the linear solver that takes the place of each.
+            preconditioner: for its systems.
+        """
+        return self
+
+    def with_preconditioner(self, preconditioner: AbstractPreconditioner) -> "AbstractStepper":
+        """The same with a preconditioner, where it has use for one."""
+        return self
+
     @abc.abstractmethod
-    def check(self, dynamics: Dynamics) -> None:
+    def check(self, dynamics: AbstractDynamics) -> None:
         """Raise InputError where this stepper cannot advance such a system."""
 
     @abc.abstractmethod
     def setup(
-        self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State
-    ) -> AbstractPreconditioner | None:
+        self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State
+    ) -> AbstractInverse | None:
         """What is built once and serves many steps, or None where each step builds its own.
 
         Args:
@@ -57,12 +119,12 @@ class AbstractStepper(eqx.Module):
     @abc.abstractmethod
     def advance(
         self,
-        dynamics: Dynamics,
+        dynamics: AbstractDynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        setup: AbstractPreconditioner | None = None,
-        context: SolveContext | None = None,
+        setup: AbstractInverse | None = None,
+        context: StepContext | None = None,
     ) -> Step:
         """The step from `time` to `time + dt`.
 
@@ -77,12 +139,12 @@ class AbstractStepper(eqx.Module):
 
     def step(
         self,
-        dynamics: Dynamics,
+        dynamics: AbstractDynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        setup: AbstractPreconditioner | None = None,
-        context: SolveContext | None = None,
+        setup: AbstractInverse | None = None,
+        context: StepContext | None = None,
     ) -> tuple[State, Outcome]:
         """The state at `time + dt` and the outcome of the solve; see `advance`."""
         taken = self.advance(dynamics, time, dt, state, setup, context)

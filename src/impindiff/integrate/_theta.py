@@ -14,27 +14,20 @@ import jax
 import jax.numpy as jnp
 
 from impindiff._errors import InputError, as_number
-from impindiff._types import Dynamics, Scalar, State
-from impindiff.implicit import AbstractPreconditioner, AbstractRootSolver, SolveContext
+from impindiff._types import Scalar, State
+from impindiff.implicit import AbstractRootSolver
+from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy
-from impindiff.integrate._quadrature import context_of, integrated, solved_for, tendency_at
-from impindiff.integrate._stage import (
-    Preconditioning,
-    Stage,
-    check_given,
-    check_solver,
-    choose_solver,
-    set_up,
-    set_up_once,
-    shares_of,
-    solve_stage,
-    stored_at,
-)
-from impindiff.integrate._stepper import AbstractStepper, Step
+from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
+from impindiff.integrate._quadrature import add_integrals, split_unknowns, tendency_at
+from impindiff.integrate._stage import Stage, solve_stage, stored_at
+from impindiff.integrate._stepper import Step, StepContext
+from impindiff.linear import AbstractInverse
+from impindiff.precondition import AbstractPreconditioner
 
 
 @final
-class Theta(AbstractStepper):
+class Theta(AbstractImplicitStepper):
     r"""The implicit theta method.
 
     Args:
@@ -43,9 +36,9 @@ class Theta(AbstractStepper):
             explicit limit).
         solver: finds the root of the step's residual. By default one linear solve where the system
             is affine, and otherwise Newton's method, with a direct solver for few unknowns.
-        preconditioner: makes, from a right-hand side, the weight $w = \theta\Delta t$ and a state
-            to linearise at, an approximate inverse of $q' - w\,\partial F/\partial u$; see
-            `impindiff.terms.fourier`. None where a step needs few iterations as it is.
+        preconditioner: makes an approximate inverse of $q' - w\,\partial F/\partial u$ with the
+            weight $w = \theta\Delta t$, as `impindiff.Fourier()`. None where a step needs few
+            iterations as it is.
         keep_preconditioner: whether the one made for the first step serves all: it then costs next
             to nothing, but grows worse as the Jacobian changes. By default it is kept where that
             does not change: in affine systems with steady coefficients.
@@ -59,12 +52,11 @@ class Theta(AbstractStepper):
 
     theta: float = eqx.field(static=True, default=0.5)
     solver: AbstractRootSolver | None = None
-    preconditioner: Preconditioning | None = eqx.field(static=True, default=None)
+    preconditioner: AbstractPreconditioner | None = None
     keep_preconditioner: bool | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        """Refuse schemes that are not A-stable, and solvers that are none."""
-        check_given(self.solver, self.preconditioner)
+        """Refuse schemes that are not A-stable."""
         if not 0.5 <= as_number(self.theta, "theta") <= 1:
             raise InputError(
                 f"Theta(theta={self.theta}) is not A-stable: theta must lie in [0.5, 1]. "
@@ -77,28 +69,19 @@ class Theta(AbstractStepper):
         """See `AbstractStepper.implicit_weight`."""
         return self.theta
 
-    def check(self, dynamics: Dynamics) -> None:
-        """Refuse to solve a nonlinear step with one linear solve."""
-        check_solver(self.solver, dynamics)
-
-    def setup(
-        self, dynamics: Dynamics, time: Scalar, dt: Scalar, state: State
-    ) -> AbstractPreconditioner | None:
-        """The preconditioner, where one serves every step."""
-        make, keep = self.preconditioner, self.keep_preconditioner
-        return set_up_once(make, keep, dynamics, time + dt, self.theta * dt, state)
-
     def advance(
         self,
-        dynamics: Dynamics,
+        dynamics: AbstractDynamics,
         time: Scalar,
         dt: Scalar,
         state: State,
-        setup: AbstractPreconditioner | None = None,
-        context: SolveContext | None = None,
+        setup: AbstractInverse | None = None,
+        context: StepContext | None = None,
     ) -> Step:
         """See `AbstractStepper.advance`."""
-        state, integrals = solved_for(dynamics, state)
+        state, integrals = split_unknowns(dynamics, state)
+        context = StepContext() if context is None else context
+        end = None if context.end is None else split_unknowns(dynamics, context.end)[0]
         grown = jax.tree.map(jnp.zeros_like, integrals)
         known = None
         if self.theta < 1:
@@ -107,29 +90,29 @@ class Theta(AbstractStepper):
             explicit = jax.checkpoint(lambda now, u, h: jax.tree.map(lambda rate: h * rate, now(u)))
             now = tendency_at(dynamics, time, state)
             known = explicit(now, state, (1 - self.theta) * dt)
-            grown = integrated(dynamics, grown, (1 - self.theta) * dt, time, state)
+            grown = add_integrals(dynamics, grown, (1 - self.theta) * dt, time, state)
         before = stored_at(dynamics, time, state)
         tendency, weight = tendency_at(dynamics, time + dt, state), self.theta * dt
         if setup is None:
-            setup = set_up(self.preconditioner, dynamics, time + dt, weight, state)
-        stage = Stage(tendency, weight, state, before, known, shares_of(dynamics))
+            setup = self.inverse(dynamics, time + dt, weight, state)
+        stage = Stage(tendency, weight, state, before, known, dynamics.volume_shares)
         solver = choose_solver(self.solver, dynamics.is_affine)
-        found = solve_stage(stage, solver, setup, context_of(dynamics, context))
-        grown = integrated(dynamics, grown, weight, time + dt, found.value)
+        found = solve_stage(stage, solver, setup, context.of_solve(end))
+        grown = add_integrals(dynamics, grown, weight, time + dt, found.value)
         after = found.value | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(found.increment | grown)
         return Step(after, increment, found.outcome)
 
 
 def BackwardEuler(
-    solver: AbstractRootSolver | None = None, preconditioner: Preconditioning | None = None
+    solver: AbstractRootSolver | None = None, preconditioner: AbstractPreconditioner | None = None
 ) -> Theta:
     """The theta method with theta 1."""
     return Theta(1.0, solver, preconditioner)
 
 
 def CrankNicolson(
-    solver: AbstractRootSolver | None = None, preconditioner: Preconditioning | None = None
+    solver: AbstractRootSolver | None = None, preconditioner: AbstractPreconditioner | None = None
 ) -> Theta:
     """The theta method with theta 1/2."""
     return Theta(0.5, solver, preconditioner)

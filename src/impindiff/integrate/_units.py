@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from impindiff._types import BalanceTendency, Scalar, State, Tendency
-from impindiff.implicit import Scaling
+from impindiff._types import AbstractTendency, Scalar, State
+from impindiff.precondition import Scaling
 
 # How often fields that do not move by themselves are asked what others do to them.
 _PASSES = 2
@@ -23,7 +23,7 @@ _REST = 1e-6
 
 
 def scaling_of(
-    tendency: Tendency,
+    tendency: AbstractTendency,
     weight: Scalar,
     state: State,
     residual: Callable[[State], State],
@@ -38,9 +38,8 @@ def scaling_of(
         residual: of the stage.
         shares: volumes of the cells over their mean; None where all are equal.
     """
-    is_balance = isinstance(tendency, BalanceTendency)
-    scales = dict(tendency.scales) if is_balance else {}
-    alone = len(state) == 1 and not scales and not (is_balance and tendency.algebraic)
+    scales = dict(tendency.scales)
+    alone = len(state) == 1 and not scales and not tendency.algebraic
     if alone and shares is None:
         return None
     fields = list(state)
@@ -82,7 +81,7 @@ def _changes(
     return _positive(found)
 
 
-def _effects(tendency: Tendency, weight: Scalar, state: State) -> Float[Array, "n n"]:
+def _effects(tendency: AbstractTendency, weight: Scalar, state: State) -> Float[Array, "n n"]:
     """What a change of each field by 1 does to each row, over all cells: row, field.
 
     Stored and fast alike: the row of a field that reacts within the step is large by its rate, and
@@ -93,8 +92,7 @@ def _effects(tendency: Tendency, weight: Scalar, state: State) -> Float[Array, "
 
     def effect(change: State) -> tuple[State, State]:
         def both(u: State) -> tuple[State, State]:
-            q = tendency.stored(u) if isinstance(tendency, BalanceTendency) else u
-            return q, tendency(u)
+            return tendency.stored(u), tendency(u)
 
         return jax.jvp(both, (state,), (change,))[1]
 
@@ -106,7 +104,7 @@ def _effects(tendency: Tendency, weight: Scalar, state: State) -> Float[Array, "
         }
 
     stored, rates = jax.vmap(effect)(changes(jnp.ones_like))
-    if isinstance(tendency, BalanceTendency) and tendency.algebraic:
+    if tendency.algebraic:
         _, uneven = jax.vmap(effect)(changes(_every_other))
         rates = rates | {name: uneven[name] for name in tendency.algebraic}
     total = {field: jnp.abs(stored[field] - weight * rates[field]) for field in state}

@@ -12,18 +12,30 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, NumericsError, leaks_told
-from impindiff._types import Dynamics, GivenState, Scalar, State, real_state
-from impindiff.implicit import Outcome, Result, SolveContext
-from impindiff.integrate import AbstractStepper, check_is_stepper
-from impindiff.rollout._advice import advise
-from impindiff.rollout._automatic import settled
-from impindiff.rollout._clock import clocked
-from impindiff.rollout._failed import OnFailure, check_on_failure, is_known, nan_like, nan_unless
+from impindiff._types import GivenState, Scalar, State, real_state
+from impindiff.integrate import (
+    AbstractDynamics,
+    AbstractStepper,
+    AbstractSystem,
+    StepContext,
+    check_is_stepper,
+)
+from impindiff.rollout._failures import (
+    OnFailure,
+    StepOutcome,
+    StepResult,
+    check_on_failure,
+    is_known,
+    judge_step,
+    nan_like,
+    nan_unless,
+)
+from impindiff.rollout._initial_state import blame_start, check_start
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
-from impindiff.rollout._open_choice import Preparable, is_automatic, prepared_for_all
+from impindiff.rollout._solver_choice import prepare_for_any, resolve_stepper
+from impindiff.rollout._stability import advise
 from impindiff.rollout._sweep import Steps, carried, keep_all, keep_snapshots
-from impindiff.rollout._times import TimeGrid
-from impindiff.rollout._within import check_start, started, watched
+from impindiff.rollout._times import TimeGrid, start_clock
 
 
 @final
@@ -31,7 +43,7 @@ class StepFailed(NumericsError):
     """A step whose solve failed, or that left the limits of a field.
 
     Attributes:
-        told: what is said of it.
+        message: what is said of it.
         step: the step's number, counted from 0.
         sample: position of the sample.
         result: why it failed.
@@ -40,23 +52,23 @@ class StepFailed(NumericsError):
     """
 
     def __init__(
-        self, told: str, step: int, sample: int, result: Result, time_grid: TimeGrid
+        self, message: str, step: int, sample: int, result: StepResult, time_grid: TimeGrid
     ) -> None:
-        self.told, self.step, self.sample = told, step, sample
+        self.message, self.step, self.sample = message, step, sample
         self.result, self.time_grid = result, time_grid
-        self.is_finite = result != Result.NOT_FINITE
+        self.is_finite = result != StepResult.NOT_FINITE
         # Who has the system can look himself: see `impindiff.rollout.cause_of`.
         look = (
             ""
             if self.is_finite
             else " `system.check(state, t)` names a function that is not finite."
         )
-        super().__init__(told + look)
+        super().__init__(message + look)
 
     def adding(self, more: str) -> "StepFailed":
         """The same, with something more to say."""
-        told = f"{self.told} {more}" if more else self.told
-        return StepFailed(told, self.step, self.sample, self.result, self.time_grid)
+        message = f"{self.message} {more}" if more else self.message
+        return StepFailed(message, self.step, self.sample, self.result, self.time_grid)
 
 
 @final
@@ -70,14 +82,14 @@ class Trajectory(eqx.Module):
     """
 
     states: State
-    outcome: Outcome
+    outcome: StepOutcome
 
     def check(self, time_grid: TimeGrid) -> None:
         """Raise NumericsError at the first step whose solve failed or that left a field's limits.
 
         Says which, where and how badly. Not under `jit`: this is where outcomes become errors.
         """
-        failed = np.asarray(self.outcome.result) > Result.ROUND_OFF
+        failed = np.asarray(self.outcome.result) > StepResult.ROUND_OFF
         if not failed.any():
             return
 
@@ -90,17 +102,17 @@ class Trajectory(eqx.Module):
         residual = per_sample(self.outcome.relative_residual)[sample, step]
         iterations = per_sample(self.outcome.iterations)[sample, step]
         time = time_grid.starts[step] + time_grid.lengths[step]
-        reason = Result(int(result[sample, step]))
-        if reason.has_excess and self.outcome.excess:
-            told = self.outcome.excess.told(sample * time_grid.num_steps + step)
-            told += f" ({failed.sum()} of {failed.size} steps failed)"
+        reason = StepResult(int(result[sample, step]))
+        if reason.is_of_the_state and self.outcome.violation:
+            found = self.outcome.violation.message(sample * time_grid.num_steps + step)
+            found += f" ({failed.sum()} of {failed.size} steps failed)"
         else:
-            told = f"the solve ended with '{reason.label}' after {iterations} iterations at "
-            told += f"relative residual {residual:.2g} ({failed.sum()} of {failed.size} solves "
-            told += "failed)"
+            found = f"the solve ended with '{reason.label}' after {iterations} iterations at "
+            found += f"relative residual {residual:.2g} ({failed.sum()} of {failed.size} solves "
+            found += "failed)"
         raise StepFailed(
             f"step {step + 1} of {time_grid.num_steps} (to t = {time:.10g}), sample {sample}: "
-            f"{told}: {reason.explanation}",
+            f"{found}: {reason.explanation}",
             step,
             sample,
             reason,
@@ -109,7 +121,7 @@ class Trajectory(eqx.Module):
 
 
 def simulate(
-    system: Preparable,
+    system: AbstractSystem,
     initial: GivenState,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
@@ -164,13 +176,13 @@ def simulate(
             f"the initial fields have types {types}: there must be at least one, and all must "
             "be real and of one precision, float32 or float64."
         )
-    dynamics, clock = clocked(system.prepare(dtype), time_grid, dtype)
+    dynamics, clock = start_clock(system.prepare(dtype), time_grid, dtype)
     stepper.check(dynamics)
     setup, start = None, check_start(dynamics, initial)
     if time_grid.num_steps:
         mean = jnp.asarray(time_grid.lengths.mean(), dtype)
         with leaks_told("a function of the system"):
-            stepper = _settled(system, dynamics, initial, time_grid, stepper)
+            stepper = _resolve(system, dynamics, initial, time_grid, stepper)
         setup = stepper.setup(dynamics, clock[0], mean, initial)
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
     fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
@@ -179,12 +191,12 @@ def simulate(
         rest, stepper, setup, rtol = eqx.combine(fixed, static)
         dynamics, probe = eqx.combine(learned, rest)
         root, stages = roots
-        context = SolveContext(probe, step.number, rtol, root, stages=stages)
+        context = StepContext(probe, step.number, rtol, root, stages)
         of_step = (dynamics, step.time, step.dt, state, setup, context)
         taken = stepper.advance(*of_step)
         after, lost = carried(state, taken, lost)
         end = step.time + step.dt
-        outcome = watched(dynamics, after, end, step.dt, taken.outcome)
+        outcome = judge_step(dynamics, after, end, step.dt, taken.outcome)
         if on_failure != "keep":
             after = nan_like(root, nan_unless(outcome.converged, after))
         return after, lost, outcome, taken.stages
@@ -212,7 +224,7 @@ def simulate(
         initial = nan_unless(~start.is_outside, initial)
     with leaks_told("a function of the system"):
         saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
-    outcome = started(outcome, start) if time_grid.num_steps else outcome
+    outcome = blame_start(outcome, start) if time_grid.num_steps else outcome
     trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
     if on_failure == "raise" and is_known(outcome):
         trajectory.check(time_grid)
@@ -220,9 +232,9 @@ def simulate(
     return trajectory
 
 
-def _settled(
-    system: Preparable,
-    dynamics: Dynamics,
+def _resolve(
+    system: AbstractSystem,
+    dynamics: AbstractDynamics,
     initial: State,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
@@ -230,8 +242,8 @@ def _settled(
     """The stepper with a solver, if it names none; the steps themselves may be traced."""
     first, lengths = time_grid.starts[0], time_grid.lengths
     if isinstance(lengths, Tracer) or isinstance(first, Tracer):
-        return prepared_for_all(dynamics, stepper) if is_automatic(stepper) else stepper
-    return settled(
+        return prepare_for_any(dynamics, stepper) if stepper.is_open else stepper
+    return resolve_stepper(
         system,
         dynamics,
         initial,
@@ -244,7 +256,7 @@ def _settled(
 
 def check_kinds(system: Any, initial: Any, time_grid: Any, stepper: Any) -> None:
     """Refuse what is another kind of thing altogether."""
-    if not isinstance(system, Preparable):
+    if not isinstance(system, AbstractSystem):
         raise InputError(
             f"the system is {system!r:.60}: give the equations, System(grid, {{'c': [terms]}})."
         )

@@ -1,17 +1,20 @@
-"""How long an explicit step may be."""
+"""How long an explicit step may be, and warnings about a rollout that is done."""
+
+import warnings
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from impindiff._types import Dynamics, GivenState, Scalar, State, real_state
+from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant
-from impindiff.integrate import AbstractStepper, ForwardEuler, RungeKutta4, apart
-from impindiff.rollout._clock import clocked_at
-from impindiff.rollout._open_choice import Preparable
-from impindiff.rollout._times import TimeGrid
+from impindiff.integrate import AbstractDynamics, AbstractStepper, AbstractSystem, split_integrals
+from impindiff.rollout._times import TimeGrid, start_clock_at
 
+# Times at which what is given at the ends is looked at: all of a rollout of so many steps.
+_MOST_TIMES = 1000
 _ITERATIONS = 60
 # A field that is so many times as large as it was is looked at, and steps so much too long are
 # spoken of: the longest is known to a few percent.
@@ -21,9 +24,9 @@ _TURNED = 1.5
 
 
 def stable_dt(
-    system: Preparable,
+    system: AbstractSystem,
     state: GivenState,
-    stepper: ForwardEuler | RungeKutta4,
+    stepper: AbstractStepper,
     time: float = 0.0,
 ) -> float:
     r"""The longest step of an explicit method that lets nothing grow, at a state.
@@ -39,14 +42,14 @@ def stable_dt(
         stepper: the method, with its substeps.
         time: at which coefficients that vary are taken.
 
-    Returns: infinity where nothing changes.
+    Returns: infinity where nothing changes, and for a stepper that is stable at any step.
     """
     state = real_state(state)
     return _longest(system.prepare(jnp.result_type(*state.values())), state, stepper, time)
 
 
 def outgrown(
-    dynamics: Dynamics,
+    dynamics: AbstractDynamics,
     initial: State,
     states: GivenState,
     time_grid: TimeGrid,
@@ -61,11 +64,11 @@ def outgrown(
         time_grid: the steps.
         stepper: took them.
     """
-    if not isinstance(stepper, ForwardEuler | RungeKutta4):
+    if stepper.stability_limit is None:
         return ()
     sizes = {
         field: tuple(float(np.abs(np.asarray(u)).max(initial=0)) for u in (before, states[field]))
-        for field, before in apart(dynamics, initial)[0].items()
+        for field, before in split_integrals(dynamics, initial)[0].items()
     }
     grown = [field for field, (before, after) in sizes.items() if not after <= _GROWN * before]
     if not grown:
@@ -83,7 +86,7 @@ def outgrown(
     )
 
 
-def _rings(dynamics: Dynamics, states: GivenState, time_grid: TimeGrid) -> bool:
+def _rings(dynamics: AbstractDynamics, states: GivenState, time_grid: TimeGrid) -> bool:
     r"""Whether the last state is one that a step would more than turn over, $\Delta t F > u$.
 
     So it is of what steps beyond the limit have made grow; of what fills or grows by itself a step
@@ -91,8 +94,8 @@ def _rings(dynamics: Dynamics, states: GivenState, time_grid: TimeGrid) -> bool:
     """
     last = {field: jnp.asarray(values[-1]) for field, values in states.items()}
     end = Instant.of(float(time_grid.saved[-1]), jnp.result_type(*last.values()))
-    dynamics, now = clocked_at(dynamics, end)
-    last = apart(dynamics, last)[0]
+    dynamics, now = start_clock_at(dynamics, end)
+    last = split_integrals(dynamics, last)[0]
     rates = dynamics.at(now)(last)
     dt = float(np.max(time_grid.lengths))
     change = dt * sum(float(jnp.sum(jnp.abs(rate))) for rate in rates.values())
@@ -100,18 +103,19 @@ def _rings(dynamics: Dynamics, states: GivenState, time_grid: TimeGrid) -> bool:
 
 
 def _longest(
-    dynamics: Dynamics, state: State, stepper: ForwardEuler | RungeKutta4, time: float
+    dynamics: AbstractDynamics, state: State, stepper: AbstractStepper, time: float
 ) -> float:
     instant = Instant.of(time, jnp.result_type(*state.values()))
     size = float(_spectral_radius(dynamics, state, instant))
-    return np.inf if size == 0 else stepper.reach * stepper.substeps / size
+    limit = stepper.stability_limit
+    return np.inf if size == 0 or limit is None else limit / size
 
 
 @eqx.filter_jit
-def _spectral_radius(dynamics: Dynamics, state: State, time: Instant) -> Scalar:
+def _spectral_radius(dynamics: AbstractDynamics, state: State, time: Instant) -> Scalar:
     dtype = jnp.result_type(*state.values())
-    dynamics, now = clocked_at(dynamics, time)
-    tendency, state = dynamics.at(now), apart(dynamics, state)[0]
+    dynamics, now = start_clock_at(dynamics, time)
+    tendency, state = dynamics.at(now), split_integrals(dynamics, state)[0]
     _, push = jax.linearize(tendency, state)
     keys = jax.random.split(jax.random.key(0), len(state))
     start = {
@@ -132,3 +136,44 @@ def _spectral_radius(dynamics: Dynamics, state: State, time: Instant) -> Scalar:
     # A pair of complex eigenvalues makes growth swing: its mean over many iterations does not.
     late = sizes[_ITERATIONS // 2 :]
     return jnp.where(jnp.all(late > 0), jnp.exp(jnp.mean(jnp.log(jnp.maximum(late, 1e-30)))), 0)
+
+
+def advise(
+    dynamics: AbstractDynamics,
+    initial: State,
+    states: GivenState,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
+) -> None:
+    """Warn of what a rollout shows, `RuntimeWarning`; nothing where it is traced."""
+    for message in advice_of(dynamics, initial, states, time_grid, stepper):
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def advice_of(
+    dynamics: AbstractDynamics,
+    initial: GivenState,
+    states: GivenState,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
+) -> tuple[str, ...]:
+    """What is to be said of a rollout; nothing where it is traced.
+
+    Args:
+        dynamics: the system.
+        initial: where it starts.
+        states: the saved ones, along a leading axis.
+        time_grid: the steps.
+        stepper: took them.
+    """
+    if not time_grid.num_steps:
+        return ()
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((dynamics, initial, states))):
+        return ()
+    initial = real_state(initial)
+    found = outgrown(dynamics, initial, states, time_grid, stepper)
+    if found:
+        return found
+    ends = np.append(time_grid.starts, time_grid.starts[-1] + time_grid.lengths[-1])
+    ends = ends[:: -(-len(ends) // _MOST_TIMES)]
+    return dynamics.advice(initial, states, time_grid.saved, ends)

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from impindiff._types import State
-from impindiff.implicit import Outcome, is_coarse
 from impindiff.integrate import Step
+from impindiff.linear import is_coarse
+from impindiff.rollout._failures import StepOutcome
 from impindiff.rollout._schedule import columns, first_snapshots, reversal
 
-Advance = Callable[..., tuple[State, State | None, Outcome, PyTree]]
+Advance = Callable[..., tuple[State, State | None, StepOutcome, PyTree]]
 """`advance(learned, fixed, state, lost, step, roots)`: a step's end, outcome and stages.
 
 `lost` is what rounding has left out of the state so far, None where that is not carried along; the
@@ -36,7 +37,7 @@ class Steps(NamedTuple):
 
 def keep_all(
     advance: Advance, learned: PyTree, fixed: PyTree, initial: State, saved: State, steps: Steps
-) -> tuple[State, Outcome]:
+) -> tuple[State, StepOutcome]:
     """One sweep; reverse mode keeps the state of every step.
 
     Args:
@@ -65,7 +66,7 @@ def keep_snapshots(
     initial: State,
     saved: State,
     steps: Steps,
-) -> tuple[State, Outcome]:
+) -> tuple[State, StepOutcome]:
     """The same, with so many states kept; see `keep_all`.
 
     The order of recomputation is data of one loop: programs for ten and for ten thousand steps are

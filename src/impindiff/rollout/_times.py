@@ -1,4 +1,9 @@
-"""Cutting a span of time into steps that end exactly where a state is wanted."""
+"""Cutting a span of time into steps that end exactly where a state is wanted.
+
+Steps begin so and so long after the first of them, and that is the time that a system gets: a
+difference of doubles, as good as if times had been counted from zero. A function that wants the
+time itself gets it as one number, unless that is too coarse: see `impindiff.coefficients.Coarse`.
+"""
 
 from collections.abc import Sequence
 from typing import Any, final
@@ -6,10 +11,13 @@ from typing import Any, final
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError
+from impindiff._types import Scalar
 from impindiff.coefficients import Coarse, Instant, time_parts
+from impindiff.integrate import AbstractDynamics
 
 # The arrays of a time grid are built in full: beyond this it is the step that is mistaken.
 _MOST_STEPS = 10_000_000
@@ -206,3 +214,31 @@ def _too_many(start: float, end: float, dt: float) -> InputError:
 def tidy_time(time: float) -> float:
     """A time as it was written before it went through float32 (0.05, not 0.0500000007)."""
     return float(f"{time:.7g}")
+
+
+def start_clock(
+    dynamics: AbstractDynamics, time_grid: TimeGrid, dtype: Any
+) -> tuple[AbstractDynamics, Float[Array, " steps"]]:
+    """A system whose times are counted as those of the steps, and when each of these begins.
+
+    One that knows no origin gets the times themselves.
+
+    Raises: InputError for what is no function and would see times too coarsely.
+    """
+    coarse = time_grid.coarse if jnp.dtype(dtype).itemsize <= 4 else None
+    origin, elapsed = (jnp.asarray(u, dtype) for u in (time_grid.origin, time_grid.elapsed))
+    rounding = dynamics.rounding_times
+    if dynamics.has_clock:
+        dynamics = dynamics.counted_from(origin, coarse)
+    else:
+        elapsed = elapsed + origin[2] + origin[1] + origin[0]
+    if coarse and rounding:
+        raise InputError(f"{rounding[0]} {coarse.message}")
+    return dynamics, elapsed
+
+
+def start_clock_at(dynamics: AbstractDynamics, instant: Instant) -> tuple[AbstractDynamics, Scalar]:
+    """The same for one instant."""
+    if instant.origin is not None and dynamics.has_clock:
+        return dynamics.counted_from(instant.origin), instant.elapsed
+    return dynamics, instant.number

@@ -21,15 +21,15 @@ from jaxtyping import PyTree
 from impindiff._errors import InputError, NumericsError
 from impindiff.config import Config, build_stepper
 from impindiff.implicit import (
-    AdjointOutcome,
     Anderson,
     GradientCheck,
     ImplicitAdjoint,
     UnrolledAdjoint,
     check_gradient,
 )
-from impindiff.integrate import SDIRK2, AbstractStepper, Theta
+from impindiff.integrate import AbstractImplicitStepper, AbstractStepper
 from impindiff.latent import is_latent, latents_of, learned
+from impindiff.linear import AdjointOutcome
 from impindiff.observe import squared_misfit
 from impindiff.rollout import KeepAll
 from impindiff.runs._example import made_up_problem
@@ -221,7 +221,7 @@ def _unrolled(stepper, loss_by, point) -> tuple[AbstractStepper | None, str]:
 
     By Anderson's: the derivative of a Krylov iterate converges far behind the iterate.
     """
-    if not isinstance(stepper, Theta | SDIRK2):
+    if not isinstance(stepper, AbstractImplicitStepper):
         return None, ""
     solver = Anderson(UnrolledAdjoint(), rtol=1e-13, max_steps=_MOST_ITERATIONS)
     trial = replace(stepper, solver=replace(solver, adjoint=ImplicitAdjoint()))

@@ -5,7 +5,6 @@ import math
 import jax
 
 from impindiff._errors import InputError
-from impindiff.integrate import ForwardEuler, RungeKutta4
 from impindiff.rollout import stable_dt
 from impindiff.runs._plan import RunPlan
 
@@ -18,7 +17,7 @@ def check_stable(plan: RunPlan) -> None:
     Raises: InputError that says how many substeps are stable.
     """
     time, stepper = plan.config.time, plan.stepper
-    if time.accept_unstable or not isinstance(stepper, ForwardEuler | RungeKutta4):
+    if time.accept_unstable or not stepper.is_explicit:
         return
     known, start = plan.observations, float(plan.observations.start)
 
@@ -30,7 +29,7 @@ def check_stable(plan: RunPlan) -> None:
     longest = max([time.dt, *(stage.dt for stage in plan.stages if stage.dt is not None)])
     # Power iteration finds the limit to a few percent.
     if longest > 1.05 * limit:
-        enough = math.ceil(stepper.substeps * longest / limit)
+        enough = math.ceil(time.substeps * longest / limit)
         raise InputError(
             f"time.dt is {longest:g}, but {time.scheme!r} is stable for steps of at most "
             f"{limit:.2g} here: give time.substeps = {enough} or more, an implicit scheme "

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import AbstractTendency, State
 from impindiff.coefficients import as_closures, as_coefficients
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
@@ -110,7 +110,7 @@ class Accounts(eqx.Module):
 
 
 @final
-class Integrands(eqx.Module):
+class Integrands(AbstractTendency):
     r"""The rates $r(t, u)$ of some integrals, $\dot s = r$, at one instant.
 
     Attributes:

@@ -10,12 +10,12 @@ from typing import NamedTuple, final
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, blamed_on
-from impindiff._types import State, Tendency
+from impindiff._types import AbstractTendency, State
 from impindiff.grid import Grid
+from impindiff.linear import Stencil
 from impindiff.systems._outer_faces import (
     Ends,
     add_boundary_fluxes,
@@ -29,9 +29,7 @@ from impindiff.terms import (
     AbstractTerm,
     AbstractTwoPointFlux,
     Affine,
-    Ended,
     FaceFluxes,
-    Stencil,
     cells_at,
 )
 
@@ -65,7 +63,7 @@ class OwnRate(NamedTuple):
 
 
 @final
-class AffineTendency(eqx.Module):
+class AffineTendency(AbstractTendency):
     """$F(u)_i = S_i u_i + s_i$: fluxes and a source for each field, where there are any.
 
     Attributes:
@@ -79,7 +77,7 @@ class AffineTendency(eqx.Module):
 
     fluxes: dict[str, FaceFluxes | None]
     sources: dict[str, Float[Array, "..."] | None]
-    grid: Grid
+    grid: Grid = eqx.field()
     kinds: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
     own: dict[str, OwnRate] = eqx.field(default_factory=dict)
 
@@ -88,24 +86,8 @@ class AffineTendency(eqx.Module):
         return replace(self, own=self.own | {field: rate})
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """See `impindiff.terms.Assembled`."""
-        return self.grid.shape
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """See `impindiff.terms.Assembled`."""
-        return self.grid.cell_widths
-
-    @property
-    def volumes(self) -> np.ndarray | None:
-        """See `impindiff.terms.Assembled`."""
-        even = all(map(self.grid.is_even, range(self.grid.num_axes)))
-        return None if even else self.grid.cell_volumes()
-
-    @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...]]:
-        """See `impindiff.terms.Assembled`."""
+        """See `AbstractTendency`."""
         return dict(self.kinds)
 
     @property
@@ -130,7 +112,7 @@ class AffineTendency(eqx.Module):
             shape: it would not fail, but mix its samples.
         """
         found = {field: jnp.shape(value) for field, value in state.items()}
-        wanted = dict.fromkeys(self.fluxes, self.shape)
+        wanted = dict.fromkeys(self.fluxes, self.grid.shape)
         if found != wanted:
             raise InputError(
                 f"the state has the fields {found}, the system {wanted}: give each field of the "
@@ -213,7 +195,7 @@ Outer = tuple[tuple[Affine | None, ...], ...]
 
 
 @final
-class CorrectedTendency(eqx.Module):
+class CorrectedTendency(AbstractTendency):
     """A linear right-hand side, and what its fluxes add to it that is not linear.
 
     Attributes:
@@ -223,15 +205,15 @@ class CorrectedTendency(eqx.Module):
         outer: of the same fields the values in the outer faces, see `evaluate_outer_values`.
     """
 
-    linear_part: Tendency
+    linear_part: AbstractTendency = eqx.field()
     corrected: dict[str, tuple[AbstractCorrectedFlux, ...]]
     grid: Grid
     outer: dict[str, Outer]
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
-        """See `impindiff.terms.Ended`."""
-        return self.linear_part.mode_kinds if isinstance(self.linear_part, Ended) else {}
+        """See `AbstractTendency`."""
+        return self.linear_part.mode_kinds
 
     def __call__(self, state: State) -> State:
         """The rate of change of every field."""

@@ -2,7 +2,7 @@ r"""States that cannot be: fields beyond their bounds, diffusivities below zero.
 
 A solver may find a root of the equations that is no state of the thing they describe: a porosity
 above one, a negative concentration. Nothing is clipped, which would hide it: such a state is
-refused, or its step fails (`Result.OUT_OF_LIMITS`).
+refused, or its step fails (`StepResult.OUT_OF_BOUNDS`).
 
 So with a negative diffusivity. An implicit step is a set of equations that may have several
 solutions. With $D = 2 u$ one of them has cells below zero, where diffusion runs backwards: to a
@@ -20,7 +20,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import coefficients_of, depends_on
 from impindiff.grid import Grid
-from impindiff.implicit import Excess, Limit
+from impindiff.integrate import Bounds, BoundsViolation
 from impindiff.systems._outer_faces import select_fluxes
 from impindiff.systems._scope import Scope
 from impindiff.terms import AbstractTerm
@@ -29,7 +29,9 @@ from impindiff.terms import AbstractTerm
 _SPREADS = 5.0
 
 
-def bounds_violation(state: State, limits: tuple[Limit, ...], grid: Grid | None) -> Excess | None:
+def bounds_violation(
+    state: State, limits: tuple[Bounds, ...], grid: Grid | None
+) -> BoundsViolation | None:
     """How a state violates the bounds of its fields; None where none has any.
 
     What is not a number leaves none: it has failed otherwise. Nor does the value in a solid cell,
@@ -52,11 +54,11 @@ def bounds_violation(state: State, limits: tuple[Limit, ...], grid: Grid | None)
     found = jnp.stack([value[cell] for value, cell in zip(values, cells, strict=True)])
     shapes = tuple(jnp.shape(state[limit.name]) for limit in limits)
     cell, value = jnp.stack(cells)[number], found[number]
-    return Excess(outside.any(), number, cell, value, value, limits, shapes)
+    return BoundsViolation(outside.any(), number, cell, value, value, limits, shapes)
 
 
 def check_within(
-    limits: Sequence[Limit],
+    limits: Sequence[Bounds],
     grid: Grid | None,
     states: Mapping[str, Array | np.ndarray],
     time: float,
@@ -82,7 +84,7 @@ def check_within(
             wrong &= ~grid.solid
         if wrong.any():
             sample, *cell = (int(k) for k in np.argwhere(wrong)[0])
-            message = limit.told(float(values[sample, *cell]), tuple(cell))
+            message = limit.message(float(values[sample, *cell]), tuple(cell))
             raise InputError(
                 f"at t = {time:.10g}, where it starts, sample {samples[sample]} is outside of what "
                 f"the system allows: {message} (as are {wrong.sum()} of {wrong.size} values). "
@@ -91,7 +93,7 @@ def check_within(
 
 
 def check_readings(
-    limit: Limit,
+    limit: Bounds,
     name: str,
     values: Array | np.ndarray,
     deviations: Array | np.ndarray | None,
@@ -120,7 +122,7 @@ def check_readings(
     sample, moment, *place = (int(k) for k in np.argwhere(wrong)[0])
     is_other = name != limit.name
     of = f"the readings {name!r} of " if is_other else ""
-    message = limit.told(float(values[sample, moment, *place]), tuple(place), "reading")
+    message = limit.message(float(values[sample, moment, *place]), tuple(place), "reading")
     about_noise = (
         "no noise is stated, so none is allowed for: if it is noise, say how large, as in "
         f"Cells({limit.name!r}, {f'{name!r}, ' * is_other}noise=...)"
@@ -144,7 +146,7 @@ def negative_diffusivity(
     varying: frozenset[str],
     state: State,
     dt: Scalar,
-) -> Excess | None:
+) -> BoundsViolation | None:
     """Where a diffusivity that depends on the state is negative; None where none does.
 
     Args:
@@ -179,13 +181,13 @@ def negative_diffusivity(
         jax.lax.stop_gradient(state[field]).ravel()[cell]
         for (field, _), (cell, _) in zip(found, lowest, strict=True)
     ]
-    return Excess(
+    return BoundsViolation(
         is_negative.any(),
         number,
         cells[number],
         jnp.stack(values)[number],
         jnp.stack(fields)[number],
-        tuple(Limit(field, 0.0, float("inf"), "the diffusivity") for field, _ in found),
+        tuple(Bounds(field, 0.0, float("inf"), "the diffusivity") for field, _ in found),
         (scope.grid.shape,) * len(found),
     )
 

@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from impindiff._types import GivenState, State
 from impindiff.grid import Grid
-from impindiff.implicit import is_coarse
+from impindiff.linear import is_coarse
 from impindiff.systems._flux_of import carriers
 from impindiff.systems._outer_faces import select_fluxes
 from impindiff.systems._ranges import FieldAtState, Prepared, allowed_range, evaluate_field

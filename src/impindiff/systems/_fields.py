@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from impindiff._errors import InputError
 from impindiff.grid import SIDES, Grid
-from impindiff.implicit import Limit
+from impindiff.integrate import Bounds
 from impindiff.systems._outer_faces import Ends, Given, select_fluxes
 from impindiff.terms import AbstractBoundary, AbstractSource, AbstractStateTerm, AbstractTerm
 
@@ -93,7 +93,7 @@ class Field(eqx.Module):
             )
         return ((None, None),) * grid.num_axes
 
-    def limit(self, name: str) -> Limit | None:
+    def limit(self, name: str) -> Bounds | None:
         """Its bounds, for the checks of states; None without.
 
         Raises: InputError for what is no interval.
@@ -109,7 +109,7 @@ class Field(eqx.Module):
                 f"the bounds of {name!r} are {self.bounds!r:.80}: give two numbers, the lower "
                 "first, such as (0.0, 1.0), or (0.0, float('inf')) for what has no upper bound."
             )
-        return Limit(name, lower, upper)
+        return Bounds(name, lower, upper)
 
     def check(self, grid: Grid | None, name: str) -> None:
         """Refuse what cannot be said of a field of that name.

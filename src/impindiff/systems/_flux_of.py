@@ -11,7 +11,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.coefficients import AbstractClosure, Values, coefficients_of
 from impindiff.grid import Grid
-from impindiff.implicit import neighbour
+from impindiff.linear import neighbour
 from impindiff.systems._outer_faces import Ends, end_flux, select_fluxes
 from impindiff.systems._scope import flux_name
 from impindiff.terms import AbstractTerm, AbstractTwoPointFlux, cells_at, open_faces

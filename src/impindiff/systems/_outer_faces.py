@@ -263,7 +263,7 @@ def end_value(
 
 
 def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:
-    """For each axis which modes fulfil conditions like these, see `impindiff.implicit.Spectral`."""
+    """For each axis which modes fulfil conditions like these, see `SpectralInverse`."""
 
     def kind(axis: int) -> str:
         if grid.axes[axis].periodic:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax
@@ -21,7 +21,7 @@ from impindiff.coefficients import (
     rounding_times,
 )
 from impindiff.grid import Grid
-from impindiff.implicit import Excess, Limit
+from impindiff.integrate import AbstractDynamics, Bounds, BoundsViolation
 from impindiff.systems._accounts import Accounts, Integrands
 from impindiff.systems._affine_tendency import (
     AffineTendency,
@@ -56,7 +56,7 @@ RightHandSide = AffineTendency | CorrectedTendency | StateTendency
 
 
 @final
-class PreparedSystem(eqx.Module):
+class PreparedSystem(AbstractDynamics):
     """A system whose steady coefficients are arrays.
 
     Where samples have parameters, these may still be unknown: then it is what all samples share,
@@ -95,8 +95,10 @@ class PreparedSystem(eqx.Module):
     dtype: jnp.dtype = eqx.field(static=True)
     awaited: tuple[str, ...] = eqx.field(static=True, default=())
     accounts: Accounts = eqx.field(default_factory=Accounts)
-    limits: tuple[Limit, ...] = eqx.field(static=True, default=())
+    limits: tuple[Bounds, ...] = eqx.field(static=True, default=())
     own: frozenset[Place] = eqx.field(static=True, default=frozenset())
+
+    has_clock: ClassVar[bool] = True
 
     @property
     def grid(self) -> Grid | None:
@@ -114,7 +116,7 @@ class PreparedSystem(eqx.Module):
 
     @property
     def volume_shares(self) -> np.ndarray | None:
-        """See `impindiff._types.MeasuredDynamics`."""
+        """See `AbstractDynamics`."""
         grid = self.scope.grid
         if grid is None or all(map(grid.is_even, range(grid.num_axes))):
             return None
@@ -128,7 +130,7 @@ class PreparedSystem(eqx.Module):
 
     @property
     def has_storage(self) -> bool:
-        """See `impindiff._types.StoredDynamics`."""
+        """See `AbstractDynamics`."""
         return bool(self.storage or self.algebraic)
 
     def prepare(self, dtype: jnp.dtype) -> "PreparedSystem":
@@ -195,7 +197,7 @@ class PreparedSystem(eqx.Module):
 
     @property
     def rounding_times(self) -> tuple[str, ...]:
-        """See `impindiff.rollout.ClockedDynamics`."""
+        """See `AbstractDynamics`."""
         stored = self.storage, self.capacities, self.accounts
         parts = self.equations, self.boundaries, self.scope.coefficients, *stored
         return tuple(rounding_times(parts))
@@ -203,7 +205,7 @@ class PreparedSystem(eqx.Module):
     def counted_from(
         self, origin: Float[Array, " 3"], coarse: Coarse | None = None
     ) -> "PreparedSystem":
-        """See `impindiff.rollout.ClockedDynamics`."""
+        """See `AbstractDynamics`."""
         return replace(self, scope=replace(self.scope, origin=origin, coarse=coarse))
 
     def start(self, time: Scalar | Instant) -> State:
@@ -214,11 +216,13 @@ class PreparedSystem(eqx.Module):
         check_parameters_known(self.awaited)
         return initial_values(self.scope.at(time), self.initial)
 
-    def excess(self, state: State) -> Excess | None:
+    def bounds_violation(self, state: State) -> BoundsViolation | None:
         """How a state leaves the fields' limits; None where no field has any."""
         return bounds_violation(state, self.limits, self.scope.grid) if self.limits else None
 
-    def negative_diffusivity(self, state: State, time: Scalar, dt: Scalar) -> Excess | None:
+    def negative_diffusivity(
+        self, state: State, time: Scalar, dt: Scalar
+    ) -> BoundsViolation | None:
         """Where a diffusivity is negative at a state that a step ends at.
 
         None where no diffusivity depends on the state.
@@ -244,7 +248,7 @@ class PreparedSystem(eqx.Module):
         return messages + find_unresolved(self, states, saved)
 
     def at(self, time: Scalar) -> RightHandSide | StoredTendency:
-        """See `impindiff._types.Dynamics.at`.
+        """See `AbstractDynamics.at`.
 
         Raises: InputError for unknown sample parameters.
         """
@@ -269,11 +273,11 @@ class PreparedSystem(eqx.Module):
 
     @property
     def integrals(self) -> tuple[str, ...]:
-        """See `impindiff._types.IntegratingDynamics`."""
+        """See `AbstractDynamics`."""
         return tuple(self.accounts.integrals)
 
     def integrands(self, time: Scalar, names: tuple[str, ...]) -> Integrands:
-        """See `impindiff._types.IntegratingDynamics.integrands`.
+        """See `AbstractDynamics.integrands`.
 
         Raises: InputError for unknown sample parameters.
         """

@@ -7,14 +7,14 @@ $c(u)\,\dot u = F$, makes no $q$: the right-hand side is divided by it.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, blamed_on
-from impindiff._types import State
+from impindiff._types import AbstractTendency, State
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
 from impindiff.systems._affine_tendency import (
@@ -38,7 +38,7 @@ Place = tuple[str, int]
 
 
 @final
-class StateTendency(eqx.Module):
+class StateTendency(AbstractTendency):
     r"""$F(u) = S u + s + \sum_k T_k(u)$: the affine part is assembled, the rest remains in terms.
 
     At a state the closures of these terms are evaluated. From there on they are terms as any other,
@@ -62,12 +62,12 @@ class StateTendency(eqx.Module):
 
     @property
     def grid(self) -> Grid | None:
-        """See `impindiff.terms.OnGrid`."""
+        """See `AbstractTendency`."""
         return self.scope.grid
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
-        """See `impindiff.terms.Ended`."""
+        """See `AbstractTendency`."""
         grid = self.scope.grid
         if grid is None:
             return {}
@@ -193,7 +193,7 @@ def sum_rates(parts: list[Float[Array, "..."]], field: str) -> Array:
 
 
 @final
-class StoredTendency(eqx.Module):
+class StoredTendency(AbstractTendency):
     """A right-hand side with its storage, at one instant.
 
     Attributes:
@@ -216,9 +216,11 @@ class StoredTendency(eqx.Module):
     algebraic: tuple[str, ...] = eqx.field(static=True)
     known_scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
 
+    has_storage: ClassVar[bool] = True
+
     @property
     def scales(self) -> Mapping[str, float]:
-        """See `impindiff._types.BalanceTendency`."""
+        """See `AbstractTendency`."""
         return dict(self.known_scales)
 
     def __call__(self, state: State) -> State:
@@ -266,10 +268,10 @@ class StoredTendency(eqx.Module):
 
     @property
     def grid(self) -> Grid | None:
-        """See `impindiff.terms.OnGrid`."""
+        """See `AbstractTendency`."""
         return self.scope.grid
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
-        """See `impindiff.terms.Ended`."""
+        """See `AbstractTendency`."""
         return self.rates.mode_kinds

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant, as_closures, as_coefficients, real_precision
 from impindiff.grid import Grid
-from impindiff.implicit import Limit
+from impindiff.integrate import AbstractSystem, Bounds
 from impindiff.latent import latent_values, latents_of
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._bounds import bounds_violation
@@ -34,7 +34,7 @@ from impindiff.terms import AbstractTerm, Advection, Diffusion, settle
 
 
 @final
-class System(eqx.Module):
+class System(AbstractSystem):
     r"""A semi-discrete system $\frac{d}{dt} q_i(u) = \sum_k T_{ik}(t, u)$ of named fields.
 
     Wherever a coefficient may stand, so may a number, an array, a latent, or a plain function whose
@@ -60,7 +60,7 @@ class System(eqx.Module):
         the system does not have, two things of one name, or a unit of nothing.
     """
 
-    grid: Grid | None
+    grid: Grid | None = eqx.field()
     equations: Equations
     boundaries: dict[str, Ends]
     coefficients: dict[str, Any]
@@ -72,7 +72,7 @@ class System(eqx.Module):
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
     units: tuple[tuple[str, str], ...] = eqx.field(static=True)
-    limits: tuple[Limit, ...] = eqx.field(static=True)
+    limits: tuple[Bounds, ...] = eqx.field(static=True)
 
     def __init__(
         self,

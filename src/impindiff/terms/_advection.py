@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError
 from impindiff._types import as_array, as_real
 from impindiff.grid import Grid
-from impindiff.implicit import neighbour
+from impindiff.linear import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
 from impindiff.terms._limiter import OuterValues, limited_step

@@ -12,7 +12,7 @@ from impindiff._errors import InputError
 from impindiff._types import as_array, as_real
 from impindiff.coefficients import depends_on
 from impindiff.grid import Grid
-from impindiff.implicit import neighbour
+from impindiff.linear import neighbour
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients
 from impindiff.terms._metric import (

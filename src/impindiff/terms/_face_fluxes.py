@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from impindiff.grid import Grid
-from impindiff.implicit import Stencil, neighbour
+from impindiff.linear import Stencil, neighbour
 from impindiff.terms._boundary_face import FluxParts
 from impindiff.terms._metric import (
     as_metric,

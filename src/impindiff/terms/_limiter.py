@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff.grid import Grid
-from impindiff.implicit import neighbour
+from impindiff.linear import neighbour
 from impindiff.terms._metric import Metric, as_metric, between_centres, cells_at, open_faces
 
 OuterValues = tuple[Float[Array, "..."] | None, Float[Array, "..."] | None]

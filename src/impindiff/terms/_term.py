@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.grid import Grid
-from impindiff.implicit import Stencil
+from impindiff.linear import Stencil
 from impindiff.terms._boundary_face import BoundaryFace
 from impindiff.terms._face_fluxes import FaceCoefficients, FaceFluxes, rate_of
 from impindiff.terms._limiter import OuterValues

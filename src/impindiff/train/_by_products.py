@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from impindiff._types import Scalar
-from impindiff.implicit import Outcome
+from impindiff.rollout import StepOutcome
 from impindiff.train._krylov_step import krylov_step
 from impindiff.train._line_search import unknown
 from impindiff.train._linear_maps import LinearMaps
@@ -29,7 +29,7 @@ class LeastSquares(Protocol):
         """The loss and its gradient."""
         ...
 
-    def value(self, learned: PyTree) -> tuple[Scalar, Outcome]:
+    def value(self, learned: PyTree) -> tuple[Scalar, StepOutcome]:
         """The loss, and what its solves did."""
         ...
 

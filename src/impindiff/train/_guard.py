@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from impindiff._errors import InputError, NumericsError
-from impindiff.implicit import AdjointOutcome
 from impindiff.latent import latents_of
+from impindiff.linear import AdjointOutcome
 from impindiff.rollout import StepFailed, TimeGrid, Trajectory
 from impindiff.train._objective import Evaluation
 from impindiff.train._optimisers import Epoch
@@ -47,7 +47,7 @@ def check_epoch(
             Trajectory({}, outcome).check(time_grid)
         except StepFailed as error:
             found = "" if error.is_finite else cause(window * count + error.sample, error.step)
-            told = f"{error.told} {found}" if found else str(error)
+            told = f"{error.message} {found}" if found else str(error)
             raise NumericsError(f"epoch {number}: {told}") from None
     adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
     if adjoint.failures:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.implicit import Outcome
+from impindiff.rollout import StepOutcome
 from impindiff.train._batch import WHOLE, Batching
 from impindiff.train._by_products import (
     LEAST_DAMPING,
@@ -43,12 +43,12 @@ class _Search(NamedTuple):
     used: Scalar
     point: PyTree
     loss: Scalar
-    outcome: Outcome
+    outcome: StepOutcome
     accepted: Bool[Array, ""]
     ended: Bool[Array, ""]
 
     @classmethod
-    def begin(cls, point: PyTree, state: DampedState, outcome: Outcome) -> Self:
+    def begin(cls, point: PyTree, state: DampedState, outcome: StepOutcome) -> Self:
         """Before the first of them."""
         growth, no = jnp.full_like(state.damping, 2), jnp.array(False)
         damping = state.damping
@@ -172,7 +172,7 @@ class LevenbergMarquardt(AbstractOptimiser):
 
     def _search(
         self,
-        value: Callable[[PyTree], tuple[Scalar, Outcome]],
+        value: Callable[[PyTree], tuple[Scalar, StepOutcome]],
         first: _Search,
         state: DampedState,
     ) -> _Search:

@@ -18,10 +18,17 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from impindiff._errors import blamed_on
 from impindiff._types import Scalar, State
-from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
+from impindiff.linear import AdjointOutcome
 from impindiff.observe import misfit_residuals, squared_misfit, squared_scale
-from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, Trajectory, simulate
+from impindiff.rollout import (
+    KeepAll,
+    MemoryPolicy,
+    Snapshots,
+    StepOutcome,
+    Trajectory,
+    simulate,
+)
 from impindiff.systems import PreparedSystem, System, starts_of
 from impindiff.train._adaptation import Trial
 from impindiff.train._batch import Batch
@@ -44,7 +51,7 @@ class Evaluation(eqx.Module):
 
     loss: Scalar
     gradient: PyTree
-    outcome: Outcome
+    outcome: StepOutcome
     adjoint: Float[Array, "*samples 4"]
 
     @property
@@ -116,7 +123,7 @@ class TrainingLoss(eqx.Module):
             gradient = jax.tree.map(jnp.add, gradient, slope)
         return Evaluation(value, gradient, outcome, adjoint)
 
-    def value(self, learned: PyTree) -> tuple[Scalar, Outcome]:
+    def value(self, learned: PyTree) -> tuple[Scalar, StepOutcome]:
         """The loss without its gradient, and the outcome of the forward solves."""
         prepared = eqx.combine(learned, self.frozen).prepare_shared(self.dtype)
 
@@ -174,7 +181,7 @@ class TrainingLoss(eqx.Module):
 
     def forward(
         self, prepared: PreparedSystem, part: Part, memory: MemoryPolicy = KeepAll()
-    ) -> tuple[State, Outcome]:
+    ) -> tuple[State, StepOutcome]:
         """The readings of some samples; by default no reverse mode is to follow."""
         probe = jnp.tile(AdjointOutcome.probe(), (part.num_samples, 1))
         trajectory = self.trajectories(prepared, probe, part, memory)

@@ -7,8 +7,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from impindiff._errors import InputError
-from impindiff.implicit import Result
-from impindiff.rollout import TimeGrid, own_failures
+from impindiff.rollout import StepResult, TimeGrid, own_failures
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._objective import Evaluation
 
@@ -73,8 +72,8 @@ class Rescue:
         """
         result = np.array(evaluation.outcome.result)
         num_samples = result.shape[0]
-        result[list(adaptation.masked)] = Result.CONVERGED
-        failed = result > Result.ROUND_OFF
+        result[list(adaptation.masked)] = StepResult.CONVERGED
+        failed = result > StepResult.ROUND_OFF
         adjoint = np.asarray(evaluation.adjoint)[:, 2] > 0
         adjoint[list(adaptation.masked)] = False
         if not failed.any() and not adjoint.any():
@@ -87,7 +86,7 @@ class Rescue:
             for sample in range(num_samples)
             if failed[sample].any()
             and (
-                not Result(result[sample, first[sample]]).yields_to_shorter_steps
+                not StepResult(result[sample, first[sample]]).yields_to_shorter_steps
                 or halvings[origin[first[sample]]] >= self.max_halvings
             )
         ]
@@ -114,9 +113,9 @@ class Rescue:
 def _describe(
     evaluation: Evaluation, steps: TimeGrid, sample: int, step: int, masked: bool
 ) -> SolveFailure:
-    result = Result(int(np.asarray(evaluation.outcome.result)[sample, step]))
+    result = StepResult(int(np.asarray(evaluation.outcome.result)[sample, step]))
     remedy = "sample masked" if masked else "step halved"
-    if result <= Result.ROUND_OFF:
+    if result <= StepResult.ROUND_OFF:
         solves, _, _, residual = np.asarray(evaluation.adjoint, np.float64)[sample]
         return SolveFailure(
             sample=sample,
@@ -138,8 +137,8 @@ def _describe(
     )
 
 
-def _reason(evaluation: Evaluation, result: Result, at: int) -> str:
-    excess = evaluation.outcome.excess
-    if excess is None or not result.has_excess:
+def _reason(evaluation: Evaluation, result: StepResult, at: int) -> str:
+    violation = evaluation.outcome.violation
+    if violation is None or not result.is_of_the_state:
         return result.label
-    return f"{result.label}: {excess.told(at)}"
+    return f"{result.label}: {violation.message(at)}"

@@ -10,15 +10,15 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from impindiff.implicit import AdjointOutcome
 from impindiff.integrate import AbstractStepper
+from impindiff.linear import AdjointOutcome
 from impindiff.rollout import (
     Choice,
     MemoryPolicy,
     TimeGrid,
     cause_of,
+    has_failed_solve,
     select_for_samples,
-    solves_failed,
 )
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation, Trial
@@ -223,4 +223,4 @@ class Stage:
 def _failed(evaluation: Evaluation) -> bool:
     """Whether a solve missed its tolerance, forward or adjoint."""
     adjoint = np.asarray(evaluation.adjoint)
-    return solves_failed(evaluation.outcome) or bool((adjoint[..., 2] > 0).any())
+    return has_failed_solve(evaluation.outcome) or bool((adjoint[..., 2] > 0).any())

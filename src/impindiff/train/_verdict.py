@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from impindiff.implicit import tolerance_of
 from impindiff.latent import latents_of
+from impindiff.linear import tolerance_of
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import Epoch
 

@@ -177,7 +177,7 @@ def stepper(grid: ipd.Grid, rtol: float | None = None, order: int = 2) -> ipd.SD
     if grid.num_axes == 1:
         linear, preconditioner = ipd.Tridiagonal(rtol), None
     else:
-        linear, preconditioner = ipd.BiCGStab(rtol), ipd.transform_line(0)
+        linear, preconditioner = ipd.BiCGStab(rtol), ipd.TransformLine(0)
     make = ipd.SDIRK2 if order == 2 else ipd.BackwardEuler
     return make(ipd.Newton(linear, linear, rtol=rtol), preconditioner)
 

@@ -1,0 +1,94 @@
+"""States that a rollout starts from: consistent with algebraic equations, and within bounds."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from impindiff._errors import InputError
+from impindiff._types import AbstractTendency, GivenState, Scalar, State, real_state
+from impindiff.coefficients import Instant
+from impindiff.implicit import AbstractRootSolver, root
+from impindiff.integrate import (
+    AbstractDynamics,
+    AbstractSystem,
+    BoundsViolation,
+    choose_solver,
+    split_integrals,
+)
+from impindiff.linear import Outcome
+from impindiff.rollout._failures import StepOutcome, StepResult
+from impindiff.rollout._times import start_clock_at
+
+
+def consistent(
+    system: AbstractSystem,
+    state: GivenState,
+    time: Scalar | float = 0.0,
+    solver: AbstractRootSolver | None = None,
+) -> tuple[State, Outcome]:
+    """The state with its algebraic fields solved for, the other fields as they are.
+
+    What `simulate` wants as a start where a field has no storage and the stepper begins from what
+    the right-hand side is there, as Crank-Nicolson does. Differentiable like any root.
+
+    Args:
+        system: with algebraic fields, `Field([...], storage=0)`.
+        state: all fields; of the algebraic ones a guess.
+        time: of the start.
+        solver: finds the root; by default as `Theta` chooses it.
+
+    Returns: the state, and the outcome of the solve.
+    Raises: InputError for a system without algebraic fields.
+    """
+    state = real_state(state)
+    dtype = jnp.result_type(*state.values())
+    dynamics, now = start_clock_at(system.prepare(dtype), Instant.of(time, dtype))
+    state, integrals = split_integrals(dynamics, state)
+    tendency = dynamics.at(now)
+    if not tendency.algebraic:
+        raise InputError("the system has no algebraic fields: every start is consistent.")
+    guess = {field: state[field] for field in tendency.algebraic}
+    others = {field: value for field, value in state.items() if field not in guess}
+    solver = choose_solver(solver, dynamics.is_affine)
+    stored = {field: tendency.stored(state)[field] for field in guess}
+    found, outcome = root(_residual, guess, (tendency, others, stored), solver)
+    return others | found | integrals, outcome
+
+
+def _residual(unknown: State, inputs: tuple[AbstractTendency, State, State]) -> State:
+    tendency, others, stored = inputs
+    state = others | unknown
+    rates, now = tendency(state), tendency.stored(state)
+    # Nothing is stored but in solid cells, which nothing enters: there the guess stays.
+    return {field: rates[field] - (now[field] - stored[field]) for field in unknown}
+
+
+def check_start(dynamics: AbstractDynamics, state: State) -> BoundsViolation | None:
+    """How the state that a rollout starts from violates bounds; None where there are none.
+
+    Raises: InputError if it does and this is known, as it is not under `jit` and `vmap`.
+    """
+    violation = dynamics.bounds_violation(state)
+    if violation is None or isinstance(violation.is_outside, Tracer):
+        return violation
+    violation.check()
+    return None
+
+
+def blame_start(outcome: StepOutcome, start: BoundsViolation | None) -> StepOutcome:
+    """The outcome of all steps, in which the first is to blame for where it started from."""
+    if start is None or outcome.violation is None:
+        return outcome
+
+    def blamed(of_start, of_steps):
+        first = jnp.where(start.is_outside, of_start, of_steps[0])
+        return of_steps.at[0].set(first.astype(of_steps.dtype))
+
+    result = blamed(StepResult.START_OUT_OF_BOUNDS, outcome.result)
+    # Bounds of fields come first in either: those of derived quantities have numbers above.
+    arrays = ("is_outside", "number", "cell", "value", "field_value")
+    of_start = {
+        name: blamed(getattr(start, name), getattr(outcome.violation, name)) for name in arrays
+    }
+    return replace(outcome, result=result, violation=replace(outcome.violation, **of_start))
