@@ -1,6 +1,6 @@
 """What goes by name in a system: each name is that of one thing, and no function lacks any."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import PyTree
@@ -18,40 +18,22 @@ _BY_NAME = {
     "balances": "{'mass': {'inside': lambda c: c}}",
 }
 # What is said of a field, by how one might think that the system takes it.
-_OF_FIELDS = {
-    "boundaries": "boundaries",
-    "storage": "storage",
-    "capacity": "capacity",
-    "capacities": "capacity",
-    "initial": "initial",
-    "scale": "scale",
-    "scales": "scale",
-    "bounds": "bounds",
-    "limits": "bounds",
-    "unit": "unit",
-}
+_OF_FIELDS = ("capacity", "scale", "bounds", "unit")
 
 
-def check_call(misplaced: Sequence[Any], unknown: Mapping[str, Any]) -> None:
+def check_call(unknown: Mapping[str, Any]) -> None:
     """Refuse arguments that `System` does not take.
 
     Args:
-        misplaced: by position, beyond grid and fields.
         unknown: by keyword.
 
     Raises: InputError, with the place for what is said of a field.
     """
-    if misplaced:
-        raise InputError(
-            "System(grid, fields) takes nothing else by position; found "
-            f"{misplaced[0]!r:.80}. Boundaries stand with their field, "
-            "{'c': Field([term, ...], {'x': conditions})}; all else is given by keyword."
-        )
     for name in unknown:
         if name in _OF_FIELDS:
             raise InputError(
                 f"System(..., {name}=...): this is said of each field where it stands, "
-                f"{{'c': Field([term, ...], {_OF_FIELDS[name]}=...)}}."
+                f"{{'c': Field([term, ...], {name}=...)}}."
             )
         raise InputError(
             f"System has no argument {name!r}; it takes grid, fields, coefficients, parameters, "

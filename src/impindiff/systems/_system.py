@@ -1,7 +1,7 @@
 """Equations put together: fields, what they share, and their grid."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Never, final
+from typing import Any, Literal, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from impindiff.latent import latent_values, latents_of
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._bounds import bounds_violation
 from impindiff.systems._checks import check_system, check_units, storage_by_name
+from impindiff.systems._earlier_call import as_stated_today
 from impindiff.systems._fields import Field, as_fields
 from impindiff.systems._names import check_call, check_mappings
 from impindiff.systems._outer_faces import Ends, Given, boundary_latents, check_ends_finite
@@ -78,15 +79,17 @@ class System(AbstractSystem):
         self,
         grid: Grid | None,
         fields: Mapping[str, Field | Sequence[AbstractTerm]],
-        *misplaced: Never,
+        *earlier: Any,
         coefficients: Mapping[str, Any] | None = None,
         parameters: str | Sequence[str] = (),
         integrals: Mapping[str, Sequence[AbstractTerm]] | None = None,
         balances: Mapping[str, Mapping[str, Any]] | None = None,
         units: Mapping[str, str] | None = None,
-        **unknown: Never,
+        **others: Any,
     ) -> None:
-        check_call(misplaced, unknown)
+        fields, others = as_stated_today(fields, earlier, others)
+        parameters = others.pop("parameters", parameters)
+        check_call(others)
         by_name = {"coefficients": coefficients, "integrals": integrals, "balances": balances}
         check_mappings(by_name | {"units": units})
         known = as_fields(grid, fields)
