@@ -17,6 +17,7 @@ import numpy as np
 import impindiff as ipd
 from impindiff.benchmark import announce, median_seconds
 from impindiff.linear import BiCGStab
+from impindiff.precondition import LinearisedStep
 from impindiff.systems import System
 
 RTOL, MAX_STEPS = 1e-6, 1000
@@ -57,7 +58,7 @@ def measure(shape: tuple[int, ...], medium: str, number: float, name: str) -> di
 
     @jax.jit
     def setup(tendency, weight, state):
-        return None if make is None else make(tendency, weight, state)
+        return None if make is None else make.make(LinearisedStep(tendency, weight, state))
 
     @jax.jit
     def solve(tendency, weight, rhs, preconditioner):

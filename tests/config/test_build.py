@@ -179,7 +179,7 @@ def test_a_staggered_iteration_has_preconditioners_of_its_groups():
     table = {"nonlinear": "staggered", "preconditioner": "transform-line", "line_axis": "x"}
     stepper = build_stepper(config_of({"solver": table}), reacting())
     assert isinstance(stepper, Theta)
-    assert stepper.preconditioner is ByGroup(("a", "b"), TransformLine(0))
+    assert stepper.preconditioner == ByGroup(("a", "b"), TransformLine(0))
     for groups in ([["a"]], [["a"], ["b"], ["c"]], [["a", "b"], ["a"]]):
         table = {"nonlinear": "staggered", "groups": groups}
         with pytest.raises(InputError, match=r"must be named once, 'a', 'b'"):
@@ -189,10 +189,10 @@ def test_a_staggered_iteration_has_preconditioners_of_its_groups():
 def test_preconditioners_of_coupled_fields_and_of_lines():
     tables = {"solver": {"preconditioner": "block-jacobi"}}
     stepper = build_stepper(config_of(tables), reacting())
-    assert isinstance(stepper, Theta) and stepper.preconditioner is BlockJacobi()
+    assert isinstance(stepper, Theta) and stepper.preconditioner == BlockJacobi()
     tables = {"solver": {"preconditioner": "line", "line_axis": "y"}}
     stepper = build_stepper(config_of(tables), SYSTEM)
-    assert isinstance(stepper, Theta) and stepper.preconditioner is Line(1)
+    assert isinstance(stepper, Theta) and stepper.preconditioner == Line(1)
     tables = {"solver": {"preconditioner": "line", "line_axis": "z"}}
     with pytest.raises(InputError, match="solver.line_axis is 'z', but the system's axes are 'x'"):
         build_stepper(config_of(tables), SYSTEM)
@@ -244,7 +244,7 @@ def test_the_method_of_the_solver(method: str, kind: type):
 )
 def test_the_preconditioner_of_the_solver(name: str, made):
     stepper = build_stepper(config_of({"solver": {"preconditioner": name}}), SYSTEM)
-    assert isinstance(stepper, Theta) and stepper.preconditioner is made
+    assert isinstance(stepper, Theta) and stepper.preconditioner == made
 
 
 def test_multigrid_is_the_same_function_each_time():

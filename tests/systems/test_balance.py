@@ -14,7 +14,7 @@ from impindiff.implicit import Newton
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import NeuralClosure, Parameter
 from impindiff.linear import BiCGStab, DenseLU
-from impindiff.precondition import BlockJacobi, Jacobi
+from impindiff.precondition import BlockJacobi, Jacobi, LinearisedStep
 from impindiff.rollout import TimeGrid, consistent, simulate
 from impindiff.systems import Field, Reaction, System
 from impindiff.terms import Diffusion, Robin, Source
@@ -207,7 +207,7 @@ def test_preconditioners_know_the_storage(make):
     state = {name: wave(box(4), k) for k, name in enumerate("abc")}
     weight = jnp.array(0.2)
     tendency = system.prepare(DOUBLE).at(jnp.zeros(()))
-    found = make(tendency, weight, state).apply(state)
+    found = make.make(LinearisedStep(tendency, weight, state)).apply(state)
     for name, capacity in (("a", 2.0), ("b", 0.5), ("c", 0.0)):
         np.testing.assert_allclose(found[name], state[name] / (capacity + 0.2 * 3), rtol=1e-12)
 

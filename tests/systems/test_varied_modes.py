@@ -7,7 +7,7 @@ import pytest
 
 from impindiff.grid import Grid
 from impindiff.linear import BiCGStab
-from impindiff.precondition import Fourier, TransformLine
+from impindiff.precondition import Fourier, LinearisedStep, TransformLine
 from impindiff.systems import Field, System
 from impindiff.terms import Diffusion, Dirichlet
 
@@ -28,7 +28,8 @@ def iterations(cells: int, make) -> int:
         def operator(u):
             return {"u": u["u"] - weight * tendency(u)["u"]}
 
-        return BiCGStab(1e-6).solve(operator, rhs, None, make(tendency, weight, rhs))[1]
+        inverse = make.make(LinearisedStep(tendency, weight, rhs))
+        return BiCGStab(1e-6).solve(operator, rhs, None, inverse)[1]
 
     return int(solve(rhs).iterations)
 
