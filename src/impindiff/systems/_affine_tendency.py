@@ -207,7 +207,7 @@ class CorrectedTendency(AbstractTendency):
 
     linear_part: AbstractTendency = eqx.field()
     corrected: dict[str, tuple[AbstractCorrectedFlux, ...]]
-    grid: Grid
+    grid: Grid = eqx.field()
     outer: dict[str, Outer]
 
     @property
