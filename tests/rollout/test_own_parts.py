@@ -123,7 +123,7 @@ class Chord(AbstractRootSolver):
     def solve(
         self, residual, guess, preconditioner=None, *, rtol=None, loop=while_loop, at_zero=None
     ):
-        start = tree.zeros_like(at_zero.value) if guess is None else guess
+        start = tree.zeros_like(at_zero.value) if guess is None and at_zero else guess
         value, jacobian = jax.linearize(residual, start)
         scale = tree.norm(value)
 

@@ -131,16 +131,24 @@ def test_what_goes_by_name_is_no_list(option: str):
     "call, said",
     [
         (
-            lambda terms: System(GRID, {"c": terms}, cast(Any, {"c": {"x": NoFlux()}})),
-            r"nothing else by position; found {'c'.*\{'c': Field\(\[term, ...\], {'x': conditions}",
+            lambda terms: System(GRID, {"c": terms}, {}, {}),
+            r"nothing else by position; found {}.*\{'c': Field\(\[term, ...\], {'x': conditions}",
         ),
         (
-            lambda terms: System(GRID, {"c": terms}, **cast(Any, {"boundaries": {}})),
-            r"System\(..., boundaries=...\): .* each field .*Field\(\[term, ...\], boundaries=",
+            lambda terms: System(GRID, {"c": terms}, bounds={"c": (0, 1)}),
+            r"System\(..., bounds=...\): .*Field\(\[term, ...\], bounds=...\)",
         ),
         (
-            lambda terms: System(GRID, {"c": terms}, **cast(Any, {"limits": {"c": (0, 1)}})),
-            r"System\(..., limits=...\): .*Field\(\[term, ...\], bounds=...\)",
+            lambda terms: System(GRID, {"c": terms}, limits={"d": (0, 1)}),
+            "limits names 'd', of which the system has no equation",
+        ),
+        (
+            lambda terms: System(GRID, {"c": Field(terms)}, scales={"c": 2.0}),
+            r"'c' is a Field already. .*Field\(\[term, ...\], scale=...\)",
+        ),
+        (
+            lambda terms: System(GRID, {"c": terms}, scales=[2.0]),
+            r"each field where it stands, .* Found \[2.0\]",
         ),
         (
             lambda terms: System(GRID, {"c": terms}, **cast(Any, {"coefficient": {}})),
@@ -160,6 +168,22 @@ def test_what_goes_by_name_is_no_list(option: str):
 def test_what_stands_in_another_place_is_refused_with_its_own(call, said: str):
     with runtime_types.without(), pytest.raises(InputError, match=said):
         call([Diffusion(0.1)])
+
+
+def test_a_call_of_version_0_1_0_gives_the_same_system():
+    """One mapping by field for each thing that is said, and a warning that says where it stands."""
+    grid = Grid.uniform((3,), ((0, 1),))
+    ends = {"x": (NoFlux(), Dirichlet(2.0))}
+    terms = [Diffusion(0.1)]
+    stated: Any = {"storage": {"c": 3.0}, "initial": {"c": 1.0}, "scales": {"c": 0.5}}
+    field = Field(terms, ends, storage=3.0, initial=1.0, scale=0.5, bounds=(0.0, 4.0))
+    today = System(grid, {"c": field}, parameters=("T",))
+    with pytest.warns(DeprecationWarning, match=r"boundaries=...\).*Field\(\[term, ...\], bound"):
+        limits = {"c": (0.0, 4.0)}
+        found = System(grid, {"c": terms}, {"c": ends}, limits=limits, settings=("T",), **stated)
+    assert eqx.tree_equal(found, today)
+    with pytest.warns(DeprecationWarning, match="boundaries"):
+        System(grid, {"c": terms}, capacities={"c": 2.0}, boundaries={"c": {"x": NoFlux()}})
 
 
 def test_a_list_of_terms_is_a_field_without_more():

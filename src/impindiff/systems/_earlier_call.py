@@ -42,7 +42,11 @@ def as_stated_today(
             f"{positional[0]!r:.80}. Boundaries stand with their field, "
             "{'c': Field([term, ...], {'x': conditions})}; all else is given by keyword."
         )
-    earlier = {name: arguments[name] for name in _OF_FIELDS if arguments.get(name)}
+    earlier = {
+        name: arguments[name]
+        for name in _OF_FIELDS
+        if not isinstance(arguments.get(name), Mapping | None) or arguments.get(name)
+    }
     rest = {name: value for name, value in arguments.items() if name not in _OF_FIELDS}
     if settings := rest.pop("settings", None):
         rest["parameters"] = settings
