@@ -54,6 +54,8 @@ LONGER: dict[str, str] = {
     "impindiff": "all public names, which are one list",
     "impindiff.runs._folder": "the files of a run: who may write them, and what they hold",
     "impindiff.train._checkpoint": "a checkpoint: written, tried, found again, read",
+    "impindiff.train._compiled_stage": "a stage: what it compiles, and an epoch of it",
+    "impindiff.train._objective": "the loss: its value, gradient and residuals",
     "impindiff.systems._prepared": "one system, from what all samples share to one instant",
 }
 

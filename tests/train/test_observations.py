@@ -22,7 +22,7 @@ from impindiff import (
 )
 from impindiff.data import grid_of, to_dataset
 from impindiff.observe import Cells, WeightDecay
-from impindiff.train import Observations
+from impindiff.train import FitOptions, Observations, Stage
 
 
 def observe(dataset, samples: str | list[int] = "0:2", times=(0.1,), grid: Grid | None = None):
@@ -128,8 +128,15 @@ def test_readings_at_the_start_count_where_it_is_learned():
     system = System(
         None, {"c": rate}, coefficients={"begins": begins}, initial={"c": lambda begins: begins}
     )
-    options = {"samples": ":", "dt": 1.0, "stepper": BackwardEuler(), "stages": [LBFGS(20)]}
-    options |= {"observe": [Cells("c", noise=1.0)], "dtype": np.float64}
+    options = {
+        "samples": ":",
+        "dt": 1.0,
+        "stages": [Stage(LBFGS(), 20)],
+    }
+    options |= {
+        "observe": [Cells("c", noise=1.0)],
+        "options": FitOptions(stepper=BackwardEuler(), dtype=np.float64),
+    }
     found = fit(system, dataset, times=[0.0, 1.0], **options)
     assert found.latents()["begins"] == pytest.approx((2 + 0.5 / 2) / (1 + 1 / 4), rel=1e-5)
     later = fit(system, dataset, times=[1.0], **options)

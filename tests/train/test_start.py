@@ -14,8 +14,8 @@ from impindiff.train import Observations
 
 RATE = 2.0
 LATE = [0.5, 1.0]
-HOW: Any = {"samples": ":", "dt": 0.05, "stepper": ipd.RungeKutta4()}
-FIT: Any = HOW | {"stages": [ipd.LevenbergMarquardt(8)]}
+HOW: Any = {"samples": ":", "dt": 0.05, "options": ipd.FitOptions(stepper=ipd.RungeKutta4())}
+FIT: Any = HOW | {"stages": [ipd.Stage(ipd.LevenbergMarquardt(), 8)]}
 
 
 def decay(rate: Any, **more: Any) -> ipd.System:
@@ -53,7 +53,7 @@ def test_data_that_begin_later_are_refused_with_both_ways_out():
 def test_the_start_is_where_the_initial_values_hold():
     found = ipd.fit(unknown(), measured(), start=0.0, **FIT)
     assert rate(found) == pytest.approx(RATE, rel=1e-5)
-    how: Any = {"dt": 0.05, "stepper": ipd.RungeKutta4()}
+    how: Any = {"dt": 0.05, "options": ipd.FitOptions(stepper=ipd.RungeKutta4())}
     forecast = ipd.predict(found, measured(), times=LATE, start=0, **how)
     np.testing.assert_allclose(forecast["c"][0], np.exp(-RATE * np.array(LATE)), rtol=1e-4)
     # As asked for: 1 at t = 0.5, exp(-2) at t = 1.
@@ -162,7 +162,7 @@ def test_a_start_may_be_a_date():
 @pytest.mark.parametrize("stepper", [ipd.SDIRK2, "sdirk"])
 def test_a_stepper_that_is_none_is_refused(stepper: Any):
     with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
-        ipd.fit(unknown(), measured(), **(FIT | {"stepper": stepper}))
+        ipd.fit(unknown(), measured(), **(FIT | {"options": ipd.FitOptions(stepper=stepper)}))
     with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
         ipd.predict(decay(RATE), measured(), times=[1.0], dt=0.1, start=0.0, stepper=stepper)
 

@@ -126,7 +126,7 @@ class Beginning:
         system: System,
         dataset: xr.Dataset,
         start: Start | None,
-        samples: str | Sequence[int],
+        samples: str | Sequence[int] | None,
         dtype: DTypeLike | None,
         goes_on: bool = False,
     ) -> "Beginning":

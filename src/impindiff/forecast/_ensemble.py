@@ -22,7 +22,7 @@ def predict_ensemble(
     dt: float,
     start: Start | None = None,
     stepper: AbstractStepper | None = None,
-    samples: str | Sequence[int] = ":",
+    samples: str | Sequence[int] | None = None,
     dtype: DTypeLike | None = None,
 ) -> xr.Dataset:
     """Forecast the samples of a dataset by every member, one after the other.

@@ -69,7 +69,7 @@ class Scores(BaseModel):
 def evaluate(
     forecast: xr.Dataset,
     truth: xr.Dataset,
-    samples: str | Sequence[int],
+    samples: str | Sequence[int] | None = None,
     *,
     observe: Sequence[AbstractObservation] = (),
     grid: Grid | None = None,
@@ -85,7 +85,7 @@ def evaluate(
     Args:
         forecast: as `predict` gives it; its samples are those of `truth` at `samples`.
         truth: the data, NaN where not known.
-        samples: positions in the data, such as "5:10".
+        samples: positions in the data, such as "5:10"; all by default.
         observe: instruments whose readings are compared, too.
         grid: of the system, for these.
         seen: what of the data training has seen, for these.

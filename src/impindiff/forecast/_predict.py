@@ -210,7 +210,7 @@ def predict(
     dt: float,
     start: Start | None = None,
     stepper: AbstractStepper | None = None,
-    samples: str | Sequence[int] = ":",
+    samples: str | Sequence[int] | None = None,
     dtype: DTypeLike | None = None,
 ) -> xr.Dataset:
     """Forecast the samples of a dataset from one of its times on.
@@ -228,7 +228,7 @@ def predict(
             that the dataset's attribute `begun` names, and elsewhere `start` must say when; it
             need not be one of the dataset's times if the system gives those of all fields.
         stepper: advances one step; Crank-Nicolson by default.
-        samples: which samples, such as "5:10".
+        samples: which samples, such as "5:10"; all by default.
         dtype: precision of the computation and of the forecast; where None that of the data, as far
             as JAX computes in it (double precision needs `jax_enable_x64`).
 

@@ -64,7 +64,7 @@ def forecast_to(
     dt: float,
     start: Start | None = None,
     stepper: AbstractStepper | None = None,
-    samples: str | Sequence[int] = ":",
+    samples: str | Sequence[int] | None = None,
     dtype: DTypeLike | None = None,
     piece: int | str = "64MiB",
     watch: Watcher | None = None,

@@ -28,7 +28,7 @@ from impindiff.runs._folder import RunFolder
 from impindiff.runs._plan import RunPlan, precision
 from impindiff.runs._provenance import now
 from impindiff.systems import System
-from impindiff.train import AbstractOptimiser, Progress, moving
+from impindiff.train import Progress, Stage, moving
 
 
 def finish(
@@ -83,9 +83,7 @@ def finish(
         "epochs": progress.epoch,
         "stopped_early": progress.stopped_early,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "trainable_parameters": num_trainable(system, config.training.freeze, plan.stages)
-        if is_trained
-        else 0,
+        "trainable_parameters": num_trainable(system, plan.stages) if is_trained else 0,
         "training_times": list(seen.times),
         "training_samples": list(seen.samples),
         "validation_samples": list(plan.validation_samples) if is_trained else [],
@@ -111,18 +109,15 @@ def finish(
     return scores
 
 
-def num_trainable(
-    system: System, freeze: Sequence[str], stages: Sequence[AbstractOptimiser]
-) -> int:
+def num_trainable(system: System, stages: Sequence[Stage]) -> int:
     """How many learned numbers there are that some stage changes.
 
     Args:
         system: the equations.
-        freeze: names of latents that keep their values throughout.
-        stages: with names of their own.
+        stages: with the names of the latents that each freezes.
     """
     arrays = eqx.filter(system, learned(system))
-    moved = [moving(arrays, (*freeze, *stage.freeze)) for stage in stages]
+    moved = [moving(arrays, stage.freeze) for stage in stages]
     is_moved = jax.tree.map(lambda *each: any(each), *moved)
     return sum(a.size for a in jax.tree.leaves(eqx.filter(arrays, is_moved)))
 

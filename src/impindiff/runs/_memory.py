@@ -16,13 +16,12 @@ from impindiff.runs._example import made_up_problem
 from impindiff.runs._plan import RunPlan, precision, use_precision
 from impindiff.systems import System
 from impindiff.train import (
-    AbstractOptimiser,
     Batches,
     MemoryPlan,
     Observations,
+    Stage,
     Work,
     available_bytes,
-    divided,
     gradient_bytes,
     plan_memory,
 )
@@ -83,14 +82,13 @@ def _works(
     config: Config,
     system: System,
     observations: Observations,
-    stages: Sequence[AbstractOptimiser],
+    stages: Sequence[Stage],
 ) -> Iterator[Work]:
     """The gradient that each stage computes."""
     stepper = build_stepper(config, system)
     arrays, frozen = eqx.partition(system, learned(system))
     for stage in stages:
-        data = divided(observations, stage.dt or config.time.dt, stage.batching)
-        batch = data.first if isinstance(data, Batches) else data
+        batch = Batches.make(observations, stage.dt or config.time.dt, stage.batches).first
         yield Work(arrays, frozen, batch, stepper, config.training.samples_at_once)
 
 

@@ -42,7 +42,7 @@ from impindiff.latent import check_spans, latents_of
 from impindiff.rollout import TimeGrid
 from impindiff.runs._validator import Validator
 from impindiff.systems import System, initial_time
-from impindiff.train import AbstractOptimiser, Observations, check_expected
+from impindiff.train import Observations, Stage, check_expected
 
 
 @final
@@ -56,7 +56,7 @@ class RunPlan:
         dataset: its content.
         system: untrained.
         stepper: advances one step.
-        stages: the optimisers.
+        stages: of the training.
         observations: what to fit.
         train_samples: positions of the samples trained on.
         test_samples: positions of the samples held back.
@@ -71,7 +71,7 @@ class RunPlan:
     dataset: xr.Dataset
     system: System
     stepper: AbstractStepper
-    stages: list[AbstractOptimiser]
+    stages: list[Stage]
     observations: Observations
     train_samples: list[int]
     test_samples: list[int]

@@ -3,17 +3,12 @@
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from impindiff._errors import InputError
-from impindiff.config import (
-    Config,
-    build_early_stopping,
-    build_memory,
-    build_progressive_tolerance,
-    build_rescue,
-)
+from impindiff.config import Config, build_options
 from impindiff.data import file_sha256
 from impindiff.forecast import Scores
 from impindiff.report import write_report
@@ -25,7 +20,7 @@ from impindiff.runs._memory import check_memory
 from impindiff.runs._plan import RunPlan
 from impindiff.runs._provenance import provenance
 from impindiff.runs._stability import check_stable
-from impindiff.train import EpochRecord, Progress, Trainer, Watcher
+from impindiff.train import Checkpoints, EpochRecord, Progress, Trainer, Watcher
 
 StageReport = Callable[[str], None]
 
@@ -62,7 +57,13 @@ def train_run(
     check_memory(plan)
     check_stable(plan)
     check_complete(plan.config)
-    trainer = _trainer(plan, folder)
+
+    def observe(record: EpochRecord) -> None:
+        folder.log(record)
+        if watch:
+            watch(record)
+
+    trainer = _trainer(plan, folder, observe)
     began = time.perf_counter()
     with folder.claimed():
         if going_on:
@@ -79,15 +80,9 @@ def train_run(
             )
         done = done or Progress()
         folder.keep_metrics(done.epoch)
-
-        def observe(record: EpochRecord) -> None:
-            folder.log(record)
-            if watch:
-                watch(record)
-
         say("training")
         expect(sum(stage.epochs for stage in plan.stages))
-        system = trainer.run(observe, resume=resume)
+        system = trainer.run(resume=resume)
         for remark in trainer.remarks:
             say(f"warning: {remark}")
         say("forecasting")
@@ -98,27 +93,24 @@ def train_run(
     return scores
 
 
-def _trainer(plan: RunPlan, folder: RunFolder) -> Trainer:
+def _trainer(plan: RunPlan, folder: RunFolder, watch: Watcher) -> Trainer:
     validator = plan.validator()
     beside = CompiledBeside(validator) if validator else None
+    options = build_options(plan.config, plan.stepper)
+    every = plan.config.training.checkpoint_every
+    options = replace(
+        options,
+        validation=replace(options.validation, error=beside),
+        watch=watch,
+        checkpoints=Checkpoints(folder.checkpoints.folder, every),
+    )
     return Trainer(
         plan.system,
         plan.observations,
-        plan.stepper,
         plan.config.time.dt,
         plan.stages,
-        validate=beside,
+        options,
         on_traced=beside.begin if beside else None,
-        validate_every=plan.config.training.validate_every,
-        checkpoints=folder.checkpoints,
-        checkpoint_every=plan.config.training.checkpoint_every,
-        rescue=build_rescue(plan.config),
-        progressive_tolerance=build_progressive_tolerance(plan.config),
-        memory=build_memory(plan.config),
-        samples_at_once=plan.config.training.samples_at_once,
-        freeze=plan.config.training.freeze,
-        early_stopping=build_early_stopping(plan.config),
-        seed=plan.config.seed,
     )
 
 

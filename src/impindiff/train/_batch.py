@@ -91,13 +91,14 @@ class Order(NamedTuple):
 
 @final
 class Batches(eqx.Module):
-    """Training data, divided.
+    """Training data as batches; undivided data are one.
 
     Attributes:
         starts: for each field an array `(sample, window, *grid)`: where the windows begin.
         observations: what was observed, at all times.
         time_grids: of every window, along a leading axis of each array; as many steps in each.
-        num_windows: how many there are.
+        is_whole: whether there is one batch of all samples at all times, in their order.
+        num_windows: how many windows there are.
         num_samples: in all.
         batch_samples: in each batch.
         window: observed times in each.
@@ -106,6 +107,7 @@ class Batches(eqx.Module):
     starts: State
     observations: Observations
     time_grids: TimeGrid
+    is_whole: bool = eqx.field(static=True)
     num_windows: int = eqx.field(static=True)
     num_samples: int = eqx.field(static=True)
     batch_samples: int = eqx.field(static=True)
@@ -113,7 +115,11 @@ class Batches(eqx.Module):
 
     @classmethod
     def make(
-        cls, observations: Observations, dt: float, batching: Batching, halvings: tuple[int, ...]
+        cls,
+        observations: Observations,
+        dt: float,
+        batching: Batching,
+        halvings: tuple[int, ...] = (),
     ) -> "Batches":
         """Divide observations.
 
@@ -146,14 +152,18 @@ class Batches(eqx.Module):
         }
         grids = [grid.halved(halvings) for grid in window_grids(observations, dt, window)]
         stacked = jax.tree.map(lambda *parts: np.stack(parts), *grids)
-        return cls(starts, observations, stacked, num_windows, num_samples, batch_samples, window)
+        counts = num_windows, num_samples, batch_samples, window
+        return cls(starts, observations, stacked, batching.is_whole, *counts)
 
     def order(self, key: tuple[int, ...]) -> Order:
-        """The batches of an epoch: every sample in every window once, in random order.
+        """The batches of an epoch: every sample in every window once, in random order if several.
 
         Args:
             key: of the random numbers.
         """
+        if self.is_whole:
+            all_samples = jnp.arange(self.num_samples)[None]
+            return Order(jnp.zeros(1, int), all_samples, jnp.ones_like(all_samples, bool))
         random = np.random.default_rng(key)
         count = -(-self.num_samples // self.batch_samples)
         fill = count * self.batch_samples - self.num_samples
@@ -177,7 +187,9 @@ class Batches(eqx.Module):
 
     @property
     def first(self) -> Batch:
-        """One of the batches, for its shapes."""
+        """The only batch of undivided data; of others one, for its shapes."""
+        if self.is_whole:
+            return _whole(self.observations, self.grids[0])
         return self.take(0, np.arange(self.batch_samples))
 
     def by_sample(self, order: Order, results: PyTree) -> PyTree:
@@ -223,21 +235,16 @@ def _of(window: Any, time_grids: TimeGrid) -> TimeGrid:
     return jax.tree.map(lambda stacked: stacked[window], time_grids)
 
 
-def divided(
-    observations: Observations, dt: float, batching: Batching, halvings: tuple[int, ...] = ()
-) -> Batch | Batches:
-    """Training data as one batch or as many, see `Batches.make`."""
-    if batching.is_whole:
-        return whole(observations, dt, halvings)
-    return Batches.make(observations, dt, batching, halvings)
-
-
 def whole(observations: Observations, dt: float, halvings: tuple[int, ...] = ()) -> Batch:
     """All samples at all times, by steps of at most `dt`, some of them halved."""
+    return _whole(observations, observations.time_grid(dt).halved(halvings))
+
+
+def _whole(observations: Observations, time_grid: TimeGrid) -> Batch:
     return Batch(
         observations.initial,
         observations.observed,
-        observations.time_grid(dt).halved(halvings),
+        time_grid,
         observations.operators,
         observations.deviations,
         observations.penalties,

@@ -1,6 +1,6 @@
 """Damped Gauss-Newton steps in many unknowns: what an epoch of them does."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,37 +9,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from impindiff._types import Scalar
-from impindiff.implicit import Outcome
 from impindiff.train._krylov_step import krylov_step
 from impindiff.train._line_search import unknown
-from impindiff.train._linear_maps import LinearMaps
-from impindiff.train._objective import Evaluation
+from impindiff.train._objective import AbstractObjective
 from impindiff.train._optimisers import Epoch, traced_once
 
 # A step counts that gains this share of what the linearised residuals promise.
 LEAST_GAIN = 1e-4
 LEAST_DAMPING = 1e-12
-
-
-@runtime_checkable
-class LeastSquares(Protocol):
-    """An objective that is a sum of squares."""
-
-    def __call__(self, learned: PyTree) -> Evaluation:
-        """The loss and its gradient."""
-        ...
-
-    def value(self, learned: PyTree) -> tuple[Scalar, Outcome]:
-        """The loss, and what its solves did."""
-        ...
-
-    def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
-        """See `TrainingLoss.triangle`."""
-        ...
-
-    def linear_maps(self, learned: PyTree) -> LinearMaps:
-        """See `TrainingLoss.linear_maps`."""
-        ...
 
 
 class DampedState(NamedTuple):
@@ -59,7 +36,7 @@ class DampedState(NamedTuple):
 
 
 def epoch_by_products(
-    squares: LeastSquares,
+    squares: AbstractObjective,
     learned: PyTree,
     state: DampedState,
     max_attempts: int,

@@ -65,12 +65,24 @@ class Checkpoints:
 
     Args:
         folder: where they lie; created when the first one is saved.
+        every: epochs between two of them; there is also one at the end of each stage, and where
+            training is interrupted.
+
+    Raises: InputError for fewer than one epoch between two of them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path, every: int = 50) -> None:
+        if every < 1:
+            raise InputError(f"Checkpoints(every={every}): every must be at least 1.")
         # Not resolved: a link that leads nowhere is an error to be told when it is followed.
         self.folder = Path(os.path.abspath(folder))
+        self.every = every
         self._is_begun = False
+
+    @classmethod
+    def at(cls, place: "str | Path | Checkpoints | None") -> "Checkpoints | None":
+        """Those of a folder, if one is named."""
+        return cls(place) if isinstance(place, str | Path) else place
 
     def save(self, progress: Progress, learned: PyTree, state: Any) -> None:
         """Save as the newest.

@@ -6,34 +6,37 @@ member comes to what it would come to alone, to round-off.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Unpack
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Bool, DTypeLike, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 from pydantic import BaseModel
 
 from impindiff._errors import InputError, NumericsError
-from impindiff.data import Start
-from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.latent import learned as learned_mask
-from impindiff.observe import AbstractObservation, AbstractPenalty
-from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
+from impindiff.rollout import MemoryBudget
 from impindiff.systems import Ensemble, System
 from impindiff.train._adam import Adam
 from impindiff.train._adaptation import Adaptation, Trial
-from impindiff.train._batch import Batch, Batches, Order
-from impindiff.train._by_name import as_names
-from impindiff.train._compiled import Fixed, init, strongly_typed, update
+from impindiff.train._batch import Batches, Order
+from impindiff.train._compiled_stage import (
+    CompiledStage,
+    Fixed,
+    compile_stages,
+    init,
+    strongly_typed,
+    update,
+)
 from impindiff.train._guard import check_epoch
 from impindiff.train._lbfgs import LBFGS
 from impindiff.train._observations import Observations
-from impindiff.train._optimisers import AbstractOptimiser
-from impindiff.train._ready import ready
-from impindiff.train._stage import Stage
+from impindiff.train._options import FitOptions, FittedData
+from impindiff.train._stages import Stage
 
 
 class EnsembleRecord(BaseModel):
@@ -56,24 +59,14 @@ class EnsembleRecord(BaseModel):
 
 def fit_ensemble(
     make_system: Callable[[PRNGKeyArray], System],
-    dataset: xr.Dataset,
+    data: xr.Dataset,
     *,
     seeds: Iterable[int],
-    samples: str | Sequence[int],
-    times: Sequence[float] | np.ndarray | None = None,
-    dt: float,
-    observe: Sequence[AbstractObservation] | None = None,
-    regularise: Sequence[AbstractPenalty] = (),
-    stages: Sequence[AbstractOptimiser] = (Adam(100), LBFGS(200)),
-    stepper: AbstractStepper | None = None,
-    watch: Callable[[EnsembleRecord], None] | None = None,
-    dtype: DTypeLike | None = None,
-    start: Start | None = None,
-    memory: MemoryPolicy | MemoryBudget = KeepAll(),
-    samples_at_once: int | None = None,
     members_at_once: int | None = None,
-    freeze: str | Sequence[str] = (),
-    seed: int = 0,
+    dt: float,
+    stages: Sequence[Stage] = (Stage(Adam(), 100), Stage(LBFGS(), 200)),
+    options: FitOptions = FitOptions(),
+    **fitted: Unpack[FittedData],
 ) -> Ensemble:
     """Train the same system from several first weights.
 
@@ -84,29 +77,20 @@ def fit_ensemble(
     Args:
         make_system: gives a system for a key of random numbers. Only its learned arrays may depend
             on the key.
-        dataset: the data, see `fit`.
+        data: see `fit`.
         seeds: of the members, one for each.
-        samples: which samples.
-        times: times of the observations to fit; by default all after the start.
-        dt: longest time step.
-        observe: what was measured and how, see `fit`.
-        regularise: penalties on learned coefficients.
-        stages: optimisers, one after the other.
-        stepper: advances one step; Crank-Nicolson by default.
-        watch: called with every epoch's record.
-        dtype: precision.
-        start: when simulations begin, see `fit`.
-        memory: which states are kept for the gradient; a budget is that of all members that are
-            trained side by side.
-        samples_at_once: how many samples' states are held at a time, of each such member.
         members_at_once: how many members are trained side by side, the others after them in each
             epoch; all where None.
-        freeze: names of latents that keep their first values.
-        seed: of the order in which batches are drawn, the same for all members.
+        dt: longest time step, for stages that do not set their own.
+        stages: one after the other.
+        options: see `fit`. A memory budget is that of all members that are trained side by side.
+        fitted: `samples`, `times`, `start`, `observe` and `regularise` as `fit` takes them.
 
-    Raises: InputError as `fit` does, for fewer than two seeds, and for systems that differ in more
-        than their learned arrays; NumericsError where fewer than two members are left.
+    Raises: InputError as `fit` does, for options that an ensemble has not, for fewer than two
+        seeds, and for systems that differ in more than their learned arrays; NumericsError where
+        fewer than two members are left.
     """
+    _check_options(options)
     seeds = tuple(seeds)
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
         raise InputError(f"the seeds are {seeds}: give at least two, all different.")
@@ -115,30 +99,29 @@ def fit_ensemble(
         raise InputError(f"members_at_once is {members_at_once}: it must be at least 1.")
     learned, known = _stacked(make_system, seeds)
     first = eqx.combine(jax.tree.map(lambda a: a[0], learned), known)
-    observations = Observations.of(
-        first, dataset, samples, times, dtype, observe, regularise, start
-    )
-    if isinstance(memory, MemoryBudget):
-        memory = MemoryBudget(memory.num_bytes // together)
-    ready_stages = ready(
-        jax.tree.map(lambda a: a[0], learned),
-        known,
-        observations,
-        stepper or CrankNicolson(),
-        dt,
-        stages,
-        memory=memory,
-        samples_at_once=samples_at_once,
-        freeze=as_names(freeze),
-        seed=seed,
-    )
+    observations = Observations.of(first, data, dtype=options.dtype, **fitted)
+    if isinstance(options.memory, MemoryBudget):
+        options = replace(options, memory=MemoryBudget(options.memory.num_bytes // together))
+    one = jax.tree.map(lambda a: a[0], learned)
+    compiled = compile_stages(one, known, observations, dt, stages, options)
     members = _Members(seeds, learned, together)
-    for stage in ready_stages:
-        members.train(stage, watch or (lambda record: None))
+    for stage in compiled:
+        members.train(stage, options.watch or (lambda record: None))
     survivors = np.flatnonzero(members.alive)
     systems = eqx.combine(jax.tree.map(lambda a: a[survivors], members.learned), known)
     left = tuple(seeds[member] for member in survivors)
     return Ensemble(systems, left, tuple(members.diverged.items()))
+
+
+def _check_options(options: FitOptions) -> None:
+    """Refuse what is done for one system at a time only."""
+    without = FitOptions()
+    for name in ("rescue", "progressive_tolerance", "validation", "checkpoints"):
+        if getattr(options, name) != getattr(without, name):
+            raise InputError(
+                f"fit_ensemble has no {name}: leave it out of the options, or train members one by "
+                "one with fit."
+            )
 
 
 class _Members:
@@ -150,12 +133,12 @@ class _Members:
         self.diverged: dict[int, str] = {}
         self.number, self.began = 0, time.perf_counter()
 
-    def train(self, stage: Stage, watch: Callable[[EnsembleRecord], None]) -> None:
+    def train(self, stage: CompiledStage, watch: Callable[[EnsembleRecord], None]) -> None:
         """To the end of a stage, or until no member can go on."""
         active, fixed = self.alive.copy(), stage.fixed
         data, *_ = stage.data(0, Adaptation())
         state = _init(fixed, data, self.learned, jnp.asarray(active), self.at_once)
-        for _ in range(stage.optimiser.epochs):
+        for _ in range(stage.stage.epochs):
             data, order, grids = stage.data(self.number + 1, Adaptation())
             given = (self.learned, state, jnp.asarray(active))
             self.learned, state, epochs = _update(fixed, data, order, *given, self.at_once)
@@ -180,7 +163,7 @@ class _Members:
                 watch(
                     EnsembleRecord(
                         epoch=self.number,
-                        stage=stage.optimiser.name,
+                        stage=stage.stage.optimiser.name,
                         losses=losses,
                         diverged=failed,
                         seconds=time.perf_counter() - self.began,
@@ -213,7 +196,7 @@ def _stacked(
 
 
 @eqx.filter_jit
-def _init(fixed: Fixed, data: Batch | Batches, learned: PyTree, active, at_once: int) -> Any:
+def _init(fixed: Fixed, data: Batches, learned: PyTree, active, at_once: int) -> Any:
     given = _with_stand_ins(learned, active)
     return jax.lax.map(lambda member: init(fixed, data, Trial(), member), given, batch_size=at_once)
 
@@ -221,8 +204,8 @@ def _init(fixed: Fixed, data: Batch | Batches, learned: PyTree, active, at_once:
 @eqx.filter_jit
 def _update(
     fixed: Fixed,
-    data: Batch | Batches,
-    order: Order | None,
+    data: Batches,
+    order: Order,
     learned: PyTree,
     state: Any,
     active: Bool[Array, " members"],

@@ -1,4 +1,4 @@
-"""L-BFGS as a training stage."""
+"""L-BFGS."""
 
 from typing import Any, ClassVar, final
 
@@ -9,11 +9,16 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from impindiff._types import Scalar
-from impindiff.train._batch import WHOLE, Batching
 from impindiff.train._curvature import Curvature
 from impindiff.train._line_search import unknown, weak_wolfe
-from impindiff.train._objective import Objective
-from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
+from impindiff.train._objective import AbstractObjective
+from impindiff.train._optimisers import (
+    AbstractOptimiser,
+    Epoch,
+    StageLength,
+    check_positive,
+    traced_once,
+)
 
 
 @final
@@ -24,40 +29,35 @@ class LBFGS(AbstractOptimiser):
     lower loss, which in float32 is the usual end.
 
     Args:
-        epochs: most iterations.
         memory: number of stored pairs.
         max_evaluations: most evaluations of a line search.
-        dt: see `AbstractOptimiser`, as for `freeze`.
 
     Reference: Nocedal & Wright, Numerical Optimization, section 7.2.
     """
 
-    name: ClassVar[str] = "lbfgs"
-    epochs: int = eqx.field(static=True)
+    loss_is_before: ClassVar[bool] = False
+    needs_all_data: ClassVar[bool] = True
     memory: int = eqx.field(static=True, kw_only=True, default=50)
     max_evaluations: int = eqx.field(static=True, kw_only=True, default=20)
-    dt: float | None = eqx.field(static=True, kw_only=True, default=None)
-    # Successive losses are compared: they must be of the same data.
-    batching: Batching = eqx.field(init=False, default=WHOLE)
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
-        check_counts(self, min(self.memory, self.max_evaluations))
+        check_positive(self, min(self.memory, self.max_evaluations))
 
-    def init(self, objective: Objective, learned: PyTree) -> Any:
+    def init(self, objective: AbstractObjective, learned: PyTree) -> Any:
         """See `AbstractOptimiser.init`."""
         flat, _ = ravel_pytree(learned)
         return _not_evaluated(learned), Curvature.none(flat, self.memory)
 
     def update(
-        self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
+        self, objective: AbstractObjective, learned: PyTree, state: Any, length: StageLength
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
         (loss, gradient), pairs = state
         _, restore = ravel_pytree(learned)
         # Traced once, for the shapes of what it returns and for the search alike.
-        objective = traced_once(objective, learned)
-        nothing = unknown(objective, learned)
+        evaluate = traced_once(objective, learned)
+        nothing = unknown(evaluate, learned)
         evaluation = eqx.tree_at(
             lambda e: (e.loss, e.gradient), nothing, (loss.astype(nothing.loss.dtype), gradient)
         )
@@ -68,7 +68,7 @@ class LBFGS(AbstractOptimiser):
             slope, _ = ravel_pytree(evaluation.gradient)
             direction = jnp.where(is_new, 0, pairs.direction(slope))
             found = weak_wolfe(
-                objective, point, restore(direction), evaluation, self.max_evaluations
+                evaluate, point, restore(direction), evaluation, self.max_evaluations
             )
             # The pairs may lead nowhere where the loss curves otherwise than it did, or where
             # single precision has eaten what they were made of: steepest descent is tried before
@@ -93,7 +93,7 @@ class LBFGS(AbstractOptimiser):
         )
         return point, ((found.loss.astype(loss.dtype), found.gradient), pairs), epoch
 
-    def refresh(self, objective: Objective, learned: PyTree, state: Any) -> Any:
+    def refresh(self, objective: AbstractObjective, learned: PyTree, state: Any) -> Any:
         """Evaluate anew: a search that compared two objectives would find no way down."""
         return _not_evaluated(learned), state[1]
 

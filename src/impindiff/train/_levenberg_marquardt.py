@@ -13,19 +13,22 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Int, PyTree
 
-from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.implicit import Outcome
-from impindiff.train._batch import WHOLE, Batching
 from impindiff.train._by_products import (
     LEAST_DAMPING,
     LEAST_GAIN,
     DampedState,
-    LeastSquares,
     epoch_by_products,
 )
-from impindiff.train._objective import Evaluation, Objective
-from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
+from impindiff.train._objective import AbstractObjective, Evaluation
+from impindiff.train._optimisers import (
+    AbstractOptimiser,
+    Epoch,
+    StageLength,
+    check_positive,
+    traced_once,
+)
 from impindiff.train._triangle import column_norms, damped_step
 
 # Beyond, as many derivatives, and a triangle of them, cost more than products do.
@@ -71,33 +74,32 @@ class LevenbergMarquardt(AbstractOptimiser):
     a Gauss-Newton step, $1/(1 + \lambda)$. The stage ends early where no step has a lower loss.
 
     Args:
-        epochs: most steps.
         damping: $\lambda$ to begin with; small where the start is good.
         max_attempts: most attempts at one step, each with more damping.
         max_products: most iterations of conjugate gradients in one attempt.
-        dt: see `AbstractOptimiser`.
 
     Raises: InputError for counts that do nothing.
     Reference: Madsen, Nielsen & Tingleff (2004), Methods for Non-Linear Least Squares Problems;
         the scaling $D$ is Moré's (1978).
     """
 
-    name: ClassVar[str] = "levenberg-marquardt"
-    epochs: int = eqx.field(static=True)
+    loss_is_before: ClassVar[bool] = False
+    needs_all_data: ClassVar[bool] = True
     damping: float = eqx.field(static=True, kw_only=True, default=1e-3)
     max_attempts: int = eqx.field(static=True, kw_only=True, default=12)
     max_products: int = eqx.field(static=True, kw_only=True, default=60)
-    dt: float | None = eqx.field(static=True, kw_only=True, default=None)
-    # Successive losses are compared: they must be of the same data.
-    batching: Batching = eqx.field(init=False, default=WHOLE)
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
-        check_counts(self, self.damping, min(self.max_attempts, self.max_products))
+        check_positive(self, self.damping, min(self.max_attempts, self.max_products))
 
-    def init(self, objective: Objective, learned: PyTree) -> DampedState:
+    @property
+    def name(self) -> str:
+        """See `AbstractOptimiser.name`."""
+        return "levenberg-marquardt"
+
+    def init(self, objective: AbstractObjective, learned: PyTree) -> DampedState:
         """See `AbstractOptimiser.init`."""
-        _as_least_squares(objective)
         return self._unknown(learned, self.damping)
 
     def _unknown(self, learned: PyTree, damping: Scalar | float) -> DampedState:
@@ -112,16 +114,15 @@ class LevenbergMarquardt(AbstractOptimiser):
         )
 
     def update(
-        self, objective: Objective, learned: PyTree, state: DampedState, updates: int = 1
+        self, objective: AbstractObjective, learned: PyTree, state: DampedState, length: StageLength
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
-        squares = _as_least_squares(objective)
         if state.slope.ndim == 2:
-            return self._by_columns(squares, learned, state)
-        return epoch_by_products(squares, learned, state, self.max_attempts, self.max_products)
+            return self._by_columns(objective, learned, state)
+        return epoch_by_products(objective, learned, state, self.max_attempts, self.max_products)
 
     def _by_columns(
-        self, squares: LeastSquares, learned: PyTree, state: DampedState
+        self, squares: AbstractObjective, learned: PyTree, state: DampedState
     ) -> tuple[PyTree, DampedState, Epoch]:
         flat, restore = ravel_pytree(learned)
         value = traced_once(squares.value, learned)
@@ -214,15 +215,8 @@ class LevenbergMarquardt(AbstractOptimiser):
             lambda search: ~search.ended & (search.attempts < self.max_attempts), attempt, first
         )
 
-    def refresh(self, objective: Objective, learned: PyTree, state: DampedState) -> DampedState:
+    def refresh(
+        self, objective: AbstractObjective, learned: PyTree, state: DampedState
+    ) -> DampedState:
         """Evaluate anew: losses of two objectives cannot be compared."""
         return self._unknown(learned, state.damping)
-
-
-def _as_least_squares(objective: Objective) -> LeastSquares:
-    if not isinstance(objective, LeastSquares):
-        raise InputError(
-            f"LevenbergMarquardt needs a sum of squares, and {objective} has no residuals: use "
-            "LBFGS."
-        )
-    return objective

@@ -5,6 +5,7 @@ its solves did comes back with the accepted point; optax's zoom search compiles 
 over and returns the value alone.
 """
 
+from collections.abc import Callable
 from typing import final
 
 import equinox as eqx
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
 from impindiff._types import Scalar
-from impindiff.train._objective import Evaluation, Objective
+from impindiff.train._objective import Evaluation
 
 _SUFFICIENT_DECREASE = 1e-4
 _CURVATURE = 0.9
@@ -30,7 +31,7 @@ class LineSearch(eqx.Module):
 
 
 def weak_wolfe(
-    objective: Objective,
+    objective: Callable[[PyTree], Evaluation],
     start: PyTree,
     direction: PyTree,
     evaluation: Evaluation,
@@ -84,7 +85,7 @@ def weak_wolfe(
     return jax.lax.while_loop(unfinished, probe, first)[0]
 
 
-def unknown(objective: Objective, point: PyTree) -> Evaluation:
+def unknown(objective: Callable[[PyTree], Evaluation], point: PyTree) -> Evaluation:
     """An evaluation that has yet to be made: of infinite loss."""
     shapes = eqx.filter_eval_shape(objective, point)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

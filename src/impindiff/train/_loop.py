@@ -10,22 +10,17 @@ import jax
 from jaxtyping import PyTree
 
 from impindiff._errors import InputError, NumericsError
-from impindiff.integrate import AbstractStepper
 from impindiff.latent import learned as learned_mask
-from impindiff.rollout import Choice, KeepAll, MemoryBudget, MemoryPolicy
+from impindiff.rollout import Choice
 from impindiff.systems import System
-from impindiff.train._by_name import as_names
 from impindiff.train._checkpoint import Checkpoints, Progress
-from impindiff.train._compiled import strongly_typed
-from impindiff.train._early_stopping import EarlyStopping
+from impindiff.train._compiled_stage import compile_stages, strongly_typed
 from impindiff.train._interrupts import Interrupts
 from impindiff.train._observations import Observations
-from impindiff.train._optimisers import AbstractOptimiser
+from impindiff.train._options import FitOptions
 from impindiff.train._point import Point
-from impindiff.train._ready import ready
-from impindiff.train._record import Watcher
-from impindiff.train._rescue import Rescue
-from impindiff.train._tolerance import ProgressiveTolerance
+from impindiff.train._record import EpochRecord
+from impindiff.train._stages import Stage
 from impindiff.train._verdict import Verdict
 
 
@@ -36,24 +31,11 @@ class Trainer:
     Args:
         system: the equations; what is learned are the real arrays inside its latents.
         observations: what to fit.
-        stepper: advances one step.
         dt: longest step, for stages that do not set their own.
-        stages: optimisers, one after the other.
-        validate: called with the system every `validate_every` epochs and at the end of each stage.
-        validate_every: see `validate`.
-        checkpoints: where to save; nothing is saved without.
-        checkpoint_every: epochs between checkpoints.
-        rescue: what to do where a solve fails; without, training ends there.
-        progressive_tolerance: schedule of looser solves at first; without, all are as tight as the
-            stepper's solver says.
-        memory: which states are kept for the gradient.
-        samples_at_once: how many samples' states are held at a time, their gradients being added
-            up; all of a batch where None.
-        freeze: names of latents that keep their values throughout.
-        early_stopping: when to end a stage whose error no longer falls; without, none ends so.
+        stages: one after the other.
+        options: how to compute, validate, watch and save.
         on_traced: called with the system as soon as the first epoch's program is known, before it
             is compiled: the time to begin, in a thread, whatever else takes time.
-        seed: of the order in which batches are drawn.
 
     Raises: InputError for a system with nothing to learn, no stages, a division of the data that
         cannot be, a name that no latent has, or a memory budget that is too small.
@@ -63,22 +45,11 @@ class Trainer:
         self,
         system: System,
         observations: Observations,
-        stepper: AbstractStepper,
         dt: float,
-        stages: Sequence[AbstractOptimiser],
+        stages: Sequence[Stage],
+        options: FitOptions = FitOptions(),
         *,
-        validate: Callable[[System], float] | None = None,
-        validate_every: int = 10,
-        checkpoints: Checkpoints | None = None,
-        checkpoint_every: int = 50,
-        rescue: Rescue | None = None,
-        progressive_tolerance: ProgressiveTolerance | None = None,
-        memory: MemoryPolicy | MemoryBudget = KeepAll(),
-        samples_at_once: int | None = None,
-        freeze: str | Sequence[str] = (),
-        early_stopping: EarlyStopping | None = None,
         on_traced: Callable[[System], None] | None = None,
-        seed: int = 0,
     ) -> None:
         learned, self.known = self.split(system)
         self.learned = strongly_typed(learned)
@@ -87,23 +58,10 @@ class Trainer:
                 "the system has nothing to learn: give a coefficient as a latent (SineField, "
                 "Parameter, NeuralClosure)."
             )
-        self.stages = ready(
-            self.learned,
-            self.known,
-            observations,
-            stepper,
-            dt,
-            stages,
-            memory=memory,
-            samples_at_once=samples_at_once,
-            freeze=as_names(freeze),
-            seed=seed,
-        )
-        self.validate, self.validate_every = validate, validate_every
-        self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
-        self.rescue, self.progressive_tolerance = rescue, progressive_tolerance
-        self.early_stopping, self._on_traced = early_stopping, on_traced
-        if rescue and any(stage.batching.window is not None for stage in stages):
+        self.stages = compile_stages(self.learned, self.known, observations, dt, stages, options)
+        self.options, self._on_traced = options, on_traced
+        self.checkpoints = Checkpoints.at(options.checkpoints)
+        if options.rescue and any(stage.batches.window is not None for stage in stages):
             raise InputError(
                 "a rescue halves steps of the whole span of time, which stages with a window do "
                 "not take: leave out the rescue, or the window."
@@ -128,7 +86,7 @@ class Trainer:
         """The system as it is trained by now."""
         return eqx.combine(self.learned, self.known)
 
-    def run(self, watch: Watcher, *, resume: bool = False) -> System:
+    def run(self, *, resume: bool = False) -> System:
         """Train to the end of the last stage and return the trained system.
 
         With `resume`, goes on from the last checkpoint, where there is one. On an interrupt the
@@ -145,35 +103,31 @@ class Trainer:
         began = time.perf_counter() - progress.seconds
         with Interrupts() as interrupts:
             for index in range(progress.stage, len(self.stages)):
-                progress = self._run_stage(index, progress, began, watch, interrupts)
+                progress = self._run_stage(index, progress, began, interrupts)
         return self.system
 
     def _run_stage(
-        self,
-        index: int,
-        progress: Progress,
-        began: float,
-        watch: Watcher,
-        interrupts: Interrupts,
+        self, index: int, progress: Progress, began: float, interrupts: Interrupts
     ) -> Progress:
-        stopping = self.early_stopping
+        options = self.options
+        validation, stopping = options.validation, options.validation.early_stopping
         # Anew for each stage: what was learned may have made the steps stiff.
-        stage, chosen = self.stages[index].settled(self.learned)
+        compiled, chosen = self.stages[index].settled(self.learned)
         self.choices.append(chosen)
-        optimiser = stage.optimiser
-        schedule, adaptation = self.progressive_tolerance, progress.adaptation
+        stage = compiled.stage
+        schedule, adaptation = options.progressive_tolerance, progress.adaptation
         if schedule:
             adaptation = schedule.begin(adaptation)
         # Kept beside the optimiser's state: between two stages what was best is what was learned.
         best = self.learned if stopping else None
         standing = progress.standing
         if progress.stage_epoch and self.checkpoints:
-            template = stage.template(self.learned, adaptation), best
+            template = compiled.template(self.learned, adaptation), best
             state, best = self.checkpoints.restore_state(template)
         else:
-            state = stage.init(self.learned, adaptation)
+            state = compiled.init(self.learned, adaptation)
             standing = standing.counted_from(
-                progress.epoch, is_comparable=self.validate is not None
+                progress.epoch, is_comparable=validation.error is not None
             )
         self._verdict.begin_stage()
         update = {"adaptation": adaptation, "standing": standing}
@@ -183,46 +137,44 @@ class Trainer:
             self.checkpoints.check_usable(here.learned, (state, best))
             self._is_place_known = True
         try:
-            while not (here.progress.stage_epoch == optimiser.epochs or here.is_over):
+            while not (here.progress.stage_epoch == stage.epochs or here.is_over):
                 interrupts.deliver()
                 adaptation, number = here.progress.adaptation, here.progress.epoch + 1
                 beside, self._on_traced = self._on_traced, None
-                tried = stage.epoch(
+                result = compiled.epoch(
                     here.learned,
                     here.state,
                     adaptation,
                     number,
-                    self.rescue,
+                    options.rescue,
                     beside and partial(beside, self.system),
                 )
-                stage = tried.stage
-                if tried.epoch.stalled:
+                compiled = result.stage
+                if result.epoch.stalled:
                     self._verdict.after(
-                        tried.epoch, number, tried.is_before, optimiser.batching.is_whole
+                        result.epoch, number, result.is_before, stage.batches.is_whole
                     )
-                    if not (schedule and tried.adaptation.is_loose):
+                    if not (schedule and result.adaptation.is_loose):
                         break
-                    adaptation = schedule.tighten(tried.adaptation)
-                    fresh = stage.refresh(here.learned, here.state, adaptation)
+                    adaptation = schedule.tighten(result.adaptation)
+                    fresh = compiled.refresh(here.learned, here.state, adaptation)
                     here = here.adapted(adaptation, fresh)
                     continue
-                last = here.progress.stage_epoch + 1 == optimiser.epochs
-                self._verdict.after(
-                    tried.epoch, number, tried.is_before, optimiser.batching.is_whole
-                )
-                validation = self._validation(tried.learned, number, last)
+                last = here.progress.stage_epoch + 1 == stage.epochs
+                self._verdict.after(result.epoch, number, result.is_before, stage.batches.is_whole)
+                error = self._error(result.learned, number, last)
                 seconds = time.perf_counter() - began
                 if stopping:
                     standing, best = here.follow(
-                        stopping, tried, number, validation, self.validate is not None
+                        stopping, result, number, error, validation.error is not None
                     )
                 stopped = standing.is_over
-                watch(tried.record(number, optimiser.name, validation, seconds, stopped))
-                adaptation, state = tried.adaptation, tried.state
+                self._watch(result.record(number, stage.optimiser.name, error, seconds, stopped))
+                adaptation, state = result.adaptation, result.state
                 if schedule:
-                    adaptation = schedule.after(adaptation, float(tried.epoch.evaluation.loss))
-                    if adaptation.rtol != tried.adaptation.rtol:
-                        state = stage.refresh(tried.learned, state, adaptation)
+                    adaptation = schedule.after(adaptation, float(result.epoch.evaluation.loss))
+                    if adaptation.rtol != result.adaptation.rtol:
+                        state = compiled.refresh(result.learned, state, adaptation)
                 progress = Progress(
                     epoch=number,
                     stage=index,
@@ -232,15 +184,15 @@ class Trainer:
                     standing=standing,
                     stopped_early=here.progress.stopped_early or stopped,
                 )
-                self._good, here = here, Point(progress, tried.learned, state, best)
-                if not (last or stopped) and number % self.checkpoint_every == 0:
+                self._good, here = here, Point(progress, result.learned, state, best)
+                if not (last or stopped) and self._is_time_to_save(number):
                     self._save(here, interrupts)
             if stopping:
                 # A stage that could not go on has ended at any epoch.
-                stalled = not here.is_over and here.progress.stage_epoch < optimiser.epochs
+                stalled = not here.is_over and here.progress.stage_epoch < stage.epochs
                 number = here.progress.epoch
-                unknown = stalled and number % self.validate_every != 0
-                error = self._validation(here.learned, number, last=True) if unknown else None
+                unknown = stalled and number % validation.every != 0
+                error = self._error(here.learned, number, last=True) if unknown else None
                 here = here.at_best(stopping, error)
         except KeyboardInterrupt:
             self._save(here, interrupts)
@@ -260,13 +212,22 @@ class Trainer:
         self._save(here._replace(progress=ended), interrupts)
         return ended
 
-    def _validation(self, learned: PyTree, number: int, last: bool) -> float | None:
-        if self.validate is None or not (last or number % self.validate_every == 0):
+    def _error(self, learned: PyTree, number: int, last: bool) -> float | None:
+        """What the validation gives, in epochs in which there is one."""
+        validation = self.options.validation
+        if validation.error is None or not (last or number % validation.every == 0):
             return None
         try:
-            return self.validate(eqx.combine(learned, self.known))
+            return validation.error(eqx.combine(learned, self.known))
         except NumericsError as error:
             raise NumericsError(f"epoch {number}, validation: {error}") from None
+
+    def _watch(self, record: EpochRecord) -> None:
+        if self.options.watch:
+            self.options.watch(record)
+
+    def _is_time_to_save(self, number: int) -> bool:
+        return self.checkpoints is not None and number % self.checkpoints.every == 0
 
     def _save(self, point: Point, interrupts: Interrupts) -> None:
         if self.checkpoints:

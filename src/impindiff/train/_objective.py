@@ -5,7 +5,7 @@ coefficients. Optimisers that need no more than a gradient get it by reverse mod
 method also gets the residuals' derivative, by forward mode.
 """
 
-from collections.abc import Callable
+import abc
 from dataclasses import replace
 from typing import final
 
@@ -16,7 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
-from impindiff._errors import blamed_on
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import Scalar, State
 from impindiff.implicit import AdjointOutcome, Outcome
 from impindiff.integrate import AbstractStepper
@@ -55,11 +55,42 @@ class Evaluation(eqx.Module):
         return finite & self.outcome.converged.all()
 
 
-Objective = Callable[[PyTree], Evaluation]
+class AbstractObjective(eqx.Module):
+    """What an optimiser makes small, as a function of the learned arrays."""
+
+    @abc.abstractmethod
+    def __call__(self, learned: PyTree) -> Evaluation:
+        """The loss and its gradient."""
+
+    def value(self, learned: PyTree) -> tuple[Scalar, Outcome]:
+        """The loss without its gradient, and the outcome of the forward solves."""
+        evaluation = self(learned)
+        return evaluation.loss, evaluation.outcome
+
+    def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
+        """The residuals of a sum of squares and their derivative; see `impindiff.train._triangle`.
+
+        Raises: InputError for an objective that is no sum of squares.
+        """
+        raise self._has_no_residuals
+
+    def linear_maps(self, learned: PyTree) -> LinearMaps:
+        """The residuals of a sum of squares, and products with their derivative.
+
+        Raises: InputError for an objective that is no sum of squares.
+        """
+        raise self._has_no_residuals
+
+    @property
+    def _has_no_residuals(self) -> InputError:
+        return InputError(
+            f"LevenbergMarquardt needs a sum of squares, and {type(self).__name__} has no "
+            "residuals: use LBFGS."
+        )
 
 
 @final
-class TrainingLoss(eqx.Module):
+class TrainingLoss(AbstractObjective):
     """The loss of a system on observations; called with the learned arrays.
 
     Steady coefficients are evaluated, and differentiated, once, however many parts the samples are

@@ -1,6 +1,6 @@
-"""Any optax optimiser as a training stage."""
+"""Any optax optimiser."""
 
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -9,9 +9,8 @@ import optax
 from jaxtyping import PyTree
 
 from impindiff._types import Scalar
-from impindiff.train._batch import WHOLE, Batching
-from impindiff.train._objective import Objective
-from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts
+from impindiff.train._objective import AbstractObjective
+from impindiff.train._optimisers import AbstractOptimiser, Epoch, StageLength
 
 
 @final
@@ -26,38 +25,26 @@ class Optax(AbstractOptimiser):
     infinite, so that a shorter step is taken.
 
     Args:
-        epochs: number of epochs.
         transformation: what makes of a gradient the change of the learned arrays, such as
             `optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))`. For one by the name
             of each latent see `by_latent`.
-        dt: see `AbstractOptimiser`, as for `freeze`.
-        batching: how the training data are divided; an update for each batch.
 
     The epoch's record tells the learning rate where the state holds one, as it does of
     `optax.inject_hyperparams`.
     """
 
-    name: ClassVar[str] = "optax"
-    loss_is_before: ClassVar[bool] = True
-    epochs: int = eqx.field(static=True)
     transformation: optax.GradientTransformation
-    dt: float | None = eqx.field(static=True, kw_only=True, default=None)
-    batching: Batching = eqx.field(kw_only=True, default=WHOLE)
-
-    def __check_init__(self) -> None:
-        """Refuse counts that do nothing."""
-        check_counts(self)
 
     def check(self, learned: PyTree) -> None:
         """Refuse what the transformation cannot begin with."""
         eqx.filter_eval_shape(self.transformation.init, learned)
 
-    def init(self, objective: Objective, learned: PyTree) -> Any:
+    def init(self, objective: AbstractObjective, learned: PyTree) -> Any:
         """See `AbstractOptimiser.init`."""
         return jax.tree.map(_as_numbers, self.transformation.init(learned))
 
     def update(
-        self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
+        self, objective: AbstractObjective, learned: PyTree, state: Any, length: StageLength
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
         evaluation = objective(learned)
@@ -92,7 +79,7 @@ def _as_in(fresh: Any, numbers: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(fresh))
 
 
-def _value_function(objective: Objective):
+def _value_function(objective: AbstractObjective):
     """The loss alone, whose gradient is that of the objective and not derived a second time."""
 
     def value(evaluation) -> Scalar:

@@ -1,28 +1,25 @@
 """What a gradient will take of memory and time, by what is kept of its rollout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from math import ceil, sqrt
 from time import perf_counter
-from typing import Any, final
+from typing import Any, Unpack, final
 
 import equinox as eqx
 import jax
 import numpy as np
 import xarray as xr
-from jaxtyping import DTypeLike
 
-from impindiff.data import Start
-from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.latent import learned as learned_mask
-from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryPolicy, Snapshots, TimeGrid, least_steps, parse_bytes
 from impindiff.systems import System
 from impindiff.train._available import available_bytes
 from impindiff.train._batch import whole
 from impindiff.train._memory_plan import Work, gradient_bytes, within_budget
 from impindiff.train._observations import Observations
+from impindiff.train._options import FitOptions, FittedData
 
 # Steps of the two short rollouts that are timed, and how often.
 _SHORT, _LONGER, _REPEATS = 4, 12, 3
@@ -74,46 +71,32 @@ class MemoryPlan:
 
 def plan(
     system: System,
-    dataset: xr.Dataset,
+    data: xr.Dataset,
     *,
-    samples: str | Sequence[int],
-    times: Sequence[float] | np.ndarray | None = None,
     dt: float,
-    observe: Sequence[AbstractObservation] | None = None,
-    regularise: Sequence[AbstractPenalty] = (),
     memory: int | str | None = None,
-    stepper: AbstractStepper | None = None,
-    dtype: DTypeLike | None = None,
-    start: Start | None = None,
-    samples_at_once: int | None = None,
     calibrate: bool = True,
+    options: FitOptions = FitOptions(),
+    **fitted: Unpack[FittedData],
 ) -> MemoryPlan:
-    """What a gradient of `fit` with the same arguments will take, before it is computed.
+    """Predict the memory and time of one gradient of `fit`, for each memory policy.
 
     Args:
         system: the equations.
-        dataset: the data.
-        samples: which samples.
-        times: times of the observations to fit.
+        data: see `fit`.
         dt: longest step.
-        observe: what was measured.
-        regularise: penalties on learned coefficients.
         memory: bytes, as a number or as `"2GiB"`; what is available by default.
-        stepper: advances one step; Crank-Nicolson by default.
-        dtype: precision.
-        start: when simulations begin.
-        samples_at_once: how many samples' states are held at a time; all where None.
         calibrate: whether to time short rollouts, to say how long a gradient will take.
+        options: see `fit`; what changes neither memory nor time does not matter.
+        fitted: `samples`, `times`, `start`, `observe` and `regularise` as `fit` takes them.
 
     Raises: InputError for data that do not fit the system, or no amount of memory.
     """
     limit = available_bytes() if memory is None else parse_bytes(memory)
-    observations = Observations.of(
-        system, dataset, samples, times, dtype, observe, regularise, start
-    )
+    observations = Observations.of(system, data, dtype=options.dtype, **fitted)
     learned, frozen = eqx.partition(system, learned_mask(system))
     batch = whole(observations, dt)
-    work = Work(learned, frozen, batch, stepper or CrankNicolson(), samples_at_once)
+    work = Work(learned, frozen, batch, options.stepper, options.samples_at_once)
     return plan_memory(work, limit, calibrate)
 
 

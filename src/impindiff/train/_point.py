@@ -6,8 +6,8 @@ from jaxtyping import PyTree
 
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._checkpoint import Progress
+from impindiff.train._compiled_stage import EpochResult
 from impindiff.train._early_stopping import EarlyStopping, Standing
-from impindiff.train._stage import Tried
 
 
 class Point(NamedTuple):
@@ -39,21 +39,21 @@ class Point(NamedTuple):
     def follow(
         self,
         stopping: EarlyStopping,
-        tried: Tried,
+        result: EpochResult,
         number: int,
         validation: float | None,
         is_validated: bool,
     ) -> tuple[Standing, PyTree]:
         """What the epoch after this point changes of the standing and of the best arrays."""
         standing = self.progress.standing
-        if tried.adaptation.is_loose:
+        if result.adaptation.is_loose:
             return standing.counted_from(number, is_comparable=is_validated), self.best
         if is_validated:
-            error, measured = validation, tried.learned
+            error, measured = validation, result.learned
         else:
-            error = float(tried.epoch.evaluation.loss)
-            measured = self.learned if tried.is_before else tried.learned
-            if tried.failures:
+            error = float(result.epoch.evaluation.loss)
+            measured = self.learned if result.is_before else result.learned
+            if result.failures:
                 # What is left out from now on is in no later loss.
                 standing = standing.counted_from(number, is_comparable=False)
         if error is None:
