@@ -42,8 +42,7 @@ def system(dataset):
 
 @pytest.fixture(scope="module")
 def observations(dataset, system):
-    fields = system.fields
-    return Observations.from_dataset(dataset, system.grid, fields, ":", TIMES, np.float64)
+    return Observations.of(system, dataset, ":", TIMES, np.float64)
 
 
 def batches_of(observations, samples, window) -> Batches:

@@ -104,9 +104,7 @@ def test_a_member_that_has_stalled_stays_as_it_is(dataset, make_system):
     for seed in SEEDS:
         losses = [r.losses[seed] for r in records if seed in r.losses]
         assert len(losses) == last[seed] and np.all(np.diff(losses) < 0)
-    observations = Observations.from_dataset(
-        dataset, found.systems.grid, found.systems.fields, "0:2", [0.1]
-    )
+    observations = Observations.of(found.members[0], dataset, "0:2", [0.1])
     for seed, member in zip(SEEDS, found.members, strict=True):
         learned, frozen = eqx.partition(member, ipd.latent.learned(member))
         objective = make_objective(frozen, whole(observations, DT), CrankNicolson())

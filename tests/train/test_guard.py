@@ -101,7 +101,7 @@ def test_a_failed_adjoint_solve_is_named(system, observations):
 def test_enormous_values_are_no_silent_zero(system):
     dataset = make_dataset((12,))
     dataset["concentration"] = dataset["concentration"] * 1e30
-    fit_to = Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1])
+    fit_to = Observations.of(system, dataset, "0:2", [0.1])
     with pytest.raises(NumericsError, match="epoch 1"):
         train(system, fit_to, [ADAM])
 

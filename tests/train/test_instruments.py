@@ -64,9 +64,7 @@ def system(dataset):
 
 
 def observations_of(dataset, system, observe=OBSERVE, times=None, **options) -> Observations:
-    return Observations.from_dataset(
-        dataset, system.grid, system.fields, "0:3", times, np.float64, observe, **options
-    )
+    return Observations.of(system, dataset, "0:3", times, np.float64, observe, **options)
 
 
 @pytest.fixture(scope="module")

@@ -201,9 +201,7 @@ def objective_of(samples_at_once: int | None = None):
     penalties = [ipd.Smoothness("advection_x", 1e-2), ipd.TotalVariation("advection_x", 1e-2)]
     wells = ipd.Sensors(FIELD, "wells", positions=[[-0.5], [0.4]])
     data = data.merge(ipd.measure(data, grid, [wells]))
-    observations = Observations.from_dataset(
-        data, grid, system.fields, "0:3", [0.1, 0.2], np.float64, [wells], penalties
-    )
+    observations = Observations.of(system, data, "0:3", [0.1, 0.2], np.float64, [wells], penalties)
     arrays, frozen = eqx.partition(system, learned(system))
     tight = ipd.Affine(ipd.BiCGStab(1e-12), ipd.BiCGStab(1e-12))
     batch = whole(observations, DT)

@@ -61,7 +61,7 @@ def problem():
 def objective_of(problem, dtype=np.float64):
     system, dataset, given = problem
     fitted = given["samples"], given["times"], dtype
-    observations = Observations.from_dataset(dataset, system.grid, system.fields, *fitted)
+    observations = Observations.of(system, dataset, *fitted)
     learned, frozen = eqx.partition(system, eqx.is_inexact_array)
     return learned, frozen, observations
 

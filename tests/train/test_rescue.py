@@ -48,7 +48,7 @@ def with_one_at_rest(system, sample: int) -> Observations:
     """A sample that is zero everywhere is solved without an iteration."""
     dataset = make_dataset((12,))
     dataset["concentration"][sample] = 0
-    return Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1])
+    return Observations.of(system, dataset, "0:2", [0.1])
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_what_is_known_stays_as_it_is(dataset, system, observations):
 
 def test_gaps_in_the_snapshots_are_no_obstacle(dataset, system, observations):
     dataset["concentration"].values[:, 2, ::3] = np.nan
-    fit_to = Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1])
+    fit_to = Observations.of(system, dataset, "0:2", [0.1])
     trained, records = train(system, fit_to, [ADAM, LBFGS_])
     assert np.isfinite([record.loss for record in records]).all()
     assert loss_of(trained, fit_to) < 1e-3 * loss_of(system, fit_to)
@@ -129,9 +129,7 @@ def test_double_precision_trains_in_double_precision(dataset, system):
         return leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf
 
     double = jax.tree.map(to_double, system)
-    fit_to = Observations.from_dataset(
-        dataset, system.grid, system.fields, "0:2", [0.1], jnp.float64
-    )
+    fit_to = Observations.of(system, dataset, "0:2", [0.1], jnp.float64)
     trained, records = train(double, fit_to, [ADAM])
     kinds = {leaf.dtype for leaf in jax.tree.leaves(eqx.filter(trained, eqx.is_inexact_array))}
     assert kinds == {jnp.dtype("float64")}

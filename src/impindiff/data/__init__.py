@@ -12,7 +12,7 @@ from impindiff.data._arrays import (
 from impindiff.data._build import to_dataset
 from impindiff.data._dates import has_dates, with_dates, without_dates
 from impindiff.data._disk import replace_file, sweep
-from impindiff.data._given import check_is_dataset, in_precision, precision_of
+from impindiff.data._given import as_dataset, check_is_dataset, in_precision, precision_of
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._hash import file_sha256
 from impindiff.data._lock import locked
@@ -27,6 +27,7 @@ __all__ = [
     "BEGUN",
     "Start",
     "append_dataset",
+    "as_dataset",
     "begun_of",
     "check_dataset",
     "check_grid",

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.data._dates import without_dates
 
 
 def check_is_dataset(given: Any, what: str = "the data") -> None:
@@ -25,6 +26,15 @@ def check_is_dataset(given: Any, what: str = "the data") -> None:
         f"{what} must be a dataset of xarray; found {type(given).__name__}"
         f"{f' {str(given)!r:.80}' if isinstance(given, str) else ''}: {remedy}."
     )
+
+
+def as_dataset(given: Any, what: str = "the data") -> xr.Dataset:
+    """A dataset whose times are numbers: dates become seconds since 1970.
+
+    Raises: InputError for anything else than a dataset.
+    """
+    check_is_dataset(given, what)
+    return without_dates(given)
 
 
 def precision_of(dataset: xr.Dataset) -> jnp.dtype:

@@ -1,9 +1,9 @@
 """Forecasts by trained systems, and how good they are."""
 
 from impindiff.forecast._balances import BalanceScore, balances_of
-from impindiff.forecast._beginning import forecast_start
 from impindiff.forecast._ensemble import predict_ensemble
 from impindiff.forecast._evaluate import FieldErrors, LatentError, Scores, evaluate
+from impindiff.forecast._initial_condition import forecast_start
 from impindiff.forecast._predict import (
     HALVED,
     SOLVER,

@@ -16,7 +16,7 @@ from impindiff._dates import as_seconds
 from impindiff._errors import InputError, NumericsError, numerics_told
 from impindiff._types import State
 from impindiff.data import Start, has_dates, with_dates
-from impindiff.forecast._beginning import Beginning
+from impindiff.forecast._initial_condition import InitialCondition
 from impindiff.integrate import AbstractStepper, CrankNicolson, check_is_stepper
 from impindiff.rollout import (
     Choice,
@@ -243,7 +243,7 @@ def predict(
     """
     stepper = CrankNicolson() if stepper is None else stepper
     check_is_stepper(stepper)
-    begin = Beginning.of(system, dataset, start, samples, dtype)
+    begin = InitialCondition.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)

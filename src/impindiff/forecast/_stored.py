@@ -8,7 +8,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data import check_grid
-from impindiff.forecast._beginning import TITLE, Beginning
+from impindiff.forecast._initial_condition import TITLE, InitialCondition
 from impindiff.systems import System
 
 
@@ -25,7 +25,7 @@ def check_zarr(path: Path) -> None:
         )
 
 
-def beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning:
+def beginning_at_end(last: xr.Dataset, system: System, path: Path) -> InitialCondition:
     """The last state of a store, if it holds a forecast by this system.
 
     Args:
@@ -54,7 +54,9 @@ def beginning_at_end(last: xr.Dataset, system: System, path: Path) -> Beginning:
             f"{path}: holds {dtype}, but computations are in single precision. Continue it with a "
             "run of its precision; in Python: jax.config.update('jax_enable_x64', True)"
         )
-    begin = Beginning.of(system, last, float(last["time"][0]), ":", dtype, goes_on=True)
+    begin = InitialCondition.of(
+        system, last, float(last["time"][0]), None, dtype, is_under_way=True
+    )
     tables = {name: t.values for name, t in begin.tables.items() if name in last.data_vars}
     learned = begin.latents | begin.varying_latents(np.array([begin.time])) | tables
     for name, value in learned.items():

@@ -29,7 +29,7 @@ from impindiff.data import (
     save_dataset,
 )
 from impindiff.forecast._balances import BalanceScore, Ledger, balances_of
-from impindiff.forecast._beginning import Beginning
+from impindiff.forecast._initial_condition import InitialCondition
 from impindiff.forecast._pieces import cut
 from impindiff.forecast._predict import HALVED, advise, carry, halved_attrs, solver_attrs
 from impindiff.forecast._stored import beginning_at_end, check_zarr
@@ -95,7 +95,7 @@ def forecast_to(
     path = Path(path)
     check_zarr(path)
     check_writable(path)
-    begin = Beginning.of(system, dataset, start, samples, dtype)
+    begin = InitialCondition.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     save = partial(save_dataset, chunks=_chunks(begin, piece))
@@ -169,7 +169,7 @@ def _continue(
 def _write(
     path: Path,
     writers: Iterator[Callable[[xr.Dataset, Path], None]],
-    begin: Beginning,
+    begin: InitialCondition,
     times: np.ndarray,
     dt: float,
     stepper: AbstractStepper | None,
@@ -197,7 +197,7 @@ def _write(
 
 
 def _pieces(
-    begin: Beginning,
+    begin: InitialCondition,
     times: np.ndarray,
     dt: float,
     stepper: AbstractStepper | None,
@@ -234,12 +234,12 @@ def _pieces(
         yield *initial, (), Choice("given", "", stepper or CrankNicolson(), {})
 
 
-def _most_times(begin: Beginning, piece: int | str) -> int:
+def _most_times(begin: InitialCondition, piece: int | str) -> int:
     """States that a piece may save."""
     return max(1, parse_bytes(piece) // sum(u.nbytes for u in begin.state.values()))
 
 
-def _chunks(begin: Beginning, piece: int | str) -> dict[str, int]:
+def _chunks(begin: InitialCondition, piece: int | str) -> dict[str, int]:
     """Times and samples of which a file holds the states, so that reading a few is cheap.
 
     No more times than a piece has: a file that is not full is read again when more are added.

@@ -59,7 +59,7 @@ def finish(
         dt=config.time.dt,
         start=plan.start,
         stepper=plan.stepper,
-        samples=plan.test_samples,
+        samples=plan.test.positions,
         dtype=precision(config),
     )
     is_trained = bool(jax.tree.leaves(eqx.filter(system, learned(system))))
@@ -67,7 +67,7 @@ def finish(
     scores = evaluate(
         forecast,
         plan.dataset,
-        plan.test_samples,
+        plan.test.positions,
         observe=build_observations(config, system) or (),
         grid=system.grid,
         seen=seen,
@@ -86,7 +86,7 @@ def finish(
         "trainable_parameters": num_trainable(system, plan.stages) if is_trained else 0,
         "training_times": list(seen.times),
         "training_samples": list(seen.samples),
-        "validation_samples": list(plan.validation_samples) if is_trained else [],
+        "validation_samples": list(plan.validation.positions) if is_trained else [],
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }
@@ -124,7 +124,7 @@ def num_trainable(system: System, stages: Sequence[Stage]) -> int:
 
 def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
     """The forecast with the truth beside it, where the data has it, as NAME_truth."""
-    truth = plan.dataset.isel(sample=plan.test_samples).drop_duplicates("time")
+    truth = plan.dataset.isel(sample=plan.test.positions).drop_duplicates("time")
     num_times, known = forecast.sizes["time"], plan.known_times
     beside = {}
     for name in (name for name in forecast.data_vars if name in truth.data_vars):

@@ -30,18 +30,16 @@ from impindiff.data import (
     check_storable,
     check_values,
     grid_of,
-    initial_state,
     open_dataset,
     select_samples,
     select_times,
-    settings_of,
     times_of,
 )
 from impindiff.integrate import AbstractStepper
 from impindiff.latent import check_spans, latents_of
 from impindiff.rollout import TimeGrid
 from impindiff.runs._validator import Validator
-from impindiff.systems import System, initial_time
+from impindiff.systems import InitialTime, Samples, System, initial_time
 from impindiff.train import Observations, Stage, check_expected
 
 
@@ -59,10 +57,9 @@ class RunPlan:
         stages: of the training.
         observations: what to fit.
         train_samples: positions of the samples trained on.
-        test_samples: positions of the samples held back.
-        validation_samples: positions of those whose forecast is followed in training: the test
-            samples for the record only, or others, held back for early stopping.
-        start: when simulations begin.
+        test: the samples held back, at their start.
+        validation: those whose forecast is followed in training: the test samples for the record
+            only, or others, held back for early stopping.
         forecast_times: the data's times up to `until`, and `until` itself.
     """
 
@@ -74,9 +71,8 @@ class RunPlan:
     stages: list[Stage]
     observations: Observations
     train_samples: list[int]
-    test_samples: list[int]
-    validation_samples: list[int]
-    start: float
+    test: Samples
+    validation: Samples
     forecast_times: np.ndarray
 
     @classmethod
@@ -130,24 +126,19 @@ class RunPlan:
                 [*names, *(f"{name}_truth" for name in names)],
                 [str(dim) for dim in dataset[fields[0]].dims],
             )
-        begun = [field for field in fields if field not in system.initial]
         with _about("data.train_samples"):
             train_samples = select_samples(dataset, data.train_samples)
         with _about("data.train_times"):
             select_times(dataset, data.train_times)
+        with _about("time.start"):
+            begin = _begin(system, dataset, config.time.start)
         with _about("data.test_samples"):
-            test_samples = select_samples(dataset, data.test_samples)
-            initial_state(dataset, system.grid, begun, test_samples)
-            settings_of(dataset, system.awaited, test_samples)
-        validation_samples = test_samples
+            validation = test = Samples.of(system, dataset, data.test_samples, begin, dtype)
         if (stopping := config.training.early_stopping) is not None:
             with _about("training.early_stopping.samples"):
-                validation_samples = select_samples(dataset, stopping.samples)
-                initial_state(dataset, system.grid, begun, validation_samples)
-                settings_of(dataset, system.awaited, validation_samples)
-                _check_apart(validation_samples, train_samples, test_samples)
-        with _about("time.start"):
-            start = _start(system, dataset, config.time.start)
+                validation = Samples.of(system, dataset, stopping.samples, begin, dtype)
+                _check_apart(validation.positions, train_samples, test.positions)
+        start = begin.time
         forecast_times = _times_up_to(times_of(dataset), config.time.until)
         stages = build_stages(config, system)
         for dt in (config.time.dt, *(stage.dt for stage in stages if stage.dt is not None)):
@@ -175,11 +166,15 @@ class RunPlan:
             stages=stages,
             observations=observations,
             train_samples=train_samples,
-            test_samples=test_samples,
-            validation_samples=validation_samples,
-            start=start,
+            test=test,
+            validation=validation,
             forecast_times=forecast_times,
         )
+
+    @property
+    def start(self) -> float:
+        """When simulations begin."""
+        return self.test.time
 
     @property
     def known_times(self) -> int:
@@ -188,13 +183,8 @@ class RunPlan:
 
     def validator(self) -> Validator | None:
         """The forecast error of the validation samples, see `Validator.of`."""
-        fields, known = self.config.data.fields, self.known_times
-        once = self.dataset.drop_duplicates("time")
-        truth = {f: once[f].values[self.validation_samples][:, :known] for f in fields}
-        time, dtype = self.config.time, precision(self.config)
-        settings = settings_of(self.dataset, self.system.awaited, self.validation_samples)
-        rest = self.start, time.dt, self.stepper, dtype, settings
-        return Validator.of(truth, self.forecast_times, *rest)
+        fields, dt = self.config.data.fields, self.config.time.dt
+        return Validator.of(self.validation, fields, self.forecast_times, dt, self.stepper)
 
 
 def precision(config: Config) -> jnp.dtype:
@@ -229,15 +219,15 @@ def _check_is_text(place: Path) -> None:
         ) from None
 
 
-def _start(system: System, dataset: xr.Dataset, start: float | None) -> float:
+def _begin(system: System, dataset: xr.Dataset, start: float | None) -> InitialTime:
     """When simulations begin, which is no later than the data do."""
-    position, time = initial_time(system, dataset, start)
-    if position:
+    begin = initial_time(system, dataset, start)
+    if begin.position:
         raise InputError(
-            f"is {time:g}, but the data begin earlier, at {times_of(dataset)[0]:g}: leave what is "
-            f"before it out of the data, dataset.sel(time=slice({time:g}, None))."
+            f"is {begin.time:g}, but the data begin earlier, at {times_of(dataset)[0]:g}: leave "
+            f"what is before it out of the data, dataset.sel(time=slice({begin.time:g}, None))."
         )
-    return time
+    return begin
 
 
 def _times_up_to(clock: np.ndarray, until: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from impindiff.systems._limits import check_readings, check_within
 from impindiff.systems._overshoot import oscillating
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._reaction import Reaction
+from impindiff.systems._samples import Samples
 from impindiff.systems._starts import InitialTime, initial_time, learned_starts, starts_of
 from impindiff.systems._state_tendency import StateTendency
 from impindiff.systems._supply import Supply
@@ -27,6 +28,7 @@ __all__ = [
     "Spread",
     "StateTendency",
     "Supply",
+    "Samples",
     "System",
     "advection_diffusion",
     "balances",

@@ -1,4 +1,4 @@
-"""Where a forecast begins, and the dataset that it becomes."""
+"""The initial condition of a forecast, and the dataset that the forecast becomes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,28 +14,21 @@ from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
-from impindiff.coefficients import Coarse, Instant, real_precision, time_parts
+from impindiff.coefficients import Coarse, Instant, time_parts
 from impindiff.data import (
     BEGUN,
     Start,
+    as_dataset,
     begun_of,
-    check_is_dataset,
-    check_once,
-    check_units,
-    in_precision,
     initial_state,
     is_later,
-    precision_of,
-    select_samples,
-    settings_of,
     start_of,
     to_dataset,
-    without_dates,
 )
 from impindiff.forecast._balances import BalanceScore, Ledger
 from impindiff.forecast._tables import closure_tables
 from impindiff.latent import Parameter, check_spans, latents_of
-from impindiff.systems import System, check_within, initial_time, starts_of
+from impindiff.systems import InitialTime, Samples, System, initial_time
 
 TITLE = "forecast by impindiff"
 
@@ -67,7 +60,7 @@ def forecast_start(system: System, dataset: xr.Dataset, start: Start | None = No
 
 
 def _begins_at(
-    system: System, dataset: xr.Dataset, start: Start | None, goes_on: bool
+    system: System, dataset: xr.Dataset, start: Start | None, is_under_way: bool
 ) -> tuple[int | None, float, bool]:
     """Position and time of the start, and whether the fields are there as the data have them.
 
@@ -78,7 +71,7 @@ def _begins_at(
 
     def is_on_the_way(position: int) -> bool:
         there = dataset.isel(time=[position])
-        return goes_on or is_later(dataset, position) or _has_come_far(system, there)
+        return is_under_way or is_later(dataset, position) or _has_come_far(system, there)
 
     if start is None and holds_fields and is_on_the_way(0):
         return *first, True
@@ -86,37 +79,29 @@ def _begins_at(
     return position, time, position is not None and is_on_the_way(position)
 
 
-def _integrals(
-    system: System, source: xr.Dataset, samples: list[int], fields: State, goes_on: bool
-) -> State:
-    """Integrals begin at 0, unless a forecast goes on that knows where they are."""
-    like = next(iter(fields.values()))
-    known = [name for name in system.integrals if goes_on and name in source.data_vars]
-    held = initial_state(source, system.grid, known, samples)
-    given = {name: jnp.asarray(values, like.dtype) for name, values in held.items()}
-    return {name: given.get(name, jnp.zeros_like(like)) for name in system.integrals}
+def _integrals(chosen: Samples, source: xr.Dataset, is_under_way: bool) -> State:
+    """Integrals start at 0; a forecast that is continued keeps their values."""
+    system, like = chosen.system, next(iter(chosen.initial.values()))
+    known = [name for name in system.integrals if is_under_way and name in source.data_vars]
+    held = initial_state(source, system.grid, known, chosen.positions)
+    found = {name: jnp.asarray(values, like.dtype) for name, values in held.items()}
+    return {name: found.get(name, jnp.zeros_like(like)) for name in system.integrals}
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialCondition:
     """The initial fields of a forecast, with what describes them.
 
     Attributes:
-        system: the equations.
-        time: the initial time.
+        samples: those that are forecast.
         state: for each field and integral an array `(sample, *grid)`.
-        settings: of each sample, see `System`.
-        samples: the samples' ids.
         source: where the fields come from, at the initial time alone.
-        begun: when the forecast or the data began that this goes on with, if it does and that is
+        begun: when the forecast or the data began that this continues; None where that is not
             known.
     """
 
-    system: System
-    time: float
+    samples: Samples
     state: State
-    settings: State
-    samples: np.ndarray
     source: xr.Dataset
     begun: float | None
 
@@ -124,41 +109,38 @@ class Beginning:
     def of(
         cls,
         system: System,
-        dataset: xr.Dataset,
+        data: xr.Dataset,
         start: Start | None,
         samples: str | Sequence[int] | None,
         dtype: DTypeLike | None,
-        goes_on: bool = False,
-    ) -> "Beginning":
+        is_under_way: bool = False,
+    ) -> "InitialCondition":
         """Take the initial fields from a dataset; see `predict`.
 
-        `goes_on` where these are known to be states of a forecast, be it of their first time.
+        `is_under_way` where these are known to be states of a forecast, be it of their first time.
         """
-        check_is_dataset(dataset)
-        dataset = without_dates(dataset)
-        dtype = precision_of(dataset) if dtype is None else real_precision(dtype)
-        at = select_samples(dataset, samples)
-        position, time, goes_on = _begins_at(system, dataset, start, goes_on)
-        source = dataset.isel(time=[position or 0])
-        check_units(dataset, dict(system.units))
-        known = settings_of(dataset, system.awaited, at)
-        settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
-        begins = {}
-        if not goes_on:
-            begins = starts_of(system, lambda one: one.start(time, dtype), settings, len(at))
-        in_data = [field for field in system.fields if field not in begins]
-        state = {
-            field: in_precision(values, dtype, repr(field))
-            for field, values in initial_state(source, system.grid, in_data, at).items()
-        } | begins
-        check_once(dataset, in_data, position=position or 0)
-        ids = dataset["sample"].values[at] if "sample" in dataset.coords else np.array(at)
-        check_within(system.limits, system.grid, state, time, ids)
-        state |= _integrals(system, source, at, state, goes_on)
-        first, given = jax.tree.map(lambda values: values[0], (state, settings))
-        system.with_settings(given).check(first, time)
-        begun = begun_of(dataset, position or 0) if goes_on else time
-        return cls(system, time, state, settings, ids, source, begun)
+        data = as_dataset(data)
+        position, time, is_under_way = _begins_at(system, data, start, is_under_way)
+        begin = InitialTime(position, time)
+        chosen = Samples.of(system, data, samples, begin, dtype, is_under_way=is_under_way)
+        source = data.isel(time=[position or 0])
+        state = chosen.initial | _integrals(chosen, source, is_under_way)
+        return cls(chosen, state, source, begun_of(data, position or 0) if is_under_way else time)
+
+    @property
+    def system(self) -> System:
+        """The equations."""
+        return self.samples.system
+
+    @property
+    def time(self) -> float:
+        """The initial time."""
+        return self.samples.time
+
+    @property
+    def settings(self) -> State:
+        """Of each sample, see `System`."""
+        return self.samples.settings
 
     @cached_property
     def latents(self) -> dict[str, np.ndarray]:
@@ -226,7 +208,7 @@ class Beginning:
             {field: np.asarray(values) for field, values in states.items()},
             latents,
             {name: self._attributes(name) for name in names},
-            samples=self.samples,
+            samples=self.samples.ids,
             attrs={"title": TITLE, **self._begun, **(attrs or {})},
             settings=self.settings,
         ).assign(self.tables)
