@@ -53,9 +53,17 @@ WISHED_LINES = 300
 LONGER: dict[str, str] = {
     "impindiff": "all public names, which are one list",
     "impindiff.runs._folder": "the files of a run: who may write them, and what they hold",
-    "impindiff.train._checkpoint": "a checkpoint: written, tried, found again, read",
+    "impindiff.train._checkpoints": "a checkpoint: written, tried, found again, read",
+    "impindiff.forecast._predict": "a forecast by one system, and by all of an ensemble",
+    "impindiff.forecast._stream": "a forecast in pieces, and the store that they go to",
+    "impindiff.train._batches": "training data: undivided, in windows, in batches, in parts",
     "impindiff.train._compiled_stage": "a stage: what it compiles, and an epoch of it",
+    "impindiff.train._diagnosis": "what is wrong with a training: before, in an epoch, at its end",
+    "impindiff.train._levenberg_marquardt": "one method: by columns, and by products",
+    "impindiff.train._memory_plan": "memory: what there is, what a gradient takes, what fits",
     "impindiff.train._objective": "the loss: its value, gradient and residuals",
+    "impindiff.train._observations": "what is fitted: which times, which readings, checked",
+    "impindiff.train._trainer": "the training loop, and the point that it has reached",
     "impindiff.systems._prepared": "one system, from what all samples share to one instant",
 }
 

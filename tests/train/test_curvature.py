@@ -7,7 +7,7 @@ import pytest
 from plain_objective import Plain
 
 from impindiff.train import LBFGS, StageLength
-from impindiff.train._curvature import Curvature
+from impindiff.train._lbfgs import Curvature
 
 
 def seen(matrix, count: int, memory: int = 5, seed: int = 0) -> Curvature:

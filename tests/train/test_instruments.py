@@ -14,7 +14,7 @@ from impindiff import InputError
 from impindiff.integrate import CrankNicolson
 from impindiff.latent import learned
 from impindiff.train import Batches, Batching, Observations, make_objective, whole
-from impindiff.train._adaptation import Trial
+from impindiff.train._objective import Trial
 
 FIELD = "concentration"
 POSITIONS = np.array([[-0.7, 0.2], [0.1, 0.55], [0.93, 0.99]])

@@ -24,9 +24,14 @@ from impindiff.train import (
     make_objective,
     whole,
 )
-from impindiff.train._krylov_step import krylov_step
-from impindiff.train._linear_maps import LinearMaps
-from impindiff.train._triangle import column_norms, damped_step, fold, linearised
+from impindiff.train._least_squares import (
+    LinearMaps,
+    column_norms,
+    damped_step,
+    fold,
+    krylov_step,
+    linearised,
+)
 
 FIELD = "concentration"
 MATRIX = np.random.default_rng(0).normal(size=(7, 3)) * [1.0, 1e3, 1e-3]

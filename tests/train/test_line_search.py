@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from impindiff.implicit import AdjointOutcome, Outcome
-from impindiff.train._line_search import unknown, weak_wolfe
+from impindiff.train._lbfgs import unknown, weak_wolfe
 from impindiff.train._objective import Evaluation
 
 LINES = {

@@ -12,7 +12,7 @@ import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.latent import learned
 from impindiff.train import Observations
-from impindiff.train._batch import whole
+from impindiff.train._batches import whole
 from impindiff.train._objective import make_objective
 
 TIMES = [0.0, 0.5, 0.5, 1.0]

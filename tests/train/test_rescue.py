@@ -29,8 +29,8 @@ from impindiff.train import (
     make_objective,
     whole,
 )
-from impindiff.train._adaptation import Trial
-from impindiff.train._batch import WHOLE
+from impindiff.train._batches import WHOLE
+from impindiff.train._objective import Trial
 
 # Two iterations are too few for the whole step, and enough for one eighth of it.
 SCARCE = CrankNicolson(Affine(BiCGStab(1e-6, max_steps=2), BiCGStab(1e-5)))

@@ -13,9 +13,9 @@ from gradients import inner, random_like
 import impindiff as ipd
 from impindiff.implicit import DenseLU, Newton
 from impindiff.latent import learned
-from impindiff.runs._plan import cast
+from impindiff.runs._run_plan import cast
 from impindiff.train import Batches, Batching, Observations, make_objective, whole
-from impindiff.train._adaptation import Trial
+from impindiff.train._objective import Trial
 
 TIMES = [0.0, 0.1, 0.2]
 HEAT = (1.0, 2.5, 0.4)

@@ -53,7 +53,7 @@ def test_data_that_begin_later_are_refused_with_both_ways_out():
 def test_the_start_is_where_the_initial_values_hold():
     found = ipd.fit(unknown(), measured(), start=0.0, **FIT)
     assert rate(found) == pytest.approx(RATE, rel=1e-5)
-    how: Any = {"dt": 0.05, "options": ipd.FitOptions(stepper=ipd.RungeKutta4())}
+    how: Any = {"dt": 0.05, "stepper": ipd.RungeKutta4()}
     forecast = ipd.predict(found, measured(), times=LATE, start=0, **how)
     np.testing.assert_allclose(forecast["c"][0], np.exp(-RATE * np.array(LATE)), rtol=1e-4)
     # As asked for: 1 at t = 0.5, exp(-2) at t = 1.

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.data._arrays import time_slack, times_of
-from impindiff.data._schema import check_time
+from impindiff.data._layout import check_time
 from impindiff.data._variables import coordinate_of, listed, source_of
 
 Start = float | str | np.datetime64

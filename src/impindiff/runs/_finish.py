@@ -25,8 +25,8 @@ from impindiff.forecast import (
 from impindiff.latent import learned
 from impindiff.rollout import Choice
 from impindiff.runs._folder import RunFolder
-from impindiff.runs._plan import RunPlan, precision
 from impindiff.runs._provenance import now
+from impindiff.runs._run_plan import RunPlan, precision
 from impindiff.systems import System
 from impindiff.train import Progress, Stage, moving
 

@@ -1,6 +1,7 @@
 """How good a forecast is while its system is being trained, as one number."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Self, final
 
@@ -92,3 +93,34 @@ class Validator:
         like = next(iter(initial.values()))
         nothing = {name: jnp.zeros_like(like) for name in system.integrals}
         return system, initial | nothing, self.stepper, self.time_grid, self.samples.settings
+
+
+@final
+class CompiledBeside:
+    """A validator whose program can be compiled in a thread.
+
+    A first training spends more time on compiling than on all else. The forecast is needed only
+    some epochs later, and its program does not depend on what is learned until then.
+    """
+
+    def __init__(self, validator: Validator) -> None:
+        self._validator = validator
+        self._compiled: Future[None] | None = None
+
+    def begin(self, system: System) -> None:
+        """Compile in a thread, from now on.
+
+        Args:
+            system: of the shapes that it will be called with; its values do not matter.
+        """
+        pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._compiled = pool.submit(self._validator.compile, system)
+        pool.shutdown(wait=False)
+
+    def __call__(self, system: System) -> float:
+        """The error of a system's forecast."""
+        # Called while the thread compiles, JAX would compile the same once more. If that failed,
+        # the call says how.
+        if self._compiled:
+            wait([self._compiled])
+        return self._validator(system)

@@ -23,19 +23,15 @@ from impindiff.rollout import (
     solves_failed,
 )
 from impindiff.systems import System
-from impindiff.train._adaptation import Adaptation, Trial
-from impindiff.train._batch import Batch, Batches, Batching, Order
+from impindiff.train._adaptation import Adaptation, Rescue, SolveFailure, Trial
+from impindiff.train._batches import Batch, Batches, Batching, Order
 from impindiff.train._by_name import moving
-from impindiff.train._expected import check_expected
-from impindiff.train._guard import check_epoch
-from impindiff.train._listed import listed
+from impindiff.train._diagnosis import check_epoch, check_expected
+from impindiff.train._fit_options import EpochRecord, FitOptions
 from impindiff.train._memory_plan import Work, choose_policy
 from impindiff.train._objective import AbstractObjective, Evaluation, make_objective
-from impindiff.train._observations import Observations
+from impindiff.train._observations import Observations, listed
 from impindiff.train._optimisers import Epoch, StageLength
-from impindiff.train._options import FitOptions
-from impindiff.train._record import EpochRecord
-from impindiff.train._rescue import Rescue, SolveFailure
 from impindiff.train._stages import Stage
 
 

@@ -10,10 +10,10 @@ from impindiff._errors import numerics_told
 from impindiff.data import Start
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.systems import System
-from impindiff.train._loop import Trainer
+from impindiff.train._fit_options import FitOptions
 from impindiff.train._observations import Observations
-from impindiff.train._options import FitOptions
 from impindiff.train._stages import Stage, default_stages
+from impindiff.train._trainer import Trainer
 
 
 @numerics_told()

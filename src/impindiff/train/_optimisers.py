@@ -92,6 +92,13 @@ def traced_once(function: Callable[[PyTree], Any], at: PyTree) -> Callable[[PyTr
     return lambda point: jax.tree.map(jnp.asarray, closed(point))
 
 
+def unknown(objective: Callable[[PyTree], Evaluation], point: PyTree) -> Evaluation:
+    """An evaluation that has yet to be made: of infinite loss."""
+    shapes = eqx.filter_eval_shape(objective, point)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return eqx.tree_at(lambda e: e.loss, nothing, jnp.full_like(nothing.loss, jnp.inf))
+
+
 def check_positive(optimiser: AbstractOptimiser, *numbers: float) -> None:
     """Refuse counts and rates that do nothing."""
     if not all(number > 0 for number in numbers):

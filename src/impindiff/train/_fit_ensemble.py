@@ -21,9 +21,8 @@ from impindiff._errors import InputError, NumericsError
 from impindiff.latent import learned as learned_mask
 from impindiff.rollout import MemoryBudget
 from impindiff.systems import Ensemble, System
-from impindiff.train._adam import Adam
-from impindiff.train._adaptation import Adaptation, Trial
-from impindiff.train._batch import Batches, Order
+from impindiff.train._adaptation import Adaptation
+from impindiff.train._batches import Batches, Order
 from impindiff.train._compiled_stage import (
     CompiledStage,
     Fixed,
@@ -32,10 +31,12 @@ from impindiff.train._compiled_stage import (
     strongly_typed,
     update,
 )
-from impindiff.train._guard import check_epoch
+from impindiff.train._diagnosis import check_epoch
+from impindiff.train._first_order import Adam
+from impindiff.train._fit_options import FitOptions, FittedData
 from impindiff.train._lbfgs import LBFGS
+from impindiff.train._objective import Trial
 from impindiff.train._observations import Observations
-from impindiff.train._options import FitOptions, FittedData
 from impindiff.train._stages import Stage
 
 

@@ -1,5 +1,6 @@
 """What one evaluation of the loss sees, and how training data are divided for it."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -13,7 +14,53 @@ from impindiff._types import State
 from impindiff.observe import AbstractOperator, AbstractPenalty
 from impindiff.rollout import TimeGrid
 from impindiff.train._observations import Observations
-from impindiff.train._windows import later_starts, window_grids
+
+
+def window_grids(observations: Observations, dt: float, window: int) -> list[TimeGrid]:
+    """The steps of every window of so many observed times; as many in each."""
+    if window == len(observations.times):
+        return [observations.time_grid(dt)]
+    clock = (observations.start, *observations.times)
+    whole = observations.time_grid(dt)
+    # As many steps in each: programs have shapes.
+    most = max(
+        TimeGrid.build(start, end, dt).num_steps
+        for start, end in zip(clock, clock[1:], strict=False)
+    )
+    return [
+        TimeGrid.even(clock[first], np.array(clock[first + 1 : first + 1 + window]), most, whole)
+        for first in range(len(clock) - window)
+    ]
+
+
+def later_starts(observations: Observations, field: str, num_windows: int) -> Array:
+    """The observed states at which the windows after the first begin, `(sample, window, *grid)`.
+
+    Raises: InputError for a field that is not observed itself, or not everywhere, or times that
+        were observed more than once.
+    """
+    if num_windows == 1:
+        return observations.initial[field][:, None][:, :0]
+    if observations.rows:
+        raise InputError(
+            "some times were observed more than once, and a window begins at one observed state: "
+            "leave the window out, so that all times are predicted from the initial state."
+        )
+    if field not in observations.observed or field in observations.operators:
+        raise InputError(
+            f"windows begin at observed states, but {field!r} is not observed cell by cell "
+            f"(observed are {', '.join(map(repr, observations.observed))}). Leave the window out, "
+            "so that all times are predicted from the initial state."
+        )
+    states = observations.observed[field][:, : num_windows - 1]
+    if (unknown := np.isnan(np.asarray(states))).any():
+        sample, time = np.argwhere(unknown)[0][:2]
+        raise InputError(
+            f"a window would begin at t = {observations.times[time]:.10g}, but there {field!r} of "
+            f"training sample {sample} was not observed in every cell. Leave the window out, "
+            "so that all times are predicted from the initial state."
+        )
+    return states
 
 
 @final
@@ -250,4 +297,63 @@ def _whole(observations: Observations, time_grid: TimeGrid) -> Batch:
         observations.penalties,
         observations.settings,
         observations.rows,
+    )
+
+
+@final
+class Part(eqx.Module):
+    """Some samples of a batch; attributes as there."""
+
+    initial: State
+    observed: State
+    deviations: State
+    settings: State
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples there are."""
+        return len(jax.tree.leaves(self.initial)[0])
+
+
+def in_parts(
+    evaluate: Callable[[Part], tuple[PyTree, PyTree]], batch: Batch, at_once: int | None
+) -> tuple[PyTree, PyTree]:
+    """Evaluate some samples after others.
+
+    Args:
+        evaluate: gives what is summed over parts, and what there is of each sample.
+        batch: all samples.
+        at_once: most samples in a part; all where None.
+    """
+
+    def add(total: PyTree, part: Part) -> tuple[PyTree, PyTree]:
+        summed, each = evaluate(part)
+        return jax.tree.map(jnp.add, total, summed), each
+
+    if at_once is None or at_once >= batch.num_samples:
+        return evaluate(Part(batch.initial, batch.observed, batch.deviations, batch.settings))
+    parts = parts_of(batch, at_once)
+    first = jax.tree.map(lambda u: u[0], parts)
+    zero = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(evaluate, first)[0]
+    )
+    total, each = jax.lax.scan(add, zero, parts)
+    return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: batch.num_samples], each)
+
+
+def parts_of(batch: Batch, at_once: int | None) -> Part:
+    """Parts along a leading axis, the last filled up with samples that are not observed."""
+    at_once = min(at_once or batch.num_samples, batch.num_samples)
+    count = -(-batch.num_samples // at_once)
+    fill = count * at_once - batch.num_samples
+
+    def parted(values: Array, instead: Any) -> Array:
+        more = jnp.broadcast_to(jnp.asarray(instead, values.dtype), (fill, *values.shape[1:]))
+        return jnp.concatenate([values, more]).reshape(count, at_once, *values.shape[1:])
+
+    return Part(
+        {field: parted(u, u[0]) for field, u in batch.initial.items()},
+        {name: parted(u, jnp.nan) for name, u in batch.observed.items()},
+        {name: parted(u, 1.0) for name, u in batch.deviations.items()},
+        {name: parted(u, u[0]) for name, u in batch.settings.items()},
     )

@@ -7,6 +7,7 @@ from typing import Any, TypedDict, final
 
 import numpy as np
 from jaxtyping import DTypeLike
+from pydantic import BaseModel
 
 from impindiff._errors import InputError
 from impindiff.data import Start
@@ -14,10 +15,43 @@ from impindiff.integrate import AbstractStepper, CrankNicolson, check_is_stepper
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
 from impindiff.systems import System
-from impindiff.train._checkpoint import Checkpoints
+from impindiff.train._adaptation import ProgressiveTolerance, Rescue, SolveFailure
+from impindiff.train._checkpoints import Checkpoints
 from impindiff.train._early_stopping import EarlyStopping
-from impindiff.train._rescue import Rescue
-from impindiff.train._tolerance import ProgressiveTolerance
+
+
+class EpochRecord(BaseModel):
+    """One line of `metrics.jsonl`.
+
+    Attributes:
+        epoch: counted from 1 over all stages.
+        stage: the optimiser's name.
+        loss: training loss.
+        validation: what the validation function returned, in epochs in which it was called.
+        seconds: training time so far, compilation included.
+        solver_iterations: mean iterations of a forward solve.
+        adjoint_iterations: mean iterations of an adjoint solve.
+        learning_rate: step length of the optimiser, where it tells.
+        rtol: tolerance of the epoch's solves, where it was looser than their own.
+        failures: solves that failed before the epoch succeeded, the first of each sample.
+        stopped_early: whether the stage ended with it since its error no longer fell.
+    """
+
+    epoch: int
+    stage: str
+    loss: float
+    validation: float | None
+    seconds: float
+    solver_iterations: float
+    adjoint_iterations: float
+    learning_rate: float | None
+    rtol: float | None = None
+    failures: list[SolveFailure] = []
+    stopped_early: bool = False
+
+
+Watcher = Callable[[EpochRecord], None]
+"""Called with every epoch's record, in order, before the epoch counts as done."""
 
 
 class FittedData(TypedDict, total=False):

@@ -1,19 +1,27 @@
-"""Writing files so that none is ever seen half written.
+"""Files of data on disk: written whole, by one writer at a time, known by a hash.
 
 Everything is written to a folder beside its destination first, which is gone afterwards, and then
 moved into place, which takes one step. The folder of a writer that was killed is removed by the
 next one: it is locked for as long as its writer lives.
+
+A store is read before it is added to. Whoever else adds in between is overwritten, so the lock is
+held from the reading to the last file. The system drops it with the process, however that ends.
 """
 
 import errno
 import fcntl
+import hashlib
 import os
+import shlex
 import shutil
+import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from impindiff._errors import InputError
 
@@ -108,3 +116,87 @@ def move(fresh: Path, path: Path, scratch: Path) -> None:
     except BaseException:
         os.replace(aside, path)
         raise
+
+
+_WAIT_SECONDS = 5.0
+_MOST_BYTES = 400
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], wait: float = _WAIT_SECONDS) -> Iterator[None]:
+    """Keep other processes and threads from changing a store.
+
+    The lock is a file beside the store, which is gone afterwards; one that a killed process left
+    is taken over. May be nested.
+
+    Args:
+        path: the store; need not exist, its folder must.
+        wait: seconds to wait for another writer.
+
+    Raises: InputError that names the other writer, or for a folder that cannot be written.
+    """
+    from filelock import FileLock, Timeout  # not needed by those who only read
+
+    path = Path(path)
+    real = path.resolve()  # one lock for all names of a store
+    lock_file = real.with_name(f".{real.name}.lock")
+    lock = FileLock(lock_file, is_singleton=True, on_acquired=_sign)
+    with disk_errors(path):
+        try:
+            lock.acquire(timeout=wait)
+        except Timeout:
+            raise InputError(
+                f"{path}: {_holder(lock_file)} is writing to it. Wait until that ends, or write "
+                "to another store."
+            ) from None
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            # While it is still held: who waits for it finds that its name is gone, and tries again.
+            with suppress(OSError):
+                lock_file.unlink()
+        lock.release()
+
+
+def _sign(descriptor: int) -> None:
+    """Write into a lock file who holds it; a disk that is full need not be told."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        note = f"process {os.getpid()} on {socket.gethostname()} ({command})"
+        os.pwrite(descriptor, note.encode(errors="replace")[:_MOST_BYTES], 0)
+
+
+def _holder(lock_file: Path) -> str:
+    try:
+        return lock_file.read_text(errors="replace").strip() or "another process"
+    except OSError:
+        return "another process"
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, or of a folder (a zarr store): its files' paths and hashes, in order.
+
+    Raises: InputError if there is nothing at the path, or no permission to read all of it.
+    """
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            return _digest(path)
+        folders = os.walk(path, onerror=_stop)
+        files = [Path(folder, name) for folder, _, names in folders for name in names]
+        lines = sorted(f"{file.relative_to(path).as_posix()}  {_digest(file)}\n" for file in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from error
+
+
+def _stop(error: OSError) -> NoReturn:
+    # By default `os.walk` leaves out a folder that it may not read; half a hash is none.
+    raise error
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

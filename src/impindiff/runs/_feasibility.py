@@ -1,19 +1,22 @@
-"""The memory that a config's gradients need, beside what there is."""
+"""Whether the steps and the memory of a config suffice, known before anything is computed."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import equinox as eqx
+import jax
 import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.config import Config, OwnSystemTable, build_stages, build_stepper
 from impindiff.data import select_samples
+from impindiff.integrate import ForwardEuler, RungeKutta4
 from impindiff.latent import learned
-from impindiff.rollout import KeepAll, format_bytes, parse_bytes
+from impindiff.rollout import KeepAll, format_bytes, parse_bytes, stable_dt
 from impindiff.runs._example import made_up_problem
-from impindiff.runs._plan import RunPlan, precision, use_precision
+from impindiff.runs._run_plan import RunPlan, precision, use_precision
 from impindiff.systems import System
 from impindiff.train import (
     Batches,
@@ -25,6 +28,35 @@ from impindiff.train import (
     gradient_bytes,
     plan_memory,
 )
+
+
+def check_stable(plan: RunPlan) -> None:
+    """Refuse explicit steps that let round-off grow.
+
+    At the first training sample, or at each where they have settings of their own, with what is
+    learned as it is before training.
+    Raises: InputError that says how many substeps are stable.
+    """
+    time, stepper = plan.config.time, plan.stepper
+    if time.accept_unstable or not isinstance(stepper, ForwardEuler | RungeKutta4):
+        return
+    known, start = plan.observations, float(plan.observations.start)
+
+    def limit_of(sample: int) -> float:
+        first, given = jax.tree.map(lambda values: values[sample], (known.initial, known.settings))
+        return stable_dt(plan.system.with_settings(given), first, stepper, start)
+
+    limit = min(limit_of(sample) for sample in range(known.num_samples if known.settings else 1))
+    longest = max([time.dt, *(stage.dt for stage in plan.stages if stage.dt is not None)])
+    # Power iteration finds the limit to a few percent.
+    if longest > 1.05 * limit:
+        enough = math.ceil(stepper.substeps * longest / limit)
+        raise InputError(
+            f"time.dt is {longest:g}, but {time.scheme!r} is stable for steps of at most "
+            f"{limit:.2g} here: give time.substeps = {enough} or more, an implicit scheme "
+            "('crank-nicolson', 'sdirk-2'), or time.accept_unstable = true to see it grow."
+        )
+
 
 # Where the states alone take less than this share of what there is, the rest will not take all of
 # it: a program need not be compiled to know that.
