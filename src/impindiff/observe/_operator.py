@@ -8,7 +8,7 @@ PyTree of constants that costs no more than to read the cells which a reading in
 import abc
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax
@@ -31,11 +31,22 @@ the variable that holds it; None where it is not known."""
 
 
 class AbstractOperator(eqx.Module):
-    """A prepared observation: readings as a function of the fields at one instant."""
+    """A prepared observation: readings as a function of the fields at one instant.
+
+    Attributes:
+        is_cellwise: whether there is a reading for each cell, which is the field there.
+    """
+
+    is_cellwise: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(self, state: State) -> Float[Array, "..."]:
         """The readings, in the shape that the data have behind `sample` and `time`."""
+
+    @property
+    def values_of(self) -> str | None:
+        """The field whose values, or averages of them, the readings are; None for all others."""
+        return None
 
 
 class AbstractObservation(eqx.Module):
@@ -91,6 +102,11 @@ class WeightedSums(AbstractOperator):
     field: str = eqx.field(static=True)
     cells: Int[Array, "*readings entries"]
     weights: Float[Array, "*readings entries"]
+
+    @property
+    def values_of(self) -> str | None:
+        """See `AbstractOperator.values_of`."""
+        return self.field
 
     def __call__(self, state: State) -> Float[Array, "..."]:
         """See `AbstractOperator.__call__`."""

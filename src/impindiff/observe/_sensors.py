@@ -1,7 +1,7 @@
 """Values at points: the field at cell centres themselves, or interpolated between them."""
 
 from itertools import product
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import numpy as np
@@ -140,7 +140,13 @@ def domain(grid: Grid) -> str:
 class CellValues(AbstractOperator):
     """A field as it is, a reading for each cell."""
 
+    is_cellwise: ClassVar[bool] = True
     field: str = eqx.field(static=True)
+
+    @property
+    def values_of(self) -> str | None:
+        """See `AbstractOperator.values_of`."""
+        return self.field
 
     def __call__(self, state: State) -> Float[Array, "..."]:
         """See `AbstractOperator.__call__`."""

@@ -74,7 +74,7 @@ def _found(system: System, observations: Observations) -> dict[str, tuple[float,
         add(field, np.asarray(values), in_cells=True)
     for name, values in observations.observed.items():
         operator = observations.operators.get(name)
-        field = name if operator is None else getattr(operator, "field", None)
+        field = name if operator is None else operator.values_of
         if field in system.fields:
             spread = np.asarray(observations.deviations.get(name, 0.0))
             add(str(field), np.asarray(values), spread, operator is None)

@@ -30,7 +30,6 @@ from impindiff.observe import (
     AbstractOperator,
     AbstractPenalty,
     Cells,
-    CellValues,
     deviations_of,
     readings_shape,
 )
@@ -189,7 +188,7 @@ class Selection(NamedTuple):
 
         Raises: InputError.
         """
-        fields = [name for name, of in operators.items() if isinstance(of, CellValues)]
+        fields = [name for name, of in operators.items() if of.is_cellwise]
         check_once(dataset, fields)
 
 
@@ -324,7 +323,7 @@ def _check_limits(system: System, made: Observations, ids: np.ndarray) -> None:
     A reading of one field is one of its values, or an average of some.
     """
     for name, values in made.observed.items():
-        field = getattr(made.operators[name], "field", None) if name in made.operators else name
+        field = made.operators[name].values_of if name in made.operators else name
         for limit in system.limits:
             if limit.name == field:
                 spread = made.deviations.get(name)
@@ -333,4 +332,4 @@ def _check_limits(system: System, made: Observations, ids: np.ndarray) -> None:
 
 def _is_plain(name: str, operator: AbstractOperator) -> bool:
     """Whether an operator is that which is taken where none is named."""
-    return isinstance(operator, CellValues) and operator.field == name
+    return operator.is_cellwise and operator.values_of == name
