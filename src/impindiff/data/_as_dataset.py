@@ -28,7 +28,7 @@ def without_dates(dataset: xr.Dataset) -> xr.Dataset:
 
 def with_dates(dataset: xr.Dataset) -> xr.Dataset:
     """The same the other way round."""
-    attrs = {name: told for name, told in dataset["time"].attrs.items() if name != "units"}
+    attrs = {name: value for name, value in dataset["time"].attrs.items() if name != "units"}
     return dataset.assign_coords(time=("time", as_dates(dataset["time"].values), attrs))
 
 

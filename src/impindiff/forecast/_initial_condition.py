@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypedDict
 
 import equinox as eqx
 import jax
@@ -106,10 +107,10 @@ def forecast_start(system: System, dataset: xr.Dataset, start: Start | None = No
 
     Raises: InputError as `predict`.
     """
-    return _begins_at(system, dataset, start, False)[1]
+    return _find_start(system, dataset, start, False)[1]
 
 
-def _begins_at(
+def _find_start(
     system: System, dataset: xr.Dataset, start: Start | None, is_under_way: bool
 ) -> tuple[int | None, float, bool]:
     """Position and time of the start, and whether the fields are there as the data have them.
@@ -138,6 +139,14 @@ def _integrals(chosen: Samples, source: xr.Dataset, is_under_way: bool) -> State
     return {name: found.get(name, jnp.zeros_like(like)) for name in system.integrals}
 
 
+class ForecastStart(TypedDict, total=False):
+    """The keyword arguments of `predict` that say which samples start when; see there."""
+
+    start: Start | None
+    samples: str | Sequence[int] | None
+    dtype: DTypeLike | None
+
+
 @dataclass(frozen=True)
 class InitialCondition:
     """The initial fields of a forecast, with what describes them.
@@ -160,9 +169,10 @@ class InitialCondition:
         cls,
         system: System,
         data: xr.Dataset,
-        start: Start | None,
-        samples: str | Sequence[int] | None,
-        dtype: DTypeLike | None,
+        start: Start | None = None,
+        samples: str | Sequence[int] | None = None,
+        dtype: DTypeLike | None = None,
+        *,
         is_under_way: bool = False,
     ) -> "InitialCondition":
         """Take the initial fields from a dataset; see `predict`.
@@ -170,7 +180,7 @@ class InitialCondition:
         `is_under_way` where these are known to be states of a forecast, be it of their first time.
         """
         data = as_dataset(data)
-        position, time, is_under_way = _begins_at(system, data, start, is_under_way)
+        position, time, is_under_way = _find_start(system, data, start, is_under_way)
         begin = InitialTime(position, time)
         chosen = Samples.of(system, data, samples, begin, dtype, is_under_way=is_under_way)
         source = data.isel(time=[position or 0])

@@ -185,16 +185,16 @@ def advise(
     for sample in range(len(next(iter(initial.values())))):
         one = jax.tree.map(lambda values, at=sample: values[at], (initial, dict(states), settings))
         first, found, given = one
-        if told := advice_of(shared.with_settings(given), first, found, time_grid, stepper):
-            warnings.warn(f"sample {sample}: {told[0]}", RuntimeWarning, stacklevel=3)
+        if advice := advice_of(shared.with_settings(given), first, found, time_grid, stepper):
+            warnings.warn(f"sample {sample}: {advice[0]}", RuntimeWarning, stacklevel=3)
             return True
     return False
 
 
 def halved_attrs(halved: Sequence[HalvedStep], before: str = "") -> dict[str, str]:
     """What a forecast says of halved steps, as attributes, after what was said of those before."""
-    told = "; ".join(filter(None, [before, halved_note(halved)]))
-    return {HALVED: told} if told else {}
+    notes = "; ".join(filter(None, [before, halved_note(halved)]))
+    return {HALVED: notes} if notes else {}
 
 
 def solver_attrs(choice: Choice) -> dict[str, str]:

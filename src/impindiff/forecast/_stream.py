@@ -16,17 +16,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import DTypeLike
 
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.data import (
-    Start,
     append_dataset,
     check_grid,
     check_writable,
@@ -34,7 +33,7 @@ from impindiff.data import (
     open_dataset,
     save_dataset,
 )
-from impindiff.forecast._initial_condition import TITLE, InitialCondition
+from impindiff.forecast._initial_condition import TITLE, ForecastStart, InitialCondition
 from impindiff.forecast._ledger import BalanceScore, Ledger, balances_of
 from impindiff.forecast._predict import HALVED, advise, carry, halved_attrs, solver_attrs
 from impindiff.integrate import AbstractStepper, CrankNicolson
@@ -205,12 +204,10 @@ def forecast_to(
     *,
     times: Sequence[float] | np.ndarray,
     dt: float,
-    start: Start | None = None,
     stepper: AbstractStepper | None = None,
-    samples: str | Sequence[int] | None = None,
-    dtype: DTypeLike | None = None,
     piece: int | str = "64MiB",
     watch: Watcher | None = None,
+    **given: Unpack[ForecastStart],
 ) -> Stored:
     """Write the forecast that `predict` makes to a zarr store, in pieces: of any length.
 
@@ -224,12 +221,10 @@ def forecast_to(
         dataset: holds the initial fields.
         times: where to save.
         dt: longest step.
-        start: the initial time.
         stepper: advances one step.
-        samples: which samples.
-        dtype: precision.
         piece: bytes of saved states that are held at a time; memory is a few times as much.
         watch: called with each time that the store has reached.
+        given: `start`, `samples` and `dtype` as `predict` takes them.
 
     Raises: InputError as `predict` does, for a path that is taken or no `.zarr`, a store that
         another process is writing, or a full disk;
@@ -238,7 +233,7 @@ def forecast_to(
     path = Path(path)
     check_zarr(path)
     check_writable(path)
-    begin = InitialCondition.of(system, dataset, start, samples, dtype)
+    begin = InitialCondition.of(system, dataset, **given)
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     save = partial(save_dataset, chunks=_chunks(begin, piece))

@@ -90,12 +90,12 @@ def finish(
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }
-    told = {
+    choices_made = {
         "training": [choice.reason for choice in choices],
         "forecast": forecast.attrs.get(SOLVER),
     }
-    if told["forecast"]:  # of what the config names there is nothing to say
-        summary["solver"] = told
+    if choices_made["forecast"]:  # of what the config names there is nothing to say
+        summary["solver"] = choices_made
     if scores.readings:
         about = {name: plan.dataset[name].attrs for name in scores.readings}
         summary["reading_units"] = {name: str(of.get("units", "")) for name, of in about.items()}

@@ -140,8 +140,8 @@ def check_epoch(
             Trajectory({}, outcome).check(time_grid)
         except StepFailed as error:
             found = "" if error.is_finite else cause(window * count + error.sample, error.step)
-            told = f"{error.told} {found}" if found else str(error)
-            raise NumericsError(f"epoch {number}: {told}") from None
+            message = f"{error.told} {found}" if found else str(error)
+            raise NumericsError(f"epoch {number}: {message}") from None
     adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
     if adjoint.failures:
         raise NumericsError(

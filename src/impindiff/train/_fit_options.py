@@ -91,7 +91,7 @@ class Validation:
 @final
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """How a fit is computed and watched. What is fitted, and in which stages, `fit` is told itself.
+    """How a fit is computed, validated, watched and saved.
 
     Args:
         stepper: advances one step.

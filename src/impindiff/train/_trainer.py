@@ -207,14 +207,14 @@ class Trainer:
             while not (here.progress.stage_epoch == stage.epochs or here.is_over):
                 interrupts.deliver()
                 adaptation, number = here.progress.adaptation, here.progress.epoch + 1
-                beside, self._on_traced = self._on_traced, None
+                on_traced, self._on_traced = self._on_traced, None
                 result = compiled.epoch(
                     here.learned,
                     here.state,
                     adaptation,
                     number,
                     options.rescue,
-                    beside and partial(beside, self.system),
+                    on_traced and partial(on_traced, self.system),
                 )
                 compiled = result.stage
                 if result.epoch.stalled:
