@@ -100,7 +100,7 @@ def gradient_row(data) -> dict[str, Any]:
     names = ("advection_x", "advection_y")
     velocity = ipd.SineField(2, names, key=jax.random.key(0))
     system = ipd.advection_diffusion(grid, velocity, 1e-3)
-    observed = Observations.from_dataset(data, grid, system.fields, ":", [0.2])
+    observed = Observations.of(system, data, ":", [0.2])
 
     arrays, frozen = eqx.partition(system, learned(system))
 

@@ -58,7 +58,7 @@ PLACES = [(0.2 + 0.4 * (k // 4), 0.1 + 0.2 * (k % 4) + 0.1 * (k // 4 % 2)) for k
 WELLS = ipd.Sensors("c", "wells", NOISE, positions=PLACES)
 W = ("w_x", "w_y")
 SMOOTH = [ipd.DivergenceFree(W, 0.3, walls="y"), ipd.Smoothness(W, 0.05)]
-FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.08, "stepper": ipd.CrankNicolson()}
+FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.08}
 FIT |= {"observe": [WELLS], "regularise": SMOOTH}
 
 
@@ -77,7 +77,7 @@ def untrained() -> ipd.System:
 
 def learn(data: xr.Dataset) -> ipd.System:
     """Fit the velocity to what was read at the wells."""
-    return ipd.fit(untrained(), data, stages=[ipd.LBFGS(100)], **FIT)
+    return ipd.fit(untrained(), data, stages=[ipd.Stage(ipd.LBFGS(), 100)], **FIT)
 
 
 # --- What was measured, and what was found ---

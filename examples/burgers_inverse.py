@@ -29,8 +29,9 @@ NOISE = 0.05
 GRID = ipd.Grid([ipd.Axis.from_faces("x", np.sinh(4 * np.linspace(-1, 1, 301)) / np.sinh(4))])
 TIMES = np.linspace(0.0, 0.99, 100)
 LINE = ipd.Newton(ipd.Tridiagonal(), ipd.Tridiagonal())
-FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.005, "stepper": ipd.CrankNicolson(LINE)}
+FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.005}
 FIT |= {"observe": [ipd.Sensors("u", "points")]}
+FIT |= {"options": ipd.FitOptions(stepper=ipd.CrankNicolson(LINE))}
 
 
 def equations(lambda1, lambda2) -> ipd.System:
@@ -51,7 +52,7 @@ def untrained() -> ipd.System:
 
 def learn(data: xr.Dataset) -> ipd.System:
     """Fit both numbers to the points."""
-    return ipd.fit(untrained(), data, stages=[ipd.LBFGS(60)], **FIT)
+    return ipd.fit(untrained(), data, stages=[ipd.Stage(ipd.LBFGS(), 60)], **FIT)
 
 
 # --- What was measured, and what was found ---
@@ -93,7 +94,7 @@ def main(plot: Path | None = None, seed: int = 0, noise: float = NOISE) -> dict[
 
 def draw(file: Path, data: xr.Dataset, system: ipd.System) -> None:
     """The points, and the model against the exact solution at the last time."""
-    model = ipd.predict(system, data, times=TIMES[1:], dt=FIT["dt"], stepper=FIT["stepper"])
+    model = ipd.predict(system, data, times=TIMES[1:], dt=FIT["dt"], stepper=FIT["options"].stepper)
     points, x = data["points"].values[0], data["x"].values
     when, which = np.nonzero(~np.isnan(points))
     with picture(file, 2) as (left, right):

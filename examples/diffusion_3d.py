@@ -33,7 +33,7 @@ def truth(x, y, z):
 # --- The problem ---
 GRID = ipd.Grid.uniform((12, 12, 10), ((0.0, 1.0), (0.0, 1.0), (0.0, 0.8)))
 TIMES = np.linspace(0.0, 0.08, 5)
-FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.005, "stepper": ipd.CrankNicolson()}
+FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.005}
 
 
 def equations(conductivity) -> ipd.System:
@@ -59,7 +59,7 @@ def untrained() -> ipd.System:
 
 def learn(data: xr.Dataset) -> ipd.System:
     """Fit the field to all experiments."""
-    return ipd.fit(untrained(), data, stages=[ipd.LBFGS(80)], **FIT)
+    return ipd.fit(untrained(), data, stages=[ipd.Stage(ipd.LBFGS(), 80)], **FIT)
 
 
 # --- What was measured, and what was found ---

@@ -30,7 +30,7 @@ def truth(u, v):
 # --- The problem ---
 GRID = ipd.Grid.uniform((24, 24), ((0.0, 0.75), (0.0, 0.75)), periodic=True)
 TIMES = np.linspace(0.0, 90.0, 7)
-FIT = {"samples": ":", "times": TIMES[1:], "dt": 5.0, "stepper": ipd.CrankNicolson()}
+FIT = {"samples": ":", "times": TIMES[1:], "dt": 5.0}
 
 
 def equations(eaten) -> ipd.System:
@@ -54,11 +54,11 @@ def untrained(seed: int = 0) -> ipd.System:
     return equations(eaten)
 
 
-def learn(data: xr.Dataset, seed: int = 0, **options) -> ipd.System:
+def learn(data: xr.Dataset, seed: int = 0, watch=None) -> ipd.System:
     """Fit the rate from each snapshot to the next, then over the whole span."""
-    intervals = ipd.Adam(100, batching=ipd.Batching(window=1))
-    stages = [intervals, ipd.LBFGS(500)]
-    return ipd.fit(untrained(seed), data, stages=stages, **FIT, **options)
+    intervals = ipd.Stage(ipd.Adam(), 100, batches=ipd.Batching(window=1))
+    stages = [intervals, ipd.Stage(ipd.LBFGS(), 500)]
+    return ipd.fit(untrained(seed), data, stages=stages, options=ipd.FitOptions(watch=watch), **FIT)
 
 
 # --- What was measured, and what was found ---

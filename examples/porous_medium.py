@@ -31,7 +31,7 @@ def truth(u):
 # --- The problem ---
 GRID = ipd.Grid.uniform((64,), ((0.0, 1.0),))
 TIMES = np.linspace(0.0, 0.02, 9)
-FIT = {"samples": ":", "times": TIMES[1:], "dt": 1.25e-3, "stepper": ipd.CrankNicolson()}
+FIT = {"samples": ":", "times": TIMES[1:], "dt": 1.25e-3}
 
 
 def equations(diffusivity, grid: ipd.Grid = GRID) -> ipd.System:
@@ -52,7 +52,7 @@ def untrained() -> ipd.System:
 
 def learn(data: xr.Dataset) -> ipd.System:
     """Fit the diffusivity to the profiles."""
-    return ipd.fit(untrained(), data, stages=[ipd.LBFGS(80)], **FIT)
+    return ipd.fit(untrained(), data, stages=[ipd.Stage(ipd.LBFGS(), 80)], **FIT)
 
 
 # --- What was measured, and what was found ---

@@ -58,12 +58,13 @@ def untrained() -> ipd.System:
     return equations(**{k: ipd.Parameter(k, first, (0.0, jnp.inf)) for k, first in guess.items()})
 
 
-FIT = {"samples": ":", "times": TIMES, "dt": 1e4, "stepper": ipd.SDIRK2(), "dtype": jnp.float64}
+FIT = {"samples": ":", "times": TIMES, "dt": 1e4}
+FIT |= {"options": ipd.FitOptions(stepper=ipd.SDIRK2(), dtype=jnp.float64)}
 
 
 def learn(data: xr.Dataset) -> ipd.System:
     """One step from each time to the next: the method damps what it does not resolve."""
-    return ipd.fit(untrained(), data, stages=[ipd.LBFGS(60)], **FIT)
+    return ipd.fit(untrained(), data, stages=[ipd.Stage(ipd.LBFGS(), 60)], **FIT)
 
 
 # --- What was measured, and what was found ---
@@ -100,7 +101,8 @@ def main(plot: Path | None = None) -> dict[str, float]:
 
 def draw(file: Path, data: xr.Dataset, system: ipd.System) -> None:
     """Concentrations as measured, by the first guess and by what was learned."""
-    options = {name: FIT[name] for name in ("times", "dt", "stepper", "dtype")}
+    options = {name: FIT[name] for name in ("times", "dt")}
+    options |= {"stepper": FIT["options"].stepper, "dtype": FIT["options"].dtype}
     found = {"first guess": untrained(), "learned": system}
     curves = {name: ipd.predict(one, data, **options) for name, one in found.items()}
     with picture(file, 3) as columns:

@@ -60,7 +60,7 @@ def equations(unknown: dict, grid: ipd.Grid) -> ipd.System:
 
 GRID, TIMES = make_grid(), np.linspace(0.0, 3.0, 31)
 THERMOCOUPLES = ipd.Sensors("T", "read", NOISE, positions=[[0.05], [0.2], [0.4], [0.65], [0.95]])
-FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.05, "stepper": ipd.CrankNicolson()}
+FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.05}
 FIT |= {"observe": [THERMOCOUPLES]}
 
 
@@ -73,7 +73,7 @@ def untrained() -> ipd.System:
 
 def learn(data: xr.Dataset) -> ipd.System:
     """Fit the four numbers to what was read."""
-    return ipd.fit(untrained(), data, stages=[ipd.LevenbergMarquardt(20)], **FIT)
+    return ipd.fit(untrained(), data, stages=[ipd.Stage(ipd.LevenbergMarquardt(), 20)], **FIT)
 
 
 # --- What was measured, and what was found ---

@@ -51,7 +51,6 @@ FIT = {
     "samples": ":",
     "times": TIMES[1:],
     "dt": 0.1,
-    "stepper": ipd.CrankNicolson(),
     "observe": [SENSORS],
 }
 
@@ -64,7 +63,7 @@ def untrained() -> ipd.System:
 
 def learn(data: xr.Dataset) -> ipd.System:
     """Fit the three numbers to what was read."""
-    return ipd.fit(untrained(), data, stages=[ipd.LevenbergMarquardt(15)], **FIT)
+    return ipd.fit(untrained(), data, stages=[ipd.Stage(ipd.LevenbergMarquardt(), 15)], **FIT)
 
 
 # --- What was measured, and what was found ---

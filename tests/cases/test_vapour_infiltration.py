@@ -294,9 +294,8 @@ class TestPorosityAtTheStart:
             times=[day * DAY for day in (0, 1, 2, 4)],
             dt=43200.0,
             observe=system.observe(grid),
-            stepper=system.stepper(grid),
-            stages=[ipd.LBFGS(20)],
-            dtype=np.float64,
+            options=ipd.FitOptions(stepper=system.stepper(grid), dtype=np.float64),
+            stages=[ipd.Stage(ipd.LBFGS(), 20)],
         )
         truth = dataset["start_porosity"].values
 

@@ -106,13 +106,13 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str):
 
 
 def test_a_place_that_loses_what_is_written_is_refused_before_training(tmp_path: Path, monkeypatch):
-    from impindiff.train import _checkpoint
+    from impindiff.train import _checkpoints
 
     def full(folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
     config, data = write_problem(tmp_path, SHORT)
-    monkeypatch.setattr(_checkpoint, "seal", full)
+    monkeypatch.setattr(_checkpoints, "seal", full)
     status, _, err = call("train", config, "--data", data, "--out", tmp_path / "run")
     assert status == 2 and "No space left on device" in err
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == "", "no epoch was trained"

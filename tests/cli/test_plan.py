@@ -9,7 +9,7 @@ from small_problem import losses, write_problem
 from typer.testing import CliRunner
 
 from impindiff.cli._app import app
-from impindiff.runs import _memory
+from impindiff.runs import _feasibility
 
 GRID = [
     {"name": "x", "lower": -1.0, "upper": 1.0, "cells": 12},
@@ -98,7 +98,7 @@ def test_training_refuses_what_cannot_fit(tmp_path: Path, monkeypatch: pytest.Mo
     assert not out.exists(), "the advice can be followed"
     # Two steps of 576 bytes each: the states alone, and then the program that keeps them.
     for there_is, told in ((1000, "would take 1.12 KiB"), (2000, "would take")):
-        monkeypatch.setattr(_memory, "available_bytes", lambda there_is=there_is: there_is)
+        monkeypatch.setattr(_feasibility, "available_bytes", lambda there_is=there_is: there_is)
         other = tmp_path / f"run-{there_is}"
         status, _, err = call("train", config, "--data", data, "--out", other)
         assert status == 2 and told in err and "impindiff plan" in err

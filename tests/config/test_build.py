@@ -12,10 +12,8 @@ from small_problem import make_tables
 from impindiff import InputError
 from impindiff.config import (
     Config,
-    build_early_stopping,
     build_grid,
-    build_progressive_tolerance,
-    build_rescue,
+    build_options,
     build_stages,
     build_stepper,
     build_system,
@@ -38,7 +36,15 @@ from impindiff.linear import CG, GMRES, Automatic, BiCGStab, DenseLU
 from impindiff.precondition import BlockJacobi, ByGroup, Fourier, Jacobi, Line, TransformLine
 from impindiff.systems import Reaction, System, advection_diffusion
 from impindiff.terms import Advection, Diffusion
-from impindiff.train import LBFGS, Adam, EarlyStopping, ProgressiveTolerance, Rescue
+from impindiff.train import (
+    LBFGS,
+    Adam,
+    EarlyStopping,
+    ProgressiveTolerance,
+    Rescue,
+    Stage,
+    Validation,
+)
 
 GRID = Grid.uniform((12, 6), ((-1, 1), (0, 1)), periodic=True)
 PARAMETER = {"name": "diffusivity", "initial": 0.1, "bounds": [0.0, 1.0]}
@@ -206,7 +212,7 @@ def test_the_stages_in_their_order():
         {"optimiser": "adam", "epochs": 5, "learning_rate": 0.5},
     ]
     built = build_stages(config_of({"training.stages": stages}), SYSTEM)
-    assert built == [LBFGS(3, memory=7, dt=0.1), Adam(5, learning_rate=0.5)]
+    assert built == [Stage(LBFGS(memory=7), 3, dt=0.1), Stage(Adam(learning_rate=0.5), 5)]
 
 
 def test_rates_and_freezing_by_name():
@@ -217,17 +223,19 @@ def test_rates_and_freezing_by_name():
     ]
     config = config_of({"training.stages": stages, "training.freeze": ["advection_y"]})
     assert build_stages(config, SYSTEM) == [
-        Adam(5, learning_rate=rates),
-        LBFGS(3, freeze=("advection_x",)),
+        Stage(Adam(learning_rate=rates), 5, freeze="advection_y"),
+        Stage(LBFGS(), 3, freeze=("advection_y", "advection_x")),
     ]
     assert parse_config(tomllib.loads(dump_config(config)), "it") == config
 
 
 def test_early_stopping():
-    assert build_early_stopping(config_of({})) is None
+    stepper = CrankNicolson()
+    assert build_options(config_of({}), stepper).validation == Validation(every=2)
     table = {"samples": "2", "patience": 3, "min_improvement": 0.1}
-    stopping = build_early_stopping(config_of({"training.early_stopping": table}))
-    assert stopping == EarlyStopping(3, min_improvement=0.1)
+    config = config_of({"training.early_stopping": table, "training.validate_every": 3})
+    found = build_options(config, stepper).validation
+    assert found == Validation(None, 3, EarlyStopping(3, min_improvement=0.1))
 
 
 @pytest.mark.parametrize("method, kind", [("gmres", GMRES), ("cg", CG), ("bicgstab", BiCGStab)])
@@ -257,16 +265,17 @@ def test_multigrid_is_the_same_function_each_time():
 
 
 def test_rescue_and_progressive_tolerance():
-    assert build_rescue(config_of({})) is None
-    assert build_progressive_tolerance(config_of({})) is None
+    without = build_options(config_of({}), CrankNicolson())
+    assert without.rescue is None and without.progressive_tolerance is None
     config = config_of(
         {
             "training.rescue": {"max_halvings": 2},
             "training.progressive_tolerance": {"start": 0.1, "window": 3},
         }
     )
-    assert build_rescue(config) == Rescue(max_halvings=2)
-    assert build_progressive_tolerance(config) == ProgressiveTolerance(start=0.1, window=3)
+    found = build_options(config, CrankNicolson())
+    assert found.rescue == Rescue(max_halvings=2)
+    assert found.progressive_tolerance == ProgressiveTolerance(start=0.1, window=3)
     assert parse_config(tomllib.loads(dump_config(config)), "it") == config
 
 

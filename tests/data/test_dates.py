@@ -100,8 +100,9 @@ def test_training_on_dates_ends_where_training_on_seconds_does():
         system = ipd.System(None, {"T": terms}, coefficients={"k": rate})
         values = np.exp(-5e-4 * 3600 * np.arange(7)).astype(np.float32)
         data = xr.Dataset({"T": (("sample", "time"), values[None])}, {"sample": [0], "time": times})
-        fitted = ipd.fit(system, data, samples=":", dt=600.0, stepper=ipd.SDIRK2(),
-                         stages=[ipd.LevenbergMarquardt(15)])  # fmt: skip
+        options = ipd.FitOptions(stepper=ipd.SDIRK2())
+        stages = [ipd.Stage(ipd.LevenbergMarquardt(), 15)]
+        fitted = ipd.fit(system, data, dt=600.0, stages=stages, options=options)
         return float(fitted.latents()["k"])
 
     by_seconds = found(3600.0 * np.arange(7))

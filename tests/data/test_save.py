@@ -11,7 +11,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data import check_writable, file_sha256, open_dataset, save_dataset
-from impindiff.data._disk import scratch_folder
+from impindiff.data._files import scratch_folder
 
 both = pytest.mark.parametrize("name", ["a.nc", "a.zarr"])
 

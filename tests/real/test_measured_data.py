@@ -90,7 +90,7 @@ def pumping(folder: Path, system: ipd.System) -> xr.Dataset:
 def test_a_pumped_aquifer(real: Path, dtype):
     system = aquifer(30.0, 1e-4)
     data = pumping(real, system)
-    found = fitted(system, data, dt=1e-3, observe=[WELLS], dtype=dtype)
+    found = fitted(system, data, dt=1e-3, observe=[WELLS], options=ipd.FitOptions(dtype=dtype))
     assert found["k"] == pytest.approx(66.09, abs=1.65)
     assert found["Ss"] == pytest.approx(2.541e-5, abs=2e-6)
 

@@ -52,7 +52,7 @@ def test_a_value_that_is_none_is_named_with_its_cell(
 
 def test_double_precision_holds_more(tmp_path: Path):
     data = with_value(1e60, "float64", sample=3, time=4, x=3, y=2)
-    assert plan(tmp_path, {"precision": "float64"}, data).test_samples == [2, 3]
+    assert plan(tmp_path, {"precision": "float64"}, data).test.positions == [2, 3]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from small_problem import write_problem
 from impindiff import NumericsError
 from impindiff.config import load_config
 from impindiff.runs import RunPlan
-from impindiff.runs._compiled_beside import CompiledBeside
-from impindiff.runs._validator import Validator
+from impindiff.runs._validator import CompiledBeside, Validator
 
 TRACED = "/jax/core/compile/jaxpr_trace_duration"
 

@@ -28,7 +28,9 @@ def call(*arguments: object) -> tuple[int, str, str]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page's files, its data, and a run of few epochs; the run lies apart from the rest."""
     folder = tmp_path_factory.mktemp("own")
-    few = re.sub(r"return \[ipd.Adam\(60.*", "return [ipd.Adam(2)]", block("python"))
+    few = re.sub(
+        r"return \[ipd.Stage\(ipd.Adam.*", "return [ipd.Stage(ipd.Adam(), 2)]", block("python")
+    )
     assert few != block("python")
     (folder / "column.py").write_text(few)
     quick = block("toml").replace("sdirk-2", "backward-euler")

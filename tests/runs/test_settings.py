@@ -34,7 +34,7 @@ def make_system():
 
 
 def make_stages():
-    return [ipd.LevenbergMarquardt(5)]
+    return [ipd.Stage(ipd.LevenbergMarquardt(), 5)]
 """
 CONFIG = """
 [data]

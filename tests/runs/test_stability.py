@@ -8,8 +8,8 @@ from small_problem import make_dataset, make_tables, save
 
 from impindiff import InputError
 from impindiff.config import parse_config
-from impindiff.runs._plan import RunPlan
-from impindiff.runs._stability import check_stable
+from impindiff.runs._feasibility import check_stable
+from impindiff.runs._run_plan import RunPlan
 
 
 def plan_of(folder: Path, **time: object) -> RunPlan:

@@ -28,7 +28,7 @@ def make_system():
 
 
 def make_stages():
-    return [ipd.LevenbergMarquardt(8)]
+    return [ipd.Stage(ipd.LevenbergMarquardt(), 8)]
 """
 CONFIG = """
 [data]

@@ -17,7 +17,7 @@ from impindiff.data import file_sha256, open_dataset, save_dataset
 from impindiff.grid import Grid
 from impindiff.runs import RunFolder, evaluate_run, train_run
 from impindiff.runs._finish import num_trainable
-from impindiff.train import Adam
+from impindiff.train import Adam, Stage
 
 CONTENT = {
     "config.toml",
@@ -282,7 +282,7 @@ def test_what_no_stage_trains_is_not_counted():
     rate = impindiff.Parameter("k", 0.5, (0, 1))
     terms = [impindiff.Advection(field), impindiff.Diffusion(rate)]
     system = impindiff.System(Grid.uniform((5,), ((0, 1),), periodic=(True,)), {"c": terms})
-    first, second = Adam(1, freeze="v"), Adam(1, freeze="k")
-    assert num_trainable(system, (), [first, second]) == 6
-    assert num_trainable(system, (), [first]) == 1
-    assert num_trainable(system, ("k",), [second]) == 5
+    first, second = Stage(Adam(), 1, freeze="v"), Stage(Adam(), 1, freeze="k")
+    assert num_trainable(system, [first, second]) == 6
+    assert num_trainable(system, [first]) == 1
+    assert num_trainable(system, [second]) == 5

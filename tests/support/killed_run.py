@@ -5,9 +5,8 @@ from typing import Any
 
 from small_problem import DT
 
-from impindiff.integrate import CrankNicolson
 from impindiff.systems import System
-from impindiff.train import AbstractOptimiser, EpochRecord, Observations, Trainer
+from impindiff.train import EpochRecord, FitOptions, Observations, Stage, Trainer
 
 
 class Killed(BaseException):
@@ -17,7 +16,7 @@ class Killed(BaseException):
 def train(
     system: System,
     observations: Observations,
-    stages: Sequence[AbstractOptimiser],
+    stages: Sequence[Stage],
     stop_at: int | None = None,
     **options: Any,
 ) -> tuple[System, list[EpochRecord]]:
@@ -29,8 +28,8 @@ def train(
             raise Killed
         records.append(record)
 
-    trainer = Trainer(system, observations, CrankNicolson(), DT, stages, **options)
-    return trainer.run(watch, resume=True), records
+    trainer = Trainer(system, observations, DT, stages, FitOptions(watch=watch, **options))
+    return trainer.run(resume=True), records
 
 
 def history(records: Sequence[EpochRecord]) -> list[dict[str, Any]]:

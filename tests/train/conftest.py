@@ -25,4 +25,4 @@ def system(dataset) -> System:
 
 @pytest.fixture
 def observations(dataset, system: System) -> Observations:
-    return Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1], jnp.float32)
+    return Observations.of(system, dataset, "0:2", [0.1], jnp.float32)

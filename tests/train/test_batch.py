@@ -18,11 +18,12 @@ from impindiff.train import (
     Batches,
     Batching,
     Checkpoints,
+    FitOptions,
     Observations,
     Rescue,
+    Stage,
     Trainer,
     Work,
-    divided,
     whole,
 )
 
@@ -41,12 +42,11 @@ def system(dataset):
 
 @pytest.fixture(scope="module")
 def observations(dataset, system):
-    fields = system.fields
-    return Observations.from_dataset(dataset, system.grid, fields, ":", TIMES, np.float64)
+    return Observations.of(system, dataset, ":", TIMES, np.float64)
 
 
 def batches_of(observations, samples, window) -> Batches:
-    data = divided(observations, DT, Batching(samples, window))
+    data = Batches.make(observations, DT, Batching(samples, window))
     assert isinstance(data, Batches)
     return data
 
@@ -136,8 +136,8 @@ def test_states_of_fewer_samples_take_less_memory(observations, system):
 
 def run(system, observations, stages, **options):
     records = []
-    trainer = Trainer(system, observations, CrankNicolson(), DT, stages, **options)
-    trainer.run(records.append, resume="checkpoints" in options)
+    given = FitOptions(watch=records.append, **options)
+    Trainer(system, observations, DT, stages, given).run(resume="checkpoints" in options)
     return records
 
 
@@ -147,7 +147,7 @@ def test_a_batch_that_fails_does_not_make_others_fail(observations, system):
         broken = observations.initial["concentration"].at[bad, 0].set(np.nan)
         spoilt = eqx.tree_at(lambda o: o.initial, observations, {"concentration": broken})
         with pytest.raises(NumericsError, match=rf"epoch 1: step 1 of .* sample {bad}: .*4 of 20"):
-            run(system, spoilt, [Adam(1, batching=Batching(samples=1))])
+            run(system, spoilt, [Stage(Adam(), 1, batches=Batching(samples=1))])
 
 
 def test_one_window_of_all_times_takes_the_steps_of_the_whole(observations):
@@ -157,9 +157,9 @@ def test_one_window_of_all_times_takes_the_steps_of_the_whole(observations):
 
 def test_an_update_a_batch(observations, system):
     """Adam's own arithmetic: an epoch of batches is that many updates, at one rate."""
-    stage = Adam(8, learning_rate=1e-2, batching=Batching(2, 1))
+    stage = Stage(Adam(learning_rate=1e-2), 8, batches=Batching(2, 1))
     records = run(system, observations, [stage])
-    whole_ = run(system, observations, [Adam(8, learning_rate=1e-2)])
+    whole_ = run(system, observations, [Stage(Adam(learning_rate=1e-2), 8)])
     assert [r.learning_rate for r in records] == [r.learning_rate for r in whole_]
     assert records[-1].loss < 0.5 * records[0].loss
     assert records[-1].loss < whole_[-1].loss, "nine updates for each of the others"
@@ -167,7 +167,7 @@ def test_an_update_a_batch(observations, system):
 
 @pytest.mark.slow
 def test_batches_go_on_where_they_were_interrupted(observations, system, tmp_path):
-    stage = Adam(4, learning_rate=1e-2, batching=Batching(2, 2))
+    stage = Stage(Adam(learning_rate=1e-2), 4, batches=Batching(2, 2))
     expected = run(system, observations, [stage], seed=3)
     seen = []
 
@@ -177,9 +177,9 @@ def test_batches_go_on_where_they_were_interrupted(observations, system, tmp_pat
             raise KeyboardInterrupt
 
     options = {"seed": 3, "checkpoints": Checkpoints(tmp_path)}
-    trainer = Trainer(system, observations, CrankNicolson(), DT, [stage], **options)
+    given = FitOptions(watch=interrupt, **options)
     with pytest.raises(KeyboardInterrupt):
-        trainer.run(interrupt)
+        Trainer(system, observations, DT, [stage], given).run()
     seen += run(system, observations, [stage], **options)
     losses = {record.epoch: record.loss for record in seen}
     assert [losses[n] for n in range(1, 5)] == [record.loss for record in expected]
@@ -194,7 +194,7 @@ def test_batches_go_on_where_they_were_interrupted(observations, system, tmp_pat
 )
 def test_more_than_there_is(observations, system, batching, told):
     with pytest.raises(InputError, match=told):
-        run(system, observations, [Adam(1, batching=batching)])
+        run(system, observations, [Stage(Adam(), 1, batches=batching)])
 
 
 @pytest.mark.parametrize("options", [{"samples": 0}, {"window": -1}])
@@ -206,14 +206,14 @@ def test_nothing_in_a_batch(options):
 def test_a_window_cannot_begin_where_something_was_not_observed(observations, system):
     gap = observations.observed["concentration"].at[3, 1, 0].set(np.nan)
     holed = eqx.tree_at(lambda o: o.observed, observations, {"concentration": gap})
-    run(system, holed, [Adam(1, batching=Batching(samples=2))])
+    run(system, holed, [Stage(Adam(), 1, batches=Batching(samples=2))])
     with pytest.raises(InputError, match=r"begin at t = 0\.1.*sample 3 was not observed"):
-        run(system, holed, [Adam(1, batching=Batching(window=1))])
+        run(system, holed, [Stage(Adam(), 1, batches=Batching(window=1))])
 
 
 def test_what_does_not_go_together(observations, system):
-    windowed = Adam(1, batching=Batching(window=1))
+    windowed = Stage(Adam(), 1, batches=Batching(window=1))
     with pytest.raises(InputError, match="leave out the rescue, or the window"):
         run(system, observations, [windowed], rescue=Rescue())
     with pytest.raises(InputError, match="samples_at_once is 0"):
-        run(system, observations, [LBFGS(1)], samples_at_once=0)
+        run(system, observations, [Stage(LBFGS(), 1)], samples_at_once=0)

@@ -4,14 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain_objective import Plain
 
-from impindiff.linear import AdjointOutcome, Outcome
-from impindiff.rollout import StepOutcome
-from impindiff.train import LBFGS
-from impindiff.train._curvature import Curvature
-from impindiff.train._objective import Evaluation
-
-SOLVED = StepOutcome.of_solve(Outcome.exact())
+from impindiff.train import LBFGS, StageLength
+from impindiff.train._lbfgs import Curvature
 
 
 def seen(matrix, count: int, memory: int = 5, seed: int = 0) -> Curvature:
@@ -55,18 +51,10 @@ def test_the_first_step_is_no_longer_than_one_and_pairs_are_forgotten_but_not_th
     np.testing.assert_allclose(pairs.direction(jnp.array([8.0, 4.0])), [-2.0, -1.0])
 
 
-def objective(function):
-    def evaluate(point):
-        loss, gradient = jax.value_and_grad(function)(point)
-        return Evaluation(loss, gradient, SOLVED, AdjointOutcome.probe())
-
-    return evaluate
-
-
 def test_pairs_that_mislead_do_not_end_the_stage():
     """Pairs of another valley point uphill: the step is that of steepest descent, taken at once."""
-    evaluate = objective(lambda x: jnp.sum(jnp.array([1.0, 1e4]) * (x - 1) ** 2))
-    optimiser, start = LBFGS(1, memory=3), jnp.array([3.0, 1.0])
+    evaluate = Plain(lambda x: jnp.sum(jnp.array([1.0, 1e4]) * (x - 1) ** 2))
+    optimiser, start = LBFGS(memory=3), jnp.array([3.0, 1.0])
     (loss, slope), pairs = optimiser.init(evaluate, start)
     wrong = pairs._replace(
         steps=jnp.array([[0.0, 0.0], [0.0, 0.0], [0.0, 1.0]]),
@@ -75,7 +63,7 @@ def test_pairs_that_mislead_do_not_end_the_stage():
         scale=jnp.array(0.1),
     )
     here = evaluate(start)
-    update = jax.jit(lambda x, state: optimiser.update(evaluate, x, state))
+    update = jax.jit(lambda x, state: optimiser.update(evaluate, x, state, StageLength(80)))
     point, (_, after), epoch = update(start, ((here.loss, here.gradient), wrong))
     assert not bool(epoch.stalled)
     assert float(epoch.evaluation.loss) < float(here.loss)
@@ -87,11 +75,11 @@ def test_the_unit_of_the_loss_hardly_matters(scale: float):
     def rosenbrock(x):
         return scale * (100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2)
 
-    evaluate, optimiser = objective(rosenbrock), LBFGS(80)
+    evaluate, optimiser = Plain(rosenbrock), LBFGS()
     point = jnp.array([-1.2, 1.0])
     state = optimiser.init(evaluate, point)
-    update = jax.jit(lambda x, state: optimiser.update(evaluate, x, state))
-    for _ in range(optimiser.epochs):
+    update = jax.jit(lambda x, state: optimiser.update(evaluate, x, state, StageLength(80)))
+    for _ in range(80):
         after, state, epoch = update(point, state)
         if epoch.stalled:
             break

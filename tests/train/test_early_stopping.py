@@ -15,7 +15,10 @@ from impindiff.train import (
     Adam,
     Checkpoints,
     EarlyStopping,
+    FitOptions,
     ProgressiveTolerance,
+    Stage,
+    Validation,
     fit,
     make_objective,
     whole,
@@ -23,8 +26,8 @@ from impindiff.train import (
 from impindiff.train._early_stopping import Standing
 
 # So large that the loss goes up and down.
-ADAM = Adam(12, learning_rate=0.3, constant_share=1.0)
-LBFGS_ = LBFGS(4)
+ADAM = Stage(Adam(learning_rate=0.3, constant_share=1.0), 12)
+LBFGS_ = Stage(LBFGS(), 4)
 
 
 class Scripted:
@@ -73,9 +76,7 @@ def test_the_best_by_validation_is_restored(system, observations):
         system,
         observations,
         [ADAM],
-        validate=validate,
-        validate_every=2,
-        early_stopping=EarlyStopping(4),
+        validation=Validation(validate, 2, EarlyStopping(4)),
     )
     # Best in epoch 4; epochs 6 and 8 are worse.
     assert [r.epoch for r in records if r.stopped_early] == [8] and len(records) == 8
@@ -84,8 +85,8 @@ def test_the_best_by_validation_is_restored(system, observations):
 
 def test_the_next_stage_begins_with_the_best_and_must_be_better(system, observations):
     validate = Scripted([5.0, 1.0, 3.0, 3.0, *[2.0] * 9])
-    options = {"validate_every": 1, "early_stopping": EarlyStopping(2)}
-    trained, records = train(system, observations, [ADAM, LBFGS_], validate=validate, **options)
+    validation = Validation(validate, 1, EarlyStopping(2))
+    trained, records = train(system, observations, [ADAM, LBFGS_], validation=validation)
     assert [r.stage for r in records] == ["adam"] * 4 + ["lbfgs"] * 2
     assert eqx.tree_equal(trained, validate.seen[1])
     _, from_best = train(validate.seen[1], observations, [LBFGS_])
@@ -100,7 +101,9 @@ def loss_of(system, observations):
 @pytest.mark.parametrize("stages", [[ADAM], [LBFGS_]])
 def test_without_a_validation_it_is_the_loss(system, observations, stages):
     """The arrays that are restored have the lowest loss there was."""
-    trained, records = train(system, observations, stages, early_stopping=EarlyStopping(3))
+    trained, records = train(
+        system, observations, stages, validation=Validation(early_stopping=EarlyStopping(3))
+    )
     lowest = min(record.loss for record in records)
     assert loss_of(trained, observations) == pytest.approx(lowest, rel=1e-3)
     assert records[-1].stopped_early == (stages == [ADAM])
@@ -112,17 +115,22 @@ def test_without_a_validation_it_is_the_loss(system, observations, stages):
 )
 def test_a_stopped_training_goes_on_digit_for_digit(system, observations, tmp_path: Path, stop_at):
     errors = [5.0, 1.0, 3.0, 2.0, 3.0, 3.0, 0.5, 0.7, 0.6, 0.8, 0.9]
-    stages = [ADAM, LBFGS(9)]
-    options = {"validate_every": 1, "early_stopping": EarlyStopping(4)}
-    expected, records = train(system, observations, stages, validate=Scripted(errors), **options)
+    stages = [ADAM, Stage(LBFGS(), 9)]
+
+    def validated(errors):
+        return Validation(errors, 1, EarlyStopping(4))
+
+    expected, records = train(system, observations, stages, validation=validated(Scripted(errors)))
     assert [r.epoch for r in records if r.stopped_early] == [6, 11]
-    options |= {"checkpoints": Checkpoints(tmp_path), "checkpoint_every": 2}
+    checkpoints = Checkpoints(tmp_path, every=2)
     with pytest.raises(Killed):
-        train(system, observations, stages, stop_at, validate=Scripted(errors), **options)
+        options = {"checkpoints": checkpoints, "validation": validated(Scripted(errors))}
+        train(system, observations, stages, stop_at, **options)
     progress = Checkpoints(tmp_path).progress()
     assert progress is not None
     again = Scripted(errors, progress.epoch)
-    found, rest = train(system, observations, stages, validate=again, **options)
+    options = {"checkpoints": checkpoints, "validation": validated(again)}
+    found, rest = train(system, observations, stages, **options)
     assert history(rest) == history(records)[progress.epoch :]
     assert eqx.tree_equal(found, expected)
     progress = Checkpoints(tmp_path).progress()
@@ -136,9 +144,7 @@ def test_loose_solves_are_not_counted(system, observations):
         observations,
         [ADAM],
         progressive_tolerance=tolerance,
-        validate=Scripted([1.0] * 20),
-        validate_every=1,
-        early_stopping=EarlyStopping(2),
+        validation=Validation(Scripted([1.0] * 20), 1, EarlyStopping(2)),
     )
     loose = [record.epoch for record in records if record.rtol]
     assert loose and records[-1].stopped_early and records[-1].epoch == loose[-1] + 3
@@ -153,10 +159,12 @@ def test_fit_stops_early(dataset, system):
         times=[0.1],
         dt=DT,
         stages=[ADAM],
-        watch=records.append,
-        validate=Scripted([1.0, 2.0, 2.0]),
-        validate_every=2,
-        early_stopping=EarlyStopping(2),
+        options=FitOptions(
+            watch=records.append,
+            validation=Validation(
+                error=Scripted([1.0, 2.0, 2.0]), every=2, early_stopping=EarlyStopping(2)
+            ),
+        ),
     )
     assert [record.validation for record in records] == [None, 1.0, None, 2.0]
 

@@ -17,8 +17,10 @@ from impindiff.train import (
     LBFGS,
     Adam,
     Batching,
+    FitOptions,
     Observations,
     Optax,
+    Stage,
     fit,
     fit_ensemble,
     make_objective,
@@ -26,7 +28,7 @@ from impindiff.train import (
 )
 
 SEEDS = (3, 5, 8)
-ADAM = Adam(6, learning_rate=1e-2)
+ADAM = Stage(Adam(learning_rate=1e-2), 6)
 WHAT = {"samples": "0:2", "times": [0.1], "dt": DT}
 
 
@@ -48,25 +50,36 @@ def velocity_of(system: System):
 @pytest.mark.parametrize(
     "stages, options, rtol",
     [
-        ([Adam(2, learning_rate=1e-2, batching=Batching(samples=1))], {}, 1e-5),
-        ([ADAM], {"members_at_once": 2, "samples_at_once": 1, "memory": ipd.Snapshots(1)}, 1e-5),
+        ([Stage(Adam(learning_rate=1e-2), 2, batches=Batching(samples=1))], {}, 1e-5),
+        ([ADAM], {"samples_at_once": 1, "memory": ipd.Snapshots(1)}, 1e-5),
         # A line search compares numbers, and round-off may decide.
-        ([LBFGS(5)], {}, 1e-3),
-        ([Optax(3, optax.lbfgs(memory_size=4))], {}, 1e-3),
+        ([Stage(LBFGS(), 5)], {}, 1e-3),
+        ([Stage(Optax(optax.lbfgs(memory_size=4)), 3)], {}, 1e-3),
     ],
 )
 @pytest.mark.slow
 def test_a_member_is_what_it_is_alone(dataset, make_system, stages, options, rtol):
     records = []
     found = fit_ensemble(
-        make_system, dataset, seeds=SEEDS, stages=stages, watch=records.append, **WHAT, **options
+        make_system,
+        dataset,
+        seeds=SEEDS,
+        stages=stages,
+        members_at_once=2,
+        options=FitOptions(watch=records.append, **options),
+        **WHAT,
     )
     assert found.seeds == SEEDS and not found.diverged
-    options.pop("members_at_once", None)
     for seed, member in zip(SEEDS, found.members, strict=True):
         alone = []
         system = make_system(jax.random.key(seed))
-        trained = fit(system, dataset, stages=stages, watch=alone.append, **WHAT, **options)
+        trained = fit(
+            system,
+            dataset,
+            stages=stages,
+            options=FitOptions(watch=alone.append, **options),
+            **WHAT,
+        )
         np.testing.assert_allclose(
             [r.losses[seed] for r in records], [r.loss for r in alone], rtol=rtol
         )
@@ -79,16 +92,19 @@ def test_a_member_that_has_stalled_stays_as_it_is(dataset, make_system):
     """In single precision each stalls at its own epoch; alone it would have stayed there."""
     records = []
     found = fit_ensemble(
-        make_system, dataset, seeds=SEEDS, stages=[LBFGS(300)], watch=records.append, **WHAT
+        make_system,
+        dataset,
+        seeds=SEEDS,
+        stages=[Stage(LBFGS(), 300)],
+        options=FitOptions(watch=records.append),
+        **WHAT,
     )
     last = {seed: max(r.epoch for r in records if seed in r.losses) for seed in SEEDS}
     assert len(set(last.values())) > 1 and max(last.values()) == len(records) < 300
     for seed in SEEDS:
         losses = [r.losses[seed] for r in records if seed in r.losses]
         assert len(losses) == last[seed] and np.all(np.diff(losses) < 0)
-    observations = Observations.from_dataset(
-        dataset, found.systems.grid, found.systems.fields, "0:2", [0.1]
-    )
+    observations = Observations.of(found.members[0], dataset, "0:2", [0.1])
     for seed, member in zip(SEEDS, found.members, strict=True):
         learned, frozen = eqx.partition(member, ipd.latent.learned(member))
         objective = make_objective(frozen, whole(observations, DT), CrankNicolson())
@@ -113,17 +129,21 @@ def wild(dataset):
     return make
 
 
-@pytest.mark.parametrize("stages", [[ADAM], pytest.param([LBFGS(3), ADAM], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "stages", [[ADAM], pytest.param([Stage(LBFGS(), 3), ADAM], marks=pytest.mark.slow)]
+)
 def test_a_member_that_diverges_is_left_out(dataset, wild, stages):
     records = []
-    found = fit_ensemble(wild, dataset, seeds=SEEDS, stages=stages, watch=records.append, **WHAT)
+    found = fit_ensemble(
+        wild, dataset, seeds=SEEDS, stages=stages, options=FitOptions(watch=records.append), **WHAT
+    )
     assert found.seeds == (3, 8)
     ((seed, why),) = found.diverged
     assert seed == 5 and why.startswith("epoch 1")
     assert records[0].diverged == {5: why} and not any(r.diverged for r in records[1:])
     alone = []
     system = wild(jax.random.key(8))
-    trained = fit(system, dataset, stages=stages, watch=alone.append, **WHAT)
+    trained = fit(system, dataset, stages=stages, options=FitOptions(watch=alone.append), **WHAT)
     losses = [r.losses[8] for r in records]
     np.testing.assert_allclose(losses, [r.loss for r in alone], rtol=1e-3)
     np.testing.assert_allclose(velocity_of(found.members[1]), velocity_of(trained), atol=1e-3)
@@ -165,7 +185,7 @@ def test_a_frozen_latent_keeps_what_each_member_began_with(dataset):
         first = 0.03 + 0.04 * float(jax.random.uniform(key))
         return advection_diffusion(grid, velocity, Parameter("k", first, (0.0, 0.1)))
 
-    found = fit_ensemble(make, dataset, seeds=SEEDS, stages=[Adam(2)], freeze="k", **WHAT)
+    found = fit_ensemble(make, dataset, seeds=SEEDS, stages=[Stage(Adam(), 2, freeze="k")], **WHAT)
     for seed, member in zip(SEEDS, found.members, strict=True):
         (_, before), (_, after) = map(latents_of, (make(jax.random.key(seed)), member))
         assert isinstance(before, Parameter) and isinstance(after, Parameter)
@@ -178,8 +198,13 @@ def test_a_frozen_latent_keeps_what_each_member_began_with(dataset):
         ({"seeds": (1,)}, "at least two, all different"),
         ({"seeds": (1, 1)}, "at least two, all different"),
         ({"members_at_once": 0}, "members_at_once is 0"),
-        ({"freeze": "q"}, "'q'.*'advection_x'"),
-        ({"memory": ipd.MemoryBudget("1KiB")}, "budget of 512 B is too small"),
+        ({"stages": [Stage(Adam(), 1, freeze="q")]}, "'q'.*'advection_x'"),
+        (
+            {"options": FitOptions(memory=ipd.MemoryBudget("1KiB"))},
+            "budget of 512 B is too small",
+        ),
+        ({"options": FitOptions(rescue=ipd.Rescue())}, "has no rescue.*with fit"),
+        ({"options": FitOptions(validation=ipd.Validation(every=3))}, "has no validation"),
     ],
 )
 def test_what_cannot_be_is_refused(dataset, make_system, options, complaint):

@@ -45,7 +45,7 @@ def test_a_range_that_leaves_the_data_out_is_refused_before_training(learned):
         r"\(0.5\d*, 1.\d+\).*Write {'concentration': \(0.5, 1.5\)}"
     )
     with pytest.raises(InputError, match=told):
-        Trainer(made, observations, ipd.CrankNicolson(), DT, [ipd.Adam(1)])
+        Trainer(made, observations, DT, [ipd.Stage(ipd.Adam(), 1)])
 
 
 @pytest.mark.parametrize("high", [1.4, 2.0, 50.0])

@@ -20,21 +20,24 @@ from impindiff.train import (
     Adam,
     Checkpoints,
     EpochRecord,
+    FitOptions,
     Observations,
+    Stage,
     Trainer,
+    Validation,
 )
 
 ADAM, WILD, WILD_END = (
-    Adam(6, learning_rate=1e-2),
-    Adam(6, learning_rate=1e30),
-    Adam(1, learning_rate=1e30),
+    Stage(Adam(learning_rate=1e-2), 6),
+    Stage(Adam(learning_rate=1e30), 6),
+    Stage(Adam(learning_rate=1e30), 1),
 )
 
 
 def train(system, observations, stages, stepper=None, **options) -> list[EpochRecord]:
     records: list[EpochRecord] = []
-    trainer = Trainer(system, observations, stepper or CrankNicolson(), DT, stages, **options)
-    trainer.run(records.append)
+    options = {"watch": records.append, "stepper": stepper or CrankNicolson()} | options
+    Trainer(system, observations, DT, stages, FitOptions(**options)).run()
     return records
 
 
@@ -46,10 +49,10 @@ def train(system, observations, stages, stepper=None, **options) -> list[EpochRe
 def test_a_loss_that_turns_nan_leaves_the_last_good_arrays(
     system, observations, dataset, tmp_path: Path, stepper, stages
 ):
-    checkpoints = Checkpoints(tmp_path)
-    options = {"checkpoints": checkpoints, "checkpoint_every": 1}
+    checkpoints = Checkpoints(tmp_path, every=1)
+    options = FitOptions(stepper=stepper, checkpoints=checkpoints)
     with pytest.raises(NumericsError, match=r"epoch 2.*\bstep") as caught:
-        train(system, observations, stages, stepper, **options)
+        Trainer(system, observations, DT, stages, options).run()
     assert "What had been learned after epoch 0 is saved." in str(caught.value)
     progress = checkpoints.progress()
     assert progress is not None and (progress.epoch, progress.stage) == (0, 0)
@@ -59,7 +62,7 @@ def test_a_loss_that_turns_nan_leaves_the_last_good_arrays(
     assert np.isfinite(forecast["concentration"]).all()
     # It fails again, and says so again: what is saved is still good.
     with pytest.raises(NumericsError, match="epoch 2"):
-        Trainer(system, observations, stepper, DT, stages, **options).run(print, resume=True)
+        Trainer(system, observations, DT, stages, options).run(resume=True)
     assert checkpoints.progress() == progress
 
 
@@ -69,7 +72,7 @@ def test_where_nothing_was_good_nothing_is_saved(system, observations, tmp_path:
         lambda s: s.equations["concentration"][0].velocity.head.bias, system, jnp.full(1, jnp.inf)
     )
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    for stages in ([ADAM], [LBFGS(200)]):
+    for stages in ([ADAM], [Stage(LBFGS(), 200)]):
         with pytest.raises(NumericsError, match="epoch 1") as caught:
             train(huge, observations, stages, checkpoints=checkpoints)
         assert "saved" not in str(caught.value)
@@ -99,7 +102,7 @@ def test_a_failed_adjoint_solve_is_named(system, observations):
 def test_enormous_values_are_no_silent_zero(system):
     dataset = make_dataset((12,))
     dataset["concentration"] = dataset["concentration"] * 1e30
-    fit_to = Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1])
+    fit_to = Observations.of(system, dataset, "0:2", [0.1])
     with pytest.raises(NumericsError, match="epoch 1"):
         train(system, fit_to, [ADAM])
 
@@ -109,7 +112,7 @@ def test_a_validation_that_fails_names_its_epoch(system, observations):
         raise NumericsError("step 3 of 4 failed")
 
     with pytest.raises(NumericsError, match="epoch 2, validation: step 3 of 4 failed"):
-        train(system, observations, [ADAM], validate=fail, validate_every=2)
+        train(system, observations, [ADAM], validation=Validation(fail, every=2))
 
 
 def test_a_gradient_that_is_not_finite_is_told_by_name():

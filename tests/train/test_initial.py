@@ -38,13 +38,13 @@ def readings(**attrs) -> xr.Dataset:
 
 
 SENSORS = ipd.Sensors("c", data="wells")
-HOW = {"samples": ":", "dt": 0.0125, "dtype": jnp.float64}
+HOW = {"samples": ":", "dt": 0.0125, "options": ipd.FitOptions(dtype=jnp.float64)}
 
 
 @pytest.mark.slow
 def test_an_initial_field_is_learned_from_what_comes_of_it():
     unknown = system(ipd.Parameter("height", 1.0, (0.0, jnp.inf)))
-    stages = [ipd.LevenbergMarquardt(8)]
+    stages = [ipd.Stage(ipd.LevenbergMarquardt(), 8)]
     fitted = ipd.fit(unknown, readings(), observe=[SENSORS], stages=stages, **HOW)
     assert float(fitted.latents()["height"][0]) == pytest.approx(1.7, rel=1e-6)
     forecast = ipd.predict(fitted, readings(), times=TIMES, dt=0.0125, dtype=jnp.float64)
@@ -67,7 +67,7 @@ def test_later_than_its_first_time_the_data_say_where_the_fields_are():
 
 def test_windows_cannot_begin_at_what_only_the_system_knows():
     unknown = system(ipd.Parameter("height", 1.0, (0.0, 5.0)))
-    stages = [ipd.Adam(1, batching=ipd.Batching(window=1))]
+    stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.Batching(window=1))]
     with pytest.raises(InputError, match="gives initial values of c, and windows begin"):
         ipd.fit(unknown, readings(), observe=[SENSORS], stages=stages, **HOW)
 

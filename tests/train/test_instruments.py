@@ -13,8 +13,8 @@ import impindiff as ipd
 from impindiff import InputError
 from impindiff.integrate import CrankNicolson
 from impindiff.latent import learned
-from impindiff.train import Batches, Batching, Observations, divided, make_objective, whole
-from impindiff.train._adaptation import Trial
+from impindiff.train import Batches, Batching, Observations, make_objective, whole
+from impindiff.train._objective import Trial
 
 FIELD = "concentration"
 POSITIONS = np.array([[-0.7, 0.2], [0.1, 0.55], [0.93, 0.99]])
@@ -64,9 +64,7 @@ def system(dataset):
 
 
 def observations_of(dataset, system, observe=OBSERVE, times=None, **options) -> Observations:
-    return Observations.from_dataset(
-        dataset, system.grid, system.fields, "0:3", times, np.float64, observe, **options
-    )
+    return Observations.of(system, dataset, "0:3", times, np.float64, observe, **options)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +199,7 @@ def test_an_unknown_that_nothing_observed_depends_on_is_refused():
             "v": [ipd.Diffusion(ipd.Parameter("k", 0.01, (0.0, 0.1)))],
         },
     )
-    fit = {"samples": "0:2", "times": [0.1], "dt": DT, "stages": [ipd.Adam(2)]}
+    fit = {"samples": "0:2", "times": [0.1], "dt": DT, "stages": [ipd.Stage(ipd.Adam(), 2)]}
     with pytest.raises(InputError, match="do not constrain 'k': the gradient by it is exactly"):
         ipd.fit(system, data, observe=[ipd.Cells("u")], **fit)
     ipd.fit(system, data, observe=[ipd.Cells("v")], **fit)
@@ -209,12 +207,12 @@ def test_an_unknown_that_nothing_observed_depends_on_is_refused():
 
 def test_windows_need_observed_states(dataset, system, observations):
     with pytest.raises(InputError, match="'concentration' is not observed cell by cell"):
-        divided(observations, DT, Batching(window=1))
-    divided(observations, DT, Batching(samples=2))
+        Batches.make(observations, DT, Batching(window=1))
+    Batches.make(observations, DT, Batching(samples=2))
 
 
 def test_batches_take_their_part_of_readings_and_noise(observations):
-    batches = divided(observations, DT, Batching(samples=2))
+    batches = Batches.make(observations, DT, Batching(samples=2))
     assert isinstance(batches, Batches)
     batch = batches.take(0, np.array([2, 0]))
     for name, values in observations.observed.items():
@@ -273,6 +271,6 @@ def test_a_few_sensors_find_a_diffusivity(dataset):
         samples="0:3",
         dt=DT,
         observe=OBSERVE[:1],
-        stages=[ipd.LBFGS(12)],
+        stages=[ipd.Stage(ipd.LBFGS(), 12)],
     )
     assert float(found.latents()["k"].mean()) == pytest.approx(DIFFUSIVITY, rel=1e-3)

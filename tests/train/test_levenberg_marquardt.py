@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from plain_objective import Plain
 from small_problem import DIFFUSIVITY, DT, make_dataset, make_system
 
 import impindiff as ipd
@@ -15,11 +16,23 @@ from impindiff import InputError, LevenbergMarquardt
 from impindiff.latent import learned
 from impindiff.linear import AdjointOutcome, Outcome
 from impindiff.rollout import StepOutcome
-from impindiff.train import Observations, make_objective, whole
-from impindiff.train._krylov_step import krylov_step
-from impindiff.train._linear_maps import LinearMaps
-from impindiff.train._objective import Evaluation
-from impindiff.train._triangle import column_norms, damped_step, fold, linearised
+from impindiff.train import (
+    AbstractObjective,
+    Evaluation,
+    Observations,
+    Stage,
+    StageLength,
+    make_objective,
+    whole,
+)
+from impindiff.train._least_squares import (
+    LinearMaps,
+    column_norms,
+    damped_step,
+    fold,
+    krylov_step,
+    linearised,
+)
 
 SOLVED = StepOutcome.of_solve(Outcome.exact())
 
@@ -28,7 +41,7 @@ MATRIX = np.random.default_rng(0).normal(size=(7, 3)) * [1.0, 1e3, 1e-3]
 RIGHT = np.random.default_rng(1).normal(size=7)
 
 
-class Squares(eqx.Module):
+class Squares(AbstractObjective):
     """The sum of squares of a function of one array."""
 
     residuals: Callable
@@ -50,11 +63,11 @@ class Squares(eqx.Module):
         return LinearMaps(residuals, push, lambda vector: pull(vector)[0])
 
 
-def run(optimiser: LevenbergMarquardt, residuals: Callable, start):
-    objective = Squares(residuals)
-    update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state))
+def run(stage: Stage, residuals: Callable, start):
+    objective, optimiser, length = Squares(residuals), stage.optimiser, StageLength(stage.epochs)
+    update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state, length))
     point, state, losses = start, optimiser.init(objective, start), []
-    for _ in range(optimiser.epochs):
+    for _ in range(stage.epochs):
         point, state, epoch = update(point, state)
         if epoch.stalled:
             return point, losses, True
@@ -74,14 +87,14 @@ def rosenbrock(x):
 def test_linear_least_squares_take_one_step(dtype, rtol: float):
     """Columns of very different length, and in single precision too."""
     expected = np.linalg.lstsq(MATRIX, RIGHT)[0]
-    found, losses, _ = run(LevenbergMarquardt(1, damping=1e-12), linear, jnp.zeros(3, dtype))
+    found, losses, _ = run(Stage(LevenbergMarquardt(damping=1e-12), 1), linear, jnp.zeros(3, dtype))
     np.testing.assert_allclose(found, expected, rtol=rtol)
-    _, losses, stalled = run(LevenbergMarquardt(9), linear, jnp.zeros(3, dtype))
+    _, losses, stalled = run(Stage(LevenbergMarquardt(), 9), linear, jnp.zeros(3, dtype))
     assert stalled and np.all(np.diff(losses) < 0)
 
 
 def test_rosenbrocks_valley():
-    found, losses, _ = run(LevenbergMarquardt(30), rosenbrock, jnp.array([-1.2, 1.0]))
+    found, losses, _ = run(Stage(LevenbergMarquardt(), 30), rosenbrock, jnp.array([-1.2, 1.0]))
     np.testing.assert_allclose(found, 1, atol=1e-8)
     assert np.all(np.diff(losses) < 0) and len(losses) < 25 and losses[-1] < 1e-12
 
@@ -91,8 +104,10 @@ def test_rosenbrocks_valley():
 def test_units_of_the_unknowns_change_no_step(units, dtype):
     """As many iterations as in the units in which the valley was written, to the same losses."""
     units, start = jnp.asarray(units, dtype), jnp.array([-1.2, 1.0], dtype)
-    plain, losses, _ = run(LevenbergMarquardt(14), rosenbrock, start)
-    found, scaled, _ = run(LevenbergMarquardt(14), lambda x: rosenbrock(x * units), start / units)
+    plain, losses, _ = run(Stage(LevenbergMarquardt(), 14), rosenbrock, start)
+    found, scaled, _ = run(
+        Stage(LevenbergMarquardt(), 14), lambda x: rosenbrock(x * units), start / units
+    )
     digits = 1e-7 if dtype == jnp.float64 else 1e-3
     assert len(scaled) == len(losses)
     np.testing.assert_allclose(found * units, plain, rtol=digits)
@@ -121,7 +136,7 @@ def test_a_point_without_derivatives_is_not_arrived_at():
 
     kinked.defjvp(derivative)
 
-    point, losses, _ = run(LevenbergMarquardt(1), kinked, jnp.array([3.0, 3.0]))
+    point, losses, _ = run(Stage(LevenbergMarquardt(), 1), kinked, jnp.array([3.0, 3.0]))
     assert 1.1 <= float(point[0]) < 3 and losses[0] < 8
 
 
@@ -142,14 +157,16 @@ def test_it_stalls_at_a_minimum_and_leaves_an_unknown_alone_that_nothing_depends
     def residuals(x):
         return jnp.stack([x[0] - 2, 3.0 + 0 * x[1]])
 
-    found, losses, stalled = run(LevenbergMarquardt(9), residuals, jnp.array([5.0, 7.0]))
+    found, losses, stalled = run(Stage(LevenbergMarquardt(), 9), residuals, jnp.array([5.0, 7.0]))
     assert stalled and len(losses) < 8
     np.testing.assert_allclose(found, [2.0, 7.0], atol=1e-6)
 
 
-def first_epoch(residuals: Callable, start):
-    objective, optimiser = Squares(residuals), LevenbergMarquardt(1)
-    update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state))
+def first_epoch(objective: AbstractObjective, start):
+    optimiser = LevenbergMarquardt()
+    update = jax.jit(
+        lambda learned, state: optimiser.update(objective, learned, state, StageLength(1))
+    )
     return update(start, optimiser.init(objective, start))
 
 
@@ -158,14 +175,14 @@ def first_epoch(residuals: Callable, start):
 )
 def test_a_start_whose_loss_or_derivative_is_no_number_is_told_and_not_left(residuals, has_loss):
     start = jnp.array([2.0, 3.0])
-    point, _, epoch = first_epoch(residuals, start)
+    point, _, epoch = first_epoch(Squares(residuals), start)
     np.testing.assert_array_equal(point, start)
     assert not bool(epoch.evaluation.is_finite)
     assert bool(jnp.isfinite(epoch.evaluation.loss)) == has_loss
 
 
 def test_the_gradient_is_that_of_the_point_it_arrives_at():
-    point, _, epoch = first_epoch(rosenbrock, jnp.array([-1.2, 1.0]))
+    point, _, epoch = first_epoch(Squares(rosenbrock), jnp.array([-1.2, 1.0]))
     expected = Squares(rosenbrock)(point)
     assert float(epoch.evaluation.loss) == pytest.approx(float(expected.loss))
     np.testing.assert_allclose(epoch.evaluation.gradient, expected.gradient, rtol=1e-9)
@@ -192,9 +209,7 @@ def objective_of(samples_at_once: int | None = None):
     penalties = [ipd.Smoothness("advection_x", 1e-2), ipd.TotalVariation("advection_x", 1e-2)]
     wells = ipd.Sensors(FIELD, "wells", positions=[[-0.5], [0.4]])
     data = data.merge(ipd.measure(data, grid, [wells]))
-    observations = Observations.from_dataset(
-        data, grid, system.fields, "0:3", [0.1, 0.2], np.float64, [wells], penalties
-    )
+    observations = Observations.of(system, data, "0:3", [0.1, 0.2], np.float64, [wells], penalties)
     arrays, frozen = eqx.partition(system, learned(system))
     tight = ipd.Affine(ipd.BiCGStab(1e-12), ipd.BiCGStab(1e-12))
     batch = whole(observations, DT)
@@ -234,8 +249,8 @@ def test_a_diffusivity_from_few_sensors_in_a_few_epochs(wells):
         samples="0:2",
         dt=DT,
         observe=[sensors],
-        stages=[LevenbergMarquardt(9)],
-        watch=records.append,
+        stages=[Stage(LevenbergMarquardt(), 9)],
+        options=ipd.FitOptions(watch=records.append),
     )
     assert float(found.latents()["k"].mean()) == pytest.approx(DIFFUSIVITY, rel=1e-3)
     losses = [record.loss for record in records]
@@ -245,11 +260,11 @@ def test_a_diffusivity_from_few_sensors_in_a_few_epochs(wells):
 
 def test_no_sum_of_squares_and_counts_that_do_nothing_are_refused():
     with pytest.raises(InputError, match="needs a sum of squares"):
-        LevenbergMarquardt(2).init(lambda x: Squares(linear)(x), jnp.zeros(3))
-    with pytest.raises(InputError, match="must be at least 1 and rates and steps positive"):
-        LevenbergMarquardt(2, damping=0.0)
-    with pytest.raises(InputError, match="must be at least 1"):
-        LevenbergMarquardt(2, max_products=0)
+        first_epoch(Plain(lambda x: jnp.sum(linear(x) ** 2)), jnp.zeros(3))
+    with pytest.raises(InputError, match="damping must be positive"):
+        LevenbergMarquardt(damping=0.0)
+    with pytest.raises(InputError, match="must be positive"):
+        LevenbergMarquardt(max_products=0)
 
 
 def many(count: int, seed: int = 3):
@@ -290,7 +305,7 @@ def test_more_than_500_unknowns_end_where_the_dense_solution_is(dtype, rtol: flo
     for _ in range(20):
         jacobian = jax.jacfwd(residuals)(exact)
         exact = exact - jnp.linalg.lstsq(jacobian, residuals(exact))[0]
-    found, losses, _ = run(LevenbergMarquardt(15), residuals, jnp.zeros(600, dtype))
+    found, losses, _ = run(Stage(LevenbergMarquardt(), 15), residuals, jnp.zeros(600, dtype))
     assert np.all(np.diff(losses) < 0)
     np.testing.assert_allclose(found * units, exact * units, atol=rtol)
 
@@ -300,8 +315,10 @@ def test_memory_grows_as_the_unknowns_not_their_square():
         return jnp.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x])
 
     def bytes_of(count: int) -> int:
-        start, optimiser, objective = jnp.zeros(count), LevenbergMarquardt(1), Squares(chain)
-        update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state))
+        start, optimiser, objective = jnp.zeros(count), LevenbergMarquardt(), Squares(chain)
+        update = jax.jit(
+            lambda learned, state: optimiser.update(objective, learned, state, StageLength(1))
+        )
         compiled = update.lower(start, optimiser.init(objective, start)).compile()
         analysis = compiled.memory_analysis()
         assert analysis is not None
@@ -312,7 +329,7 @@ def test_memory_grows_as_the_unknowns_not_their_square():
 
 def test_products_leave_an_unknown_alone_that_nothing_depends_on_and_tell_failed_derivatives():
     start = jnp.ones(502)
-    found, _, _ = run(LevenbergMarquardt(6), lambda x: x[:501] - 3, start)
+    found, _, _ = run(Stage(LevenbergMarquardt(), 6), lambda x: x[:501] - 3, start)
     np.testing.assert_allclose(found, [*[3.0] * 501, 1.0], atol=1e-6)
 
     @jax.custom_jvp
@@ -320,7 +337,7 @@ def test_products_leave_an_unknown_alone_that_nothing_depends_on_and_tell_failed
         return x
 
     flawed.defjvp(lambda x, slope: (x[0], slope[0] * jnp.nan))
-    found, _, epoch = first_epoch(flawed, start)
+    found, _, epoch = first_epoch(Squares(flawed), start)
     np.testing.assert_array_equal(found, start)
     assert not bool(epoch.evaluation.is_finite)
 

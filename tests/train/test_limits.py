@@ -25,7 +25,15 @@ from impindiff import (
 from impindiff.data import to_dataset
 from impindiff.latent import learned
 from impindiff.rollout import StepResult
-from impindiff.train import EpochRecord, Observations, Trainer, make_objective, whole
+from impindiff.train import (
+    EpochRecord,
+    FitOptions,
+    Observations,
+    Stage,
+    Trainer,
+    make_objective,
+    whole,
+)
 from impindiff.train._adaptation import Adaptation
 
 NAME = "concentration"
@@ -47,14 +55,15 @@ def decayed(times=(0.0, 0.5, 1.0)):
 def train(system, stages, stepper, rescue=None) -> tuple[System, list[EpochRecord]]:
     records: list[EpochRecord] = []
     observations = Observations.of(system, decayed(), ":", observe=[Cells("c", noise=0.1)])
-    trainer = Trainer(system, observations, stepper, 0.5, stages, rescue=rescue)
-    return trainer.run(records.append), records
+    options = FitOptions(stepper=stepper, rescue=rescue, watch=records.append)
+    trainer = Trainer(system, observations, 0.5, stages, options)
+    return trainer.run(), records
 
 
 def test_a_step_out_of_limits_ends_training_and_is_named():
     """1 - 0.5 * 3 is below nothing."""
     with pytest.raises(NumericsError, match=r"epoch 1: step 1 of 2 .*'c' is -0.5, below its"):
-        train(decaying(3.0), [Adam(2)], ForwardEuler())
+        train(decaying(3.0), [Stage(Adam(), 2)], ForwardEuler())
 
 
 def test_a_rescue_halves_the_step_that_left_them_and_no_later_one():
@@ -72,10 +81,12 @@ def test_a_rescue_halves_the_step_that_left_them_and_no_later_one():
     assert (failure.step, failure.remedy) == (1, "step halved")
     assert failure.reason == "out of limits: 'c' is -0.5, below its limits [0, 2]"
     # And so training goes on.
-    assert len(train(system, [Adam(1)], ForwardEuler(), Rescue())[1]) == 1
+    assert len(train(system, [Stage(Adam(), 1)], ForwardEuler(), Rescue())[1]) == 1
 
 
-@pytest.mark.parametrize("optimiser", [LBFGS(6), LevenbergMarquardt(6)], ids=["lbfgs", "lm"])
+@pytest.mark.parametrize(
+    "optimiser", [Stage(LBFGS(), 6), Stage(LevenbergMarquardt(), 6)], ids=["lbfgs", "lm"]
+)
 def test_a_trial_beyond_is_a_step_too_long_and_no_end(optimiser):
     """What fits best lies beyond: (1 - rate / 2)^2 is to be exp(-1), and may not be below 0.5."""
     found, records = train(decaying(0.05, (0.5, 2.0)), [optimiser], ForwardEuler())

@@ -8,7 +8,7 @@ import pytest
 
 from impindiff.linear import AdjointOutcome, Outcome
 from impindiff.rollout import StepOutcome
-from impindiff.train._line_search import unknown, weak_wolfe
+from impindiff.train._lbfgs import unknown, weak_wolfe
 from impindiff.train._objective import Evaluation
 
 SOLVED = StepOutcome.of_solve(Outcome.exact())

@@ -61,7 +61,7 @@ def problem():
 def objective_of(problem, dtype=np.float64):
     system, dataset, given = problem
     fitted = given["samples"], given["times"], dtype
-    observations = Observations.from_dataset(dataset, system.grid, system.fields, *fitted)
+    observations = Observations.of(system, dataset, *fitted)
     learned, frozen = eqx.partition(system, eqx.is_inexact_array)
     return learned, frozen, observations
 
@@ -89,16 +89,22 @@ def test_a_budget_that_nothing_fits_is_refused_before_training(problem):
     with pytest.raises(
         ipd.InputError, match=r"budget of 3 KiB is too small: .* 100 steps needs"
     ) as e:
-        ipd.fit(system, dataset, **given, memory=ipd.MemoryBudget("3KiB"))
+        ipd.fit(system, dataset, **given, options=ipd.FitOptions(memory=ipd.MemoryBudget("3KiB")))
     (advised,) = re.findall(r"needs (\d+KiB)", str(e.value))
-    stages = [ipd.Adam(1)]
-    ipd.fit(system, dataset, **given, stages=stages, memory=ipd.MemoryBudget(advised))
+    stages = [ipd.Stage(ipd.Adam(), 1)]
+    ipd.fit(
+        system,
+        dataset,
+        **given,
+        stages=stages,
+        options=ipd.FitOptions(memory=ipd.MemoryBudget(advised)),
+    )
 
 
 def test_more_snapshots_than_steps_are_refused_before_training(problem):
     system, dataset, given = problem
     with pytest.raises(ipd.InputError, match=r"101 snapshots of 100 steps.*from 1 to 100"):
-        ipd.fit(system, dataset, **given, memory=ipd.Snapshots(101))
+        ipd.fit(system, dataset, **given, options=ipd.FitOptions(memory=ipd.Snapshots(101)))
 
 
 @pytest.mark.parametrize("memory", ["2GiB", None, 3])
@@ -113,7 +119,7 @@ def test_what_is_no_policy_is_not_ignored(memory):
 def test_a_plan_of_no_samples(problem):
     system, dataset, given = problem
     with pytest.raises(ipd.InputError, match="samples_at_once is 0"):
-        ipd.plan(system, dataset, **given, samples_at_once=0)
+        ipd.plan(system, dataset, **given, options=ipd.FitOptions(samples_at_once=0))
 
 
 @pytest.mark.slow
@@ -122,16 +128,18 @@ def test_training_with_few_states_goes_the_same_way(problem):
     ends = []
     for memory in (KeepAll(), ipd.Snapshots(5)):
         losses: list[float] = []
-        stages = [ipd.Adam(3, learning_rate=1e-2), ipd.LBFGS(3)]
+        stages = [ipd.Stage(ipd.Adam(learning_rate=1e-2), 3), ipd.Stage(ipd.LBFGS(), 3)]
         given = {**given, "dt": 1e-2}
         ipd.fit(
             system,
             dataset,
             **given,
             stages=stages,
-            memory=memory,
-            dtype=np.float64,
-            watch=lambda record, losses=losses: losses.append(record.loss),
+            options=ipd.FitOptions(
+                memory=memory,
+                dtype=np.float64,
+                watch=lambda record, losses=losses: losses.append(record.loss),
+            ),
         )
         ends.append(losses)
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-6)

@@ -10,7 +10,7 @@ from impindiff.forecast import evaluate, forecast_to, predict
 from impindiff.latent import Parameter
 from impindiff.observe import Measured, Sensors, measure
 from impindiff.systems import Reaction, System
-from impindiff.train import LBFGS, fit
+from impindiff.train import LBFGS, Stage, fit
 
 TIMES = np.linspace(0.0, 2.0, 5)
 RATE = 0.7
@@ -26,7 +26,7 @@ def test_a_rate_is_learned_and_forecast_from(tmp_path):
     data = to_dataset(None, TIMES, {"u": exact}, {"rate": RATE})
     unknown = decay(Parameter("rate", 0.2, (0.0, jnp.inf)))
     times = {"times": TIMES[1:], "dt": 0.1}
-    system = fit(unknown, data, samples=":", stages=[LBFGS(10)], **times)
+    system = fit(unknown, data, samples=":", stages=[Stage(LBFGS(), 10)], **times)
     assert float(system.latents()["rate"]) == pytest.approx(RATE, rel=2e-3)
     forecast = predict(system, data, **times)
     scores = evaluate(forecast, data, ":")
@@ -43,7 +43,7 @@ def test_a_function_of_the_fields_is_observed():
     np.testing.assert_allclose(readings[0], np.exp(-2 * RATE * TIMES), rtol=1e-6)
     data["square"] = readings
     unknown = decay(Parameter("rate", 0.2, (0.0, jnp.inf)))
-    system = fit(unknown, data, samples=":", dt=0.1, observe=observe, stages=[LBFGS(10)])
+    system = fit(unknown, data, samples=":", dt=0.1, observe=observe, stages=[Stage(LBFGS(), 10)])
     assert float(system.latents()["rate"]) == pytest.approx(RATE, rel=2e-3)
     with pytest.raises(
         InputError, match="but the system has no grid: its fields are observed by Cells"

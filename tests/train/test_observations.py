@@ -12,6 +12,7 @@ from small_problem import make_dataset
 from impindiff import (
     LBFGS,
     BackwardEuler,
+    Diffusion,
     Field,
     Grid,
     InputError,
@@ -23,12 +24,16 @@ from impindiff import (
 )
 from impindiff.data import grid_of, to_dataset
 from impindiff.observe import Cells, WeightDecay
-from impindiff.train import Observations
+from impindiff.train import FitOptions, Observations, Stage
 
 
 def observe(dataset, samples: str | list[int] = "0:2", times=(0.1,), grid: Grid | None = None):
     grid = grid or grid_of(dataset, "concentration")
-    return Observations.from_dataset(dataset, grid, ["concentration"], samples, list(times))
+    return Observations.of(spreading(grid), dataset, samples, list(times))
+
+
+def spreading(grid: Grid, field: str = "concentration") -> System:
+    return System(grid, {field: [Diffusion(1e-3)]})
 
 
 def test_initial_fields_and_snapshots_are_the_datas(dataset):
@@ -98,9 +103,7 @@ def test_a_snapshot_without_any_observation_is_refused(dataset):
 
 def test_another_field_is_named_with_what_there_is(dataset):
     with pytest.raises(InputError, match="no variable 'conc'; it holds 'concentration'"):
-        Observations.from_dataset(
-            dataset, grid_of(dataset, "concentration"), ["conc"], "0:2", [0.1]
-        )
+        Observations.of(spreading(grid_of(dataset, "concentration"), "conc"), dataset, "0:2", [0.1])
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_what_must_be_a_list_is_told_so(dataset, options: Any, said: str):
     grid = grid_of(dataset, "concentration")
     given = {"samples": ":"} | options
     with runtime_types.without(), pytest.raises(InputError, match=said):
-        Observations.from_dataset(dataset, grid, ["concentration"], **given)
+        Observations.of(spreading(grid), dataset, **given)
 
 
 def test_readings_at_the_start_count_where_it_is_learned():
@@ -129,8 +132,15 @@ def test_readings_at_the_start_count_where_it_is_learned():
     system = System(
         None, {"c": Field(rate, initial=lambda begins: begins)}, coefficients={"begins": begins}
     )
-    options = {"samples": ":", "dt": 1.0, "stepper": BackwardEuler(), "stages": [LBFGS(20)]}
-    options |= {"observe": [Cells("c", noise=1.0)], "dtype": np.float64}
+    options = {
+        "samples": ":",
+        "dt": 1.0,
+        "stages": [Stage(LBFGS(), 20)],
+    }
+    options |= {
+        "observe": [Cells("c", noise=1.0)],
+        "options": FitOptions(stepper=BackwardEuler(), dtype=np.float64),
+    }
     found = fit(system, dataset, times=[0.0, 1.0], **options)
     assert found.latents()["begins"] == pytest.approx((2 + 0.5 / 2) / (1 + 1 / 4), rel=1e-5)
     later = fit(system, dataset, times=[1.0], **options)

@@ -16,6 +16,8 @@ from impindiff.train import (
     Checkpoints,
     EpochRecord,
     Optax,
+    Stage,
+    StageLength,
     make_objective,
     whole,
 )
@@ -32,7 +34,7 @@ TRANSFORMATIONS = {
 
 
 def test_a_chain_does_what_it_does_by_hand(system, observations):
-    trained, records = train(system, observations, [Optax(4, CHAIN)])
+    trained, records = train(system, observations, [Stage(Optax(CHAIN), 4)])
     learned, frozen = eqx.partition(system, learned_mask(system))
     evaluate = eqx.filter_jit(make_objective(frozen, whole(observations, DT), CrankNicolson()))
     state, losses = CHAIN.init(learned), []
@@ -53,28 +55,28 @@ def test_a_chain_does_what_it_does_by_hand(system, observations):
     [pytest.param(n, marks=[pytest.mark.slow] * (n == "lbfgs")) for n in TRANSFORMATIONS],
 )
 def test_it_goes_on_where_it_stopped(system, observations, tmp_path, name):
-    stages = [Optax(4, TRANSFORMATIONS[name])]
+    stages = [Stage(Optax(TRANSFORMATIONS[name]), 4)]
     expected, whole_ = train(system, observations, stages)
-    options = {"checkpoints": Checkpoints(tmp_path), "checkpoint_every": 2}
+    checkpoints = Checkpoints(tmp_path, every=2)
     with pytest.raises(Killed):
-        train(system, observations, stages, stop_at=4, **options)
-    found, rest = train(system, observations, stages, **options)
+        train(system, observations, stages, stop_at=4, checkpoints=checkpoints)
+    found, rest = train(system, observations, stages, checkpoints=checkpoints)
     assert history(rest) == history(whole_)[2:]
     assert eqx.tree_equal(found, expected)
 
 
 def test_batches_are_an_update_each(system, observations):
     counted = optax.chain(optax.adam(optax.linear_schedule(1e-2, 0.0, 4)))
-    stage = Optax(3, counted, batching=Batching(samples=1))
+    stage = Stage(Optax(counted), 3, batches=Batching(samples=1))
     after, records = train(system, observations, [stage])
-    until, _ = train(system, observations, [Optax(2, counted, batching=Batching(samples=1))])
+    until, _ = train(system, observations, [Stage(Optax(counted), 2, batches=Batching(samples=1))])
     # Two samples, so the schedule has come to its end after two epochs.
     assert eqx.tree_equal(after, until) and len(records) == 3
 
 
 @pytest.mark.slow
 def test_a_line_search_is_given_the_loss_and_lowers_it(system, observations):
-    _, records = train(system, observations, [Optax(8, TRANSFORMATIONS["lbfgs"])])
+    _, records = train(system, observations, [Stage(Optax(TRANSFORMATIONS["lbfgs"]), 8)])
     losses = [record.loss for record in records]
     assert np.all(np.diff(losses) < 0) and losses[-1] < 0.1 * losses[0]
 
@@ -93,11 +95,11 @@ def test_the_function_of_a_line_search_is_the_loss(system, observations):
         return updates, state
 
     probe = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-    stage = Optax(1, probe)
+    optimiser = Optax(probe)
 
     @jax.jit
     def run(learned):
-        stage.update(objective, learned, stage.init(objective, learned))
+        optimiser.update(objective, learned, optimiser.init(objective, learned), StageLength(1))
         return dict(seen), objective(learned)
 
     found, expected = run(learned)
@@ -109,9 +111,9 @@ def test_the_function_of_a_line_search_is_the_loss(system, observations):
 
 
 def test_the_rate_is_told_where_the_state_holds_it(system, observations):
-    _, known = train(system, observations, [Optax(4, TRANSFORMATIONS["schedule"])])
+    _, known = train(system, observations, [Stage(Optax(TRANSFORMATIONS["schedule"]), 4)])
     assert [r.learning_rate for r in known] == pytest.approx([1e-2, 9.1e-3, 8.2e-3, 7.3e-3])
-    _, unknown = train(system, observations, [Optax(4, CHAIN)])
+    _, unknown = train(system, observations, [Stage(Optax(CHAIN), 4)])
     assert [r.learning_rate for r in unknown] == [None] * 4
     line = unknown[0].model_dump_json()
     assert '"learning_rate":null' in line
@@ -122,6 +124,6 @@ def test_double_precision_stays_double(system, observations):
     double = jax.tree.map(
         lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, system
     )
-    trained, _ = train(double, observations, [Optax(1, CHAIN)])
+    trained, _ = train(double, observations, [Stage(Optax(CHAIN), 1)])
     kinds = {a.dtype for a in jax.tree.leaves(eqx.filter(trained, learned_mask(trained)))}
     assert kinds == {jnp.dtype("float64")}

@@ -1,19 +1,17 @@
 """Optimisers on functions whose minima are known, through an objective that is no simulation."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
+from plain_objective import Plain
 
 from impindiff import InputError
-from impindiff.linear import AdjointOutcome, Outcome
-from impindiff.rollout import StepOutcome
-from impindiff.train import LBFGS, AbstractOptimiser, Adam
-from impindiff.train._objective import Evaluation
-
-SOLVED = StepOutcome.of_solve(Outcome.exact())
+from impindiff.train import LBFGS, Adam, Batching, Stage, StageLength
 
 SCALES = jnp.logspace(0, 3, 8)
 CENTRE = jnp.linspace(-1, 1, 8)
@@ -28,16 +26,12 @@ def rosenbrock(tree):
     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
 
 
-def run(optimiser: AbstractOptimiser, function: Callable, start):
+def run(stage: Stage, function: Callable, start):
     """All epochs, as the trainer runs them: to the last, or until one stalls."""
-
-    def objective(point):
-        loss, gradient = jax.value_and_grad(function)(point)
-        return Evaluation(loss, gradient, SOLVED, AdjointOutcome.probe())
-
-    update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state))
+    objective, optimiser, length = Plain(function), stage.optimiser, StageLength(stage.epochs)
+    update = jax.jit(lambda learned, state: optimiser.update(objective, learned, state, length))
     learned, state, losses = start, optimiser.init(objective, start), []
-    for _ in range(optimiser.epochs):
+    for _ in range(stage.epochs):
         learned, state, epoch = update(learned, state)
         if epoch.stalled:
             break
@@ -47,7 +41,7 @@ def run(optimiser: AbstractOptimiser, function: Callable, start):
 
 def test_lbfgs_finds_the_minimum_of_a_quadratic():
     start = {"a": jnp.zeros(8), "b": jnp.asarray(0.0)}
-    learned, losses = run(LBFGS(60), quadratic, start)
+    learned, losses = run(Stage(LBFGS(), 60), quadratic, start)
     assert losses[-1] < 1e-16
     np.testing.assert_allclose(learned["a"], CENTRE, atol=1e-7)
     assert float(learned["b"]) == pytest.approx(2, abs=1e-7)
@@ -56,7 +50,7 @@ def test_lbfgs_finds_the_minimum_of_a_quadratic():
 
 def test_lbfgs_finds_the_minimum_of_rosenbrocks_valley():
     start = {"a": jnp.array([-1.2]), "b": jnp.asarray(1.0)}
-    learned, losses = run(LBFGS(100), rosenbrock, start)
+    learned, losses = run(Stage(LBFGS(), 100), rosenbrock, start)
     assert float(learned["a"][0]) == pytest.approx(1, abs=1e-6)
     assert float(learned["b"]) == pytest.approx(1, abs=1e-6)
     assert len(losses) < 60
@@ -65,14 +59,16 @@ def test_lbfgs_finds_the_minimum_of_rosenbrocks_valley():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_lbfgs_stalls_at_the_minimum_and_leaves_it_as_it_is(dtype):
     at = {"a": CENTRE.astype(dtype), "b": jnp.asarray(2.0, dtype)}
-    learned, losses = run(LBFGS(50), lambda tree: quadratic(tree).astype(dtype), at)
+    learned, losses = run(Stage(LBFGS(), 50), lambda tree: quadratic(tree).astype(dtype), at)
     assert losses == []
     assert jax.tree.all(jax.tree.map(jnp.array_equal, learned, at))
 
 
 def test_lbfgs_in_single_precision_ends_with_a_stall():
     start = {"a": jnp.zeros(8, jnp.float32), "b": jnp.asarray(0.0, jnp.float32)}
-    learned, losses = run(LBFGS(500), lambda t: 1 + quadratic(t).astype(jnp.float32), start)
+    learned, losses = run(
+        Stage(LBFGS(), 500), lambda t: 1 + quadratic(t).astype(jnp.float32), start
+    )
     assert len(losses) < 100
     assert np.all(np.diff(losses) < 0)
     np.testing.assert_allclose(learned["a"], CENTRE, atol=1e-2)
@@ -80,31 +76,26 @@ def test_lbfgs_in_single_precision_ends_with_a_stall():
 
 def test_lbfgs_keeps_the_dtype_of_what_it_learns():
     start = {"a": jnp.zeros(8, jnp.float32), "b": jnp.asarray(0.0, jnp.float32)}
-    learned, _ = run(LBFGS(3), lambda t: quadratic(t).astype(jnp.float32), start)
+    learned, _ = run(Stage(LBFGS(), 3), lambda t: quadratic(t).astype(jnp.float32), start)
     assert {leaf.dtype for leaf in jax.tree.leaves(learned)} == {jnp.dtype("float32")}
 
 
 def test_adam_lowers_the_loss_and_takes_first_steps_of_its_rate():
     start = {"a": jnp.zeros(8), "b": jnp.asarray(0.0)}
-    learned, _ = run(Adam(1, learning_rate=0.1), quadratic, start)
+    learned, _ = run(Stage(Adam(learning_rate=0.1), 1), quadratic, start)
     np.testing.assert_allclose(np.abs(learned["a"]), 0.1, rtol=1e-6)
-    _, losses = run(Adam(200, learning_rate=0.1), quadratic, start)
+    _, losses = run(Stage(Adam(learning_rate=0.1), 200), quadratic, start)
     assert losses[-1] < 1e-4 * losses[0]
 
 
 def test_adams_rate_is_constant_for_a_quarter_then_falls_by_a_cosine_to_a_thousandth():
-    optimiser = Adam(2000, learning_rate=1e-4)
-    start = {"a": jnp.zeros(8), "b": jnp.asarray(0.0)}
-
-    def objective(point):
-        loss, gradient = jax.value_and_grad(quadratic)(point)
-        return Evaluation(loss, gradient, SOLVED, AdjointOutcome.probe())
-
+    optimiser, length = Adam(learning_rate=1e-4), StageLength(2000)
+    start, objective = {"a": jnp.zeros(8), "b": jnp.asarray(0.0)}, Plain(quadratic)
     _, moments = optimiser.init(objective, start)
 
     def rate_at(done: int) -> float:
         """The rate of the epoch after so many."""
-        _, _, epoch = optimiser.update(objective, start, (jnp.array(done), moments))
+        _, _, epoch = optimiser.update(objective, start, (jnp.array(done), moments), length)
         return float(epoch.learning_rate)
 
     assert [rate_at(i) for i in (0, 250, 499, 500)] == pytest.approx([1e-4] * 4)
@@ -115,18 +106,24 @@ def test_adams_rate_is_constant_for_a_quarter_then_falls_by_a_cosine_to_a_thousa
 
 
 @pytest.mark.parametrize(
-    "make",
+    "make, complaint",
     [
-        lambda: Adam(0),
-        lambda: Adam(10, learning_rate=0.0),
-        lambda: Adam(10, learning_rate=float("nan")),
-        lambda: Adam(10, dt=0.0),
-        lambda: LBFGS(0),
-        lambda: LBFGS(10, memory=0),
-        lambda: LBFGS(10, max_evaluations=0),
-        lambda: LBFGS(10, dt=-1.0),
+        (lambda: Stage(Adam(), 0), "epochs must be at least 1"),
+        (lambda: Stage(Adam(), 10, dt=0.0), "dt positive; found epochs = 10, dt = 0.0"),
+        (lambda: Stage(LBFGS(), 10, dt=-1.0), "dt positive"),
+        (lambda: Stage(LBFGS(), 10, batches=Batching(window=1)), "LBFGS compares losses"),
+        (lambda: Adam(learning_rate=0.0), "rates and damping must be positive"),
+        (lambda: Adam(learning_rate=float("nan")), "rates and damping must be positive"),
+        (lambda: LBFGS(memory=0), "counts, rates and damping must be positive"),
+        (lambda: LBFGS(max_evaluations=0), "counts, rates and damping must be positive"),
     ],
 )
-def test_counts_and_rates_that_do_nothing_are_refused(make: Callable):
-    with pytest.raises(InputError, match="at least 1 and rates and steps positive"):
+def test_counts_and_rates_that_do_nothing_are_refused(make: Callable, complaint: str):
+    with pytest.raises(InputError, match=complaint):
         make()
+
+
+def test_what_is_no_optimiser_is_refused():
+    given: Any = Adam
+    with runtime_types.without(), pytest.raises(InputError, match="Stage.*is no optimiser. Give"):
+        Stage(given, 10)

@@ -12,7 +12,7 @@ import xarray as xr
 import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.integrate import SDIRK2
-from impindiff.train import Adam, Batching
+from impindiff.train import Adam, Batching, Stage
 
 DT, COUNT = 1 / 96, 9
 GRID = ipd.Grid.uniform((6,), ((0.0, 1.0),))
@@ -36,9 +36,9 @@ def trained(first: float, batching: Batching, function: Any = None, penalty: Any
     terms = [ipd.Diffusion(0.01), ipd.Source(lambda k: k), ipd.Source(forcing)]
     ends = {"x": ipd.NoFlux()}
     system = ipd.System(GRID, {"c": ipd.Field(terms, ends)}, coefficients={"k": field})
-    stages = [Adam(4, batching=batching)]
-    given: dict[str, Any] = {"samples": ":", "dt": DT, "stages": stages, "stepper": SDIRK2()}
-    given["regularise"] = penalty
+    stages = [Stage(Adam(), 4, batches=batching)]
+    given: dict[str, Any] = {"samples": ":", "dt": DT, "stages": stages}
+    given |= {"regularise": penalty, "options": ipd.FitOptions(stepper=SDIRK2())}
     found = ipd.fit(system, data.assign_attrs(boundary="bounded"), **given)
     return np.asarray(found.latents(first + 0.2)["k"]), found
 
@@ -72,8 +72,15 @@ def test_readings_at_such_times_are_fitted_by_levenberg_marquardt(single_precisi
         times = first + np.arange(1 + COUNT) / 24
         c = np.exp(-5 * (1 - np.exp(first - times))).astype(np.float32)
         data = xr.Dataset({"c": (("sample", "time"), c[None])}, {"sample": [0], "time": times})
-        stages = [ipd.LevenbergMarquardt(12)]
-        fitted = ipd.fit(system, data, samples=":", dt=DT, stages=stages, stepper=SDIRK2())
+        stages = [ipd.Stage(ipd.LevenbergMarquardt(), 12)]
+        fitted = ipd.fit(
+            system,
+            data,
+            samples=":",
+            dt=DT,
+            stages=stages,
+            options=ipd.FitOptions(stepper=SDIRK2()),
+        )
         found.append(float(fitted.latents()["k"]))
     assert found[0] == pytest.approx(5.0, rel=1e-3)
     assert found[1] == pytest.approx(found[0], rel=1e-5)

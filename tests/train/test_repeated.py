@@ -12,7 +12,7 @@ import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.latent import learned
 from impindiff.train import Observations
-from impindiff.train._batch import whole
+from impindiff.train._batches import whole
 from impindiff.train._objective import make_objective
 
 TIMES = [0.0, 0.5, 0.5, 1.0]
@@ -74,8 +74,15 @@ def test_each_reading_is_compared_with_the_one_state():
 def test_two_readings_at_one_time_are_fitted_between_them():
     """The least squares of exp(-k t) and readings at t = 0.5, 0.5: their mean."""
     data = ipd.to_dataset(None, TIMES[:3], {"c": VALUES[None, :3]})
-    stages = [ipd.LevenbergMarquardt(10)]
-    found = ipd.fit(decay(), data, samples=":", dt=0.05, stages=stages, stepper=ipd.RungeKutta4())
+    stages = [ipd.Stage(ipd.LevenbergMarquardt(), 10)]
+    found = ipd.fit(
+        decay(),
+        data,
+        samples=":",
+        dt=0.05,
+        stages=stages,
+        options=ipd.FitOptions(stepper=ipd.RungeKutta4()),
+    )
     assert float(found.latents()["k"]) == pytest.approx(-2 * np.log(0.45), rel=1e-5)
     chosen = Observations.of(decay(), ipd.to_dataset(None, TIMES, {"c": VALUES[None]}), ":", [0.5])
     assert chosen.rows == (0, 0) and chosen.observed["c"].tolist() == [[0.5, 0.4]]
@@ -113,11 +120,11 @@ def test_a_field_on_a_grid_has_one_state_at_a_time():
 
 def test_windows_begin_at_one_state():
     data = ipd.to_dataset(None, TIMES, {"c": VALUES[None]})
-    stages = [ipd.Adam(1, batching=ipd.Batching(window=1))]
+    stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.Batching(window=1))]
     with pytest.raises(InputError, match="observed more than once, and a window begins at one"):
         ipd.fit(decay(), data, samples=":", dt=0.1, stages=stages)
     # Samples apart are no matter.
-    stages = [ipd.Adam(1, batching=ipd.Batching(samples=1))]
+    stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.Batching(samples=1))]
     ipd.fit(decay(), data, samples=":", dt=0.1, stages=stages)
 
 

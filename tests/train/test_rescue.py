@@ -1,5 +1,6 @@
 """Failed solves as data: steps halved, samples left out, and training that goes on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import equinox as eqx
@@ -21,14 +22,16 @@ from impindiff.train import (
     Batching,
     Checkpoints,
     EpochRecord,
+    FitOptions,
     Observations,
     Rescue,
+    Stage,
     Trainer,
     make_objective,
     whole,
 )
-from impindiff.train._adaptation import Trial
-from impindiff.train._batch import WHOLE
+from impindiff.train._batches import WHOLE
+from impindiff.train._objective import Trial
 
 # Two iterations are too few for the whole step, and enough for one eighth of it.
 SCARCE = CrankNicolson(Affine(BiCGStab(1e-6, max_steps=2), BiCGStab(1e-5)))
@@ -37,8 +40,8 @@ NONE = CrankNicolson(Affine(BiCGStab(1e-6, max_steps=1), BiCGStab(1e-5)))
 
 def train(system, observations, stepper, stages, rescue, **options) -> list[EpochRecord]:
     records: list[EpochRecord] = []
-    trainer = Trainer(system, observations, stepper, DT, stages, rescue=rescue, **options)
-    trainer.run(records.append)
+    given = FitOptions(stepper=stepper, rescue=rescue, watch=records.append, **options)
+    Trainer(system, observations, DT, stages, given).run()
     return records
 
 
@@ -46,14 +49,14 @@ def with_one_at_rest(system, sample: int) -> Observations:
     """A sample that is zero everywhere is solved without an iteration."""
     dataset = make_dataset((12,))
     dataset["concentration"][sample] = 0
-    return Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1])
+    return Observations.of(system, dataset, "0:2", [0.1])
 
 
 @pytest.mark.parametrize(
     "stage",
     [
-        pytest.param(Adam(3, learning_rate=1e-3), id="adam"),
-        pytest.param(LBFGS(3), id="lbfgs", marks=pytest.mark.slow),
+        pytest.param(Stage(Adam(learning_rate=1e-3), 3), id="adam"),
+        pytest.param(Stage(LBFGS(), 3), id="lbfgs", marks=pytest.mark.slow),
     ],
 )
 def test_steps_that_fail_are_halved_and_training_goes_on(system, observations, stage):
@@ -70,13 +73,13 @@ def test_steps_that_fail_are_halved_and_training_goes_on(system, observations, s
 
 def test_without_a_rescue_it_ends(system, observations):
     with pytest.raises(NumericsError, match="epoch 1: step 1"):
-        train(system, observations, SCARCE, [Adam(3)], None)
+        train(system, observations, SCARCE, [Stage(Adam(), 3)], None)
 
 
 @pytest.mark.parametrize("sample, batching", [(0, WHOLE), (1, WHOLE), (0, Batching(samples=1))])
 @pytest.mark.slow
 def test_a_sample_that_nothing_helps_is_left_out(system, sample, batching):
-    moving, stage = 1 - sample, Adam(2, batching=batching)
+    moving, stage = 1 - sample, Stage(Adam(), 2, batches=batching)
     records = train(system, with_one_at_rest(system, sample), NONE, [stage], Rescue(max_halvings=1))
     assert len(records) == 2
     remedies = [(f.sample, f.remedy) for f in records[0].failures]
@@ -86,14 +89,14 @@ def test_a_sample_that_nothing_helps_is_left_out(system, sample, batching):
 
 def test_not_more_samples_are_left_out_than_allowed(system, observations):
     with pytest.raises(NumericsError, match="epoch 1"):
-        train(system, observations, NONE, [Adam(2)], Rescue(max_halvings=0))
+        train(system, observations, NONE, [Stage(Adam(), 2)], Rescue(max_halvings=0))
     with pytest.raises(NumericsError, match="epoch 1"):
-        train(system, with_one_at_rest(system, 0), NONE, [Adam(2)], Rescue(0, 0.4))
+        train(system, with_one_at_rest(system, 0), NONE, [Stage(Adam(), 2)], Rescue(0, 0.4))
 
 
 def test_an_adjoint_that_fails_masks_its_sample(system):
     stepper = CrankNicolson(Affine(BiCGStab(1e-6), BiCGStab(1e-12, max_steps=1)))
-    records = train(system, with_one_at_rest(system, 1), stepper, [Adam(1)], Rescue())
+    records = train(system, with_one_at_rest(system, 1), stepper, [Stage(Adam(), 1)], Rescue())
     (failure,) = records[0].failures
     assert (failure.sample, failure.step) == (0, None)
     assert "adjoint" in failure.reason
@@ -122,7 +125,7 @@ def test_a_masked_sample_does_not_count(system, observations):
 @pytest.mark.slow
 def test_what_was_halved_and_left_out_outlives_an_interrupt(system, tmp_path: Path):
     observations, rescue = with_one_at_rest(system, 1), Rescue(max_halvings=1)
-    whole = train(system, observations, NONE, [Adam(4)], rescue)
+    whole = train(system, observations, NONE, [Stage(Adam(), 4)], rescue)
     checkpoints, seen = Checkpoints(tmp_path), []
 
     def interrupt(record: EpochRecord) -> None:
@@ -130,15 +133,13 @@ def test_what_was_halved_and_left_out_outlives_an_interrupt(system, tmp_path: Pa
         if record.epoch == 2:
             raise KeyboardInterrupt
 
-    trainer = Trainer(
-        system, observations, NONE, DT, [Adam(4)], rescue=rescue, checkpoints=checkpoints
-    )
+    stages = [Stage(Adam(), 4)]
+    options = FitOptions(stepper=NONE, rescue=rescue, checkpoints=checkpoints)
+    given = replace(options, watch=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        trainer.run(interrupt)
-    again = Trainer(
-        system, observations, NONE, DT, [Adam(4)], rescue=rescue, checkpoints=checkpoints
-    )
-    again.run(seen.append, resume=True)
+        Trainer(system, observations, DT, stages, given).run()
+    given = replace(options, watch=seen.append)
+    Trainer(system, observations, DT, stages, given).run(resume=True)
     # The epoch whose record met the interrupt is not done, and is done again.
     losses = {r.epoch: r.loss for r in seen}
     assert [losses[r.epoch] for r in whole] == [r.loss for r in whole]

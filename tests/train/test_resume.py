@@ -1,5 +1,6 @@
 """A training that was stopped and went on is the one that was never stopped, digit for digit."""
 
+from functools import partial
 from pathlib import Path
 
 import equinox as eqx
@@ -7,12 +8,11 @@ import pytest
 from small_problem import DT
 
 from impindiff import InputError
-from impindiff.integrate import CrankNicolson
 from impindiff.latent import SineField
-from impindiff.train import LBFGS, Adam, Checkpoints, EpochRecord, Trainer, fit
+from impindiff.train import LBFGS, Adam, Checkpoints, EpochRecord, FitOptions, Stage, Trainer, fit
 
 # L-BFGS ends by a stall, after about a hundred epochs.
-ADAM, LBFGS_ = Adam(6, learning_rate=1e-2), LBFGS(200)
+ADAM, LBFGS_ = Stage(Adam(learning_rate=1e-2), 6), Stage(LBFGS(), 200)
 STAGES = {"adam": [ADAM], "lbfgs": [LBFGS_], "adam then lbfgs": [ADAM, LBFGS_]}
 
 
@@ -24,13 +24,13 @@ class Run:
     """A training that may be stopped and gone on with."""
 
     def __init__(self, system, observations, stages, folder: Path, every: int = 20) -> None:
-        self.given = (system, observations, CrankNicolson(), DT, stages)
+        self.trainer = partial(Trainer, system, observations, DT, stages)
         self.folder, self.every = folder, every
         self.history: list[tuple] = []
 
     def train(self, stop_at: int | None = None, how: type[BaseException] = KeyboardInterrupt):
         """To the end, or to where `stop_at` epochs are done and the next is about to be."""
-        checkpoints = Checkpoints(self.folder)
+        checkpoints = Checkpoints(self.folder, self.every)
         progress = checkpoints.progress()
         self.history = self.history[: progress.epoch if progress else 0]
 
@@ -39,8 +39,8 @@ class Run:
                 raise how
             self.history.append(tuple(record.model_dump(exclude={"seconds"}).values()))
 
-        trainer = Trainer(*self.given, checkpoints=checkpoints, checkpoint_every=self.every)
-        return trainer.run(watch, resume=True)
+        options = FitOptions(watch=watch, checkpoints=checkpoints)
+        return self.trainer(options).run(resume=True)
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ def test_without_resume_training_begins_anew(make_run):
     run = make_run("run", STAGES["adam"])
     run.train()
     records = []
-    trainer = Trainer(*run.given, checkpoints=Checkpoints(run.folder))
-    trainer.run(records.append)
+    options = FitOptions(watch=records.append, checkpoints=Checkpoints(run.folder))
+    run.trainer(options).run()
     assert [record.epoch for record in records] == [1, 2, 3, 4, 5, 6]
 
 
@@ -121,8 +121,7 @@ def test_fit_goes_on_from_its_folder(dataset, system, tmp_path: Path):
             times=[0.1],
             dt=DT,
             stages=[ADAM],
-            watch=watch,
-            checkpoints=tmp_path,
+            options=FitOptions(watch=watch, checkpoints=tmp_path),
         )
 
     def stop(record: EpochRecord) -> None:

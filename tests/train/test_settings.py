@@ -14,9 +14,9 @@ import impindiff as ipd
 from impindiff.implicit import Newton
 from impindiff.latent import learned
 from impindiff.linear import DenseLU
-from impindiff.runs._plan import cast
+from impindiff.runs._run_plan import cast
 from impindiff.train import Batches, Batching, Observations, make_objective, whole
-from impindiff.train._adaptation import Trial
+from impindiff.train._objective import Trial
 
 TIMES = [0.0, 0.1, 0.2]
 HEAT = (1.0, 2.5, 0.4)
@@ -225,8 +225,11 @@ def test_members_of_an_ensemble_share_the_settings():
     known = {"heat": np.array(HEAT)}
     data = ipd.to_dataset(None, TIMES, {"c": np.stack(exact)}, settings=known)
     how = {"dt": DT, "stepper": ipd.RungeKutta4(), "dtype": jnp.float64}
-    stages = [ipd.LevenbergMarquardt(6)]
-    ensemble = ipd.fit_ensemble(make, data, seeds=[1, 2], samples="0:2", stages=stages, **how)
+    options = ipd.FitOptions(stepper=ipd.RungeKutta4(), dtype=jnp.float64)
+    stages = [ipd.Stage(ipd.LevenbergMarquardt(), 6)]
+    ensemble = ipd.fit_ensemble(
+        make, data, seeds=[1, 2], samples="0:2", stages=stages, dt=DT, options=options
+    )
     assert float(ensemble.latents()["a"].mean) == pytest.approx(0.7, rel=1e-4)
     forecast = ipd.predict_ensemble(ensemble, data, times=TIMES, samples="2", **how)
     np.testing.assert_allclose(forecast["c"][0], exact[2], rtol=1e-4)
@@ -244,9 +247,12 @@ def test_what_fails_is_told_with_the_settings_of_its_sample():
     known = {"heat": np.array([9.0, 0.125])}
     data = ipd.to_dataset(None, TIMES, {"c": np.zeros((2, 3))}, settings=known)
     how = {"dt": DT, "stepper": ipd.ForwardEuler(), "dtype": jnp.float64}
+    options = ipd.FitOptions(stepper=ipd.ForwardEuler(), dtype=jnp.float64)
     for compute in (
         lambda: ipd.predict(system, data, times=TIMES, **how),
-        lambda: ipd.fit(system, data, samples=":", stages=[ipd.Adam(1)], **how),
+        lambda: ipd.fit(
+            system, data, samples=":", stages=[ipd.Stage(ipd.Adam(), 1)], dt=DT, options=options
+        ),
     ):
         with pytest.raises(ipd.NumericsError, match=r"the equation of 'c' is nan.* heat = 0.125"):
             compute()

@@ -14,8 +14,8 @@ from impindiff.train import Observations
 
 RATE = 2.0
 LATE = [0.5, 1.0]
-HOW: Any = {"samples": ":", "dt": 0.05, "stepper": ipd.RungeKutta4()}
-FIT: Any = HOW | {"stages": [ipd.LevenbergMarquardt(8)]}
+HOW: Any = {"samples": ":", "dt": 0.05, "options": ipd.FitOptions(stepper=ipd.RungeKutta4())}
+FIT: Any = HOW | {"stages": [ipd.Stage(ipd.LevenbergMarquardt(), 8)]}
 
 
 def decay(rate: Any, initial: Any = 1.0) -> ipd.System:
@@ -162,7 +162,7 @@ def test_a_start_may_be_a_date():
 @pytest.mark.parametrize("stepper", [ipd.SDIRK2, "sdirk"])
 def test_a_stepper_that_is_none_is_refused(stepper: Any):
     with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
-        ipd.fit(unknown(), measured(), **(FIT | {"stepper": stepper}))
+        ipd.fit(unknown(), measured(), **(FIT | {"options": ipd.FitOptions(stepper=stepper)}))
     with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
         ipd.predict(decay(RATE), measured(), times=[1.0], dt=0.1, start=0.0, stepper=stepper)
 

@@ -6,8 +6,16 @@ import pytest
 from small_problem import DT
 
 from impindiff import InputError
-from impindiff.integrate import CrankNicolson
-from impindiff.train import LBFGS, Adam, Checkpoints, EpochRecord, ProgressiveTolerance, Trainer
+from impindiff.train import (
+    LBFGS,
+    Adam,
+    Checkpoints,
+    EpochRecord,
+    FitOptions,
+    ProgressiveTolerance,
+    Stage,
+    Trainer,
+)
 from impindiff.train._adaptation import Adaptation
 
 SCHEDULE = ProgressiveTolerance(window=2, settled=0.5)
@@ -15,16 +23,9 @@ SCHEDULE = ProgressiveTolerance(window=2, settled=0.5)
 
 def train(system, observations, stages, schedule, watch=None, **options) -> list[EpochRecord]:
     records: list[EpochRecord] = []
-    trainer = Trainer(
-        system,
-        observations,
-        CrankNicolson(),
-        DT,
-        stages,
-        progressive_tolerance=schedule,
-        **options,
-    )
-    trainer.run(watch or records.append, resume="checkpoints" in options)
+    options["watch"] = watch or records.append
+    given = FitOptions(progressive_tolerance=schedule, **options)
+    Trainer(system, observations, DT, stages, given).run(resume="checkpoints" in options)
     return records
 
 
@@ -46,7 +47,7 @@ def test_it_tightens_where_the_loss_settles_and_only_there():
 
 @pytest.mark.slow
 def test_training_begins_loose_and_ends_tight(system, observations):
-    stages = [Adam(12, learning_rate=1e-3), LBFGS(30)]
+    stages = [Stage(Adam(learning_rate=1e-3), 12), Stage(LBFGS(), 30)]
     records = train(system, observations, stages, SCHEDULE)
     tolerances = [r.rtol for r in records]
     assert tolerances[0] == 1e-2 and tolerances[-1] is None
@@ -61,13 +62,13 @@ def test_training_begins_loose_and_ends_tight(system, observations):
 @pytest.mark.slow
 def test_a_line_search_that_stalls_on_loose_solves_goes_on_with_tight_ones(system, observations):
     never_settled = ProgressiveTolerance(start=0.5, window=1000)
-    records = train(system, observations, [LBFGS(60)], never_settled)
+    records = train(system, observations, [Stage(LBFGS(), 60)], never_settled)
     assert records[-1].rtol is None or len(records) == 60
 
 
 @pytest.mark.slow
 def test_an_interrupt_changes_no_digit(system, observations, tmp_path: Path):
-    stages = [Adam(4, learning_rate=1e-3), LBFGS(6)]
+    stages = [Stage(Adam(learning_rate=1e-3), 4), Stage(LBFGS(), 6)]
     whole = train(system, observations, stages, SCHEDULE)
     seen: list[EpochRecord] = []
 

@@ -16,22 +16,24 @@ from impindiff.train import (
     LBFGS,
     Adam,
     EpochRecord,
+    FitOptions,
     Observations,
+    Stage,
     Trainer,
+    Validation,
     fit,
     make_objective,
     whole,
 )
 
 # The same throughout, so that they are compiled once.
-ADAM, LBFGS_ = Adam(6, learning_rate=1e-2), LBFGS(200)
+ADAM, LBFGS_ = Stage(Adam(learning_rate=1e-2), 6), Stage(LBFGS(), 200)
 
 
 def train(system: System, observations: Observations, stages, **options):
     records: list[EpochRecord] = []
-    stepper = options.pop("stepper", CrankNicolson())
-    trainer = Trainer(system, observations, stepper, DT, stages, **options)
-    return trainer.run(records.append), records
+    given = FitOptions(watch=records.append, **options)
+    return Trainer(system, observations, DT, stages, given).run(), records
 
 
 def loss_of(system: System, observations: Observations, dt: float = DT) -> float:
@@ -52,7 +54,9 @@ def test_training_lowers_the_loss(system, observations, stages):
     assert loss_of(trained, observations) < 0.7 * loss_of(system, observations)
     assert [record.epoch for record in records] == list(range(1, len(records) + 1))
     names = [record.stage for record in records]
-    assert [n for i, n in enumerate(names) if names[:i][-1:] != [n]] == [s.name for s in stages]
+    assert [n for i, n in enumerate(names) if names[:i][-1:] != [n]] == [
+        s.optimiser.name for s in stages
+    ]
     assert np.all(np.diff([record.seconds for record in records]) >= 0)
     assert all(r.solver_iterations > 0 and r.adjoint_iterations > 0 for r in records)
 
@@ -76,7 +80,7 @@ def test_lbfgs_loss_is_the_one_it_arrives_at(system, observations):
 
 def test_a_stage_may_have_a_step_of_its_own(system, observations):
     _, coarse = train(system, observations, [ADAM])
-    _, fine = train(system, observations, [Adam(1, dt=DT / 5)])
+    _, fine = train(system, observations, [Stage(Adam(), 1, dt=DT / 5)])
     assert fine[0].loss == pytest.approx(loss_of(system, observations, DT / 5), rel=1e-5)
     assert fine[0].loss != coarse[0].loss
 
@@ -96,7 +100,7 @@ def test_validation_comes_every_so_often_and_at_the_end_of_a_stage(system, obser
         return float(len(seen))
 
     stages = [ADAM, ADAM]
-    trained, records = train(system, observations, stages, validate=validate, validate_every=4)
+    trained, records = train(system, observations, stages, validation=Validation(validate, 4))
     expected = [None, None, None, 1.0, None, 2.0, None, 3.0, None, None, None, 4.0]
     assert [r.validation for r in records] == expected
     assert eqx.tree_equal(seen[-1], trained)
@@ -112,7 +116,7 @@ def test_what_is_known_stays_as_it_is(dataset, system, observations):
 
 def test_gaps_in_the_snapshots_are_no_obstacle(dataset, system, observations):
     dataset["concentration"].values[:, 2, ::3] = np.nan
-    fit_to = Observations.from_dataset(dataset, system.grid, system.fields, "0:2", [0.1])
+    fit_to = Observations.of(system, dataset, "0:2", [0.1])
     trained, records = train(system, fit_to, [ADAM, LBFGS_])
     assert np.isfinite([record.loss for record in records]).all()
     assert loss_of(trained, fit_to) < 1e-3 * loss_of(system, fit_to)
@@ -125,9 +129,7 @@ def test_double_precision_trains_in_double_precision(dataset, system):
         return leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf
 
     double = jax.tree.map(to_double, system)
-    fit_to = Observations.from_dataset(
-        dataset, system.grid, system.fields, "0:2", [0.1], jnp.float64
-    )
+    fit_to = Observations.of(system, dataset, "0:2", [0.1], jnp.float64)
     trained, records = train(double, fit_to, [ADAM])
     kinds = {leaf.dtype for leaf in jax.tree.leaves(eqx.filter(trained, eqx.is_inexact_array))}
     assert kinds == {jnp.dtype("float64")}
@@ -138,18 +140,24 @@ def test_with_nothing_to_learn_there_is_no_training(dataset, observations):
     grid = ipd.grid_of(dataset, "concentration")
     known = advection_diffusion(grid, jnp.array([0.5]), DIFFUSIVITY)
     with pytest.raises(InputError, match="nothing to learn.*SineField"):
-        Trainer(known, observations, CrankNicolson(), DT, [ADAM])
+        Trainer(known, observations, DT, [ADAM])
 
 
 def test_without_stages_there_is_no_training(system, observations):
     with pytest.raises(InputError, match="at least one stage"):
-        Trainer(system, observations, CrankNicolson(), DT, [])
+        Trainer(system, observations, DT, [])
 
 
 def test_fit_is_training_in_one_call(dataset, system, observations):
     records = []
     trained = fit(
-        system, dataset, samples="0:2", times=[0.1], dt=DT, stages=[ADAM], watch=records.append
+        system,
+        dataset,
+        samples="0:2",
+        times=[0.1],
+        dt=DT,
+        stages=[ADAM],
+        options=FitOptions(watch=records.append),
     )
     by_trainer, expected = train(system, observations, [ADAM])
     assert [r.loss for r in records] == [r.loss for r in expected]

@@ -9,8 +9,8 @@ import pytest
 
 import impindiff as ipd
 from impindiff.train import Trainer
-from impindiff.train._default_stages import default_stages
 from impindiff.train._observations import Observations
+from impindiff.train._stages import default_stages
 
 TIMES = np.linspace(0.0, 2.0, 9)
 NOISE = 0.01
@@ -30,8 +30,8 @@ def readings(curve=lambda t: np.exp(-0.7 * t), seed: int = 0):
 
 def fit(system: ipd.System, data, noise: float | None = NOISE, **options) -> ipd.System:
     observe = [ipd.Cells("u", noise=noise)]
-    options = {"samples": ":", "dt": 0.05, "observe": observe, "dtype": jnp.float64} | options
-    return ipd.fit(system, data, **options)
+    how = ipd.FitOptions(dtype=jnp.float64)
+    return ipd.fit(system, data, dt=0.05, observe=observe, options=how, **options)
 
 
 def said(call) -> list[str]:
@@ -56,12 +56,12 @@ def test_equations_that_do_not_describe_the_data_are_told_with_the_number():
 
 
 def test_a_training_that_was_still_falling_is_to_get_more_epochs():
-    steady = ipd.Adam(20, learning_rate=5e-3, constant_share=1.0)
+    steady = ipd.Stage(ipd.Adam(learning_rate=5e-3, constant_share=1.0), 20)
     (told,) = said(lambda: fit(decay(0.2), readings(), stages=[steady]))
     assert "still falling" in told and "over the last 2 of 20 epochs" in told and "more" in told
 
 
-@pytest.mark.parametrize("stages", [[ipd.LBFGS(5)], [ipd.Adam(5)]])
+@pytest.mark.parametrize("stages", [[ipd.Stage(ipd.LBFGS(), 5)], [ipd.Stage(ipd.Adam(), 5)]])
 def test_a_start_that_no_reading_responds_to_is_told(stages):
     """A rate so slow that nothing decays: in double precision too, its slope drowns."""
     (*_, told) = said(lambda: fit(decay(1e-11), readings(), noise=None, stages=stages))
@@ -89,9 +89,9 @@ def test_a_trainer_gives_its_remarks():
     data = readings(lambda t: 1 + 0.5 * np.sin(3 * t))
     observe = [ipd.Cells("u", noise=NOISE)]
     observations = Observations.of(decay(), data, ":", None, jnp.float64, observe)
-    trainer = Trainer(decay(), observations, ipd.CrankNicolson(), 0.05, [ipd.LevenbergMarquardt(9)])
+    trainer = Trainer(decay(), observations, 0.05, [ipd.Stage(ipd.LevenbergMarquardt(), 9)])
     assert trainer.remarks == []
-    trainer.run(lambda record: None)
+    trainer.run()
     assert len(trainer.remarks) == 1
 
 
@@ -110,10 +110,10 @@ def network() -> ipd.System:
 
 def test_default_stages_follow_what_is_learned_and_what_was_observed():
     data = readings()
-    assert stages_of(decay(), data) == [ipd.LevenbergMarquardt(50)]
-    windows = ipd.Adam(100, batching=ipd.Batching(window=1))
-    assert stages_of(network(), data) == [windows, ipd.LBFGS(200)]
-    whole = [ipd.Adam(100), ipd.LBFGS(200)]
+    assert stages_of(decay(), data) == [ipd.Stage(ipd.LevenbergMarquardt(), 50)]
+    windows = ipd.Stage(ipd.Adam(), 100, batches=ipd.Batching(window=1))
+    assert stages_of(network(), data) == [windows, ipd.Stage(ipd.LBFGS(), 200)]
+    whole = [ipd.Stage(ipd.Adam(), 100), ipd.Stage(ipd.LBFGS(), 200)]
     assert stages_of(network(), data, has_rescue=True) == whole
     pair = np.concatenate([data["u"].values] * 2)
     pair[1, 3] = np.nan
@@ -123,12 +123,3 @@ def test_default_stages_follow_what_is_learned_and_what_was_observed():
     assert stages_of(network(), gappy, [ipd.Cells("u")]) == whole
     square = [ipd.Measured(lambda u: u**2, data="seen")]
     assert stages_of(network(), gappy, square) == whole
-
-
-def test_frozen_numbers_do_not_count_as_unknowns():
-    system = ipd.System(
-        None,
-        {"u": [ipd.Reaction(lambda u, rate, k: -rate * u - k)]},
-        coefficients=dict(network().coefficients) | {"k": ipd.Parameter("k", 0.1, (0.0, 1.0))},
-    )
-    assert stages_of(system, readings(), freeze=("rate",)) == [ipd.LevenbergMarquardt(50)]

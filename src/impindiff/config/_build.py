@@ -1,5 +1,6 @@
 """From a checked config to the objects it describes."""
 
+from dataclasses import replace
 from typing import Any
 
 from impindiff._errors import InputError
@@ -7,17 +8,20 @@ from impindiff.config._own import own_observations, own_penalties, own_stages, o
 from impindiff.config._schema import AxisTable, Config
 from impindiff.config._training import AdamTable, LBFGSTable
 from impindiff.grid import Axis, Grid
+from impindiff.integrate import AbstractStepper
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, parse_bytes
 from impindiff.systems import System
 from impindiff.train import (
     LBFGS,
-    AbstractOptimiser,
     Adam,
     Batching,
     EarlyStopping,
+    FitOptions,
     ProgressiveTolerance,
     Rescue,
+    Stage,
+    Validation,
 )
 
 
@@ -74,15 +78,16 @@ def build_system(config: Config, grid: Grid | None = None, *, learns: bool = Tru
     return own_system(config, grid, learns)
 
 
-def build_stages(config: Config, system: System) -> list[AbstractOptimiser]:
-    """The optimisers, in order.
+def build_stages(config: Config, system: System) -> list[Stage]:
+    """The stages, in order; what the whole training freezes is frozen in each.
 
     Raises: InputError for a function of the user's own that fails, or returns something else.
     """
-    stages = config.training.stages
-    return (
+    stages, freeze = config.training.stages, config.training.freeze
+    made = (
         own_stages(config, stages, system) if isinstance(stages, str) else list(map(_stage, stages))
     )
+    return [replace(stage, freeze=(*freeze, *stage.freeze)) for stage in made]
 
 
 def build_observations(config: Config, system: System) -> list[AbstractObservation] | None:
@@ -103,28 +108,28 @@ def build_penalties(config: Config, system: System) -> list[AbstractPenalty]:
     return [] if name is None else own_penalties(config, name, system)
 
 
-def build_rescue(config: Config) -> Rescue | None:
-    """What is done where a solve fails; None where training is to end."""
-    table = config.training.rescue
-    return None if table is None else Rescue(**table.model_dump())
-
-
-def build_progressive_tolerance(config: Config) -> ProgressiveTolerance | None:
-    """The schedule of tolerances; None where there is none."""
-    table = config.training.progressive_tolerance
-    return None if table is None else ProgressiveTolerance(**table.model_dump())
-
-
-def build_early_stopping(config: Config) -> EarlyStopping | None:
-    """When to end a stage early; None where none is."""
-    table = config.training.early_stopping
-    return None if table is None else EarlyStopping(table.patience, table.min_improvement)
-
-
-def build_memory(config: Config) -> KeepAll | MemoryBudget:
-    """What a gradient may keep."""
-    amount = config.training.memory
-    return KeepAll() if amount is None else MemoryBudget(amount)
+def build_options(config: Config, stepper: AbstractStepper) -> FitOptions:
+    """How to train; what is validated, watched and saved is the caller's to say."""
+    training = config.training
+    rescue, tolerance = training.rescue, training.progressive_tolerance
+    stopping = training.early_stopping
+    return FitOptions(
+        stepper=stepper,
+        memory=KeepAll() if training.memory is None else MemoryBudget(training.memory),
+        samples_at_once=training.samples_at_once,
+        rescue=None if rescue is None else Rescue(**rescue.model_dump()),
+        progressive_tolerance=None
+        if tolerance is None
+        else ProgressiveTolerance(**tolerance.model_dump()),
+        dtype=config.precision,
+        seed=config.seed,
+        validation=Validation(
+            every=training.validate_every,
+            early_stopping=None
+            if stopping is None
+            else EarlyStopping(stopping.patience, stopping.min_improvement),
+        ),
+    )
 
 
 def with_memory(config: Config, amount: str) -> Config:
@@ -137,9 +142,9 @@ def with_memory(config: Config, amount: str) -> Config:
     return config.model_copy(update={"training": training})
 
 
-def _stage(table: AdamTable | LBFGSTable) -> AbstractOptimiser:
+def _stage(table: AdamTable | LBFGSTable) -> Stage:
     if isinstance(table, AdamTable):
-        batching = Batching(table.batch_samples, table.window)
-        rate, freeze = table.learning_rate, table.freeze
-        return Adam(table.epochs, learning_rate=rate, freeze=freeze, dt=table.dt, batching=batching)
-    return LBFGS(table.epochs, memory=table.memory, freeze=table.freeze, dt=table.dt)
+        batches = Batching(table.batch_samples, table.window)
+        adam = Adam(learning_rate=table.learning_rate)
+        return Stage(adam, table.epochs, table.dt, batches, table.freeze)
+    return Stage(LBFGS(memory=table.memory), table.epochs, table.dt, freeze=table.freeze)

@@ -13,12 +13,12 @@ from impindiff.grid import Grid
 from impindiff.latent import latents_of, learned
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.systems import System
-from impindiff.train import AbstractOptimiser
+from impindiff.train import Stage
 
 T = TypeVar("T")
 
 _KINDS = {
-    AbstractOptimiser: "optimisers (Adam, LBFGS, Optax, LevenbergMarquardt)",
+    Stage: "stages, such as [Stage(Adam(learning_rate=1e-2), 60), Stage(LBFGS(), 60)]",
     AbstractObservation: "observations (Cells, Sensors, LineAverage, VolumeAverage, Measured)",
     AbstractPenalty: "penalties (Smoothness, TotalVariation, WeightDecay, DivergenceFree)",
 }
@@ -69,12 +69,12 @@ def own_system(config: Config, grid: Grid | None, learns: bool) -> System:
     return system
 
 
-def own_stages(config: Config, name: str, system: System) -> list[AbstractOptimiser]:
-    """The optimisers that a function returns, which may ask for the system and its grid.
+def own_stages(config: Config, name: str, system: System) -> list[Stage]:
+    """The stages that a function returns, which may ask for the system and its grid.
 
     Raises: InputError for a function that fails or returns anything else.
     """
-    return _listed(config, "training.stages", name, system, AbstractOptimiser)
+    return _listed(config, "training.stages", name, system, Stage)
 
 
 def own_observations(config: Config, name: str, system: System) -> list[AbstractObservation]:

@@ -5,28 +5,35 @@ from impindiff.data._arrays import (
     check_observed,
     initial_fields,
     initial_state,
+    is_setting,
     readings,
+    settings_of,
     time_slack,
     times_of,
 )
-from impindiff.data._build import to_dataset
-from impindiff.data._dates import has_dates, with_dates, without_dates
-from impindiff.data._disk import replace_file, sweep
-from impindiff.data._given import check_is_dataset, in_precision, precision_of
+from impindiff.data._as_dataset import (
+    as_dataset,
+    check_is_dataset,
+    has_dates,
+    in_precision,
+    precision_of,
+    with_dates,
+    without_dates,
+)
+from impindiff.data._files import file_sha256, locked, replace_file, sweep
 from impindiff.data._grids import check_grid, grid_of
-from impindiff.data._hash import file_sha256
-from impindiff.data._lock import locked
+from impindiff.data._layout import check_dataset, check_once, check_units, check_values
 from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
 from impindiff.data._save import check_storable, check_writable, save_dataset
-from impindiff.data._schema import check_dataset, check_once, check_units, check_values
 from impindiff.data._select import Start, instant, select_samples, select_times, start_of
-from impindiff.data._settings import is_setting, settings_of
+from impindiff.data._to_dataset import to_dataset
 from impindiff.data._variables import source_of
 
 __all__ = [
     "BEGUN",
     "Start",
     "append_dataset",
+    "as_dataset",
     "begun_of",
     "check_dataset",
     "check_grid",

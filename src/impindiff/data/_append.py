@@ -18,8 +18,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.data._disk import disk_errors, scratch_folder, write
-from impindiff.data._lock import locked
+from impindiff.data._files import disk_errors, locked, scratch_folder, write
 from impindiff.data._open import check_kind, checked_suffix
 from impindiff.data._variables import listed
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.data._schema import check_once
+from impindiff.data._layout import check_once
 from impindiff.data._select import Start, start_of
 from impindiff.data._variables import SPACE_AXES, fill_attributes
 

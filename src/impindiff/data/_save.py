@@ -14,9 +14,8 @@ from pathlib import Path
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff.data._dates import without_dates
-from impindiff.data._disk import disk_errors, move, scratch_folder, write
-from impindiff.data._lock import locked
+from impindiff.data._as_dataset import without_dates
+from impindiff.data._files import disk_errors, locked, move, scratch_folder, write
 from impindiff.data._open import KINDS, check_kind, checked_suffix, reason
 from impindiff.data._variables import check_attributes
 

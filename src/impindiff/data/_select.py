@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.data._arrays import time_slack, times_of
-from impindiff.data._schema import check_time
+from impindiff.data._layout import check_time
 from impindiff.data._variables import coordinate_of, listed, source_of
 
 Start = float | str | np.datetime64
@@ -27,17 +27,18 @@ _RANGE = re.compile(r"(?P<start>[0-9]*):(?P<stop>[0-9]*)")
 _FORMS = "Write for example '0:5' (the end is left out), '5:', '7' or '0,2,4:6'."
 
 
-def select_samples(dataset: xr.Dataset, samples: str | Iterable[SupportsIndex]) -> list[int]:
+def select_samples(dataset: xr.Dataset, samples: str | Iterable[SupportsIndex] | None) -> list[int]:
     """Positions along `sample`, in the order given.
 
     Args:
         dataset: a dataset with the dimension `sample`.
-        samples: positions, or text such as "0:5", "5:", "7" or "0,2,4:6".
+        samples: positions, or text such as "0:5", "5:", "7" or "0,2,4:6"; all where None.
 
     Raises: InputError for text of another form, an empty selection, a position that is
         negative, beyond the data or given twice; for samples whose names are not along `sample`.
     """
     source = source_of(dataset)
+    samples = ":" if samples is None else samples
     if "sample" not in dataset.sizes:
         raise InputError(f"{source}: there is no dimension 'sample' to select from.")
     if "sample" in dataset.variables and dataset["sample"].dims != ("sample",):

@@ -1,9 +1,7 @@
 """Forecasts by trained systems, and how good they are."""
 
-from impindiff.forecast._balances import BalanceScore, balances_of
-from impindiff.forecast._beginning import forecast_start
-from impindiff.forecast._ensemble import predict_ensemble
-from impindiff.forecast._evaluate import FieldErrors, LatentError, Scores, evaluate
+from impindiff.forecast._initial_condition import forecast_start, is_table, truth_at
+from impindiff.forecast._ledger import BalanceScore, balances_of
 from impindiff.forecast._predict import (
     HALVED,
     SOLVER,
@@ -11,11 +9,19 @@ from impindiff.forecast._predict import (
     compile_forward,
     forecast_times,
     predict,
+    predict_ensemble,
 )
-from impindiff.forecast._reading_scores import UNSEEN, ReadingError, ReadingScore, Seen
-from impindiff.forecast._stored import check_zarr
-from impindiff.forecast._stream import Stored, continue_forecast, forecast_to
-from impindiff.forecast._tables import is_table, truth_at
+from impindiff.forecast._scores import (
+    UNSEEN,
+    FieldErrors,
+    LatentError,
+    ReadingError,
+    ReadingScore,
+    Scores,
+    Seen,
+    evaluate,
+)
+from impindiff.forecast._stream import Stored, check_zarr, continue_forecast, forecast_to
 
 __all__ = [
     "HALVED",

@@ -1,4 +1,4 @@
-"""Forecasts: initial fields carried forward by a trained system."""
+"""Forecasts: initial fields carried forward by a trained system, or by all of an ensemble."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,9 @@ from jaxtyping import Array, DTypeLike
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError, NumericsError, numerics_told
 from impindiff._types import State
-from impindiff.data import Start, has_dates, with_dates
-from impindiff.forecast._beginning import Beginning
+from impindiff.data import Start, has_dates, is_setting, with_dates
+from impindiff.forecast._initial_condition import InitialCondition
+from impindiff.forecast._ledger import ATTRIBUTE
 from impindiff.integrate import AbstractStepper, CrankNicolson, check_is_stepper
 from impindiff.rollout import (
     Choice,
@@ -32,7 +33,7 @@ from impindiff.rollout import (
     select_for_samples,
     simulate,
 )
-from impindiff.systems import System, carriers, oscillating
+from impindiff.systems import Ensemble, System, carriers, oscillating
 
 # The times are held in memory, if not the states: beyond this it is the interval that is mistaken.
 _MOST_TIMES = 10_000_000
@@ -184,16 +185,16 @@ def advise(
     for sample in range(len(next(iter(initial.values())))):
         one = jax.tree.map(lambda values, at=sample: values[at], (initial, dict(states), settings))
         first, found, given = one
-        if told := advice_of(shared.with_settings(given), first, found, time_grid, stepper):
-            warnings.warn(f"sample {sample}: {told[0]}", RuntimeWarning, stacklevel=3)
+        if advice := advice_of(shared.with_settings(given), first, found, time_grid, stepper):
+            warnings.warn(f"sample {sample}: {advice[0]}", RuntimeWarning, stacklevel=3)
             return True
     return False
 
 
 def halved_attrs(halved: Sequence[HalvedStep], before: str = "") -> dict[str, str]:
     """What a forecast says of halved steps, as attributes, after what was said of those before."""
-    told = "; ".join(filter(None, [before, describe_halvings(halved)]))
-    return {HALVED: told} if told else {}
+    notes = "; ".join(filter(None, [before, describe_halvings(halved)]))
+    return {HALVED: notes} if notes else {}
 
 
 def solver_attrs(choice: Choice) -> dict[str, str]:
@@ -210,7 +211,7 @@ def predict(
     dt: float,
     start: Start | None = None,
     stepper: AbstractStepper | None = None,
-    samples: str | Sequence[int] = ":",
+    samples: str | Sequence[int] | None = None,
     dtype: DTypeLike | None = None,
 ) -> xr.Dataset:
     """Forecast the samples of a dataset from one of its times on.
@@ -228,7 +229,7 @@ def predict(
             that the dataset's attribute `begun` names, and elsewhere `start` must say when; it
             need not be one of the dataset's times if the system gives those of all fields.
         stepper: advances one step; Crank-Nicolson by default.
-        samples: which samples, such as "5:10".
+        samples: which samples, such as "5:10"; all by default.
         dtype: precision of the computation and of the forecast; where None that of the data, as far
             as JAX computes in it (double precision needs `jax_enable_x64`).
 
@@ -243,7 +244,7 @@ def predict(
     """
     stepper = CrankNicolson() if stepper is None else stepper
     check_is_stepper(stepper)
-    begin = Beginning.of(system, dataset, start, samples, dtype)
+    begin = InitialCondition.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
@@ -298,3 +299,59 @@ def forecast_times(
     if times.size and until - times[-1] <= slack:  # the same time, which others may write otherwise
         return np.append(start, times)
     return np.concatenate([[start], times, [until]])
+
+
+def predict_ensemble(
+    ensemble: Ensemble,
+    dataset: xr.Dataset,
+    *,
+    times: Sequence[float] | np.ndarray,
+    dt: float,
+    start: Start | None = None,
+    stepper: AbstractStepper | None = None,
+    samples: str | Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+) -> xr.Dataset:
+    """Forecast the samples of a dataset by every member, one after the other.
+
+    The arguments are those of `predict`.
+
+    Returns: a dataset in the documented layout: of each field and learned coefficient the mean over
+        members, and as NAME_std their standard deviation.
+    Raises: InputError as `predict` does; NumericsError where a step of a member fails, which is
+        named by its seed.
+    """
+    forecasts = []
+    for seed, member in zip(ensemble.seeds, ensemble.members, strict=True):
+        try:
+            forecast = predict(
+                member,
+                dataset,
+                times=times,
+                dt=dt,
+                start=start,
+                stepper=stepper,
+                samples=samples,
+                dtype=dtype,
+            )
+        except NumericsError as error:
+            raise NumericsError(f"member of seed {seed}: {error}") from None
+        forecasts.append(forecast)
+    found = forecasts[0].copy()
+    found.attrs.pop(ATTRIBUTE, None)  # of one member
+    found.attrs.pop(HALVED, None)
+    notes = zip(ensemble.seeds, forecasts, strict=True)
+    halved = [f"seed {seed}: {each.attrs[HALVED]}" for seed, each in notes if HALVED in each.attrs]
+    if halved:
+        found.attrs[HALVED] = "; ".join(halved)
+    for name, variable in forecasts[0].data_vars.items():
+        if is_setting(variable):
+            continue
+        values = np.stack([forecast[name].values for forecast in forecasts]).astype(np.float64)
+        described = {**variable.attrs, "long_name": f"{variable.attrs['long_name']}, spread"}
+        for suffix, over_members, attrs in (
+            ("", values.mean(axis=0), variable.attrs),
+            ("_std", values.std(axis=0, ddof=1), described),
+        ):
+            found[f"{name}{suffix}"] = (variable.dims, over_members.astype(variable.dtype), attrs)
+    return found

@@ -1,4 +1,8 @@
-"""Forecasts of any length in constant memory: computed and written piece by piece.
+"""Forecasts of any length, computed piece by piece and written to a store.
+
+Arrays of time are arguments of the program and only their shapes are compiled in. So a piece is so
+many steps, wherever they end: it may save as many states as memory allows or fewer, and it ends
+between two saved times where these are far apart. Steps are those of the undivided forecast.
 
 A piece begins with the last state of the one before, so the states are those of one long forecast.
 What is written of it is complete at every moment (`impindiff.data.append_dataset`): a forecast that
@@ -12,30 +16,175 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import DTypeLike
 
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff.data import (
-    Start,
     append_dataset,
+    check_grid,
     check_writable,
     locked,
     open_dataset,
     save_dataset,
 )
-from impindiff.forecast._balances import BalanceScore, Ledger, balances_of
-from impindiff.forecast._beginning import Beginning
-from impindiff.forecast._pieces import cut
+from impindiff.forecast._initial_condition import TITLE, ForecastStart, InitialCondition
+from impindiff.forecast._ledger import BalanceScore, Ledger, balances_of
 from impindiff.forecast._predict import HALVED, advise, carry, halved_attrs, solver_attrs
-from impindiff.forecast._stored import beginning_at_end, check_zarr
 from impindiff.integrate import AbstractStepper, CrankNicolson
-from impindiff.rollout import Choice, HalvedStep, describe_halvings, parse_bytes
+from impindiff.rollout import (
+    Choice,
+    HalvedStep,
+    TimeGrid,
+    describe_halvings,
+    parse_bytes,
+    step_counts,
+)
 from impindiff.systems import System
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some steps of a forecast.
+
+    Attributes:
+        time_grid: the steps; of the saved times, those after `times` are no times of the forecast.
+        times: where the forecast saves.
+        last: position, among the saved times, of the one where the piece ends.
+    """
+
+    time_grid: TimeGrid
+    times: np.ndarray
+    last: int
+
+
+def cut(
+    start: float, times: np.ndarray, dt: float, most_times: int, most_steps: int
+) -> Iterator[Piece]:
+    """Cut a forecast into pieces of equal numbers of steps; only the last has fewer.
+
+    Args:
+        start: where the first step begins.
+        times: where to save, increasing; a first time that is the start takes no step.
+        dt: longest step.
+        most_times: states that a piece may save.
+        most_steps: steps that it may take: of each there is a record of how it was solved.
+
+    Raises: InputError as `step_counts` does.
+    """
+    counts = step_counts(start, times, dt)
+    ends = counts.cumsum()
+    reached = ends[counts > 0]  # steps until each time that takes any
+    if not reached.size:
+        return iter(())
+    # Where the saved times are even, a piece saves as many as it may; elsewhere they are fewer.
+    size = min(int(np.median(counts[counts > 0])) * most_times, most_steps, int(reached[-1]))
+    while (num_slots := int(np.bincount((reached - 1) // size).max())) > most_times:
+        size = max(size // 2, most_times)
+    total = int(reached[-1])
+    spans = ((first, min(first + size, total)) for first in range(0, total, size))
+    whole = _last_steps(start, times, counts)
+    return (_piece(start, times, dt, ends, span, num_slots, whole) for span in spans)
+
+
+def _last_steps(start: float, times: np.ndarray, counts: np.ndarray) -> TimeGrid:
+    """The last step to each time: they begin and are resolved as the whole forecast is."""
+    some = counts > 0
+    lengths = (np.diff(times, prepend=start) / np.maximum(counts, 1))[some]
+    saved = times[some]
+    starts = saved - lengths
+    starts[0] = start
+    return TimeGrid(starts, lengths, saved, np.arange(saved.size), False)
+
+
+def _piece(
+    start: float,
+    times: np.ndarray,
+    dt: float,
+    ends: np.ndarray,
+    span: tuple[int, int],
+    num_slots: int,
+    of: TimeGrid,
+) -> Piece:
+    first, stop = span
+    # The saved times in the span are times[begin:end]; one more interval may be begun.
+    begin, end = (int(at) for at in np.searchsorted(ends, span, side="right"))
+    here = float(times[begin - 1]) if begin else start
+    whole = TimeGrid.build(here, times[begin : end + 1], dt)
+    offset = first - (int(ends[begin - 1]) if begin else 0)
+    taken = slice(offset, offset + stop - first)
+    starts, lengths, slots = whole.starts[taken], whole.lengths[taken], whole.slots[taken]
+    # One slot more than there are saved times, for the state where the piece ends.
+    slots = np.where(slots < end - begin, slots, num_slots + 1)
+    slots[-1] = last = min(int(slots[-1]), num_slots)
+    saved = np.full(num_slots + 1, starts[-1] + lengths[-1])
+    saved[: end - begin] = times[begin:end]
+    elapsed = whole.elapsed[taken] + (here - start)
+    given = starts, lengths, saved, slots, False
+    return Piece(TimeGrid(*given, elapsed=elapsed, like=of), times[begin:end], last)
+
+
+def check_zarr(path: Path) -> None:
+    """Refuse a path that is no zarr store.
+
+    Raises: InputError.
+    """
+    if path.suffix.lower() != ".zarr":
+        raise InputError(
+            f"{path}: is no .zarr store, and only these are written in pieces and can be added to. "
+            "Forecast to one; a short forecast also goes into a .nc file: "
+            "save_dataset(predict(...), path)"
+        )
+
+
+def beginning_at_end(last: xr.Dataset, system: System, path: Path) -> InitialCondition:
+    """The last state of a store, if it holds a forecast by this system.
+
+    Args:
+        last: the store, at its last time.
+        system: goes on with it.
+        path: of the store.
+
+    Raises: InputError for a store of something else.
+    """
+    if last.attrs.get("title") != TITLE:
+        raise InputError(
+            f"{path}: is no forecast by impindiff, so nothing is added to it. Forecast from it to "
+            "another file."
+        )
+    held = {str(name) for name, of in last.data_vars.items() if of.dims[:2] == ("sample", "time")}
+    if held != {*system.fields, *system.integrals}:
+        raise InputError(
+            f"{path}: holds a forecast of {sorted(held)}, but the system's fields are "
+            f"{sorted(system.fields)}. Forecast to another file."
+        )
+    for field in system.fields:
+        check_grid(last, field, system.grid)
+    dtype = last[system.fields[0]].dtype
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise InputError(
+            f"{path}: holds {dtype}, but computations are in single precision. Continue it with a "
+            "run of its precision; in Python: jax.config.update('jax_enable_x64', True)"
+        )
+    begin = InitialCondition.of(
+        system, last, float(last["time"][0]), None, dtype, is_under_way=True
+    )
+    tables = {name: t.values for name, t in begin.tables.items() if name in last.data_vars}
+    learned = begin.latents | begin.varying_latents(np.array([begin.time])) | tables
+    for name, value in learned.items():
+        known = last[name].values if name in last.data_vars else np.full(value.shape, np.nan)
+        if not np.allclose(known, value, rtol=0, atol=1e-4 * np.abs(value).max()):
+            raise InputError(
+                f"{path}: holds a forecast with another {name!r} than the system has now. Continue "
+                "it with the system or run that it was made with, or forecast to another file."
+            )
+    return begin
+
 
 # A file of a store before it is compressed: large for a disk, small beside a piece.
 _FILE_BYTES = 4 * 2**20
@@ -62,12 +211,10 @@ def forecast_to(
     *,
     times: Sequence[float] | np.ndarray,
     dt: float,
-    start: Start | None = None,
     stepper: AbstractStepper | None = None,
-    samples: str | Sequence[int] = ":",
-    dtype: DTypeLike | None = None,
     piece: int | str = "64MiB",
     watch: Watcher | None = None,
+    **given: Unpack[ForecastStart],
 ) -> Stored:
     """Write the forecast that `predict` makes to a zarr store, in pieces: of any length.
 
@@ -81,12 +228,10 @@ def forecast_to(
         dataset: holds the initial fields.
         times: where to save.
         dt: longest step.
-        start: the initial time.
         stepper: advances one step.
-        samples: which samples.
-        dtype: precision.
         piece: bytes of saved states that are held at a time; memory is a few times as much.
         watch: called with each time that the store has reached.
+        given: `start`, `samples` and `dtype` as `predict` takes them.
 
     Raises: InputError as `predict` does, for a path that is taken or no `.zarr`, a store that
         another process is writing, or a full disk;
@@ -95,7 +240,7 @@ def forecast_to(
     path = Path(path)
     check_zarr(path)
     check_writable(path)
-    begin = Beginning.of(system, dataset, start, samples, dtype)
+    begin = InitialCondition.of(system, dataset, **given)
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     save = partial(save_dataset, chunks=_chunks(begin, piece))
@@ -169,7 +314,7 @@ def _continue(
 def _write(
     path: Path,
     writers: Iterator[Callable[[xr.Dataset, Path], None]],
-    begin: Beginning,
+    begin: InitialCondition,
     times: np.ndarray,
     dt: float,
     stepper: AbstractStepper | None,
@@ -197,7 +342,7 @@ def _write(
 
 
 def _pieces(
-    begin: Beginning,
+    begin: InitialCondition,
     times: np.ndarray,
     dt: float,
     stepper: AbstractStepper | None,
@@ -234,12 +379,12 @@ def _pieces(
         yield *initial, (), Choice("given", "", stepper or CrankNicolson(), {})
 
 
-def _most_times(begin: Beginning, piece: int | str) -> int:
+def _most_times(begin: InitialCondition, piece: int | str) -> int:
     """States that a piece may save."""
     return max(1, parse_bytes(piece) // sum(u.nbytes for u in begin.state.values()))
 
 
-def _chunks(begin: Beginning, piece: int | str) -> dict[str, int]:
+def _chunks(begin: InitialCondition, piece: int | str) -> dict[str, int]:
     """Times and samples of which a file holds the states, so that reading a few is cheap.
 
     No more times than a piece has: a file that is not full is read again when more are added.

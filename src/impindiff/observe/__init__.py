@@ -1,15 +1,20 @@
 """What was measured, how far predictions are from it, and what else is held against a model."""
 
 from impindiff.observe._averages import LineAverage, VolumeAverage
-from impindiff.observe._measured import Measured, readings_shape
 from impindiff.observe._misfit import (
+    deviations_of,
     misfit_residuals,
     relative_error,
     squared_misfit,
     squared_scale,
 )
-from impindiff.observe._noise import deviations_of
-from impindiff.observe._operator import AbstractObservation, AbstractOperator
+from impindiff.observe._operator import (
+    AbstractObservation,
+    AbstractOperator,
+    Measured,
+    measure,
+    readings_shape,
+)
 from impindiff.observe._penalties import (
     AbstractPenalty,
     DivergenceFree,
@@ -17,7 +22,6 @@ from impindiff.observe._penalties import (
     TotalVariation,
     WeightDecay,
 )
-from impindiff.observe._readings import measure
 from impindiff.observe._sensors import Cells, CellValues, Sensors
 
 __all__ = [

@@ -25,7 +25,7 @@ from impindiff.observe._operator import (
     on_grid,
     read,
 )
-from impindiff.observe._positions import as_positions, cells_of, check_inside, spelled
+from impindiff.observe._sensors import as_positions, cells_of, check_inside, spelled
 
 
 @final

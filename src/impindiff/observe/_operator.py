@@ -6,18 +6,21 @@ PyTree of constants that costs no more than to read the cells which a reading in
 """
 
 import abc
-from collections.abc import Sequence
-from typing import Any, final
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import State
-from impindiff.grid import Grid
+from impindiff.data import BEGUN
+from impindiff.grid import Axis, Grid
 
 Numbers = float | np.ndarray | Array | Sequence[Any]
 """What numpy makes an array of real numbers of."""
@@ -28,11 +31,22 @@ the variable that holds it; None where it is not known."""
 
 
 class AbstractOperator(eqx.Module):
-    """A prepared observation: readings as a function of the fields at one instant."""
+    """A prepared observation: readings as a function of the fields at one instant.
+
+    Attributes:
+        is_cellwise: whether there is a reading for each cell, which is the field there.
+    """
+
+    is_cellwise: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(self, state: State) -> Float[Array, "..."]:
         """The readings, in the shape that the data have behind `sample` and `time`."""
+
+    @property
+    def values_of(self) -> str | None:
+        """The field whose values, or averages of them, the readings are; None for all others."""
+        return None
 
 
 class AbstractObservation(eqx.Module):
@@ -89,6 +103,11 @@ class WeightedSums(AbstractOperator):
     cells: Int[Array, "*readings entries"]
     weights: Float[Array, "*readings entries"]
 
+    @property
+    def values_of(self) -> str | None:
+        """See `AbstractOperator.values_of`."""
+        return self.field
+
     def __call__(self, state: State) -> Float[Array, "..."]:
         """See `AbstractOperator.__call__`."""
         values = read(state, self.field).ravel()[self.cells]
@@ -124,3 +143,116 @@ def on_grid(grid: Grid | None, what: str) -> Grid:
             "observed by Cells or Measured."
         )
     return grid
+
+
+@final
+class Computed(AbstractOperator):
+    """Readings by a function of some fields."""
+
+    function: Callable = eqx.field(static=True)
+    fields: tuple[str, ...] = eqx.field(static=True)
+
+    def __call__(self, state: State) -> Float[Array, "..."]:
+        """See `AbstractOperator.__call__`."""
+        values = [read(state, field) for field in self.fields]
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        with blamed_on(f"the function {name}({', '.join(self.fields)}) of what was measured"):
+            return jnp.asarray(self.function(*values))
+
+
+@final
+class Measured(AbstractObservation):
+    """Readings by a function of the fields at one instant.
+
+    Args:
+        function: its parameters are fields, by name, each an array of the grid's shape; it returns
+            the readings as JAX can trace and differentiate them.
+        data: the variable with the dimensions `sample`, `time`, and those of what is returned.
+        noise: see `Noise`.
+
+    Raises: InputError for a function whose parameters cannot be told, and, when it is used, for one
+        that is not the name of a field.
+    Example: `Measured(lambda u, v: (u * v).sum(), data="signal")`.
+    """
+
+    function: Callable = eqx.field(static=True)
+    data: str = eqx.field(static=True)
+    noise: Noise
+
+    def __init__(self, function: Callable, data: str, noise: Noise = None) -> None:
+        self.function, self.data, self.noise = function, data, noise
+
+    def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> Computed:
+        """See `AbstractObservation.prepare`."""
+        plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        parameters = inspect.signature(self.function).parameters.values()
+        if not parameters or any(each.kind not in plain for each in parameters):
+            raise InputError(
+                f"the function that computes {self.data!r} must name the fields that it needs as "
+                "its parameters, such as lambda u, v: u * v."
+            )
+        return Computed(self.function, tuple(each.name for each in parameters))
+
+
+def readings_shape(
+    operator: AbstractOperator, grid: Grid | None, fields: tuple[str, ...], dtype: jnp.dtype | type
+) -> tuple[int, ...]:
+    """The shape of the readings at one instant; nothing is computed."""
+    shape = () if grid is None else grid.shape
+    state = {field: jax.ShapeDtypeStruct(shape, dtype) for field in fields}
+    return jax.eval_shape(operator, state).shape
+
+
+def measure(
+    forecast: xr.Dataset,
+    grid: Grid | None,
+    observe: Sequence[AbstractObservation],
+    data: xr.Dataset | None = None,
+) -> xr.Dataset:
+    """Apply observations to a forecast, to be set beside what was measured.
+
+    Args:
+        forecast: as `predict` gives it.
+        grid: its grid, as in the system, where there is one.
+        observe: what to observe.
+        data: what was measured: says where sensors stand that bring no positions, and lends the
+            readings its dimensions and coordinates.
+
+    Returns: a variable for each observation, under the name of its data, with the forecast's
+        samples and times.
+    Raises: InputError for a forecast of another grid or without a field that is observed, or what
+        cannot be observed on the grid.
+    """
+    axes = () if grid is None else grid.axes
+    space = ("sample", "time", *(axis.name for axis in axes))
+    fields = {str(n): v.values for n, v in forecast.data_vars.items() if v.dims == space}
+    if not fields or not all(_lies_on(forecast, axis) for axis in axes):
+        raise InputError(
+            f"the forecast has the sizes {dict(forecast.sizes)}: it holds no field at the centres "
+            f"of the grid, {[axis.num_cells for axis in axes]} cells along {space[2:]}. Give the "
+            "grid of the system that made it."
+        )
+    state = {name: jnp.asarray(values) for name, values in fields.items()}
+    made = xr.Dataset(coords={k: forecast[k] for k in ("sample", "time") if k in forecast.coords})
+    # When the forecast began, which its times need not show, is when that of its readings did.
+    made.attrs |= {k: v for k, v in forecast.attrs.items() if k == BEGUN}
+    for each in observe:
+        values = np.array(jax.vmap(jax.vmap(each.prepare(grid, data)))(state))
+        known = data is not None and each.data in data.variables
+        like = data[each.data] if known else None  # pyright: ignore[reportOptionalSubscript]
+        dims = [f"{each.data}_{k}" for k in range(values.ndim - 2)]
+        if like is not None and like.shape[2:] == values.shape[2:]:
+            dims = [str(dim) for dim in like.dims[2:]]
+            made = made.assign_coords(
+                {k: v for k, v in like.coords.items() if set(v.dims) <= set(dims) and v.dims}
+            )
+        attributes = {"units": "1", "long_name": each.data.replace("_", " ")}
+        attributes |= like.attrs if like is not None else {}
+        made[each.data] = (("sample", "time", *dims), values, attributes)
+    return made
+
+
+def _lies_on(forecast: xr.Dataset, axis: Axis) -> bool:
+    at = forecast[axis.name].values
+    slack = 1e-3 * axis.widths.min()
+    return at.shape == axis.centres.shape and np.allclose(at, axis.centres, rtol=0, atol=slack)

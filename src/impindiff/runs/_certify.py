@@ -34,7 +34,7 @@ from impindiff.observe import squared_misfit
 from impindiff.rollout import KeepAll
 from impindiff.runs._example import made_up_problem
 from impindiff.runs._folder import RunFolder
-from impindiff.runs._plan import RunPlan, cast, precision
+from impindiff.runs._run_plan import RunPlan, cast, precision
 from impindiff.runs._trained import trained_system
 from impindiff.systems import System
 from impindiff.train import Observations, Part, make_objective, whole

@@ -15,7 +15,7 @@ from impindiff.config import (
     build_system,
 )
 from impindiff.grid import Axis, Grid
-from impindiff.runs._plan import cast
+from impindiff.runs._run_plan import cast
 from impindiff.systems import System
 from impindiff.train import Observations
 

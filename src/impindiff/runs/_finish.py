@@ -25,10 +25,10 @@ from impindiff.forecast import (
 from impindiff.latent import learned
 from impindiff.rollout import Choice
 from impindiff.runs._folder import RunFolder
-from impindiff.runs._plan import RunPlan, precision
 from impindiff.runs._provenance import now
+from impindiff.runs._run_plan import RunPlan, precision
 from impindiff.systems import System
-from impindiff.train import AbstractOptimiser, Progress, moving
+from impindiff.train import Progress, Stage, moving
 
 
 def finish(
@@ -59,7 +59,7 @@ def finish(
         dt=config.time.dt,
         start=plan.start,
         stepper=plan.stepper,
-        samples=plan.test_samples,
+        samples=plan.test.positions,
         dtype=precision(config),
     )
     is_trained = bool(jax.tree.leaves(eqx.filter(system, learned(system))))
@@ -67,7 +67,7 @@ def finish(
     scores = evaluate(
         forecast,
         plan.dataset,
-        plan.test_samples,
+        plan.test.positions,
         observe=build_observations(config, system) or (),
         grid=system.grid,
         seen=seen,
@@ -83,21 +83,19 @@ def finish(
         "epochs": progress.epoch,
         "stopped_early": progress.stopped_early,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "trainable_parameters": num_trainable(system, config.training.freeze, plan.stages)
-        if is_trained
-        else 0,
+        "trainable_parameters": num_trainable(system, plan.stages) if is_trained else 0,
         "training_times": list(seen.times),
         "training_samples": list(seen.samples),
-        "validation_samples": list(plan.validation_samples) if is_trained else [],
+        "validation_samples": list(plan.validation.positions) if is_trained else [],
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }
-    told = {
+    choices_made = {
         "training": [choice.reason for choice in choices],
         "forecast": forecast.attrs.get(SOLVER),
     }
-    if told["forecast"]:  # of what the config names there is nothing to say
-        summary["solver"] = told
+    if choices_made["forecast"]:  # of what the config names there is nothing to say
+        summary["solver"] = choices_made
     if scores.readings:
         about = {name: plan.dataset[name].attrs for name in scores.readings}
         summary["reading_units"] = {name: str(of.get("units", "")) for name, of in about.items()}
@@ -111,25 +109,22 @@ def finish(
     return scores
 
 
-def num_trainable(
-    system: System, freeze: Sequence[str], stages: Sequence[AbstractOptimiser]
-) -> int:
+def num_trainable(system: System, stages: Sequence[Stage]) -> int:
     """How many learned numbers there are that some stage changes.
 
     Args:
         system: the equations.
-        freeze: names of latents that keep their values throughout.
-        stages: with names of their own.
+        stages: with the names of the latents that each freezes.
     """
     arrays = eqx.filter(system, learned(system))
-    moved = [moving(arrays, (*freeze, *stage.freeze)) for stage in stages]
+    moved = [moving(arrays, stage.freeze) for stage in stages]
     is_moved = jax.tree.map(lambda *each: any(each), *moved)
     return sum(a.size for a in jax.tree.leaves(eqx.filter(arrays, is_moved)))
 
 
 def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
     """The forecast with the truth beside it, where the data has it, as NAME_truth."""
-    truth = plan.dataset.isel(sample=plan.test_samples).drop_duplicates("time")
+    truth = plan.dataset.isel(sample=plan.test.positions).drop_duplicates("time")
     num_times, known = forecast.sizes["time"], plan.known_times
     beside = {}
     for name in (name for name in forecast.data_vars if name in truth.data_vars):

@@ -13,8 +13,7 @@ import jax
 
 from impindiff.config import Config, config_sha256
 from impindiff.data import file_sha256
-from impindiff.runs._code import hashes_of
-from impindiff.runs._trust import seal_of
+from impindiff.runs._user_code import hashes_of, seal_of
 
 _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy", "xarray", "h5netcdf")
 

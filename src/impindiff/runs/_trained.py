@@ -43,9 +43,9 @@ from impindiff.forecast import (
 from impindiff.latent import learned
 from impindiff.observe import AbstractObservation
 from impindiff.rollout import format_bytes
-from impindiff.runs._code import evidence_of, warn_of_edits
 from impindiff.runs._folder import RunFolder
-from impindiff.runs._plan import cast, precision, use_precision
+from impindiff.runs._run_plan import cast, precision, use_precision
+from impindiff.runs._user_code import evidence_of, warn_of_edits
 from impindiff.systems import System
 
 # Such a file is encoded in memory, which takes three times as much: HDF5 files cannot be added to

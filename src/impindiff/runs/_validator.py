@@ -1,18 +1,20 @@
 """How good a forecast is while its system is being trained, as one number."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Self, final
 
 import jax.numpy as jnp
 import numpy as np
 
 from impindiff._types import State
+from impindiff.data import times_of
 from impindiff.forecast import carry_forward, compile_forward
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import relative_error
 from impindiff.rollout import TimeGrid
-from impindiff.systems import System, starts_of
+from impindiff.systems import Samples, System
 
 
 @final
@@ -21,45 +23,41 @@ class Validator:
     """Mean relative L1 error [%] of a forecast at one time, over samples and observed fields.
 
     Attributes:
-        initial: the fields as the data begin; what the system itself says of them goes before.
+        samples: those whose forecast is validated.
         truth: at the end.
         time_grid: the steps.
         stepper: advances one.
-        settings: of each sample, see `System`.
     """
 
-    initial: State
+    samples: Samples
     truth: Mapping[str, np.ndarray]
     time_grid: TimeGrid
     stepper: AbstractStepper
-    settings: State = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
-        truth: Mapping[str, np.ndarray],
+        samples: Samples,
+        fields: Sequence[str],
         times: np.ndarray,
-        start: float,
         dt: float,
         stepper: AbstractStepper,
-        dtype: jnp.dtype,
-        settings: Mapping[str, np.ndarray] | None = None,
     ) -> Self | None:
         """At the last time at which all samples of all fields that are observed were observed.
 
         Args:
-            truth: for each field an array `(sample, time, *grid)`, NaN where not observed; the
-                fields at the start are known, unless the system gives them.
-            times: its times, and maybe later ones.
-            start: when the forecast begins: the first of its times, or earlier where the system
-                gives all initial values.
+            samples: at their start: the first of the times, or earlier where the system gives all
+                initial values.
+            fields: those that may be observed.
+            times: of the forecast; those of the data first.
             dt: longest step.
             stepper: advances one step.
-            dtype: precision.
-            settings: what is known of each sample, `(sample,)`.
 
         Returns: None where that is never after the start.
         """
+        start, once = samples.time, samples.data.drop_duplicates("time")
+        known = int(np.isin(times, times_of(samples.data)).sum())
+        truth = {f: once[f].values[samples.positions][:, :known] for f in fields}
         seen = {
             field: np.asarray(~np.isnan(values).all(axis=tuple(range(2, values.ndim))))
             for field, values in truth.items()
@@ -70,15 +68,10 @@ class Validator:
         last = int(np.flatnonzero(whole)[-1]) if observed and whole.any() else -1
         if last < first:
             return None
-        return cls(
-            {field: jnp.asarray(values[:, 0], dtype) for field, values in truth.items()},
-            {field: truth[field][:, last] for field in observed},
-            # Through the times before it, as the forecast at the end goes: often one program does
-            # for both, and compiling it is much of a small training.
-            TimeGrid.build(start, times[: last + 1], dt),
-            stepper,
-            {name: jnp.asarray(values, dtype) for name, values in (settings or {}).items()},
-        )
+        # Through the times before it, as the forecast at the end goes: often one program does for
+        # both, and compiling it is much of a small training.
+        time_grid = TimeGrid.build(start, times[: last + 1], dt)
+        return cls(samples, {f: truth[f][:, last] for f in observed}, time_grid, stepper)
 
     def __call__(self, system: System) -> float:
         """The error of a system's forecast."""
@@ -95,11 +88,39 @@ class Validator:
 
     def _forecast(self, system: System) -> tuple[System, State, AbstractStepper, TimeGrid, State]:
         """What `carry_forward` is given."""
-        like, start = next(iter(self.initial.values())), float(self.time_grid.starts[0])
-        begins = starts_of(
-            system, lambda one: one.start(start, like.dtype), self.settings, len(like)
-        )
+        initial = self.samples.initial_of(system)
         # Integrals go along only so that this is the program of the forecast at the end.
+        like = next(iter(initial.values()))
         nothing = {name: jnp.zeros_like(like) for name in system.integrals}
-        initial = self.initial | begins | nothing
-        return system, initial, self.stepper, self.time_grid, self.settings
+        return system, initial | nothing, self.stepper, self.time_grid, self.samples.settings
+
+
+@final
+class CompiledBeside:
+    """A validator whose program can be compiled in a thread.
+
+    A first training spends more time on compiling than on all else. The forecast is needed only
+    some epochs later, and its program does not depend on what is learned until then.
+    """
+
+    def __init__(self, validator: Validator) -> None:
+        self._validator = validator
+        self._compiled: Future[None] | None = None
+
+    def begin(self, system: System) -> None:
+        """Compile in a thread, from now on.
+
+        Args:
+            system: of the shapes that it will be called with; its values do not matter.
+        """
+        pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._compiled = pool.submit(self._validator.compile, system)
+        pool.shutdown(wait=False)
+
+    def __call__(self, system: System) -> float:
+        """The error of a system's forecast."""
+        # Called while the thread compiles, JAX would compile the same once more. If that failed,
+        # the call says how.
+        if self._compiled:
+            wait([self._compiled])
+        return self._validator(system)

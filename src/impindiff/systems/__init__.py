@@ -8,6 +8,7 @@ from impindiff.systems._fields import Field
 from impindiff.systems._flux_of import FluxOf, carriers
 from impindiff.systems._members import Ensemble, Spread
 from impindiff.systems._prepared import PreparedSystem
+from impindiff.systems._samples import Samples
 from impindiff.systems._sources import Reaction, Supply
 from impindiff.systems._starts import InitialTime, initial_time, learned_starts, starts_of
 from impindiff.systems._state_tendency import StateTendency
@@ -26,6 +27,7 @@ __all__ = [
     "Spread",
     "StateTendency",
     "Supply",
+    "Samples",
     "System",
     "advection_diffusion",
     "balances",

@@ -70,7 +70,7 @@ def by_latent(
     """An optax transformation for each latent, by name, with `"*"` for all that are not named.
 
     It is `optax.partition` with the names of latents for labels, and may stand in a chain: `Optax(
-    100, optax.chain(optax.clip_by_global_norm(1.0), by_latent({"k": optax.adam(1e-2), "*":
+    optax.chain(optax.clip_by_global_norm(1.0), by_latent({"k": optax.adam(1e-2), "*":
     optax.adam(4e-3)})))`.
 
     Raises: InputError when it meets a system none of whose latents has one of the names, or one

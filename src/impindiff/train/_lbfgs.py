@@ -1,19 +1,180 @@
-"""L-BFGS as a training stage."""
+r"""L-BFGS: directions from past steps and gradients, lengths from a line search.
 
-from typing import Any, ClassVar, final
+A pair counts only where the gradient rose along its step, $s^\top y > 0$; the inverse Hessian that
+the pairs stand for is then positive, and $-H g$ leads downhill but for round-off.
+
+Bisection for the weak Wolfe conditions. The objective is compiled once, inside one loop, and what
+its solves did comes back with the accepted point; optax's zoom search compiles it several times
+over and returns the value alone.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from impindiff._types import Scalar
-from impindiff.train._batch import WHOLE, Batching
-from impindiff.train._curvature import Curvature
-from impindiff.train._line_search import unknown, weak_wolfe
-from impindiff.train._objective import Objective
-from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
+from impindiff.train._objective import AbstractObjective, Evaluation
+from impindiff.train._optimisers import (
+    AbstractOptimiser,
+    Epoch,
+    StageLength,
+    check_positive,
+    traced_once,
+    unknown,
+)
+
+
+class Curvature(NamedTuple):
+    r"""Pairs of steps and gradient differences, the newest last.
+
+    Attributes:
+        steps: $s$; zero where there is none yet.
+        changes: $y$.
+        weights: $1 / s^\top y$; zero where there is none yet.
+        scale: $s^\top y / y^\top y$ of the newest, which stays when the pairs are dropped; zero at
+            first.
+    """
+
+    steps: Float[Array, "memory n"]
+    changes: Float[Array, "memory n"]
+    weights: Float[Array, " memory"]
+    scale: Scalar
+
+    @classmethod
+    def none(cls, like: Float[Array, " n"], memory: int) -> Self:
+        """Before the first step."""
+        pairs = jnp.zeros((memory, like.size), like.dtype)
+        return cls(pairs, pairs, jnp.zeros(memory, like.dtype), jnp.zeros((), like.dtype))
+
+    @property
+    def is_known(self) -> Array:
+        """Whether there is any pair."""
+        return self.weights[-1] > 0
+
+    def forgotten(self, where: Array) -> Self:
+        """Without pairs, where told to."""
+        kept = jnp.where(where, 0, 1).astype(self.weights.dtype)
+        return self._replace(weights=self.weights * kept)
+
+    def after(self, step: Float[Array, " n"], change: Float[Array, " n"]) -> Self:
+        """With one pair more, if it shows curvature that is above round-off."""
+        dot, square = jnp.vdot(step, change), jnp.vdot(change, change)
+        least = 10 * jnp.finfo(step.dtype).eps * jnp.sqrt(jnp.vdot(step, step) * square)
+        counts = jnp.isfinite(dot) & jnp.isfinite(square) & (dot > least)
+        safe = jnp.where(counts, dot, 1)
+
+        def pushed(old: Array, new: Array) -> Array:
+            return jnp.where(counts, jnp.concatenate([old[1:], new[None]]), old)
+
+        return type(self)(
+            pushed(self.steps, step),
+            pushed(self.changes, change),
+            pushed(self.weights, 1 / safe),
+            jnp.where(counts, dot / jnp.where(counts, square, 1), self.scale),
+        )
+
+    def direction(self, gradient: Float[Array, " n"]) -> Float[Array, " n"]:
+        r"""$-H g$; without pairs $-g$, at first no longer than 1.
+
+        Reference: Nocedal & Wright, Numerical Optimization, algorithm 7.4.
+        """
+
+        def down(rest, pair):
+            step, change, weight = pair
+            share = weight * jnp.vdot(step, rest)
+            return rest - share * change, share
+
+        pairs = (self.steps, self.changes, self.weights)
+        rest, shares = jax.lax.scan(down, gradient, pairs, reverse=True)
+        # The step from an unknown place: neither the loss's unit nor the unknowns' is known.
+        length = jnp.linalg.norm(gradient)
+        first = 1 / jnp.maximum(length, 1)
+        rest = jnp.where(self.scale > 0, self.scale, first) * rest
+
+        def up(rest, pair):
+            step, change, weight, share = pair
+            return rest + (share - weight * jnp.vdot(change, rest)) * step, None
+
+        rest, _ = jax.lax.scan(up, rest, (*pairs, shares))
+        return -rest
+
+
+_SUFFICIENT_DECREASE = 1e-4
+_CURVATURE = 0.9
+
+
+@final
+class LineSearch(eqx.Module):
+    """Where a search ended, its evaluation, the step length, whether the loss went down."""
+
+    point: PyTree
+    evaluation: Evaluation
+    length: Scalar
+    accepted: Bool[Array, ""]
+
+
+def weak_wolfe(
+    objective: Callable[[PyTree], Evaluation],
+    start: PyTree,
+    direction: PyTree,
+    evaluation: Evaluation,
+    max_evaluations: int,
+) -> LineSearch:
+    r"""Search for a step $t$ with $f(t) \le f_0 + c_1 t f_0'$ and $f'(t) \ge c_2 f_0'$.
+
+    Where there is none within the evaluations allowed, the lowest point seen is taken; none is
+    taken whose loss is not below $f_0$. Starts at $t = 1$; doubles while the slope is still steep,
+    halves the bracket otherwise. A loss that is not finite, or a solve that failed, counts as too
+    long a step.
+
+    Args:
+        objective: loss and gradient.
+        start: where the line begins.
+        direction: along which to search.
+        evaluation: of the objective at the start; where it is `unknown`, the start is evaluated
+            and taken, whatever it is.
+        max_evaluations: most evaluations.
+
+    Reference: Lewis & Overton, Math. Program. 141 (2013) 135, algorithm 4.6.
+    """
+    is_new = jnp.isposinf(evaluation.loss)
+    slope = _dot(evaluation.gradient, direction)
+    infinity = jnp.array(jnp.inf, evaluation.loss.dtype)
+
+    def unfinished(carry):
+        *_, done, count = carry
+        return ~done & (count < max_evaluations)
+
+    def probe(carry):
+        best, low, high, t, _, count = carry
+        point = jax.tree.map(lambda p, d: p + (t * d).astype(p.dtype), start, direction)
+        here = objective(point)
+        # Strictly: at a minimum, or where the slope drowns in round-off, equal is no progress.
+        wanted = evaluation.loss + _SUFFICIENT_DECREASE * t * slope
+        lower = here.is_finite & (here.loss <= wanted) & (here.loss < evaluation.loss)
+        flat = _dot(here.gradient, direction) >= _CURVATURE * slope
+        done = (lower & flat) | is_new
+        better = done | (here.is_finite & (here.loss < best.evaluation.loss))
+        found = LineSearch(point, here, t, jnp.array(True))
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, best)
+        high = jnp.where(lower, high, t)
+        low = jnp.where(lower, t, low)
+        t = jnp.where(jnp.isfinite(high), (low + high) / 2, 2 * t)
+        return best, low, high, t, done, count + 1
+
+    zero, one = jnp.zeros_like(infinity), jnp.ones_like(infinity)
+    nowhere = LineSearch(start, evaluation, zero, jnp.array(False))
+    first = (nowhere, zero, infinity, one, jnp.array(False), 0)
+    return jax.lax.while_loop(unfinished, probe, first)[0]
+
+
+def _dot(left: PyTree, right: PyTree) -> Scalar:
+    return jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, left, right))
 
 
 @final
@@ -24,40 +185,35 @@ class LBFGS(AbstractOptimiser):
     lower loss, which in float32 is the usual end.
 
     Args:
-        epochs: most iterations.
         memory: number of stored pairs.
         max_evaluations: most evaluations of a line search.
-        dt: see `AbstractOptimiser`, as for `freeze`.
 
     Reference: Nocedal & Wright, Numerical Optimization, section 7.2.
     """
 
-    name: ClassVar[str] = "lbfgs"
-    epochs: int = eqx.field(static=True)
+    loss_is_before: ClassVar[bool] = False
+    needs_all_data: ClassVar[bool] = True
     memory: int = eqx.field(static=True, kw_only=True, default=50)
     max_evaluations: int = eqx.field(static=True, kw_only=True, default=20)
-    dt: float | None = eqx.field(static=True, kw_only=True, default=None)
-    # Successive losses are compared: they must be of the same data.
-    batching: Batching = eqx.field(init=False, default=WHOLE)
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
-        check_counts(self, min(self.memory, self.max_evaluations))
+        check_positive(self, min(self.memory, self.max_evaluations))
 
-    def init(self, objective: Objective, learned: PyTree) -> Any:
+    def init(self, objective: AbstractObjective, learned: PyTree) -> Any:
         """See `AbstractOptimiser.init`."""
         flat, _ = ravel_pytree(learned)
         return _not_evaluated(learned), Curvature.none(flat, self.memory)
 
     def update(
-        self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
+        self, objective: AbstractObjective, learned: PyTree, state: Any, length: StageLength
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
         (loss, gradient), pairs = state
         _, restore = ravel_pytree(learned)
         # Traced once, for the shapes of what it returns and for the search alike.
-        objective = traced_once(objective, learned)
-        nothing = unknown(objective, learned)
+        evaluate = traced_once(objective, learned)
+        nothing = unknown(evaluate, learned)
         evaluation = eqx.tree_at(
             lambda e: (e.loss, e.gradient), nothing, (loss.astype(nothing.loss.dtype), gradient)
         )
@@ -68,7 +224,7 @@ class LBFGS(AbstractOptimiser):
             slope, _ = ravel_pytree(evaluation.gradient)
             direction = jnp.where(is_new, 0, pairs.direction(slope))
             found = weak_wolfe(
-                objective, point, restore(direction), evaluation, self.max_evaluations
+                evaluate, point, restore(direction), evaluation, self.max_evaluations
             )
             # The pairs may lead nowhere where the loss curves otherwise than it did, or where
             # single precision has eaten what they were made of: steepest descent is tried before
@@ -93,7 +249,7 @@ class LBFGS(AbstractOptimiser):
         )
         return point, ((found.loss.astype(loss.dtype), found.gradient), pairs), epoch
 
-    def refresh(self, objective: Objective, learned: PyTree, state: Any) -> Any:
+    def refresh(self, objective: AbstractObjective, learned: PyTree, state: Any) -> Any:
         """Evaluate anew: a search that compared two objectives would find no way down."""
         return _not_evaluated(learned), state[1]
 

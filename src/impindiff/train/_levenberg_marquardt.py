@@ -11,22 +11,113 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.rollout import StepOutcome
-from impindiff.train._batch import WHOLE, Batching
-from impindiff.train._by_products import (
-    LEAST_DAMPING,
-    LEAST_GAIN,
-    DampedState,
-    LeastSquares,
-    epoch_by_products,
+from impindiff.train._least_squares import column_norms, damped_step, krylov_step
+from impindiff.train._objective import AbstractObjective, Evaluation
+from impindiff.train._optimisers import (
+    AbstractOptimiser,
+    Epoch,
+    StageLength,
+    check_positive,
+    traced_once,
+    unknown,
 )
-from impindiff.train._objective import Evaluation, Objective
-from impindiff.train._optimisers import AbstractOptimiser, Epoch, check_counts, traced_once
-from impindiff.train._triangle import column_norms, damped_step
+
+# A step counts that gains this share of what the linearised residuals promise.
+LEAST_GAIN = 1e-4
+LEAST_DAMPING = 1e-12
+
+
+class DampedState(NamedTuple):
+    """Where the last epoch arrived; of infinite loss where nothing has been evaluated yet.
+
+    Attributes:
+        loss: there.
+        slope: the triangle of its residuals; the gradient where unknowns are many.
+        scale: the diagonal of $D$.
+        damping: to try next.
+    """
+
+    loss: Scalar
+    slope: Float[Array, "columns columns"] | Float[Array, " n"]
+    scale: Float[Array, " n"]
+    damping: Scalar
+
+
+def epoch_by_products(
+    squares: AbstractObjective,
+    learned: PyTree,
+    state: DampedState,
+    max_attempts: int,
+    max_products: int,
+) -> tuple[PyTree, DampedState, Epoch]:
+    """One step of Levenberg-Marquardt, see there; the start is evaluated first where it is unknown.
+
+    Args:
+        squares: the objective, a gradient by reverse mode included.
+        learned: where to begin.
+        state: what the last epoch left.
+        max_attempts: most attempts at the step.
+        max_products: most iterations in one attempt.
+    """
+    flat, restore = ravel_pytree(learned)
+    objective = traced_once(squares, learned)
+    nothing = unknown(objective, learned)
+    dtype = nothing.loss.dtype
+    smallest = jnp.finfo(flat.dtype).eps
+    here = jax.tree.map(lambda leaf: leaf.astype(dtype), state)
+    # Where no step is taken, this is where the stage stays.
+    gradient = restore(here.slope.astype(flat.dtype))
+    stay = eqx.tree_at(lambda e: (e.loss, e.gradient), nothing, (here.loss, gradient))
+
+    def step_from(point: Array, here: DampedState, damping: Scalar):
+        maps = squares.linear_maps(restore(point))
+        scale = maps.column_norms(here.scale)
+        return *krylov_step(maps, scale, damping, max_products), scale
+
+    def no_step(point: Array, here: DampedState, damping: Scalar):
+        zero = jnp.zeros((), dtype)
+        return jnp.zeros(point.shape, dtype), zero, jnp.array(True), here.scale
+
+    def attempt(carry):
+        point, here, evaluation, _, growth, count, *_ = carry
+        is_new = jnp.isposinf(here.loss)
+        step, promised, sound, scale = jax.lax.cond(
+            is_new, no_step, step_from, point, here, here.damping
+        )
+        there = point + step.astype(point.dtype)
+        found = objective(restore(there))
+        gain = (here.loss - found.loss) / promised
+        vanishes = (promised <= smallest * here.loss) | jnp.all(
+            jnp.abs(step) <= smallest * jnp.abs(point)
+        )
+        accepted = is_new | (sound & found.is_finite & (gain > LEAST_GAIN) & ~vanishes)
+        less = jnp.clip(1 - (2 * gain - 1) ** 3, 1 / 3, 2)
+        damping = here.damping * jnp.where(accepted, less, growth)
+        damping = jnp.where(is_new, here.damping, jnp.maximum(damping, LEAST_DAMPING))
+        slope = ravel_pytree(found.gradient)[0].astype(dtype)
+        moved = (there, DampedState(found.loss, slope, scale, damping), found)
+        # A derivative that could not be solved for is as bad as a gradient that could not.
+        lost = jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), evaluation.gradient)
+        evaluation = eqx.tree_at(lambda e: e.gradient, evaluation, lost)
+        stayed = (point, here._replace(scale=scale, damping=damping), evaluation)
+        after = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), moved, stayed)
+        ended = jnp.where(is_new, ~found.is_finite, accepted | vanishes | ~sound)
+        growth = jnp.where(is_new, growth, 2 * growth)
+        return *after, here.damping, growth, count + 1, accepted, ended
+
+    used, no = here.damping, jnp.array(False)
+    first = (flat, here, stay, used, jnp.full((), 2, dtype), jnp.array(0), no, no)
+    point, found, evaluation, used, _, _, accepted, _ = jax.lax.while_loop(
+        lambda carry: ~carry[-1] & (carry[-3] < max_attempts), attempt, first
+    )
+    epoch = Epoch(evaluation, 1 / (1 + used), ~accepted)
+    kept = jax.tree.map(lambda new, old: new.astype(old.dtype), found, state)
+    return restore(point), kept, epoch
+
 
 # Beyond, as many derivatives, and a triangle of them, cost more than products do.
 MOST_COLUMNS = 500
@@ -71,33 +162,32 @@ class LevenbergMarquardt(AbstractOptimiser):
     a Gauss-Newton step, $1/(1 + \lambda)$. The stage ends early where no step has a lower loss.
 
     Args:
-        epochs: most steps.
         damping: $\lambda$ to begin with; small where the start is good.
         max_attempts: most attempts at one step, each with more damping.
         max_products: most iterations of conjugate gradients in one attempt.
-        dt: see `AbstractOptimiser`.
 
     Raises: InputError for counts that do nothing.
     Reference: Madsen, Nielsen & Tingleff (2004), Methods for Non-Linear Least Squares Problems;
         the scaling $D$ is Moré's (1978).
     """
 
-    name: ClassVar[str] = "levenberg-marquardt"
-    epochs: int = eqx.field(static=True)
+    loss_is_before: ClassVar[bool] = False
+    needs_all_data: ClassVar[bool] = True
     damping: float = eqx.field(static=True, kw_only=True, default=1e-3)
     max_attempts: int = eqx.field(static=True, kw_only=True, default=12)
     max_products: int = eqx.field(static=True, kw_only=True, default=60)
-    dt: float | None = eqx.field(static=True, kw_only=True, default=None)
-    # Successive losses are compared: they must be of the same data.
-    batching: Batching = eqx.field(init=False, default=WHOLE)
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
-        check_counts(self, self.damping, min(self.max_attempts, self.max_products))
+        check_positive(self, self.damping, min(self.max_attempts, self.max_products))
 
-    def init(self, objective: Objective, learned: PyTree) -> DampedState:
+    @property
+    def name(self) -> str:
+        """See `AbstractOptimiser.name`."""
+        return "levenberg-marquardt"
+
+    def init(self, objective: AbstractObjective, learned: PyTree) -> DampedState:
         """See `AbstractOptimiser.init`."""
-        _as_least_squares(objective)
         return self._unknown(learned, self.damping)
 
     def _unknown(self, learned: PyTree, damping: Scalar | float) -> DampedState:
@@ -112,16 +202,15 @@ class LevenbergMarquardt(AbstractOptimiser):
         )
 
     def update(
-        self, objective: Objective, learned: PyTree, state: DampedState, updates: int = 1
+        self, objective: AbstractObjective, learned: PyTree, state: DampedState, length: StageLength
     ) -> tuple[PyTree, Any, Epoch]:
         """See `AbstractOptimiser.update`."""
-        squares = _as_least_squares(objective)
         if state.slope.ndim == 2:
-            return self._by_columns(squares, learned, state)
-        return epoch_by_products(squares, learned, state, self.max_attempts, self.max_products)
+            return self._by_columns(objective, learned, state)
+        return epoch_by_products(objective, learned, state, self.max_attempts, self.max_products)
 
     def _by_columns(
-        self, squares: LeastSquares, learned: PyTree, state: DampedState
+        self, squares: AbstractObjective, learned: PyTree, state: DampedState
     ) -> tuple[PyTree, DampedState, Epoch]:
         flat, restore = ravel_pytree(learned)
         value = traced_once(squares.value, learned)
@@ -214,15 +303,8 @@ class LevenbergMarquardt(AbstractOptimiser):
             lambda search: ~search.ended & (search.attempts < self.max_attempts), attempt, first
         )
 
-    def refresh(self, objective: Objective, learned: PyTree, state: DampedState) -> DampedState:
+    def refresh(
+        self, objective: AbstractObjective, learned: PyTree, state: DampedState
+    ) -> DampedState:
         """Evaluate anew: losses of two objectives cannot be compared."""
         return self._unknown(learned, state.damping)
-
-
-def _as_least_squares(objective: Objective) -> LeastSquares:
-    if not isinstance(objective, LeastSquares):
-        raise InputError(
-            f"LevenbergMarquardt needs a sum of squares, and {objective} has no residuals: use "
-            "LBFGS."
-        )
-    return objective

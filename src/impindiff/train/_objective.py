@@ -5,7 +5,8 @@ coefficients. Optimisers that need no more than a gradient get it by reverse mod
 method also gets the residuals' derivative, by forward mode.
 """
 
-from collections.abc import Callable
+import abc
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import final
 
@@ -16,26 +17,56 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
-from impindiff._errors import blamed_on
+from impindiff._errors import InputError, blamed_on
 from impindiff._types import Scalar, State
+from impindiff.coefficients import Instant
 from impindiff.integrate import AbstractStepper
+from impindiff.latent import latents_of
 from impindiff.linear import AdjointOutcome
-from impindiff.observe import misfit_residuals, squared_misfit, squared_scale
+from impindiff.observe import AbstractPenalty, misfit_residuals, squared_misfit, squared_scale
 from impindiff.rollout import (
     KeepAll,
     MemoryPolicy,
     Snapshots,
     StepOutcome,
+    TimeGrid,
     Trajectory,
     simulate,
 )
 from impindiff.systems import PreparedSystem, System, starts_of
-from impindiff.train._adaptation import Trial
-from impindiff.train._batch import Batch
-from impindiff.train._linear_maps import LinearMaps, maps_of
-from impindiff.train._parts import Part, in_parts, parts_of
-from impindiff.train._penalised import penalty_residuals
-from impindiff.train._triangle import fold, linearised
+from impindiff.train._batches import Batch, Part, in_parts, parts_of
+from impindiff.train._least_squares import LinearMaps, fold, linearised, maps_of
+
+
+def penalty_residuals(
+    system: System, learned: PyTree, penalties: Sequence[AbstractPenalty], time_grid: TimeGrid
+) -> Float[Array, " entries"]:
+    """The vector whose squares add up to all penalties.
+
+    Of coefficients that vary in time, to the mean over the times.
+
+    Args:
+        system: with what is learned.
+        learned: its learned arrays.
+        penalties: at least one.
+        time_grid: which saves the observed times.
+    """
+
+    def residuals(time: Instant | None = None) -> Float[Array, " entries"]:
+        latents = system.latents(time)
+        parts = []
+        for penalty in penalties:
+            with blamed_on(f"the penalty {type(penalty).__name__}"):
+                parts.append(penalty.residuals(latents, learned, system.grid))
+        return jnp.concatenate(parts)
+
+    if all(latent.is_steady for latent in latents_of(system)):
+        return residuals()
+    dtype = jnp.result_type(*jax.tree.leaves(learned))
+    elapsed = jnp.asarray(time_grid.elapsed_saved, dtype)
+    origin = jnp.asarray(time_grid.origin, dtype)
+    found = jax.vmap(lambda since: residuals(Instant(since, origin)))(elapsed)
+    return found.ravel() / len(elapsed) ** 0.5
 
 
 @final
@@ -62,11 +93,55 @@ class Evaluation(eqx.Module):
         return finite & self.outcome.converged.all()
 
 
-Objective = Callable[[PyTree], Evaluation]
+@final
+class Trial(eqx.Module):
+    """How one evaluation of the loss departs from what was asked for, for compiled code.
+
+    Attributes:
+        active: which samples count; all where None.
+        rtol: a looser tolerance than the solvers' own; theirs where None.
+    """
+
+    active: Bool[Array, " samples"] | None = None
+    rtol: Float[Array, ""] | None = None
+
+
+class AbstractObjective(eqx.Module):
+    """What an optimiser makes small, as a function of the learned arrays."""
+
+    @abc.abstractmethod
+    def __call__(self, learned: PyTree) -> Evaluation:
+        """The loss and its gradient."""
+
+    def value(self, learned: PyTree) -> tuple[Scalar, StepOutcome]:
+        """The loss without its gradient, and the outcome of the forward solves."""
+        evaluation = self(learned)
+        return evaluation.loss, evaluation.outcome
+
+    def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
+        """The residuals of a sum of squares and their derivative, see `_least_squares`.
+
+        Raises: InputError for an objective that is no sum of squares.
+        """
+        raise self._has_no_residuals
+
+    def linear_maps(self, learned: PyTree) -> LinearMaps:
+        """The residuals of a sum of squares, and products with their derivative.
+
+        Raises: InputError for an objective that is no sum of squares.
+        """
+        raise self._has_no_residuals
+
+    @property
+    def _has_no_residuals(self) -> InputError:
+        return InputError(
+            f"LevenbergMarquardt needs a sum of squares, and {type(self).__name__} has no "
+            "residuals: use LBFGS."
+        )
 
 
 @final
-class TrainingLoss(eqx.Module):
+class TrainingLoss(AbstractObjective):
     """The loss of a system on observations; called with the learned arrays.
 
     Steady coefficients are evaluated, and differentiated, once, however many parts the samples are
@@ -138,7 +213,7 @@ class TrainingLoss(eqx.Module):
         return value, outcome
 
     def triangle(self, learned: PyTree) -> Float[Array, "columns columns"]:
-        """The residuals and their derivative, by forward mode; see `impindiff.train._triangle`.
+        """The residuals and their derivative, by forward mode, see `_least_squares`.
 
         Some samples after others, as the gradient. A solve that failed leaves NaN.
         """

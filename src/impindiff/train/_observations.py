@@ -1,10 +1,13 @@
-"""What a model is trained on: initial fields and later observations, taken from a dataset."""
+"""What a model is trained on: initial fields and later observations, taken from a dataset.
 
-from collections.abc import Sequence
-from typing import final
+Readings may be repeated: several at one time, each in a row of its own. The simulation saves the
+state once, and all of them are compared with it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -12,44 +15,181 @@ from jaxtyping import DTypeLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
-from impindiff.coefficients import real_precision
 from impindiff.data import (
     Start,
-    check_is_dataset,
+    as_dataset,
     check_observed,
     check_once,
-    check_units,
     in_precision,
-    initial_state,
-    precision_of,
     readings,
-    select_samples,
-    settings_of,
-    start_of,
-    without_dates,
+    select_times,
+    times_of,
 )
-from impindiff.grid import Grid
 from impindiff.observe import (
     AbstractObservation,
     AbstractOperator,
     AbstractPenalty,
     Cells,
-    CellValues,
     deviations_of,
     readings_shape,
 )
 from impindiff.rollout import TimeGrid
 from impindiff.systems import (
     InitialTime,
+    Samples,
     System,
     check_readings,
-    check_within,
     initial_time,
     learned_starts,
-    starts_of,
 )
-from impindiff.train._listed import check_names, listed
-from impindiff.train._selection import Selection, check_start
+
+T = TypeVar("T")
+
+
+def listed(given: Any, kind: type[T], what: str, example: str) -> list[T]:
+    """The things given, as a list.
+
+    Args:
+        given: what was given.
+        kind: of which each must be.
+        what: they are given as, for messages.
+        example: such a list, as it is written.
+
+    Raises: InputError for a single thing that is in no list, or one of another kind.
+    """
+    found = [given] if isinstance(given, str) or not isinstance(given, Sequence) else given
+    strange = [each for each in found if not isinstance(each, kind)]
+    if strange or found is not given:
+        raise InputError(
+            f"{what} must be a list such as {example}; found {(strange or found)[0]!r:.80}"
+            f"{'' if strange else ' in no list'}."
+        )
+    return list(found)
+
+
+def check_names(observations: Sequence[AbstractObservation]) -> None:
+    """Refuse observations of nothing, or two of one variable.
+
+    Raises: InputError.
+    """
+    names = [each.data for each in observations]
+    if not names:
+        raise InputError("observe is empty: name at least one observation, or leave it out.")
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(
+            f"the data {', '.join(map(repr, sorted(repeated)))} are observed twice: every variable "
+            "is data once. Name another with data=, or leave one of the observations out."
+        )
+
+
+def check_start(
+    system: System, dataset: xr.Dataset, begin: InitialTime, times: Any = None
+) -> InitialTime:
+    """Refuse data that begin before initial values of the system hold: what is their past to it?
+
+    Raises: InputError.
+    """
+    # A start between two of the data's times leaves nothing out of times that are named.
+    is_named = begin.position is None and times is not None
+    first = times_of(dataset)[0]
+    if system.initial and begin.position != 0 and begin.time > first and not is_named:
+        raise InputError(
+            f"start is {begin.time:.12g}, when the initial values of the system hold, but the data "
+            f"begin earlier, at {first:.12g}: leave the times before the start out, "
+            f"dataset.sel(time=slice({begin.time:.12g}, None))."
+        )
+    return begin
+
+
+@final
+class Selection(NamedTuple):
+    """Times to train on.
+
+    Attributes:
+        positions: of the readings along the data's `time`.
+        clock: the times of all data.
+    """
+
+    positions: list[int]
+    clock: np.ndarray
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Times of the states, increasing, each once."""
+        return tuple(np.unique(self.clock[self.positions]).tolist())
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """For each reading its state, counted in `times`; empty where there is one for each."""
+        if len(self.times) == len(self.positions):
+            return ()
+        return tuple(np.searchsorted(self.times, self.clock[self.positions]).tolist())
+
+    @classmethod
+    def of(
+        cls,
+        dataset: xr.Dataset,
+        times: Sequence[float] | np.ndarray | None,
+        begin: InitialTime,
+        learned_start: bool,
+    ) -> "Selection":
+        """Select and check.
+
+        Args:
+            dataset: the data.
+            times: which times, those read again included; all after the start by default.
+            begin: when samples start.
+            learned_start: whether something is learned of where they start, so that what was read
+                then says something.
+
+        Raises: InputError for times that the data do not have, none at all, or one at or before
+            the start.
+        """
+        clock, start = times_of(dataset), begin.time
+        if begin.position is not None:
+            # Of times that went through float32 the start is the one that it was taken for.
+            clock = np.where(clock == clock[begin.position], start, clock)
+        if times is None:
+            when = np.flatnonzero(clock > start).tolist()
+        else:
+            first = select_times(dataset, times)
+            when = np.flatnonzero(np.isin(clock, clock[first])).tolist()
+        if when and clock[when[0]] < start:
+            raise InputError(
+                f"training time {clock[when[0]]:g} lies before the start, {start:g}: leave it out "
+                "of the training times, or start earlier."
+            )
+        if when and clock[when[0]] == start and not learned_start:
+            raise InputError(
+                f"training time {start:g} is the initial time, whose fields are given and not "
+                "predicted: leave it out of the training times, or learn where a field begins, "
+                "Field(..., initial=...)."
+            )
+        if not when:
+            raise InputError(
+                f"the data end at their initial time, {start:g}: there is nothing to fit."
+            )
+        return cls(when, clock)
+
+    def observed(self, found: Mapping[str, np.ndarray]) -> tuple["Selection", dict]:
+        """Without times at which nothing was read; all where nothing was at any."""
+        known = [
+            (~np.isnan(values)).any(axis=(0, *range(2, values.ndim))) for values in found.values()
+        ]
+        some = np.any(known, axis=0)
+        kept = np.flatnonzero(some if some.any() else ~some)
+        left = Selection([self.positions[k] for k in kept], self.clock)
+        return left, {name: values[:, kept] for name, values in found.items()}
+
+    def check_fields_once(
+        self, dataset: xr.Dataset, operators: Mapping[str, AbstractOperator]
+    ) -> None:
+        """Refuse fields on a grid that were observed, cell by cell, twice at one time.
+
+        Raises: InputError.
+        """
+        fields = [name for name, of in operators.items() if of.is_cellwise]
+        check_once(dataset, fields)
 
 
 @final
@@ -100,8 +240,8 @@ class Observations(eqx.Module):
     def of(
         cls,
         system: System,
-        dataset: xr.Dataset,
-        samples: str | Sequence[int],
+        data: xr.Dataset,
+        samples: str | Sequence[int] | None = None,
         times: Sequence[float] | np.ndarray | None = None,
         dtype: DTypeLike | None = None,
         observe: Sequence[AbstractObservation] | None = None,
@@ -110,136 +250,86 @@ class Observations(eqx.Module):
     ) -> "Observations":
         """What a system is fitted to from a start on, see `fit`.
 
-        Raises: InputError besides for what is no dataset, a precision that JAX would not compute
-            in, other units than the system's, starts and readings outside of its limits, and for
-            functions in it that are not finite at the start.
+        Raises: InputError as `Samples.of`, for times that the data do not have, and for what cannot
+            be observed on the system's grid, was not in this shape, or has readings outside of the
+            system's limits.
         """
-        check_is_dataset(dataset)
-        dataset = without_dates(dataset)
-        dtype = precision_of(dataset) if dtype is None else real_precision(dtype)
-        check_units(dataset, dict(system.units))
-        at = select_samples(dataset, samples)
-        known = settings_of(dataset, system.awaited, at)
-        settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
-        begin = check_start(system, dataset, initial_time(system, dataset, start), times)
-        begins = starts_of(system, lambda one: one.start(begin.time, dtype), settings, len(at))
-        selection = (system.grid, system.fields, samples, times, dtype)
-        learned = bool(learned_starts(system))
-        given = begins, settings, learned, begin
-        made = cls.from_dataset(dataset, *selection, observe, regularise, *given)
-        _check_limits(system, made, at)
-        initial, given = jax.tree.map(lambda values: values[0], (made.initial, settings))
-        system.with_settings(given).check(initial, made.start)
-        return made
-
-    @classmethod
-    def from_dataset(
-        cls,
-        dataset: xr.Dataset,
-        grid: Grid | None,
-        fields: Sequence[str],
-        samples: str | Sequence[int],
-        times: Sequence[float] | np.ndarray | None = None,
-        dtype: DTypeLike | None = None,
-        observe: Sequence[AbstractObservation] | None = None,
-        regularise: Sequence[AbstractPenalty] = (),
-        begins: State | None = None,
-        settings: State | None = None,
-        learned_start: bool = False,
-        begin: InitialTime | None = None,
-    ) -> "Observations":
-        """Select and check.
-
-        Args:
-            dataset: the data.
-            grid: where the fields live.
-            fields: all fields of the system.
-            samples: which samples.
-            times: which times; by default all after the start at which anything was observed. The
-                start is one to train on where it is named and some field's start is learned.
-            dtype: precision.
-            observe: what was measured; by default each field, cell by cell, that was observed at
-                all.
-            regularise: see `penalties`.
-            begins: initial values of fields that do not begin as the data say, `(sample, *grid)`.
-            settings: see `settings`.
-            learned_start: whether some of `begins` are to be learned, so that what was read at the
-                start says something.
-            begin: when samples start; at the first time by default.
-
-        Raises: InputError for a dataset that is not of the documented layout or of another grid,
-            for samples or times that it does not have, for values that are not finite where they
-            must be, and for what cannot be observed on this grid or was not in this shape.
-        """
-        begins = begins or {}
-        dtype = precision_of(dataset) if dtype is None else real_precision(dtype)
-        begin = InitialTime(*start_of(dataset)) if begin is None else begin
-        at = select_samples(dataset, samples) if fields else []
-        position, from_data = begin.position or 0, [f for f in fields if f not in begins]
-        there = dataset.isel(time=[position])
-        initial = initial_state(there, grid, from_data, at)
-        check_once(dataset, from_data, position=position)
-        initial |= {field: np.asarray(values) for field, values in begins.items()}
-        selected = Selection.of(dataset, times, begin, learned_start)
-        when = selected.positions
-        in_data = [f for f in fields if f not in begins or f in dataset.data_vars]
-        given = (
-            [Cells(field) for field in in_data]
-            if observe is None
-            else listed(observe, AbstractObservation, "observe", "[Sensors('c', 'wells')]")
-        )
-        check_names(given)
-        found = {each.data: readings(dataset, each.data, at, when) for each in given}
-        if observe is None:
-            # What is not observed at all is hidden, unless nothing is observed.
-            seen = {name: u for name, u in found.items() if not np.isnan(u).all()}
-            found = seen or found
-            given = [each for each in given if each.data in found]
-        if times is None:
-            selected, found = selected.observed(found)
-            when = selected.positions
-        check_observed(dataset, found, at, when)
-        operators = {each.data: each.prepare(grid, dataset) for each in given}
+        data = as_dataset(data)
+        begin = check_start(system, data, initial_time(system, data, start), times)
+        chosen = Samples.of(system, data, samples, begin, dtype)
+        selected = Selection.of(data, times, begin, bool(learned_starts(system)))
+        instruments, found, selected = _instruments(chosen, observe, selected, times is None)
+        at, when = chosen.positions, selected.positions
+        check_observed(data, found, at, when)
+        grid, dtype = system.grid, chosen.dtype
+        operators = {each.data: each.prepare(grid, data) for each in instruments}
         if grid is not None:
-            selected.check_fields_once(dataset, operators)
+            selected.check_fields_once(data, operators)
         for name, operator in operators.items():
-            wanted = readings_shape(operator, grid, tuple(fields), dtype)
+            wanted = readings_shape(operator, grid, tuple(system.fields), dtype)
             if found[name].shape[2:] != wanted:
                 raise InputError(
                     f"{name!r} has readings of shape {found[name].shape[2:]} at one instant, but "
                     f"what observes it gives {wanted}: its dimensions after 'sample' and 'time' "
                     "must be as many and as long."
                 )
-        return cls(
-            {field: in_precision(values, dtype, repr(field)) for field, values in initial.items()},
+        deviations = deviations_of(instruments, data, found, at, when)
+        made = cls(
+            chosen.initial,
             {name: in_precision(values, dtype, repr(name)) for name, values in found.items()},
             begin.time,
             selected.times,
             {name: op for name, op in operators.items() if not _is_plain(name, op)},
-            {
-                name: jnp.asarray(values, dtype)
-                for name, values in deviations_of(given, dataset, found, at, when).items()
-            },
+            {name: jnp.asarray(values, dtype) for name, values in deviations.items()},
             tuple(listed(regularise, AbstractPenalty, "regularise", "[Smoothness('k', 1e-3)]")),
-            settings or {},
+            chosen.settings,
             selected.rows,
         )
+        _check_limits(system, made, chosen.ids)
+        return made
 
 
-def _check_limits(system: System, made: Observations, samples: Sequence[int]) -> None:
-    """Refuse starts outside of the limits of fields, and readings that noise does not carry there.
+def _instruments(
+    chosen: Samples,
+    observe: Sequence[AbstractObservation] | None,
+    selected: Selection,
+    is_all_times: bool,
+) -> tuple[Sequence[AbstractObservation], dict[str, np.ndarray], Selection]:
+    """Observations, their readings by name, and the times at which there are any.
+
+    By default each field that the data have, cell by cell; what is not observed at all is hidden,
+    unless nothing is observed.
+    """
+    if observe is None:
+        in_data = (f for f in chosen.system.fields if f in chosen.data.data_vars)
+        instruments = [Cells(field) for field in in_data]
+    else:
+        instruments = listed(observe, AbstractObservation, "observe", "[Sensors('c', 'wells')]")
+    check_names(instruments)
+    at, when = chosen.positions, selected.positions
+    found = {each.data: readings(chosen.data, each.data, at, when) for each in instruments}
+    if observe is None:
+        seen = {name: u for name, u in found.items() if not np.isnan(u).all()}
+        found = seen or found
+        instruments = [each for each in instruments if each.data in found]
+    if is_all_times:
+        selected, found = selected.observed(found)
+    return instruments, found, selected
+
+
+def _check_limits(system: System, made: Observations, ids: np.ndarray) -> None:
+    """Refuse readings outside of the limits of fields where noise does not carry them there.
 
     A reading of one field is one of its values, or an average of some.
     """
-    check_within(system.limits, system.grid, made.initial, made.start, samples)
     for name, values in made.observed.items():
-        field = getattr(made.operators[name], "field", None) if name in made.operators else name
+        field = made.operators[name].values_of if name in made.operators else name
         for limit in system.limits:
             if limit.name == field:
                 spread = made.deviations.get(name)
-                check_readings(limit, name, values, spread, made.reading_times, samples)
+                check_readings(limit, name, values, spread, made.reading_times, ids)
 
 
 def _is_plain(name: str, operator: AbstractOperator) -> bool:
     """Whether an operator is that which is taken where none is named."""
-    return isinstance(operator, CellValues) and operator.field == name
+    return operator.is_cellwise and operator.values_of == name

@@ -1,7 +1,8 @@
-"""Optimisers as training stages: how one epoch changes the learned arrays."""
+"""Optimisers: how one update changes the learned arrays; a `Stage` says how often it is applied."""
 
 import abc
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import equinox as eqx
@@ -11,9 +12,7 @@ from jaxtyping import Array, Bool, PyTree
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.train._batch import Batching
-from impindiff.train._by_name import as_names
-from impindiff.train._objective import Evaluation, Objective
+from impindiff.train._objective import AbstractObjective, Evaluation
 
 
 @final
@@ -22,49 +21,62 @@ class Epoch(eqx.Module):
 
     Attributes:
         evaluation: loss, gradient and outcomes at a point (which one, the optimiser says).
-        learning_rate: step length relative to the search direction; NaN where the optimiser does
-            not tell.
+        learning_rate: step length relative to the search direction; NaN where it is not known.
         stalled: whether no further progress is possible and the stage should end.
     """
 
     evaluation: Evaluation
-    learning_rate: Scalar
-    stalled: Bool[Array, ""]
+    learning_rate: Scalar = eqx.field(default_factory=lambda: jnp.array(jnp.nan))
+    stalled: Bool[Array, ""] = eqx.field(default_factory=lambda: jnp.array(False))
+
+
+@final
+@dataclass(frozen=True)
+class StageLength:
+    """How often a stage calls its optimiser: so many epochs, each of so many updates."""
+
+    epochs: int
+    updates_per_epoch: int = 1
 
 
 class AbstractOptimiser(eqx.Module):
-    """A stage of training: an update rule and how often it is applied.
+    """An update rule. `update` is all that one of your own has to define.
 
     Attributes:
-        epochs: most epochs; each sees all training samples.
-        dt: longest time step in this stage; the training's own where None.
-        batching: how the training data are divided; into one batch where the optimiser compares
-            losses.
-        freeze: names of latents that this stage leaves as they are.
-        loss_is_before: whether an epoch's loss is that of the arrays before its update, not after.
+        loss_is_before: whether the loss of an update is that of the arrays before it, not after.
+        needs_all_data: whether losses of successive updates are compared, so that all of them must
+            be of the same data: a stage then takes no batches.
     """
 
-    name: ClassVar[str]
-    loss_is_before: ClassVar[bool] = False
-    freeze: tuple[str, ...] = eqx.field(static=True, kw_only=True, default=(), converter=as_names)
-    epochs: eqx.AbstractVar[int]
-    dt: eqx.AbstractVar[float | None]
-    batching: eqx.AbstractVar[Batching]
+    loss_is_before: ClassVar[bool] = True
+    needs_all_data: ClassVar[bool] = False
 
-    @abc.abstractmethod
-    def init(self, objective: Objective, learned: PyTree) -> Any:
-        """The optimiser's state before the first epoch."""
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        return type(self).__name__.lower()
+
+    def check(self, learned: PyTree) -> None:
+        """Refuse arrays that it cannot change; called before anything is computed."""
+
+    def init(self, objective: AbstractObjective, learned: PyTree) -> Any:
+        """The state before the first update, a PyTree of arrays; by default there is none."""
+        return ()
 
     @abc.abstractmethod
     def update(
-        self, objective: Objective, learned: PyTree, state: Any, updates: int = 1
+        self, objective: AbstractObjective, learned: PyTree, state: Any, length: StageLength
     ) -> tuple[PyTree, Any, Epoch]:
-        """One of so many updates of an epoch: the changed arrays, the state, and what happened."""
+        """One update: the changed arrays, the state, and what happened.
 
-    def check(self, learned: PyTree) -> None:
-        """Refuse arrays that the stage cannot change; called before anything is computed."""
+        Args:
+            objective: gives the loss and its gradient at learned arrays.
+            learned: the arrays to change.
+            state: as `init` or the last update returned it.
+            length: of the stage, for rates that change in its course.
+        """
 
-    def refresh(self, objective: Objective, learned: PyTree, state: Any) -> Any:
+    def refresh(self, objective: AbstractObjective, learned: PyTree, state: Any) -> Any:
         """The state where the objective has changed since; the same where none of it is kept."""
         return state
 
@@ -80,11 +92,17 @@ def traced_once(function: Callable[[PyTree], Any], at: PyTree) -> Callable[[PyTr
     return lambda point: jax.tree.map(jnp.asarray, closed(point))
 
 
-def check_counts(optimiser: AbstractOptimiser, *rates: float) -> None:
+def unknown(objective: Callable[[PyTree], Evaluation], point: PyTree) -> Evaluation:
+    """An evaluation that has yet to be made: of infinite loss."""
+    shapes = eqx.filter_eval_shape(objective, point)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return eqx.tree_at(lambda e: e.loss, nothing, jnp.full_like(nothing.loss, jnp.inf))
+
+
+def check_positive(optimiser: AbstractOptimiser, *numbers: float) -> None:
     """Refuse counts and rates that do nothing."""
-    positive = all(rate > 0 for rate in rates)
-    if optimiser.epochs < 1 or not positive or (optimiser.dt is not None and not optimiser.dt > 0):
+    if not all(number > 0 for number in numbers):
         raise InputError(
-            f"{type(optimiser).__name__}: epochs must be at least 1 and rates and steps "
-            f"positive; found {optimiser}."
+            f"{type(optimiser).__name__}: counts, rates and damping must be positive; found "
+            f"{optimiser}."
         )

@@ -1,0 +1,376 @@
+"""A stage as compiled functions, and an epoch of it, done again where a rescue has a remedy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from impindiff._errors import InputError
+from impindiff.integrate import AbstractStepper
+from impindiff.linear import AdjointOutcome
+from impindiff.rollout import (
+    Choice,
+    MemoryPolicy,
+    TimeGrid,
+    cause_of,
+    has_failed_solve,
+    select_for_samples,
+)
+from impindiff.systems import System
+from impindiff.train._adaptation import Adaptation, Rescue, SolveFailure, Trial
+from impindiff.train._batches import Batch, Batches, Batching, Order
+from impindiff.train._by_name import moving
+from impindiff.train._diagnosis import check_epoch, check_expected
+from impindiff.train._fit_options import EpochRecord, FitOptions
+from impindiff.train._memory_plan import Work, choose_policy
+from impindiff.train._objective import AbstractObjective, Evaluation, make_objective
+from impindiff.train._observations import Observations, listed
+from impindiff.train._optimisers import Epoch, StageLength
+from impindiff.train._stages import Stage
+
+
+class Fixed(NamedTuple):
+    """What every compiled function of a stage is given.
+
+    Attributes:
+        stage: the optimiser, and how often it is applied to what.
+        stepper: advances one step.
+        known: the system without its learned arrays.
+        memory: which states are kept for the gradient.
+        samples_at_once: how many samples' states are held at a time; all where None.
+    """
+
+    stage: Stage
+    stepper: AbstractStepper
+    known: System
+    memory: MemoryPolicy
+    samples_at_once: int | None
+
+    def split(self, learned: PyTree) -> tuple[PyTree, PyTree]:
+        """The arrays that the stage changes, and those that it does not."""
+        return eqx.partition(learned, moving(learned, self.stage.freeze))
+
+    def length(self, updates_per_epoch: int) -> StageLength:
+        """How often its optimiser is called."""
+        return StageLength(self.stage.epochs, updates_per_epoch)
+
+    def objective(self, still: PyTree, batch: Batch, trial: Trial) -> AbstractObjective:
+        """The loss on a batch as a function of what the stage changes."""
+        frozen = eqx.combine(still, self.known)
+        return make_objective(frozen, batch, self.stepper, trial, self.memory, self.samples_at_once)
+
+
+# At module level, so that a second training of the same shape need not compile again.
+@eqx.filter_jit
+def init(fixed: Fixed, data: Batches, trial: Trial, learned):
+    """The optimiser's first state."""
+    moved, still = fixed.split(learned)
+    objective = fixed.objective(still, data.first, Trial(rtol=trial.rtol))
+    return strongly_typed(fixed.stage.optimiser.init(objective, moved))
+
+
+@eqx.filter_jit
+def refresh(fixed: Fixed, data: Batches, trial: Trial, learned, state):
+    """The optimiser's state after another adaptation."""
+    if not data.is_whole:
+        return state  # there is no one objective that it could have been of
+    moved, still = fixed.split(learned)
+    objective = fixed.objective(still, data.first, trial)
+    return strongly_typed(fixed.stage.optimiser.refresh(objective, moved, state))
+
+
+@eqx.filter_jit
+def update(fixed: Fixed, data: Batches, order: Order, trial: Trial, learned, state):
+    """An epoch: the changed arrays, the state, and what happened; `order` is that of batches."""
+    moved, still = fixed.split(learned)
+    if data.is_whole:
+        objective, length = fixed.objective(still, data.first, trial), fixed.length(1)
+        moved, *rest = fixed.stage.optimiser.update(objective, moved, state, length)
+    else:
+        moved, *rest = _in_batches(fixed, still, data, order, trial, moved, state)
+    return strongly_typed((eqx.combine(moved, still), *rest))
+
+
+def _in_batches(fixed: Fixed, still, batches: Batches, order, trial: Trial, learned, state):
+    length = fixed.length(len(order.window))
+
+    def one(carry, chosen):
+        learned, state = carry
+        window, samples, active = chosen
+        if trial.active is not None:
+            counts = trial.active[samples]
+            active = active & counts
+            # All of a batch may be left out: then each begins as a sample does that is not.
+            samples = jnp.where(counts, samples, jnp.argmax(trial.active))
+        objective = fixed.objective(still, batches.take(window, samples), Trial(active, trial.rtol))
+        *updated, epoch = fixed.stage.optimiser.update(objective, learned, state, length)
+        # An epoch with a failure does not count, but no batch may seem to fail because another did;
+        # and a batch of which nothing counts changes nothing.
+        good = epoch.evaluation.is_finite & active.any()
+        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), tuple(updated), carry)
+        return strongly_typed(kept), (epoch, active.any())
+
+    first = strongly_typed((learned, state))
+    (learned, state), (epochs, counts) = jax.lax.scan(one, first, tuple(order))
+    evaluation = epochs.evaluation
+    loss, gradient = jax.tree.map(
+        lambda leaf: jnp.tensordot(counts.astype(leaf.dtype), leaf, 1) / counts.sum(),
+        (evaluation.loss, evaluation.gradient),
+    )
+    outcome, adjoint = batches.by_sample(order, (evaluation.outcome, evaluation.adjoint))
+    whole = Evaluation(loss, gradient, outcome, adjoint)
+    return learned, state, Epoch(whole, epochs.learning_rate[-1], epochs.stalled[-1])
+
+
+def strongly_typed(tree: PyTree) -> PyTree:
+    """Without weak types, which a checkpoint cannot hold: what is restored is what was saved."""
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), tree)
+
+
+class EpochResult(NamedTuple):
+    """An epoch that succeeded, and what it took; its loss may be that from before its update."""
+
+    learned: PyTree
+    state: Any
+    epoch: Epoch
+    adaptation: Adaptation
+    failures: list[SolveFailure]
+    is_before: bool
+    stage: "CompiledStage"
+
+    def record(
+        self,
+        number: int,
+        stage: str,
+        validation: float | None,
+        seconds: float,
+        stopped_early: bool = False,
+    ) -> EpochRecord:
+        """The epoch's line in the metrics."""
+        evaluation = self.epoch.evaluation
+        adjoint = AdjointOutcome.from_cotangent(np.sum(evaluation.adjoint, 0))
+        rate = float(self.epoch.learning_rate)
+        return EpochRecord(
+            epoch=number,
+            stage=stage,
+            loss=float(evaluation.loss),
+            validation=validation,
+            seconds=seconds,
+            solver_iterations=float(np.mean(evaluation.outcome.iterations)),
+            adjoint_iterations=adjoint.iterations / max(adjoint.solves, 1),
+            # JSON has no number for what is not known.
+            learning_rate=None if np.isnan(rate) else rate,
+            rtol=self.adaptation.rtol or None,
+            failures=self.failures,
+            stopped_early=stopped_early,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class CompiledStage:
+    """What stays the same through a stage, and what its compiled functions do with it.
+
+    Attributes:
+        stage: as it was given.
+        stepper: advances one step.
+        dt: longest step.
+        known: the system without its learned arrays.
+        observations: what is fitted.
+        memory: which states are kept for the gradient.
+        samples_at_once: how many samples' states are held at a time; all where None.
+        seed: of the order of batches.
+        fallback: a stepper to go on with where a solve fails, see `Choice.fallback`.
+    """
+
+    stage: Stage
+    stepper: AbstractStepper
+    dt: float
+    known: System
+    observations: Observations
+    memory: MemoryPolicy
+    samples_at_once: int | None
+    seed: int
+    fallback: AbstractStepper | None = None
+    _made: dict[tuple[int, ...], Batches] = field(default_factory=dict)
+
+    def init(self, learned: PyTree, adaptation: Adaptation) -> Any:
+        """The optimiser's first state."""
+        return init(self.fixed, self._data(adaptation), self._trial(adaptation), learned)
+
+    def template(self, learned: PyTree, adaptation: Adaptation) -> Any:
+        """Shapes of the optimiser's state."""
+        return eqx.filter_eval_shape(
+            init, self.fixed, self._data(adaptation), self._trial(adaptation), learned
+        )
+
+    def refresh(self, learned: PyTree, state: Any, adaptation: Adaptation) -> Any:
+        """The optimiser's state after another adaptation."""
+        data = self._data(adaptation)
+        return refresh(self.fixed, data, self._trial(adaptation), learned, state)
+
+    def epoch(
+        self,
+        learned: PyTree,
+        state: Any,
+        adaptation: Adaptation,
+        number: int,
+        rescue: Rescue | None,
+        on_traced: Callable[[], None] | None = None,
+    ) -> EpochResult:
+        """One epoch; done again, from the same point, as long as a rescue knows a remedy.
+
+        With `on_traced`, that is called when the epoch's program is known, before it is compiled.
+
+        Raises: NumericsError where a solve, the loss or the gradient failed for good.
+        """
+        failures: list[SolveFailure] = []
+        while True:
+            trial = self._trial(adaptation)
+            data, order, grids = self.data(number, adaptation)
+            given = self.fixed, data, order, trial, learned, state
+            if on_traced:
+                update.lower(*given)  # JAX keeps what it has traced
+                on_traced()
+                on_traced = None
+            *updated, epoch = update(*given)
+            epoch = jax.device_get(epoch)
+            if self.fallback is not None and _failed(epoch.evaluation):
+                # Before any remedy: it may be what was chosen that does not fit any more.
+                other = replace(self, stepper=self.fallback, fallback=None)
+                fresh = other.refresh(learned, state, adaptation)
+                return other.epoch(learned, fresh, adaptation, number, rescue)
+            remedied = rescue and rescue.remedy(
+                adaptation, epoch.evaluation, self.observations.time_grid(self.dt)
+            )
+            if not remedied:
+                is_before = self.stage.optimiser.loss_is_before
+                point = learned if is_before else updated[0]
+                check_epoch(epoch, number, grids, partial(self._cause, point, data))
+                return EpochResult(
+                    updated[0], updated[1], epoch, adaptation, failures, is_before, self
+                )
+            adaptation, found = remedied
+            failures += found
+            state = self.refresh(learned, state, adaptation)
+
+    def _cause(self, learned: PyTree, data: Batches, sample: int, step: int) -> str:
+        """What of the system is not finite at a step; nothing where data come in batches."""
+        if not data.is_whole:
+            return ""
+        batch = data.first
+        grid = batch.time_grid
+        initial, given = jax.tree.map(lambda u: u[sample], (batch.initial, batch.settings))
+        system = eqx.combine(learned, self.known).with_settings(given)
+        dtype = next(iter(initial.values())).dtype
+        initial |= system.start(grid.starts[0], dtype)
+        return cause_of(system, initial, self.stepper, grid, step + 1)
+
+    def settled(self, learned: PyTree) -> tuple["CompiledStage", Choice]:
+        """The stage with its steps' solver chosen, for what is learned by now.
+
+        Chosen from the first sample, by the steps that no remedy has halved.
+        """
+        observed = self.observations
+        system = eqx.combine(learned, self.known)
+        initial, given = jax.tree.map(lambda u: u[:1], (observed.initial, observed.settings))
+        steps = observed.time_grid(self.dt)
+        dtype = next(iter(initial.values())).dtype
+        if system.initial:
+            one = system.with_settings({name: values[0] for name, values in given.items()})
+            begun = one.start(float(steps.starts[0]), dtype)
+            initial = initial | {field: u[None] for field, u in begun.items()}
+        chosen = select_for_samples(system, initial, steps, self.stepper, given)
+        return replace(self, stepper=chosen.stepper, fallback=chosen.fallback), chosen
+
+    @property
+    def fixed(self) -> Fixed:
+        """What its compiled functions are given."""
+        return Fixed(self.stage, self.stepper, self.known, self.memory, self.samples_at_once)
+
+    def data(self, number: int, adaptation: Adaptation) -> tuple[Batches, Order, list[TimeGrid]]:
+        """The training data of an epoch, the order of batches, the steps in each window."""
+        data = self._data(adaptation)
+        return data, data.order((self.seed, number)), data.grids
+
+    def _data(self, adaptation: Adaptation) -> Batches:
+        """The training data with the steps that are to be taken; made once for each."""
+        halvings = adaptation.halvings
+        if halvings not in self._made:
+            batches = self.stage.batches
+            self._made[halvings] = Batches.make(self.observations, self.dt, batches, halvings)
+        return self._made[halvings]
+
+    def _trial(self, adaptation: Adaptation) -> Trial:
+        return adaptation.trial(self.observations.num_samples)
+
+
+def _failed(evaluation: Evaluation) -> bool:
+    """Whether a solve missed its tolerance, forward or adjoint."""
+    adjoint = np.asarray(evaluation.adjoint)
+    return has_failed_solve(evaluation.outcome) or bool((adjoint[..., 2] > 0).any())
+
+
+def compile_stages(
+    learned: PyTree,
+    known: System,
+    observations: Observations,
+    dt: float,
+    stages: Sequence[Stage],
+    options: FitOptions,
+) -> list[CompiledStage]:
+    """The stages of a training, with the memory policy that is left to each.
+
+    What is refused is refused before the first of them begins.
+
+    Args:
+        learned: the learned arrays of a system.
+        known: the system without them.
+        observations: what to fit.
+        dt: longest step, for stages that do not set their own.
+        stages: one after the other.
+        options: how to compute.
+
+    Raises: InputError for no stages, data beyond what learned functions expect, a division of the
+        data that cannot be, a name that no latent has, or a memory budget that is too small.
+    """
+    stages = listed(stages, Stage, "stages", "[Stage(Adam(), 100)]")
+    if not stages:
+        raise InputError("training needs at least one stage, such as Stage(Adam(), 100).")
+    check_expected(eqx.combine(learned, known), observations)
+    policies: dict[tuple[float, Batching, tuple[str, ...]], MemoryPolicy] = {}
+    compiled = []
+    for stage in stages:
+        longest = stage.dt or dt
+        moved, still = eqx.partition(learned, moving(learned, stage.freeze))
+        stage.optimiser.check(moved)
+        if known.initial and stage.batches.window is not None:
+            raise InputError(
+                f"the system gives initial values of {', '.join(known.initial)}, and windows begin "
+                "at later states: leave out the window, or Field(..., initial=...)."
+            )
+        key = (longest, stage.batches, stage.freeze)
+        if key not in policies:
+            batch = Batches.make(observations, longest, stage.batches).first
+            frozen, at_once = eqx.combine(still, known), options.samples_at_once
+            work = Work(moved, frozen, batch, options.stepper, at_once)
+            policies[key] = choose_policy(work, options.memory)
+        compiled.append(
+            CompiledStage(
+                stage,
+                options.stepper,
+                longest,
+                known,
+                observations,
+                policies[key],
+                options.samples_at_once,
+                options.seed,
+            )
+        )
+    return compiled

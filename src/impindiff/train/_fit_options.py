@@ -1,0 +1,127 @@
+"""How a fit is computed, validated and watched: what `fit`, `fit_ensemble` and `plan` share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, final
+
+import numpy as np
+from jaxtyping import DTypeLike
+from pydantic import BaseModel
+
+from impindiff._errors import InputError
+from impindiff.data import Start
+from impindiff.integrate import AbstractStepper, CrankNicolson, check_is_stepper
+from impindiff.observe import AbstractObservation, AbstractPenalty
+from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
+from impindiff.systems import System
+from impindiff.train._adaptation import ProgressiveTolerance, Rescue, SolveFailure
+from impindiff.train._checkpoints import Checkpoints
+from impindiff.train._early_stopping import EarlyStopping
+
+
+class EpochRecord(BaseModel):
+    """One line of `metrics.jsonl`.
+
+    Attributes:
+        epoch: counted from 1 over all stages.
+        stage: the optimiser's name.
+        loss: training loss.
+        validation: what the validation function returned, in epochs in which it was called.
+        seconds: training time so far, compilation included.
+        solver_iterations: mean iterations of a forward solve.
+        adjoint_iterations: mean iterations of an adjoint solve.
+        learning_rate: step length of the optimiser, where it tells.
+        rtol: tolerance of the epoch's solves, where it was looser than their own.
+        failures: solves that failed before the epoch succeeded, the first of each sample.
+        stopped_early: whether the stage ended with it since its error no longer fell.
+    """
+
+    epoch: int
+    stage: str
+    loss: float
+    validation: float | None
+    seconds: float
+    solver_iterations: float
+    adjoint_iterations: float
+    learning_rate: float | None
+    rtol: float | None = None
+    failures: list[SolveFailure] = []
+    stopped_early: bool = False
+
+
+Watcher = Callable[[EpochRecord], None]
+"""Called with every epoch's record, in order, before the epoch counts as done."""
+
+
+class FittedData(TypedDict, total=False):
+    """The keyword arguments of `fit` that say what is fitted; see there."""
+
+    samples: str | Sequence[int] | None
+    times: Sequence[float] | np.ndarray | None
+    start: Start | None
+    observe: Sequence[AbstractObservation] | None
+    regularise: Sequence[AbstractPenalty]
+
+
+@final
+@dataclass(frozen=True)
+class Validation:
+    """How the error of a system is followed while it is trained.
+
+    Args:
+        error: gives a number for the system as it is, such as the error of samples held back; the
+            training loss is followed where it is None.
+        every: epochs between two calls of it; it is also called at the end of each stage.
+        early_stopping: when to end a stage whose error no longer falls; never where None.
+
+    Raises: InputError for fewer than one epoch between two calls.
+    """
+
+    error: Callable[[System], float] | None = None
+    every: int = 10
+    early_stopping: EarlyStopping | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a validation in no epoch."""
+        if self.every < 1:
+            raise InputError(f"Validation(every={self.every}): every must be at least 1.")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How a fit is computed, validated, watched and saved.
+
+    Args:
+        stepper: advances one step.
+        memory: which states are kept for the gradient: all, so many, or what fits a budget.
+        samples_at_once: how many samples' states are held at a time, their gradients being added
+            up; all where None. The result is the same, to round-off.
+        rescue: what to do where a solve fails; without, training ends there.
+        progressive_tolerance: looser solves at first; without, all are as tight as the stepper's
+            solver says.
+        dtype: precision of the fields; where None that of the data, as far as JAX computes in it
+            (double precision needs `jax_enable_x64`). What is learned keeps its own.
+        seed: of the order in which batches are drawn, where a stage has any.
+        validation: the error to follow, and when to stop early.
+        watch: called with each epoch's `EpochRecord`; `fit_ensemble` passes an `EnsembleRecord`.
+        checkpoints: folder to save to, and to go on from where it holds a checkpoint already.
+
+    Raises: InputError for a stepper that is none.
+    """
+
+    stepper: AbstractStepper = CrankNicolson()
+    memory: MemoryPolicy | MemoryBudget = KeepAll()
+    samples_at_once: int | None = None
+    rescue: Rescue | None = None
+    progressive_tolerance: ProgressiveTolerance | None = None
+    dtype: DTypeLike | None = None
+    seed: int = 0
+    validation: Validation = Validation()
+    watch: Callable[[Any], None] | None = None
+    checkpoints: str | Path | Checkpoints | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not take a step."""
+        check_is_stepper(self.stepper)
