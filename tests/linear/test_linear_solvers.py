@@ -50,8 +50,14 @@ def run(solver: AbstractLinearSolver, matrix, rhs, guess=None, preconditioner=No
     return jax.jit(lambda b: solver.solve(lambda v: matrix @ v, b, guess, preconditioner))(rhs)
 
 
+def is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("impindiff.")
+
+
 def test_every_solver_is_under_contract():
-    assert set(AbstractLinearSolver.__subclasses__()) == set(SOLVERS)
+    # Other tests may define some of their own.
+    ours = {kind for kind in AbstractLinearSolver.__subclasses__() if is_ours(kind)}
+    assert ours == set(SOLVERS)
 
 
 @pytest.mark.parametrize("kind", SOLVERS, ids=lambda kind: kind.__name__)

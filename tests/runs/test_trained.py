@@ -154,7 +154,7 @@ def test_a_changed_config_is_noticed(finished: Path, run: RunFolder):
 def test_an_edited_config_that_still_fits_is_told_of(finished: Path, run: RunFolder):
     text = run.config_file.read_text()
     run.config_file.write_text("# a note\n" + text)
-    evaluate_run(run, finished / "data.nc")  # warnings are errors here
+    assert evaluate_run(run, finished / "data.nc")  # warnings are errors here
     run.config_file.write_text(text.replace("diffusivity = 0.02", "diffusivity = 0.03"))
     with pytest.warns(RuntimeWarning, match="config.toml was edited after the run was begun"):
         trained_system(run)

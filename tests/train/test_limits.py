@@ -79,7 +79,7 @@ def test_a_rescue_halves_the_step_that_left_them_and_no_later_one():
     changed, (failure,) = remedied
     assert changed.halvings == (1, 0)
     assert (failure.step, failure.remedy) == (1, "step halved")
-    assert failure.reason == "out of limits: 'c' is -0.5, below its limits [0, 2]"
+    assert failure.reason == "out of bounds: 'c' is -0.5, below its limits [0, 2]"
     # And so training goes on.
     assert len(train(system, [Stage(Adam(), 1)], ForwardEuler(), Rescue())[1]) == 1
 

@@ -207,7 +207,7 @@ def real_precision(dtype: DTypeLike | None = None) -> jnp.dtype:
         raise InputError(f"dtype is {found}: computations are in float32 or float64.")
     if jax.dtypes.canonicalize_dtype(found) != found:
         raise InputError(
-            f"dtype is {found}, but JAX computes in single precision unless it is told otherwise, "
+            f"dtype is {found}, but JAX computes in single precision unless this is set "
             'before any array is made: jax.config.update("jax_enable_x64", True). Or leave dtype '
             "out, for float32."
         )

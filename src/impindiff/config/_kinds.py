@@ -40,9 +40,6 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Tolerance = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, AfterValidator(check_name)]
-Interval = Annotated[
-    list[Finite], Field(min_length=2, max_length=2), AfterValidator(check_interval)
-]
 
 
 def _amount_of_memory(amount: str) -> str:

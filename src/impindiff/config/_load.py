@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from pydantic import ValidationError
 
 from impindiff._errors import InputError
 from impindiff._files import read_whole
-from impindiff.config._earlier import with_function
 from impindiff.config._explain import explain
 from impindiff.config._schema import Config
 
 _MOST_LEVELS = 50
+# What `system.kind = "advection-diffusion"` of earlier configs stood for.
+_BUILD = "impindiff.cases.advection_diffusion_steady.system:build"
+_KIND = "advection-diffusion"
 
 
 def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
@@ -121,13 +123,44 @@ def parse_config(tables: dict[str, Any], source: str, folder: Path | None = None
     Raises: InputError as for `load_config`.
     """
     try:
-        return Config.model_validate(with_function(tables)).beside(folder or Path())
+        return Config.model_validate(_with_function(tables)).beside(folder or Path())
     except ValidationError as error:
         details = error.errors(include_url=False)
         lines = [explain(detail) for detail in details[:5]]
         if len(details) > 5:
             lines.append(f"and {len(details) - 5} more")
         raise InputError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _with_function(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a config with `system.kind` replaced by the function that it stood for.
+
+    Others are returned as they are, and so are those with another kind, which never was one.
+    """
+    system = tables.get("system")
+    if not isinstance(system, Mapping) or "build" in system or system.get("kind") != _KIND:
+        return tables
+    options = {key: _without_kind(value) for key, value in system.items() if key != "kind"}
+    if field := _field(tables.get("data")):
+        options["field"] = field
+    return tables | {"system": {"build": _BUILD, "options": options}}
+
+
+def _without_kind(value: Any) -> Any:
+    """A table of an unknown: its keys tell its kind."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: inner for key, inner in value.items() if key != "kind"}
+
+
+def _field(data: Any) -> str | None:
+    """The one field of such a config; None where the table is wrong, which is found out later."""
+    if not isinstance(data, Mapping):
+        return None
+    named = data.get("field", data.get("fields"))
+    if isinstance(named, list) and len(named) == 1:
+        named = named[0]
+    return named if isinstance(named, str) else None
 
 
 def dump_config(config: Config) -> str:

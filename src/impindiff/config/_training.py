@@ -54,13 +54,6 @@ Stages = Annotated[
 ]
 
 
-def names_in(stage: AdamTable | LBFGSTable) -> list[str]:
-    """The names of unknowns that a stage speaks of, `"*"` for the others left out."""
-    rates = stage.learning_rate if isinstance(stage, AdamTable) else {}
-    by_name = rates if isinstance(rates, dict) else {}
-    return [*stage.freeze, *(name for name in by_name if name != "*")]
-
-
 class RescueTable(Table):
     """`[training.rescue]`: go on where solves fail."""
 

@@ -13,7 +13,7 @@ from impindiff.coefficients import Instant
 from impindiff.integrate import AbstractDynamics, AbstractStepper, AbstractSystem, split_integrals
 from impindiff.rollout._times import TimeGrid, start_clock_at
 
-# Times at which what is given at the ends is looked at: all of a rollout of so many steps.
+# Boundary conditions are evaluated at all times of a rollout of up to so many steps.
 _MOST_TIMES = 1000
 _ITERATIONS = 60
 # A field that is so many times as large as it was is looked at, and steps so much too long are
