@@ -12,7 +12,13 @@ from jaxtyping import PyTree
 from impindiff._types import Scalar
 from impindiff.train._by_name import REST, by_name
 from impindiff.train._objective import AbstractObjective
-from impindiff.train._optimisers import AbstractOptimiser, Epoch, StageLength, check_positive
+from impindiff.train._optimisers import (
+    AbstractOptimiser,
+    CountedEpochs,
+    Epoch,
+    StageLength,
+    check_positive,
+)
 
 
 def _as_dict(rates: float | Mapping[str, float]) -> float | dict[str, float]:
@@ -20,7 +26,7 @@ def _as_dict(rates: float | Mapping[str, float]) -> float | dict[str, float]:
 
 
 @final
-class Adam(AbstractOptimiser):
+class Adam(AbstractOptimiser, metaclass=CountedEpochs):
     """Adam with a constant rate for a share of the stage's epochs, then a cosine decay.
 
     An update's loss is the one before it; that of an epoch in batches is the mean over its updates.
@@ -81,7 +87,7 @@ class Adam(AbstractOptimiser):
 
 
 @final
-class Optax(AbstractOptimiser):
+class Optax(AbstractOptimiser, metaclass=CountedEpochs):
     """An optax optimiser, or a chain of transformations that ends in a step.
 
     The epoch's loss is the one before its update. Schedules count updates, which with batches are

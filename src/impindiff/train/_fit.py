@@ -10,12 +10,14 @@ from impindiff._errors import numerics_told
 from impindiff.data import Start
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.systems import System
+from impindiff.train._earlier_call import takes_earlier_calls
 from impindiff.train._fit_options import FitOptions
 from impindiff.train._observations import Observations
 from impindiff.train._stages import Stage, default_stages
 from impindiff.train._trainer import Trainer
 
 
+@takes_earlier_calls
 @numerics_told()
 def fit(
     system: System,
@@ -68,5 +70,5 @@ def fit(
     trainer = Trainer(system, observations, dt, stages, options)
     trained = trainer.run(resume=options.checkpoints is not None)
     for remark in trainer.remarks:
-        warnings.warn(remark, RuntimeWarning, stacklevel=2)
+        warnings.warn(remark, RuntimeWarning, stacklevel=4)
     return trained

@@ -32,6 +32,7 @@ from impindiff.train._compiled_stage import (
     update,
 )
 from impindiff.train._diagnosis import check_epoch
+from impindiff.train._earlier_call import takes_earlier_calls
 from impindiff.train._first_order import Adam
 from impindiff.train._fit_options import FitOptions, FittedData
 from impindiff.train._lbfgs import LBFGS
@@ -58,6 +59,7 @@ class EnsembleRecord(BaseModel):
     seconds: float
 
 
+@takes_earlier_calls
 def fit_ensemble(
     make_system: Callable[[PRNGKeyArray], System],
     data: xr.Dataset,

@@ -21,6 +21,7 @@ from impindiff._types import Scalar
 from impindiff.train._objective import AbstractObjective, Evaluation
 from impindiff.train._optimisers import (
     AbstractOptimiser,
+    CountedEpochs,
     Epoch,
     StageLength,
     check_positive,
@@ -178,7 +179,7 @@ def _dot(left: PyTree, right: PyTree) -> Scalar:
 
 
 @final
-class LBFGS(AbstractOptimiser):
+class LBFGS(AbstractOptimiser, metaclass=CountedEpochs):
     """Limited-memory BFGS with a line search for the weak Wolfe conditions.
 
     The epoch's loss is the one it arrives at. The stage ends early where the line search finds no

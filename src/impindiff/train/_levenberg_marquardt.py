@@ -19,6 +19,7 @@ from impindiff.train._least_squares import column_norms, damped_step, krylov_ste
 from impindiff.train._objective import AbstractObjective, Evaluation
 from impindiff.train._optimisers import (
     AbstractOptimiser,
+    CountedEpochs,
     Epoch,
     StageLength,
     check_positive,
@@ -147,7 +148,7 @@ class _Search(NamedTuple):
 
 
 @final
-class LevenbergMarquardt(AbstractOptimiser):
+class LevenbergMarquardt(AbstractOptimiser, metaclass=CountedEpochs):
     r"""Damped Gauss-Newton steps, $(J^\top J + \lambda D^2)\,\delta = -J^\top r$.
 
     $J$ is the derivative of all residuals by all learned numbers. Up to 500 of them it is computed,

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, cast, final
 
 import equinox as eqx
 import jax
@@ -79,6 +79,17 @@ class AbstractOptimiser(eqx.Module):
     def refresh(self, objective: AbstractObjective, learned: PyTree, state: Any) -> Any:
         """The state where the objective has changed since; the same where none of it is kept."""
         return state
+
+
+class CountedEpochs(type(eqx.Module)):
+    """Of optimisers that counted epochs in version 0.1.0: `LBFGS(200)` is a stage of 200 epochs."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], int):
+            from impindiff.train._earlier_call import stage_as_stated_today
+
+            return stage_as_stated_today(cast(type[AbstractOptimiser], cls), args, kwargs)
+        return super().__call__(*args, **kwargs)
 
 
 def traced_once(function: Callable[[PyTree], Any], at: PyTree) -> Callable[[PyTree], Any]:
