@@ -21,17 +21,17 @@ from impindiff.benchmark import announce
 STEPS, ROUNDS = 10, 9
 BY_HAND = {
     "none": None,
-    "jacobi": ipd.Jacobi(),
-    "fourier": ipd.Fourier(),
-    "line 0": ipd.Line(0),
-    "line 1": ipd.Line(1),
-    "multigrid V1": ipd.Multigrid("V", 1),
-    "multigrid W2": ipd.Multigrid(),
-    "block jacobi": ipd.BlockJacobi(),
-    "block line 0": ipd.BlockLine(0),
-    "block line 1": ipd.BlockLine(1),
-    "transform line 0": ipd.TransformLine(0),
-    "transform line 1": ipd.TransformLine(1),
+    "jacobi": ipd.preconditioners.Jacobi(),
+    "fourier": ipd.preconditioners.Fourier(),
+    "line 0": ipd.preconditioners.Line(0),
+    "line 1": ipd.preconditioners.Line(1),
+    "multigrid V1": ipd.preconditioners.Multigrid("V", 1),
+    "multigrid W2": ipd.preconditioners.Multigrid(),
+    "block jacobi": ipd.preconditioners.BlockJacobi(),
+    "block line 0": ipd.preconditioners.BlockLine(0),
+    "block line 1": ipd.preconditioners.BlockLine(1),
+    "transform line 0": ipd.preconditioners.TransformLine(0),
+    "transform line 1": ipd.preconditioners.TransformLine(1),
 }
 # What is tried by hand. Along one axis multigrid and transforms across lines have nothing to do.
 ON_A_LINE = ("none", "fourier", "line 0", "block line 0", "tridiagonal")
@@ -283,15 +283,17 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 }
 
 
-def stepper_of(name: str, is_affine: bool) -> ipd.Theta:
+def stepper_of(name: str, is_affine: bool) -> ipd.steppers.Theta:
     """Backward Euler with what is named."""
-    method = ipd.Affine if is_affine else ipd.Newton
+    method = ipd.solvers.Affine if is_affine else ipd.solvers.Newton
     if name == "tridiagonal":
-        return ipd.BackwardEuler(method(ipd.Tridiagonal()))
-    return ipd.BackwardEuler(method(ipd.BiCGStab(max_steps=1000)), BY_HAND[name])
+        return ipd.BackwardEuler(method(ipd.solvers.Tridiagonal()))
+    return ipd.BackwardEuler(method(ipd.solvers.BiCGStab(max_steps=1000)), BY_HAND[name])
 
 
-def program(problem: Problem, stepper: ipd.Theta, dtype: Any = jnp.float32) -> Callable[[], Any]:
+def program(
+    problem: Problem, stepper: ipd.steppers.Theta, dtype: Any = jnp.float32
+) -> Callable[[], Any]:
     """The rollout, compiled."""
     times = ipd.TimeGrid.build(0.0, [STEPS * problem.dt], problem.dt)
     initial = {field: jnp.asarray(u, dtype) for field, u in problem.initial.items()}
@@ -304,8 +306,12 @@ def reference(problem: Problem, is_affine: bool) -> dict[str, np.ndarray]:
     """The last state in float64, as tight as can be."""
     with jax.enable_x64(True):
         tridiagonal = "tridiagonal" in problem.by_hand and not problem.reaches
-        linear = ipd.Tridiagonal(1e-12) if tridiagonal else ipd.BiCGStab(1e-12, max_steps=20000)
-        solver = ipd.Affine(linear) if is_affine else ipd.Newton(linear, rtol=1e-11)
+        linear = (
+            ipd.solvers.Tridiagonal(1e-12)
+            if tridiagonal
+            else ipd.solvers.BiCGStab(1e-12, max_steps=20000)
+        )
+        solver = ipd.solvers.Affine(linear) if is_affine else ipd.solvers.Newton(linear, rtol=1e-11)
         found = program(problem, ipd.BackwardEuler(solver), jnp.float64)()
         return {field: np.asarray(u[-1]) for field, u in found.states.items()}
 
@@ -328,7 +334,7 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
     announce(f"{name}: the reference in float64")
     exact = reference(problem, is_affine)
     initial = {field: jnp.asarray(u, jnp.float32) for field, u in problem.initial.items()}
-    chosen = ipd.select_solver(
+    chosen = ipd.solvers.select_solver(
         problem.system, initial, problem.dt, ipd.BackwardEuler(), num_steps=STEPS
     )
     announce(f"{name}: {chosen.reason}")

@@ -22,10 +22,10 @@ CELLS, STEPS, DT = 64, 5, 1e-2
 DIFFUSIVITY = {"a": 1.0, "b": 0.5, "c": 0.2}
 PRECONDITIONERS = {
     "none": None,
-    "jacobi": ipd.Jacobi(),
-    "block_jacobi": ipd.BlockJacobi(),
-    "fourier": ipd.Fourier(),
-    "multigrid": ipd.Multigrid("V", 1),
+    "jacobi": ipd.preconditioners.Jacobi(),
+    "block_jacobi": ipd.preconditioners.BlockJacobi(),
+    "fourier": ipd.preconditioners.Fourier(),
+    "multigrid": ipd.preconditioners.Multigrid("V", 1),
 }
 
 
@@ -62,8 +62,8 @@ def laplacian(u):
 def measure(name: str, spread: float) -> dict[str, Any]:
     """One row of the table."""
     announce(f"{name}, spread {spread:g}")
-    linear = ipd.BiCGStab(1e-8, max_steps=2000)
-    solver = ipd.Newton(linear, linear, rtol=1e-8)
+    linear = ipd.solvers.BiCGStab(1e-8, max_steps=2000)
+    solver = ipd.solvers.Newton(linear, linear, rtol=1e-8)
     stepper = ipd.BackwardEuler(solver, PRECONDITIONERS[name])
     time_grid = ipd.TimeGrid.build(0.0, [STEPS * DT], DT)
     random = np.random.default_rng(0)

@@ -30,8 +30,8 @@ def one_step(max_steps: int, unrolled: bool, velocity, state):
     """The loss of one step of advection-diffusion."""
     grid = ipd.Grid.uniform((128, 64), ((0.0, 1.0), (0.0, 1.0)), periodic=True)
     system = ipd.advection_diffusion(grid, velocity, 1e-3, field="c")
-    linear = ipd.BiCGStab(1e-6, max_steps=max_steps)
-    solver = ipd.Affine(linear, UnrolledAdjoint() if unrolled else linear)
+    linear = ipd.solvers.BiCGStab(1e-6, max_steps=max_steps)
+    solver = ipd.solvers.Affine(linear, UnrolledAdjoint() if unrolled else linear)
     time_grid = ipd.TimeGrid.build(0.0, [1e-2], 1e-2)
     trajectory = ipd.simulate(system, {"c": state}, time_grid, ipd.BackwardEuler(solver))
     return jnp.mean(trajectory.states["c"][-1] ** 2)
@@ -51,8 +51,8 @@ def residual(unknown, inputs):
 
 def ours(diffusivity, state):
     """The loss of our step."""
-    linear = ipd.GMRES(1e-6, max_steps=100, restart=20)
-    found, _ = root(residual, state, (diffusivity, state), ipd.Newton(linear, linear))
+    linear = ipd.solvers.GMRES(1e-6, max_steps=100, restart=20)
+    found, _ = root(residual, state, (diffusivity, state), ipd.solvers.Newton(linear, linear))
     return jnp.sum(found**2)
 
 

@@ -49,7 +49,7 @@ def rollout_with(solve):
 
 def impindiff_run(rtol, adjoint_rtol, system, initial, preconditioner=None):
     """Our own rollout."""
-    solver = ipd.Affine(ipd.BiCGStab(rtol), ipd.BiCGStab(adjoint_rtol))
+    solver = ipd.solvers.Affine(ipd.solvers.BiCGStab(rtol), ipd.solvers.BiCGStab(adjoint_rtol))
     time_grid = ipd.TimeGrid.build(0.0, np.array([STEPS * DT]), DT)
     stepper = ipd.CrankNicolson(solver, preconditioner)
     return ipd.simulate(system, initial, time_grid, stepper).states["c"][-1]
@@ -129,7 +129,9 @@ def rows() -> Iterator[dict[str, Any]]:
 
     def chosen(diffusivity):
         velocity, initial = fields[jnp.float32]
-        return ipd.select_solver(system_of(diffusivity, velocity), {"c": initial[0]}, DT).stepper
+        return ipd.solvers.select_solver(
+            system_of(diffusivity, velocity), {"c": initial[0]}, DT
+        ).stepper
 
     def prepared(run):
         return lambda system, initial: run(system.prepare(jnp.float32), initial)
@@ -139,10 +141,13 @@ def rows() -> Iterator[dict[str, Any]]:
         "impindiff, chosen": None,
         "impindiff, traced": partial(default_run, ipd.CrankNicolson()),
         "impindiff, fourier": partial(
-            impindiff_run, OF_CHANGE, OF_CHANGE, preconditioner=ipd.Fourier()
+            impindiff_run, OF_CHANGE, OF_CHANGE, preconditioner=ipd.preconditioners.Fourier()
         ),
         "impindiff, multigrid": partial(
-            impindiff_run, OF_CHANGE, OF_CHANGE, preconditioner=ipd.Multigrid("V", 1)
+            impindiff_run,
+            OF_CHANGE,
+            OF_CHANGE,
+            preconditioner=ipd.preconditioners.Multigrid("V", 1),
         ),
         "lineax BiCGStab": prepared(rollout_with(lineax_solve)),
         "lineax GMRES": prepared(rollout_with(lineax_gmres)),
@@ -152,7 +157,9 @@ def rows() -> Iterator[dict[str, Any]]:
     for diffusivity in (1e-3, 1.0):
         announce(f"D = {diffusivity}: the reference in float64")
         with jax.enable_x64(True):
-            tight = partial(impindiff_run, 1e-12, 1e-12, preconditioner=ipd.Fourier())
+            tight = partial(
+                impindiff_run, 1e-12, 1e-12, preconditioner=ipd.preconditioners.Fourier()
+            )
             exact = jax.jit(jax.grad(partial(loss, tight, diffusivity)))
             reference = np.asarray(exact(*fields[jnp.float64]))
         runs["impindiff, chosen"] = partial(default_run, chosen(diffusivity))

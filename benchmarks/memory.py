@@ -94,16 +94,19 @@ class Case(NamedTuple):
     unrolled: AbstractRootSolver
 
 
-TWENTY = ipd.BiCGStab(max_steps=20)
+TWENTY = ipd.solvers.BiCGStab(max_steps=20)
 CASES = {
     "advection-diffusion": Case(
         lambda velocity: ipd.advection_diffusion(GRID, velocity, 1e-3, field="u"),
         0.5,
-        ipd.Affine(),
-        ipd.Affine(TWENTY, ipd.UnrolledAdjoint()),
+        ipd.solvers.Affine(),
+        ipd.solvers.Affine(TWENTY, ipd.solvers.UnrolledAdjoint()),
     ),
     "Burgers": Case(
-        Burgers, 5.5e-3, ipd.Newton(), ipd.Newton(TWENTY, ipd.UnrolledAdjoint(), max_steps=3)
+        Burgers,
+        5.5e-3,
+        ipd.solvers.Newton(),
+        ipd.solvers.Newton(TWENTY, ipd.solvers.UnrolledAdjoint(), max_steps=3),
     ),
 }
 
@@ -115,7 +118,9 @@ def write_problem(case: str, file: str) -> None:
     unknown = velocity if case == "advection-diffusion" else 1e-3 + 9e-3 * velocity[1]
     initial = data["concentration"].values[:, 0].astype(np.float64)
     with jax.enable_x64(True):
-        run = partial(last_states, CASES[case].make, ipd.RungeKutta4(), 2e-4, ipd.KeepAll())
+        run = partial(
+            last_states, CASES[case].make, ipd.steppers.RungeKutta4(), 2e-4, ipd.memory.KeepAll()
+        )
         observed, _ = jax.jit(run)(jnp.asarray(unknown), jnp.asarray(initial))
     np.savez(file, unknown=unknown, initial=initial, observed=observed)
 
@@ -136,12 +141,15 @@ def measure(case: str, method: str, dt: str, file: str) -> dict[str, Any]:
     """One row of the table."""
     make, guess, solver, unrolled = CASES[case]
     num_steps = ipd.TimeGrid.build(0.0, [LAST], float(dt)).num_steps
-    every, few = ipd.Snapshots(num_steps), ipd.Snapshots(math.ceil(math.sqrt(num_steps)))
+    every, few = (
+        ipd.memory.Snapshots(num_steps),
+        ipd.memory.Snapshots(math.ceil(math.sqrt(num_steps))),
+    )
     stepper, memory = {
-        "explicit": (ipd.ForwardEuler(), every),
+        "explicit": (ipd.steppers.ForwardEuler(), every),
         "implicit": (ipd.CrankNicolson(solver), every),
         "implicit, snapshots": (ipd.CrankNicolson(solver), few),
-        "implicit, unrolled": (ipd.CrankNicolson(unrolled), ipd.KeepAll()),
+        "implicit, unrolled": (ipd.CrankNicolson(unrolled), ipd.memory.KeepAll()),
     }[method]
     run = partial(last_states, make, stepper, float(dt), memory)
 

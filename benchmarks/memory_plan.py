@@ -48,9 +48,9 @@ def work_of(num_steps: int) -> Work:
 
 def measure(num_steps: int, snapshots: int) -> dict[str, Any]:
     """Bytes and seconds of one gradient, in this process; no snapshots: all states."""
-    memory = ipd.Snapshots(snapshots) if snapshots else ipd.KeepAll()
+    memory = ipd.memory.Snapshots(snapshots) if snapshots else ipd.memory.KeepAll()
     # A short one first: threads and libraries take some MiB, too, but not of the gradient.
-    short, arrays = work_of(2).compiled(lambda work: work.evaluate(ipd.KeepAll()))
+    short, arrays = work_of(2).compiled(lambda work: work.evaluate(ipd.memory.KeepAll()))
     jax.block_until_ready(short(arrays))
     compiled, arrays = work_of(num_steps).compiled(lambda work: work.evaluate(memory))
     arrays = jax.block_until_ready(jax.device_put(arrays))

@@ -110,12 +110,14 @@ def solvers(rtol: float) -> dict[str, Callable[[], Callable]]:
     """What finds the roots, by name; ours first."""
 
     def newton(linear):
-        return partial(ours, ipd.Newton(linear(rtol), linear(RTOL), rtol))
+        return partial(ours, ipd.solvers.Newton(linear(rtol), linear(RTOL), rtol))
 
     return {
-        "impindiff Newton, tridiagonal": lambda: newton(ipd.Tridiagonal),
-        "impindiff Newton, BiCGStab": lambda: newton(ipd.BiCGStab),
-        "impindiff Anderson": lambda: partial(ours, ipd.Anderson(ipd.BiCGStab(RTOL), rtol=rtol)),
+        "impindiff Newton, tridiagonal": lambda: newton(ipd.solvers.Tridiagonal),
+        "impindiff Newton, BiCGStab": lambda: newton(ipd.solvers.BiCGStab),
+        "impindiff Anderson": lambda: partial(
+            ours, ipd.solvers.Anderson(ipd.solvers.BiCGStab(RTOL), rtol=rtol)
+        ),
         "optimistix Newton, GMRES": optimistix_root,
         "jaxopt Anderson": jaxopt_root,
         "picardax Newton, BiCGStab": picardax_root,
@@ -127,7 +129,12 @@ def rows() -> Iterator[dict[str, Any]]:
     x = -1 + 2 / CELLS * (np.arange(CELLS) + 0.5)
     start, viscosity = -np.sin(np.pi * x), np.full(CELLS, VISCOSITY)
     with jax.enable_x64(True):
-        exact = partial(ours, ipd.Newton(ipd.Tridiagonal(1e-12), ipd.Tridiagonal(1e-12), 1e-12))
+        exact = partial(
+            ours,
+            ipd.solvers.Newton(
+                ipd.solvers.Tridiagonal(1e-12), ipd.solvers.Tridiagonal(1e-12), 1e-12
+            ),
+        )
         given = jnp.asarray(viscosity), jnp.asarray(start)
         reference = np.asarray(jax.jit(jax.grad(partial(loss, exact)))(*given))
     given = jnp.asarray(viscosity, jnp.float32), jnp.asarray(start, jnp.float32)

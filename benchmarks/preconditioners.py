@@ -24,10 +24,10 @@ RTOL, MAX_STEPS = 1e-6, 1000
 SHAPES = [(64, 64), (256, 256), (1024, 1024), (32, 32, 32), (64, 64, 64)]
 PRECONDITIONERS = {
     "none": None,
-    "jacobi": ipd.Jacobi(),
-    "fourier": ipd.Fourier(),
-    "multigrid": ipd.Multigrid(),
-    "multigrid V(1,1)": ipd.Multigrid("V", 1),
+    "jacobi": ipd.preconditioners.Jacobi(),
+    "fourier": ipd.preconditioners.Fourier(),
+    "multigrid": ipd.preconditioners.Multigrid(),
+    "multigrid V(1,1)": ipd.preconditioners.Multigrid("V", 1),
 }
 
 

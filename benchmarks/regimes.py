@@ -75,17 +75,27 @@ def conductivity(x, y):
     return 5.5e-3 + 4.5e-3 * jnp.sin(jnp.pi * x) * jnp.cos(2 * jnp.pi * y)
 
 
-KRYLOV = ipd.Affine(ipd.BiCGStab(rtol=1e-5))
+KRYLOV = ipd.solvers.Affine(ipd.solvers.BiCGStab(rtol=1e-5))
 PROBLEMS = {
     "advection-diffusion": Problem(
         (128, 64), transport(1e-3), wind, 0.4, 1e-2, ipd.CrankNicolson(KRYLOV)
     ),
     "Burgers": Problem((128, 64), burgers, conductivity, 0.7, 1e-2, ipd.CrankNicolson()),
     "advection-diffusion, D = 1": Problem(
-        (128, 64), transport(1.0), wind, 0.1, 1e-2, ipd.SDIRK2(KRYLOV, ipd.Fourier())
+        (128, 64),
+        transport(1.0),
+        wind,
+        0.1,
+        1e-2,
+        ipd.steppers.SDIRK2(KRYLOV, ipd.preconditioners.Fourier()),
     ),
     "advection-diffusion, 512 x 256, D = 1e-2": Problem(
-        (512, 256), transport(1e-2), wind, 0.1, 1e-2, ipd.CrankNicolson(KRYLOV, ipd.Fourier())
+        (512, 256),
+        transport(1e-2),
+        wind,
+        0.1,
+        1e-2,
+        ipd.CrankNicolson(KRYLOV, ipd.preconditioners.Fourier()),
     ),
 }
 
@@ -108,7 +118,7 @@ def last_states(problem: Problem, grid, stepper, dt, unknown, initial):
     """Of all samples, and whether every solve on the way converged."""
     system = problem.make(grid, unknown)
     steps = ipd.TimeGrid.build(0.0, [problem.last], dt)
-    policy = ipd.Snapshots(min(steps.num_steps, max(40, math.isqrt(steps.num_steps))))
+    policy = ipd.memory.Snapshots(min(steps.num_steps, max(40, math.isqrt(steps.num_steps))))
 
     def run(u):
         return ipd.simulate(system, {"u": u}, steps, stepper, memory=policy, on_failure="keep")
@@ -146,7 +156,7 @@ def blow_up(problem: Problem, grid, dt, unknown, initial) -> dict[str, Any]:
     """When forward Euler exceeds a thousand times what it began with."""
     steps = ipd.TimeGrid.build(0.0, np.arange(1, round(problem.last / dt) + 1) * dt, dt)
     system = problem.make(grid, unknown)
-    found = ipd.simulate(system, {"u": initial[0]}, steps, ipd.ForwardEuler())
+    found = ipd.simulate(system, {"u": initial[0]}, steps, ipd.steppers.ForwardEuler())
     largest = np.abs(np.asarray(found.states["u"])).max((1, 2)) / np.abs(initial[0]).max()
     gone = ~(largest < 1e3)
     at = float(steps.saved[gone.argmax()]) if gone.any() else None
@@ -166,10 +176,10 @@ def rows_of(name: str, problem: Problem) -> Iterator[dict[str, Any]]:
         unknown = problem.unknown(x, y)
         system = problem.make(grid, unknown)
         first = {"u": jnp.asarray(initial[0])}
-        limit = ipd.stable_dt(system, first, ipd.ForwardEuler())
-        longest = ipd.stable_dt(system, first, ipd.RungeKutta4())
+        limit = ipd.steppers.stable_dt(system, first, ipd.steppers.ForwardEuler())
+        longest = ipd.steppers.stable_dt(system, first, ipd.steppers.RungeKutta4())
         exact = last_states(
-            problem, grid, ipd.RungeKutta4(), longest / 3, unknown, jnp.asarray(initial)
+            problem, grid, ipd.steppers.RungeKutta4(), longest / 3, unknown, jnp.asarray(initial)
         )
         exact = np.asarray(exact[0])
     unknown, initial = jnp.asarray(np.asarray(unknown), jnp.float32), jnp.float32(initial)
@@ -177,7 +187,7 @@ def rows_of(name: str, problem: Problem) -> Iterator[dict[str, Any]]:
     parts = max(1, math.ceil(problem.dt / (0.9 * longest)))
     methods = [
         ("implicit", problem.implicit, problem.dt),
-        (f"Runge-Kutta 4, {parts} substeps", ipd.RungeKutta4(parts), problem.dt),
+        (f"Runge-Kutta 4, {parts} substeps", ipd.steppers.RungeKutta4(parts), problem.dt),
     ]
     if 4 * limit > problem.dt:
         methods.insert(1, ("implicit, 4 times the limit", problem.implicit, 4 * limit))
@@ -206,7 +216,7 @@ def vapour_rows() -> Iterator[dict[str, Any]]:
         dt = slab_of.DAY / 4
         steps = ipd.TimeGrid.build(0.0, [days * slab_of.DAY], dt)
         run = jax.jit(lambda u: ipd.simulate(system, u, steps, slab_of.stepper(grid)))
-        limit = ipd.stable_dt(system, first, ipd.ForwardEuler())
+        limit = ipd.steppers.stable_dt(system, first, ipd.steppers.ForwardEuler())
         row = {"problem": "vapour infiltration, six days"}
         yield row | {
             "method": "SDIRK-2",

@@ -73,9 +73,9 @@ def rows(quick: bool = False) -> Iterator[dict[str, Any]]:
     for num_steps in STEPS[: 1 if quick else None]:
         root = math.isqrt(num_steps)
         runs = {
-            "KeepAll()": partial(ours, ipd.KeepAll()),
-            f"Snapshots({root})": partial(ours, ipd.Snapshots(root)),
-            "Snapshots(10)": partial(ours, ipd.Snapshots(10)),
+            "KeepAll()": partial(ours, ipd.memory.KeepAll()),
+            f"Snapshots({root})": partial(ours, ipd.memory.Snapshots(root)),
+            "Snapshots(10)": partial(ours, ipd.memory.Snapshots(10)),
             "jax.checkpoint, each step": remat_each,
             f"equinox, {root} checkpoints": partial(equinox_loop, root),
         }

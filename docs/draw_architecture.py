@@ -35,20 +35,22 @@ def imports_of(source: str, package: str) -> Iterator[str]:
 def read_graph(folder: Path) -> Graph:
     """Which package imports which.
 
-    The modules at the top level are one node, since all others may import them. The face of the
-    whole, `__init__.py` and `__main__.py`, is left out: it imports everything.
+    The private modules at the top level are one node, since all others may import them. The face
+    of the whole is left out, since it imports everything: `__init__.py`, `__main__.py` and the
+    namespaces, which are the public modules.
 
     Args:
         folder: of the whole package.
     """
-    modules = sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("__"))
+    face = {p.stem for p in folder.glob("*.py") if not p.stem.startswith("_") or p.stem[:2] == "__"}
+    modules = sorted({p.stem for p in folder.glob("*.py")} - face)
     ground = ", ".join(modules)
     packages = {p.parent.name for p in folder.glob("*/__init__.py")}
     graph: Graph = {name: set() for name in packages | ({ground} - {""})}
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).parts
         own = parts[0] if len(parts) > 1 else ground
-        if path.stem.startswith("__") and len(parts) == 1:
+        if len(parts) == 1 and path.stem in face:
             continue
         for name in imports_of(path.read_text(encoding="utf-8"), folder.name):
             whole, _, rest = f"{name}.".partition(".")

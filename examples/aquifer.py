@@ -57,7 +57,7 @@ EVEN = jnp.asarray(in_cells(darcy(GRID, np.ones(GRID.shape), drop=2.0)))
 PLACES = [(0.2 + 0.4 * (k // 4), 0.1 + 0.2 * (k % 4) + 0.1 * (k // 4 % 2)) for k in range(20)]
 WELLS = ipd.Sensors("c", "wells", NOISE, positions=PLACES)
 W = ("w_x", "w_y")
-SMOOTH = [ipd.DivergenceFree(W, 0.3, walls="y"), ipd.Smoothness(W, 0.05)]
+SMOOTH = [ipd.observations.DivergenceFree(W, 0.3, walls="y"), ipd.observations.Smoothness(W, 0.05)]
 FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.08}
 FIT |= {"observe": [WELLS], "regularise": SMOOTH}
 
@@ -72,7 +72,7 @@ def untrained() -> ipd.System:
     options = {"width": 32, "depth": 2, "frequency": 4.0, "output_range": (-0.1, 0.1)}
     deviation = ipd.SineField(2, W, key=jax.random.key(0), **options)
     rate = ipd.Parameter("rate", 1.0, (0.0, jnp.inf))
-    return equations(ipd.Closure(around_even, w=deviation, k=rate), GRID)
+    return equations(ipd.latents.Closure(around_even, w=deviation, k=rate), GRID)
 
 
 def learn(data: xr.Dataset) -> ipd.System:
@@ -91,7 +91,7 @@ def make_truth() -> tuple[xr.Dataset, np.ndarray]:
     """All concentrations and the velocity: what nobody is told."""
     fine = make_grid(2)
     flow = darcy(fine, rock(*fine.centres()), drop=2.0)
-    system = equations(ipd.FaceVelocity(*(jnp.asarray(v, jnp.float32) for v in flow)), fine)
+    system = equations(ipd.latents.FaceVelocity(*(jnp.asarray(v, jnp.float32) for v in flow)), fine)
     first = ipd.to_dataset(fine, [0.0], {"c": np.zeros((1, 1, *fine.shape))})
     exact = ipd.predict(system, first, times=np.append(TIMES, LATER), dt=0.01)
     return exact, coarsened(in_cells(flow))

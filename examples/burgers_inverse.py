@@ -28,7 +28,7 @@ NOISE = 0.05
 # Cells are narrow at the middle, where a shock stands.
 GRID = ipd.Grid([ipd.Axis.from_faces("x", np.sinh(4 * np.linspace(-1, 1, 301)) / np.sinh(4))])
 TIMES = np.linspace(0.0, 0.99, 100)
-LINE = ipd.Newton(ipd.Tridiagonal(), ipd.Tridiagonal())
+LINE = ipd.solvers.Newton(ipd.solvers.Tridiagonal(), ipd.solvers.Tridiagonal())
 FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.005}
 FIT |= {"observe": [ipd.Sensors("u", "points")]}
 FIT |= {"options": ipd.FitOptions(stepper=ipd.CrankNicolson(LINE))}

@@ -36,7 +36,11 @@ TIMES = np.linspace(0.0, 0.4, 9)
 WELLS = np.array([(x, y) for x in (0.2, 0.55, 0.9, 1.25) for y in (0.15, 0.4, 0.65, 0.9)])
 READ = [ipd.Sensors(f, data=f"{f}_wells", noise=NOISE, positions=WELLS) for f in "pc"]
 FIT = {"samples": ":", "times": TIMES[1:], "dt": 0.025, "observe": READ}
-FIT |= {"options": ipd.FitOptions(stepper=ipd.BackwardEuler(preconditioner=ipd.Fourier()))}
+FIT |= {
+    "options": ipd.FitOptions(
+        stepper=ipd.BackwardEuler(preconditioner=ipd.preconditioners.Fourier())
+    )
+}
 
 
 def equations(permeability, cells=(24, 16)) -> ipd.System:
@@ -71,7 +75,7 @@ def untrained() -> ipd.System:
 
 def learn(data: xr.Dataset) -> ipd.System:
     """Fit the permeability to what the wells say, as smooth as they allow."""
-    smooth = [ipd.Smoothness("log_change", 4e-2)]
+    smooth = [ipd.observations.Smoothness("log_change", 4e-2)]
     return ipd.fit(untrained(), data, regularise=smooth, stages=[ipd.Stage(ipd.LBFGS(), 60)], **FIT)
 
 

@@ -71,7 +71,9 @@ def make_data() -> xr.Dataset:
         for a, b, c in spots:
             start[sample] += np.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - 0.8 * c) ** 2) / 0.03)
     first = ipd.to_dataset(GRID, [0.0], {"T": start})
-    exact = ipd.predict(equations(truth), first, times=TIMES, dt=4e-4, stepper=ipd.RungeKutta4())
+    exact = ipd.predict(
+        equations(truth), first, times=TIMES, dt=4e-4, stepper=ipd.steppers.RungeKutta4()
+    )
     return ipd.to_dataset(GRID, TIMES, {"T": noisy(exact["T"].values, NOISE)})
 
 

@@ -56,7 +56,7 @@ def untrained(seed: int = 0) -> ipd.System:
 
 def learn(data: xr.Dataset, seed: int = 0, watch=None) -> ipd.System:
     """Fit the rate from each snapshot to the next, then over the whole span."""
-    intervals = ipd.Stage(ipd.Adam(), 100, batches=ipd.Batching(window=1))
+    intervals = ipd.Stage(ipd.Adam(), 100, batches=ipd.optimisers.Batching(window=1))
     stages = [intervals, ipd.Stage(ipd.LBFGS(), 500)]
     return ipd.fit(untrained(seed), data, stages=stages, options=ipd.FitOptions(watch=watch), **FIT)
 
@@ -71,7 +71,9 @@ def make_data() -> xr.Dataset:
         v += 0.4 * np.exp(-(apart[0] ** 2 + apart[1] ** 2) / 0.008)
     start = {"u": 1 - 1.5 * np.minimum(v, 0.5), "v": np.minimum(v, 0.5)}
     first = ipd.to_dataset(GRID, [0.0], {name: field[None, None] for name, field in start.items()})
-    exact = ipd.predict(equations(truth), first, times=TIMES, dt=1.0, stepper=ipd.RungeKutta4())
+    exact = ipd.predict(
+        equations(truth), first, times=TIMES, dt=1.0, stepper=ipd.steppers.RungeKutta4()
+    )
     fields = {name: noisy(exact[name].values, NOISE, seed) for seed, name in enumerate("uv")}
     return ipd.to_dataset(GRID, TIMES, fields)
 
@@ -83,7 +85,7 @@ def main(plot: Path | None = None) -> dict[str, float]:
     seen = {name: jnp.asarray(data[name].values) for name in "uv"}
     found = rate.evaluate(None, None, seen)
     if plot:
-        draw(plot, data, ipd.tabulate(rate))
+        draw(plot, data, ipd.latents.tabulate(rate))
     return {
         "error_of_the_rate": relative_error(found, truth(**seen)),
         "untrained": relative_error(0.01, truth(**seen)),

@@ -64,7 +64,7 @@ def make_data() -> xr.Dataset:
     start = sum(np.maximum(pulse, 0) for pulse in pulses)
     first = ipd.to_dataset(fine, [0.0], {"u": start[None, None]})
     exact = ipd.predict(
-        equations(truth, fine), first, times=TIMES, dt=5e-6, stepper=ipd.RungeKutta4()
+        equations(truth, fine), first, times=TIMES, dt=5e-6, stepper=ipd.steppers.RungeKutta4()
     )
     profiles = exact["u"].values.reshape(1, len(TIMES), -1, FINER).mean(axis=-1)
     return ipd.to_dataset(GRID, TIMES, {"u": noisy(profiles, NOISE)})
@@ -88,7 +88,7 @@ def main(plot: Path | None = None) -> dict[str, float]:
 def draw(file: Path, data: xr.Dataset, system: ipd.System) -> None:
     """Profiles as measured and as modelled, the diffusivity as learned and as it is."""
     model = ipd.predict(system, data, times=TIMES, dt=FIT["dt"])
-    table, x = ipd.tabulate(system.coefficients["D"]), data["x"].values
+    table, x = ipd.latents.tabulate(system.coefficients["D"]), data["x"].values
     with picture(file, 2) as (left, right):
         for at, colour in zip((0, 1, 3, 8), ("0.6", "C0", "C1", "C2"), strict=True):
             left.plot(x, data["u"].values[0, at], ".", color=colour, markersize=3)

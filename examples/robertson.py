@@ -59,7 +59,7 @@ def untrained() -> ipd.System:
 
 
 FIT = {"samples": ":", "times": TIMES, "dt": 1e4}
-FIT |= {"options": ipd.FitOptions(stepper=ipd.SDIRK2(), dtype=jnp.float64)}
+FIT |= {"options": ipd.FitOptions(stepper=ipd.steppers.SDIRK2(), dtype=jnp.float64)}
 
 
 def learn(data: xr.Dataset) -> ipd.System:

@@ -25,7 +25,7 @@ NOISE = 0.01
 
 
 # --- The problem ---
-class Heater(ipd.AbstractBoundary):
+class Heater(ipd.boundaries.AbstractBoundary):
     """A given flux into the rod."""
 
     power: Any
@@ -81,7 +81,7 @@ def make_data() -> xr.Dataset:
     """Readings of a rod that is as cold as the air at first."""
     fine = make_grid(4)
     first = ipd.to_dataset(fine, [0.0], {"T": np.zeros((1, 1, *fine.shape))})
-    steps = {"times": TIMES, "dt": 0.01, "stepper": ipd.SDIRK2()}
+    steps = {"times": TIMES, "dt": 0.01, "stepper": ipd.steppers.SDIRK2()}
     exact = ipd.predict(equations(TRUTH, fine), first, **steps)
     read = ipd.measure(exact, fine, [THERMOCOUPLES])["read"]
     cold = np.full((1, len(TIMES), *GRID.shape), np.nan)

@@ -10,38 +10,78 @@ import pytest
 
 import impindiff
 
-FACE = Path(impindiff.__file__)
+STUB = Path(impindiff.__file__).with_suffix(".pyi")
+NAMESPACES = (
+    "boundaries",
+    "latents",
+    "memory",
+    "observations",
+    "optimisers",
+    "preconditioners",
+    "solvers",
+    "steppers",
+)
+
+
+NOT_THERE = "grids"
 
 
 def declared() -> dict[str, str]:
-    """Name and module of what the block for type checkers imports."""
-    for node in ast.parse(FACE.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            imports = [n for n in node.body if isinstance(n, ast.ImportFrom)]
-            return {alias.name: str(n.module) for n in imports for alias in n.names}
-    raise AssertionError("there is no block for type checkers")
+    """Name and module of what the stub, which type checkers read, imports."""
+    imports = [
+        node
+        for node in ast.parse(STUB.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom) and node.module
+    ]
+    return {a.name: f"impindiff.{node.module}" for node in imports for a in node.names}
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("name", impindiff.__all__)
+@pytest.mark.parametrize("name", declared())
 def test_a_public_name_is_what_type_checkers_see(name: str):
     module = importlib.import_module(declared()[name])
     assert getattr(impindiff, name) is getattr(module, name)
 
 
-def test_the_lists_of_names_agree():
-    assert set(declared()) == set(impindiff.__all__)
-    assert len(set(impindiff.__all__)) == len(impindiff.__all__)
-    assert set(impindiff.__all__) <= set(dir(impindiff))
+def test_the_names_fit_on_a_page():
+    assert set(impindiff.__all__) == {*declared(), *NAMESPACES}
+    assert len(impindiff.__all__) == len(set(impindiff.__all__)) <= 60
+    assert set(dir(impindiff)) == set(impindiff.__all__)
 
 
 def test_every_name_is_public_where_it_comes_from():
     for name, module in declared().items():
         if not module.endswith("._errors"):
             assert name in importlib.import_module(module).__all__, (name, module)
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_a_namespace_has_all_of_its_kind(namespace: str):
+    module = getattr(impindiff, namespace)
+    for name in module.__all__:
+        home = importlib.import_module(getattr(module, name).__module__.rpartition(".")[0])
+        assert getattr(home, name) is getattr(module, name)
+        assert name in home.__all__
+
+
+@pytest.mark.parametrize(
+    ("name", "home"),
+    [
+        ("Newton", "solvers"),
+        ("SDIRK2", "steppers"),
+        ("Multigrid", "preconditioners"),
+        ("Optax", "optimisers"),
+        ("Snapshots", "memory"),
+        ("RunFolder", "runs"),
+    ],
+)
+def test_names_of_version_0_1_are_found_with_a_warning(name: str, home: str):
+    with pytest.warns(DeprecationWarning, match=rf"impindiff\.{home}\.{name}"):
+        found = getattr(impindiff, name)
+    assert found is getattr(importlib.import_module(f"impindiff.{home}"), name)
 
 
 def test_star_imports_give_the_public_names():
@@ -51,8 +91,8 @@ def test_star_imports_give_the_public_names():
 
 
 def test_another_name_is_no_attribute():
-    with pytest.raises(AttributeError, match="has no attribute 'grids'"):
-        _ = impindiff.grids
+    with pytest.raises(AttributeError, match="No impindiff attribute grids"):
+        _ = getattr(impindiff, NOT_THERE)
     assert not hasattr(impindiff, "_no_such_thing")
 
 

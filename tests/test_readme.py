@@ -1,12 +1,15 @@
 """Every code block of the README and the docs runs."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
+import block_runner
 import pytest
 
 _ROOT = Path(__file__).parents[1]
@@ -44,19 +47,31 @@ if "scores" in globals():
 """
 
 
-@pytest.mark.parametrize("code", list(_blocks()))
-def test_code_block_runs(code, tmp_path):
-    """By itself, at the user's own precision, compiled as for a user."""
+@pytest.fixture(scope="module")
+def runner() -> Iterator[subprocess.Popen[str]]:
+    """A process for all blocks, at the user's own precision, compiled as for a user."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run(
-        [sys.executable, "-c", code + _PROMISE],
-        cwd=tmp_path,
+    with subprocess.Popen(
+        [sys.executable, block_runner.__file__],
         env=environment,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    ) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("code", list(_blocks()))
+def test_code_block_runs(code: str, runner: subprocess.Popen[str], tmp_path: Path):
+    """By itself: what another block named is not there."""
+    assert runner.stdin and runner.stdout
+    request = {"code": code + _PROMISE, "folder": str(tmp_path)}
+    print(json.dumps(request), file=runner.stdin, flush=True)
+    done = json.loads(runner.stdout.readline())
+    assert not done["error"], done["error"]
+    assert done["printed"].strip()
 
 
 def test_links_lead_somewhere():

@@ -13,8 +13,8 @@ import impindiff as ipd
 STEPPERS = {
     "BE": ipd.BackwardEuler(),
     "CN": ipd.CrankNicolson(),
-    "SDIRK2": ipd.SDIRK2(),
-    "RK4": ipd.RungeKutta4(substeps=4),
+    "SDIRK2": ipd.steppers.SDIRK2(),
+    "RK4": ipd.steppers.RungeKutta4(substeps=4),
 }
 ENDS = {
     "held": lambda g: ipd.Dirichlet(g),
@@ -25,7 +25,7 @@ ENDS = {
 }
 LAWS = {
     "number": lambda k: k,
-    "closure": lambda k: ipd.Closure(lambda u, k: k * (1 + u**2), k=k),
+    "closure": lambda k: ipd.latents.Closure(lambda u, k: k * (1 + u**2), k=k),
 }
 STORES = {"itself": None, "function": lambda u: u + 0.3 * u**2}
 QUICK = {

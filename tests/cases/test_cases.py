@@ -7,8 +7,7 @@ import pytest
 import xarray as xr
 
 from impindiff import CASES, InputError
-from impindiff.cases import advection_diffusion_dynamic as dynamic
-from impindiff.cases import burgers, case_named
+from impindiff.cases import advection_diffusion_dynamic as dynamic, burgers, case_named
 from impindiff.cases._drift import Drift
 from impindiff.cases._random_fields import gaussian_process, sine_waves
 from impindiff.cases.advection_diffusion_steady import generate

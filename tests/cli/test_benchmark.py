@@ -195,7 +195,7 @@ def test_its_equations_conserve(
     monkeypatch.setattr(memory, "LAST", 2e-3)
     lump = jnp.zeros((1, 128, 64)).at[:, 50:70, 20:40].set(1.0)
     unknown = jnp.full((*components, 128, 64), memory.CASES[case].guess)
-    setting = (memory.CASES[case].make, ipd.ForwardEuler(), 2e-3, ipd.KeepAll())
+    setting = (memory.CASES[case].make, ipd.steppers.ForwardEuler(), 2e-3, ipd.memory.KeepAll())
     last, _ = memory.last_states(*setting, unknown, lump)
     assert float(last.sum()) == pytest.approx(float(lump.sum()), rel=1e-12)
     assert 1e-3 < float(jnp.abs(last - lump).max()) < 1

@@ -11,8 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from impindiff.cli import _doctor_machine as machine
-from impindiff.cli import _doctor_software as software
+from impindiff.cli import _doctor_machine as machine, _doctor_software as software
 from impindiff.cli._doctor import Diagnosis, diagnose, render
 from impindiff.cli._doctor_finding import GIB, Finding, judge_amount
 

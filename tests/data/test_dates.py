@@ -20,7 +20,7 @@ HOURS = np.datetime64("2026-11-28T06:00", "ns") + np.arange(25) * np.timedelta64
 def pond(first: float = 0.0, span: tuple[Any, Any] | None = None) -> ipd.System:
     """Warmth in a pond, driven by what comes with the hours."""
     terms = [ipd.Reaction(lambda T, t: (jnp.sin((t - first) / 7200) - T) / 5000)]
-    rate = 1.0 if span is None else ipd.SpectralField(1, ("k",), 0, span, degree=2)
+    rate = 1.0 if span is None else ipd.latents.SpectralField(1, ("k",), 0, span, degree=2)
     grid = ipd.Grid.uniform((3,), ((0.0, 1.0),))
     return ipd.System(grid, {"T": [*terms, ipd.Source(lambda k: 1e-4 * k)]},
                       coefficients={"k": rate})  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_forecast_of_dates_is_that_of_hours_since_the_start(tmp_path):
 
 
 def test_fields_that_vary_in_time_have_spans_of_dates():
-    law = ipd.SpectralField(1, ("k",), 0, (HOURS[0], HOURS[-1]), degree=2)
+    law = ipd.latents.SpectralField(1, ("k",), 0, (HOURS[0], HOURS[-1]), degree=2)
     assert law.span is not None
     assert (law.span.first, law.span.last) == tuple(as_seconds(HOURS[[0, -1]]))
     ipd.predict(pond(0.0 + float(as_seconds(HOURS[0])), (HOURS[0], HOURS[-1])), weather(HOURS),
@@ -100,7 +100,7 @@ def test_training_on_dates_ends_where_training_on_seconds_does():
         system = ipd.System(None, {"T": terms}, coefficients={"k": rate})
         values = np.exp(-5e-4 * 3600 * np.arange(7)).astype(np.float32)
         data = xr.Dataset({"T": (("sample", "time"), values[None])}, {"sample": [0], "time": times})
-        options = ipd.FitOptions(stepper=ipd.SDIRK2())
+        options = ipd.FitOptions(stepper=ipd.steppers.SDIRK2())
         stages = [ipd.Stage(ipd.LevenbergMarquardt(), 15)]
         fitted = ipd.fit(system, data, dt=600.0, stages=stages, options=options)
         return float(fitted.latents()["k"])

@@ -49,7 +49,7 @@ def noted(found) -> dict:
 
 
 def test_a_forecast_and_its_scores_say_what_changed(data):
-    options = {"times": [0.5, 1.0], "dt": 0.5, "stepper": ipd.ForwardEuler()}
+    options = {"times": [0.5, 1.0], "dt": 0.5, "stepper": ipd.steppers.ForwardEuler()}
     found = predict(system(), data, **options)
     assert found["gone"].values.tolist() == [[0.5, 0.75], [2.0, 3.0]]
     assert noted(found) == {
@@ -69,8 +69,8 @@ def test_a_forecast_and_its_scores_say_what_changed(data):
 @pytest.mark.parametrize("piece", [1, 10_000], ids=["a time each", "at once"])
 def test_pieces_have_the_balances_of_the_whole(tmp_path: Path, data, model, piece):
     """Those of a forecast that is gone on with, too, whose integrals do not begin anew."""
-    options = {"dt": 0.125, "stepper": ipd.RungeKutta4(), "piece": piece}
-    whole = predict(model, data, times=TIMES, dt=0.125, stepper=ipd.RungeKutta4())
+    options = {"dt": 0.125, "stepper": ipd.steppers.RungeKutta4(), "piece": piece}
+    whole = predict(model, data, times=TIMES, dt=0.125, stepper=ipd.steppers.RungeKutta4())
     path = tmp_path / "far.zarr"
     forecast_to(path, model, data, times=TIMES[:2], **options)
     stored = continue_forecast(path, model, times=TIMES, **options)
@@ -85,7 +85,7 @@ def test_pieces_have_the_balances_of_the_whole(tmp_path: Path, data, model, piec
 
 
 @pytest.mark.parametrize(
-    "stepper", [ipd.ForwardEuler(), ipd.CrankNicolson()], ids=["explicit", "implicit"]
+    "stepper", [ipd.steppers.ForwardEuler(), ipd.CrankNicolson()], ids=["explicit", "implicit"]
 )
 def test_steps_that_are_halved_count_what_they_did(data, stepper):
     """Whole, each leads below zero; in parts, the integral is that of the parts."""
@@ -100,7 +100,7 @@ def test_steps_that_are_halved_count_what_they_did(data, stepper):
 def test_a_store_of_one_time_is_gone_on_with_from_there(tmp_path: Path, data):
     """And not from where the system lets fields and integrals begin."""
     model, store = system(initial=1.0), tmp_path / "one.zarr"
-    how = {"dt": 0.25, "stepper": ipd.ForwardEuler()}
+    how = {"dt": 0.25, "stepper": ipd.steppers.ForwardEuler()}
     forecast_to(store, model, data, times=[0.5], **how)
     continue_forecast(store, model, times=[0.5, 1.0], **how)
     whole = predict(model, data, times=[0.5, 1.0], **how)
@@ -111,7 +111,7 @@ def test_a_store_of_one_time_is_gone_on_with_from_there(tmp_path: Path, data):
 
 def test_where_nothing_is_seen_to_happen_nothing_is_missing(data):
     """In single precision so slow a decay leaves what is there as it is, but is counted."""
-    how = {"dt": 0.5, "stepper": ipd.ForwardEuler(), "dtype": jnp.float32}
+    how = {"dt": 0.5, "stepper": ipd.steppers.ForwardEuler(), "dtype": jnp.float32}
     found = predict(system(1e-9), data, times=[1.0], **how)
     assert noted(found)["all"]["changes"]["here"] == [0.0, 0.0]
     assert 0 < noted(found)["all"]["worst_defect"] < 1e-5
@@ -120,7 +120,7 @@ def test_where_nothing_is_seen_to_happen_nothing_is_missing(data):
 @pytest.mark.parametrize("times", [[0.0, 0.5], [0.5]], ids=["from the start", "later"])
 def test_what_is_left_of_a_forecast_is_gone_on_with(data, times):
     """However it was cut: integrals go on, and nothing begins as the system says it does."""
-    model, how = system(initial=1.0), {"dt": 0.25, "stepper": ipd.ForwardEuler()}
+    model, how = system(initial=1.0), {"dt": 0.25, "stepper": ipd.steppers.ForwardEuler()}
     whole = predict(model, data, times=[0.0, 0.5, 1.0], **how)
     some = predict(model, data, times=times, **how)
     further = predict(model, some.isel(time=[-1]), times=[1.0], **how)
@@ -134,7 +134,7 @@ def test_what_is_left_of_a_forecast_is_gone_on_with(data, times):
 
 def test_what_a_forecast_began_with_is_begun_with_anew(data):
     """By a system that begins elsewhere: of its first time a forecast knows no better."""
-    how = {"times": [0.0, 1.0], "dt": 0.5, "stepper": ipd.ForwardEuler()}
+    how = {"times": [0.0, 1.0], "dt": 0.5, "stepper": ipd.steppers.ForwardEuler()}
     found = predict(system(initial=2.0), predict(system(), data, **how), **how)
     assert found["c"].values[:, 0].tolist() == [2.0, 2.0]
 
@@ -145,7 +145,7 @@ def test_what_went_on_from_data_is_gone_on_with(tmp_path: Path, data, read):
     first = data.isel(time=[0])
     later: Any = xr.concat([first, (7 * first).assign_coords(time=[2.0])], "time")
     ipd.save_dataset(later, tmp_path / "data.nc")
-    model, how = system(initial=1.0), {"dt": 0.25, "stepper": ipd.ForwardEuler()}
+    model, how = system(initial=1.0), {"dt": 0.25, "stepper": ipd.steppers.ForwardEuler()}
     given = ipd.open_dataset(tmp_path / "data.nc", time=read)
     some = predict(model, given, start="last", times=[2.0, 2.5], **how)
     np.testing.assert_array_equal(some["c"].values[:, 0], later["c"].values[:, 1])
@@ -156,7 +156,7 @@ def test_what_went_on_from_data_is_gone_on_with(tmp_path: Path, data, read):
 
 def test_integrals_that_are_not_zero_tell_that_data_are_later(data):
     held = data.isel(time=[0]).assign(gone=data["c"].isel(time=[0]) * 0 + 3.0)
-    how = {"times": [0.0], "dt": 0.5, "stepper": ipd.ForwardEuler()}
+    how = {"times": [0.0], "dt": 0.5, "stepper": ipd.steppers.ForwardEuler()}
     found = predict(system(initial=2.0), held, **how)
     assert found["gone"].values.ravel().tolist() == [3.0, 3.0]
     assert found["c"].values.ravel().tolist() == [1.0, 4.0]

@@ -96,7 +96,9 @@ def test_double_precision_is_refused_where_jax_would_take_single(dataset: xr.Dat
         predict(known_system(dataset), dataset, times=[0.1], dt=DT, dtype=np.float64)
 
 
-@pytest.mark.parametrize("stepper", [ipd.BackwardEuler(), ipd.ForwardEuler()], ids=["BE", "FE"])
+@pytest.mark.parametrize(
+    "stepper", [ipd.BackwardEuler(), ipd.steppers.ForwardEuler()], ids=["BE", "FE"]
+)
 def test_a_function_that_is_not_finite_later_is_named(stepper):
     """As in training, whose guard asks the same."""
     system = System(None, {"u": [ipd.Source(lambda t: jnp.sqrt(0.25 - t))]})
@@ -120,7 +122,7 @@ def test_an_unstable_explicit_forecast_is_no_result(dataset: xr.Dataset):
         ipd.grid_of(dataset, "concentration"), jnp.array([1e4, 0.0]), DIFFUSIVITY
     )
     with pytest.raises(NumericsError, match=r"not finite at t = .*steps of 0.05\. Lower dt"):
-        predict(fast, dataset, times=[5.0], dt=DT, stepper=ipd.RungeKutta4())
+        predict(fast, dataset, times=[5.0], dt=DT, stepper=ipd.steppers.RungeKutta4())
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import pytest
 from small_problem import DT, make_dataset
 
 import impindiff as ipd
-from impindiff import Ensemble, NumericsError, continue_forecast, forecast_to, predict
+from impindiff import NumericsError, continue_forecast, forecast_to, predict
 from impindiff.latent import learned
+from impindiff.systems import Ensemble
 
 NAME = "concentration"
-EULER = ipd.ForwardEuler()
+EULER = ipd.steppers.ForwardEuler()
 
 
 def system(rate: float = 30.0, floor: float = 0.0) -> ipd.System:

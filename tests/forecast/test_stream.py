@@ -221,7 +221,7 @@ def test_steps_that_fail_leave_what_was_before(tmp_path: Path, dataset: xr.Datas
     given: dict[str, Any] = {
         "times": 0.05 * np.arange(2000),
         "dt": DT,
-        "stepper": ipd.ForwardEuler(),
+        "stepper": ipd.steppers.ForwardEuler(),
     }
     path, reached = tmp_path / "f.zarr", []
     with pytest.raises(NumericsError, match="not finite at t = "):

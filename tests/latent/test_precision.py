@@ -8,16 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impindiff import (
+from impindiff import InputError, NeuralClosure, Parameter, SineField
+from impindiff.latents import (
     CellField,
     ConvolutionalClosure,
     FilmField,
     HypernetworkField,
-    InputError,
-    NeuralClosure,
-    Parameter,
     SeparableField,
-    SineField,
     SpectralField,
 )
 

@@ -119,7 +119,7 @@ def test_a_periodic_axis_goes_around():
 def test_line_averages_are_exact_for_fields_constant_in_cells(grid: Grid):
     """Against the mean over very many points of the line that lie in open cells."""
     start, end = random_points(grid, 4, seed=3)[:2], random_points(grid, 4, seed=4)[:2]
-    operator = ipd.LineAverage("u", "beams", start=start, end=end).prepare(grid)
+    operator = ipd.observations.LineAverage("u", "beams", start=start, end=end).prepare(grid)
     field = random_field(grid)
     shares = (np.arange(200_000) + 0.5) / 200_000
     for reading, a, b in zip(operator({"u": field}), start, end, strict=True):
@@ -127,7 +127,9 @@ def test_line_averages_are_exact_for_fields_constant_in_cells(grid: Grid):
         is_open = slice(None) if grid.solid is None else ~grid.solid[cells]
         expected = np.asarray(field)[cells][is_open].mean()
         assert float(reading) == pytest.approx(expected, abs=1e-4)
-    one = ipd.LineAverage("u", "beam", start=start[0], end=end[0]).prepare(grid)({"u": field})
+    one = ipd.observations.LineAverage("u", "beam", start=start[0], end=end[0]).prepare(grid)(
+        {"u": field}
+    )
     assert one.shape == ()
     np.testing.assert_allclose(one, operator({"u": field})[0], rtol=1e-12)
 
@@ -135,34 +137,40 @@ def test_line_averages_are_exact_for_fields_constant_in_cells(grid: Grid):
 def test_a_line_goes_around_a_ring():
     grid = Grid.uniform((4,), ((0.0, 1.0),), periodic=True)
     field = {"u": jnp.array([1.0, 2.0, 4.0, 8.0])}
-    beam = ipd.LineAverage("u", "beam", start=0.75, end=1.5).prepare(grid)
+    beam = ipd.observations.LineAverage("u", "beam", start=0.75, end=1.5).prepare(grid)
     assert float(beam(field)) == pytest.approx((8 + 1 + 2) / 3)
-    twice = ipd.LineAverage("u", "beam", start=-1.0, end=1.0).prepare(grid)
+    twice = ipd.observations.LineAverage("u", "beam", start=-1.0, end=1.0).prepare(grid)
     assert float(twice(field)) == pytest.approx(15 / 4)
 
 
 def test_volume_averages_weigh_by_volume(grid: Grid):
     constant = {"u": jnp.full(grid.shape, 3.5)}
-    assert float(ipd.VolumeAverage("u", "total").prepare(grid)(constant)) == pytest.approx(3.5)
+    assert float(
+        ipd.observations.VolumeAverage("u", "total").prepare(grid)(constant)
+    ) == pytest.approx(3.5)
     field, mask = random_field(grid), np.asarray(random_field(grid, seed=5) > 0)
     is_open = np.ones(grid.shape, bool) if grid.solid is None else ~grid.solid
     counted = mask & is_open
     expected = np.average(np.asarray(field)[counted], weights=grid.cell_volumes()[counted])
-    found = ipd.VolumeAverage("u", "total", weight=mask).prepare(grid)({"u": field})
+    found = ipd.observations.VolumeAverage("u", "total", weight=mask).prepare(grid)({"u": field})
     assert float(found) == pytest.approx(expected)
 
 
 def test_volume_average_of_the_radius_in_a_cylinder():
     """The mean of r over a disc is two thirds of its radius, to second order."""
     grid = Grid([Axis("r", 0.0, 3.0, 100)], "cylindrical")
-    found = ipd.VolumeAverage("u", "total").prepare(grid)({"u": jnp.asarray(grid.centres()[0])})
+    found = ipd.observations.VolumeAverage("u", "total").prepare(grid)(
+        {"u": jnp.asarray(grid.centres()[0])}
+    )
     assert float(found) == pytest.approx(2.0, rel=1e-4)
 
 
 def test_a_function_is_given_the_fields_it_names():
     grid = GRIDS["bounded"]
     state = {"u": random_field(grid), "v": random_field(grid, 2)}
-    operator = ipd.Measured(lambda v, u: jnp.stack([(u * v).sum(), v[0]]), "signal").prepare(grid)
+    operator = ipd.observations.Measured(
+        lambda v, u: jnp.stack([(u * v).sum(), v[0]]), "signal"
+    ).prepare(grid)
     np.testing.assert_allclose(
         operator(state), [(state["u"] * state["v"]).sum(), state["v"][0]], rtol=1e-12
     )
@@ -201,9 +209,9 @@ def test_noise_that_is_no_standard_deviation_is_refused_where_it_is_given(noise)
     for make in (
         lambda: ipd.Sensors("u", "wells", noise),
         lambda: ipd.Cells("u", noise=noise),
-        lambda: ipd.LineAverage("u", "wells", noise, start=0.0, end=1.0),
-        lambda: ipd.VolumeAverage("u", "wells", noise),
-        lambda: ipd.Measured(lambda u: u, "wells", noise),
+        lambda: ipd.observations.LineAverage("u", "wells", noise, start=0.0, end=1.0),
+        lambda: ipd.observations.VolumeAverage("u", "wells", noise),
+        lambda: ipd.observations.Measured(lambda u: u, "wells", noise),
     ):
         with runtime_types.without(), pytest.raises(InputError, match="must be positive and fin"):
             make()
@@ -224,17 +232,29 @@ def test_noise_that_is_no_standard_deviation_is_refused_where_it_is_given(noise)
         (ipd.Sensors("u", "wells", positions=[[0.5, np.nan]]), "must be 2 finite number"),
         (ipd.Sensors("u", "wells", positions=[0.5, 0.0, 0.2]), r"of shape \(3,\)"),
         (ipd.Sensors("u", "wells"), "give positions=, or a dataset"),
-        (ipd.LineAverage("u", "beam", start=(0.5, 0.0), end=(0.5, 0.0)), "a line needs a length"),
-        (ipd.LineAverage("u", "beam", start=(0.5, 0.0), end=(0.5, 1.5)), "outside the domain"),
-        (ipd.LineAverage("u", "beam", start=(0.5, 0.0), end=INSIDE), "one end to each start"),
         (
-            ipd.LineAverage("u", "beam", start=(0.5, -0.5), end=(0.51, -0.3)),
+            ipd.observations.LineAverage("u", "beam", start=(0.5, 0.0), end=(0.5, 0.0)),
+            "a line needs a length",
+        ),
+        (
+            ipd.observations.LineAverage("u", "beam", start=(0.5, 0.0), end=(0.5, 1.5)),
+            "outside the domain",
+        ),
+        (
+            ipd.observations.LineAverage("u", "beam", start=(0.5, 0.0), end=INSIDE),
+            "one end to each start",
+        ),
+        (
+            ipd.observations.LineAverage("u", "beam", start=(0.5, -0.5), end=(0.51, -0.3)),
             "all in solid cells",
         ),
-        (ipd.VolumeAverage("u", "total", weight=np.ones(3)), r"weight of shape \(3,\)"),
-        (ipd.VolumeAverage("u", "total", weight=-np.ones((6, 5))), "nowhere negative"),
-        (ipd.VolumeAverage("u", "total", weight=SOLID), "positive in some cell"),
-        (ipd.Measured(lambda *fields: fields[0], "signal"), "must name the fields"),
+        (
+            ipd.observations.VolumeAverage("u", "total", weight=np.ones(3)),
+            r"weight of shape \(3,\)",
+        ),
+        (ipd.observations.VolumeAverage("u", "total", weight=-np.ones((6, 5))), "nowhere negative"),
+        (ipd.observations.VolumeAverage("u", "total", weight=SOLID), "positive in some cell"),
+        (ipd.observations.Measured(lambda *fields: fields[0], "signal"), "must name the fields"),
     ],
 )
 def test_what_cannot_be_observed_is_refused(observation, message: str):
@@ -243,7 +263,7 @@ def test_what_cannot_be_observed_is_refused(observation, message: str):
 
 
 def test_a_field_that_there_is_not_is_named():
-    operator = ipd.Measured(lambda u, w: u * w, "signal").prepare(GRIDS["bounded"])
+    operator = ipd.observations.Measured(lambda u, w: u * w, "signal").prepare(GRIDS["bounded"])
     with pytest.raises(InputError, match="is of 'w', but the fields are 'u', 'v'"):
         operator({"u": jnp.zeros(7), "v": jnp.zeros(7)})
 
@@ -258,7 +278,7 @@ def test_a_forecast_is_measured_as_the_data_were():
         {"wells": (("sample", "time", "well"), np.zeros((1, 1, 2)), {"units": "K"})},
         coords={"well_x": ("well", [0.5, 1.9]), "well_y": ("well", [0.0, 0.9])},
     )
-    observe = [ipd.Sensors("u", "wells"), ipd.VolumeAverage("u", "total")]
+    observe = [ipd.Sensors("u", "wells"), ipd.observations.VolumeAverage("u", "total")]
     found = ipd.measure(forecast, grid, observe, wells)
     assert found["wells"].dims == ("sample", "time", "well")
     assert found["wells"].attrs["units"] == "K"

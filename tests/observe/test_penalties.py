@@ -22,7 +22,9 @@ def value(penalty, grid: Grid, **latents) -> float:
 
 
 def walled(grid: Grid, walls) -> float:
-    return value(ipd.DivergenceFree("k", 1.0, walls=walls), grid, k=np.ones(grid.shape))
+    return value(
+        ipd.observations.DivergenceFree("k", 1.0, walls=walls), grid, k=np.ones(grid.shape)
+    )
 
 
 def test_smoothness_is_the_mean_squared_gradient():
@@ -30,16 +32,18 @@ def test_smoothness_is_the_mean_squared_gradient():
     k = np.sin(turn * RING.centres()[0])
     # The mean of cos^2 is a half; the difference over one cell lowers the slope by a known factor.
     exact = turn**2 / 2 * np.sinc(1 / 64) ** 2
-    assert value(ipd.Smoothness("k", 0.1), RING, k=k) == pytest.approx(0.1 * exact, rel=1e-12)
+    assert value(ipd.observations.Smoothness("k", 0.1), RING, k=k) == pytest.approx(
+        0.1 * exact, rel=1e-12
+    )
     x, y = SQUARE.centres()
-    found = value(ipd.Smoothness(("a", "b"), 1.0), SQUARE, a=3 * x, b=2 * y)
+    found = value(ipd.observations.Smoothness(("a", "b"), 1.0), SQUARE, a=3 * x, b=2 * y)
     # At the ends a half cell has no slope of its own.
     assert found == pytest.approx(9 * 39 / 40 + 4 * 29 / 30, rel=1e-12)
 
 
 def test_total_variation_is_a_jump_by_its_height_however_steep():
     epsilon = 1e-9
-    penalty = ipd.TotalVariation("k", 1.0, epsilon=epsilon)
+    penalty = ipd.observations.TotalVariation("k", 1.0, epsilon=epsilon)
     x = RING.centres()[0]
     up_and_down = np.where((x > 0.25) & (x < 0.75), 2.0, 0.0)
     ramp = np.clip(8 * np.minimum(x - 0.25, 0.75 - x), 0, 2)
@@ -49,7 +53,7 @@ def test_total_variation_is_a_jump_by_its_height_however_steep():
 
 
 def test_divergence_vanishes_for_incompressible_velocities_and_not_for_others():
-    both = ipd.DivergenceFree(("u", "v"), 2.0)
+    both = ipd.observations.DivergenceFree(("u", "v"), 2.0)
     x, y = SQUARE.centres()
     assert value(both, SQUARE, u=2 * x + y, v=3 * x - 2 * y) < 1e-24
     assert value(both, SQUARE, u=2 * x, v=1 * y) == pytest.approx(2 * 9, rel=1e-10)
@@ -57,7 +61,7 @@ def test_divergence_vanishes_for_incompressible_velocities_and_not_for_others():
     # The divergence of (r, z) in a cylinder is 3, exactly on any cell.
     assert value(both, CYLINDER, u=r, v=z) == pytest.approx(2 * 9, rel=1e-10)
     assert value(both, CYLINDER, u=r, v=-2 * z) < 1e-20
-    stretched = ipd.DivergenceFree("u", 1.0)
+    stretched = ipd.observations.DivergenceFree("u", 1.0)
     assert value(stretched, LINE, u=5 * LINE.centres()[0]) == pytest.approx(25, rel=1e-10)
 
 
@@ -66,7 +70,9 @@ def test_a_flow_into_a_wall_is_divergence_where_the_wall_is_named():
     across = {"u": np.zeros(SQUARE.shape), "v": np.full(SQUARE.shape, 0.5)}
 
     def found(walls=()) -> float:
-        return value(ipd.DivergenceFree(("u", "v"), 2.0, walls=walls), SQUARE, **across)
+        return value(
+            ipd.observations.DivergenceFree(("u", "v"), 2.0, walls=walls), SQUARE, **across
+        )
 
     one_row = 2.0 * (0.5 * 15) ** 2 / 30
     assert found() == 0 == found("x")
@@ -79,7 +85,7 @@ def test_a_flow_along_walls_is_free_of_divergence():
     grid = Grid.uniform((20, 20), ((0.0, 1.0), (0.0, 1.0)))
     x, y = (np.pi * at for at in grid.centres())
     flow = {"u": np.sin(x) * np.cos(y), "v": -np.cos(x) * np.sin(y)}
-    penalty = ipd.DivergenceFree(("u", "v"), 1.0, walls=("x", "y"))
+    penalty = ipd.observations.DivergenceFree(("u", "v"), 1.0, walls=("x", "y"))
     assert value(penalty, grid, **flow) < 1e-28
     assert value(penalty, grid, u=flow["u"], v=-flow["v"]) > 1
 
@@ -90,7 +96,7 @@ def test_walls_are_where_a_cylinder_ends():
     flow = {"u": 0 * r, "v": 0 * z}
     flow["u"][-1] = 1.0
     both, one = (
-        value(ipd.DivergenceFree(("u", "v"), 1.0, walls=walls), CYLINDER, **flow)
+        value(ipd.observations.DivergenceFree(("u", "v"), 1.0, walls=walls), CYLINDER, **flow)
         for walls in ("r", ("r", "upper"))
     )
     assert both == one > 0
@@ -102,9 +108,11 @@ def test_obstacles_take_no_part():
     grid = Grid(SQUARE.axes, solid=solid)
     x, _ = SQUARE.centres()
     k = np.where(solid, 1e6, 1.0)
-    assert value(ipd.Smoothness("k", 1.0), grid, k=k) == 0
-    assert value(ipd.TotalVariation("k", 1.0, epsilon=1e-6), grid, k=k) == pytest.approx(1e-6)
-    zero_at_walls = ipd.DivergenceFree(("u", "v"), 1.0)
+    assert value(ipd.observations.Smoothness("k", 1.0), grid, k=k) == 0
+    assert value(
+        ipd.observations.TotalVariation("k", 1.0, epsilon=1e-6), grid, k=k
+    ) == pytest.approx(1e-6)
+    zero_at_walls = ipd.observations.DivergenceFree(("u", "v"), 1.0)
     wild = np.where(solid, 1e6, 0.0)
     assert value(zero_at_walls, grid, u=wild, v=wild) == 0
     assert x.shape == k.shape
@@ -112,16 +120,16 @@ def test_obstacles_take_no_part():
 
 def test_weight_decay_is_of_all_that_is_learned():
     learned = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([[3.0]])}
-    residuals = ipd.WeightDecay(0.5).residuals({}, learned, LINE)
+    residuals = ipd.observations.WeightDecay(0.5).residuals({}, learned, LINE)
     assert float(jnp.sum(residuals**2)) == pytest.approx(7.0)
 
 
 @pytest.mark.parametrize(
     "penalty",
     [
-        ipd.Smoothness("k", 0.3),
-        ipd.TotalVariation("k", 0.3, epsilon=0.1),
-        ipd.DivergenceFree("k", 1.0),
+        ipd.observations.Smoothness("k", 0.3),
+        ipd.observations.TotalVariation("k", 0.3, epsilon=0.1),
+        ipd.observations.DivergenceFree("k", 1.0),
     ],
 )
 def test_gradients_leave_a_second_order_remainder(penalty):
@@ -137,11 +145,23 @@ def test_gradients_leave_a_second_order_remainder(penalty):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: ipd.Smoothness("k", 0.0), "Smoothness has weight 0.0: it must be positive"),
-        (lambda: ipd.WeightDecay(-1.0), "WeightDecay has weight -1.0"),
-        (lambda: ipd.TotalVariation("k", 1.0, epsilon=0.0), "TotalVariation has epsilon 0.0"),
-        (lambda: value(ipd.Smoothness("d", 1.0), LINE, k=np.ones(12)), "are 'k': name one"),
-        (lambda: value(ipd.DivergenceFree("k", 1.0), SQUARE, k=np.ones((40, 30))), "2 components"),
+        (
+            lambda: ipd.observations.Smoothness("k", 0.0),
+            "Smoothness has weight 0.0: it must be positive",
+        ),
+        (lambda: ipd.observations.WeightDecay(-1.0), "WeightDecay has weight -1.0"),
+        (
+            lambda: ipd.observations.TotalVariation("k", 1.0, epsilon=0.0),
+            "TotalVariation has epsilon 0.0",
+        ),
+        (
+            lambda: value(ipd.observations.Smoothness("d", 1.0), LINE, k=np.ones(12)),
+            "are 'k': name one",
+        ),
+        (
+            lambda: value(ipd.observations.DivergenceFree("k", 1.0), SQUARE, k=np.ones((40, 30))),
+            "2 components",
+        ),
         (lambda: walled(LINE, "y"), r"walls= of DivergenceFree names 'y'.*of the grid \('x'\)"),
         (lambda: walled(LINE, ("x", "top")), r"names 'top': name an axis of the grid \('x'\)"),
         (lambda: walled(LINE, [("x", "top")]), r"names \('x', 'top'\).*or \('x', 'upper'\)"),

@@ -13,8 +13,7 @@ from gradients import inner, random_like
 
 import impindiff
 from impindiff._types import AbstractTendency
-from impindiff.implicit import Affine
-from impindiff.implicit import root as find_root
+from impindiff.implicit import Affine, root as find_root
 from impindiff.integrate._quadrature import FieldsInverse
 from impindiff.linear import (
     AbstractInverse,

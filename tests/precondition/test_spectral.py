@@ -11,8 +11,12 @@ from gradients import random_like
 
 from impindiff.implicit import Affine, ImplicitAdjoint, root
 from impindiff.linear import CG, AdjointOutcome
-from impindiff.precondition import SpectralInverse, eigenvalues, laplacian_symbol
-from impindiff.precondition import _modes as spectral
+from impindiff.precondition import (
+    SpectralInverse,
+    _modes as spectral,
+    eigenvalues,
+    laplacian_symbol,
+)
 
 KINDS = ("periodic", "neumann", "dirichlet", "dirichlet-neumann", "neumann-dirichlet")
 

@@ -46,7 +46,7 @@ WELL, FAR = 0.1, 1e4  # m
 WELLS = ipd.Sensors("head", "read", positions=[[30.0], [90.0]])
 
 
-class PumpedWell(ipd.AbstractBoundary):
+class PumpedWell(ipd.boundaries.AbstractBoundary):
     """So much water leaves through the wall of the well, in all."""
 
     def flux(self, face):
@@ -180,8 +180,8 @@ def test_lynx_and_hare(real: Path):
     logs = {name: np.log(table[f"{name}_thousands"].to_numpy())[None] for name in ("hare", "lynx")}
     data = ipd.to_dataset(None, years, {f"log_{name}": values for name, values in logs.items()})
     observe = [
-        ipd.Measured(lambda hare: jnp.log(hare), "log_hare", noise=0.25),
-        ipd.Measured(lambda lynx: jnp.log(lynx), "log_lynx", noise=0.25),
+        ipd.observations.Measured(lambda hare: jnp.log(hare), "log_hare", noise=0.25),
+        ipd.observations.Measured(lambda lynx: jnp.log(lynx), "log_lynx", noise=0.25),
     ]
     found = fitted(system, data, times=years, dt=0.05, observe=observe)
     expected = {"a": 0.540, "b": 0.0272, "c": 0.796, "d": 0.0237}

@@ -21,13 +21,13 @@ from impindiff.rollout import format_bytes, parse_bytes
 )
 def test_an_amount_is_read(text: int | str, amount: int):
     assert parse_bytes(text) == amount
-    assert ipd.MemoryBudget(text).num_bytes == amount
+    assert ipd.memory.MemoryBudget(text).num_bytes == amount
 
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "2 gigs", 0, -5, "0GiB", True, "1e9", "nan"])
 def test_what_is_no_amount_is_refused(text: Any):
     with pytest.raises(ipd.InputError, match=r"no amount of memory.*such as 2GiB"):
-        ipd.MemoryBudget(text)
+        ipd.memory.MemoryBudget(text)
 
 
 def test_three_digits_are_enough():

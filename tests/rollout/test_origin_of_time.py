@@ -37,7 +37,7 @@ LATENTS: dict[str, Callable[[tuple[float, float]], AbstractLatent]] = {
     "film": lambda span: FilmField(2, ("k",), span, **SIZES),
     "hypernetwork": lambda span: HypernetworkField(2, ("k",), span, **SIZES),
     "separable": lambda span: SeparableField(2, ("k",), span, **SIZES),
-    "spectral": lambda span: _drawn(ipd.SpectralField(2, ("k",), 1, span, degree=2)),
+    "spectral": lambda span: _drawn(ipd.latents.SpectralField(2, ("k",), 1, span, degree=2)),
 }
 
 

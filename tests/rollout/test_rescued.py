@@ -21,8 +21,8 @@ from impindiff.rollout import (
     Trajectory,
     rescue,
     simulate,
+    simulate_with_rescue as simulate_so,
 )
-from impindiff.rollout import simulate_with_rescue as simulate_so
 from impindiff.rollout._retries import own_failures
 
 TIMES = TimeGrid.build(0.0, [0.0, 1.0, 2.0, 3.0], 1.0)

@@ -278,7 +278,7 @@ def test_test_samples_that_were_seldom_observed_do(tmp_path: Path):
 
 
 def test_what_no_stage_trains_is_not_counted():
-    field = impindiff.CellField("v", np.ones(5))
+    field = impindiff.latents.CellField("v", np.ones(5))
     rate = impindiff.Parameter("k", 0.5, (0, 1))
     terms = [impindiff.Advection(field), impindiff.Diffusion(rate)]
     system = impindiff.System(Grid.uniform((5,), ((0, 1),), periodic=(True,)), {"c": terms})

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from small_problem import make_dataset
 
-from impindiff import InputError, NumericsError, write_report
+from impindiff import InputError, NumericsError
 from impindiff.data import locked, open_dataset, save_dataset
+from impindiff.report import write_report
 from impindiff.runs import (
     RunFolder,
     evaluate_run,

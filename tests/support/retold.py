@@ -76,23 +76,23 @@ ENDS = {
     "inflow": lambda value, gradient: ipd.Inflow(value),
     "slope": lambda value, gradient: ipd.Neumann(0.0),
 }
-STEPPERS = {"BE": ipd.BackwardEuler, "CN": ipd.CrankNicolson, "SDIRK2": ipd.SDIRK2}
+STEPPERS = {"BE": ipd.BackwardEuler, "CN": ipd.CrankNicolson, "SDIRK2": ipd.steppers.SDIRK2}
 SOLVERS = {
     "default": lambda: None,
-    "BiCGStab": lambda: ipd.Affine(ipd.BiCGStab(max_steps=1000)),
-    "GMRES": lambda: ipd.Affine(ipd.GMRES(max_steps=1000)),
-    "direct": lambda: ipd.Affine(ipd.DenseLU()),
-    "Newton": lambda: ipd.Newton(ipd.BiCGStab(max_steps=1000)),
-    "Newton, direct": lambda: ipd.Newton(ipd.DenseLU()),
-    "Anderson": lambda: ipd.Anderson(memory=8, max_steps=300),
+    "BiCGStab": lambda: ipd.solvers.Affine(ipd.solvers.BiCGStab(max_steps=1000)),
+    "GMRES": lambda: ipd.solvers.Affine(ipd.solvers.GMRES(max_steps=1000)),
+    "direct": lambda: ipd.solvers.Affine(ipd.solvers.DenseLU()),
+    "Newton": lambda: ipd.solvers.Newton(ipd.solvers.BiCGStab(max_steps=1000)),
+    "Newton, direct": lambda: ipd.solvers.Newton(ipd.solvers.DenseLU()),
+    "Anderson": lambda: ipd.solvers.Anderson(memory=8, max_steps=300),
 }
 PRECONDITIONERS = {
     "none": None,
-    "jacobi": ipd.Jacobi(),
-    "fourier": ipd.Fourier(),
-    "line": ipd.Line(0),
-    "block_line": ipd.BlockLine(0),
-    "multigrid": ipd.Multigrid("V", 1),
+    "jacobi": ipd.preconditioners.Jacobi(),
+    "fourier": ipd.preconditioners.Fourier(),
+    "line": ipd.preconditioners.Line(0),
+    "block_line": ipd.preconditioners.BlockLine(0),
+    "multigrid": ipd.preconditioners.Multigrid("V", 1),
 }
 
 
@@ -253,7 +253,9 @@ def random_structures(count: int, seed: int = 0) -> list[Structure]:
         nonlinear = bool(random.integers(2))
         kind = pick(["even", "even", "graded", "periodic"]) if cells[0] > 2 else "even"
         # What is linear may be solved by all, what is not by some.
-        solvers = [s for s in SOLVERS if not (nonlinear and isinstance(SOLVERS[s](), ipd.Affine))]
+        solvers = [
+            s for s in SOLVERS if not (nonlinear and isinstance(SOLVERS[s](), ipd.solvers.Affine))
+        ]
         solver = pick(solvers)
         uses = solver in ("default", "BiCGStab", "Newton", "GMRES") and cells[0] > 2
         structure = Structure(

@@ -64,7 +64,7 @@ class Moving(AbstractTwoPointFlux):
         raise ValueError("no flux")
 
 
-class Held(ipd.AbstractBoundary):
+class Held(ipd.boundaries.AbstractBoundary):
     def flux(self, face):
         return 1 / 0, 0.0
 
@@ -80,7 +80,7 @@ def test_terms_and_conditions_of_ones_own_are_named():
             call()
 
 
-@pytest.mark.parametrize("stepper", [ipd.BackwardEuler(), ipd.SDIRK2()])
+@pytest.mark.parametrize("stepper", [ipd.BackwardEuler(), ipd.steppers.SDIRK2()])
 def test_what_is_differentiated_around_a_function_is_to_be_given_to_it(stepper):
     def captured(k):
         return run(ipd.Reaction(lambda c: -k * c**2), stepper=stepper)

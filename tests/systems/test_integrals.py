@@ -11,11 +11,11 @@ from impindiff.precondition import Jacobi
 from impindiff.systems import Field, FluxOf, Supply, System
 
 STEPPERS = {
-    "euler": ipd.ForwardEuler(),
-    "parts": ipd.RungeKutta4(substeps=2),
+    "euler": ipd.steppers.ForwardEuler(),
+    "parts": ipd.steppers.RungeKutta4(substeps=2),
     "backward": ipd.BackwardEuler(),
     "trapezoid": ipd.CrankNicolson(),
-    "sdirk": ipd.SDIRK2(),
+    "sdirk": ipd.steppers.SDIRK2(),
 }
 UNEVEN = [
     ipd.Axis.graded("x", 0.5, 2, 6, 3.0),
@@ -156,8 +156,8 @@ def test_a_solve_that_is_not_exact_loses_nothing(order):
         },
     )
     start = {"gas": jnp.zeros(6), "solid": jnp.zeros(6), "supplied": jnp.zeros(6)}
-    newton = ipd.Newton(ipd.Tridiagonal(1e-9), rtol=1e-2)
-    stepper = ipd.SDIRK2(newton) if order == 2 else ipd.BackwardEuler(newton)
+    newton = ipd.solvers.Newton(ipd.solvers.Tridiagonal(1e-9), rtol=1e-2)
+    stepper = ipd.steppers.SDIRK2(newton) if order == 2 else ipd.BackwardEuler(newton)
     times = ipd.TimeGrid.build(0.0, [0.0, 2.0], 0.25)
     found = ipd.simulate(system, start, times, stepper)
     (balance,) = ipd.balances(system, found.states).values()
@@ -168,8 +168,8 @@ def test_a_solve_that_is_not_exact_loses_nothing(order):
 
 def test_fields_are_the_same_whether_a_state_has_integrals_or_not():
     system, times = pore(), ipd.TimeGrid.build(0.0, [1.0], 0.25)
-    newton = ipd.Newton(ipd.BiCGStab(1e-12), rtol=1e-12)
-    stepper = ipd.SDIRK2(newton, Jacobi())
+    newton = ipd.solvers.Newton(ipd.solvers.BiCGStab(1e-12), rtol=1e-12)
+    stepper = ipd.steppers.SDIRK2(newton, Jacobi())
     start = filled()
     whole = ipd.simulate(system, start, times, stepper)
     whole.check(times)
@@ -184,9 +184,9 @@ def test_fields_are_the_same_whether_a_state_has_integrals_or_not():
 def test_fields_that_are_solved_for_in_turn_keep_account(linear):
     """Groups name fields; integrals come last of their own, and so do preconditioners."""
     groups = ("pores", "gas")
-    solve = ipd.BiCGStab(1e-10)
-    solver = ipd.Staggered(groups, solve if linear == "one" else (solve, solve), rtol=1e-9)
-    preconditioning = None if linear == "one" else ipd.ByGroup(groups, Jacobi())
+    solve = ipd.solvers.BiCGStab(1e-10)
+    solver = ipd.solvers.Staggered(groups, solve if linear == "one" else (solve, solve), rtol=1e-9)
+    preconditioning = None if linear == "one" else ipd.preconditioners.ByGroup(groups, Jacobi())
     times = ipd.TimeGrid.build(0.0, [1.0], 0.25)
     found = ipd.simulate(pore(), filled(), times, ipd.BackwardEuler(solver, preconditioning))
     found.check(times)
@@ -199,13 +199,13 @@ def test_fields_that_are_solved_for_in_turn_keep_account(linear):
 @pytest.mark.parametrize(
     "memory",
     [
-        pytest.param(ipd.KeepAll(), id="all", marks=pytest.mark.slow),
-        pytest.param(ipd.Snapshots(2), id="snapshots"),
+        pytest.param(ipd.memory.KeepAll(), id="all", marks=pytest.mark.slow),
+        pytest.param(ipd.memory.Snapshots(2), id="snapshots"),
     ],
 )
 def test_the_gradient_through_an_integral(memory):
     times = ipd.TimeGrid.build(0.0, [0.5], 0.25)
-    newton = ipd.Newton(ipd.DenseLU(), ipd.DenseLU(), rtol=1e-12)
+    newton = ipd.solvers.Newton(ipd.solvers.DenseLU(), ipd.solvers.DenseLU(), rtol=1e-12)
 
     def loss(parts):
         system = System(
@@ -224,13 +224,15 @@ def test_the_gradient_through_an_integral(memory):
 
 @pytest.mark.slow
 def test_the_gradient_through_what_entered():
-    newton = ipd.Newton(ipd.Tridiagonal(1e-12), ipd.Tridiagonal(1e-12), rtol=1e-12)
+    newton = ipd.solvers.Newton(
+        ipd.solvers.Tridiagonal(1e-12), ipd.solvers.Tridiagonal(1e-12), rtol=1e-12
+    )
     times = ipd.TimeGrid.build(0.0, [0.5], 0.25)
 
     def loss(parts):
         system = pore(parts["k"])
         start = filled() | {"pores": parts["pores"]}
-        states = ipd.simulate(system, start, times, ipd.SDIRK2(newton)).states
+        states = ipd.simulate(system, start, times, ipd.steppers.SDIRK2(newton)).states
         return jnp.sum(states["supplied"] ** 2)
 
     rates = taylor_rates(loss, {"k": jnp.array(0.3), "pores": jnp.full(6, 0.8)})

@@ -136,7 +136,7 @@ def test_the_rate_is_that_of_the_function(name, as_any_function):
 STEPPERS = {
     "backward": lambda solver: ipd.BackwardEuler(solver),
     "trapezoid": lambda solver: ipd.CrankNicolson(solver),
-    "sdirk": lambda solver: ipd.SDIRK2(solver),
+    "sdirk": lambda solver: ipd.steppers.SDIRK2(solver),
 }
 
 
@@ -233,7 +233,7 @@ def field(name: str) -> SineField:
     return jax.tree.map(lambda a: a.astype(DOUBLE), made)
 
 
-@pytest.mark.parametrize("stepper", [ipd.BackwardEuler, ipd.CrankNicolson, ipd.SDIRK2])
+@pytest.mark.parametrize("stepper", [ipd.BackwardEuler, ipd.CrankNicolson, ipd.steppers.SDIRK2])
 def test_gradients_reach_what_the_rate_is_made_of(stepper):
     """A learned field, a learned number under a time, and an array."""
     solver = Affine(BiCGStab(1e-13), BiCGStab(1e-12))

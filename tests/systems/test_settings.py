@@ -41,7 +41,7 @@ def heated(**options) -> ipd.System:
 
 
 def end_of(system: ipd.System) -> jax.Array:
-    found = ipd.simulate(system, {"c": jnp.asarray(X)}, TIMES, ipd.RungeKutta4())
+    found = ipd.simulate(system, {"c": jnp.asarray(X)}, TIMES, ipd.steppers.RungeKutta4())
     return found.states["c"][-1]
 
 
@@ -83,7 +83,7 @@ def everywhere(**how) -> ipd.System:
         {
             "u": ipd.Field(
                 [
-                    ipd.Advection(ipd.FaceVelocity(lambda x, hot: hot * x, 0.2), "limited"),
+                    ipd.Advection(ipd.latents.FaceVelocity(lambda x, hot: hot * x, 0.2), "limited"),
                     ipd.Diffusion(slow),
                     ipd.Source(lambda t, y, hot: hot * t + y),
                 ],
@@ -187,7 +187,7 @@ def test_a_network_is_evaluated_once_for_all_samples():
     observations = Observations.of(system, data, ":", dtype=DOUBLE)
     arrays, frozen = eqx.partition(system, learned(system))
     objective = make_objective(
-        frozen, whole(observations, 0.02), ipd.ForwardEuler(), samples_at_once=2
+        frozen, whole(observations, 0.02), ipd.steppers.ForwardEuler(), samples_at_once=2
     )
     sines = inner_equations(jax.make_jaxpr(objective)(arrays).jaxpr, "sin")
     alone = inner_equations(jax.make_jaxpr(lambda: system.prepare_shared(DOUBLE))().jaxpr, "sin")

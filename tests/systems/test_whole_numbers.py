@@ -56,7 +56,7 @@ ARRAYS: dict[str, Callable[[Any], ipd.System]] = {
 NUMBERS: dict[str, Callable[[Any], ipd.System]] = {
     "number": lambda k: ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(k), ipd.Source(k)], WALL)}),
     "uniform wind": lambda k: moved(k),
-    "at faces": lambda k: moved(ipd.FaceVelocity(k)),
+    "at faces": lambda k: moved(ipd.latents.FaceVelocity(k)),
     "dirichlet": lambda k: ipd.System(
         GRID, {"c": ipd.Field([ipd.Diffusion(1)], {"x": ipd.Dirichlet(k)})}
     ),

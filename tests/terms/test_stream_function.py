@@ -12,8 +12,9 @@ import runtime_types
 from gradients import taylor_rates
 
 import impindiff as ipd
-from impindiff import Axis, Grid, InputError, StreamFunction
+from impindiff import Axis, Grid, InputError
 from impindiff.coefficients import evaluate_coefficients
+from impindiff.latents import StreamFunction
 
 DOUBLE = jnp.dtype("float64")
 STRETCHED = Grid([Axis.graded("x", 0.0, 2.0, 7, 3.0), Axis.from_faces("y", [0, 1, 1.5, 3, 3.2])])
@@ -145,7 +146,7 @@ def test_psi_is_any_coefficient():
 
 def test_a_learned_one_has_a_true_gradient():
     learned = StreamFunction(
-        ipd.CellField("psi", rough(BLOCKED)),
+        ipd.latents.CellField("psi", rough(BLOCKED)),
         walls=("x", "lower"),
         mean_flow=(0.0, ipd.Parameter("mean", 0.3, (0.0, 1.0))),
     )

@@ -113,7 +113,7 @@ def test_parts_of_a_batch_add_up_to_it(observations, system, at_once):
     work = [
         Work(arrays, frozen, whole(holed, DT), CrankNicolson(), count) for count in (None, at_once)
     ]
-    expected, found = (eqx.filter_jit(lambda w: w.evaluate(ipd.KeepAll()))(w) for w in work)
+    expected, found = (eqx.filter_jit(lambda w: w.evaluate(ipd.memory.KeepAll()))(w) for w in work)
     np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-6)
     for some, all_ in zip(*(jax.tree.leaves(e.gradient) for e in (found, expected)), strict=True):
         np.testing.assert_allclose(some, all_, rtol=0, atol=2e-5 * np.abs(all_).max())
@@ -126,7 +126,8 @@ def test_states_of_fewer_samples_take_less_memory(observations, system):
     arrays, frozen = eqx.partition(system, learned(system))
     all_, one = (
         ipd.train.gradient_bytes(
-            Work(arrays, frozen, whole(observations, 1e-3), CrankNicolson(), count), ipd.KeepAll()
+            Work(arrays, frozen, whole(observations, 1e-3), CrankNicolson(), count),
+            ipd.memory.KeepAll(),
         )
         for count in (None, 1)
     )

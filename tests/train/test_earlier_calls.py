@@ -44,7 +44,7 @@ def learned(system: ipd.System) -> list[float]:
 
 
 def test_a_number_of_epochs_makes_an_optimiser_a_stage():
-    batches = ipd.Batching(samples=1)
+    batches = ipd.optimisers.Batching(samples=1)
     earlier: dict[str, Any] = {"dt": 0.5, "batching": batches, "freeze": "s"}
     with pytest.warns(DeprecationWarning, match=r"Stage\(Adam\(...\), 30\)"):
         stage = stage_of(ipd.Adam, 30, learning_rate=0.02, **earlier)
@@ -56,9 +56,9 @@ def test_a_number_of_epochs_makes_an_optimiser_a_stage():
 
 def test_optax_took_the_epochs_first():
     with pytest.warns(DeprecationWarning, match=r"Stage\(Optax\(...\), 7\)"):
-        stage = stage_of(ipd.Optax, 7, optax.sgd(0.1))
+        stage = stage_of(ipd.optimisers.Optax, 7, optax.sgd(0.1))
     assert stage.epochs == 7
-    assert isinstance(stage.optimiser, ipd.Optax)
+    assert isinstance(stage.optimiser, ipd.optimisers.Optax)
 
 
 def test_arguments_that_options_took_over(data: xr.Dataset):
@@ -88,7 +88,7 @@ def test_arguments_that_options_took_over(data: xr.Dataset):
     ("earlier", "kind", "told"),
     [
         (
-            {"memory": ipd.KeepAll(), "options": ipd.FitOptions()},
+            {"memory": ipd.memory.KeepAll(), "options": ipd.FitOptions()},
             ipd.InputError,
             "said in the options",
         ),

@@ -51,7 +51,7 @@ def velocity_of(system: System):
     "stages, options, rtol",
     [
         ([Stage(Adam(learning_rate=1e-2), 2, batches=Batching(samples=1))], {}, 1e-5),
-        ([ADAM], {"samples_at_once": 1, "memory": ipd.Snapshots(1)}, 1e-5),
+        ([ADAM], {"samples_at_once": 1, "memory": ipd.memory.Snapshots(1)}, 1e-5),
         # A line search compares numbers, and round-off may decide.
         ([Stage(LBFGS(), 5)], {}, 1e-3),
         ([Stage(Optax(optax.lbfgs(memory_size=4)), 3)], {}, 1e-3),
@@ -200,10 +200,10 @@ def test_a_frozen_latent_keeps_what_each_member_began_with(dataset):
         ({"members_at_once": 0}, "members_at_once is 0"),
         ({"stages": [Stage(Adam(), 1, freeze="q")]}, "'q'.*'advection_x'"),
         (
-            {"options": FitOptions(memory=ipd.MemoryBudget("1KiB"))},
+            {"options": FitOptions(memory=ipd.memory.MemoryBudget("1KiB"))},
             "budget of 512 B is too small",
         ),
-        ({"options": FitOptions(rescue=ipd.Rescue())}, "has no rescue.*with fit"),
+        ({"options": FitOptions(rescue=ipd.optimisers.Rescue())}, "has no rescue.*with fit"),
         ({"options": FitOptions(validation=ipd.Validation(every=3))}, "has no validation"),
     ],
 )

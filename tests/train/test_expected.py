@@ -33,7 +33,7 @@ def check(learned, data=DATA, observe=None, **options) -> None:
     "learned",
     [
         closure(concentration=(0.0, 1.0)),
-        ipd.ConvolutionalClosure("k", {NAME: (0.0, 1.0)}, 1, levels=1, key=KEY),
+        ipd.latents.ConvolutionalClosure("k", {NAME: (0.0, 1.0)}, 1, levels=1, key=KEY),
     ],
     ids=["cell by cell", "convolutional"],
 )
@@ -91,10 +91,10 @@ def test_what_stands_in_solid_cells_is_no_matter():
 
 
 FIELDS = {
-    "spectral": lambda span: ipd.SpectralField(1, ("k",), 2, span, degree=1),
-    "separable": lambda span: ipd.SeparableField(1, ("k",), span, key=KEY),
-    "film": lambda span: ipd.FilmField(1, ("k",), span, key=KEY),
-    "hypernetwork": lambda span: ipd.HypernetworkField(1, ("k",), span, key=KEY),
+    "spectral": lambda span: ipd.latents.SpectralField(1, ("k",), 2, span, degree=1),
+    "separable": lambda span: ipd.latents.SeparableField(1, ("k",), span, key=KEY),
+    "film": lambda span: ipd.latents.FilmField(1, ("k",), span, key=KEY),
+    "hypernetwork": lambda span: ipd.latents.HypernetworkField(1, ("k",), span, key=KEY),
 }
 
 
@@ -111,7 +111,7 @@ def test_a_span_that_leaves_out_times_is_refused(kind):
 
 
 def test_what_does_not_vary_in_time_has_no_span():
-    assert span_of(ipd.SpectralField(1, ("k",), 2)) is None
+    assert span_of(ipd.latents.SpectralField(1, ("k",), 2)) is None
     assert span_of(ipd.Parameter("k", 1.0, (0.0, 2.0))) is None
     found = span_of(FIELDS["film"]((1.0, 3.0)))
     assert found is not None and (found.first, found.last) == (1.0, 3.0)

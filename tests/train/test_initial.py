@@ -67,7 +67,7 @@ def test_later_than_its_first_time_the_data_say_where_the_fields_are():
 
 def test_windows_cannot_begin_at_what_only_the_system_knows():
     unknown = system(ipd.Parameter("height", 1.0, (0.0, 5.0)))
-    stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.Batching(window=1))]
+    stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.optimisers.Batching(window=1))]
     with pytest.raises(InputError, match="gives initial values of c, and windows begin"):
         ipd.fit(unknown, readings(), observe=[SENSORS], stages=stages, **HOW)
 

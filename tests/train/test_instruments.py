@@ -27,8 +27,8 @@ def with_instruments() -> xr.Dataset:
     grid = ipd.grid_of(data, FIELD)
     instruments = [
         ipd.Sensors(FIELD, "wells", positions=POSITIONS),
-        ipd.LineAverage(FIELD, "beam", **BEAM),
-        ipd.VolumeAverage(FIELD, "total"),
+        ipd.observations.LineAverage(FIELD, "beam", **BEAM),
+        ipd.observations.VolumeAverage(FIELD, "total"),
     ]
     read = ipd.measure(data, grid, instruments)
     read = read.rename({"wells_0": "sensor"}).drop_vars(["sample", "time"])
@@ -42,14 +42,14 @@ def with_instruments() -> xr.Dataset:
 
 OBSERVE = (
     ipd.Sensors(FIELD, "wells", noise=0.02),
-    ipd.LineAverage(FIELD, "beam", noise=0.05, **BEAM),
-    ipd.Measured(lambda concentration: concentration.mean(), "total", noise=0.01),
+    ipd.observations.LineAverage(FIELD, "beam", noise=0.05, **BEAM),
+    ipd.observations.Measured(lambda concentration: concentration.mean(), "total", noise=0.01),
 )
 REGULARISE = (
-    ipd.Smoothness(("advection_x", "advection_y"), 1e-3),
-    ipd.TotalVariation("advection_x", 1e-3),
-    ipd.DivergenceFree(("advection_x", "advection_y"), 0.1),
-    ipd.WeightDecay(1e-5),
+    ipd.observations.Smoothness(("advection_x", "advection_y"), 1e-3),
+    ipd.observations.TotalVariation("advection_x", 1e-3),
+    ipd.observations.DivergenceFree(("advection_x", "advection_y"), 0.1),
+    ipd.observations.WeightDecay(1e-5),
 )
 
 
@@ -108,7 +108,7 @@ def test_the_loss_is_chi_squared_per_datum_and_the_penalties(
 def test_its_gradient_leaves_a_second_order_remainder(system, observations):
     arrays, frozen = eqx.partition(system, learned(system))
     arrays = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), arrays)
-    tight = ipd.Affine(ipd.BiCGStab(1e-13), ipd.BiCGStab(1e-13))
+    tight = ipd.solvers.Affine(ipd.solvers.BiCGStab(1e-13), ipd.solvers.BiCGStab(1e-13))
     objective = make_objective(frozen, whole(observations, DT), CrankNicolson(tight))
 
     @jax.custom_vjp
@@ -234,8 +234,14 @@ WELLS = ipd.Sensors(FIELD, "wells", noise=0.02)
             r"of shape \(\) at one instant.*\(3,\)",
         ),
         ([ipd.Cells(FIELD, data="wells")], r"readings of shape \(3,\).*gives \(12, 6\)"),
-        ([ipd.Measured(lambda concentration: concentration[0], "beam")], r"gives \(6,\)"),
-        ([ipd.Measured(lambda u: u[0], "beam")], "is of 'u', but the fields are 'concentration'"),
+        (
+            [ipd.observations.Measured(lambda concentration: concentration[0], "beam")],
+            r"gives \(6,\)",
+        ),
+        (
+            [ipd.observations.Measured(lambda u: u[0], "beam")],
+            "is of 'u', but the fields are 'concentration'",
+        ),
         ([WELLS, ipd.Sensors(FIELD, "wells", noise=0.1)], "'wells' are observed twice"),
         ([WELLS, ipd.Cells(FIELD)], "given of 'wells' and not of 'concentration'"),
         # Noise that is no number at all anywhere is refused where it is given.

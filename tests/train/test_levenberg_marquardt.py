@@ -206,12 +206,15 @@ def objective_of(samples_at_once: int | None = None):
     data = make_dataset((12,))
     grid = ipd.grid_of(data, FIELD)
     system = make_system(grid)
-    penalties = [ipd.Smoothness("advection_x", 1e-2), ipd.TotalVariation("advection_x", 1e-2)]
+    penalties = [
+        ipd.observations.Smoothness("advection_x", 1e-2),
+        ipd.observations.TotalVariation("advection_x", 1e-2),
+    ]
     wells = ipd.Sensors(FIELD, "wells", positions=[[-0.5], [0.4]])
     data = data.merge(ipd.measure(data, grid, [wells]))
     observations = Observations.of(system, data, "0:3", [0.1, 0.2], np.float64, [wells], penalties)
     arrays, frozen = eqx.partition(system, learned(system))
-    tight = ipd.Affine(ipd.BiCGStab(1e-12), ipd.BiCGStab(1e-12))
+    tight = ipd.solvers.Affine(ipd.solvers.BiCGStab(1e-12), ipd.solvers.BiCGStab(1e-12))
     batch = whole(observations, DT)
     stepper = ipd.CrankNicolson(tight)
     return make_objective(frozen, batch, stepper, samples_at_once=samples_at_once), arrays
@@ -347,7 +350,7 @@ def test_products_of_a_training_loss_are_those_of_its_triangle(samples_at_once, 
     """Linearised at once, by parts of the samples, and with few states kept."""
     objective, arrays = objective_of(samples_at_once)
     if memory:
-        objective = eqx.tree_at(lambda o: o.memory, objective, ipd.Snapshots(memory))
+        objective = eqx.tree_at(lambda o: o.memory, objective, ipd.memory.Snapshots(memory))
     flat, _ = ravel_pytree(arrays)
 
     def products(arrays):

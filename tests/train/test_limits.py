@@ -11,20 +11,20 @@ from impindiff import (
     Adam,
     Cells,
     Field,
-    ForwardEuler,
     InputError,
     LevenbergMarquardt,
     NumericsError,
     Parameter,
     Reaction,
-    Rescue,
     System,
     grid_of,
     predict,
 )
 from impindiff.data import to_dataset
 from impindiff.latent import learned
+from impindiff.optimisers import Rescue
 from impindiff.rollout import StepResult
+from impindiff.steppers import ForwardEuler
 from impindiff.train import (
     EpochRecord,
     FitOptions,

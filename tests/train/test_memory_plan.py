@@ -27,8 +27,8 @@ def affine(policy) -> int:
 def test_a_budget_is_filled_and_not_exceeded(budget: int):
     policy, needed = within_budget(affine, 100, budget)
     assert needed == affine(policy)
-    most = max((k for k in range(1, 101) if affine(ipd.Snapshots(k)) <= budget), default=1)
-    assert policy == ipd.Snapshots(most)
+    most = max((k for k in range(1, 101) if affine(ipd.memory.Snapshots(k)) <= budget), default=1)
+    assert policy == ipd.memory.Snapshots(most)
 
 
 def test_with_memory_enough_all_is_kept():
@@ -38,7 +38,7 @@ def test_with_memory_enough_all_is_kept():
 @pytest.mark.parametrize("num_steps", [1, 2, 3])
 def test_short_rollouts(num_steps: int):
     policy, _ = within_budget(affine, num_steps, 115)
-    assert policy == (KeepAll() if num_steps == 1 else ipd.Snapshots(1))
+    assert policy == (KeepAll() if num_steps == 1 else ipd.memory.Snapshots(1))
 
 
 def test_bytes_that_are_not_quite_linear_still_stay_below():
@@ -46,7 +46,7 @@ def test_bytes_that_are_not_quite_linear_still_stay_below():
         return FULL if isinstance(policy, KeepAll) else 100 + 10 * policy.count + policy.count**2
 
     policy, found = within_budget(needed, 100, 2000)
-    assert isinstance(policy, ipd.Snapshots)
+    assert isinstance(policy, ipd.memory.Snapshots)
     assert found <= 2000 and policy.count > 20
 
 
@@ -71,9 +71,9 @@ def test_the_gradient_within_a_budget_is_that_of_all_states(problem):
     learned, frozen, observations = objective_of(problem)
     work = Work(learned, frozen, whole(observations, 2e-3), ipd.CrankNicolson())
     all_kept = gradient_bytes(work, KeepAll())
-    budget = ipd.MemoryBudget(int(0.6 * all_kept))
+    budget = ipd.memory.MemoryBudget(int(0.6 * all_kept))
     policy = choose_policy(work, budget)
-    assert isinstance(policy, ipd.Snapshots) and 1 < policy.count < 100
+    assert isinstance(policy, ipd.memory.Snapshots) and 1 < policy.count < 100
     assert gradient_bytes(work, policy) <= budget.num_bytes
 
     def gradient(memory):
@@ -89,7 +89,9 @@ def test_a_budget_that_nothing_fits_is_refused_before_training(problem):
     with pytest.raises(
         ipd.InputError, match=r"budget of 3 KiB is too small: .* 100 steps needs"
     ) as e:
-        ipd.fit(system, dataset, **given, options=ipd.FitOptions(memory=ipd.MemoryBudget("3KiB")))
+        ipd.fit(
+            system, dataset, **given, options=ipd.FitOptions(memory=ipd.memory.MemoryBudget("3KiB"))
+        )
     (advised,) = re.findall(r"needs (\d+KiB)", str(e.value))
     stages = [ipd.Stage(ipd.Adam(), 1)]
     ipd.fit(
@@ -97,14 +99,14 @@ def test_a_budget_that_nothing_fits_is_refused_before_training(problem):
         dataset,
         **given,
         stages=stages,
-        options=ipd.FitOptions(memory=ipd.MemoryBudget(advised)),
+        options=ipd.FitOptions(memory=ipd.memory.MemoryBudget(advised)),
     )
 
 
 def test_more_snapshots_than_steps_are_refused_before_training(problem):
     system, dataset, given = problem
     with pytest.raises(ipd.InputError, match=r"101 snapshots of 100 steps.*from 1 to 100"):
-        ipd.fit(system, dataset, **given, options=ipd.FitOptions(memory=ipd.Snapshots(101)))
+        ipd.fit(system, dataset, **given, options=ipd.FitOptions(memory=ipd.memory.Snapshots(101)))
 
 
 @pytest.mark.parametrize("memory", ["2GiB", None, 3])
@@ -126,7 +128,7 @@ def test_a_plan_of_no_samples(problem):
 def test_training_with_few_states_goes_the_same_way(problem):
     system, dataset, given = problem
     ends = []
-    for memory in (KeepAll(), ipd.Snapshots(5)):
+    for memory in (KeepAll(), ipd.memory.Snapshots(5)):
         losses: list[float] = []
         stages = [ipd.Stage(ipd.Adam(learning_rate=1e-2), 3), ipd.Stage(ipd.LBFGS(), 3)]
         given = {**given, "dt": 1e-2}

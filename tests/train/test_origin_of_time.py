@@ -31,7 +31,7 @@ def trained(first: float, batching: Batching, function: Any = None, penalty: Any
     c = 1 + 0.3 * np.sin(9 * since)[:, None] + 0.1 * GRID.centres()[0]
     data = ipd.to_dataset(GRID, first + since, {"c": np.asarray(c[None], np.float32)})
     span = (first, first + since[-1])
-    field = ipd.SeparableField(1, ("k",), span, width=8, output_range=(-2.0, 2.0), key=KEY)
+    field = ipd.latents.SeparableField(1, ("k",), span, width=8, output_range=(-2.0, 2.0), key=KEY)
     forcing = function or (lambda t: jnp.cos(9 * (t - first)))
     terms = [ipd.Diffusion(0.01), ipd.Source(lambda k: k), ipd.Source(forcing)]
     ends = {"x": ipd.NoFlux()}
@@ -46,7 +46,9 @@ def trained(first: float, batching: Batching, function: Any = None, penalty: Any
 BATCHES = {"whole": Batching(), "windows": Batching(window=3)}
 
 
-@pytest.mark.parametrize("penalty", [(), [ipd.Smoothness("k", 1e-2)]], ids=["", "penalty"])
+@pytest.mark.parametrize(
+    "penalty", [(), [ipd.observations.Smoothness("k", 1e-2)]], ids=["", "penalty"]
+)
 @pytest.mark.parametrize("batching", BATCHES.values(), ids=BATCHES)
 def test_in_whole_and_in_windows(batching, penalty, single_precision):
     (near, from_zero), (far, _) = (trained(at, batching, None, penalty) for at in (0.0, 46_000.0))

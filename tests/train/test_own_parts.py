@@ -80,8 +80,10 @@ def test_what_it_freezes_stays(system, observed):
 
 
 def test_a_rescue_halves_steps_under_it(system, observed):
-    scarce = CrankNicolson(ipd.Affine(ipd.BiCGStab(1e-6, max_steps=2), ipd.BiCGStab(1e-5)))
-    rescue = ipd.Rescue(max_halvings=5)
+    scarce = CrankNicolson(
+        ipd.solvers.Affine(ipd.solvers.BiCGStab(1e-6, max_steps=2), ipd.solvers.BiCGStab(1e-5))
+    )
+    rescue = ipd.optimisers.Rescue(max_halvings=5)
     _, records = train(system, observed, stages(), stepper=scarce, rescue=rescue)
     assert [record.epoch for record in records] == [1, 2, 3, 4]
     assert {failure.remedy for failure in records[0].failures} == {"step halved"}
@@ -89,7 +91,7 @@ def test_a_rescue_halves_steps_under_it(system, observed):
 
 def test_an_early_stop_keeps_the_arrays_whose_loss_was_lowest(system, observed):
     """The loss of an update is by default that before it."""
-    stopping = ipd.Validation(early_stopping=ipd.EarlyStopping(2))
+    stopping = ipd.Validation(early_stopping=ipd.optimisers.EarlyStopping(2))
     stage = [ipd.Stage(SignDescent(rate=0.3), 9)]
     trained, records = train(system, observed, stage, validation=stopping)
     again, first = train(trained, observed, [ipd.Stage(SignDescent(), 1)])

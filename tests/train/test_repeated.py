@@ -51,7 +51,7 @@ def read_by_sensors() -> xr.Dataset:
 def loss(system: ipd.System, data: xr.Dataset, **more: Any) -> float:
     made = Observations.of(system, data, ":", **more)
     arrays, frozen = eqx.partition(system, learned(system))
-    objective = make_objective(frozen, whole(made, 0.05), ipd.RungeKutta4())
+    objective = make_objective(frozen, whole(made, 0.05), ipd.steppers.RungeKutta4())
     return float(objective(arrays).loss)
 
 
@@ -81,7 +81,7 @@ def test_two_readings_at_one_time_are_fitted_between_them():
         samples=":",
         dt=0.05,
         stages=stages,
-        options=ipd.FitOptions(stepper=ipd.RungeKutta4()),
+        options=ipd.FitOptions(stepper=ipd.steppers.RungeKutta4()),
     )
     assert float(found.latents()["k"]) == pytest.approx(-2 * np.log(0.45), rel=1e-5)
     chosen = Observations.of(decay(), ipd.to_dataset(None, TIMES, {"c": VALUES[None]}), ":", [0.5])
@@ -120,11 +120,11 @@ def test_a_field_on_a_grid_has_one_state_at_a_time():
 
 def test_windows_begin_at_one_state():
     data = ipd.to_dataset(None, TIMES, {"c": VALUES[None]})
-    stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.Batching(window=1))]
+    stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.optimisers.Batching(window=1))]
     with pytest.raises(InputError, match="observed more than once, and a window begins at one"):
         ipd.fit(decay(), data, samples=":", dt=0.1, stages=stages)
     # Samples apart are no matter.
-    stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.Batching(samples=1))]
+    stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.optimisers.Batching(samples=1))]
     ipd.fit(decay(), data, samples=":", dt=0.1, stages=stages)
 
 

@@ -145,7 +145,9 @@ def explicit(system: ipd.System, observations: Observations, trial=Trial(), at_o
     """The loss by steps that compile fast."""
     arrays, frozen = eqx.partition(system, learned(system))
     batch = whole(observations, DT)
-    return arrays, make_objective(frozen, batch, ipd.ForwardEuler(), trial, samples_at_once=at_once)
+    return arrays, make_objective(
+        frozen, batch, ipd.steppers.ForwardEuler(), trial, samples_at_once=at_once
+    )
 
 
 @pytest.mark.parametrize("make", [no_grid, pytest.param(line, marks=pytest.mark.slow)])
@@ -224,8 +226,8 @@ def test_members_of_an_ensemble_share_the_settings():
     exact = [1.3 / (1 + 1.3 * 0.7 * heat * np.array(TIMES)) for heat in HEAT]
     known = {"heat": np.array(HEAT)}
     data = ipd.to_dataset(None, TIMES, {"c": np.stack(exact)}, settings=known)
-    how = {"dt": DT, "stepper": ipd.RungeKutta4(), "dtype": jnp.float64}
-    options = ipd.FitOptions(stepper=ipd.RungeKutta4(), dtype=jnp.float64)
+    how = {"dt": DT, "stepper": ipd.steppers.RungeKutta4(), "dtype": jnp.float64}
+    options = ipd.FitOptions(stepper=ipd.steppers.RungeKutta4(), dtype=jnp.float64)
     stages = [ipd.Stage(ipd.LevenbergMarquardt(), 6)]
     ensemble = ipd.fit_ensemble(
         make, data, seeds=[1, 2], samples="0:2", stages=stages, dt=DT, options=options
@@ -246,8 +248,8 @@ def test_what_fails_is_told_with_the_settings_of_its_sample():
     )
     known = {"heat": np.array([9.0, 0.125])}
     data = ipd.to_dataset(None, TIMES, {"c": np.zeros((2, 3))}, settings=known)
-    how = {"dt": DT, "stepper": ipd.ForwardEuler(), "dtype": jnp.float64}
-    options = ipd.FitOptions(stepper=ipd.ForwardEuler(), dtype=jnp.float64)
+    how = {"dt": DT, "stepper": ipd.steppers.ForwardEuler(), "dtype": jnp.float64}
+    options = ipd.FitOptions(stepper=ipd.steppers.ForwardEuler(), dtype=jnp.float64)
     for compute in (
         lambda: ipd.predict(system, data, times=TIMES, **how),
         lambda: ipd.fit(

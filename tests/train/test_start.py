@@ -14,7 +14,11 @@ from impindiff.train import Observations
 
 RATE = 2.0
 LATE = [0.5, 1.0]
-HOW: Any = {"samples": ":", "dt": 0.05, "options": ipd.FitOptions(stepper=ipd.RungeKutta4())}
+HOW: Any = {
+    "samples": ":",
+    "dt": 0.05,
+    "options": ipd.FitOptions(stepper=ipd.steppers.RungeKutta4()),
+}
 FIT: Any = HOW | {"stages": [ipd.Stage(ipd.LevenbergMarquardt(), 8)]}
 
 
@@ -51,7 +55,7 @@ def test_data_that_begin_later_are_refused_with_both_ways_out():
 def test_the_start_is_where_the_initial_values_hold():
     found = ipd.fit(unknown(), measured(), start=0.0, **FIT)
     assert rate(found) == pytest.approx(RATE, rel=1e-5)
-    how: Any = {"dt": 0.05, "stepper": ipd.RungeKutta4()}
+    how: Any = {"dt": 0.05, "stepper": ipd.steppers.RungeKutta4()}
     forecast = ipd.predict(found, measured(), times=LATE, start=0, **how)
     np.testing.assert_allclose(forecast["c"][0], np.exp(-RATE * np.array(LATE)), rtol=1e-4)
     # As asked for: 1 at t = 0.5, exp(-2) at t = 1.
@@ -72,8 +76,8 @@ def test_a_forecast_carries_its_start():
     data = ipd.predict(decay(RATE), start, times=LATE, dt=0.01)
     assert data["time"].values.tolist() == LATE and data.attrs["begun"] == 0.0
     assert rate(ipd.fit(unknown(), data, **FIT)) == pytest.approx(RATE, rel=1e-3)
-    read = ipd.measure(data, None, [ipd.Measured(lambda c: 3 * c, "signal")])
-    observe = [ipd.Measured(lambda c: 3 * c, "signal")]
+    read = ipd.measure(data, None, [ipd.observations.Measured(lambda c: 3 * c, "signal")])
+    observe = [ipd.observations.Measured(lambda c: 3 * c, "signal")]
     found = ipd.fit(unknown(), read, observe=observe, **FIT)
     assert rate(found) == pytest.approx(RATE, rel=1e-3)
     # From readings alone it is the system that says where a forecast begins.
@@ -159,7 +163,7 @@ def test_a_start_may_be_a_date():
         Observations.of(unknown(), data, ":", start=several)
 
 
-@pytest.mark.parametrize("stepper", [ipd.SDIRK2, "sdirk"])
+@pytest.mark.parametrize("stepper", [ipd.steppers.SDIRK2, "sdirk"])
 def test_a_stepper_that_is_none_is_refused(stepper: Any):
     with runtime_types.without(), pytest.raises(InputError, match="the stepper is"):
         ipd.fit(unknown(), measured(), **(FIT | {"options": ipd.FitOptions(stepper=stepper)}))
@@ -174,6 +178,6 @@ def test_data_without_times_are_refused():
 
 def test_a_function_of_what_was_measured_that_fails_is_named():
     data = measured([0.0, 1.0])
-    seen = [ipd.Measured(lambda c: {}["k"], "c")]
+    seen = [ipd.observations.Measured(lambda c: {}["k"], "c")]
     with pytest.raises(InputError, match=r"function <lambda>\(c\) of what was .*KeyError: 'k'"):
         Observations.of(unknown(), data, ":", observe=seen)

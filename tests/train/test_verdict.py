@@ -111,7 +111,7 @@ def network() -> ipd.System:
 def test_default_stages_follow_what_is_learned_and_what_was_observed():
     data = readings()
     assert stages_of(decay(), data) == [ipd.Stage(ipd.LevenbergMarquardt(), 50)]
-    windows = ipd.Stage(ipd.Adam(), 100, batches=ipd.Batching(window=1))
+    windows = ipd.Stage(ipd.Adam(), 100, batches=ipd.optimisers.Batching(window=1))
     assert stages_of(network(), data) == [windows, ipd.Stage(ipd.LBFGS(), 200)]
     whole = [ipd.Stage(ipd.Adam(), 100), ipd.Stage(ipd.LBFGS(), 200)]
     assert stages_of(network(), data, has_rescue=True) == whole
@@ -121,5 +121,5 @@ def test_default_stages_follow_what_is_learned_and_what_was_observed():
     gappy = gappy.assign(seen=gappy["u"] ** 2)
     gappy["seen"].attrs = data["u"].attrs
     assert stages_of(network(), gappy, [ipd.Cells("u")]) == whole
-    square = [ipd.Measured(lambda u: u**2, data="seen")]
+    square = [ipd.observations.Measured(lambda u: u**2, data="seen")]
     assert stages_of(network(), gappy, square) == whole

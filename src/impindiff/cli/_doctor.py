@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from impindiff.cli import _doctor_machine as machine
-from impindiff.cli import _doctor_software as software
+from impindiff.cli import _doctor_machine as machine, _doctor_software as software
 from impindiff.cli._doctor_finding import Finding
 
 _REINSTALL = "Install again: make clean install, in the repository"

@@ -38,7 +38,7 @@ class SolverTable(Table):
     """`[solver]`: the linear systems of implicit steps and their adjoints, and what leads to them.
 
     Where neither `method` nor `preconditioner` is given, both are chosen from the step's matrix,
-    see `impindiff.select_solver`; where one is, the other is BiCGStab or none.
+    see `impindiff.solvers.select_solver`; where one is, the other is BiCGStab or none.
 
     Where `nonlinear` is left out the system decides: one linear solve a step where it is affine,
     else Newton's method. `groups` are those of fields that the staggered iteration solves for in

@@ -37,14 +37,14 @@ class Theta(AbstractImplicitStepper):
         solver: finds the root of the step's residual. By default one linear solve where the system
             is affine, and otherwise Newton's method, with a direct solver for few unknowns.
         preconditioner: makes an approximate inverse of $q' - w\,\partial F/\partial u$ with the
-            weight $w = \theta\Delta t$, as `impindiff.Fourier()`. None where a step needs few
-            iterations as it is.
+            weight $w = \theta\Delta t$, as `impindiff.preconditioners.Fourier()`. None where a step
+            needs few iterations as it is.
         keep_preconditioner: whether the one made for the first step serves all: it then costs next
             to nothing, but grows worse as the Jacobian changes. By default it is kept where that
             does not change: in affine systems with steady coefficients.
 
     With algebraic fields, a theta below 1 wants a start that satisfies their equations: see
-    `impindiff.consistent`.
+    `impindiff.steppers.consistent`.
     Raises: InputError for a theta outside [0.5, 1], a solver that is none, and a system that is
         not affine under a solver for affine systems.
     Reference: Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.3.

@@ -2,7 +2,8 @@
 
 The steps are data of a rollout, so this is decided outside of what is compiled, from its outcome.
 No gradient goes through it: a step is as long as its neighbours or it is not. Training does the
-same by `impindiff.Rescue`. Where no halving helps, the function that is to blame is looked for.
+same by `impindiff.optimisers.Rescue`. Where no halving helps, the function that is to blame is
+looked for.
 """
 
 from collections.abc import Callable, Sequence

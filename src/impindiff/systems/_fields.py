@@ -161,7 +161,7 @@ def as_fields(grid: Grid | None, fields: Mapping[str, Any]) -> dict[str, Field]:
     if all(field.is_algebraic for field in found.values()):
         raise InputError(
             "no field of the system has a storage, so that nothing changes in time: solve such "
-            "equations by `impindiff.root`."
+            "equations by `impindiff.solvers.root`."
         )
     return found
 

@@ -10,10 +10,10 @@ DIFFUSIVITY = 1e-3
 
 FIELDS = {
     # What is known of the velocity: it closes around the box, is smooth, and drifts smoothly.
-    "spectral": lambda span, key: ipd.SpectralField(2, NAMES, (6, 3), span, degree=3),
-    "separable": lambda span, key: ipd.SeparableField(2, NAMES, span, key=key),
-    "film": lambda span, key: ipd.FilmField(2, NAMES, span, key=key),
-    "hypernetwork": lambda span, key: ipd.HypernetworkField(2, NAMES, span, key=key),
+    "spectral": lambda span, key: ipd.latents.SpectralField(2, NAMES, (6, 3), span, degree=3),
+    "separable": lambda span, key: ipd.latents.SeparableField(2, NAMES, span, key=key),
+    "film": lambda span, key: ipd.latents.FilmField(2, NAMES, span, key=key),
+    "hypernetwork": lambda span, key: ipd.latents.HypernetworkField(2, NAMES, span, key=key),
 }
 
 
@@ -28,7 +28,9 @@ def build(grid, key, conditioning="spectral", span=(0.0, 0.4), model="equation")
         model: "equation", or "network" for a network that knows none, to compare with.
     """
     if model == "network":
-        rate = ipd.ConvolutionalClosure("rate", {"concentration": (0.0, 2.2)}, 2, width=8, key=key)
+        rate = ipd.latents.ConvolutionalClosure(
+            "rate", {"concentration": (0.0, 2.2)}, 2, width=8, key=key
+        )
         return ipd.System(grid, {"concentration": [ipd.Reaction(rate)]})
     if model != "equation":
         raise ipd.InputError(f"model is {model!r}; allowed: 'equation', 'network'.")

@@ -52,7 +52,9 @@ def build(grid, key, velocity, diffusivity, scheme: Any = "upwind", field="conce
 
 def build_network(grid, key):
     """What it is compared with: a rate of change that is a network of the whole field."""
-    rate = ipd.ConvolutionalClosure("rate", {"concentration": (0.0, 2.2)}, 2, width=8, key=key)
+    rate = ipd.latents.ConvolutionalClosure(
+        "rate", {"concentration": (0.0, 2.2)}, 2, width=8, key=key
+    )
     return ipd.System(grid, {"concentration": [ipd.Reaction(rate)]})
 
 

@@ -17,14 +17,20 @@ NAME = "diffusivity"
 BOUNDS = (5e-4, 2e-2)
 
 STEADY = {
-    "spectral": lambda key: ipd.SpectralField(2, NAME, (6, 3), bounds=BOUNDS),
+    "spectral": lambda key: ipd.latents.SpectralField(2, NAME, (6, 3), bounds=BOUNDS),
     "network": lambda key: ipd.SineField(2, NAME, bounds=BOUNDS, key=key),
 }
 VARYING = {
-    "spectral": lambda span, key: ipd.SpectralField(2, NAME, (6, 3), span, degree=1, bounds=BOUNDS),
-    "separable": lambda span, key: ipd.SeparableField(2, NAME, span, bounds=BOUNDS, key=key),
-    "film": lambda span, key: ipd.FilmField(2, NAME, span, bounds=BOUNDS, key=key),
-    "hypernetwork": lambda span, key: ipd.HypernetworkField(2, NAME, span, bounds=BOUNDS, key=key),
+    "spectral": lambda span, key: ipd.latents.SpectralField(
+        2, NAME, (6, 3), span, degree=1, bounds=BOUNDS
+    ),
+    "separable": lambda span, key: ipd.latents.SeparableField(
+        2, NAME, span, bounds=BOUNDS, key=key
+    ),
+    "film": lambda span, key: ipd.latents.FilmField(2, NAME, span, bounds=BOUNDS, key=key),
+    "hypernetwork": lambda span, key: ipd.latents.HypernetworkField(
+        2, NAME, span, bounds=BOUNDS, key=key
+    ),
 }
 MODELS = ("equation", "network")
 COMPONENTS = ("velocity_x", "velocity_y")
@@ -94,7 +100,7 @@ def build_vector(grid, key, field="spectral"):
 
 def network(grid, key):
     """What knows no equation: a rate of change that is a network of the whole field."""
-    rate = ipd.ConvolutionalClosure("rate", {"velocity": (0.0, 1.0)}, 2, width=8, key=key)
+    rate = ipd.latents.ConvolutionalClosure("rate", {"velocity": (0.0, 1.0)}, 2, width=8, key=key)
     return ipd.System(grid, {"velocity": [ipd.Reaction(rate)]})
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff.cases._case import Case, check_request
-from impindiff.cases.vapour_infiltration import data
-from impindiff.cases.vapour_infiltration import system as slab_of
+from impindiff.cases.vapour_infiltration import data, system as slab_of
 from impindiff.observe import measure
 
 # Three to learn from, then two never seen, beyond them on either side.

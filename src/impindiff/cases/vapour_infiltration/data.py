@@ -63,7 +63,7 @@ def generate(
         states: dict[str, list[np.ndarray]] = {}
         for setting in T_gas:
             system = furnace.with_settings({"T_gas": jax.numpy.asarray(setting, float)})
-            found = ipd.simulate_with_rescue(
+            found = ipd.steppers.simulate_with_rescue(
                 system, slab_of.start(system, porosity), steps, stepper
             )
             for field, values in found.trajectory.states.items():

@@ -163,7 +163,9 @@ def observe(grid: ipd.Grid) -> list[ipd.Cells | ipd.Sensors]:
     ]
 
 
-def stepper(grid: ipd.Grid, rtol: float | None = None, order: int = 2) -> ipd.SDIRK2 | ipd.Theta:
+def stepper(
+    grid: ipd.Grid, rtol: float | None = None, order: int = 2
+) -> ipd.steppers.SDIRK2 | ipd.steppers.Theta:
     """SDIRK-2, or backward Euler for order 1, with Newton's method.
 
     In one dimension lines are eliminated directly. In two, BiCGStab with lines along x in the
@@ -175,11 +177,11 @@ def stepper(grid: ipd.Grid, rtol: float | None = None, order: int = 2) -> ipd.SD
         order: of the method.
     """
     if grid.num_axes == 1:
-        linear, preconditioner = ipd.Tridiagonal(rtol), None
+        linear, preconditioner = ipd.solvers.Tridiagonal(rtol), None
     else:
-        linear, preconditioner = ipd.BiCGStab(rtol), ipd.TransformLine(0)
-    make = ipd.SDIRK2 if order == 2 else ipd.BackwardEuler
-    return make(ipd.Newton(linear, linear, rtol=rtol), preconditioner)
+        linear, preconditioner = ipd.solvers.BiCGStab(rtol), ipd.preconditioners.TransformLine(0)
+    make = ipd.steppers.SDIRK2 if order == 2 else ipd.BackwardEuler
+    return make(ipd.solvers.Newton(linear, linear, rtol=rtol), preconditioner)
 
 
 def start(system: ipd.System, porosity: Any = INITIAL_POROSITY) -> dict[str, jax.Array]:
@@ -206,10 +208,10 @@ def closure(key: Any = None) -> ipd.NeuralClosure:
     )
 
 
-def smooth_start(grid: ipd.Grid) -> ipd.SpectralField:
+def smooth_start(grid: ipd.Grid) -> ipd.latents.SpectralField:
     """Another unknown: the porosity at the start."""
     low, high = INITIAL_POROSITY - 0.05, INITIAL_POROSITY + 0.05
-    return ipd.SpectralField(
+    return ipd.latents.SpectralField(
         grid.num_axes, ("start_porosity",), 2, output_range=(low, high), bounds=(0.0, 1.0)
     )
 

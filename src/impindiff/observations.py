@@ -1,0 +1,33 @@
+"""Instruments, penalties on what is learned, and measures of error."""
+
+from impindiff.observe import (
+    AbstractObservation,
+    AbstractOperator,
+    AbstractPenalty,
+    Cells,
+    DivergenceFree,
+    LineAverage,
+    Measured,
+    Sensors,
+    Smoothness,
+    TotalVariation,
+    VolumeAverage,
+    WeightDecay,
+    measure,
+)
+
+__all__ = [
+    "AbstractObservation",
+    "AbstractOperator",
+    "AbstractPenalty",
+    "Cells",
+    "DivergenceFree",
+    "LineAverage",
+    "Measured",
+    "Sensors",
+    "Smoothness",
+    "TotalVariation",
+    "VolumeAverage",
+    "WeightDecay",
+    "measure",
+]
