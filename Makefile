@@ -46,7 +46,7 @@ if test -z "$$python"; then \
 fi
 endef
 
-.PHONY: help install demo test test-examples test-slow torture lint format docs picture benchmark lock clean
+.PHONY: help install demo test test-examples test-slow torture lint format docs picture tables benchmark lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ docs: $(DOCS) ## build the pages of docs/ into site/; a broken link fails
 
 picture: $(BASE) ## draw the packages and their imports: docs/images/architecture.svg
 	@$(BIN)/python docs/draw_architecture.py
+
+tables: $(BASE) ## write the tables of names in the pages: docs/config.md
+	@$(BIN)/python docs/write_tables.py
 
 benchmark: $(PEERS) ## measure beside other libraries: all of benchmarks/, or make benchmark BENCHMARK=name
 	@for name in $(BENCHMARK); do $(BIN)/impindiff benchmark "$$name" || exit; done

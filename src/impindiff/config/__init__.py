@@ -21,8 +21,11 @@ from impindiff.config._load import (
 from impindiff.config._own import asks_for_grid
 from impindiff.config._schema import Config
 from impindiff.config._steppers import build_stepper
+from impindiff.config._training import OPTIMISERS, StageTable
 
 __all__ = [
+    "OPTIMISERS",
+    "StageTable",
     "with_memory",
     "Config",
     "asks_for_grid",

@@ -4,9 +4,22 @@ from dataclasses import replace
 from typing import Any
 
 from impindiff._errors import InputError
-from impindiff.config._own import own_observations, own_penalties, own_stages, own_system
+from impindiff.config._own import (
+    own_observations,
+    own_penalties,
+    own_stages,
+    own_system,
+    own_transformation,
+)
 from impindiff.config._schema import AxisTable, Config
-from impindiff.config._training import AdamTable, LBFGSTable
+from impindiff.config._training import (
+    AdamTable,
+    BatchedTable,
+    LBFGSTable,
+    LevenbergMarquardtTable,
+    OptaxTable,
+    StageTable,
+)
 from impindiff.grid import Axis, Grid
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import AbstractObservation, AbstractPenalty
@@ -14,10 +27,13 @@ from impindiff.rollout import KeepAll, MemoryBudget, parse_bytes
 from impindiff.systems import System
 from impindiff.train import (
     LBFGS,
+    AbstractOptimiser,
     Adam,
     Batching,
     EarlyStopping,
     FitOptions,
+    LevenbergMarquardt,
+    Optax,
     ProgressiveTolerance,
     Rescue,
     Stage,
@@ -85,7 +101,9 @@ def build_stages(config: Config, system: System) -> list[Stage]:
     """
     stages, freeze = config.training.stages, config.training.freeze
     made = (
-        own_stages(config, stages, system) if isinstance(stages, str) else list(map(_stage, stages))
+        own_stages(config, stages, system)
+        if isinstance(stages, str)
+        else [_stage(config, number, table) for number, table in enumerate(stages)]
     )
     return [replace(stage, freeze=(*freeze, *stage.freeze)) for stage in made]
 
@@ -142,9 +160,27 @@ def with_memory(config: Config, amount: str) -> Config:
     return config.model_copy(update={"training": training})
 
 
-def _stage(table: AdamTable | LBFGSTable) -> Stage:
-    if isinstance(table, AdamTable):
+def _stage(config: Config, number: int, table: StageTable) -> Stage:
+    batches = Batching()
+    if isinstance(table, BatchedTable):
         batches = Batching(table.batch_samples, table.window)
-        adam = Adam(learning_rate=table.learning_rate)
-        return Stage(adam, table.epochs, table.dt, batches, table.freeze)
-    return Stage(LBFGS(memory=table.memory), table.epochs, table.dt, freeze=table.freeze)
+    optimiser = _optimiser(config, number, table)
+    return Stage(optimiser, table.epochs, table.dt, batches, table.freeze)
+
+
+def _optimiser(config: Config, number: int, table: StageTable) -> AbstractOptimiser:
+    match table:
+        case AdamTable():
+            return Adam(learning_rate=table.learning_rate)
+        case LevenbergMarquardtTable():
+            return LevenbergMarquardt(
+                damping=table.damping,
+                max_attempts=table.max_attempts,
+                max_products=table.max_products,
+            )
+        case OptaxTable():
+            key = f"training.stages.{number}.transformation"
+            return Optax(own_transformation(config, key, table.transformation))
+        case LBFGSTable():
+            return LBFGS(memory=table.memory)
+    raise TypeError(f"no optimiser is made of {table!r}")

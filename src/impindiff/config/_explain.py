@@ -8,9 +8,10 @@ from pydantic import AliasChoices, BaseModel
 from pydantic_core import ErrorDetails
 
 from impindiff.config._schema import Config
+from impindiff.config._training import OPTIMISERS
 
 # What pydantic puts into a location to say which table of a union it tried.
-_TAGS = ("known", "listed", "by-name", "adam", "lbfgs")
+_TAGS = ("known", "listed", "by-name", *OPTIMISERS)
 
 
 def explain(detail: ErrorDetails) -> str:

@@ -1,6 +1,6 @@
 """Kinds of values that tables of a config file hold, and what every table refuses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -90,6 +90,12 @@ def numbers_in(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
             yield from numbers_in(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(value, float):
         yield key, value
+
+
+def one_of(names: Iterable[str]) -> str:
+    """The names as a message says them: 'a', 'b' or 'c'."""
+    *first, last = map(repr, names)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def tagged(key: str, known: type | tuple[type, ...] = (), *, allowed: str) -> Discriminator:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import optax
 
 from impindiff._errors import InputError
 from impindiff.config._kinds import check_name
@@ -75,6 +76,20 @@ def own_stages(config: Config, name: str, system: System) -> list[Stage]:
     Raises: InputError for a function that fails or returns anything else.
     """
     return _listed(config, "training.stages", name, system, Stage)
+
+
+def own_transformation(config: Config, key: str, name: str) -> optax.GradientTransformation:
+    """The optax transformation that a function returns.
+
+    Raises: InputError for a function that fails or returns anything else.
+    """
+    found = config.code.call(key, name, {})
+    if not isinstance(found, optax.GradientTransformation):
+        raise InputError(
+            f"{key}: {name} returned {_described(found)}; it must return an optax transformation, "
+            "such as optax.adamw(1e-3)."
+        )
+    return found
 
 
 def own_observations(config: Config, name: str, system: System) -> list[AbstractObservation]:

@@ -1,5 +1,6 @@
 """The tables of `[training]`: stages, and what training may change of its own accord."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -11,6 +12,7 @@ from impindiff.config._kinds import (
     Positive,
     Table,
     Tolerance,
+    one_of,
     tagged,
 )
 
@@ -20,31 +22,65 @@ Rates = Annotated[
 ]
 
 
-class AdamTable(Table):
-    """A stage of Adam."""
+class StageTable(Table):
+    """A stage of training."""
 
-    optimiser: Literal["adam"]
     epochs: Count
-    learning_rate: Rates = 4e-3
-    freeze: list[str] = []
     dt: Positive | None = None
+    freeze: list[str] = []
+
+
+class BatchedTable(StageTable):
+    """A stage whose optimiser also takes parts of the data."""
+
     batch_samples: Count | None = None
     window: Count | None = None
 
 
-class LBFGSTable(Table):
-    """A stage of L-BFGS."""
+class AdamTable(BatchedTable):
+    """A stage of `Adam`."""
+
+    optimiser: Literal["adam"]
+    learning_rate: Rates = 4e-3
+
+
+class OptaxTable(BatchedTable):
+    """A stage of `Optax`; the function returns the transformation."""
+
+    optimiser: Literal["optax"]
+    transformation: FunctionName
+
+
+class LBFGSTable(StageTable):
+    """A stage of `LBFGS`."""
 
     optimiser: Literal["lbfgs"]
-    epochs: Count
     memory: Count = 50
-    freeze: list[str] = []
-    dt: Positive | None = None
 
+
+class LevenbergMarquardtTable(StageTable):
+    """A stage of `LevenbergMarquardt`."""
+
+    optimiser: Literal["levenberg-marquardt"]
+    damping: Positive = 1e-3
+    max_attempts: Count = 12
+    max_products: Count = 60
+
+
+# All that `optimiser` may be: read by the messages about wrong keys and by the page on configs.
+OPTIMISERS: dict[str, type[StageTable]] = {
+    "adam": AdamTable,
+    "lbfgs": LBFGSTable,
+    "levenberg-marquardt": LevenbergMarquardtTable,
+    "optax": OptaxTable,
+}
 
 Stage = Annotated[
-    Annotated[AdamTable, Tag("adam")] | Annotated[LBFGSTable, Tag("lbfgs")],
-    tagged("optimiser", allowed="a table with optimiser = 'adam' or 'lbfgs'"),
+    Annotated[AdamTable, Tag("adam")]
+    | Annotated[LBFGSTable, Tag("lbfgs")]
+    | Annotated[LevenbergMarquardtTable, Tag("levenberg-marquardt")]
+    | Annotated[OptaxTable, Tag("optax")],
+    tagged("optimiser", allowed=f"a table with optimiser = {one_of(OPTIMISERS)}"),
 ]
 
 Stages = Annotated[
@@ -100,13 +136,20 @@ class TrainingTable(Table):
     regularise: FunctionName | None = None
 
     @property
-    def listed(self) -> list[AdamTable | LBFGSTable]:
+    def listed(self) -> Sequence[StageTable]:
         """The stages that stand in the config; none where a function gives them."""
         return [] if isinstance(self.stages, str) else self.stages
 
+    @property
+    def functions(self) -> list[str]:
+        """The functions that are named, as `module:function`."""
+        named = [self.stages] if isinstance(self.stages, str) else []
+        named += [table.transformation for table in self.listed if isinstance(table, OptaxTable)]
+        return named + ([] if self.regularise is None else [self.regularise])
+
     @model_validator(mode="after")
     def _halves_what_is_whole(self) -> Self:
-        windowed = any(isinstance(s, AdamTable) and s.window is not None for s in self.listed)
+        windowed = any(isinstance(s, BatchedTable) and s.window is not None for s in self.listed)
         if self.rescue is not None and windowed:
             raise ValueError(
                 "a rescue halves steps of the whole span of time, which stages with a window do "

@@ -138,9 +138,7 @@ _KEY_BYTES = 32
 
 def functions_of(config: Config) -> list[str]:
     """The functions that a config names, as `module:function`, but for the package's own."""
-    table = config.training
-    named = [config.data.observe, getattr(config.system, "build", None), table.regularise]
-    named += [stage for stage in table.stages if isinstance(stage, str)]
+    named = [config.data.observe, config.system.build, *config.training.functions]
     return sorted(name for name in named if name and name.split(":")[0].split(".")[0] != _OWN)
 
 

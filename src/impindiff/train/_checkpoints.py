@@ -1,14 +1,13 @@
 """Training state on disk, so that a run can go on exactly where it stopped.
 
-A store that finds a file damaged may say so only in a thread of its own, when the reading is
-over, and some damage it does not find. Here every byte is compared before anything is read.
+A checkpoint has the learned arrays, the optimiser's state and a record of how far training had
+come. orbax writes it into a folder of its own. That folder is then sealed, by the hashes of its
+files, and renamed: after a kill the previous checkpoint is still whole. A checkpoint whose files
+are not those of its seal is passed over, with a message. orbax alone finds only some damage, and
+reports it late, in a thread of its own.
 
-The store takes some names for patterns, and changes others: `[1]`, `*` and a backslash. It is
-given a path of plain letters that leads to the folder.
-
-A checkpoint holds the learned arrays, the optimiser's state and a note of how far training had
-come. orbax writes it into a folder of its own, which is sealed and then renamed: a kill leaves the
-previous one whole, and one that was damaged since is passed over.
+orbax takes some characters of a path for patterns, and changes others: `[1]`, `*`, a backslash. So
+it is given a path of plain letters that leads to the folder.
 """
 
 import contextlib

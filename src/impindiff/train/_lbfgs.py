@@ -1,11 +1,11 @@
 r"""L-BFGS: directions from past steps and gradients, lengths from a line search.
 
-A pair counts only where the gradient rose along its step, $s^\top y > 0$; the inverse Hessian that
-the pairs stand for is then positive, and $-H g$ leads downhill but for round-off.
+A pair of a step and the change of the gradient is kept only where $s^\top y > 0$. The inverse
+Hessian that the pairs stand for is then positive definite, and $-H g$ is a direction of descent.
 
-Bisection for the weak Wolfe conditions. The objective is compiled once, inside one loop, and what
-its solves did comes back with the accepted point; optax's zoom search compiles it several times
-over and returns the value alone.
+The line search bisects for the weak Wolfe conditions. It has one compiled evaluation of the
+objective in its loop, and returns the outcomes of the solves at the accepted point. The zoom search
+of optax compiles several evaluations, and returns the value alone.
 """
 
 from collections.abc import Callable
