@@ -21,6 +21,7 @@ from impindiff.config import (
     dump_config,
     parse_config,
 )
+from impindiff.config._training import ProgressiveToleranceTable, RescueTable, TrainingTable
 from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, Anderson, Newton, Picard, Staggered
 from impindiff.integrate import (
@@ -213,6 +214,28 @@ def test_the_stages_in_their_order():
     ]
     built = build_stages(config_of({"training.stages": stages}), SYSTEM)
     assert built == [Stage(LBFGS(memory=7), 3, dt=0.1), Stage(Adam(learning_rate=0.5), 5)]
+
+
+def test_stages_by_default():
+    stages = [{"optimiser": "adam", "epochs": 2}, {"optimiser": "lbfgs", "epochs": 3}]
+    config = config_of({"training.stages": stages})
+    assert build_stages(config, SYSTEM) == [
+        Stage(Adam(learning_rate=4e-3), 2),
+        Stage(LBFGS(memory=50), 3),
+    ]
+
+
+def test_training_by_default():
+    table = TrainingTable.model_validate({"stages": [{"optimiser": "adam", "epochs": 2}]})
+    assert (table.validate_every, table.checkpoint_every) == (10, 50)
+    assert RescueTable().model_dump() == {"max_halvings": 3, "max_masked_share": 0.5}
+    assert ProgressiveToleranceTable().model_dump() == {
+        "start": 1e-2,
+        "factor": 0.1,
+        "last": 1e-5,
+        "window": 5,
+        "settled": 0.1,
+    }
 
 
 def test_rates_and_freezing_by_name():

@@ -339,6 +339,17 @@ def test_the_first_epoch_is_told_apart_where_it_is_long(make_run: MakeRun):
     assert "The first epoch, with compilation 2.1 s An epoch (median) 0.1 s" in text
 
 
+def test_an_epoch_far_longer_than_the_others_does_not_count(make_run: MakeRun):
+    """The second of them waits for a minute, and so all that follow are later."""
+    run = make_run()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    late = [row | {"seconds": row["seconds"] + 60 * (row["epoch"] > 1)} for row in rows]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, late)))
+    text = _write(run)[1].text
+    assert "epochs 0.1 s each (median), the first 2.1 s" in text
+    assert "The first epoch, with compilation 2.1 s An epoch (median) 0.1 s" in text
+
+
 def test_an_epoch_is_no_longer_where_rows_are_missing(make_run: MakeRun):
     run = make_run()
     lines = (run / "metrics.jsonl").read_text().splitlines()
