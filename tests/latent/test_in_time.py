@@ -160,6 +160,7 @@ def test_what_they_are_by_default():
         size = {"amplitudes": 1 / 8, "modulation": 0.1, "network": 1.0}[name]
         most = size * (6 / 16) ** 0.5
         assert 0.9 * most < float(jnp.abs(in_time.head.weight).max()) <= most
+    field = HypernetworkField(1, ("a",), SPAN, key=key)
     change = np.abs(field.projection) / np.abs(ravel_pytree((field.hidden, field.head))[0])
     assert 0.099 < float(change.max()) <= 0.1 * (1 + 1e-6)
 

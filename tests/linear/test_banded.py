@@ -81,9 +81,10 @@ def test_any_row_of_a_block_may_be_the_only_pivot(row: int):
     matrix = np.kron(np.eye(size), block)
     matrix += np.kron(np.eye(size, k=-1), lower) + np.kron(np.eye(size, k=1), upper)
     rhs = np.arange(12.0).reshape(size, 3) + 1
-    bands = [np.tile(part, (size, 1, 1)) for part in (lower, block, upper)]
-    bands[0][0], bands[2][-1] = 0, 0
-    found = solve_block_tridiagonal(*map(jnp.asarray, bands), jnp.asarray(rhs))
+    below, own, above = (np.tile(part, (size, 1, 1)) for part in (lower, block, upper))
+    below[0], above[-1] = 0, 0
+    bands = jnp.asarray(below), jnp.asarray(own), jnp.asarray(above)
+    found = solve_block_tridiagonal(*bands, jnp.asarray(rhs))
     np.testing.assert_allclose(found.ravel(), np.linalg.solve(matrix, rhs.ravel()), rtol=1e-12)
     inverses = invert_blocks(jnp.asarray(np.stack([block, 7 * np.eye(3)], -1)))
     np.testing.assert_allclose(inverses[..., 0], np.linalg.inv(block), rtol=1e-14, atol=1e-15)
