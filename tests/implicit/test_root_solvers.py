@@ -168,6 +168,14 @@ class TestContract:
             kind(**limits)
 
 
+def test_what_they_are_by_default():
+    assert [kind().max_steps for kind in NONLINEAR] == [30, 200, 100]
+    assert all(kind().rtol is None and kind().atol == 0 for kind in NONLINEAR)
+    assert Picard().relaxation == 1
+    anderson = Anderson()
+    assert (anderson.memory, anderson.mixing, anderson.regularisation) == (5, 1, 1e-10)
+
+
 def test_newton_converges_quadratically_near_the_root():
     residuals = []
     for steps in (1, 2, 3):

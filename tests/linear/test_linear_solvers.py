@@ -228,6 +228,13 @@ def test_gmres_says_so_where_more_iterations_do_not_help():
     assert int(outcome.iterations) < GMRES().max_steps
 
 
+def test_what_they_are_by_default():
+    assert [kind().max_steps for kind in (BiCGStab, CG, GMRES)] == [200, 500, 300]
+    assert [kind().max_steps for kind in (DenseLU, Tridiagonal)] == [2, 3]
+    assert GMRES().restart == 30 and DenseLU().max_size == 2000 and CG().check_symmetry
+    assert all(kind().rtol is None and kind().atol == 0 for kind in ITERATIVE)
+
+
 def test_goals_are_relative_to_what_the_precision_allows():
     """Unless a looser tolerance is enough this once; one that is tighter is the solver's own."""
     assert tolerance_of(None, jnp.dtype("float32")) == 1e-5
