@@ -1,5 +1,6 @@
 """Fields that vary in time: what they can represent, and what they cost."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import equinox as eqx
@@ -24,6 +25,7 @@ from impindiff.latent import (
     SpectralField,
 )
 from impindiff.latent._coordinates import Span
+from impindiff.latent._span_of import check_spans, span_of
 
 SPAN = (0.0, 2.0)
 SMALL = {"width": 8, "depth": 2, "key": jax.random.key(1)}
@@ -308,3 +310,20 @@ def test_what_cannot_be_is_refused(make, message: str):
 def test_another_kind_of_argument_is_refused(given: dict[str, Any], message: str):
     with runtime_types.without(), pytest.raises(InputError, match=message):
         SpectralField(**({"num_axes": 1, "names": ("a",), "modes": 2} | given))
+
+
+@pytest.mark.parametrize(
+    "first, last, is_fine",
+    [
+        (0.0, 2.0, True),
+        (-1e-5, 2.0 + 1e-5, True),
+        (-1e-4, 2.0, False),
+        (0.0, 2.0 + 1e-4, False),
+        (0.5, 1.5, True),
+    ],
+)
+def test_no_time_beyond_the_span_is_used_but_for_round_off(first, last, is_fine: bool):
+    field = SeparableField(1, ("a",), SPAN, **SMALL)
+    with nullcontext() if is_fine else pytest.raises(InputError, match="has the time span"):
+        check_spans([field, SineField(1, ("b",), **SMALL)], first, last, "training")
+    assert span_of(field) == field.amplitudes.network.span
