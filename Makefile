@@ -1,5 +1,5 @@
 # `make help` lists the targets. PYTHON=... chooses the interpreter, PYTEST_ARGS=...,
-# BENCHMARK=... and SCALE=... are passed on.
+# BENCHMARK=..., SCALE=..., ONLY=... and JOBS=... are passed on.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 PYTHON ?=
 PYTEST_ARGS ?=
 SCALE ?= 1
+ONLY ?=
+JOBS ?= 1
 # By file, since the tests of a file share what they compile.
 PARALLEL := -n auto --dist loadfile
 BENCHMARK ?= $(basename $(notdir $(wildcard benchmarks/[!_]*.py)))
@@ -46,7 +48,7 @@ if test -z "$$python"; then \
 fi
 endef
 
-.PHONY: help install demo test test-examples test-slow torture lint format docs picture tables benchmark lock clean
+.PHONY: help install demo test test-examples test-slow torture mutants lint format docs picture tables benchmark lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -67,6 +69,9 @@ test-slow: $(BASE) ## run the slow tests, which `make test` leaves out
 
 torture: $(BASE) ## kill, starve and let compete, and count what is lost: make torture SCALE=0.1
 	@$(BIN)/python tests/torture --scale $(SCALE)
+
+mutants: $(BASE) ## put small mistakes into copies of the package, and count those that tests find
+	@$(BIN)/python tests/mutants --jobs $(JOBS) $(addprefix --only ,$(ONLY))
 
 lint: $(DEV) ## check style, format and types
 	@$(BIN)/ruff check .

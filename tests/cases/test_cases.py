@@ -87,6 +87,15 @@ def test_random_fields_are_smooth_and_periodic_in_any_dimension(shape: tuple[int
             assert across < 1.5 * inside
 
 
+def test_random_fields_have_the_spectrum_of_their_correlation_length():
+    """The power of wave number k falls as exp(-l^2 k^2 / 2): the mean of its logarithm shows it."""
+    grid, length = Grid.uniform((16,), ((0, 1),), periodic=True), 0.12
+    fields = gaussian_process(grid, 2000, length, np.random.default_rng(0))
+    power = np.log(np.abs(np.fft.fft(fields, axis=1)) ** 2).mean(axis=0)
+    falls = (length * 2 * np.pi) ** 2 * np.array([4 - 1, 9 - 1]) / 2
+    np.testing.assert_allclose(power[1] - power[2:4], falls, atol=0.15)
+
+
 def test_a_case_is_found_by_its_name():
     for name, case in CASES.items():
         assert case_named(name) is case and case.name == name

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import jax.numpy as jnp
 import pytest
 from typer.testing import CliRunner
 
 import impindiff as ipd
-from impindiff.benchmark import _scripts, list_benchmarks, run_benchmark
+from impindiff.benchmark import _measure, _scripts, list_benchmarks, median_seconds, run_benchmark
 from impindiff.cli._app import app
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (scripts / "_helper.py").write_text('"""No benchmark."""\n')
     monkeypatch.setattr(_scripts, "FOLDER", scripts)
     return scripts
+
+
+@pytest.mark.parametrize("warm, calls", [(False, 6), (True, 5)])
+def test_a_time_is_the_median_of_calls_that_count(monkeypatch, warm: bool, calls: int):
+    """Of 1, 1, 1, 2 and 90 seconds on a made-up clock; a first call is not among them."""
+    durations = iter([1.0, 90.0, 1.0, 2.0, 1.0])
+    clock, done = [0.0], []
+
+    def now() -> float:
+        clock.append(clock[-1] + (next(durations) if len(clock) % 2 == 0 else 0))
+        return clock[-1]
+
+    monkeypatch.setattr(_measure, "_LONGEST_SECONDS", 1000.0)
+    monkeypatch.setattr(_measure, "time", SimpleNamespace(perf_counter=now))
+    assert median_seconds(lambda: done.append(1), 5, warm=warm) == 1.0
+    assert len(done) == calls
 
 
 def call(*arguments: object, status: int = 0) -> tuple[str, str]:

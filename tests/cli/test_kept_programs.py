@@ -44,6 +44,19 @@ def test_beyond_the_limit_those_used_least_recently_go(monkeypatch: pytest.Monke
     assert [file.exists() for file in files] == [True, True, False, False]
 
 
+def test_a_program_that_is_old_and_was_used_lately_stays(monkeypatch: pytest.MonkeyPatch):
+    """Read or written, whichever was later; a disk may keep only one of these times."""
+    keep_programs()
+    files = [programs_folder() / f"jit_{name}-00ff-cache" for name in "abc"]
+    for file, times in zip(files, ((9e8, 1e9), (1e9, 9e8), (9.5e8, 9.5e8)), strict=True):
+        file.write_bytes(bytes(100))
+        os.utime(file, times)
+    monkeypatch.setattr(_kept_programs, "_MOST_BYTES", 250)
+    del os.environ[FOLDER]
+    keep_programs()
+    assert [file.exists() for file in files] == [True, True, False]
+
+
 def test_that_nothing_can_be_kept_is_said_once(capsys: pytest.CaptureFixture, tmp_path: Path):
     os.environ[FOLDER] = str(tmp_path)
     keep_programs()

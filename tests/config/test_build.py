@@ -21,6 +21,7 @@ from impindiff.config import (
     dump_config,
     parse_config,
 )
+from impindiff.config._training import ProgressiveToleranceTable, RescueTable, TrainingTable
 from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, Anderson, Newton, Picard, Staggered
 from impindiff.integrate import (
@@ -213,6 +214,44 @@ def test_the_stages_in_their_order():
     ]
     built = build_stages(config_of({"training.stages": stages}), SYSTEM)
     assert built == [Stage(LBFGS(memory=7), 3, dt=0.1), Stage(Adam(learning_rate=0.5), 5)]
+
+
+@pytest.mark.parametrize("cells, is_fine", [(1000, True), (1001, False)])
+def test_a_matrix_is_written_out_for_the_unknowns_of_all_fields(cells: int, is_fine: bool):
+    grid = Grid.uniform((cells,), ((0, 1),), periodic=True)
+    system = System(grid, {name: [Diffusion(0.1)] for name in "ab"})
+    config = config_of({"solver": {"method": "dense-lu"}})
+    if is_fine:
+        build_stepper(config, system)
+        return
+    with pytest.raises(InputError, match=r"a step has 2002 unknowns \(1001 cells, 2 fields\)"):
+        build_stepper(config, system)
+    # A group at a time is few enough.
+    staggered = {"method": "dense-lu", "nonlinear": "staggered"}
+    groups = {"solver": staggered | {"groups": [["a"], ["b"]]}}
+    build_stepper(config_of(groups), system)
+
+
+def test_stages_by_default():
+    stages = [{"optimiser": "adam", "epochs": 2}, {"optimiser": "lbfgs", "epochs": 3}]
+    config = config_of({"training.stages": stages})
+    assert build_stages(config, SYSTEM) == [
+        Stage(Adam(learning_rate=4e-3), 2),
+        Stage(LBFGS(memory=50), 3),
+    ]
+
+
+def test_training_by_default():
+    table = TrainingTable.model_validate({"stages": [{"optimiser": "adam", "epochs": 2}]})
+    assert (table.validate_every, table.checkpoint_every) == (10, 50)
+    assert RescueTable().model_dump() == {"max_halvings": 3, "max_masked_share": 0.5}
+    assert ProgressiveToleranceTable().model_dump() == {
+        "start": 1e-2,
+        "factor": 0.1,
+        "last": 1e-5,
+        "window": 5,
+        "settled": 0.1,
+    }
 
 
 def test_rates_and_freezing_by_name():

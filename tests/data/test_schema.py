@@ -254,3 +254,17 @@ def test_single_precision_is_compared_with_the_range_of_double_without_a_warning
     check_values(values, "data.nc", np.float64)
     with pytest.raises(InputError, match="beyond float16"):
         check_values(values, "data.nc", np.float16)
+
+
+@pytest.mark.parametrize("share, is_fill", [(0, True), (5e-7, True), (-5e-7, True), (1e-5, False)])
+def test_what_was_never_written_is_known_after_a_conversion_too(
+    dataset: xr.Dataset, share: float, is_fill: bool
+):
+    """Unpacked, or gone through single precision, the fill value is off by its last digits."""
+    values = dataset[NAME].astype(np.float64)
+    values[0, 1, 2, 3] = 9.969209968386869e36 * (1 + share)
+    if not is_fill:
+        check_values(values, SOURCE)
+        return
+    with pytest.raises(InputError, match="the first at sample 0, time 1, x 2, y 3 .*fill value"):
+        check_values(values, SOURCE)

@@ -12,6 +12,7 @@ from impindiff.data import (
     readings,
     select_samples,
     select_times,
+    start_of,
 )
 
 NAME = "concentration"
@@ -187,3 +188,10 @@ def test_readings_have_samples_and_times(dataset: xr.Dataset):
 def test_a_missing_field_is_named(dataset: xr.Dataset, take):
     with pytest.raises(InputError, match="no variable 'concentratio'.*mean 'concentration'"):
         take(dataset, "concentratio", [0])
+
+
+@pytest.mark.parametrize("start, position", [("first", 0), ("last", 4), (0.1, 2), (0.15, 3)])
+def test_a_forecast_begins_at_a_time_of_the_data(dataset: xr.Dataset, start, position: int):
+    times = dataset["time"].values
+    assert len(times) == 5
+    assert start_of(dataset, start) == (position, pytest.approx(times[position], abs=1e-6))

@@ -109,6 +109,24 @@ def test_a_cotangent_of_zero_gives_a_gradient_of_zero():
     np.testing.assert_array_equal(gradient, np.zeros(SIZE))
 
 
+def test_a_report_gives_the_mean_residual_of_its_solves():
+    """What several solves leave is added up on the way back, their residuals too."""
+    outcomes = [
+        Outcome(jnp.array(int(result)), jnp.array(iterations), jnp.array(residual))
+        for result, iterations, residual in (
+            (Result.CONVERGED, 3, 1e-6),
+            (Result.STALLED, 5, 3e-2),
+            (Result.CONVERGED, 4, 2e-6),
+        )
+    ]
+    dtype = jnp.dtype("float64")
+    total = sum(AdjointOutcome.cotangent(outcome, dtype) for outcome in outcomes)
+    report = AdjointOutcome.from_cotangent(jnp.asarray(total))
+    assert (report.solves, report.iterations, report.failures) == (3, 12, 1)
+    assert report.relative_residual == pytest.approx((3e-2 + 3e-6) / 3, rel=1e-12)
+    assert AdjointOutcome.from_cotangent(AdjointOutcome.probe()).relative_residual == 0
+
+
 def test_reports_add_up_over_samples_and_solves():
     matrix, rhs = system()
     several = jnp.stack([rhs, 0 * rhs, 3 * rhs])

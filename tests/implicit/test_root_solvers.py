@@ -168,6 +168,14 @@ class TestContract:
             kind(**limits)
 
 
+def test_what_they_are_by_default():
+    assert [kind().max_steps for kind in NONLINEAR] == [30, 200, 100]
+    assert all(kind().rtol is None and kind().atol == 0 for kind in NONLINEAR)
+    assert Picard().relaxation == 1
+    anderson = Anderson()
+    assert (anderson.memory, anderson.mixing, anderson.regularisation) == (5, 1, 1e-10)
+
+
 def test_newton_converges_quadratically_near_the_root():
     residuals = []
     for steps in (1, 2, 3):
@@ -206,6 +214,42 @@ def test_anderson_needs_fewer_steps_than_picard():
     (_, fast), _ = advance(Anderson(STRICT, rtol=1e-10), viscosity=0.005, dt=0.004)
     assert bool(plain.converged) and bool(fast.converged)
     assert int(fast.steps) < int(plain.steps)
+
+
+def anderson_written_out(residual, u, steps: int, memory: int, mixing: float) -> np.ndarray:
+    """Walker & Ni's form of it, with the differences of all iterates kept."""
+    points, moves = [np.asarray(u)], [-np.asarray(residual(u))]
+    for _ in range(steps):
+        change = moves[-1] * mixing
+        if len(points) > 1:
+            along, differences = np.diff(points, axis=0), np.diff(moves, axis=0)
+            along, differences = along[-memory:].T, differences[-memory:].T
+            gamma = np.linalg.lstsq(differences, moves[-1], rcond=None)[0]
+            change = change - (along + mixing * differences) @ gamma
+        points.append(points[-1] + change)
+        moves.append(-np.asarray(residual(points[-1])))
+    return points[-1]
+
+
+@pytest.mark.parametrize("mixing", [1.0, 0.4])
+def test_anderson_is_what_it_is_written_out(mixing: float):
+    def residual(u, _=None):
+        return u + 0.3 * jnp.sin(jnp.roll(u, 1)) - jnp.arange(1.0, 7.0)
+
+    solver = Anderson(memory=2, mixing=mixing, rtol=1e-14, max_steps=5)
+    found, outcome = root(residual, jnp.zeros(6), None, solver)
+    expected = anderson_written_out(residual, np.zeros(6), 5, 2, mixing)
+    assert int(outcome.steps) == 5 and float(outcome.relative_residual) > 1e-8
+    # Its regularisation, 1e-10, is left out of what is written out.
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
+def test_linear_iterations_are_summed_over_newtons_steps():
+    """A solver stopped after two iterations does two in each step but for the last."""
+    solver = Newton(BiCGStab(max_steps=2), STRICT, rtol=1e-12)
+    (_, outcome), _ = advance(solver)
+    steps, iterations = int(outcome.steps), int(outcome.iterations)
+    assert steps >= 4 and 2 * steps - 2 <= iterations <= 2 * steps
 
 
 @pytest.mark.parametrize("relaxation", [0.0, 2.0, -1.0])

@@ -20,8 +20,9 @@ from impindiff.integrate import (
     ForwardEuler,
     RungeKutta4,
 )
+from impindiff.integrate._sdirk import _both
 from impindiff.latent import SineField
-from impindiff.linear import BiCGStab, Outcome
+from impindiff.linear import BiCGStab, Outcome, Result
 from impindiff.systems import System
 from impindiff.terms import Advection, Diffusion, Source
 
@@ -169,3 +170,14 @@ def test_a_step_in_parts_takes_numbers_of_python_as_a_whole_one_does(kind):
         for _ in range(2):
             state, _ = kind().step(dynamics, 0.0, DT / 2, state)
     np.testing.assert_allclose(once["c"], state["c"], rtol=1e-14)
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_of_two_stages_the_worse_is_told_and_the_work_of_both(failed: int):
+    results, residuals = np.full(2, int(Result.CONVERGED)), np.full(2, 1e-9)
+    results[failed], residuals[failed] = int(Result.STALLED), 0.1
+    counts = jnp.array([2, 3]), jnp.array([4, 1])
+    stages = Outcome(jnp.asarray(results), counts[0], jnp.asarray(residuals), counts[1])
+    both = _both(stages)
+    assert (int(both.result), int(both.iterations), int(both.steps)) == (Result.STALLED, 5, 5)
+    assert float(both.relative_residual) == 0.1

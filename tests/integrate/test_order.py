@@ -22,7 +22,8 @@ from impindiff.integrate import (
 )
 from impindiff.latent import AbstractLatent
 from impindiff.linear import BiCGStab
-from impindiff.systems import System
+from impindiff.rollout import TimeGrid, simulate
+from impindiff.systems import Reaction, System
 from impindiff.terms import Advection, Diffusion, Source
 
 TIGHT = Affine(BiCGStab(1e-14), BiCGStab(1e-12))
@@ -102,3 +103,15 @@ def test_order_for_coefficients_that_change(stepper, order: int, num_steps: int)
 
     coarse, fine = error(4 * num_steps), error(8 * num_steps)
     assert np.log2(coarse / fine) == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.parametrize("stepper", [ForwardEuler(substeps=4), RungeKutta4(substeps=4)])
+def test_the_parts_of_a_step_are_taken_at_their_own_times(stepper):
+    """One step of 2 from t = 1 along the rate t^3, in four: sums that are written out."""
+    system = System(None, {"u": [Reaction(lambda t: t**3)]})
+    times = TimeGrid.build(1.0, [3.0], 2.0)
+    found = simulate(system, {"u": jnp.array(0.0)}, times, stepper).states["u"][0]
+    starts = np.array([1.0, 1.5, 2.0, 2.5])
+    # Runge and Kutta's is Simpson's rule, which is exact for a cubic.
+    expected = 0.5 * np.sum(starts**3) if isinstance(stepper, ForwardEuler) else (3**4 - 1) / 4
+    assert float(found) == pytest.approx(expected, rel=1e-12)

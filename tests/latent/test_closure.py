@@ -1,6 +1,6 @@
 """Closures: functions of named things, known and learned, and how they are evaluated."""
 
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -135,6 +135,9 @@ class TestNeuralClosure:
             ({"initial": -3.0}, -3.0),
             ({"bounds": (1.0, 3.0)}, 2.0),
             ({"bounds": (0.0, jnp.inf), "initial": 1e-3}, 1e-3),
+            ({"bounds": (3.0, jnp.inf)}, 4.0),
+            ({"bounds": (3.0, jnp.inf), "initial": 3.5}, 3.5),
+            ({"bounds": (1.0, 3.0), "initial": 1.2}, 1.2),
         ],
     )
     def test_it_starts_at_one_value_everywhere(self, options, value: float):
@@ -160,6 +163,32 @@ class TestNeuralClosure:
         found = moved(thousandth).evaluate(GRID, None, {"u": 1e3 * U, "v": 1e3 * V})
         expected = moved(network()).evaluate(GRID, None, {"u": U, "v": V})
         np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+    def test_it_is_the_network_of_its_formula(self):
+        """Written out for one cell: a range that is not around zero, layers of tanh, bounds."""
+        inputs = {"u": (1.0, 5.0), "v": (-8.0, -4.0)}
+        options: Any = {"bounds": (2.0, 6.0), "initial": 3.0, "width": 5, "key": jax.random.key(0)}
+        latent = moved(NeuralClosure(("a", "b"), inputs, **options))
+        found = latent.evaluate(None, None, {"u": jnp.array(4.0), "v": jnp.array(-7.0)})
+        z = np.array([0.5, -0.5])
+        *hidden, head = cast(Any, latent.held.function).layers
+        assert len(hidden) == 2
+        for layer in hidden:
+            z = np.tanh(z @ np.asarray(layer.weight) + np.asarray(layer.bias))
+        raw = -np.log(3) + z @ np.asarray(head.weight) + np.asarray(head.bias)
+        np.testing.assert_allclose(found, 2 + 4 / (1 + np.exp(-raw)), rtol=1e-12)
+
+    def test_its_layers_are_drawn_within_glorots_bounds(self):
+        layers = cast(Any, network(width=300).held.function).layers
+        first, last = layers[0].weight, layers[-1].weight
+        bound = (6 / 302) ** 0.5
+        assert 0.98 * bound < float(jnp.abs(first).max()) <= bound and not last.any()
+
+    def test_what_it_is_by_default(self):
+        latent = NeuralClosure("k", {"u": (0.0, 1.0)}, key=jax.random.key(0))
+        layers = cast(Any, latent.held.function).layers
+        assert [layer.weight.shape for layer in layers] == [(1, 16), (16, 16), (16, 1)]
+        assert latent.start == 0.0 and latent.interval.lower == -np.inf
 
     def test_any_network_for_one_cell_serves(self):
         mlp = eqx.nn.MLP(2, 2, 3, 1, key=jax.random.key(1))
@@ -236,6 +265,11 @@ class TestCellField:
         pushed = eqx.tree_at(lambda f: f.raw, field, jnp.asarray(-100 * V))
         assert bool((pushed.evaluate(GRID) > 0).all())
         np.testing.assert_allclose(CellField("k", U - 1).evaluate(GRID), U - 1, atol=1e-6)
+
+    def test_the_inverse_of_its_transform_knows_the_bounds(self):
+        for bounds in ((-1.0, jnp.inf), (0.1, jnp.inf), (-1.0, 2.0)):
+            found = CellField("k", U, bounds).evaluate(GRID)
+            np.testing.assert_allclose(found, U, rtol=1e-12)
 
     def test_a_start_outside_or_another_grid_is_refused(self):
         with pytest.raises(InputError, match="cell field 'k' starts at"):

@@ -59,6 +59,43 @@ def test_at_an_end_nothing_goes_around():
         assert abs(change[10]) == 0
 
 
+def convolved(layer, z: np.ndarray, periodic: bool) -> np.ndarray:
+    """A kernel of three cells, its first entry on the cell before; (channels, cells)."""
+    weight, bias = np.asarray(layer.weight), np.asarray(layer.bias)
+    padded = np.pad(z, ((0, 0), (1, 1)), "wrap" if periodic else "edge")
+    parts = [weight[:, :, k] @ padded[:, k : k + z.shape[1]] for k in range(3)]
+    return sum(parts) + bias[:, None]
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_it_is_the_network_of_its_formula(periodic: bool):
+    """Two convolutions; the same on pairs of cells; back up, beside what was found before."""
+    net, values = closure(1), fields((6,))
+    grid = Grid.uniform((6,), ((0.0, 1.0),), periodic=periodic)
+
+    def block(layers, z):
+        for layer in (layers.first, layers.second):
+            z = np.asarray(jax.nn.gelu(convolved(layer, z, periodic)))
+        return z
+
+    # u is expected in (0, 2), v in (-1, 1).
+    fine = block(net.down[0], np.stack([np.asarray(values["u"]) - 1, np.asarray(values["v"])]))
+    coarse = block(net.down[1], (fine[:, 0::2] + fine[:, 1::2]) / 2)
+    whole = block(net.up[0], np.concatenate([fine, np.repeat(coarse, 2, axis=1)]))
+    head = np.asarray(net.head.weight)[:, :, 0] @ whole + np.asarray(net.head.bias)[:, None]
+    np.testing.assert_allclose(net.evaluate(grid, None, values), head[0], rtol=1e-10)
+
+
+def test_what_it_is_by_default():
+    """Three levels of 16, 32 and 64 channels, drawn with He's spread; zero at the end."""
+    net = ConvolutionalClosure("r", {"u": (0.0, 1.0)}, 1, key=KEY)
+    shapes = [(16, 1, 3), (32, 16, 3), (64, 32, 3)]
+    assert [block.first.weight.shape for block in net.down] == shapes
+    assert [block.first.weight.shape for block in net.up] == [(32, 96, 3), (16, 48, 3)]
+    spread = float(np.std(np.asarray(net.down[2].second.weight)))
+    assert spread == pytest.approx((2 / (64 * 3)) ** 0.5, rel=0.03)
+
+
 def test_it_is_nothing_at_first_and_learned():
     net = ConvolutionalClosure("r", {"u": (0.0, 1.0)}, 2, key=KEY)
     assert not np.asarray(net.evaluate(box(8, 8), None, {"u": jnp.ones((8, 8))})).any()

@@ -1,5 +1,6 @@
 """Fields that vary in time: what they can represent, and what they cost."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import equinox as eqx
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import runtime_types
 from gradients import taylor_rate
+from jax.flatten_util import ravel_pytree
 from smooth import box
 
 from impindiff._errors import InputError
-from impindiff.coefficients import evaluate_coefficients
+from impindiff.coefficients import Instant, evaluate_coefficients
 from impindiff.grid import Axis, Grid
 from impindiff.latent import (
     AbstractLatent,
@@ -22,6 +24,8 @@ from impindiff.latent import (
     SineField,
     SpectralField,
 )
+from impindiff.latent._coordinates import Span
+from impindiff.latent._span_of import check_spans, span_of
 
 SPAN = (0.0, 2.0)
 SMALL = {"width": 8, "depth": 2, "key": jax.random.key(1)}
@@ -71,6 +75,96 @@ def test_shapes(kind: str, shape: tuple[int, ...]):
         assert value.shape == (shape if len(names) == 1 else (len(names), *shape))
         assert value.dtype == jnp.float64 and np.isfinite(value).all()
         assert not field.is_steady
+
+
+def test_times_are_scaled_to_the_span():
+    """-1 at its first time and 1 at its last, wherever zero is."""
+    span = Span((3.0, 7.0), ("a",))
+    found = [float(span.scaled(at(t))) for t in (3.0, 4.0, 5.0, 7.0, 9.0)]
+    assert found == [-1.0, -0.5, 0.0, 1.0, 2.0]
+    assert float(Span((-6.0, -2.0), ("a",)).scaled(Instant(at(-2.0)))) == 1.0
+
+
+def dense(layer, z):
+    return z @ np.asarray(layer.weight) + np.asarray(layer.bias)
+
+
+def sines(network, z):
+    for layer in network.layers:
+        z = np.sin(network.frequency * dense(layer, z))
+    return z
+
+
+@pytest.mark.parametrize("kind", ["separable", "film", "hypernetwork"])
+def test_it_is_the_network_of_its_formula(kind: str):
+    """Written out for one place and time; two components of different ranges."""
+    options: Any = {"frequency": 2.0, "time_frequency": 1.5, "output_range": ((1, 3), (-10, 30))}
+    make: Any = {"separable": SeparableField, "film": FilmField, "hypernetwork": HypernetworkField}
+    field = double(stirred(make[kind](1, ("a", "b"), (3.0, 7.0), **SMALL, **options), 0.1))
+    assert field.hidden.frequency == 2.0
+    angle, s = 2 * np.pi * 2.5 / 5, np.array([(4.0 - 5.0) / 2])
+    z = np.array([np.sin(angle), np.cos(angle)])
+    if kind == "separable":
+        in_time = field.amplitudes.network
+        amplitudes = dense(in_time.head, sines(in_time.hidden, s)).reshape(2, 8)
+        raw = amplitudes @ sines(field.hidden, z)
+    elif kind == "film":
+        in_time = field.modulation
+        parts = dense(in_time.head, sines(in_time.hidden, s)).reshape(2, 2, 8)
+        for layer, (scale, shift) in zip(field.hidden.layers, parts, strict=True):
+            inner = (1 + scale) * (z @ np.asarray(layer.weight)) + np.asarray(layer.bias) + shift
+            z = np.sin(2.0 * inner)
+        raw = dense(field.head, z)
+    else:
+        in_time = field.network
+        weights, unravel = ravel_pytree((field.hidden, field.head))
+        change = dense(in_time.head, sines(in_time.hidden, s)) @ np.asarray(field.projection)
+        hidden, head = unravel(weights + change)
+        raw = dense(head, sines(hidden, z))
+    assert in_time.hidden.frequency == 1.5
+    middle, half = np.asarray(field.output.midpoint), np.asarray(field.output.half_width)
+    np.testing.assert_allclose(middle, [2, 10], atol=0.5)
+    found = field.evaluate(box(5), at(4.0))[:, 2]
+    np.testing.assert_allclose(found, middle + half * raw, rtol=1e-10)
+
+
+def test_a_spectral_field_is_the_sum_of_its_formula():
+    """Each coefficient by itself, on one periodic axis and one with ends."""
+    grid = Grid.uniform((5, 4), ((2.0, 4.0), (-1.0, 5.0)), periodic=(True, False))
+    made = SpectralField(2, ("a",), (1, 1), (3.0, 7.0), degree=3, output_range=(1.0, 5.0))
+    assert made.coefficients.shape == (1, 4, 3, 3)
+    np.testing.assert_array_equal(made.evaluate(grid, at(4.0)), jnp.full((5, 4), 3.0))
+    turn, along, s = 2 * np.pi * 1.5 / 5, 2 * 2.5 / 4 - 1, -0.5
+    in_time = [1, s, (3 * s**2 - 1) / 2, (5 * s**3 - 3 * s) / 2]
+    in_x, in_y = [1, np.cos(turn), np.sin(turn)], [1, along, (3 * along**2 - 1) / 2]
+    numbers = np.random.default_rng(0).normal(size=(1, 4, 3, 3))
+    field = eqx.tree_at(lambda f: f.coefficients, double(made), jnp.asarray(numbers))
+    expected = 3 + 2 * np.einsum("dmn,d,m,n", numbers[0], in_time, in_x, in_y)
+    assert float(field.evaluate(grid, at(4.0))[1, 2]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_they_are_by_default():
+    """Sizes, frequencies, and how little of the start depends on the time."""
+    key = jax.random.key(0)
+    for make, name, outputs in (
+        (SeparableField, "amplitudes", 64),
+        (FilmField, "modulation", 2 * 2 * 64),
+        (HypernetworkField, "network", 10),
+    ):
+        field = make(1, ("a",), SPAN, key=key)
+        assert [layer.weight.shape for layer in field.hidden.layers] == [(2, 64), (64, 64)]
+        assert field.hidden.frequency == 6.0
+        part = getattr(field, name)
+        in_time = part.network if name == "amplitudes" else part
+        assert in_time.hidden.frequency == 1.0
+        assert in_time.head.weight.shape == (16, outputs)
+        assert len(in_time.hidden.layers) == (2 if name == "network" else 1)
+        size = {"amplitudes": 1 / 8, "modulation": 0.1, "network": 1.0}[name]
+        most = size * (6 / 16) ** 0.5
+        assert 0.9 * most < float(jnp.abs(in_time.head.weight).max()) <= most
+    field = HypernetworkField(1, ("a",), SPAN, key=key)
+    change = np.abs(field.projection) / np.abs(ravel_pytree((field.hidden, field.head))[0])
+    assert 0.099 < float(change.max()) <= 0.1 * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -216,3 +310,20 @@ def test_what_cannot_be_is_refused(make, message: str):
 def test_another_kind_of_argument_is_refused(given: dict[str, Any], message: str):
     with runtime_types.without(), pytest.raises(InputError, match=message):
         SpectralField(**({"num_axes": 1, "names": ("a",), "modes": 2} | given))
+
+
+@pytest.mark.parametrize(
+    "first, last, is_fine",
+    [
+        (0.0, 2.0, True),
+        (-1e-5, 2.0 + 1e-5, True),
+        (-1e-4, 2.0, False),
+        (0.0, 2.0 + 1e-4, False),
+        (0.5, 1.5, True),
+    ],
+)
+def test_no_time_beyond_the_span_is_used_but_for_round_off(first, last, is_fine: bool):
+    field = SeparableField(1, ("a",), SPAN, **SMALL)
+    with nullcontext() if is_fine else pytest.raises(InputError, match="has the time span"):
+        check_spans([field, SineField(1, ("b",), **SMALL)], first, last, "training")
+    assert span_of(field) == field.amplitudes.network.span

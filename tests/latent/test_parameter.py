@@ -21,6 +21,8 @@ GRID = box(4)
         (-3.0, (-5, -1)),
         (999.0, (0, 1000)),
         (1e-9, (0, np.inf)),
+        (3.5, (3.0, np.inf)),
+        (-1.5, (-2.0, np.inf)),
         (-2.0, (-np.inf, np.inf)),
     ],
 )
@@ -36,6 +38,25 @@ def test_whatever_is_learned_it_stays_inside_its_bounds(raw: float):
     parameter = Parameter("d", 0.5, (0.2, 3.0))
     pushed = jax.tree.map(lambda _: jnp.asarray(raw), parameter)
     assert 0.2 <= float(pushed.evaluate(GRID)) <= 3.0
+
+
+@pytest.mark.parametrize(
+    "bounds, raw, value",
+    [
+        ((3.0, 7.0), 0.0, 5.0),
+        ((3.0, 7.0), np.log(3), 6.0),
+        ((3.0, 7.0), -np.log(3), 4.0),
+        ((3.0, np.inf), 0.0, 4.0),
+        ((-3.0, np.inf), np.log(5), 2.0),
+        ((-np.inf, np.inf), -2.5, -2.5),
+    ],
+)
+def test_what_is_learned_is_transformed_as_documented(bounds, raw: float, value: float):
+    """And back: a start at that value is learned as that number."""
+    pushed = jax.tree.map(lambda _: jnp.asarray(raw), Parameter("d", 5.0, bounds))
+    assert pushed.bounds == bounds
+    assert float(pushed.evaluate(GRID)) == pytest.approx(value, rel=1e-14)
+    assert float(Parameter("d", value, bounds).raw) == pytest.approx(raw, abs=1e-14)
 
 
 @pytest.mark.parametrize("raw", [-50.0, 0.0, 50.0])

@@ -11,6 +11,7 @@ from smooth import box
 from impindiff._errors import InputError
 from impindiff.grid import Grid
 from impindiff.latent import SineField
+from impindiff.latent._output import Output
 
 
 def network(num_axes: int = 2, names: tuple[str, ...] = ("a",), **options) -> SineField:
@@ -82,6 +83,58 @@ def test_values_start_within_the_output_range():
     assert 2 < float(value.min()) < float(value.max()) < 5
     assert float(value.mean()) == pytest.approx(3.5, abs=0.6)
     assert float(value.std()) > 0.1
+
+
+def test_it_is_the_network_of_its_formula():
+    """Written out for one position: turns, sines, a linear head, midpoint and half-width."""
+    grid = Grid.uniform((4, 3), ((2.0, 4.0), (-1.0, 5.0)), periodic=(True, False))
+    field = double(network(2, ("a", "b"), frequency=2.5, output_range=((1, 3), (-10, 30))))
+    around, between = 2 * np.pi * (1.5 / 4), np.pi * (2.5 / 3 - 0.5)
+    z = np.array([np.sin(around), np.cos(around), np.sin(between), np.cos(between)])
+    for layer in field.hidden.layers:
+        z = np.sin(2.5 * (z @ np.asarray(layer.weight) + np.asarray(layer.bias)))
+    head = z @ np.asarray(field.head.weight) + np.asarray(field.head.bias)
+    expected = np.array([2.0, 10.0]) + np.array([1.0, 20.0]) * head
+    np.testing.assert_allclose(field.evaluate(grid)[:, 1, 2], expected, rtol=1e-12)
+
+
+def drawn(layer) -> tuple[float, float]:
+    """The largest weight and the largest bias of a layer."""
+    return float(jnp.abs(layer.weight).max()), float(jnp.abs(layer.bias).max())
+
+
+def test_weights_are_drawn_within_the_bounds_of_sitzmann_et_al():
+    """And come close to them, so many as they are; biases within the root of the inputs."""
+    field = network(1, width=300, frequency=3.0)
+    bounds = [(1 / 2, 2**-0.5), ((6 / 300) ** 0.5 / 3, 300**-0.5)]
+    for layer, (weight, bias) in zip(field.hidden.layers, bounds, strict=True):
+        found = drawn(layer)
+        assert 0.97 * weight < found[0] <= weight and 0.97 * bias < found[1] <= bias
+    assert 0.97 * bounds[1][0] < drawn(field.head)[0] <= bounds[1][0]
+
+
+def test_what_it_is_by_default():
+    field = SineField(1, ("a",), key=jax.random.key(0))
+    assert [layer.weight.shape for layer in field.hidden.layers] == [(2, 64), (64, 64), (64, 64)]
+    assert field.hidden.frequency == 6.0
+    assert (float(field.output.midpoint[0]), float(field.output.half_width[0])) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "options, low, middle, high",
+    [
+        ({}, 0.0, 0.5, 1.0),
+        ({"output_range": (2.0, 6.0)}, 2.0, 4.0, 6.0),
+        ({"bounds": (3.0, 7.0)}, 3 + 4 / (1 + np.e), 5.0, 3 + 4 / (1 + 1 / np.e)),
+        ({"bounds": (3.0, np.inf)}, 3 + 1 / np.e, 4.0, 3 + np.e),
+        ({"bounds": (3.0, 7.0), "output_range": (4.0, 6.0)}, 4.0, 5.0, 6.0),
+        ({"bounds": (3.0, np.inf), "output_range": (4.0, 7.0)}, 4.0, 5.0, 7.0),
+    ],
+)
+def test_what_the_head_gives_is_brought_to_the_output_range(options, low, middle, high):
+    """By default to (0, 1), or to what the bounds make of -1 and 1."""
+    values = Output(("a",), **options)(jnp.array([[-1.0, 0.0, 1.0]]), (3,))
+    np.testing.assert_allclose(values, [low, middle, high], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

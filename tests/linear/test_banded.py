@@ -10,6 +10,7 @@ from impindiff.linear._banded import (
     solve_tridiagonal,
     solve_tridiagonal_pivoted,
 )
+from impindiff.linear._blocks import invert_blocks
 
 SIZES = [1, 2, 3, 4, 5, 64, 65, 129, 200]
 
@@ -68,6 +69,26 @@ def test_a_pivot_of_zero_is_no_trouble_to_the_one_that_pivots():
     bands = (jnp.asarray(lower), jnp.zeros(size), jnp.asarray(upper))
     found = solve_tridiagonal_pivoted(*bands, jnp.asarray(rhs))
     np.testing.assert_allclose(found, np.linalg.solve(matrix, rhs), rtol=1e-10)
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_any_row_of_a_block_may_be_the_only_pivot(row: int):
+    """The first column of each diagonal block has one entry; alone, and in a line."""
+    block = np.roll(np.eye(3), row, axis=0) * [2.0, 3.0, 5.0]
+    lower, upper = (0.1 * np.random.default_rng(k).normal(size=(3, 3)) for k in (0, 1))
+    lower[:, 0] = upper[:, 0] = 0
+    size = 4
+    matrix = np.kron(np.eye(size), block)
+    matrix += np.kron(np.eye(size, k=-1), lower) + np.kron(np.eye(size, k=1), upper)
+    rhs = np.arange(12.0).reshape(size, 3) + 1
+    below, own, above = (np.tile(part, (size, 1, 1)) for part in (lower, block, upper))
+    below[0], above[-1] = 0, 0
+    bands = jnp.asarray(below), jnp.asarray(own), jnp.asarray(above)
+    found = solve_block_tridiagonal(*bands, jnp.asarray(rhs))
+    np.testing.assert_allclose(found.ravel(), np.linalg.solve(matrix, rhs.ravel()), rtol=1e-12)
+    inverses = invert_blocks(jnp.asarray(np.stack([block, 7 * np.eye(3)], -1)))
+    np.testing.assert_allclose(inverses[..., 0], np.linalg.inv(block), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(inverses[..., 1], np.eye(3) / 7, rtol=1e-14)
 
 
 @pytest.mark.parametrize("periodic", [True, False])

@@ -19,6 +19,8 @@ from impindiff.linear import (
     Result,
     Tridiagonal,
 )
+from impindiff.linear._judgement import Arrived, Iterated
+from impindiff.linear._tolerance import goal_of, tolerance_of
 from impindiff.precondition import DiagonalInverse
 
 SIZE = 40
@@ -224,3 +226,35 @@ def test_gmres_says_so_where_more_iterations_do_not_help():
     _, outcome = run(GMRES(1e-10), singular, rhs)
     assert int(outcome.result) == Result.STALLED
     assert int(outcome.iterations) < GMRES().max_steps
+
+
+def test_what_they_are_by_default():
+    assert [kind().max_steps for kind in (BiCGStab, CG, GMRES)] == [200, 500, 300]
+    assert [kind().max_steps for kind in (DenseLU, Tridiagonal)] == [2, 3]
+    assert GMRES().restart == 30 and DenseLU().max_size == 2000 and CG().check_symmetry
+    assert all(kind().rtol is None and kind().atol == 0 for kind in ITERATIVE)
+
+
+def test_goals_are_relative_to_what_the_precision_allows():
+    """Unless a looser tolerance is enough this once; one that is tighter is the solver's own."""
+    assert tolerance_of(None, jnp.dtype("float32")) == 1e-5
+    assert tolerance_of(None, jnp.dtype("float64")) == 1e-10
+    assert tolerance_of(1e-3, jnp.dtype("float64")) == 1e-3
+    two = jnp.array(2.0)
+    for loosest, atol, goal in ((None, 0.0, 2e-6), (1e-2, 0.0, 2e-2), (1e-9, 0.0, 2e-6)):
+        enough = None if loosest is None else jnp.array(loosest)
+        assert float(goal_of(1e-6, atol, two, enough)) == pytest.approx(goal, rel=1e-12)
+    assert float(goal_of(1e-6, 0.5, two, jnp.array(1e-2))) == 0.5
+    assert float(goal_of(None, 0.0, two, None)) == pytest.approx(2e-10, rel=1e-12)
+
+
+def test_all_passes_are_counted_and_one_that_brings_nothing_is_not_kept():
+    """A solve that begins again where its recurrence was mistaken: three iterations, then four."""
+    here, there, residual = jnp.zeros(2), jnp.ones(2), jnp.full(2, 0.5)
+    arrived = Arrived.at_start(here, residual, jnp.array(1.0))
+    for iterations, norm2, point in ((3, 0.1, there), (4, 0.05, 2 * there)):
+        found = Iterated(point, jnp.array(1e-20), jnp.array(iterations))
+        arrived = arrived.moved(point, residual, jnp.array(norm2), found)
+    assert int(arrived.iterations) == 7 and int(arrived.passes) == 2
+    assert not bool(arrived.went_on) and float(arrived.norm2) == 0.1
+    np.testing.assert_array_equal(arrived.x, there)

@@ -7,7 +7,7 @@ import pytest
 from gradients import taylor_rate
 
 from impindiff._errors import InputError
-from impindiff.observe import relative_error, squared_misfit
+from impindiff.observe import misfit_residuals, relative_error, squared_misfit, squared_scale
 
 NAN = jnp.nan
 
@@ -51,6 +51,28 @@ def test_the_gradient_of_the_misfit():
     observed = {"a": jnp.array([1.0, NAN, 2.0])}
     rate = taylor_rate(lambda u: squared_misfit({"a": u}, observed), jnp.array([3.0, 1.0, 2.5]))
     assert rate == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "deviations, expected",
+    [
+        (None, (0.25 / 5 + 1e2 / 1e4) / 2),
+        ({"a": jnp.array([0.5, 1.0, 2.0]), "b": jnp.array([10.0])}, (1 / 4 + 1) / 3),
+    ],
+)
+def test_the_squares_of_the_residuals_add_up_to_the_misfit(deviations, expected: float):
+    """Two fields, one entry not observed; with known noise the mean is one over three entries."""
+    observed = {"a": jnp.array([1.0, NAN, 2.0]), "b": jnp.array([100.0])}
+    predicted = {"a": jnp.array([1.0, 7.0, 2.5]), "b": jnp.array([110.0])}
+    if deviations:
+        # Half of a deviation of a datum of a; one of the datum of b.
+        predicted["a"] = predicted["a"].at[2].set(3.0)
+    scale = squared_scale(observed, deviations)
+    residuals = misfit_residuals(predicted, observed, scale, deviations)
+    assert residuals.shape == (4,) and float(residuals[1]) == 0
+    found = squared_misfit(predicted, observed, deviations=deviations)
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+    assert float(residuals @ residuals) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

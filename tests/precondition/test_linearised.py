@@ -92,6 +92,29 @@ def test_a_nonlinear_step_is_solved_in_fewer_iterations(preconditioner, shape, s
     assert few * saves <= many, (few, many)
 
 
+@pytest.mark.parametrize("weight", [1e-3, 0.05])
+def test_they_are_made_of_the_matrix_of_the_step(weight: float):
+    """Its diagonal, or the blocks of its cells: of I - w F', written out."""
+    shape, w = (3, 4), jnp.asarray(weight)
+    state = {"a": smooth(shape, 1), "b": smooth(shape, 2), "c": smooth(shape, 3)}
+    system = Reacting(jnp.array(7.0))
+    jacobian = jax.jacfwd(lambda u: jnp.stack([system(u)[name] for name in "abc"]))(state)
+    slopes = np.stack([np.asarray(jacobian[name]).reshape(3, 12, 12) for name in "abc"], 1)
+    own = np.eye(3)[..., None] - weight * np.diagonal(slopes, axis1=2, axis2=3)
+    vector = {name: smooth(shape, seed) for name, seed in (("a", 4), ("b", 5), ("c", 6))}
+    flat = np.stack([np.asarray(vector[name]).ravel() for name in "abc"])
+    step = LinearisedStep(system, w, state)
+    jacobi, blocks = Jacobi().make(step).inner, BlockJacobi().make(step).inner
+    for k, name in enumerate("abc"):
+        found = jacobi.apply(vector)[name].ravel()
+        np.testing.assert_allclose(found, flat[k] / own[k, k], rtol=1e-12)
+    expected = np.linalg.solve(np.moveaxis(own, -1, 0), flat.T[..., None])[..., 0].T
+    found = blocks.apply(vector)
+    np.testing.assert_allclose(
+        np.stack([found[name].ravel() for name in "abc"]), expected, rtol=1e-10
+    )
+
+
 def test_fast_reactions_are_solved_cell_by_cell():
     shape = (9, 8)
     system = Reacting(jnp.array(1e5))

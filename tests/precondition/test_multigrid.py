@@ -88,6 +88,18 @@ def test_diffusion_needs_one_sweep_of_a_v_cycle_only_and_cg_may_use_it():
     assert np.vdot(x, cycle.apply(x)) > 0
 
 
+@pytest.mark.parametrize("sweeps", [1, 2])
+def test_a_v_cycle_is_symmetric_where_the_operator_is(sweeps: int):
+    """Smoothing afterwards takes the colours in the opposite order."""
+    shape = (9, 7)
+    stencil = operator(shape, 20.0, jump=50.0, periodic=False)
+    cycle = MultigridCycle.build(stencil, shape, cycle="V", sweeps=sweeps)
+    columns = jax.jit(jax.vmap(cycle.apply))(jnp.eye(63).reshape(63, *shape))
+    matrix = np.asarray(columns).reshape(63, 63)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-13 * np.abs(matrix).max())
+    assert np.linalg.eigvalsh(matrix).min() > 0
+
+
 @pytest.mark.slow
 def test_thin_cells_are_coarsened_along_their_short_side_first():
     """Cells a hundred times as long as wide: coarsened alike, the cycle hardly helps."""

@@ -14,6 +14,8 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.report import write_report
+from impindiff.report._frames import Variable
+from impindiff.report._yardsticks import of_no_change, of_variation
 
 MakeRun = Callable[..., Path]
 
@@ -339,6 +341,17 @@ def test_the_first_epoch_is_told_apart_where_it_is_long(make_run: MakeRun):
     assert "The first epoch, with compilation 2.1 s An epoch (median) 0.1 s" in text
 
 
+def test_an_epoch_far_longer_than_the_others_does_not_count(make_run: MakeRun):
+    """The second of them waits for a minute, and so all that follow are later."""
+    run = make_run()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    late = [row | {"seconds": row["seconds"] + 60 * (row["epoch"] > 1)} for row in rows]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, late)))
+    text = _write(run)[1].text
+    assert "epochs 0.1 s each (median), the first 2.1 s" in text
+    assert "The first epoch, with compilation 2.1 s An epoch (median) 0.1 s" in text
+
+
 def test_an_epoch_is_no_longer_where_rows_are_missing(make_run: MakeRun):
     run = make_run()
     lines = (run / "metrics.jsonl").read_text().splitlines()
@@ -624,3 +637,16 @@ def test_a_forecast_without_cells_is_judged_as_others(make_run: MakeRun):
     text = _write(make_run(cells=(8,), latents=False, edit=decay))[1].text
     assert re.search(r"\d % of how much the data vary\) on average over 2 samples", text)
     assert re.search(r"nothing changes would be 8\d.\d % off in concentration", text)
+
+
+def test_what_an_error_is_held_against():
+    """Two samples of four cells: the first data, and how far the data are from their median."""
+    times, dims = {"time": [0.0, 1.0]}, ("sample", "time", "x")
+    truth = np.array([[[0, 0, 0, 8.0], [0, 0, 4, 4]], [[1, 1, 1, 1.0], [2, 2, 2, 10]]])
+    forecast = truth + np.array([0.5, 1.0])[:, None, None]
+    field = Variable("c", *(xr.DataArray(u, times, dims) for u in (forecast, truth)))
+    # |0 - 4| + |8 - 4| and 0 of 8; 1, 1, 1 and 9 of 16.
+    assert of_no_change(field, 1.0) == pytest.approx(100 * np.mean([8 / 8, 12 / 16]), rel=1e-12)
+    # The medians are 0 and 1.5, where the means are 2 and 2.5.
+    expected = 100 * np.mean([0.5 / (16 / 8), 1.0 / (12 / 8)])
+    assert of_variation(field, 1.0) == pytest.approx(expected, rel=1e-12)

@@ -275,3 +275,12 @@ def test_the_parts_of_a_time_add_up_to_it():
         parts = time_parts(float(time))
         assert parts.sum() == time
         np.testing.assert_array_equal(parts, parts.astype(np.float32))
+
+
+@pytest.mark.parametrize("time", [1e9 / 3, -1.7e9 - 1 / 7, 46_000.1])
+def test_a_time_as_one_number_has_all_its_digits(time: float):
+    assert float(Instant.of(time, jnp.float64).number) == time
+    later = Instant(jnp.asarray(0.25), jnp.asarray(time_parts(time)))
+    assert float(later.number) == time + 0.25
+    single = Instant.of(time, jnp.float32).number
+    assert single.dtype == jnp.float32 and float(single) == np.float32(time)

@@ -4,13 +4,19 @@ import json
 import re
 import shutil
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from small_problem import make_tables
 from typer.testing import CliRunner
 
+from impindiff import InputError
 from impindiff.cli._app import app
+from impindiff.config import parse_config
 from impindiff.data import open_dataset
+from impindiff.runs import RunFolder
+from impindiff.runs._user_code import check_same_code
 
 PAGE = (Path(__file__).parents[2] / "docs" / "config.md").read_text(encoding="utf-8")
 
@@ -96,6 +102,29 @@ def test_a_changed_file_is_refused(made: Path, tmp_path: Path):
     shutil.copy(changed, run / "column.py")
     status, _, err = call("evaluate", run, "--data", made / "measured.nc")
     assert status == 2 and "RUN/column.py was changed since the run was begun" in err
+
+
+@pytest.mark.parametrize(
+    "files, refused",
+    [
+        ({"a.py": b"1", "b.py": b"2"}, ""),
+        ({"a.py": b"1", "b.py": b"3"}, "b.py"),
+        ({"a.py": b"1", "b.py": b"2", "c.py": b""}, "c.py"),
+        ({"a.py": b"1"}, "b.py"),
+    ],
+    ids=["the same", "another", "one more", "one fewer"],
+)
+def test_a_run_goes_on_with_the_files_it_was_begun_with(tmp_path: Path, files: dict, refused: str):
+    folder = RunFolder(tmp_path)
+    code = {name: sha256(text).hexdigest() for name, text in (("a.py", b"1"), ("b.py", b"2"))}
+    (tmp_path / "provenance.json").write_text(json.dumps({"data": {"sha256": ""}, "code": code}))
+    config = parse_config(make_tables(), "it")
+    config.code.files.update(files)
+    if not refused:
+        check_same_code(config, folder)
+        return
+    with pytest.raises(InputError, match=f"{refused} is not what the run in"):
+        check_same_code(config, folder)
 
 
 @pytest.mark.slow

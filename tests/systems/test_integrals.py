@@ -104,6 +104,69 @@ def test_a_step_that_is_one_linear_solve_integrates_what_is_not_linear(name):
     np.testing.assert_allclose(states["squares"][1:], 0.2 * np.cumsum(added, 0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["backward", "trapezoid", "sdirk"])
+def test_an_affine_step_takes_each_rate_at_its_own_time(name: str):
+    """The integrals of 1, t and t c: the method's own sums, with its stages written out."""
+    system = System(
+        ipd.Grid.uniform((3,), ((0.0, 3.0),), periodic=True),
+        {"c": [ipd.Diffusion(0.5), ipd.Reaction(lambda t: t)]},
+        integrals={
+            "of_one": [ipd.Source(1.0)],
+            "of_t": [ipd.Reaction(lambda t: t)],
+            "of_tc": [ipd.Reaction(lambda c, t: t * c)],
+        },
+    )
+    assert system.prepare(jnp.dtype("float64")).is_affine
+    spread = 0.5 * (np.ones((3, 3)) - 3 * np.eye(3))
+    c, sums, dt, gamma = np.array([1.0, 2.0, 5.0]), np.zeros((3, 3)), 0.3, 1 - 0.5**0.5
+    start = {"c": jnp.asarray(c), **dict.fromkeys(system.integrals, jnp.zeros(3))}
+    times = ipd.TimeGrid.build(1.0, [1.6], dt)
+    found = ipd.simulate(system, start, times, STEPPERS[name]).states
+
+    def rate(c: np.ndarray, t: float) -> np.ndarray:
+        return spread @ c + t
+
+    def implicit(known: np.ndarray, t: float, weight: float) -> np.ndarray:
+        return np.linalg.solve(np.eye(3) - weight * spread, known + weight * t)
+
+    for t in (1.0, 1.0 + dt):
+        if name == "backward":
+            c = implicit(c, t + dt, dt)
+            parts = [(dt, t + dt, c)]
+        elif name == "trapezoid":
+            before, c = c, implicit(c + dt / 2 * rate(c, t), t + dt, dt / 2)
+            parts = [(dt / 2, t, before), (dt / 2, t + dt, c)]
+        else:
+            at, weight = t + gamma * dt, gamma * dt
+            first = implicit(c, at, weight)
+            c = implicit(c + (dt - weight) * rate(first, at), t + dt, weight)
+            parts = [(dt - weight, at, first), (weight, t + dt, c)]
+        sums += sum(w * np.array([np.ones(3), np.full(3, at), at * c]) for w, at, c in parts)
+    np.testing.assert_allclose(found["c"][0], c, rtol=1e-8)
+    np.testing.assert_allclose([found[name][0] for name in system.integrals], sums, rtol=1e-8)
+    if name != "backward":
+        # Methods of order two integrate t exactly.
+        np.testing.assert_allclose(found["of_t"][0], (1.6**2 - 1) / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["backward", "trapezoid", "sdirk"])
+def test_an_affine_step_loses_nothing(name: str):
+    grid = ipd.Grid.uniform((5,), ((0.0, 1.0),))
+    system = System(
+        grid,
+        {"c": Field([ipd.Diffusion(0.1)], {"x": (ipd.Dirichlet(1.0), ipd.NoFlux())})},
+        integrals={"supplied": [Supply(FluxOf("c"))]},
+        balances={"mass": {"inside": lambda c: c, "supplied": lambda supplied: -supplied}},
+    )
+    assert system.prepare(jnp.dtype("float64")).is_affine
+    start = {"c": jnp.zeros(5), "supplied": jnp.zeros(5)}
+    times = ipd.TimeGrid.build(0.0, [0.0, 2.0], 0.5)
+    (balance,) = ipd.balances(
+        system, ipd.simulate(system, start, times, STEPPERS[name]).states
+    ).values()
+    assert balance.changes["inside"][-1] > 0.3 and balance.worst < 1e-12
+
+
 @pytest.mark.parametrize(
     "grid",
     [

@@ -1,5 +1,7 @@
 """Limits of fields: a state that cannot be is refused, or its step fails; nothing is clipped."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,18 @@ from smooth import box, wave
 from impindiff._errors import InputError, NumericsError
 from impindiff.grid import Grid
 from impindiff.implicit import Affine
-from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
+from impindiff.integrate import (
+    SDIRK2,
+    BackwardEuler,
+    Bounds,
+    CrankNicolson,
+    ForwardEuler,
+    RungeKutta4,
+)
 from impindiff.latent import Parameter
 from impindiff.linear import BiCGStab
 from impindiff.rollout import KeepAll, Snapshots, StepResult, TimeGrid, Trajectory, simulate
-from impindiff.systems import Field, Reaction, System
+from impindiff.systems import Field, Reaction, System, check_readings
 from impindiff.terms import Diffusion, Source
 
 INFINITY = float("inf")
@@ -157,3 +166,18 @@ def test_gradients_are_those_without_limits(memory):
 def test_what_are_no_bounds_is_refused(bounds, message):
     with runtime_types.without(), pytest.raises(InputError, match=message):
         falling({"falls": bounds})
+
+
+@pytest.mark.parametrize("beyond, is_fine", [(4.9, True), (5.1, False)])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_readings_may_lie_five_deviations_beyond_either_limit(side, beyond, is_fine):
+    limit, noise = Bounds("c", -1.0, 3.0), np.full((1, 1), 0.2)
+    value = np.full((1, 1), (3.0 if side > 0 else -1.0) + side * beyond * 0.2)
+    given: Any = (limit, "c", value, noise, [0.5], [7])
+    if is_fine:
+        check_readings(*given)
+    else:
+        with pytest.raises(InputError, match="more than 5 standard deviations of the noise"):
+            check_readings(*given)
+    with pytest.raises(InputError, match="no noise is stated"):
+        check_readings(*given[:3], None, *given[4:])

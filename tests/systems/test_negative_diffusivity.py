@@ -12,6 +12,7 @@ from impindiff.integrate import BackwardEuler, CrankNicolson, RungeKutta4
 from impindiff.linear import Tridiagonal
 from impindiff.rollout import StepResult, TimeGrid, simulate, simulate_with_rescue
 from impindiff.systems import Field, Reaction, System
+from impindiff.systems._bounds import _lowest
 from impindiff.terms import Diffusion, Dirichlet, Flux, NoFlux, Source
 
 GRID = Grid.uniform((6,), ((0, 1),))
@@ -122,3 +123,15 @@ def test_halved_steps_find_the_other_root():
     fine = TimeGrid.build(0.0, [0.025], 0.1 / 256)
     expected = simulate(system, start, fine, stepper).states["u"][-1]
     assert float(jnp.abs(found.trajectory.states["u"][-1] - expected).mean()) < 0.01
+
+
+@pytest.mark.parametrize(
+    "lowest, largest, is_negative",
+    [(-5e-8, 0.0, True), (-5e-9, 0.0, False), (-5e-8, 0.1, False), (-5e-7, 0.1, True)],
+)
+def test_what_is_negative_beyond_round_off(lowest: float, largest: float, is_negative: bool):
+    """A millionth of the largest, or of what spreads through a cell of 0.1 in a step of 1."""
+    grid = Grid.uniform((10,), ((0, 1),))
+    values = jnp.zeros(10).at[3].set(lowest).at[7].set(largest)
+    cell, found = _lowest(grid, values, jnp.array(1.0))
+    assert (int(cell), bool(found)) == (3, is_negative)

@@ -11,7 +11,7 @@ from smooth import box, wave, winds
 
 from impindiff._errors import InputError
 from impindiff.coefficients import Corrected, evaluate_coefficients
-from impindiff.grid import Grid
+from impindiff.grid import Axis, Grid
 from impindiff.latent import CellField, Parameter, SineField, SpectralField
 from impindiff.terms import (
     Advection,
@@ -172,3 +172,14 @@ def test_a_velocity_of_another_shape_is_refused(shape):
     with pytest.raises(InputError, match=r"must be \(2,\) or \(2, 5, 4\)") as caught:
         Advection(jnp.zeros(shape)).stencil(box(5, 4))
     assert f"has shape {shape}" in str(caught.value)
+
+
+def test_between_unequal_cells_central_advection_is_right_for_what_is_linear():
+    """What passes a face is the flow times the value there; and so for a velocity that varies."""
+    axis = Axis.from_faces("x", [0.0, 1.0, 4.0, 4.5])
+    grid, faces, centres = Grid([axis]), np.array([1.0, 4.0]), axis.centres
+    for velocity, field in ((np.full(3, -2.0), 3 + centres), (3 + centres, np.full(3, -2.0))):
+        term = Advection(jnp.asarray(velocity[None]), "central")
+        below, above = term.face_coefficients(grid, 0)
+        found = below * field + above * np.roll(field, -1)
+        np.testing.assert_allclose(found[:2], -2 * (3 + faces), rtol=1e-14)

@@ -159,3 +159,23 @@ def test_what_is_made_of_a_flux_is_a_flux():
         assert float(FluxParts.of(whole).outward(jnp.asarray(value))) == pytest.approx(2 * expected)
     _, slopes = jax.jvp(lambda given: face.flux_for((given, 0.0)), (1.0,), (1.0,))
     assert tuple(map(float, slopes)) == (-1.75, 0.0)
+
+
+@pytest.mark.parametrize("speed", [-2.0, 0.0, 2.0])
+def test_the_value_at_an_inflow_is_the_one_that_its_flux_is_of(speed: float):
+    """The face draws nearer to the given value; where nothing enters it has the cell's."""
+    face = BoundaryFace(K, max(speed, 0.0), min(speed, 0.0), DISTANCE)
+    const, slope = Inflow(8.0).face_value(face)
+    at_face = float(const + slope * U)
+    assert at_face == pytest.approx((2 * 8.0 + K * U) / (2 + K) if speed < 0 else U, rel=1e-14)
+    whole = K * (U - at_face) + face.from_cell * U + face.from_face * at_face
+    assert float(whole) == pytest.approx(flux(Inflow(8.0), speed, upwind=True), rel=1e-14)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_diffusivity_is_carried_on_to_the_face_through_unequal_cells(side: int):
+    """Linearly, by the widths of the two last cells: exact for what is linear."""
+    axis = Axis.from_faces("x", [0.0, 1.0, 4.0, 4.5])
+    face = Diffusion(jnp.asarray(2 + axis.centres)).boundary_face(Grid([axis]), 0, side)
+    expected = (2 + 4.5) / 0.25 if side else 2 / 0.5
+    assert float(np.squeeze(face.conductance)) == pytest.approx(expected, rel=1e-14)

@@ -7,7 +7,7 @@ import pytest
 from smooth import box, matrix_of, wave
 
 from impindiff._errors import InputError
-from impindiff.grid import Grid
+from impindiff.grid import Axis, Grid
 from impindiff.terms import Diffusion, Source
 
 
@@ -53,6 +53,23 @@ def test_the_face_takes_the_harmonic_mean():
     conductance, opposite = Diffusion(jnp.array([1.0, 3.0, 0.0, 2.0])).face_coefficients(grid, 0)
     np.testing.assert_allclose(conductance, [1.5, 0, 0, 4 / 3], rtol=1e-15)
     np.testing.assert_array_equal(opposite, -conductance)
+
+
+LAYERS = Grid([Axis.from_faces("x", [0.0, 1.0, 4.0, 4.5])])
+
+
+def test_through_layers_of_unequal_cells_resistances_add_up():
+    """Half a cell of each layer lies between two centres."""
+    diffusivity = jnp.array([1.0, 10.0, 0.2])
+    conductance, _ = Diffusion(diffusivity).face_coefficients(LAYERS, 0)
+    resistances = [0.5 / 1 + 1.5 / 10, 1.5 / 10 + 0.25 / 0.2]
+    np.testing.assert_allclose(conductance[:2], 1 / np.array(resistances), rtol=1e-14)
+
+
+def test_the_arithmetic_mean_of_what_is_linear_is_its_value_at_the_face():
+    centres = LAYERS.axes[0].centres
+    conductance, _ = Diffusion(jnp.asarray(centres), "arithmetic").face_coefficients(LAYERS, 0)
+    np.testing.assert_allclose(conductance[:2], np.array([1, 4]) / np.diff(centres), rtol=1e-14)
 
 
 @pytest.mark.parametrize("size", [1e-36, 1e-20, 1e25])

@@ -63,6 +63,15 @@ def test_every_sample_in_every_window_once_an_epoch(observations, samples, windo
     again, other = batches.order((0, 1)), batches.order((0, 2))
     np.testing.assert_array_equal(again.samples, order.samples)
     assert not np.array_equal(other.samples, order.samples)
+    drawn = [batches.order((0, epoch)) for epoch in range(5)]
+    in_a_row = [np.array_equal(each.window, np.sort(each.window)) for each in drawn]
+    assert all(in_a_row) == (num_windows == 1), "windows come in random order, too"
+    for each in drawn:
+        assert each.active.sum() == 5 * num_windows
+        # In a batch that is not full the others are of its own window, and count for nothing.
+        for window, samples in zip(each.window, each.samples, strict=True):
+            batch = batches.take(int(window), np.asarray(samples))
+            assert float(batch.time_grid.starts[0]) == float(batches.grids[int(window)].starts[0])
 
 
 def test_a_window_begins_at_an_observed_state_and_ends_with_the_next(observations):

@@ -92,6 +92,39 @@ def test_a_stall_is_come_to_again(make_run):
     assert stopped.history == whole.history
 
 
+def test_what_is_saved_on_the_way_is_of_the_epoch_asked_for(make_run):
+    """After a death that saves nothing: every fourth epoch of all, whatever the stage."""
+    stages = [Stage(Adam(learning_rate=1e-2), 2), ADAM]
+    run = make_run("run", stages, every=4)
+    for stop, saved in ((4, 2), (8, 4)):
+        with pytest.raises(Killed):
+            run.train(stop, Killed)
+        progress = Checkpoints(run.folder).progress()
+        assert progress is not None and progress.epoch == saved
+        assert (progress.stage, progress.stage_epoch) == (1, saved - 2)
+
+
+def test_seconds_go_on_from_those_of_the_checkpoint(make_run, monkeypatch):
+    run = make_run("run", STAGES["adam"])
+    with pytest.raises(KeyboardInterrupt):
+        run.train(4)
+    found, seconds = Checkpoints.progress, []
+
+    def long_ago(self):
+        progress = found(self)
+        return None if progress is None else progress.model_copy(update={"seconds": 1000.0})
+
+    monkeypatch.setattr(Checkpoints, "progress", long_ago)
+    options = FitOptions(
+        watch=lambda record: seconds.append(record.seconds), checkpoints=Checkpoints(run.folder)
+    )
+    run.trainer(options).run(resume=True)
+    assert 1000 < seconds[0] < seconds[1] < seconds[2] < 1600
+    monkeypatch.undo()
+    progress = Checkpoints(run.folder).progress()
+    assert progress is not None and progress.seconds >= seconds[-1]
+
+
 def test_what_is_finished_is_not_trained_again(make_run):
     run = make_run("run", STAGES["adam"])
     expected = run.train()
