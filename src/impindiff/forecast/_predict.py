@@ -27,6 +27,7 @@ from impindiff.rollout import (
     Trajectory,
     advice_of,
     cause_of,
+    check_before,
     describe_halvings,
     has_failed_solve,
     rescue,
@@ -124,6 +125,8 @@ def carry(
         state is not finite; it names a function of the system that is not finite there.
     """
     settings = settings or {}
+    first, given = jax.tree.map(lambda values: values[0], (initial, settings))
+    check_before(system.with_settings(given), first, time_grid)
     chosen = select_for_samples(system, initial, time_grid, stepper, settings)
     stepper = chosen.stepper
 

@@ -1,7 +1,7 @@
 """Many steps: time grids, trajectories, what is saved on the way."""
 
 from impindiff.rollout._failures import StepOutcome, StepResult
-from impindiff.rollout._initial_state import consistent
+from impindiff.rollout._initial_state import check_before, consistent
 from impindiff.rollout._memory import (
     KeepAll,
     MemoryBudget,
@@ -31,6 +31,7 @@ from impindiff.rollout._stability import advice_of, stable_dt
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
+    "check_before",
     "Choice",
     "HalvedStep",
     "KeepAll",
