@@ -29,10 +29,12 @@ from impindiff.rollout import (
     cause_of,
     check_before,
     describe_halvings,
+    explain_range,
     has_failed_solve,
     rescue,
     select_for_samples,
     simulate,
+    vanishing,
 )
 from impindiff.systems import Ensemble, System, carriers, oscillating
 
@@ -145,7 +147,7 @@ def carry(
         trajectory, time_grid, halved = rescue(run, time_grid)
     except StepFailed as error:
         if error.is_finite or not (found := cause(error.sample, error.step, error.time_grid)):
-            raise
+            raise error.adding(explain_range(initial)) from None
         raise NumericsError(f"{error.message} {found}") from None
     for field, values in trajectory.states.items():
         wild = np.argwhere(~np.isfinite(values))
@@ -181,6 +183,9 @@ def advise(
 
     Returns: whether there was one.
     """
+    if found := vanishing(initial, states):
+        warnings.warn(found[0], RuntimeWarning, stacklevel=3)
+        return True
     quiet = not (oscillating(system.equations) or carriers(system.equations))
     if quiet and stepper.implicit_weight is not None:
         return False

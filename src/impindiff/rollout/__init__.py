@@ -1,7 +1,7 @@
 """Many steps: time grids, trajectories, what is saved on the way."""
 
 from impindiff.rollout._failures import StepOutcome, StepResult
-from impindiff.rollout._initial_state import check_before, consistent
+from impindiff.rollout._initial_state import check_before, consistent, explain_range
 from impindiff.rollout._memory import (
     KeepAll,
     MemoryBudget,
@@ -27,7 +27,7 @@ from impindiff.rollout._solver_choice import (
     select_for_samples,
     select_solver,
 )
-from impindiff.rollout._stability import advice_of, stable_dt
+from impindiff.rollout._stability import advice_of, stable_dt, vanishing
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "advice_of",
     "cause_of",
     "consistent",
+    "explain_range",
     "describe_halvings",
     "format_bytes",
     "has_failed_solve",
@@ -61,4 +62,5 @@ __all__ = [
     "stable_dt",
     "step_counts",
     "tidy_time",
+    "vanishing",
 ]

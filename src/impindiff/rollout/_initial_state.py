@@ -22,6 +22,9 @@ from impindiff.linear import Outcome
 from impindiff.rollout._failures import StepOutcome, StepResult
 from impindiff.rollout._times import TimeGrid, start_clock, start_clock_at
 
+# Of a precision of so many bits, numbers far from 1 are met with in practice.
+_COARSE_BITS = 32
+
 
 def consistent(
     system: AbstractSystem,
@@ -123,6 +126,27 @@ def check_before(system: AbstractSystem, state: State, time_grid: TimeGrid) -> N
     dynamics, _ = start_clock(system.prepare(dtype), time_grid, dtype)
     check_start(dynamics, state)
     check_coefficients(dynamics, time_grid)
+
+
+def explain_range(state: State) -> str:
+    """What is to be said of a failure where numbers come close to the range of their precision.
+
+    Their squares lie beyond it, and compilers form such where functions are differentiated: of
+    $(u / s)^2$ the slope becomes $2 u / s^2$. Empty where no field is so small, or so large.
+    """
+    for field, values in state.items():
+        limits = jnp.finfo(values.dtype)
+        if isinstance(values, Tracer) or limits.bits > _COARSE_BITS:
+            continue
+        size = float(np.nanmax(np.abs(np.asarray(values)), initial=0))
+        if 0 < size < float(limits.tiny) ** 0.5 or float(limits.max) ** 0.5 < size < np.inf:
+            return (
+                f"The values of {field!r} are as {'small' if size < 1 else 'large'} as {size:.2g}, "
+                f"and {values.dtype} holds numbers from {float(limits.tiny):.2g} to "
+                f"{float(limits.max):.2g}, which leaves out their squares: write the problem in "
+                "other units, or compute in double precision."
+            )
+    return ""
 
 
 def check_coefficients(dynamics: AbstractDynamics, time_grid: TimeGrid) -> None:

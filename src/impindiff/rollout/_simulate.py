@@ -35,6 +35,7 @@ from impindiff.rollout._initial_state import (
     blame_start,
     check_coefficients,
     check_start,
+    explain_range,
 )
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._solver_choice import prepare_for_any, resolve_stepper
@@ -186,7 +187,7 @@ def simulate(
     stepper.check(dynamics)
     check_coefficients(dynamics, time_grid)
     wrong = dynamics.ill_posed(initial) if time_grid.num_steps else None
-    setup, start = None, check_start(dynamics, initial)
+    setup, start, begun = None, check_start(dynamics, initial), initial
     if time_grid.num_steps:
         mean = jnp.asarray(time_grid.lengths.mean(), dtype)
         with leaks_told("a function of the system"):
@@ -238,7 +239,10 @@ def simulate(
     outcome = blame_coefficients(outcome, wrong)
     trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
     if on_failure == "raise" and is_known(outcome):
-        trajectory.check(time_grid)
+        try:
+            trajectory.check(time_grid)
+        except StepFailed as error:
+            raise error.adding(explain_range(begun)) from None
     advise(dynamics, initial, trajectory.states, time_grid, stepper)
     return trajectory
 

@@ -48,6 +48,25 @@ def stable_dt(
     return _longest(system.prepare(jnp.result_type(*state.values())), state, stepper, time)
 
 
+def vanishing(initial: State, states: GivenState) -> tuple[str, ...]:
+    """What is to be said of fields that are all as small as what their precision rounds to zero.
+
+    Args:
+        initial: where the rollout starts.
+        states: the saved ones.
+    """
+    for field, before in initial.items():
+        limits, both = jnp.finfo(before.dtype), (before, states[field])
+        size = max(float(np.nanmax(np.abs(np.asarray(u)), initial=0)) for u in both)
+        if 0 < size < float(limits.tiny) / float(limits.eps):
+            return (
+                f"the values of {field!r} are {size:.2g} at most, and in {before.dtype} what is "
+                f"below {float(limits.tiny):.2g} becomes zero: they have hardly a right digit. "
+                "Write the problem in other units, or compute in double precision.",
+            )
+    return ()
+
+
 def outgrown(
     dynamics: AbstractDynamics,
     initial: State,
@@ -171,7 +190,7 @@ def advice_of(
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((dynamics, initial, states))):
         return ()
     initial = real_state(initial)
-    found = outgrown(dynamics, initial, states, time_grid, stepper)
+    found = vanishing(initial, states) or outgrown(dynamics, initial, states, time_grid, stepper)
     if found:
         return found
     ends = np.append(time_grid.starts, time_grid.starts[-1] + time_grid.lengths[-1])
