@@ -29,9 +29,7 @@ def nonlinear(unit: float) -> System:
 
 def test_a_failure_of_numbers_whose_squares_are_lost_says_so():
     for run in (simulate, simulate_with_rescue):
-        with pytest.raises(
-            NumericsError, match="of 'c' are as small as .*e-30, and float32"
-        ):
+        with pytest.raises(NumericsError, match="of 'c' are as small as .*e-30, and float32"):
             run(nonlinear(1e-30), begun(1e-30), TIMES, BackwardEuler())
     expected = simulate(nonlinear(1.0), begun(1.0), TIMES, BackwardEuler()).states["c"]
     for unit, dtype in ((1e-15, "float32"), (1e-30, "float64")):
