@@ -22,11 +22,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
-from impindiff.coefficients import coefficients_of, depends_on
+from impindiff.coefficients import AbstractClosure, coefficients_of, depends_on
 from impindiff.grid import SIDES, Grid
 from impindiff.integrate import Bounds, BoundsViolation
+from impindiff.latent import latents_of
 from impindiff.systems._outer_faces import End, Ends, evaluate_beside, select_fluxes
-from impindiff.systems._scope import TIME, Scope
+from impindiff.systems._scope import TIME, Scope, names_of_arguments
 from impindiff.terms import AbstractTerm, cells_at
 
 # What a solve leaves over, and round-off, are no roots of their own.
@@ -233,7 +234,11 @@ def check_signs(
         with jax.ensure_compile_time_eval():
             scope = replace(scope, origin=jnp.asarray(origin, scope.dtype))
             for part in changing:
-                _check_in_time(scope, part, elapsed, float(origin.sum()))
+                names = names_of_arguments(part.value, scope.coefficients)
+                needed = {n: c for n, c in scope.coefficients.items() if n in names}
+                if _is_plain((part.value, needed)):
+                    of_part = replace(scope, coefficients=needed)
+                    _check_in_time(of_part, part, elapsed, float(origin.sum()))
 
 
 def check_signs_at(scope: Scope, parts: Sequence[Signed], varying: frozenset[str]) -> None:
@@ -245,6 +250,12 @@ def check_signs_at(scope: Scope, parts: Sequence[Signed], varying: frozenset[str
         found = part.evaluated(scope)
         if found.is_evaluated:
             _check_one(scope.grid, found, time if part.depends_on(frozenset({TIME})) else None)
+
+
+def _is_plain(tree: Any) -> bool:
+    """Whether all in it are functions of the user's: what is learned may be dear to evaluate."""
+    are_functions = all(isinstance(node, AbstractClosure) for node in coefficients_of(tree))
+    return are_functions and not latents_of(tree)
 
 
 def _check_one(grid: Grid | None, part: Signed, time: float | None = None) -> None:
