@@ -109,9 +109,15 @@ def as_array(value: Any) -> Array:
 def real_state(state: GivenState) -> dict[str, Array]:
     """Fields as arrays, those of whole numbers and truth values in the precision of the others.
 
-    In JAX's default precision where there are no others.
+    In JAX's default precision where there are no others. Numbers of half precision are treated as
+    whole numbers are: nothing is computed in it.
     """
     fields = {name: jnp.asarray(value) for name, value in state.items()}
-    real = [u.dtype for u in fields.values() if u.dtype.kind not in "iub"]
+    real = [u.dtype for u in fields.values() if not _is_lifted(u.dtype)]
     dtype = jnp.result_type(*real) if real else jnp.result_type(float)
-    return {n: u.astype(dtype) if u.dtype.kind in "iub" else u for n, u in fields.items()}
+    return {n: u.astype(dtype) if _is_lifted(u.dtype) else u for n, u in fields.items()}
+
+
+def _is_lifted(dtype: jnp.dtype) -> bool:
+    is_half = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return dtype.kind in "iub" or is_half

@@ -177,5 +177,5 @@ def test_what_cannot_be_penalised_is_refused(make, message: str):
 def test_the_slope_between_unequal_cells_counts_by_half_of_both():
     """At a slope of 2 everywhere; half a cell at either end has none."""
     grid = Grid([Axis.from_faces("x", [0.0, 1.0, 4.0, 4.5])])
-    found = value(ipd.Smoothness("k", 0.3), grid, k=2 * grid.centres()[0])
+    found = value(ipd.observations.Smoothness("k", 0.3), grid, k=2 * grid.centres()[0])
     assert found == pytest.approx(0.3 * 4 * (2 + 1.75) / 4.5, rel=1e-12)

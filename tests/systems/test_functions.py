@@ -1,5 +1,6 @@
 """Functions where coefficients stand: their names are looked up in the system."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -352,3 +353,27 @@ def test_a_function_of_time_alone_that_is_not_finite_is_found():
     system.check(state, 0.5)
     with pytest.raises(InputError, match=r"<lambda>\(t\) in the equation of 'u' is nan where t"):
         system.check(state, 2.0)
+
+
+@pytest.mark.parametrize(
+    "function, what",
+    [
+        (lambda u, k=3.0: -k * u, "'k' of the function <lambda>.u. .* is a coefficient"),
+        (lambda u, s=3.0: -s * u, "'s' .* is a sample parameter"),
+        (lambda u, x=3.0: -x * u, "'x' .* is an axis"),
+        (lambda u, t=3.0: -t * u, "'t' .* is the time"),
+        (lambda u=3.0: -u, "'u' .* has the default 3.0, and 'u' is a field"),
+    ],
+)
+def test_a_default_does_not_hide_what_the_system_has(function, what):
+    with pytest.raises(InputError, match=what):
+        System(GRID, {"u": [Reaction(function)]}, coefficients={"k": 1.0}, parameters="s")
+
+
+def test_a_default_of_another_name_is_a_number():
+    for i in (1.0, 2.0):
+        system = System(GRID, {"u": [Reaction(lambda u, i=i: -i * u)]}, coefficients={"k": 1.0})
+        np.testing.assert_array_equal(rate(system, state={"u": STATE["u"]})["u"], -i * STATE["u"])
+    bound = Reaction(functools.partial(lambda u, k: -k * u, k=3.0))
+    system = System(GRID, {"u": [bound]}, coefficients={"k": 1.0})
+    np.testing.assert_array_equal(rate(system, state={"u": STATE["u"]})["u"], -3 * STATE["u"])

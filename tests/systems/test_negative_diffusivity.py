@@ -12,7 +12,7 @@ from impindiff.integrate import BackwardEuler, CrankNicolson, RungeKutta4
 from impindiff.linear import Tridiagonal
 from impindiff.rollout import StepResult, TimeGrid, simulate, simulate_with_rescue
 from impindiff.systems import Field, Reaction, System
-from impindiff.systems._bounds import _lowest
+from impindiff.systems._well_posed import DIFFUSIVITY, Signed
 from impindiff.terms import Diffusion, Dirichlet, Flux, NoFlux, Source
 
 GRID = Grid.uniform((6,), ((0, 1),))
@@ -133,5 +133,7 @@ def test_what_is_negative_beyond_round_off(lowest: float, largest: float, is_neg
     """A millionth of the largest, or of what spreads through a cell of 0.1 in a step of 1."""
     grid = Grid.uniform((10,), ((0, 1),))
     values = jnp.zeros(10).at[3].set(lowest).at[7].set(largest)
-    cell, found = _lowest(grid, values, jnp.array(1.0))
-    assert (int(cell), bool(found)) == (3, is_negative)
+    part = Signed("u", DIFFUSIVITY, "of Diffusion", values, "")
+    # What spreads through a cell of 0.1 in a step of 1.
+    found = part.lowest(grid, floor=0.1**2 / 1.0)
+    assert (int(found.cell), bool(found.is_wrong)) == (3, is_negative)

@@ -1,5 +1,6 @@
 """Formulas of named things: of fields, positions, the time; and priors that are corrected."""
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -82,6 +83,19 @@ class Closure(AbstractClosure):
     def label(self) -> str:
         """See `AbstractClosure.label`."""
         return f"{name_of(self.held.function)}({', '.join(self.arguments)})"
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """See `AbstractClosure.defaults`. What `functools.partial` binds is no default."""
+        function = self.held.function
+        if not self.by_keyword:
+            return {}
+        bound = function.keywords if isinstance(function, functools.partial) else {}
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(function).parameters.items()
+            if name not in {*self.arguments, *self.parts, *bound}
+        }
 
     def evaluate(
         self, grid: Grid | None, time: Scalar | None = None, values: Values | None = None

@@ -84,6 +84,11 @@ class AbstractClosure(AbstractCoefficient):
         return "t" not in self.arguments
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """The parameters that have a default and are not among the arguments; none by default."""
+        return {}
+
+    @property
     @abc.abstractmethod
     def label(self) -> str:
         """How messages call it."""

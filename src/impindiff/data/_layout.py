@@ -83,7 +83,8 @@ def check_values(array: xr.DataArray, source: str, dtype: Any = None) -> None:
     fill = _FILL if values.dtype.kind == "f" else _WHOLE_FILLS.get(values.dtype.name)
     if fill is not None:
         # Also where the fill value went through single precision.
-        filled = np.abs(values / _FILL - 1) < 1e-6 if fill == _FILL else values == fill
+        wide = values.astype(np.promote_types(values.dtype, np.float32), copy=False)
+        filled = np.abs(wide / _FILL - 1) < 1e-6 if fill == _FILL else values == fill
         verdict = f"netCDF's fill value, {fill:.10g}: they were never written. Mark missing values "
         _refuse(array, filled, source, verdict + "as NaN, or set the attribute _FillValue.")
     if dtype is not None:

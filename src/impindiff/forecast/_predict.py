@@ -27,11 +27,14 @@ from impindiff.rollout import (
     Trajectory,
     advice_of,
     cause_of,
+    check_before,
     describe_halvings,
+    explain_range,
     has_failed_solve,
     rescue,
     select_for_samples,
     simulate,
+    vanishing,
 )
 from impindiff.systems import Ensemble, System, carriers, oscillating
 
@@ -124,6 +127,8 @@ def carry(
         state is not finite; it names a function of the system that is not finite there.
     """
     settings = settings or {}
+    first, given = jax.tree.map(lambda values: values[0], (initial, settings))
+    check_before(system.with_settings(given), first, time_grid)
     chosen = select_for_samples(system, initial, time_grid, stepper, settings)
     stepper = chosen.stepper
 
@@ -142,7 +147,7 @@ def carry(
         trajectory, time_grid, halved = rescue(run, time_grid)
     except StepFailed as error:
         if error.is_finite or not (found := cause(error.sample, error.step, error.time_grid)):
-            raise
+            raise error.adding(explain_range(initial)) from None
         raise NumericsError(f"{error.message} {found}") from None
     for field, values in trajectory.states.items():
         wild = np.argwhere(~np.isfinite(values))
@@ -178,6 +183,9 @@ def advise(
 
     Returns: whether there was one.
     """
+    if found := vanishing(initial, states):
+        warnings.warn(found[0], RuntimeWarning, stacklevel=3)
+        return True
     quiet = not (oscillating(system.equations) or carriers(system.equations))
     if quiet and stepper.implicit_weight is not None:
         return False

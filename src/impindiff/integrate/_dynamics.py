@@ -90,7 +90,22 @@ class AbstractDynamics(AbstractSystem):
     def negative_diffusivity(
         self, state: State, time: Scalar, dt: Scalar
     ) -> "BoundsViolation | None":
-        """Where a diffusivity is negative at the end of a step; None where none can be."""
+        """Where a diffusivity or capacity has the wrong sign at the end of a step.
+
+        None where none can have it.
+        """
+        return None
+
+    def check_coefficients(self, elapsed: np.ndarray, origin: np.ndarray) -> None:
+        """Raise InputError for a coefficient of the wrong sign that is known before a rollout.
+
+        Args:
+            elapsed: the start, and times at which steps end, from an origin.
+            origin: three numbers whose sum it is, see `impindiff.coefficients.Instant`.
+        """
+
+    def ill_posed(self, state: State) -> "BoundsViolation | None":
+        """Where a coefficient has the wrong sign that is steady, but traced; None where none is."""
         return None
 
     def advice(
@@ -141,7 +156,8 @@ class BoundsViolation(eqx.Module):
         number: of the first of the bounds that is violated.
         cell: where it is violated most, in the flattened field.
         value: there.
-        field_value: of the field there; the same unless bounds are of a derived quantity.
+        field_value: of the field there; the same unless bounds are of a derived quantity, and not
+            a number where that has no cell of the field.
         bounds: one for each field that has any.
         shapes: of these fields.
     """
@@ -173,11 +189,11 @@ class BoundsViolation(eqx.Module):
         place = tuple(int(k) for k in np.unravel_index(int(cell), self.shapes[number]))
         if not bounds.quantity:
             return bounds.message(float(value), place)
-        where = f" at cell {place[0] if len(place) == 1 else place}"
-        return (
-            f"{bounds.quantity} of {bounds.name!r} is {value:.7g}{where}, where {bounds.name!r} is "
-            f"{field_value:.7g}"
-        )
+        where = f" at cell {place[0] if len(place) == 1 else place}" if place else ""
+        found = f"{bounds.quantity} of {bounds.name!r} is {value:.7g}{where}"
+        if np.isnan(field_value):
+            return found
+        return f"{found}, where {bounds.name!r} is {field_value:.7g}"
 
     @classmethod
     def first_of(cls, first: Self, second: Self) -> Self:

@@ -71,6 +71,14 @@ class AbstractStepper(eqx.Module):
         return self.implicit_weight is None
 
     @property
+    def uses_rates_at_start(self) -> bool:
+        """Whether an implicit step begins with the right-hand side at its start.
+
+        Then algebraic fields that do not satisfy their equations there are felt by the others.
+        """
+        return False
+
+    @property
     def stability_limit(self) -> float | None:
         r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow; None for any."""
         return None

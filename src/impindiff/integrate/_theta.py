@@ -69,6 +69,11 @@ class Theta(AbstractImplicitStepper):
         """See `AbstractStepper.implicit_weight`."""
         return self.theta
 
+    @property
+    def uses_rates_at_start(self) -> bool:
+        """See `AbstractStepper.uses_rates_at_start`."""
+        return self.theta < 1
+
     def advance(
         self,
         dynamics: AbstractDynamics,

@@ -1,7 +1,7 @@
 """Many steps: time grids, trajectories, what is saved on the way."""
 
 from impindiff.rollout._failures import StepOutcome, StepResult
-from impindiff.rollout._initial_state import consistent
+from impindiff.rollout._initial_state import check_before, consistent, explain_range
 from impindiff.rollout._memory import (
     KeepAll,
     MemoryBudget,
@@ -27,10 +27,11 @@ from impindiff.rollout._solver_choice import (
     select_for_samples,
     select_solver,
 )
-from impindiff.rollout._stability import advice_of, stable_dt
+from impindiff.rollout._stability import advice_of, stable_dt, vanishing
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
+    "check_before",
     "Choice",
     "HalvedStep",
     "KeepAll",
@@ -46,6 +47,7 @@ __all__ = [
     "advice_of",
     "cause_of",
     "consistent",
+    "explain_range",
     "describe_halvings",
     "format_bytes",
     "has_failed_solve",
@@ -60,4 +62,5 @@ __all__ = [
     "stable_dt",
     "step_counts",
     "tidy_time",
+    "vanishing",
 ]

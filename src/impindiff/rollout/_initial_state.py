@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from impindiff._errors import InputError
@@ -18,7 +20,10 @@ from impindiff.integrate import (
 )
 from impindiff.linear import Outcome
 from impindiff.rollout._failures import StepOutcome, StepResult
-from impindiff.rollout._times import start_clock_at
+from impindiff.rollout._times import TimeGrid, start_clock, start_clock_at
+
+# Of a precision of so many bits, numbers far from 1 are met with in practice.
+_COARSE_BITS = 32
 
 
 def consistent(
@@ -92,3 +97,67 @@ def blame_start(outcome: StepOutcome, start: BoundsViolation | None) -> StepOutc
         name: blamed(getattr(start, name), getattr(outcome.violation, name)) for name in arrays
     }
     return replace(outcome, result=result, violation=replace(outcome.violation, **of_start))
+
+
+def blame_coefficients(outcome: StepOutcome, wrong: BoundsViolation | None) -> StepOutcome:
+    """The outcome of all steps, all of which fail where a steady coefficient has the wrong sign."""
+    if wrong is None:
+        return outcome
+    result = jnp.where(wrong.is_outside, StepResult.ILL_POSED, outcome.result)
+    of_steps = outcome.violation
+    if of_steps is None:
+        none = jax.tree.map(lambda u: jnp.broadcast_to(u, outcome.result.shape), wrong)
+        return replace(outcome, result=result.astype(outcome.result.dtype), violation=none)
+    both = BoundsViolation.first_of(wrong, of_steps)
+    return replace(outcome, result=result.astype(outcome.result.dtype), violation=both)
+
+
+def check_before(system: AbstractSystem, state: State, time_grid: TimeGrid) -> None:
+    """Refuse what is known of a rollout here, and not in what is compiled.
+
+    Args:
+        system: the equations.
+        state: that it starts from.
+        time_grid: the steps.
+
+    Raises: InputError for a start outside of bounds, and as `check_coefficients`.
+    """
+    dtype = jnp.result_type(*state.values())
+    dynamics, _ = start_clock(system.prepare(dtype), time_grid, dtype)
+    check_start(dynamics, state)
+    check_coefficients(dynamics, time_grid)
+
+
+def explain_range(state: State) -> str:
+    """What is to be said of a failure where numbers come close to the range of their precision.
+
+    Their squares lie beyond it, and compilers form such where functions are differentiated: of
+    $(u / s)^2$ the slope becomes $2 u / s^2$. Empty where no field is so small, or so large.
+    """
+    for field, values in state.items():
+        limits = jnp.finfo(values.dtype)
+        if isinstance(values, Tracer) or limits.bits > _COARSE_BITS:
+            continue
+        size = float(np.nanmax(np.abs(np.asarray(values)), initial=0))
+        if 0 < size < float(limits.tiny) ** 0.5 or float(limits.max) ** 0.5 < size < np.inf:
+            return (
+                f"The values of {field!r} are as {'small' if size < 1 else 'large'} as {size:.2g}, "
+                f"and {values.dtype} holds numbers from {float(limits.tiny):.2g} to "
+                f"{float(limits.max):.2g}, which leaves out their squares: write the problem in "
+                "other units, or compute in double precision."
+            )
+    return ""
+
+
+def check_coefficients(dynamics: AbstractDynamics, time_grid: TimeGrid) -> None:
+    """Refuse coefficients that are known already, and of the wrong sign where a step ends.
+
+    Raises: InputError.
+    """
+    elapsed, lengths = time_grid.elapsed, time_grid.lengths
+    if isinstance(elapsed, Tracer) or isinstance(time_grid.origin, Tracer):
+        elapsed, origin = np.zeros(0), np.zeros(3)
+    else:
+        ends = [] if isinstance(lengths, Tracer) else elapsed[-1:] + lengths[-1:]
+        elapsed, origin = np.append(elapsed, ends), time_grid.origin
+    dynamics.check_coefficients(elapsed, origin)

@@ -19,7 +19,7 @@ from impindiff._errors import InputError
 from impindiff._types import GivenState, State, real_state
 from impindiff.integrate import AbstractStepper, AbstractSystem
 from impindiff.rollout._failures import StepResult
-from impindiff.rollout._initial_state import check_start
+from impindiff.rollout._initial_state import check_before, explain_range
 from impindiff.rollout._simulate import StepFailed, Trajectory, check_kinds, simulate
 from impindiff.rollout._times import TimeGrid
 
@@ -105,10 +105,15 @@ def simulate_with_rescue(
         )
     initial = real_state(initial)
     # Where it starts is known here, and not in what is compiled.
-    check_start(system.prepare(jnp.result_type(*initial.values())), initial)
-    return rescue(
-        lambda steps: _run(system, initial, steps, stepper), time_grid, max_halvings=max_halvings
-    )
+    check_before(system, initial, time_grid)
+
+    def run(steps: TimeGrid) -> Trajectory:
+        return _run(system, initial, steps, stepper)
+
+    try:
+        return rescue(run, time_grid, max_halvings=max_halvings)
+    except StepFailed as error:
+        raise error.adding(explain_range(initial)) from None
 
 
 def rescue(

@@ -30,7 +30,13 @@ from impindiff.rollout._failures import (
     nan_like,
     nan_unless,
 )
-from impindiff.rollout._initial_state import blame_start, check_start
+from impindiff.rollout._initial_state import (
+    blame_coefficients,
+    blame_start,
+    check_coefficients,
+    check_start,
+    explain_range,
+)
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._solver_choice import prepare_for_any, resolve_stepper
 from impindiff.rollout._stability import advise
@@ -158,7 +164,8 @@ def simulate(
     Raises: StepFailed, which is a NumericsError, at the first step that failed, see `on_failure`.
         InputError where the stepper cannot advance the system, the initial fields are not
         real, of one precision, and of the system's names and shapes, or known to be outside of its
-        limits, a function of the time would see it rounded to more than a thousandth of a step,
+        limits, a coefficient that is known to have the wrong sign (a negative diffusivity), a
+        function of the time would see it rounded to more than a thousandth of a step,
         there are more snapshots than steps, or an argument is something else.
     """
     if not isinstance(memory, MemoryPolicy):
@@ -178,7 +185,9 @@ def simulate(
         )
     dynamics, clock = start_clock(system.prepare(dtype), time_grid, dtype)
     stepper.check(dynamics)
-    setup, start = None, check_start(dynamics, initial)
+    check_coefficients(dynamics, time_grid)
+    wrong = dynamics.ill_posed(initial) if time_grid.num_steps else None
+    setup, start, begun = None, check_start(dynamics, initial), initial
     if time_grid.num_steps:
         mean = jnp.asarray(time_grid.lengths.mean(), dtype)
         with leaks_told("a function of the system"):
@@ -222,12 +231,18 @@ def simulate(
         sweep = partial(keep_snapshots, memory.count)
     if start is not None and on_failure != "keep":
         initial = nan_unless(~start.is_outside, initial)
+    if wrong is not None and on_failure != "keep":
+        initial = nan_unless(~wrong.is_outside, initial)
     with leaks_told("a function of the system"):
         saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     outcome = blame_start(outcome, start) if time_grid.num_steps else outcome
+    outcome = blame_coefficients(outcome, wrong)
     trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
     if on_failure == "raise" and is_known(outcome):
-        trajectory.check(time_grid)
+        try:
+            trajectory.check(time_grid)
+        except StepFailed as error:
+            raise error.adding(explain_range(begun)) from None
     advise(dynamics, initial, trajectory.states, time_grid, stepper)
     return trajectory
 

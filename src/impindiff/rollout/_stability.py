@@ -19,6 +19,8 @@ _ITERATIONS = 60
 # A field that is so many times as large as it was is looked at, and steps so much too long are
 # spoken of: the longest is known to a few percent.
 _GROWN, _SLACK = 2.0, 1.1
+# Of an algebraic equation may be left so much of what its field does to it.
+_INCONSISTENT = 0.05
 # What a step changes of a state that rings, relative to it: twice and more.
 _TURNED = 1.5
 
@@ -46,6 +48,74 @@ def stable_dt(
     """
     state = real_state(state)
     return _longest(system.prepare(jnp.result_type(*state.values())), state, stepper, time)
+
+
+def vanishing(initial: State, states: GivenState) -> tuple[str, ...]:
+    """What is to be said of fields that are all as small as what their precision rounds to zero.
+
+    Args:
+        initial: where the rollout starts.
+        states: the saved ones.
+    """
+    for field, before in initial.items():
+        limits, both = jnp.finfo(before.dtype), (before, states[field])
+        size = max(float(np.nanmax(np.abs(np.asarray(u)), initial=0)) for u in both)
+        if 0 < size < float(limits.tiny) / float(limits.eps):
+            return (
+                f"the values of {field!r} are {size:.2g} at most, and in {before.dtype} what is "
+                f"below {float(limits.tiny):.2g} becomes zero: they have hardly a right digit. "
+                "Write the problem in other units, or compute in double precision.",
+            )
+    return ()
+
+
+def inconsistent(
+    dynamics: AbstractDynamics,
+    initial: State,
+    states: GivenState,
+    time_grid: TimeGrid,
+    stepper: AbstractStepper,
+) -> tuple[str, ...]:
+    """What is to be said of a start that does not satisfy algebraic equations, where it is felt.
+
+    What is left of an equation is compared with what the fields themselves, as they are at the end,
+    do to it.
+
+    Args:
+        dynamics: the system, prepared.
+        initial: where the rollout starts.
+        states: the saved ones, along a leading axis.
+        time_grid: the steps.
+        stepper: took them.
+    """
+    if not (stepper.uses_rates_at_start and dynamics.has_storage):
+        return ()
+    state = split_integrals(dynamics, initial)[0]
+    dtype = jnp.result_type(*state.values())
+    dynamics, now = start_clock_at(dynamics, Instant.of(float(time_grid.starts[0]), dtype))
+    tendency = dynamics.at(now)
+    if not tendency.algebraic:
+        return ()
+    last = {
+        field: jnp.asarray(states[field][-1] if field in tendency.algebraic else 0 * u, u.dtype)
+        for field, u in state.items()
+    }
+    others = {f: 0 * u if f in tendency.algebraic else u for f, u in state.items()}
+    rates, effects = jax.jvp(tendency, (state,), (last,))
+    _, rest = jax.jvp(tendency, (state,), (others,))
+    for field in tendency.algebraic:
+        left, own, of_others = (float(jnp.abs(row[field]).sum()) for row in (rates, effects, rest))
+        # Where a field is zero, or as good as zero, only round-off is left of its equation.
+        is_felt = own > 0 and left > float(jnp.finfo(dtype).eps) ** 0.5 * of_others
+        if is_felt and left > _INCONSISTENT * own:
+            return (
+                f"{field!r} does not satisfy its equation at the start: what is left of it is "
+                f"{left / own:.2g} of what {field!r} does to it, and "
+                f"{type(stepper).__name__} begins from the rates there, so that the error is of "
+                "first order in dt. Solve for it first, start, outcome = consistent(system, "
+                "start), or use SDIRK2(), which does not need it.",
+            )
+    return ()
 
 
 def outgrown(
@@ -171,8 +241,10 @@ def advice_of(
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((dynamics, initial, states))):
         return ()
     initial = real_state(initial)
-    found = outgrown(dynamics, initial, states, time_grid, stepper)
+    found = vanishing(initial, states) or outgrown(dynamics, initial, states, time_grid, stepper)
     if found:
+        return found
+    if found := inconsistent(dynamics, initial, states, time_grid, stepper):
         return found
     ends = np.append(time_grid.starts, time_grid.starts[-1] + time_grid.lengths[-1])
     ends = ends[:: -(-len(ends) // _MOST_TIMES)]

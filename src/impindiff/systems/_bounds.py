@@ -1,12 +1,8 @@
-r"""States that cannot be: fields beyond their bounds, diffusivities below zero.
+"""States that cannot be: fields beyond their bounds.
 
 A solver may find a root of the equations that is no state of the thing they describe: a porosity
 above one, a negative concentration. Nothing is clipped, which would hide it: such a state is
 refused, or its step fails (`StepResult.OUT_OF_BOUNDS`).
-
-So with a negative diffusivity. An implicit step is a set of equations that may have several
-solutions. With $D = 2 u$ one of them has cells below zero, where diffusion runs backwards: to a
-solver it is as good as any other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +10,12 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar, State
-from impindiff.coefficients import coefficients_of, depends_on
+from impindiff._types import State
 from impindiff.grid import Grid
 from impindiff.integrate import Bounds, BoundsViolation
-from impindiff.systems._outer_faces import select_fluxes
-from impindiff.systems._scope import Scope
-from impindiff.terms import AbstractTerm
 
 # Of noise with a normal distribution, one reading in three million lies beyond.
 _SPREADS = 5.0
@@ -134,74 +126,3 @@ def check_readings(
         f"{wrong.sum()} of {wrong.size} readings); {about_noise}. Mark what is no datum as NaN, or "
         "widen Field(..., bounds=...)."
     )
-
-
-# What a solve leaves over, and round-off, are no roots of their own.
-_SMALLEST_SHARE = 1e-6
-
-
-def negative_diffusivity(
-    scope: Scope,
-    equations: Mapping[str, tuple[AbstractTerm, ...]],
-    varying: frozenset[str],
-    state: State,
-    dt: Scalar,
-) -> BoundsViolation | None:
-    """Where a diffusivity that depends on the state is negative; None where none does.
-
-    Args:
-        scope: at a time.
-        equations: the terms, as far as they could be evaluated without a state.
-        varying: names of what depends on the state.
-        state: the fields.
-        dt: length of the step that ends there.
-    """
-    functions = [
-        (field, diffusivity)
-        for field, terms in equations.items()
-        for term in select_fluxes(terms)
-        for diffusivity in term.diffusivities
-        if depends_on(diffusivity, varying)
-    ]
-    if scope.grid is None or not functions:
-        return None
-    found: list[tuple[str, Float[Array, "..."]]] = []
-    for field, value in scope.evaluate(functions, state):
-        if not coefficients_of(value):
-            whole = jnp.broadcast_to(jnp.asarray(value), scope.grid.shape)
-            found.append((field, jax.lax.stop_gradient(whole)))
-    if not found:
-        return None
-    lowest = [_lowest(scope.grid, value, dt) for _, value in found]
-    cells = jnp.stack([cell for cell, _ in lowest])
-    is_negative = jnp.stack([negative for _, negative in lowest])
-    number = jnp.argmax(is_negative)
-    values = [value.ravel()[cell] for (_, value), (cell, _) in zip(found, lowest, strict=True)]
-    fields = [
-        jax.lax.stop_gradient(state[field]).ravel()[cell]
-        for (field, _), (cell, _) in zip(found, lowest, strict=True)
-    ]
-    return BoundsViolation(
-        is_negative.any(),
-        number,
-        cells[number],
-        jnp.stack(values)[number],
-        jnp.stack(fields)[number],
-        tuple(Bounds(field, 0.0, float("inf"), "the diffusivity") for field, _ in found),
-        (scope.grid.shape,) * len(found),
-    )
-
-
-def _lowest(grid: Grid, value: Float[Array, "..."], dt: Scalar) -> tuple[Array, Array]:
-    """The cell with the lowest of them, and whether that is negative beyond round-off.
-
-    Compared with the largest one, and with what diffuses through a cell within the step: in a
-    medium that is empty all are round-off.
-    """
-    if grid.solid is not None:
-        value = jnp.where(grid.solid, 0, value)
-    share = max(_SMALLEST_SHARE, float(jnp.finfo(value.dtype).eps) ** 0.5)
-    width = min(float(axis.widths.min()) for axis in grid.axes)
-    scale = jnp.maximum(jnp.abs(value).max(), width**2 / dt)
-    cell = jnp.argmin(value)
-    return cell, value.ravel()[cell] < -share * scale

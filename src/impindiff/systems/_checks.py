@@ -13,6 +13,7 @@ from impindiff.systems._flux_of import check_carriers
 from impindiff.systems._names import check_arguments, check_learned_names, check_names
 from impindiff.systems._outer_faces import Ends, select_fluxes
 from impindiff.systems._scope import TAKEN, TIME, flux_name, varying_names
+from impindiff.systems._shapes import check_promotion
 from impindiff.terms import AbstractTerm
 
 
@@ -69,6 +70,9 @@ def check_system(system: CompleteSystem, named_parts: Mapping[str, PyTree], part
     check_functions(
         grid, system.equations, system.boundaries, system.coefficients, stored, parameters
     )
+    # Not in conditions, where a coefficient may have the shape of a boundary.
+    at_cells = {**named_parts, **begins}
+    check_promotion(grid, fields, system.coefficients, parameters, at_cells)
     check_initial(grid, fields, system.initial, system.coefficients, parameters)
     others = {"a field": fields, "an integral": system.integrals, "a balance": balances}
     others |= {"a sample parameter": parameters}

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import equinox as eqx
+import jax
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
 
 from impindiff._errors import InputError
 from impindiff.grid import SIDES, Grid
 from impindiff.integrate import Bounds
 from impindiff.systems._outer_faces import Ends, Given, select_fluxes
+from impindiff.systems._shapes import check_shape
 from impindiff.terms import AbstractBoundary, AbstractSource, AbstractStateTerm, AbstractTerm
 
 
@@ -132,6 +133,9 @@ class Field(eqx.Module):
                 f"{name!r} has a storage and a capacity: give a storage where something is "
                 "conserved, and a capacity that depends on the state where it is not."
             )
+        check_shape(grid, f"the storage of {name!r}", self.storage)
+        check_shape(grid, f"the capacity of {name!r}", self.capacity)
+        check_shape(grid, f"the initial values of {name!r}", self.initial)
         if self.capacity is not None:
             _check_capacity(name, self.capacity)
         if not self.is_algebraic:
@@ -204,7 +208,9 @@ def _check_storage(name: str, storage: Any) -> None:
             f"the storage of {name!r} is {storage!r}: give a function of the fields, a capacity "
             "(a number, an array, a latent), or 0 for a field without."
         )
-    if isinstance(storage, int | float | np.ndarray | Array) and not isinstance(storage, Tracer):
+    if isinstance(storage, int | float | np.ndarray | jax.Array) and not isinstance(
+        storage, Tracer
+    ):
         known = np.asarray(storage)
         wrong = known[~((known > 0) & (known < np.inf))]
         if wrong.size:

@@ -129,6 +129,7 @@ def check_arguments(tree: Any, whose: str, known: Mapping[str, tuple[str, ...]])
     for closure in coefficients_of(tree):
         if not isinstance(closure, AbstractClosure):
             continue
+        _check_defaults(closure, whose, {"the time": (TIME,), **known})
         if missing := [name for name in closure.arguments if name not in names]:
             check_flux(missing[0], f"{closure.label} in {whose}", known)
             listed = "; ".join(
@@ -142,6 +143,30 @@ def check_arguments(tree: Any, whose: str, known: Mapping[str, tuple[str, ...]])
                 f"by keyword, Closure(function, {missing[0]}=...), or in System(coefficients=...); "
                 f"or for each sample, System(parameters=({missing[0]!r},))."
             )
+
+
+_ONE = {
+    "fields": "a field",
+    "axes": "an axis",
+    "coefficients": "a coefficient",
+    "steady coefficients": "a coefficient",
+    "sample parameters": "a sample parameter",
+}
+
+
+def _check_defaults(
+    closure: AbstractClosure, whose: str, known: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Refuse a default of what the system has under that name: which of them counts is a guess."""
+    for name, value in closure.defaults.items():
+        for kind, names in known.items():
+            if name in names:
+                raise InputError(
+                    f"the parameter {name!r} of the function {closure.label} in {whose} has the "
+                    f"default {value!r:.40}, and {name!r} is {_ONE.get(kind, kind)} of the system: "
+                    "leave the default out if the system's is meant, and give the parameter "
+                    "another name if the default is."
+                )
 
 
 def check_flux(name: str, what: str, known: Mapping[str, tuple[str, ...]]) -> None:

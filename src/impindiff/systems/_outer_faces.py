@@ -1,7 +1,7 @@
 """The outer faces at the ends of axes: conditions there, values there, what passes them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -29,6 +29,8 @@ from impindiff.terms import (
     FluxParts,
     cells_at,
 )
+
+T = TypeVar("T")
 
 
 class End(NamedTuple):
@@ -157,6 +159,12 @@ def select_fluxes(terms: Sequence[AbstractTerm]) -> list[AbstractTwoPointFlux]:
     return [term for term in terms if isinstance(term, AbstractTwoPointFlux)]
 
 
+def evaluate_beside(scope: Scope, end: End, tree: T, state: State | None = None) -> T:
+    """What stands in a condition at an end, evaluated as far as is known: see `Scope`."""
+    known = values_beside(scope, end, state)
+    return evaluate_coefficients(tree, end.grid.across(end.axis), scope.time, known)
+
+
 def evaluate_boundaries(
     scope: Scope, boundaries: Mapping[str, Ends], state: State | None = None
 ) -> dict[str, Ends]:
@@ -165,8 +173,7 @@ def evaluate_boundaries(
     def at_end(condition: AbstractBoundary | None, axis: int, side: int) -> Any:
         if scope.grid is None or not coefficients_of(condition):
             return condition
-        known = values_beside(scope, End(scope.grid, axis, side), state)
-        return evaluate_coefficients(condition, scope.grid.across(axis), scope.time, known)
+        return evaluate_beside(scope, End(scope.grid, axis, side), condition, state)
 
     return {
         field: tuple(

@@ -30,10 +30,10 @@ from impindiff.systems._affine_tendency import (
     evaluate_outer_values,
     select_corrected,
 )
-from impindiff.systems._bounds import bounds_violation, negative_diffusivity
+from impindiff.systems._bounds import bounds_violation
 from impindiff.systems._diagnostics import find_overshoots, find_unresolved
 from impindiff.systems._flux_of import carriers
-from impindiff.systems._outer_faces import Ends, evaluate_boundaries, select_fluxes
+from impindiff.systems._outer_faces import Ends, evaluate_boundaries
 from impindiff.systems._scope import (
     Scope,
     as_parameters,
@@ -49,6 +49,13 @@ from impindiff.systems._state_tendency import (
     StateTendency,
     StoredTendency,
     split_terms,
+)
+from impindiff.systems._well_posed import (
+    Signed,
+    check_signs,
+    signed_coefficients,
+    smallest_spread,
+    wrong_sign,
 )
 from impindiff.terms import AbstractSource
 
@@ -220,18 +227,45 @@ class PreparedSystem(AbstractDynamics):
         """How a state leaves the fields' limits; None where no field has any."""
         return bounds_violation(state, self.limits, self.scope.grid) if self.limits else None
 
+    @property
+    def _signed(self) -> list[Signed]:
+        """The coefficients that must not be negative."""
+        return signed_coefficients(
+            self.scope.grid,
+            self.equations,
+            self.boundaries,
+            self.storage,
+            self.capacities,
+            self.varying,
+        )
+
+    def check_coefficients(self, elapsed: np.ndarray, origin: np.ndarray) -> None:
+        """Refuse coefficients of the wrong sign, as far as they are known before a rollout.
+
+        Raises: InputError.
+        """
+        check_signs(self.scope, self._signed, self.varying, elapsed, origin)
+
+    def ill_posed(self, state: State) -> BoundsViolation | None:
+        """Where a steady coefficient has the wrong sign that is traced; None where none is."""
+        parts = [part for part in self._signed if part.is_evaluated and part.is_traced]
+        return wrong_sign(self.scope.grid, parts, state)
+
     def negative_diffusivity(
         self, state: State, time: Scalar, dt: Scalar
     ) -> BoundsViolation | None:
-        """Where a diffusivity is negative at a state that a step ends at.
+        """Where a diffusivity or capacity has the wrong sign at a state that a step ends at.
 
-        None where no diffusivity depends on the state.
+        None where none depends on the state. Conditions are not looked at: what stands in them is
+        a function of the value at the face, which is not known here.
         """
-        terms = (term for group in self.equations.values() for term in select_fluxes(group))
-        if not any(depends_on(term.diffusivities, self.varying) for term in terms):
+        parts = [p for p in self._signed if p.end is None and p.depends_on(self.varying)]
+        if not parts:
             return None
         scope = cast(self.scope if self.is_steady else self.scope.at(time), self.dtype)
-        return negative_diffusivity(scope, self.equations, self.varying, state, dt)
+        parts = [part.evaluated(scope, state) for part in parts]
+        known = [part for part in parts if part.is_evaluated]
+        return wrong_sign(scope.grid, known, state, smallest_spread(scope.grid, dt))
 
     def check_derivatives(self) -> None:
         """Refuse functions that use what is being differentiated around them.

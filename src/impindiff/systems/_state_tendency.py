@@ -248,14 +248,15 @@ class StoredTendency(AbstractTendency):
         check_fields(state, self.fields)
         found = dict(state)
         for field, part in self.scope.evaluate(self.storage, state).items():
-            value = state[field]
-            stored = jnp.asarray(part if field in self.functions else part * value)
-            if stored.shape != value.shape:
+            value, part = state[field], jnp.asarray(part)
+            is_function = field in self.functions
+            # A capacity of another shape may broadcast to that of the field along any axis.
+            if part.shape != value.shape and (is_function or part.ndim):
                 raise InputError(
-                    f"the storage of {field!r} has the shape {stored.shape}, the field "
+                    f"the storage of {field!r} has the shape {part.shape}, the field "
                     f"{value.shape}: it must give one number for each of the field's."
                 )
-            found[field] = stored.astype(value.dtype)
+            found[field] = (part if is_function else part * value).astype(value.dtype)
         return found | {field: self._in_solid_cells(state[field]) for field in self.algebraic}
 
     def _in_solid_cells(self, value: Float[Array, "..."]) -> Float[Array, "..."]:

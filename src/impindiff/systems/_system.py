@@ -31,6 +31,7 @@ from impindiff.systems._scope import (
     varying_names,
 )
 from impindiff.systems._state_tendency import Equations
+from impindiff.systems._well_posed import check_signs_at, signed_coefficients
 from impindiff.terms import AbstractTerm, Advection, Diffusion, settle
 
 
@@ -195,6 +196,10 @@ class System(AbstractSystem):
             violation.check()
         check_finite(scope, self._named_parts, state)
         check_ends_finite(scope, self.boundaries, state)
+        varying = varying_names(self.fields, self.coefficients)
+        stored = self.storage, self.capacities, varying
+        parts = signed_coefficients(self.grid, self.equations, self.boundaries, *stored)
+        check_signs_at(scope, parts, varying)
 
     def latents(self, time: Scalar | Instant | float | None = None) -> dict[str, Array]:
         """Values on the grid, by name, of what is learned and does not depend on the state.

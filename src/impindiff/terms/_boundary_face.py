@@ -180,6 +180,11 @@ class AbstractBoundary(eqx.Module):
         return flux.value if isinstance(flux, _PartedFlux) else None
 
     @property
+    def transfers(self) -> tuple[Any, ...]:
+        """The coefficients that make its problem ill-posed where they are negative."""
+        return ()
+
+    @property
     def entering_value(self) -> Any:
         """What a flow would bring in, if that is given, else None.
 

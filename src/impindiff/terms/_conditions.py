@@ -85,6 +85,11 @@ class Robin(AbstractBoundary):
         check_coefficient(self.ambient, "the ambient of Robin")
         check_not_negative(self.transfer, "the transfer of Robin")
 
+    @property
+    def transfers(self) -> tuple[Any, ...]:
+        """See `AbstractBoundary.transfers`."""
+        return (self.transfer,)
+
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
         # A diffusivity below zero, as an iterate may have it, makes no pole of a small transfer.
