@@ -66,14 +66,14 @@ def blamed_on(what: str, but: tuple[type[Exception], ...] = ()) -> Iterator[None
     except jax_errors.UnexpectedTracerError as error:
         raise _leaked(what) from error
     except Exception as error:
-        told = text_of(error).strip().splitlines()
+        text = text_of(error).strip().splitlines()
         raise InputError(
-            f"{what} fails: {type(error).__name__}{': ' if told else ''}{told[0] if told else ''}"
+            f"{what} fails: {type(error).__name__}{': ' if text else ''}{text[0] if text else ''}"
         ) from error
 
 
 @contextmanager
-def leaks_told(what: str) -> Iterator[None]:
+def leak_errors(what: str) -> Iterator[None]:
     """Turn what JAX says of arrays from another trace into an InputError.
 
     It may find them only when all has been traced, and cannot say whose they are.
@@ -107,7 +107,7 @@ def _leaked(what: str) -> InputError:
 
 
 @contextmanager
-def numerics_told() -> Iterator[None]:
+def numerics_errors() -> Iterator[None]:
     """Turn the error of compiled code back into the NumericsError that was raised in it.
 
     `ImplicitAdjoint(on_failure="raise")` raises where JAX calls back from a compiled program, and
@@ -117,10 +117,10 @@ def numerics_told() -> Iterator[None]:
     try:
         yield
     except _compiled_errors() as error:
-        _, found, told = str(error).rpartition(f"{NumericsError.__name__}: ")
+        _, found, text = str(error).rpartition(f"{NumericsError.__name__}: ")
         if not found:
             raise
-        raise NumericsError(told.strip().splitlines()[0]) from None
+        raise NumericsError(text.strip().splitlines()[0]) from None
 
 
 def _compiled_errors() -> tuple[type[Exception], ...]:

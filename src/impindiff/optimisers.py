@@ -1,4 +1,4 @@
-"""Optimisers for the stages of a training, and what a stage is told beside them."""
+"""Optimisers for the stages of a training, and what goes with them."""
 
 from impindiff.train import (
     LBFGS,

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 import impindiff
-from impindiff._errors import FolderLostError, numerics_told
+from impindiff._errors import FolderLostError, numerics_errors
 from impindiff.cli._errors import reported
 
 WITHOUT_JAX = """
@@ -182,5 +182,5 @@ def test_an_interrupt_in_the_middle_of_an_import_of_jax_stays_one(monkeypatch: p
     for name in [name for name in sys.modules if name.partition(".")[0] == "jax"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jax", None)
-    with pytest.raises(KeyboardInterrupt), numerics_told():
+    with pytest.raises(KeyboardInterrupt), numerics_errors():
         raise KeyboardInterrupt

@@ -376,10 +376,10 @@ WORKFLOW = [
     ),
     Mutation(
         "oldest-program",
-        "cli/_kept_programs.py",
+        "cli/_compilation_cache.py",
         "max(found.st_atime, found.st_mtime)",
         "min(found.st_atime, found.st_mtime)",
-        "cli/test_kept_programs.py",
+        "cli/test_compilation_cache.py",
     ),
     Mutation(
         "exit-status",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import impindiff as ipd
-from impindiff._errors import InputError, NumericsError, blamed_on, numerics_told
+from impindiff._errors import InputError, NumericsError, blamed_on, numerics_errors
 from impindiff.implicit import Affine, ImplicitAdjoint, root
 from impindiff.linear import BiCGStab
 from impindiff.terms import AbstractSource, AbstractStateTerm, AbstractTwoPointFlux
@@ -135,7 +135,7 @@ def test_an_adjoint_that_fails_in_compiled_code_is_an_error_of_the_numerics():
         return (found**2 * jnp.arange(64)).sum()
 
     at = jnp.linspace(1.0, 5.0, 64)
-    with pytest.raises(NumericsError, match="^the adjoint solve ended"), numerics_told():
+    with pytest.raises(NumericsError, match="^the adjoint solve ended"), numerics_errors():
         jax.jit(jax.grad(loss))(at).block_until_ready()
 
 
@@ -144,5 +144,5 @@ def _coupled(u, k):
 
 
 def test_another_error_of_compiled_code_stays_what_it_is():
-    with pytest.raises(jax.errors.JaxRuntimeError, match="another"), numerics_told():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="another"), numerics_errors():
         raise jax.errors.JaxRuntimeError("another")

@@ -141,7 +141,7 @@ def test_some_settings_may_be_given_and_others_awaited():
         None, {"c": [ipd.Reaction(lambda c, k, hot: -k * hot * c)]}, parameters=("k", "hot")
     )
     partly = system.with_settings({"k": 2})
-    assert (system.awaited, partly.awaited) == (("k", "hot"), ("hot",))
+    assert (system.missing_parameters, partly.missing_parameters) == (("k", "hot"), ("hot",))
     with pytest.raises(InputError, match="misses the sample parameter hot: give those of one"):
         partly.prepare(DOUBLE)
     rates = partly.with_settings({"hot": 3}).prepare(DOUBLE).at(jnp.array(0.0))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from impindiff._errors import FolderLostError, InputError, NumericsError, numerics_told
+from impindiff._errors import FolderLostError, InputError, NumericsError, numerics_errors
 from impindiff.cli._console import answers_alone, complain
 from impindiff.cli._main import handle_requests
 
@@ -37,7 +37,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         before = handle_requests(_interrupt)
         sys.unraisablehook, hook = _insist, sys.unraisablehook
         try:
-            with numerics_told(), _warnings_told(), answers_alone():
+            with numerics_errors(), _warnings_once(), answers_alone():
                 return command(*args, **kwargs)
         except InputError as error:
             complain("error", str(error))
@@ -119,17 +119,17 @@ def saved_on_failure(folder: "RunFolder") -> Iterator[None]:
 
 
 @contextmanager
-def _warnings_told() -> Iterator[None]:
+def _warnings_once() -> Iterator[None]:
     """Show what this package warns of as messages, each once; Python would show lines of code."""
-    told: set[str] = set()
+    shown: set[str] = set()
     with warnings.catch_warnings():
         show = warnings.showwarning
 
         def tell(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
             if category is not RuntimeWarning:
                 show(message, category, *args, **kwargs)
-            elif str(message) not in told:
-                told.add(str(message))
+            elif str(message) not in shown:
+                shown.add(str(message))
                 complain("warning", str(message))
 
         warnings.showwarning = tell

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from impindiff._errors import REQUESTS
-from impindiff.cli._kept_programs import compile_anew, keep_programs
+from impindiff.cli._compilation_cache import compile_anew, keep_programs
 
 # As `_errors.INTERRUPTED`, which cannot be imported before all is known to be there.
 _INTERRUPTED = 130

@@ -68,8 +68,8 @@ def reading_lines(readings: Mapping[str, ReadingScore]) -> list[str]:
     lines = []
     for name, score in readings.items():
         parts = {"trained on": score.trained, "held back": score.held_back}
-        told = [_of_readings(words, part) for words, part in parts.items() if part is not None]
-        lines.append(f"{name}: {'; '.join(told)}")
+        shown = [_of_readings(words, part) for words, part in parts.items() if part is not None]
+        lines.append(f"{name}: {'; '.join(shown)}")
     return lines
 
 

@@ -209,7 +209,7 @@ class Code:
                 raise
             # Also sys.exit: the command would end as if all had been done.
             except BaseException as error:
-                raise InputError(f"{key}: {name}: {self._told(error)}") from error
+                raise InputError(f"{key}: {name}: {self._message(error)}") from error
 
     @contextmanager
     def _within_reach(self) -> Iterator[None]:
@@ -254,7 +254,7 @@ class Code:
         found |= {path.parent.name for path in self.folder.glob("*/__init__.py")}
         return {name for name in found - _NOT_THE_USERS if self.file_of(name)}
 
-    def _told(self, error: BaseException) -> str:
+    def _message(self, error: BaseException) -> str:
         """What an error says, and the last line of a file here that led to it."""
         frames = traceback.extract_tb(error.__traceback__)
         places = [(Path(frame.filename), frame.lineno) for frame in frames]

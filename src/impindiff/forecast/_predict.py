@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array, DTypeLike
 
 from impindiff._dates import as_seconds
-from impindiff._errors import InputError, NumericsError, numerics_told
+from impindiff._errors import InputError, NumericsError, numerics_errors
 from impindiff._types import State
 from impindiff.data import Start, has_dates, is_setting, with_dates
 from impindiff.forecast._initial_condition import InitialCondition
@@ -92,7 +92,7 @@ def carry_forward(
         initial: for each field an array `(sample, *grid)`.
         stepper: advances one step.
         time_grid: the steps.
-        settings: those that the system awaits, `(sample,)` each.
+        settings: those that the system misses, `(sample,)` each.
 
     Raises: NumericsError as `carry`.
     """
@@ -178,7 +178,7 @@ def advise(
         initial: for each field an array `(sample, *grid)`.
         states: for each field an array `(sample, time, *grid)`.
         time_grid: the steps.
-        settings: those that the system awaits, `(sample,)` each.
+        settings: those that the system misses, `(sample,)` each.
         stepper: took them.
 
     Returns: whether there was one.
@@ -210,7 +210,7 @@ def solver_attrs(choice: Choice) -> dict[str, str]:
     return {} if choice.name == "given" else {SOLVER: choice.reason}
 
 
-@numerics_told()
+@numerics_errors()
 def predict(
     system: System,
     dataset: xr.Dataset,
@@ -228,7 +228,7 @@ def predict(
 
     Args:
         system: the equations, trained.
-        dataset: holds the initial fields, and the settings that the system awaits.
+        dataset: holds the initial fields, and the sample parameters that the system misses.
         times: where to save; the initial time may be the first of them. Numbers, or dates where
             those of the data are dates: then `dt` is in seconds, and the forecast has dates.
         dt: longest step; every saved time is the end of one.

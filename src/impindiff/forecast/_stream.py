@@ -142,7 +142,7 @@ def check_zarr(path: Path) -> None:
         )
 
 
-def beginning_at_end(last: xr.Dataset, system: System, path: Path) -> InitialCondition:
+def initial_condition_at_end(last: xr.Dataset, system: System, path: Path) -> InitialCondition:
     """The last state of a store, if it holds a forecast by this system.
 
     Args:
@@ -295,7 +295,7 @@ def _continue(
     watch: Watcher | None,
 ) -> Stored:
     last = open_dataset(path, time="last")
-    begin = beginning_at_end(last, system, path)
+    begin = initial_condition_at_end(last, system, path)
     times = np.atleast_1d(as_seconds(times))
     # What is less than this after the last time is that time, but for round-off.
     ahead = times[~(times <= begin.time + 1e-6 * dt)]

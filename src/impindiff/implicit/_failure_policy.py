@@ -30,10 +30,10 @@ def hand_out(solution: Vector, outcome: Outcome, policy: str, kind: str, place: 
     if policy != "nan":
         noun, number = place
         number = jnp.array(-1) if number is None else number
-        told = (good, outcome.result, outcome.relative_residual, outcome.iterations, number)
+        reported = (good, outcome.result, outcome.relative_residual, outcome.iterations, number)
         tell = _teller(policy, kind, noun)
         # Always true; without a use of the answer the compiler would leave the question out.
-        answered = tell(*jax.lax.stop_gradient(told))
+        answered = tell(*jax.lax.stop_gradient(reported))
         good = answered if policy == "warn" else answered & good
     return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan), solution)
 
@@ -41,11 +41,11 @@ def hand_out(solution: Vector, outcome: Outcome, policy: str, kind: str, place: 
 def _teller(policy: str, kind: str, noun: str):
     """Calls the host where anything failed: once for a whole batch, and not where all is well."""
 
-    def tell_host(good, *told):
+    def tell_host(good, *reported):
         failed = ~np.asarray(good)
         if failed.any():
             first = np.unravel_index(np.argmax(failed), failed.shape)
-            values = (np.broadcast_to(value, failed.shape)[first] for value in told)
+            values = (np.broadcast_to(value, failed.shape)[first] for value in reported)
             many = f" ({failed.sum()} of {failed.size} samples failed)" if failed.size > 1 else ""
             message = _message(kind, noun, many, *values)
             if policy == "raise":
@@ -53,21 +53,21 @@ def _teller(policy: str, kind: str, noun: str):
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return np.asarray(True)
 
-    def ask(*told):
+    def ask(*reported):
         answer = jax.ShapeDtypeStruct((), jnp.bool_)
         return jax.lax.cond(
-            jnp.all(told[0]),
+            jnp.all(reported[0]),
             lambda: jnp.array(True),
-            lambda: jax.pure_callback(tell_host, answer, *told),
+            lambda: jax.pure_callback(tell_host, answer, *reported),
         )
 
     tell = jax.custom_batching.custom_vmap(ask)
 
     @tell.def_vmap
-    def _(axis_size, in_batched, *told):
+    def _(axis_size, in_batched, *reported):
         whole = [
             value if batched else jnp.broadcast_to(value, (axis_size, *value.shape))
-            for value, batched in zip(told, in_batched, strict=True)
+            for value, batched in zip(reported, in_batched, strict=True)
         ]
         return tell(*whole), False
 

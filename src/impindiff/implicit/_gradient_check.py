@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from impindiff._errors import InputError, numerics_told
+from impindiff._errors import InputError, numerics_errors
 from impindiff.linear import tree
 
 # What separates the rate 2 of a true gradient from the rate 1 of a wrong one.
@@ -83,7 +83,7 @@ class GradientCheck:
         )
 
 
-@numerics_told()
+@numerics_errors()
 def check_gradient(
     function: Callable[[PyTree], jax.Array],
     point: PyTree,

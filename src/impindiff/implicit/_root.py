@@ -105,9 +105,9 @@ def _as_unknown(guess: Vector) -> Vector:
     return unknown
 
 
-def _check_like(function, arguments, guess: Vector, told: tuple[str, str]) -> None:
+def _check_like(function, arguments, guess: Vector, message: tuple[str, str]) -> None:
     """Refuse a function whose value is not of the unknown's kind, before anything is compiled."""
-    name, advice = told
+    name, advice = message
     try:
         with blamed_on(name, but=(TypeError, ValueError) if name == _PRECONDITIONER[0] else ()):
             out = eqx.filter_eval_shape(function, *arguments)

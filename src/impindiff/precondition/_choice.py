@@ -87,23 +87,23 @@ def robust(structure: Structure) -> Candidate:
 def because(best: Candidate, compared: list[Candidate], s: Structure) -> str:
     """Why, in numbers."""
     number = " x ".join(f"{max(d, 0):.2g}" for d in s.diffusion)
-    told = [f"diffusion number {number}"]
+    reasons = [f"diffusion number {number}"]
     if max(s.flow) > 0.1:
-        told.append(f"Courant number {max(s.flow):.2g}")
+        reasons.append(f"Courant number {max(s.flow):.2g}")
     if best.name in ("fourier", "none", "jacobi") or best.name.startswith("multigrid"):
-        told.append(f"coefficients vary by {s.variation:.2g}")
+        reasons.append(f"coefficients vary by {s.variation:.2g}")
     elif len(s.shape) > 1:
         axis = int(best.name[-2]) if best.name[-1] == ")" else 0
-        told.append(f"coefficients vary by {s.across[axis]:.2g} across lines of axis {axis}")
+        reasons.append(f"coefficients vary by {s.across[axis]:.2g} across lines of axis {axis}")
     if s.num_fields > 1 and s.coupling > 2:
-        told.append(f"fields coupled by {s.coupling:.2g} in a cell")
+        reasons.append(f"fields coupled by {s.coupling:.2g} in a cell")
     if s.reaches:
-        told.append("fluxes reach beyond neighbours")
+        reasons.append("fluxes reach beyond neighbours")
     plain = next(c for c in compared if c.name == "none")
-    told.append(f"about {best.iterations:.0f} iterations")
+    reasons.append(f"about {best.iterations:.0f} iterations")
     if best.name != "none":
-        told[-1] += f" in place of {plain.iterations:.0f}"
-    return ", ".join(told)
+        reasons[-1] += f" in place of {plain.iterations:.0f}"
+    return ", ".join(reasons)
 
 
 def _listed(

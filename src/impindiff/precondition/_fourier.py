@@ -255,9 +255,9 @@ def _common_kinds(
         if number == axis or not words:
             return "neumann"
         if len(words) > 1:
-            told = ", ".join(f"{field!r} in {words[number]}" for field, words in moving.items())
+            listed = ", ".join(f"{field!r} in {words[number]}" for field, words in moving.items())
             raise InputError(
-                f"TransformLine({axis}): fields end axis {number} in different ways, {told}, and "
+                f"TransformLine({axis}): fields end axis {number} in different ways, {listed}, and "
                 f"have no modes in common. Use BlockLine({axis}), or lines along axis {number}."
             )
         return words.pop()

@@ -90,8 +90,8 @@ def check_groups(whose: str, groups: Groups, unknown: Vector) -> None:
     if not isinstance(unknown, Mapping):
         raise InputError(
             f"{whose} tells parts of the unknown by name: it must be a dictionary with the keys "
-            f"{_told(groups)}; found {jax.tree.structure(unknown)!s:.120}. For any other unknown "
-            "use Newton."
+            f"{_described(groups)}; found {jax.tree.structure(unknown)!s:.120}. For any other "
+            "unknown use Newton."
         )
     named = {name for group in groups for name in group}
     if named != set(unknown):
@@ -99,12 +99,12 @@ def check_groups(whose: str, groups: Groups, unknown: Vector) -> None:
         said = [f"nothing of {', '.join(lacking)}"] * bool(lacking)
         said += [f"{', '.join(strange)}, which is not there"] * bool(strange)
         raise InputError(
-            f"the groups of {whose} are {_told(groups)}: they say {' and '.join(said)}. The "
+            f"the groups of {whose} are {_described(groups)}: they say {' and '.join(said)}. The "
             f"unknown consists of {', '.join(sorted(unknown))}; each must be in one group."
         )
 
 
-def _told(groups: Groups) -> str:
+def _described(groups: Groups) -> str:
     return "; ".join(", ".join(group) for group in groups)
 
 

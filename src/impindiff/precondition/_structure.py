@@ -125,7 +125,7 @@ class Structure:
             any(words is not None and words[axis] != "periodic" for words in kinds.values())
             for axis in range(len(shape))
         )
-        told = {words for words in kinds.values() if words is not None}
+        stated = {words for words in kinds.values() if words is not None}
         within = centre + sum(lower + upper for lower, upper in sides)
         coupling, slow = _reactions(within)
         fields = [
@@ -155,7 +155,7 @@ class Structure:
             any(field.is_algebraic for field in fields),
             count,
             reaches,
-            len(told) <= 1,
+            len(stated) <= 1,
         )
 
 

@@ -38,13 +38,13 @@ def setting_of(run: RunFolder) -> Facts:
 
 def _instruments(run: RunFolder) -> list[str]:
     """The instruments whose readings the forecast is compared with, and how many they are."""
-    told = []
+    counted = []
     for name, parts in run.readings.items():
         counts = [
             f"{count(error.count)} readings{run.part_name(part)}" for part, error in parts.items()
         ]
-        told.append(f"{name} ({', '.join(counts)})")
-    return told
+        counted.append(f"{name} ({', '.join(counts)})")
+    return counted
 
 
 def _known_of_samples(run: RunFolder) -> Facts:

@@ -117,7 +117,7 @@ def _card_of(run: RunFolder, name: str, part: str, error: ReadingError) -> Card:
 def _reading_sentences(run: RunFolder) -> list[str]:
     sentences = []
     for name, parts in run.readings.items():
-        told = [
+        phrases = [
             f"{_three_digits(error.rmse)}{_units(run, name)} off the {count(error.count)} "
             f"readings{run.part_name(part)} (root mean square"
             + (
@@ -127,7 +127,7 @@ def _reading_sentences(run: RunFolder) -> list[str]:
             )
             for part, error in parts.items()
         ]
-        sentences.append(f"For {name}, the model is {_join(told)}.")
+        sentences.append(f"For {name}, the model is {_join(phrases)}.")
     if any(math.isfinite(e.chi2) for parts in run.readings.values() for e in parts.values()):
         sentences.append(
             "Chi squared per reading is the mean square error in units of the stated noise: "

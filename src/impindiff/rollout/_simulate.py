@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError, NumericsError, leaks_told
+from impindiff._errors import InputError, NumericsError, leak_errors
 from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.integrate import (
     AbstractDynamics,
@@ -190,7 +190,7 @@ def simulate(
     setup, start, begun = None, check_start(dynamics, initial), initial
     if time_grid.num_steps:
         mean = jnp.asarray(time_grid.lengths.mean(), dtype)
-        with leaks_told("a function of the system"):
+        with leak_errors("a function of the system"):
             stepper = _resolve(system, dynamics, initial, time_grid, stepper)
         setup = stepper.setup(dynamics, clock[0], mean, initial)
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
@@ -233,7 +233,7 @@ def simulate(
         initial = nan_unless(~start.is_outside, initial)
     if wrong is not None and on_failure != "keep":
         initial = nan_unless(~wrong.is_outside, initial)
-    with leaks_told("a function of the system"):
+    with leak_errors("a function of the system"):
         saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
     outcome = blame_start(outcome, start) if time_grid.num_steps else outcome
     outcome = blame_coefficients(outcome, wrong)

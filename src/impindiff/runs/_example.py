@@ -33,11 +33,11 @@ def made_up_problem(
     Raises: InputError for a system with settings: what they may be nothing tells.
     """
     system = cast(build_system(config, _grid(config)), jnp.dtype(dtype))
-    if system.awaited:
+    if system.missing_parameters:
         raise InputError(
-            f"the system has the settings {', '.join(system.awaited)}, known for each sample, and "
-            "they cannot be made up as fields can: give data that hold them, --data FILE, or "
-            "data.file in the config."
+            f"the system has the settings {', '.join(system.missing_parameters)}, known for each "
+            "sample, and they cannot be made up as fields can: give data that hold them, "
+            "--data FILE, or data.file in the config."
         )
     shape, times = _shape(system), tuple(sorted(config.data.train_times))
     random, scales = np.random.default_rng(config.seed), dict(system.scales)

@@ -121,7 +121,7 @@ class RunPlan:
             check_values(dataset[field], str(data_file), dtype)
         with _about("system"):
             latents = (name for latent in latents_of(system) for name in latent.names)
-            names = [*system.fields, *system.integrals, *latents, *system.awaited]
+            names = [*system.fields, *system.integrals, *latents, *system.missing_parameters]
             check_storable(
                 [*names, *(f"{name}_truth" for name in names)],
                 [str(dim) for dim in dataset[fields[0]].dims],

@@ -103,7 +103,7 @@ def forecast_run(
     Raises: InputError for data of another layout or grid, or an end before the start.
     """
     system = trained_system(folder)
-    dataset, times = _beginning(folder, system, initial, until, every, start)
+    dataset, times = _initial_condition(folder, system, initial, until, every, start)
     return _predict(folder, system, dataset, times, ":", float(times[0]))
 
 
@@ -145,7 +145,7 @@ def forecast_run_to(
             return _continue(folder, out, until, every, watch)
     check_writable(out)
     config, system = folder.config(), trained_system(folder)
-    dataset, times = _beginning(folder, system, initial, until, every, start)
+    dataset, times = _initial_condition(folder, system, initial, until, every, start)
     dt, stepper = config.time.dt, build_stepper(config, system)
     if out.suffix.lower() == ".zarr":
         return forecast_to(
@@ -183,7 +183,7 @@ def _continue(
     watch: Callable[[float], None] | None,
 ) -> Stored:
     config, system = folder.config(), trained_system(folder)
-    _, times = _beginning(folder, system, store, until, every, "last", is_same=True)
+    _, times = _initial_condition(folder, system, store, until, every, "last", is_same=True)
     dt, stepper = config.time.dt, build_stepper(config, system)
     return continue_forecast(store, system, times=times, dt=dt, stepper=stepper, watch=watch)
 
@@ -200,7 +200,7 @@ def _check(system: System, dataset: xr.Dataset, latents: tuple[str, ...] = ()) -
         select_samples(dataset, ":")
 
 
-def _beginning(
+def _initial_condition(
     folder: RunFolder,
     system: System,
     initial: Path,

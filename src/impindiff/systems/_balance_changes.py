@@ -58,7 +58,7 @@ def balances(
         of or without an axis of time, other times, or a part that is not one number or one for each
         cell.
     """
-    check_parameters_known(system.awaited)
+    check_parameters_known(system.missing_parameters)
     if not system.accounts.balances:
         return {}
     values = real_state(states)

@@ -45,7 +45,7 @@ class CompleteSystem(Protocol):
         ...
 
     @property
-    def awaited(self) -> tuple[str, ...]:
+    def missing_parameters(self) -> tuple[str, ...]:
         """Names of the sample parameters."""
         ...
 
@@ -60,7 +60,7 @@ def check_system(system: CompleteSystem, named_parts: Mapping[str, PyTree], part
 
     Raises: InputError.
     """
-    grid, fields, parameters = system.grid, system.fields, system.awaited
+    grid, fields, parameters = system.grid, system.fields, system.missing_parameters
     balances = system.accounted[len(system.integrals) :]
     check_names(grid, fields, system.coefficients, parameters, system.integrals, balances)
     ends = {f"the boundary conditions of {f!r}": e for f, e in system.boundaries.items()}
@@ -183,11 +183,11 @@ def check_units(units: Mapping[str, str], system: CompleteSystem, parts: PyTree)
             f"units names the field {own[0]!r}: its unit stands with it, Field(..., "
             f"unit={units[own[0]]!r})."
         )
-    if strange := sorted(set(units) - {*system.accounted, *latents, *system.awaited}):
+    if strange := sorted(set(units) - {*system.accounted, *latents, *system.missing_parameters}):
         raise InputError(
             f"units names {', '.join(strange)}, which the system does not have: learned are "
             f"{', '.join(latents) or 'none'}; sample parameters are "
-            f"{', '.join(system.awaited) or 'none'}; integrals and balances are "
+            f"{', '.join(system.missing_parameters) or 'none'}; integrals and balances are "
             f"{', '.join(system.accounted) or 'none'}."
         )
 

@@ -82,7 +82,7 @@ class PreparedSystem(AbstractDynamics):
         scales: typical magnitudes, by field.
         varying: names of what depends on the state.
         dtype: precision of everything.
-        awaited: names of the sample parameters that are not known yet.
+        missing_parameters: names of the sample parameters that are not known yet.
         accounts: the integrals, the same, and the balances.
         limits: within which fields must lie.
         own: the sources that depend on the state by their own field alone, affinely.
@@ -100,7 +100,7 @@ class PreparedSystem(AbstractDynamics):
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
     varying: frozenset[str] = eqx.field(static=True)
     dtype: jnp.dtype = eqx.field(static=True)
-    awaited: tuple[str, ...] = eqx.field(static=True, default=())
+    missing_parameters: tuple[str, ...] = eqx.field(static=True, default=())
     accounts: Accounts = eqx.field(default_factory=Accounts)
     limits: tuple[Bounds, ...] = eqx.field(static=True, default=())
     own: frozenset[Place] = eqx.field(static=True, default=frozenset())
@@ -146,7 +146,7 @@ class PreparedSystem(AbstractDynamics):
         Raises: InputError for another precision than it was prepared in, or unknown
             sample parameters.
         """
-        check_parameters_known(self.awaited)
+        check_parameters_known(self.missing_parameters)
         if dtype != self.dtype:
             raise InputError(f"the system was prepared in {self.dtype}, but is used in {dtype}.")
         return self
@@ -174,12 +174,12 @@ class PreparedSystem(AbstractDynamics):
             initial=initial,
             accounts=replace(self.accounts, integrals=integrals),
             functions=tuple(f for f, part in storage.items() if depends_on(part, self.varying)),
-            own=find_own_sources(scope, equations, self.varying, self.awaited),
+            own=find_own_sources(scope, equations, self.varying, self.missing_parameters),
         )
         unevaluated = coefficients_of(
             (equations, boundaries, storage, capacities, scope.coefficients)
         )
-        if self.awaited or not all(coefficient.is_steady for coefficient in unevaluated):
+        if self.missing_parameters or not all(coefficient.is_steady for coefficient in unevaluated):
             return found
         # Nothing depends on time, so the right-hand side at any instant serves them all.
         return replace(found, assembled=found.at(jnp.zeros((), self.dtype)))
@@ -195,12 +195,12 @@ class PreparedSystem(AbstractDynamics):
 
         Raises: InputError for parameters that are missing, are none, or are not one finite number.
         """
-        if not self.awaited and not values:
+        if not self.missing_parameters and not values:
             return self
-        known = as_parameters(self.awaited, values, self.dtype)
-        check_parameters_known([name for name in self.awaited if name not in known])
+        known = as_parameters(self.missing_parameters, values, self.dtype)
+        check_parameters_known([name for name in self.missing_parameters if name not in known])
         scope = replace(self.scope, coefficients=self.scope.coefficients | known)
-        return replace(self, scope=scope, awaited=()).evaluated()
+        return replace(self, scope=scope, missing_parameters=()).evaluated()
 
     @property
     def rounding_times(self) -> tuple[str, ...]:
@@ -220,7 +220,7 @@ class PreparedSystem(AbstractDynamics):
 
         Raises: InputError for values of another shape, or unknown sample parameters.
         """
-        check_parameters_known(self.awaited)
+        check_parameters_known(self.missing_parameters)
         return initial_values(self.scope.at(time), self.initial)
 
     def bounds_violation(self, state: State) -> BoundsViolation | None:
@@ -286,7 +286,7 @@ class PreparedSystem(AbstractDynamics):
 
         Raises: InputError for unknown sample parameters.
         """
-        check_parameters_known(self.awaited)
+        check_parameters_known(self.missing_parameters)
         if self.assembled is not None:
             return self.assembled
         scope = cast(self.scope.at(time), self.dtype)
@@ -315,7 +315,7 @@ class PreparedSystem(AbstractDynamics):
 
         Raises: InputError for unknown sample parameters.
         """
-        check_parameters_known(self.awaited)
+        check_parameters_known(self.missing_parameters)
         scope = cast(self.scope.at(time), self.dtype)
         terms = {name: self.accounts.integrals[name] for name in names}
         terms, equations = scope.evaluate((terms, self.equations))

@@ -85,7 +85,7 @@ class Samples:
         dtype = precision_of(data) if dtype is None else real_precision(dtype)
         check_units(data, dict(system.units))
         positions = select_samples(data, samples)
-        known = settings_of(data, system.awaited, positions)
+        known = settings_of(data, system.missing_parameters, positions)
         settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
         begin = initial_time(system, data, None) if begin is None else begin
         given = (

@@ -124,7 +124,7 @@ def starts_of(
     """
     if not system.initial:
         return {}
-    if system.awaited:
+    if system.missing_parameters:
         return jax.vmap(lambda values: start(system.with_settings(values)))(settings)
     return {f: jnp.broadcast_to(u, (count, *u.shape)) for f, u in start(system).items()}
 

@@ -122,7 +122,7 @@ class System(AbstractSystem):
         self.accounts = Accounts.of(integrals or {}, balances or {})
         check_system(self, self._named_parts, self._parts)
         check_units(units or {}, self, self._parts)
-        self.accounts.check(grid, self.equations, self.coefficients, self.awaited)
+        self.accounts.check(grid, self.equations, self.coefficients, self.missing_parameters)
 
     @property
     def _parts(self) -> tuple[Any, ...]:
@@ -155,7 +155,7 @@ class System(AbstractSystem):
         return *self.integrals, *self.accounts.balances
 
     @property
-    def awaited(self) -> tuple[str, ...]:
+    def missing_parameters(self) -> tuple[str, ...]:
         """Names of the unknown sample parameters."""
         return tuple(name for name, value in self.settings.items() if value is None)
 
@@ -187,7 +187,7 @@ class System(AbstractSystem):
         Raises: InputError for a field outside of its limits, the first function that is not finite,
             with the values of its arguments, and for unknown sample parameters.
         """
-        check_parameters_known(self.awaited)
+        check_parameters_known(self.missing_parameters)
         state = real_state(state)
         dtype = jnp.result_type(*state.values())
         scope = self.scope(dtype).at(Instant.of(time, dtype))
@@ -219,7 +219,7 @@ class System(AbstractSystem):
         """The initial values that the system itself gives, see `PreparedSystem.start`."""
         if not self.initial:
             return {}
-        check_parameters_known(self.awaited)
+        check_parameters_known(self.missing_parameters)
         scope = self.scope(dtype).at(Instant.of(time, dtype))
         return initial_values(scope, self.initial)
 
@@ -228,7 +228,7 @@ class System(AbstractSystem):
 
         Raises: InputError for unknown sample parameters.
         """
-        check_parameters_known(self.awaited)
+        check_parameters_known(self.missing_parameters)
         return self.prepare_shared(dtype)
 
     def prepare_shared(self, dtype: jnp.dtype) -> PreparedSystem:
@@ -238,7 +238,7 @@ class System(AbstractSystem):
         """
         stored = self.storage, self.capacities, self.initial, (), self.algebraic, self.scales
         varying = varying_names(self.fields, self.coefficients)
-        rest = varying, dtype, self.awaited, self.accounts, self.limits
+        rest = varying, dtype, self.missing_parameters, self.accounts, self.limits
         return PreparedSystem(
             self.scope(dtype), self.equations, self.boundaries, None, *stored, *rest
         ).evaluated()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from impindiff._errors import numerics_told
+from impindiff._errors import numerics_errors
 from impindiff.data import Start
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.systems import System
@@ -18,7 +18,7 @@ from impindiff.train._trainer import Trainer
 
 
 @takes_earlier_calls
-@numerics_told()
+@numerics_errors()
 def fit(
     system: System,
     data: xr.Dataset,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from impindiff.cli import _kept_programs, _main
-from impindiff.cli._kept_programs import keep_programs, programs_folder
+from impindiff.cli import _compilation_cache, _main
+from impindiff.cli._compilation_cache import keep_programs, programs_folder
 
 FOLDER, ENABLED = "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"
 
@@ -38,7 +38,7 @@ def test_beyond_the_limit_those_used_least_recently_go(monkeypatch: pytest.Monke
     for age, file in enumerate(files):
         file.write_bytes(bytes(100))
         os.utime(file, (1e9 - age, 1e9 - age))
-    monkeypatch.setattr(_kept_programs, "_MOST_BYTES", 250)
+    monkeypatch.setattr(_compilation_cache, "_MOST_BYTES", 250)
     del os.environ[FOLDER]
     keep_programs()
     assert [file.exists() for file in files] == [True, True, False, False]
@@ -51,7 +51,7 @@ def test_a_program_that_is_old_and_was_used_lately_stays(monkeypatch: pytest.Mon
     for file, times in zip(files, ((9e8, 1e9), (1e9, 9e8), (9.5e8, 9.5e8)), strict=True):
         file.write_bytes(bytes(100))
         os.utime(file, times)
-    monkeypatch.setattr(_kept_programs, "_MOST_BYTES", 250)
+    monkeypatch.setattr(_compilation_cache, "_MOST_BYTES", 250)
     del os.environ[FOLDER]
     keep_programs()
     assert [file.exists() for file in files] == [True, True, False]
@@ -94,7 +94,7 @@ def test_a_cache_never_stops_a_command(tmp_path: Path, hindrance: str):
         environment = {k: v for k, v in environment.items() if k not in ("HOME", "XDG_CACHE_HOME")}
     code = f"""
 {limit}
-from impindiff.cli._kept_programs import keep_programs
+from impindiff.cli._compilation_cache import keep_programs
 keep_programs()
 import jax
 for n in range(3):
@@ -134,7 +134,7 @@ def test_another_processor_has_programs_of_its_own(tmp_path: Path, monkeypatch: 
     names = set()
     for flags in ("flags\t: sse2", "flags\t: sse2 avx512f", "Features\t: asimd"):
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\nMHz\t: 1\n{flags}\n")
-        monkeypatch.setattr(_kept_programs, "_PROCESSORS", tmp_path / "cpuinfo")
+        monkeypatch.setattr(_compilation_cache, "_PROCESSORS", tmp_path / "cpuinfo")
         names.add(programs_folder().name)
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t: sse2\nMHz\t: 2\n")
     assert len(names) == 3 and programs_folder().name in names
@@ -175,7 +175,7 @@ def test_a_damaged_program_is_deleted_and_no_other(recwarn: pytest.WarningsRecor
 def test_where_one_was_damaged_a_good_one_is_kept(tmp_path: Path):
     code = """
 import os
-from impindiff.cli._kept_programs import keep_programs
+from impindiff.cli._compilation_cache import keep_programs
 keep_programs()
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import jax

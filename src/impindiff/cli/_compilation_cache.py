@@ -68,17 +68,17 @@ def _listen(folder: Path | None) -> None:
     more: all of that name are compiled again.
     """
     show = warnings.showwarning
-    is_told = False
+    has_warned = False
 
     def heard(message, *args, **kwargs) -> None:
-        nonlocal is_told
+        nonlocal has_warned
         if found := re.match(_DAMAGED, str(message)):
             for file in folder.glob(f"{found[1]}-*") if folder else ():
                 with suppress(OSError):
                     file.unlink()
         elif found := re.match(_UNWRITTEN, str(message)):
-            if not is_told:
-                is_told = True
+            if not has_warned:
+                has_warned = True
                 where = f" in {folder}" if folder else ""
                 print(
                     f"impindiff: warning: compiled programs cannot be kept{where} ({found[1]}): "
@@ -118,5 +118,5 @@ def _processor() -> str:
         abilities = [line for line in lines if line.startswith(("flags", "Features", "CPU part"))]
     except OSError:
         abilities = [platform.processor()]
-    told = "\n".join([platform.machine(), *sorted(set(abilities))])
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    text = "\n".join([platform.machine(), *sorted(set(abilities))])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
