@@ -644,7 +644,8 @@ def test_what_an_error_is_held_against():
     times, dims = {"time": [0.0, 1.0]}, ("sample", "time", "x")
     truth = np.array([[[0, 0, 0, 8.0], [0, 0, 4, 4]], [[1, 1, 1, 1.0], [2, 2, 2, 10]]])
     forecast = truth + np.array([0.5, 1.0])[:, None, None]
-    field = Variable("c", *(xr.DataArray(u, times, dims) for u in (forecast, truth)))
+    pair = xr.DataArray(forecast, times, dims), xr.DataArray(truth, times, dims)
+    field = Variable("c", pair[0], pair[1])
     # |0 - 4| + |8 - 4| and 0 of 8; 1, 1, 1 and 9 of 16.
     assert of_no_change(field, 1.0) == pytest.approx(100 * np.mean([8 / 8, 12 / 16]), rel=1e-12)
     # The medians are 0 and 1.5, where the means are 2 and 2.5.
