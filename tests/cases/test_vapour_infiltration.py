@@ -69,6 +69,32 @@ def written_anew(cells, T_gas):
     return rates, start
 
 
+def test_what_the_gas_and_the_slab_are_made_of():
+    """Each law by itself, from its own numbers, at a porosity of 0.6 and 1300 K."""
+    e, T, R = 0.6, 1300.0, 8.314
+    speed = np.sqrt(8 * R * T / (np.pi * 0.02805))
+    fick = 1.275e-3 * (T / 1373) ** 1.75 * e ** (5 / 3)
+    for surface in (1e3, 2e5, 1e9):
+        knudsen = 2 / 3 * (2 / surface) * speed * e**2 / 1.444
+        exact = knudsen * fick / (knudsen + fick)
+        assert float(system.diffusivity(e, T, surface)) == pytest.approx(exact, rel=1e-12)
+    surface = -385576.25 * e**4 + 855854.19 * e**3 - 610919.66 * e**2 - 43517.58 * e + 219652.98
+    assert system.deutschmann(e) == pytest.approx(surface, rel=1e-12)
+    assert system.gas_outside(T) == pytest.approx(0.02 * 20e3 / (R * T), rel=1e-12)
+    assert system.between_the_sides(0.004, T) == pytest.approx(1373 - 0.4 * 73, rel=1e-12)
+    assert float(system.open_share(e)) == pytest.approx(np.tanh(29), rel=1e-12)
+    rate = 72.4 * np.exp(-155000 / (R * T))
+    assert float(system.surface_rate(T)) == pytest.approx(rate, rel=1e-12)
+    fibre = 1.1176 - 6.217e-4 * T + 8.3e-7 * T**2
+    carbon = -3.466 + 0.0271 * T - 2.05e-5 * T**2 + 5.3e-9 * T**3
+    gas = 1.5207e-11 * T**3 - 4.8574e-8 * T**2 + 1.0184e-4 * T - 3.9333e-4
+    found = system.conductivity(e, T, 0.88)
+    assert float(found) == pytest.approx(e * gas + 0.12 * fibre + 0.28 * carbon, rel=1e-12)
+    capacity = (0.12 * 1780 + 0.28 * 2100) * (-42.4678 + 2.8516 * T - 0.001 * T**2)
+    assert float(system.heat_capacity(e, T, 0.88)) == pytest.approx(capacity, rel=1e-12)
+    assert pytest.approx(2 * 0.012011 / 2100, rel=1e-12) == system.CARBON_VOLUME
+
+
 @pytest.mark.slow
 def test_an_independent_solution_of_the_same_equations():
     """Radau in numpy; what is left is the error of the time steps, of order two."""

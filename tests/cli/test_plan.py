@@ -9,7 +9,9 @@ from small_problem import losses, write_problem
 from typer.testing import CliRunner
 
 from impindiff.cli._app import app
+from impindiff.cli._show import plan_table
 from impindiff.runs import _feasibility
+from impindiff.train import MemoryPlan, PolicyPlan
 
 GRID = [
     {"name": "x", "lower": -1.0, "upper": 1.0, "cells": 12},
@@ -115,3 +117,16 @@ def test_batches_from_a_config(tmp_path: Path):
     config, data = write_problem(tmp_path, changes | {"training.rescue": {}})
     status, _, err = call("train", config, "--data", data, "--out", tmp_path / "other")
     assert status == 2 and "leave out training.rescue, or the window" in err
+
+
+def test_the_table_has_a_row_for_each_policy_and_says_whether_it_fits():
+    policies = [
+        PolicyPlan("keep-all", 40, 3 * 2**20, 0, 0.25, False),
+        PolicyPlan("snapshots", 4, 2**19, 75, None, True),
+    ]
+    lines = plan_table(MemoryPlan(40, 2048, 2**20, policies)).splitlines()
+    assert lines[0].startswith("One gradient through 40 steps; a state of all samples takes 2 KiB")
+    assert lines[0].endswith("1 MiB may be taken")
+    rows = [line.split() for line in lines[1:]]
+    assert rows[1] == ["keep-all", "40", "3", "MiB", "0", "0.25", "no"]
+    assert rows[2] == ["snapshots", "4", "512", "KiB", "75", "yes"]

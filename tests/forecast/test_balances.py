@@ -11,6 +11,7 @@ import xarray as xr
 
 import impindiff as ipd
 from impindiff import continue_forecast, evaluate, forecast_to, predict
+from impindiff.forecast._ledger import BalanceScore, Ledger
 
 TIMES = [0.25, 0.5, 0.75, 1.0]
 
@@ -161,3 +162,19 @@ def test_integrals_that_are_not_zero_tell_that_data_are_later(data):
     assert found["gone"].values.ravel().tolist() == [3.0, 3.0]
     assert found["c"].values.ravel().tolist() == [1.0, 4.0]
     assert "begun" not in found.attrs
+
+
+def test_the_worst_defect_of_all_pieces_is_kept(data):
+    """That of a piece before, be it greater or less; changes are counted from the beginning."""
+    initial = {"c": jnp.asarray([1.0, 4.0]), "gone": jnp.asarray([0.0, 0.0])}
+    states = {"c": np.array([[0.5], [2.0]]), "gone": np.array([[0.4], [2.0]])}
+    for earlier in (0.5, 0.01):
+        changed = {"here": [-0.5, -1.0], "gone": [0.5, 1.0]}
+        before = {"all": BalanceScore(units="mol", worst_defect=earlier, changes=changed)}
+        ledger = Ledger(system(), initial, {}, 2.0, before)
+        ledger.add(np.array([3.0]), states)
+        found = ledger.scores["all"]
+        # Of the mole that has decayed in the first sample by now 0.1 is missing.
+        assert found.worst_defect == pytest.approx(max(earlier, 0.1), rel=1e-12)
+        assert found.changes["here"] == pytest.approx([-1.0, -3.0], rel=1e-12)
+        assert found.changes["gone"] == pytest.approx([0.9, 3.0], rel=1e-12)

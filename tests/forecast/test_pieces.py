@@ -25,7 +25,7 @@ def test_pieces_are_the_steps_of_the_whole(times: np.ndarray, most_times: int, m
     whole = TimeGrid.build(0.0, times, 0.03)
     pieces = list(cut(0.0, times, 0.03, most_times, most_steps))
     grids = [piece.time_grid for piece in pieces]
-    for name in ("starts", "lengths"):
+    for name in ("starts", "lengths", "elapsed"):
         joined = np.concatenate([np.empty(0), *(getattr(grid, name) for grid in grids)])
         np.testing.assert_allclose(joined, getattr(whole, name), rtol=1e-9, atol=1e-14)
     saved = [time for piece in pieces for time in piece.times]

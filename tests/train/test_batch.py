@@ -26,6 +26,7 @@ from impindiff.train import (
     Work,
     whole,
 )
+from impindiff.train._batches import parts_of
 
 TIMES = [0.05, 0.1, 0.2]
 
@@ -128,6 +129,19 @@ def test_parts_of_a_batch_add_up_to_it(observations, system, at_once):
         np.testing.assert_allclose(some, all_, rtol=0, atol=2e-5 * np.abs(all_).max())
     np.testing.assert_array_equal(found.outcome.iterations, expected.outcome.iterations)
     np.testing.assert_array_equal(found.adjoint[:, 0], expected.adjoint[:, 0])
+
+
+def test_what_fills_the_last_part_up_was_not_observed(observations):
+    """Five samples in parts of two: the sixth begins as the first does, and counts for nothing."""
+    batch = whole(observations, DT)
+    parts, field = parts_of(batch, 2), "concentration"
+    for name, values in (("initial", batch.initial), ("observed", batch.observed)):
+        found = np.asarray(getattr(parts, name)[field])
+        assert found.shape[:2] == (3, 2)
+        np.testing.assert_array_equal(found.reshape(6, *found.shape[2:])[:5], values[field])
+    np.testing.assert_array_equal(parts.initial[field][2, 1], batch.initial[field][0])
+    assert np.isnan(parts.observed[field][2, 1]).all()
+    assert not np.isnan(parts.observed[field][2, 0]).any()
 
 
 @pytest.mark.slow

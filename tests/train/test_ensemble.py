@@ -21,11 +21,13 @@ from impindiff.train import (
     Observations,
     Optax,
     Stage,
+    _fit_ensemble,
     fit,
     fit_ensemble,
     make_objective,
     whole,
 )
+from impindiff.train._optimisers import AbstractOptimiser, Epoch, unknown
 
 SEEDS = (3, 5, 8)
 ADAM = Stage(Adam(learning_rate=1e-2), 6)
@@ -85,6 +87,31 @@ def test_a_member_is_what_it_is_alone(dataset, make_system, stages, options, rto
         )
         np.testing.assert_allclose(velocity_of(member), velocity_of(trained), atol=rtol)
         assert np.abs(velocity_of(member) - velocity_of(system)).max() > 10 * rtol
+
+
+class Stalling(AbstractOptimiser):
+    """Finds no way on, at once, and does not even look."""
+
+    def update(self, objective, learned, state, length):
+        found = jnp.array(1.0), jax.tree.map(jnp.ones_like, learned)
+        evaluation = unknown(objective, learned)
+        evaluation = eqx.tree_at(lambda e: (e.loss, e.gradient), evaluation, found)
+        return learned, state, Epoch(evaluation, stalled=jnp.array(True))
+
+
+def test_a_stage_in_which_all_have_stalled_is_over(dataset, make_system, monkeypatch):
+    updates, update = [], _fit_ensemble._update
+
+    def counted(*given):
+        updates.append(given)
+        return update(*given)
+
+    monkeypatch.setattr(_fit_ensemble, "_update", counted)
+    records = []
+    options = FitOptions(watch=records.append)
+    stages = [Stage(Stalling(), 20)]
+    fit_ensemble(make_system, dataset, seeds=SEEDS[:2], stages=stages, options=options, **WHAT)
+    assert len(updates) == 1 and not records
 
 
 @pytest.mark.slow

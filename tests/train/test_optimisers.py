@@ -11,7 +11,17 @@ import runtime_types
 from plain_objective import Plain
 
 from impindiff import InputError
-from impindiff.train import LBFGS, Adam, Batching, Stage, StageLength
+from impindiff.train import (
+    LBFGS,
+    Adam,
+    Batching,
+    Checkpoints,
+    EarlyStopping,
+    LevenbergMarquardt,
+    Rescue,
+    Stage,
+    StageLength,
+)
 
 SCALES = jnp.logspace(0, 3, 8)
 CENTRE = jnp.linspace(-1, 1, 8)
@@ -103,6 +113,16 @@ def test_adams_rate_is_constant_for_a_quarter_then_falls_by_a_cosine_to_a_thousa
         share = 1e-3 + (1 - 1e-3) * (1 + np.cos(np.pi * (i - 500) / 1500)) / 2
         assert rate_at(i) == pytest.approx(1e-4 * share, rel=1e-6)
     assert rate_at(2000) == pytest.approx(1e-7)
+
+
+def test_what_they_are_by_default():
+    adam, lbfgs, damped = Adam(), LBFGS(), LevenbergMarquardt()
+    assert (adam.learning_rate, adam.constant_share, adam.final_share) == (4e-3, 0.25, 1e-3)
+    assert (lbfgs.memory, lbfgs.max_evaluations) == (50, 20)
+    assert (damped.damping, damped.max_attempts, damped.max_products) == (1e-3, 12, 60)
+    assert Rescue() == Rescue(max_halvings=3, max_masked_share=0.5)
+    assert EarlyStopping(5).min_improvement == 0
+    assert Checkpoints("checkpoints").every == 50
 
 
 @pytest.mark.parametrize(
