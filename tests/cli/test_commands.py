@@ -435,14 +435,14 @@ def test_an_interrupt_while_data_are_made_leaves_nothing(small_case, tmp_path: P
 
 
 def test_an_interrupted_report_leaves_the_one_before(finished: Path, monkeypatch):
-    from impindiff.report import _write
+    from impindiff.report import _page
 
     def interrupted(run):
         raise KeyboardInterrupt
 
     before = (finished / "run" / "report.html").read_text()
     with monkeypatch.context() as patch:
-        patch.setattr(_write, "load_run", interrupted)
+        patch.setattr(_page, "load_run", interrupted)
         complaint("report", finished / "run", status=130)
     assert (finished / "run" / "report.html").read_text() == before
     assert {p.name for p in (finished / "run").iterdir() if p.name.startswith(".")} == set()

@@ -166,7 +166,7 @@ NUMERICS = [
     ),
     Mutation(
         "neumann-distance",
-        "terms/_conditions.py",
+        "terms/_boundary_conditions.py",
         "face.distance * self.gradient",
         "2 * face.distance * self.gradient",
         "terms/test_boundary_conditions.py -k test_a_given_gradient",
@@ -194,7 +194,7 @@ NUMERICS = [
     ),
     Mutation(
         "danckwerts-share",
-        "terms/_conditions.py",
+        "terms/_boundary_conditions.py",
         "return share * self.value, 1 - share",
         "return share * self.value, share",
         "terms/test_boundary_conditions.py -k test_the_value_at_an_inflow",
@@ -362,7 +362,7 @@ NUMERICS = [
     ),
     Mutation(
         "least-steps",
-        "rollout/_schedule.py",
+        "rollout/_snapshot_schedule.py",
         "comb(snapshots + sweeps, sweeps - 1)",
         "comb(snapshots + sweeps, sweeps)",
         "rollout/test_schedule.py -k test_no_order_takes_fewer_steps",
@@ -397,14 +397,14 @@ NUMERICS = [
     ),
     Mutation(
         "start-of-balance",
-        "systems/_balance_changes.py",
+        "systems/_balances.py",
         "values - values[:1]",
         "values - values[-1:]",
         "systems/test_integrals.py -k test_what_leaves_one_account",
     ),
     Mutation(
         "weighted-balance",
-        "systems/_balance_changes.py",
+        "systems/_balances.py",
         "(density * volumes).reshape",
         "density.reshape",
         "systems/test_integrals.py -k test_are_of_free_cells_by_volume",
@@ -425,9 +425,9 @@ NUMERICS = [
     ),
     Mutation(
         "lowest-diffusivity",
-        "systems/_bounds.py",
-        "width**2 / dt",
-        "width / dt",
+        "systems/_well_posed.py",
+        "for axis in grid.axes) ** 2 / dt",
+        "for axis in grid.axes) / dt",
         "systems/test_negative_diffusivity.py -k test_what_is_negative",
     ),
 ]

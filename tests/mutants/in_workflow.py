@@ -27,8 +27,8 @@ WORKFLOW = [
     Mutation(
         "fill-value",
         "data/_layout.py",
-        "np.abs(values / _FILL - 1) < 1e-6",
-        "np.abs(values / _FILL - 1) < 1e-12",
+        "np.abs(wide / _FILL - 1) < 1e-6",
+        "np.abs(wide / _FILL - 1) < 1e-12",
         "data/test_schema.py -k test_what_was_never_written",
     ),
     Mutation(
@@ -96,21 +96,21 @@ WORKFLOW = [
     ),
     Mutation(
         "adam-schedule",
-        "train/_first_order.py",
+        "train/_adam_and_optax.py",
         "(count // length.updates_per_epoch)",
         "(count)",
         "train/test_batch.py -k test_an_update_a_batch",
     ),
     Mutation(
         "adam-last-rate",
-        "train/_first_order.py",
+        "train/_adam_and_optax.py",
         "default=1e-3",
         "default=1e-2",
         "train/test_optimisers.py -k test_adams_rate_is_constant_for_a_quarter_then_falls_by_a",
     ),
     Mutation(
         "adam-constant-share",
-        "train/_first_order.py",
+        "train/_adam_and_optax.py",
         "default=0.25",
         "default=0.5",
         "train/test_optimisers.py -k test_adams_rate_is_constant_for_a_quarter_then_falls_by_a",
@@ -299,14 +299,14 @@ WORKFLOW = [
     ),
     Mutation(
         "no-change",
-        "report/_yardsticks.py",
+        "report/_baselines.py",
         "relative_error(np.nan_to_num(truth[0]), last",
         "relative_error(np.nan_to_num(truth[-1]), last",
         "report/test_page.py -k test_what_an_error_is_held",
     ),
     Mutation(
         "variation-from-median",
-        "report/_yardsticks.py",
+        "report/_baselines.py",
         "np.median(known)",
         "np.mean(known)",
         "report/test_page.py -k test_what_an_error_is_held",

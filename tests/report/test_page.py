@@ -14,8 +14,8 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.report import write_report
+from impindiff.report._baselines import of_no_change, of_variation
 from impindiff.report._frames import Variable
-from impindiff.report._yardsticks import of_no_change, of_variation
 
 MakeRun = Callable[..., Path]
 

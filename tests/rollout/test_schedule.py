@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 from checkpoint_schedules import EndReverse, Forward, Revolve
 
-from impindiff.rollout._schedule import first_snapshots, least_steps, reversal
+from impindiff.rollout._snapshot_schedule import first_snapshots, least_steps, reversal
 
 
 @cache

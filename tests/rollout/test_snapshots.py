@@ -19,7 +19,7 @@ from impindiff.latent import AbstractLatent
 from impindiff.linear import AdjointOutcome, BiCGStab
 from impindiff.precondition import AbstractPreconditioner, Fourier
 from impindiff.rollout import KeepAll, Snapshots, TimeGrid, simulate
-from impindiff.rollout._schedule import least_steps
+from impindiff.rollout._snapshot_schedule import least_steps
 from impindiff.systems import Reaction, System, advection_diffusion
 from impindiff.terms import Advection, Diffusion, Source
 

@@ -12,7 +12,7 @@ from impindiff.integrate import BackwardEuler, CrankNicolson, RungeKutta4
 from impindiff.linear import Tridiagonal
 from impindiff.rollout import StepResult, TimeGrid, simulate, simulate_with_rescue
 from impindiff.systems import Field, Reaction, System
-from impindiff.systems._well_posed import DIFFUSIVITY, Signed
+from impindiff.systems._well_posed import DIFFUSIVITY, Signed, smallest_spread
 from impindiff.terms import Diffusion, Dirichlet, Flux, NoFlux, Source
 
 GRID = Grid.uniform((6,), ((0, 1),))
@@ -134,6 +134,5 @@ def test_what_is_negative_beyond_round_off(lowest: float, largest: float, is_neg
     grid = Grid.uniform((10,), ((0, 1),))
     values = jnp.zeros(10).at[3].set(lowest).at[7].set(largest)
     part = Signed("u", DIFFUSIVITY, "of Diffusion", values, "")
-    # What spreads through a cell of 0.1 in a step of 1.
-    found = part.lowest(grid, floor=0.1**2 / 1.0)
+    found = part.lowest(grid, smallest_spread(grid, jnp.array(1.0)))
     assert (int(found.cell), bool(found.is_wrong)) == (3, is_negative)

@@ -1,6 +1,6 @@
 """The report: a run folder told in one HTML page that needs nothing but a browser."""
 
 from impindiff.report._format import spans
-from impindiff.report._write import write_report
+from impindiff.report._page import write_report
 
 __all__ = ["spans", "write_report"]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from impindiff.report._baselines import is_of_zero, of_no_change, of_variation
 from impindiff.report._facts import epoch_seconds, first_epoch_seconds
 from impindiff.report._format import count, data_size, duration, listing, percent, plain, unit_of
 from impindiff.report._frames import Variable
 from impindiff.report._load import FieldError, ReadingError, RunFolder, mapping, number, numbers
-from impindiff.report._yardsticks import is_of_zero, of_no_change, of_variation
 
 # Error [%], relative and of how much the data vary, up to which a forecast deserves the word.
 _VERDICTS = (

@@ -19,8 +19,8 @@ from impindiff.rollout._retries import (
     rescue,
     simulate_with_rescue,
 )
-from impindiff.rollout._schedule import least_steps
 from impindiff.rollout._simulate import StepFailed, Trajectory, simulate
+from impindiff.rollout._snapshot_schedule import least_steps
 from impindiff.rollout._solver_choice import (
     Choice,
     has_failed_solve,

@@ -12,7 +12,7 @@ from impindiff._types import State
 from impindiff.integrate import Step
 from impindiff.linear import is_coarse
 from impindiff.rollout._failures import StepOutcome
-from impindiff.rollout._schedule import columns, first_snapshots, reversal
+from impindiff.rollout._snapshot_schedule import columns, first_snapshots, reversal
 
 Advance = Callable[..., tuple[State, State | None, StepOutcome, PyTree]]
 """`advance(learned, fixed, state, lost, step, roots)`: a step's end, outcome and stages.

@@ -1,12 +1,12 @@
 """Systems of equations, put together from terms."""
 
 from impindiff.systems._affine_tendency import AffineTendency, CorrectedTendency
-from impindiff.systems._balance_changes import BalanceChanges, balances, relative_defect
+from impindiff.systems._balances import BalanceChanges, balances, relative_defect
 from impindiff.systems._bounds import check_readings, check_within
 from impindiff.systems._diagnostics import oscillating
+from impindiff.systems._ensemble import Ensemble, Spread
 from impindiff.systems._fields import Field
 from impindiff.systems._flux_of import FluxOf, carriers
-from impindiff.systems._members import Ensemble, Spread
 from impindiff.systems._prepared import PreparedSystem
 from impindiff.systems._samples import Samples
 from impindiff.systems._sources import Reaction, Supply

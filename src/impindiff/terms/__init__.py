@@ -1,8 +1,16 @@
 """Conservative finite-volume terms, and the conditions at the domain's ends."""
 
 from impindiff.terms._advection import Advection
+from impindiff.terms._boundary_conditions import (
+    Dirichlet,
+    Flux,
+    Inflow,
+    Neumann,
+    NoFlux,
+    Outflow,
+    Robin,
+)
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace, FluxParts
-from impindiff.terms._conditions import Dirichlet, Flux, Inflow, Neumann, NoFlux, Outflow, Robin
 from impindiff.terms._diffusion import Diffusion
 from impindiff.terms._face_fluxes import FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity

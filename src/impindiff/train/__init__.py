@@ -1,12 +1,12 @@
 """Training: what is fitted, by which optimisers, watched over and saved."""
 
+from impindiff.train._adam_and_optax import Adam, Optax
 from impindiff.train._adaptation import ProgressiveTolerance, Rescue, SolveFailure
 from impindiff.train._batches import Batch, Batches, Batching, Part, whole
 from impindiff.train._by_name import by_latent, moving
 from impindiff.train._checkpoints import Checkpoints, Progress
 from impindiff.train._diagnosis import check_expected
 from impindiff.train._early_stopping import EarlyStopping
-from impindiff.train._first_order import Adam, Optax
 from impindiff.train._fit import fit
 from impindiff.train._fit_ensemble import EnsembleRecord, fit_ensemble
 from impindiff.train._fit_options import EpochRecord, FitOptions, FittedData, Validation, Watcher

@@ -21,6 +21,7 @@ from impindiff._errors import InputError, NumericsError
 from impindiff.latent import learned as learned_mask
 from impindiff.rollout import MemoryBudget
 from impindiff.systems import Ensemble, System
+from impindiff.train._adam_and_optax import Adam
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._batches import Batches, Order
 from impindiff.train._compiled_stage import (
@@ -33,7 +34,6 @@ from impindiff.train._compiled_stage import (
 )
 from impindiff.train._diagnosis import check_epoch
 from impindiff.train._earlier_call import takes_earlier_calls
-from impindiff.train._first_order import Adam
 from impindiff.train._fit_options import FitOptions, FittedData
 from impindiff.train._lbfgs import LBFGS
 from impindiff.train._objective import Trial

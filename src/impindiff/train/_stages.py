@@ -9,9 +9,9 @@ from jaxtyping import PyTree
 
 from impindiff._errors import InputError
 from impindiff.systems import System
+from impindiff.train._adam_and_optax import Adam
 from impindiff.train._batches import WHOLE, Batching
 from impindiff.train._by_name import as_names
-from impindiff.train._first_order import Adam
 from impindiff.train._lbfgs import LBFGS
 from impindiff.train._levenberg_marquardt import LevenbergMarquardt
 from impindiff.train._observations import Observations
