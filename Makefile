@@ -48,7 +48,7 @@ if test -z "$$python"; then \
 fi
 endef
 
-.PHONY: help install demo test test-examples test-slow torture mutants lint format docs picture tables benchmark lock clean
+.PHONY: help install demo test test-examples test-thorough test-slow test-all torture mutants lint format docs picture tables benchmark lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -64,8 +64,14 @@ test: $(BASE) ## run the tests, or some: make test PYTEST_ARGS="-k grid -x"
 test-examples: $(BASE) ## run every example to its end, and hold it to its figures
 	@$(BIN)/python -m pytest -n auto tests/test_examples.py -k it_learns -m "slow or not slow" $(PYTEST_ARGS)
 
-test-slow: $(BASE) ## run the slow tests, which `make test` leaves out
+test-thorough: $(BASE) ## run what `make test` leaves out and takes seconds, shapes and types checked
+	@CHECK_TYPES=1 $(BIN)/python -m pytest $(PARALLEL) -m "thorough and not slow" $(PYTEST_ARGS)
+
+test-slow: $(BASE) ## run what takes longer still
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-all: $(BASE) ## run all tests, shapes and types checked
+	@CHECK_TYPES=1 $(BIN)/python -m pytest $(PARALLEL) -m "" $(PYTEST_ARGS)
 
 torture: $(BASE) ## kill, starve and let compete, and count what is lost: make torture SCALE=0.1
 	@$(BIN)/python tests/torture --scale $(SCALE)

@@ -34,8 +34,19 @@ if os.environ.get("CHECK_TYPES", "0") != "0":
 _ROOT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest goes first: at the end it would leave all workers but one with nothing."""
+    """Of many cases all but two are thorough; and what takes longest goes first.
+
+    At the end it would leave all workers but one with nothing.
+    """
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("many") and not item.get_closest_marker("slow"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for alike in cases.values():
+        for item in alike[1:-1]:
+            item.add_marker("thorough")
     items.sort(key=lambda item: item.name != "test_code_block_runs[README.md-1]")
 
 
