@@ -96,6 +96,7 @@ def test_another_name_is_no_attribute():
     assert not hasattr(impindiff, "_no_such_thing")
 
 
+@pytest.mark.thorough
 def test_importing_it_imports_next_to_nothing():
     done = python(
         "import sys, impindiff\n"

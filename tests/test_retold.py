@@ -105,6 +105,7 @@ def drawn(count: int):
     return settings(max_examples=count, deadline=None, derandomize=True, suppress_health_check=slow)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("structure", QUICK, ids=str)
 @drawn(9)
 @given(**numbers_of)
@@ -120,6 +121,7 @@ def test_every_telling_of_many_structures(structure, seed, diffusion, peclet):
     check(structure, seed, diffusion, peclet)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("structure", QUICK[1:4], ids=str)
 def test_a_sample_among_others_is_as_it_is_alone(structure):
     """And so whatever their order: a hard member changes nothing in the rest."""

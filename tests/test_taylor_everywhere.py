@@ -51,6 +51,7 @@ def combinations() -> list[Any]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper, end, law, store", combinations())
 def test_the_gradient_leaves_a_second_order_remainder(stepper, end, law, store):
     grid = ipd.Grid([ipd.Axis.graded("x", 0.0, 1.0, 9, ratio=3.0)])

@@ -23,6 +23,7 @@ def dataset() -> xr.Dataset:
     return generate(2, 0)
 
 
+@pytest.mark.thorough
 def test_the_data_are_in_the_documented_layout(dataset: xr.Dataset):
     check_dataset(dataset, fields=[FIELD], latents=LATENTS)
     grid = grid_of(dataset, FIELD)
@@ -144,6 +145,7 @@ def test_waves_drift_as_they_are_said_to():
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+@pytest.mark.thorough
 def test_the_data_of_the_drifting_velocity_are_converged_in_time():
     """The velocity is taken where the scheme asks for it: the order of the scheme is seen."""
     ends = [
@@ -154,6 +156,7 @@ def test_the_data_of_the_drifting_velocity_are_converged_in_time():
     assert second < 2e-5 and first < 2e-4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [burgers.generate, burgers.generate_varying])
 def test_the_data_of_burgers_equation(make):
     """Steep but finite, the diffusivity over its whole range, and momentum kept."""

@@ -121,6 +121,7 @@ def carbon(model, first, found):
     return ipd.balances(model, states)["carbon"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "shape, order", [((12,), 2), pytest.param((8, 4), 1, marks=pytest.mark.slow)]
 )
@@ -172,6 +173,7 @@ def test_the_gradient_is_that_of_central_differences():
     assert float(slope) == pytest.approx(found, rel=1e-8)
 
 
+@pytest.mark.thorough
 def test_a_slab_of_one_temperature_has_no_equation_for_it():
     grid = system.slab(10)
     model = system.build(grid, T_gas=1273.0, known=True, isothermal=1323.0)

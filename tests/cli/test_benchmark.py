@@ -159,6 +159,7 @@ def real(name: str) -> ModuleType:
 REAL = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", REAL)
 def test_a_benchmark_says_what_it_measures_in_a_line(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_scripts, "FOLDER", ROOT / "benchmarks")

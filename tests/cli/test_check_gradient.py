@@ -26,6 +26,7 @@ def config(tmp_path: Path) -> Path:
 PARTS = ["advection_x, advection_y", "initial concentration"]
 
 
+@pytest.mark.thorough
 def test_the_object_is_as_documented(config: Path):
     status, out, _ = check(config, "--directions", 2, "--json")
     found = json.loads(out)
@@ -79,6 +80,7 @@ def test_an_unknown_number_is_checked_too(tmp_path: Path):
     assert "spread" in [d["with_respect_to"] for d in json.loads(out)["directions"]]
 
 
+@pytest.mark.thorough
 def test_a_gradient_that_is_wrong_does_not_pass(config: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(_certify._TIGHT, "adjoint_rtol", 0.5)
     status, out, _ = check(config, "--directions", 1)

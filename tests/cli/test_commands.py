@@ -86,6 +86,7 @@ def test_help_names_every_command():
         assert "Usage" in call(name, "--help").stdout
 
 
+@pytest.mark.thorough
 def test_run_goes_from_nothing_to_a_report(small_case, tmp_path: Path):
     out = tmp_path / "my run"
     lines = call("run", NAME, "--out", out).stdout.splitlines()
@@ -113,6 +114,7 @@ def test_run_heeds_preset_and_seed(small_case, tmp_path: Path):
     assert losses(first.path)[0][2] != pytest.approx(losses(second.path)[0][2], rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_run_numbers_its_folders(small_case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for number in (1, 2):
@@ -158,6 +160,7 @@ def test_a_case_that_does_not_exist(tmp_path: Path):
     assert "'slow' is not one of 'quick', 'paper'" in complaint("run", NAME, "--preset", "slow")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("path", "program"),
     [("bin/impindiff", "impindiff"), ("x/impindiff/__main__.py", "python -m impindiff")],
@@ -175,6 +178,7 @@ def test_train_writes_a_run(
     assert RunFolder(Path("other run")).config().data.file == str(finished / "data.nc")
 
 
+@pytest.mark.thorough
 def test_train_finds_the_data_that_its_config_names(finished: Path, tmp_path: Path, monkeypatch):
     (finished / "sub").mkdir()
     (finished / "data.nc").rename(finished / "sub" / "d ä.nc")
@@ -232,6 +236,7 @@ def test_forecast_writes_a_file(finished: Path):
     assert "there is no folder" in complaint(*given, "--out", finished / "no" / "f.nc")
 
 
+@pytest.mark.thorough
 def test_a_forecast_is_continued_in_its_own_store(finished: Path, monkeypatch):
     monkeypatch.chdir(finished)
     given = ["forecast", "run", "--every", 0.1, "--out"]
@@ -263,6 +268,7 @@ def test_a_forecast_is_continued_in_its_own_store(finished: Path, monkeypatch):
     assert "is no forecast by impindiff" in complaint(*given)
 
 
+@pytest.mark.thorough
 def test_a_stopped_forecast_says_how_to_go_on(finished: Path, monkeypatch):
     from impindiff.forecast import _stream
 
@@ -284,6 +290,7 @@ def test_a_stopped_forecast_says_how_to_go_on(finished: Path, monkeypatch):
     np.testing.assert_allclose(found["concentration"], whole["concentration"], rtol=2e-6)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -336,6 +343,7 @@ def test_evaluate_prints_one_object_and_nothing_else(finished: Path):
     assert "mean over samples [2, 3]" in table and "advection_y: relative L2 error" in table
 
 
+@pytest.mark.thorough
 def test_evaluate_takes_all_samples_by_default(finished: Path):
     given = ["evaluate", finished / "run", "--data", finished / "data.nc", "--json"]
     assert json.loads(call(*given).stdout)["samples"] == [0, 1, 2, 3]
@@ -374,6 +382,7 @@ def test_doctor_says_what_it_found():
     assert found["passed"] is True
 
 
+@pytest.mark.thorough
 def test_numerics_that_fail_say_what_was_saved_and_how_to_go_on(tmp_path: Path):
     config, data = write_problem(tmp_path, {"training.stages.0.learning_rate": 1e30})
     out = tmp_path / "run"
@@ -395,6 +404,7 @@ def test_numerics_that_fail_at_once_promise_nothing(tmp_path: Path):
     assert "saved" not in message and "keeps" not in message
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("epoch", [1, 6])
 def test_an_interrupt_says_how_to_go_on(finished: Path, monkeypatch, epoch: int):
     from impindiff.runs import _folder

@@ -42,6 +42,7 @@ def write_own(folder: Path, *, top: str = "", law: str = "pass", build: str = "p
     return config
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "where, code, message",
     [
@@ -85,6 +86,7 @@ def test_standard_output_holds_the_answer_alone(tmp_path: Path):
         assert "--json" not in given or out.count("\n") == 1 and json.loads(out)
 
 
+@pytest.mark.thorough
 def test_what_is_printed_after_the_answer_goes_to_standard_error(tmp_path: Path):
     """By a function that is called at exit, or a thread that outlives the command."""
     later = "import atexit, threading, time; atexit.register(print, 'at exit'); "

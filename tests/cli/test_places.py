@@ -27,6 +27,7 @@ def finish(*arguments: object, **options) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["run[1]", "a\\b"])
 def test_every_command_works_in_a_folder_of_any_name(tmp_path: Path, monkeypatch, name: str):
     monkeypatch.chdir(tmp_path)
@@ -118,6 +119,7 @@ def test_a_place_that_loses_what_is_written_is_refused_before_training(tmp_path:
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == "", "no epoch was trained"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("closed", [[1], [2], [0, 1, 2]])
 def test_a_standard_stream_may_be_closed(tmp_path: Path, closed: list[int]):
     """Files that are opened would get its number, and what is printed would go into them."""

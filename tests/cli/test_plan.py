@@ -39,6 +39,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(out)
 
 
+@pytest.mark.thorough
 def test_the_object_is_as_documented(found: dict[str, Any]):
     assert found["state_bytes"] == 2 * 12 * 6 * 4
     keep_all, snapshots, budget = found["policies"]
@@ -92,6 +93,7 @@ def test_training_within_a_budget_is_the_same_training(tmp_path: Path, found: di
     assert f'memory = "{least}B"' in (runs[1] / "config.toml").read_text()
 
 
+@pytest.mark.thorough
 def test_training_refuses_what_cannot_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config, data = write_problem(tmp_path)
     out = tmp_path / "run"

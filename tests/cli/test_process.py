@@ -33,6 +33,7 @@ def wait_for_epochs(process: subprocess.Popen, run: Path, number: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.thorough
 def test_results_go_to_standard_output_and_nothing_to_standard_error(finished: Path):
     given = ["evaluate", finished / "run", "--data", finished / "data.nc", "--json"]
     out, err = finish(command(*given))

@@ -60,6 +60,7 @@ def test_what_is_neither_date_nor_number_is_refused(times):
         as_seconds(times)
 
 
+@pytest.mark.thorough
 def test_a_forecast_of_dates_is_that_of_hours_since_the_start(tmp_path):
     seconds = 3600.0 * np.arange(25)
     exact = ipd.predict(pond(), weather(seconds), times=seconds, dt=600.0)
@@ -83,6 +84,7 @@ def test_a_forecast_of_dates_is_that_of_hours_since_the_start(tmp_path):
     np.testing.assert_allclose(opened["T"], exact["T"], rtol=2e-6)
 
 
+@pytest.mark.thorough
 def test_fields_that_vary_in_time_have_spans_of_dates():
     law = ipd.latents.SpectralField(1, ("k",), 0, (HOURS[0], HOURS[-1]), degree=2)
     assert law.span is not None
@@ -91,6 +93,7 @@ def test_fields_that_vary_in_time_have_spans_of_dates():
                 times=HOURS[:3], dt=600.0)  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_training_on_dates_ends_where_training_on_seconds_does():
     """The rate at which a pond cools, from its temperatures every hour."""
 

@@ -37,6 +37,7 @@ def hold(tmp_path: Path):
         process.communicate()
 
 
+@pytest.mark.thorough
 def test_the_second_writer_is_told_who_the_first_is(tmp_path: Path, dataset, hold):
     path = tmp_path / "a.zarr"
     save_dataset(dataset.isel(time=[0]), path)

@@ -36,6 +36,7 @@ def refusal(path: Path) -> str:
     return message
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("share", [0.002, 0.05, 0.3, 0.5, 0.9, 0.9999])
 def test_a_truncated_file_is_refused(file: Path, share: float):
     whole = file.read_bytes()
@@ -49,6 +50,7 @@ def test_a_public_file_cut_in_half_is_refused(public_file: Path, tmp_path: Path)
     assert "truncated" in refusal(cut)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("seed", range(12))
 def test_damaged_bytes_are_refused_or_harmless(file: Path, seed: int):
     """Overwrite stretches of the file: either the reader does not need them, or it says so."""
@@ -63,6 +65,7 @@ def test_damaged_bytes_are_refused_or_harmless(file: Path, seed: int):
         assert str(file) in str(error)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name, content, said",
     [
@@ -81,6 +84,7 @@ def test_other_files_are_told_apart(tmp_path: Path, name: str, content: bytes, s
     assert said in refusal(tmp_path / name)
 
 
+@pytest.mark.thorough
 def test_a_missing_file_names_its_neighbours(file: Path):
     message = refusal(file.with_name("goods.nc"))
     assert "no such file" in message and "holds good.nc" in message
@@ -89,6 +93,7 @@ def test_a_missing_file_names_its_neighbours(file: Path):
     assert "holds no dataset" in refusal(file)
 
 
+@pytest.mark.thorough
 def test_folders_that_are_no_dataset_are_refused(tmp_path: Path):
     for name, said in [("a.nc", "is a folder"), ("a.zarr", "neither zarr.json nor .zgroup")]:
         (tmp_path / name).mkdir()

@@ -85,6 +85,7 @@ def test_pieces_have_the_balances_of_the_whole(tmp_path: Path, data, model, piec
         assert stored.balances["all"].changes[part] == pytest.approx(changes, rel=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stepper", [ipd.steppers.ForwardEuler(), ipd.CrankNicolson()], ids=["explicit", "implicit"]
 )

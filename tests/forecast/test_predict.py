@@ -25,6 +25,7 @@ def dataset() -> xr.Dataset:
     return make_dataset()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", [(12,), (12, 6), (6, 5, 4)])
 def test_the_data_come_out_again(shape: tuple[int, ...]):
     dataset = make_dataset(shape)

@@ -55,6 +55,7 @@ def num_compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("times", [EVEN, EVEN[1:], UNEVEN], ids=["even", "after", "uneven"])
 @pytest.mark.parametrize("num_states", [1, 3, 100])
 def test_pieces_make_the_undivided_forecast(
@@ -247,6 +248,7 @@ def test_a_mistake_in_the_steps_leaves_no_store(tmp_path: Path, dataset: xr.Data
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("offset", [0.0, 12345.00013])
 @pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.float64])
 def test_continued_forecasts_are_the_undivided_one(

@@ -70,6 +70,7 @@ def test_a_linear_solver_stands_for_implicit_differentiation_with_it():
 
 
 class TestUnrolled:
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         "linear_solver",
         [BiCGStab(1e-12, max_steps=30), CG(1e-12, max_steps=30), GMRES(1e-12, max_steps=24)],
@@ -83,6 +84,7 @@ class TestUnrolled:
         implicit = jax.jit(jax.grad(partial(loss, solver=Affine(linear_solver, TIGHT))))(rhs)
         assert not np.array_equal(gradient, implicit), "one of them went the other's way"
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         "solver",
         [

@@ -127,6 +127,7 @@ def test_a_report_gives_the_mean_residual_of_its_solves():
     assert AdjointOutcome.from_cotangent(AdjointOutcome.probe()).relative_residual == 0
 
 
+@pytest.mark.thorough
 def test_reports_add_up_over_samples_and_solves():
     matrix, rhs = system()
     several = jnp.stack([rhs, 0 * rhs, 3 * rhs])

@@ -34,6 +34,7 @@ def explicit():
     return np.asarray(jacobian)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_is_the_product_with_the_explicit_matrix(weighted: bool):
     jacobian = explicit()

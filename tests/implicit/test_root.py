@@ -92,6 +92,7 @@ def of_rhs_alone(f):
     return partial(f, matrix), rhs
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("restrict", [of_matrix_alone, of_rhs_alone])
 @pytest.mark.parametrize(
     "outer, inner",
@@ -170,6 +171,7 @@ class TestTwoFields:
         found, _ = root(cls.residual, guess, (a, b), TIGHT)
         return jnp.sum(found["a"] ** 2) + jnp.sum(jnp.sin(found["b"]))
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("argument", [0, 1])
     def test_derivatives_with_respect_to_one_of_them(self, argument: int):
         inputs = (jnp.array([2.0, 3.0, 4.0]), jnp.array([3.0, 4.0, 5.0, 6.0]))

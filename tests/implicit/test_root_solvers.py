@@ -68,6 +68,7 @@ def test_every_solver_is_under_contract():
 
 @pytest.mark.parametrize("kind", NONLINEAR, ids=lambda kind: kind.__name__)
 class TestContract:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("dtype, rtol", [(jnp.float64, 1e-12), (jnp.float32, 1e-5)])
     def test_it_finds_a_root(self, kind, dtype, rtol):
         (found, outcome), inputs = advance(SOLVERS[kind](rtol=rtol), dtype=dtype)
@@ -78,6 +79,7 @@ class TestContract:
         assert relative <= 2 * rtol
         assert float(outcome.relative_residual) == pytest.approx(relative, rel=0.5, abs=2e-6)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("of", ["viscosity", "dt", "before"])
     def test_its_gradient_passes_the_taylor_test(self, kind, of):
         solver = SOLVERS[kind](rtol=1e-13)
@@ -91,23 +93,27 @@ class TestContract:
         scale = 1e-3 if of != "before" else 1e-2
         assert taylor_rate(loss, point[of], step=scale) >= 1.9
 
+    @pytest.mark.thorough
     def test_it_agrees_with_newton(self, kind):
         (found, _), _ = advance(SOLVERS[kind](rtol=1e-12))
         (expected, _), _ = advance(SOLVERS[Newton](rtol=1e-13))
         np.testing.assert_allclose(found, expected, atol=1e-10)
 
+    @pytest.mark.thorough
     def test_a_root_as_guess_needs_hardly_a_step(self, kind):
         (exact, _), inputs = advance(SOLVERS[Newton](rtol=1e-14))
         found, outcome = root(burgers, exact, inputs, SOLVERS[kind](rtol=1e-10))
         assert int(outcome.steps) <= 2 and bool(outcome.converged)
         np.testing.assert_allclose(found, exact, atol=1e-14)
 
+    @pytest.mark.thorough
     def test_a_guess_at_round_off_is_kept_where_zero_is_a_root_too(self, kind):
         guess = jnp.full(3, 1 + 4 * np.finfo(float).eps)
         found, outcome = root(lambda u, _: u**3 - u, guess, None, SOLVERS[kind](rtol=1e-10))
         assert bool(outcome.converged)
         np.testing.assert_allclose(found, guess, rtol=1e-14)
 
+    @pytest.mark.thorough
     def test_changes_far_below_the_digits_of_the_unknown_are_found(self, kind):
         """(u - g)(1 + 1e-4 (u + g)) = s from g = 1e3: a thousandth of the last digit."""
         offset = jnp.full(4, 1e3, jnp.float32)
@@ -122,6 +128,7 @@ class TestContract:
         np.testing.assert_allclose(found.increment, change, atol=1e-11)
 
     # The squares of one are zero in single precision, those of the other infinite.
+    @pytest.mark.thorough
     @pytest.mark.parametrize("power", [-80, 80])
     def test_units_do_not_matter(self, kind, power):
         inputs = tuple(jnp.asarray(i, jnp.float32) for i in (0.01, 0.01, before()))
@@ -133,6 +140,7 @@ class TestContract:
         assert bool(outcome.converged) and int(outcome.steps) == int(expected.steps) > 0
         np.testing.assert_allclose(found / unit, plain, atol=1e-4)
 
+    @pytest.mark.many
     @pytest.mark.parametrize("guess, result", [(np.nan, Result.GUESS_NOT_FINITE), (1.0, None)])
     def test_where_there_is_no_root_it_ends_without_success(self, kind, guess, result):
         def never_zero(unknown, inputs):
@@ -143,10 +151,12 @@ class TestContract:
         assert not bool(outcome.converged)
         assert result is None or int(outcome.result) == result
 
+    @pytest.mark.thorough
     def test_too_few_steps_are_said(self, kind):
         (_, outcome), _ = advance(SOLVERS[kind](rtol=1e-14, max_steps=1))
         assert int(outcome.result) == Result.MAX_STEPS and int(outcome.steps) == 1
 
+    @pytest.mark.thorough
     def test_a_batch_counts_each_sample(self, kind):
         solver = SOLVERS[kind](rtol=1e-11)
 
@@ -176,6 +186,7 @@ def test_what_they_are_by_default():
     assert (anderson.memory, anderson.mixing, anderson.regularisation) == (5, 1, 1e-10)
 
 
+@pytest.mark.thorough
 def test_newton_converges_quadratically_near_the_root():
     residuals = []
     for steps in (1, 2, 3):
@@ -185,6 +196,7 @@ def test_newton_converges_quadratically_near_the_root():
     assert (third - second) / (second - first) > 1.5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_newton_ends_at_once_where_no_step_lowers_the_residual(dtype):
     flat = jnp.zeros(3, dtype)
@@ -192,6 +204,7 @@ def test_newton_ends_at_once_where_no_step_lowers_the_residual(dtype):
     assert int(outcome.result) == Result.STALLED and int(outcome.steps) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_anderson_survives_residuals_that_are_multiples_of_each_other(dtype):
     start = jnp.zeros(8, dtype)
@@ -264,6 +277,7 @@ def test_anderson_refuses_what_cannot_work(wrong):
         Anderson(**wrong)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_residual_that_is_not_finite_at_zero_is_solved_from_a_good_guess_too(dtype):
     """A tolerance relative to the residual at the guess would ask for more than there is."""

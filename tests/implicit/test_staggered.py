@@ -59,6 +59,7 @@ def advance(solver, rate=0.7, given=None):
     return root(coupled, before(), (given, jnp.asarray(rate)), solver)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", GROUPS)
 def test_it_finds_the_root_of_the_coupled_equations(name: str):
     solver = Staggered(GROUPS[name], DenseLU(), rtol=1e-12)
@@ -109,6 +110,7 @@ def test_its_gradient_leaves_a_second_order_remainder():
         assert rate == pytest.approx(2, abs=0.1), part
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "two together")) for n in GROUPS]
 )
@@ -158,6 +160,7 @@ def test_a_batch_counts_each_sample():
     assert len(set(map(int, together))) > 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("strength, converges", [(0.5, True), (2.0, False)])
 def test_what_couples_too_strongly_ends_without_success(strength: float, converges: bool):
     """x + k y = 1, y + k x = 1 by turns contracts by k^2; all at once it is solved at once."""
@@ -242,6 +245,7 @@ def reacting(grid: Grid) -> tuple[System, dict[str, jax.Array]]:
     return System(grid, terms), state
 
 
+@pytest.mark.thorough
 def test_by_group_makes_preconditioners_of_the_groups_alone():
     """The blocks of the Jacobian, written out, of each group and of no two together."""
     grid = Grid.uniform((3, 2), ((0, 1), (0, 1)), periodic=True)

@@ -143,6 +143,7 @@ CASES = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("solver, preconditioner, precision, boundary", CASES)
 def test_gradients_predict_what_a_dense_solve_finds(solver, preconditioner, precision, boundary):
     linear = (ITERATIVE | DIRECT)[solver](RTOL[precision])

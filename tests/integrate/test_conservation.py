@@ -94,6 +94,7 @@ def closed(grid: Grid, diffusivity) -> System:
     return System(grid, {"u": Field(moving, walls)})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("preconditioner", PRECONDITIONERS.values(), ids=PRECONDITIONERS)
 @pytest.mark.parametrize("grid", CLOSED.values(), ids=CLOSED)
 def test_no_preconditioner_leaks(grid: Grid, preconditioner):
@@ -118,6 +119,7 @@ def test_no_preconditioner_leaks(grid: Grid, preconditioner):
         np.testing.assert_array_equal(np.asarray(found.states["u"][-1])[grid.solid], still)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("preconditioner", [Jacobi(), Line(0), Multigrid(), TransformLine(0)])
 def test_nor_does_one_made_for_a_nonlinear_step(preconditioner):
     """Made from the products with a Jacobian, on cells of different sizes."""

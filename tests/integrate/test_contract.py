@@ -100,6 +100,7 @@ def is_heavy(name: str, dimensions: str) -> bool:
     ],
 )
 class TestContract:
+    @pytest.mark.many
     @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
     def test_a_step_keeps_fields_shapes_and_precision(self, stepper, grid: Grid, dtype):
         given = parts(grid, dtype)
@@ -107,6 +108,7 @@ class TestContract:
         assert state == jax.eval_shape(lambda: given["initial"])
         assert {leaf.shape for leaf in jax.tree.leaves(outcome)} == {()}
 
+    @pytest.mark.thorough
     def test_gradients_leave_second_order_remainders(self, stepper, grid: Grid):
         """With respect to the initial field, the velocity, the diffusivity, and the weights."""
         given = parts(grid)
@@ -119,6 +121,7 @@ class TestContract:
         assert rates == pytest.approx(dict.fromkeys(given, 2), abs=0.1)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
 def test_a_batch_is_its_samples_one_by_one(stepper):
     grid = GRIDS["1-D"]
@@ -149,6 +152,7 @@ def test_compiled_or_not_a_step_is_the_same(name: str):
     assert int(outcome.result) == int(same.result)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
 def test_nothing_moves_without_wind_and_diffusion(stepper):
     grid = box(5, 4)

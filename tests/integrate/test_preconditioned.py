@@ -53,6 +53,7 @@ def times_made(system, state, keep=None) -> int:
     return len(made)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "affine, steady, keep, expected",
     [

@@ -33,6 +33,7 @@ def step(stepper, system: System, state, dt: float):
     return advance(stepper, system, state, jnp.asarray(dt))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("dt", [1e-3, 0.3, 30.0])
 @pytest.mark.parametrize("theta", [0.5, 0.75, 1.0])
 @pytest.mark.parametrize("wavenumbers", [(1, 0), (3, 2), (8, 5)])

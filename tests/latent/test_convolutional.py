@@ -33,6 +33,7 @@ def fields(shape: tuple[int, ...]) -> dict:
     return {name: jnp.asarray(rng.uniform(size=shape)) for name in "uv"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", [(8,), (8, 4), (4, 8, 4)])
 @pytest.mark.parametrize("levels", [0, 1, 2])
 def test_shapes_and_going_around(shape: tuple[int, ...], levels: int):
@@ -96,12 +97,14 @@ def test_what_it_is_by_default():
     assert spread == pytest.approx((2 / (64 * 3)) ** 0.5, rel=0.03)
 
 
+@pytest.mark.thorough
 def test_it_is_nothing_at_first_and_learned():
     net = ConvolutionalClosure("r", {"u": (0.0, 1.0)}, 2, key=KEY)
     assert not np.asarray(net.evaluate(box(8, 8), None, {"u": jnp.ones((8, 8))})).any()
     assert all(jax.tree.leaves(eqx.filter(learned(net), eqx.is_array_like)))
 
 
+@pytest.mark.thorough
 def test_the_gradient_of_a_recurrent_network():
     grid, start = box(8, 4), fields((8, 4))
     net = closure(2, ("r", "s"))
@@ -118,6 +121,7 @@ def test_the_gradient_of_a_recurrent_network():
     assert taylor_rate(loss, weights, step=1e-4) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "make, said",
     [

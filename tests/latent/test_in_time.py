@@ -65,6 +65,7 @@ def double(tree):
     return jax.tree.map(lambda a: a.astype(jnp.float64) if eqx.is_inexact_array(a) else a, tree)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(7,), (5, 4), (3, 4, 3)])
 def test_shapes(kind: str, shape: tuple[int, ...]):
@@ -237,6 +238,7 @@ def fitted(field: SpectralField, grid: Grid, times: np.ndarray, truth: np.ndarra
     return (matrix @ found + known).reshape(truth.shape)
 
 
+@pytest.mark.thorough
 def test_a_spectral_field_holds_waves_that_drift():
     """In space exactly; in time as Legendre series converge, spectrally."""
     grid, times = box(16), np.linspace(0, 2, 9)

@@ -27,6 +27,7 @@ def double(tree):
     return jax.tree.map(lambda a: a.astype(jnp.float64), tree)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("names", [("a",), ("a", "b")])
 @pytest.mark.parametrize("shape", [(7,), (5, 4), (3, 4, 2)])
 def test_shapes(shape: tuple[int, ...], names: tuple[str, ...]):

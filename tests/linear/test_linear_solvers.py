@@ -64,6 +64,7 @@ def test_every_solver_is_under_contract():
 
 @pytest.mark.parametrize("kind", SOLVERS, ids=lambda kind: kind.__name__)
 class TestContract:
+    @pytest.mark.many
     @pytest.mark.parametrize("dtype, rtol", [(jnp.float64, 1e-12), (jnp.float32, 1e-5)])
     def test_it_solves(self, kind, dtype, rtol):
         matrix, rhs = system(dtype=dtype, kind=kind)
@@ -75,6 +76,7 @@ class TestContract:
         true = np.linalg.norm(rhs - matrix @ found) / np.linalg.norm(rhs)
         assert float(outcome.relative_residual) == pytest.approx(float(true), rel=0.1)
 
+    @pytest.mark.many
     def test_unknowns_may_be_trees(self, kind):
         matrix, rhs = system(kind=kind)
         cut = SIZE // 3
@@ -90,12 +92,14 @@ class TestContract:
         joined = np.concatenate([found["a"], found["b"]])
         np.testing.assert_allclose(matrix @ joined, rhs, atol=1e-10)
 
+    @pytest.mark.many
     def test_zero_gives_zero_whatever_the_guess(self, kind):
         matrix, rhs = system(kind=kind)
         found, outcome = run(SOLVERS[kind](1e-10), matrix, 0 * rhs, guess=rhs)
         assert not np.any(found)
         assert int(outcome.iterations) == 0 and bool(outcome.converged)
 
+    @pytest.mark.many
     def test_an_exact_guess_needs_no_iteration(self, kind):
         matrix, rhs = system(kind=kind)
         exact = jnp.linalg.solve(matrix, rhs)
@@ -103,6 +107,7 @@ class TestContract:
         assert int(outcome.iterations) == 0 and bool(outcome.converged)
 
     # Squares of the one are zero in single precision, the other has no reciprocal.
+    @pytest.mark.many
     @pytest.mark.parametrize("power", [-80, 125])
     def test_the_scale_of_the_right_hand_side_does_not_matter(self, kind, power):
         matrix, rhs = system(dtype=jnp.float32, kind=kind)
@@ -111,6 +116,7 @@ class TestContract:
         assert bool(outcome.converged)
         np.testing.assert_allclose(scaled * 2.0**-power, plain, rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("power", [-80, 80])
     def test_nor_does_that_of_the_operator(self, kind, power):
         matrix, rhs = system(dtype=jnp.float32, kind=kind)
@@ -119,11 +125,13 @@ class TestContract:
         assert bool(outcome.converged)
         np.testing.assert_allclose(scaled * 2.0**power, plain, rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.many
     def test_the_floor_of_the_precision_counts_as_converged(self, kind):
         matrix, rhs = system(dtype=jnp.float32, kind=kind)
         _, outcome = run(SOLVERS[kind](1e-10), matrix, rhs)
         assert int(outcome.result) == Result.ROUND_OFF
 
+    @pytest.mark.many
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_what_is_not_finite_is_said_and_ends(self, kind, bad):
         matrix, rhs = system(kind=kind)
@@ -133,11 +141,13 @@ class TestContract:
         _, outcome = run(solver, matrix.at[3, 3].set(bad), rhs)
         assert int(outcome.result) == Result.NOT_FINITE
 
+    @pytest.mark.many
     def test_a_singular_operator_ends_without_success(self, kind):
         matrix, rhs = system(kind=kind)
         _, outcome = run(SOLVERS[kind](1e-12), matrix.at[5].set(0), rhs)
         assert not bool(outcome.converged)
 
+    @pytest.mark.thorough
     def test_a_batch_counts_and_freezes_each_sample(self, kind):
         matrix, rhs = system(kind=kind)
         solver = SOLVERS[kind](1e-10)
@@ -176,6 +186,7 @@ class TestIterations:
         assert int(outcome.result) == Result.MAX_STEPS
         assert int(outcome.iterations) == 2
 
+    @pytest.mark.thorough
     def test_a_preconditioner_saves_iterations(self, kind):
         matrix, rhs = system(kind=kind)
         scaling = jnp.asarray(np.geomspace(1, 1e4, SIZE))
@@ -220,6 +231,7 @@ def test_cg_says_so_where_the_operator_is_not_definite(shift):
     assert int(outcome.result) == Result.NOT_SYMMETRIC
 
 
+@pytest.mark.thorough
 def test_gmres_says_so_where_more_iterations_do_not_help():
     matrix, rhs = system()
     singular = matrix.at[0].set(0)

@@ -28,6 +28,7 @@ def inner(left, right) -> float:
     return float(sum(jnp.vdot(left[name], right[name]) for name in left))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("num_fields", [1, 2])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_was_probed_does_what_the_operator_does(shape, num_fields):
@@ -39,6 +40,7 @@ def test_what_was_probed_does_what_the_operator_does(shape, num_fields):
         np.testing.assert_allclose(found.stencil(0).sides[0][0], operator.sides[0][0][0, 0])
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("shape", SHAPES)
 def test_transpose(shape):
     operator, example = random_map(shape, 2)

@@ -74,6 +74,7 @@ def run(system, state, preconditioner):
     return last, int(trajectory.outcome.iterations.max())
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "preconditioner, shape, saves",
     [
@@ -115,6 +116,7 @@ def test_they_are_made_of_the_matrix_of_the_step(weight: float):
     )
 
 
+@pytest.mark.thorough
 def test_fast_reactions_are_solved_cell_by_cell():
     shape = (9, 8)
     system = Reacting(jnp.array(1e5))

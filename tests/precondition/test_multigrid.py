@@ -46,6 +46,7 @@ def iterations(stencil, shape, solver: AbstractLinearSolver | None = None, **set
     return int(outcome.iterations)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [1.0, pytest.param(1e2, marks=pytest.mark.slow), 1e4])
 @pytest.mark.parametrize(
     "case",
@@ -61,6 +62,7 @@ def test_iterations_do_not_grow_with_the_grid(number, case):
     assert many <= 12 and many <= few + 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "shape",
     [
@@ -114,6 +116,7 @@ def test_thin_cells_are_coarsened_along_their_short_side_first():
     assert aware < iterations(thin, shape, BiCGStab(1e-6, max_steps=400)) / 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("settings", [{}, {"cycle": "V", "sweeps": 1}])
 @pytest.mark.parametrize(
     "shape", [(19,), (16, 13), pytest.param((9, 8, 7), marks=pytest.mark.slow)]
@@ -127,6 +130,7 @@ def test_the_transpose_is_the_transpose(shape, settings):
     assert np.vdot(y, forward) == pytest.approx(np.vdot(adjoint, x), rel=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("cells", [8, 9])
 def test_a_coarse_grid_keeps_what_is_conserved(cells):
     """Column sums are what a cell keeps for itself; those of a pair are summed."""
@@ -154,6 +158,7 @@ def test_a_uniform_conductance_is_halved():
     np.testing.assert_allclose(coarsen(faces, 0)[0].conductance[0], 5.0)
 
 
+@pytest.mark.thorough
 def test_a_singular_operator_gives_finite_numbers():
     """Pure diffusion around a ring has no inverse."""
     plain = operator((12, 10), 1.0)
@@ -161,6 +166,7 @@ def test_a_singular_operator_gives_finite_numbers():
     assert np.all(np.isfinite(cycle.apply(jnp.ones((12, 10)))))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("settings", [{"cycle": "F"}, {"sweeps": 0}])
 def test_refusals(settings):
     with pytest.raises(ValueError, match="'V' or 'W'.*at least 1 sweep"):

@@ -200,6 +200,7 @@ def test_every_preconditioner_is_under_contract():
 
 @pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
 class TestContract:
+    @pytest.mark.thorough
     def test_the_transpose_is_the_adjoint(self, kind: type):
         preconditioner, unknown = EXAMPLES[kind]()
         x, y = random_like(unknown, 2), random_like(unknown, 3)
@@ -207,12 +208,14 @@ class TestContract:
         right = inner(x, preconditioner.transpose().apply(y))
         assert float(left) == pytest.approx(float(right), rel=1e-12)
 
+    @pytest.mark.many
     def test_the_transpose_of_the_transpose_is_itself(self, kind: type):
         preconditioner, unknown = EXAMPLES[kind]()
         x = random_like(unknown, 2)
         twice = preconditioner.transpose().transpose()
         assert eqx.tree_equal(preconditioner.apply(x), twice.apply(x))
 
+    @pytest.mark.many
     def test_it_is_linear(self, kind: type):
         preconditioner, unknown = EXAMPLES[kind]()
         x, y = random_like(unknown, 2), random_like(unknown, 3)
@@ -223,6 +226,7 @@ class TestContract:
         for found, expected in zip(*map(jax.tree.leaves, (combined, apart)), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
+    @pytest.mark.many
     def test_it_keeps_structure_shapes_and_precision(self, kind: type):
         single = jax.tree.map(lambda a: a.astype(SINGLE[a.dtype.kind]), EXAMPLES[kind]())
         for example in (EXAMPLES[kind](), single):
@@ -230,6 +234,7 @@ class TestContract:
             assert jax.eval_shape(lambda a=applied: a) == jax.eval_shape(lambda e=example: e[1])
 
 
+@pytest.mark.thorough
 def test_spectral_inverts_a_periodic_operator_of_constant_coefficients():
     kernel = random_like(jnp.zeros((5, 6)), 0).at[0, 0].add(20)
     symbol = jnp.fft.rfftn(kernel)
@@ -266,6 +271,7 @@ def test_jacobi_divides_by_the_diagonal_and_leaves_what_has_none():
 
 
 class TestBlockJacobi:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("num_fields", [1, 2, 3, 5])
     def test_each_cell_is_solved_for(self, num_fields: int):
         blocks = random_like(jnp.zeros((num_fields, num_fields, 4, 3)), 0)
@@ -277,6 +283,7 @@ class TestBlockJacobi:
         expected = np.linalg.solve(of_cells, np.stack(v, -1)[..., None])[..., 0]
         np.testing.assert_allclose(np.stack(found, -1), expected, rtol=1e-10)
 
+    @pytest.mark.thorough
     def test_units_do_not_make_a_block_singular(self):
         """A pressure of 1e5 beside a mass fraction of 1e-6, in single precision."""
         block = jnp.array([[2.0, 1.0], [1.0, 3.0]])
@@ -286,6 +293,7 @@ class TestBlockJacobi:
         expected = np.linalg.solve(block, np.ones(2))
         np.testing.assert_allclose(np.array(found) / units, expected, rtol=1e-6)
 
+    @pytest.mark.many
     @pytest.mark.parametrize(
         "block", [np.ones((2, 2)), np.zeros((2, 2)), np.full((2, 2), np.nan), [[1e-310, 0], [0, 1]]]
     )
@@ -319,6 +327,7 @@ def solved(residual, guess, inputs, solver, preconditioner):
     return int(forward.iterations), adjoint.iterations, gradient
 
 
+@pytest.mark.thorough
 def test_block_jacobi_saves_iterations_where_fields_are_coupled_fast():
     """Two fields that diffuse slowly and turn into each other fast, at rates that vary."""
     rate = jnp.asarray(np.geomspace(1, 1e4, 40))
@@ -359,6 +368,7 @@ class TestInASolve:
 
         return solved(residual, jnp.zeros(30), self.rhs, self.solver, preconditioner)
 
+    @pytest.mark.thorough
     def test_jacobi_saves_iterations_forward_and_adjoint(self):
         *plain, exact = self.run(None)
         *helped, gradient = self.run(DiagonalInverse(jnp.diag(self.matrix)))

@@ -34,6 +34,7 @@ def last(system, initial, preconditioner):
     return trajectory.states["concentration"][-1], trajectory.outcome
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("shape", [(33,), (16, 9), (6, 5, 7)])
 @pytest.mark.parametrize("preconditioner", [Fourier(), Jacobi(), Line(0)])
 def test_the_state_does_not_depend_on_the_preconditioner(shape, preconditioner):
@@ -52,6 +53,7 @@ def test_fourier_inverts_constant_coefficients_at_once(shape):
     assert int(last(system, initial, Fourier())[1].iterations.max()) <= 1
 
 
+@pytest.mark.thorough
 def test_with_fourier_the_iterations_do_not_grow_with_the_grid():
     counts = []
     for cells in (16, 64):
@@ -71,6 +73,7 @@ def test_jacobi_helps_where_coefficients_jump():
     assert int(helped) < int(alone)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("axis, bound", [(0, 1.0), (1, 2.0)])
 def test_line_helps_where_cells_are_thin(axis, bound):
     """Cells a hundred times as long along one axis as along the other."""
@@ -119,6 +122,7 @@ def test_a_field_without_linear_terms(preconditioner):
     np.testing.assert_allclose(trajectory.states["made"][-1], start["made"] + 2 * 0.02, rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("preconditioner", [Fourier(), Jacobi(), Line(1)])
 def test_gradients_through_preconditioned_steps(preconditioner):
     grid, velocity, initial = stiff((8, 6))

@@ -66,6 +66,7 @@ VOLUMES = [
 
 
 # As in use, short axes by matrix product, and all of them by Fourier transforms.
+@pytest.mark.many
 @pytest.mark.parametrize(
     "longest_product, kinds, shape",
     [(512, *case) for case in LINES + PLANES + VOLUMES] + [(0, *case) for case in LINES + VOLUMES],
@@ -101,6 +102,7 @@ def test_a_symbol_may_be_complex_along_a_periodic_axis_beside_one_that_is_not():
         np.testing.assert_allclose(product, rhs, atol=1e-12)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_ways_of_transforming_are_one_in_single_precision(kind, monkeypatch):
     symbol = 1 - jnp.asarray(laplacian_symbol(kind, (40, 33), (50.0, 50.0)), jnp.float32)
@@ -179,6 +181,7 @@ class TestInASolve:
         assert bool(forward.converged) and adjoint.failures == 0
         return int(forward.iterations), adjoint.iterations, gradient
 
+    @pytest.mark.thorough
     def test_iterations_are_saved_and_do_not_grow_with_the_grid(self):
         plain_forward, plain_adjoint, exact = self.run(32, preconditioned=False)
         forward, adjoint, gradient = self.run(32, preconditioned=True)

@@ -213,6 +213,7 @@ def test_curves_leave_the_frame_and_lone_points_are_dots(make_run: MakeRun, load
 _STRETCHED = {"square": (1, 1), "tower": (1, 40), "strip": (40, 1)}
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("width", [1200, 500])
 @pytest.mark.parametrize("shape", [*_STRETCHED, "curve"])
 def test_labels_of_axes_stay_on_the_page_and_apart(

@@ -130,6 +130,7 @@ def test_a_page_that_cannot_be_written_says_so(make_run: MakeRun):
     assert not list(run.glob(".report*"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("num_samples", "shown"),
     [(1, [1, 41]), (5, [5, 21]), (10, [5, 21])],
@@ -471,6 +472,7 @@ def test_the_error_of_a_frame_counts_all_cells_and_not_the_pixels_alone(make_run
     np.testing.assert_allclose(row["errors"], expected, rtol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("unit", "start"), [(1e-9, 0.0), (1.0, 1e7)])
 def test_times_of_any_size_are_told_apart(make_run: MakeRun, unit: float, start: float):
     times = start + unit * np.arange(5)
@@ -487,6 +489,7 @@ def test_times_of_any_size_are_told_apart(make_run: MakeRun, unit: float, start:
     ]
 
 
+@pytest.mark.thorough
 def test_notes_say_how_far_values_go_beyond_their_colours(make_run: MakeRun):
     def wild(dataset: xr.Dataset) -> xr.Dataset:
         dataset["concentration"][0, -1, 0, 0] = 512.5

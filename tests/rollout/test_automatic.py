@@ -107,6 +107,7 @@ def last(system: System, dt: float, stepper, initial=None) -> tuple[dict, bool]:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_what_is_chosen_solves_the_steps(name: str):
     # Of methods that cost nearly the same either may be chosen.
@@ -160,6 +161,7 @@ def test_a_traced_system_cannot_be_looked_at():
         jax.jit(choose)(1.0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("cells", [1, 2, 3])
 def test_rows_of_few_cells(cells: int):
     system = diffusing(Grid.uniform((cells,), ((0, 1),)), 1.0)
@@ -169,6 +171,7 @@ def test_rows_of_few_cells(cells: int):
     np.testing.assert_allclose(found["u"], exact["u"], rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_gradients_go_through_what_is_chosen_under_jit():
     """In the row plain iterations are not enough, forward or back."""
 
@@ -185,6 +188,7 @@ def test_gradients_go_through_what_is_chosen_under_jit():
     assert float(found) == pytest.approx(float(exact), rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_members_of_a_batch_are_solved_alike():
     diffusivities = jnp.array([1e-5, 1e-2, 10.0])
 

@@ -54,6 +54,7 @@ class TestOfAFailedStep:
         with pytest.raises(NumericsError, match="sample 1"):
             found.check(TIMES)
 
+    @pytest.mark.thorough
     def test_whoever_asks_gets_nan_or_the_states_as_they_are(self, kind):
         found = simulate(heat(), warm(), TIMES, kind(SCARCE), on_failure="nan")
         assert np.isnan(found.states["u"]).all()
@@ -61,6 +62,7 @@ class TestOfAFailedStep:
         assert np.isfinite(found.states["u"]).all()
         assert (found.outcome.result == StepResult.MAX_STEPS).all()
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("memory", MEMORY.values(), ids=MEMORY)
     def test_a_gradient_through_it_is_nan_even_where_the_loss_is_linear(self, kind, memory):
         adjoint = ImplicitAdjoint(BiCGStab(1e-8), on_failure="nan")
@@ -73,6 +75,7 @@ class TestOfAFailedStep:
         slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))(warm(), jnp.array(1.0))
         assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(slopes))
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("memory", MEMORY.values(), ids=MEMORY)
     def test_where_all_is_well_nothing_changes(self, kind, memory):
         def loss(u, diffusivity, on_failure):

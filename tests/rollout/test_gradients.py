@@ -49,6 +49,7 @@ def test_a_hessian_vector_product_is_the_slope_of_the_gradient():
         np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
 
 
+@pytest.mark.thorough
 def test_a_hessian_vector_product_with_respect_to_the_initial_field_alone():
     """The operator has no tangent then, which is a path of its own through the layer."""
     initial, *rest = given()
@@ -63,6 +64,7 @@ def test_a_hessian_vector_product_with_respect_to_the_initial_field_alone():
     np.testing.assert_allclose(product, slope, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_rematerialisation_and_batching_change_no_gradient():
     initial, *rest = given()
 
@@ -99,6 +101,7 @@ def test_a_failed_adjoint_spoils_the_gradient_and_is_counted():
     assert all(np.isnan(part).all() for part in gradient)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num_steps", [50, 100])
 def test_memory_is_that_of_a_few_trajectories(num_steps: int):
     """One state a step is kept for the backward pass, and a few more states to work with."""

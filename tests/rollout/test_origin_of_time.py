@@ -82,18 +82,21 @@ def forced(first: float, dt: float) -> System:
     return System(GRID, {"c": [Diffusion(1e-3 / dt), rate, late]})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("origin", ORIGINS)
 @pytest.mark.parametrize("stepper", STEPPERS, ids=["Euler", "CN", "SDIRK2", "RK4"])
 def test_functions_of_the_time_since_a_moment(stepper, origin, precision):
     same(forced, stepper, origin, precision)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("origin", ["days", "seconds"])
 @pytest.mark.parametrize("stepper", STEPPERS, ids=["Euler", "CN", "SDIRK2", "RK4"])
 def test_systems_that_do_not_name_the_time(stepper, origin, precision):
     same(lambda first, dt: System(GRID, {"c": [Diffusion(1e-2 / dt)]}), stepper, origin, precision)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("origin", ["days", "seconds"])
 @pytest.mark.parametrize("kind", LATENTS)
 def test_fields_that_vary_in_time(kind, origin, precision):
@@ -104,6 +107,7 @@ def test_fields_that_vary_in_time(kind, origin, precision):
     same(make, SDIRK2(), origin, precision)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("origin", ["days", "seconds"])
 def test_learned_functions_of_the_time_and_conditions_at_the_ends(origin, precision):
     def make(first: float, dt: float) -> System:
@@ -198,6 +202,7 @@ def test_long_rollouts_from_zero_are_resolved_for_thousands_of_steps():
         _last(system, start, times)
 
 
+@pytest.mark.thorough
 def test_forecasts_in_pieces_of_such_times(tmp_path, precision):
     first, dt = ORIGINS["days"]
     times = first + np.arange(1, 25) / 24
@@ -220,6 +225,7 @@ def test_forecasts_in_pieces_of_such_times(tmp_path, precision):
         np.testing.assert_allclose(found[name], whole[name], rtol=0, atol=tolerance * scale)
 
 
+@pytest.mark.thorough
 def test_what_is_asked_at_one_time(precision):
     """Latents, balances, starts, consistent states and stable steps."""
     found = {}
@@ -253,6 +259,7 @@ def test_what_is_asked_at_one_time(precision):
     assert abs(found[0.0][3][-1]) == pytest.approx(0.02, rel=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("origin", [0.0, 46_000.0, 1.1e6, 2_461_373.0, 1.7e9, -3e5])
 def test_a_difference_from_a_moment_loses_no_digit(origin):
     """Whatever the single numbers are that cancel in it, compiled or not."""
@@ -269,6 +276,7 @@ def test_a_difference_from_a_moment_loses_no_digit(origin):
         assert float(instant.since(moment)) == pytest.approx(exact, abs=slack)
 
 
+@pytest.mark.thorough
 def test_the_parts_of_a_time_add_up_to_it():
     draw = np.random.default_rng(0)
     for time in [0.0, 0.1, -1e30, *draw.uniform(-1, 1, 50) * 10.0 ** draw.integers(-9, 20, 50)]:

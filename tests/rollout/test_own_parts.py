@@ -232,6 +232,7 @@ def test_own_parts_give_the_solution_of_ours_and_their_statistics():
     assert (outcome.iterations == 0).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("memory", [KeepAll(), Snapshots(2)])
 def test_gradients_go_through_own_parts(memory):
     def loss(decay, probe=None):

@@ -34,6 +34,7 @@ def initial(shift: float = 0.0) -> dict[str, Any]:
     return {"concentration": wave(GRID, shift)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper", [ForwardEuler(), CrankNicolson(TIGHT)], ids=["Euler", "CN"])
 def test_the_states_saved_are_those_of_the_steps(stepper):
     trajectory = simulate(system(), initial(), TIMES, stepper)
@@ -115,6 +116,7 @@ class Watched(AbstractLatent):
         return sorted(log)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "stepper", [ForwardEuler(), RungeKutta4(), BackwardEuler(), CrankNicolson()], ids=str
 )
@@ -122,6 +124,7 @@ def test_steady_latents_are_evaluated_once_for_all_steps_and_samples(stepper):
     assert Watched.in_rollout(True, stepper) == [-1.0]
 
 
+@pytest.mark.thorough
 def test_other_latents_are_evaluated_at_the_times_of_the_scheme():
     ends = [*TIMES.starts, TIMES.saved[-1]]
     middles = TIMES.starts + TIMES.lengths / 2

@@ -46,6 +46,7 @@ def assert_close(found, expected, rtol=1e-10):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=rtol, atol=1e-11), found, expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stepper", [IMPLICIT, CrankNicolson(TIGHT, Fourier()), SDIRK2(TIGHT), RungeKutta4()]
 )
@@ -81,6 +82,7 @@ def test_one_step():
         assert_close(found, expected)
 
 
+@pytest.mark.thorough
 def test_taylor():
     assert taylor_rate(partial(loss, memory=Snapshots(3)), given(), step=1e-2) >= 1.9
 
@@ -93,6 +95,7 @@ def test_the_gradient_of_what_is_compiled_already():
     assert_close(jax.grad(compiled)(point), jax.grad(partial(loss, memory=Snapshots(3)))(point))
 
 
+@pytest.mark.thorough
 def test_samples_side_by_side():
     samples = jax.tree.map(lambda leaf: jnp.stack([leaf, 1.1 * leaf, leaf**2]), given())
 
@@ -137,6 +140,7 @@ class CountedSetups(AbstractPreconditioner):
         return Fourier().make(operator)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_no_step_is_solved_more_often_than_the_schedule_says(count):
     """Counted at run time: the first sweep solves every step, the reversal none of its own."""
@@ -166,6 +170,7 @@ class Counted(AbstractRootSolver):
         return TIGHT.solve(residual, guess, preconditioner, **options)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [2, 5, 9])
 def test_stages_are_solved_again_only_where_states_are(count):
     solved = []
@@ -259,6 +264,7 @@ def test_coefficients_that_depend_on_time():
     assert abs(expected[1]) > 1e-3
 
 
+@pytest.mark.thorough
 def test_steps_below_round_off_are_taken_again_as_they_were():
     """Each changes a tenth of the spacing of numbers at 290: with v = u - 290, v' = r - k v^2."""
     steps, rate = 100, 3e-6

@@ -17,6 +17,7 @@ def rough(grid) -> dict:
     return {"u": jnp.asarray(np.random.default_rng(0).standard_normal(grid.shape))}
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("shape", [(32,), (12, 16), (8, 6, 10)])
 @pytest.mark.parametrize("stepper, reach", [(ForwardEuler(), 2.0), (RungeKutta4(3), 3 * 2.785)])
 def test_diffusion(shape: tuple[int, ...], stepper, reach: float):
@@ -43,6 +44,7 @@ def test_a_reaction_without_a_grid_at_the_state_given():
     assert stable_dt(system, nothing, ForwardEuler()) == np.inf
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*has grown.*times the longest")
 @pytest.mark.parametrize("kind", [ForwardEuler, RungeKutta4])
 def test_round_off_grows_beyond_it_and_not_below(kind):

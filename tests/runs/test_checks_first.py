@@ -31,6 +31,7 @@ def with_value(value: float, dtype: str, **at: int) -> xr.Dataset:
     return data
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("sample, time", [(0, 0), (1, 2), (3, 4)])
 @pytest.mark.parametrize(
     "value, dtype, message",

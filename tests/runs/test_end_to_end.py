@@ -39,6 +39,7 @@ def test_one_dimension_in_double_precision(tmp_path: Path):
     assert open_dataset(out.forecast_file)["concentration"].dtype == np.float64
 
 
+@pytest.mark.thorough
 def test_three_dimensions(tmp_path: Path):
     changes = {"system.options.velocity.names": NAMES, "training.stages": ADAM}
     out = run(tmp_path, changes, make_dataset((6, 5, 4)))
@@ -69,6 +70,7 @@ def test_an_unknown_diffusivity_is_recovered(tmp_path: Path):
     assert found == pytest.approx(DIFFUSIVITY, rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_zarr_single_precision_coordinates_and_a_late_start(finished: Path, tmp_path: Path):
     """The same numbers in another wrapping give the same results."""
     data = make_dataset()

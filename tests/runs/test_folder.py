@@ -93,6 +93,7 @@ def test_a_claim_makes_the_folder_and_leaves_no_empty_one(tmp_path: Path):
     assert given.path.is_dir(), "a folder that was there before stays"
 
 
+@pytest.mark.thorough
 def test_another_process_keeps_out_until_the_claim_ends(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     attempt = (
@@ -218,6 +219,7 @@ def test_new_folders_are_numbered_and_gone_if_nothing_was_written(tmp_path: Path
         new_folder("a", parent / "case-001").__enter__()
 
 
+@pytest.mark.thorough
 def test_as_many_as_begin_at_once_get_a_folder_each(tmp_path: Path):
     attempt = (
         "import sys; from pathlib import Path; from impindiff.runs import new_folder\n"

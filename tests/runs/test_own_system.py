@@ -51,6 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_the_run_keeps_the_file_and_nothing_is_left_elsewhere(made: Path):
     run = made / "away" / "RUN"
     assert (run / "column.py").read_bytes() == (made / "column.py").read_bytes()
@@ -59,6 +60,7 @@ def test_the_run_keeps_the_file_and_nothing_is_left_elsewhere(made: Path):
     assert not list(made.rglob("__pycache__"))
 
 
+@pytest.mark.thorough
 def test_the_run_works_without_the_file_it_was_made_from(made: Path, tmp_path: Path):
     run = shutil.copytree(made / "away" / "RUN", tmp_path / "RUN")
     data, out = made / "measured.nc", tmp_path / "forecast.nc"

@@ -99,12 +99,14 @@ def assert_refused(config, data: Path, parts: list[str]) -> None:
     assert not out.exists()
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("changes, parts", CONFIGS, ids=[str(c)[:50] for c, _ in CONFIGS])
 def test_a_config_that_does_not_fit_the_data(tmp_path: Path, changes: dict, parts: list[str]):
     config, data = write_problem(tmp_path, changes)
     assert_refused(config, data, parts)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("change, parts", DATA, ids=[parts[0][:50] for _, parts in DATA])
 def test_data_that_do_not_fit(tmp_path: Path, change: Callable, parts: list[str]):
     assert_refused(*write_problem(tmp_path, data=change(make_dataset())), parts)
@@ -133,6 +135,7 @@ def make_plan(tmp_path: Path, data: xr.Dataset, changes: dict | None = None) -> 
     return RunPlan.make(load_config(config), file, tmp_path / "run")
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "until, expected",
     [
@@ -159,6 +162,7 @@ def last_validated(plan) -> float:
     return float(validator.time_grid.saved[-1])
 
 
+@pytest.mark.thorough
 def test_validation_is_at_the_last_time_all_test_samples_were_observed(tmp_path: Path):
     data = make_dataset()
     assert last_validated(make_plan(tmp_path, data)) == 0.2
@@ -186,6 +190,7 @@ def test_data_in_the_folder_are_named_relative_to_it(tmp_path: Path):
     assert outside.config.data.file == str(data)
 
 
+@pytest.mark.thorough
 def test_a_link_to_data_need_not_lead_to_a_name_with_a_suffix(tmp_path: Path):
     """As large files are kept in annexes."""
     config, data = write_problem(tmp_path)

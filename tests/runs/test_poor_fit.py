@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from small_problem import write_problem
 
 from impindiff.config import load_config
@@ -30,6 +31,7 @@ def warnings_of(folder: Path, noise: float) -> tuple[list[str], RunFolder]:
     return [text for text in said if text.startswith("warning: ")], run
 
 
+@pytest.mark.thorough
 def test_a_run_says_that_its_fit_is_poor(tmp_path: Path):
     (told,), run = warnings_of(tmp_path / "poor", 1e-4)
     assert "ended at a poor fit: chi squared per reading is" in told

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xarray as xr
 from small_problem import write_problem
 
@@ -20,6 +21,7 @@ def observe():
 """
 
 
+@pytest.mark.thorough
 def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
     """The field is known at the start alone; four sensors read at all times."""
     changes = {

@@ -83,6 +83,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_what_is_shared_is_learned_and_each_sample_forecast_at_its_own(made: Path):
     scores = json.loads(call("evaluate", made / "RUN", "--data", made / "runs.nc", "--json"))
     assert set(scores["fields"]) == {"c"} and scores["latent"] == {}

@@ -96,6 +96,7 @@ def test_the_summary_is_what_evaluation_gives(finished: Path):
     assert summary["fields"]["concentration"]["relative_l1_percent"][-1] == pytest.approx(last)
 
 
+@pytest.mark.thorough
 def test_a_run_stops_early_by_samples_held_back(tmp_path: Path):
     """A rate so large that the second epoch is worse than the first."""
     changes = {
@@ -143,12 +144,14 @@ def test_the_provenance_says_what_made_it(finished: Path):
     assert made["finished"] >= made["started"]
 
 
+@pytest.mark.thorough
 def test_the_same_again_gives_the_same_history(finished: Path):
     again = RunFolder(finished / "again")
     run_again(finished, again)
     assert losses(again.path) == losses(finished / "run")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stops", [[1], [3, 7], [5, 9]])
 def test_a_stopped_run_goes_on_to_the_same_history(finished: Path, stops: list[int]):
     out = RunFolder(finished / "stopped")
@@ -176,6 +179,7 @@ def test_resuming_a_finished_run_changes_no_result(finished: Path):
     assert after["training_seconds"] == before["training_seconds"]
 
 
+@pytest.mark.thorough
 def test_a_run_moved_with_its_data_goes_on(tmp_path: Path):
     folder = tmp_path / "first place"
     folder.mkdir()
@@ -190,6 +194,7 @@ def test_a_run_moved_with_its_data_goes_on(tmp_path: Path):
     assert len(losses(moved.path)) == 9
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -226,6 +231,7 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(finished: Pat
     assert losses(finished / "run") == before
 
 
+@pytest.mark.thorough
 def test_a_loss_that_turns_nan_leaves_a_run_that_forecasts(finished: Path, tmp_path: Path):
     config, data = write_problem(tmp_path, {"training.stages.0.learning_rate": 1e30})
     out = RunFolder(tmp_path / "run")
@@ -241,6 +247,7 @@ def test_a_loss_that_turns_nan_leaves_a_run_that_forecasts(finished: Path, tmp_p
     assert np.isfinite(scores.fields["concentration"].relative_l1_percent).all()
 
 
+@pytest.mark.thorough
 def test_an_end_between_the_datas_times_is_not_compared_with_another_time(tmp_path: Path):
     config, data = write_problem(tmp_path, {"time.until": 0.18})
     out = RunFolder(tmp_path / "run")
@@ -252,6 +259,7 @@ def test_an_end_between_the_datas_times_is_not_compared_with_another_time(tmp_pa
     assert np.isfinite(forecast["concentration_truth"].isel(time=slice(-1))).all()
 
 
+@pytest.mark.thorough
 def test_an_end_after_the_data_is_forecast_without_truth(tmp_path: Path):
     config, data = write_problem(tmp_path, {"time.until": 0.5})
     out = RunFolder(tmp_path / "run")
@@ -267,6 +275,7 @@ def sparse() -> xr.Dataset:
     return data
 
 
+@pytest.mark.thorough
 def test_test_samples_that_were_seldom_observed_do(tmp_path: Path):
     config, data = write_problem(tmp_path, data=sparse())
     out = RunFolder(tmp_path / "run")

@@ -26,6 +26,7 @@ def run(finished: Path) -> RunFolder:
     return RunFolder(finished / "run")
 
 
+@pytest.mark.thorough
 def test_a_moved_run_whose_data_are_gone_forecasts_and_reports(finished: Path, run: RunFolder):
     expected = forecast_run(run, finished / "data.nc", 0.2)
     others = finished.parent / "others.nc"
@@ -49,6 +50,7 @@ def test_the_forecast_of_a_run_is_the_one_in_its_folder(finished: Path, run: Run
     np.testing.assert_array_equal(found["advection_x"], stored["advection_x"])
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "until, every, expected",
     [
@@ -64,6 +66,7 @@ def test_times_of_a_forecast(finished: Path, run: RunFolder, until: float, every
     assert found.sizes["sample"] == 4
 
 
+@pytest.mark.thorough
 def test_a_store_that_goes_on_is_the_undivided_forecast(finished: Path, run: RunFolder):
     """Its times bit for bit, its states to round-off."""
     whole, parts = finished / "whole.zarr", finished / "parts.zarr"
@@ -76,6 +79,7 @@ def test_a_store_that_goes_on_is_the_undivided_forecast(finished: Path, run: Run
     np.testing.assert_allclose(found["concentration"], expected["concentration"], rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_two_that_go_on_with_one_store_do_not_mix(finished: Path, run: RunFolder, monkeypatch):
     """The second is refused for as long as the first lasts, not for as long as it writes."""
     store = finished / "f.zarr"

@@ -58,12 +58,14 @@ def move_home(home: Path) -> None:
     (home / "impindiff" / "key").write_bytes(bytes(32))
 
 
+@pytest.mark.thorough
 def test_ones_own_run_is_opened_unasked(made: RunFolder, home: Path):
     check_trusted(made)
     key = home / "impindiff" / "key"
     assert key.stat().st_mode & 0o777 == 0o600 and len(key.read_bytes()) == 32
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("change", ["another user", "code", "function", "no seal"])
 def test_what_was_made_elsewhere_or_changed_is_not_executed(made, home, change):
     place = made.path / "provenance.json"
@@ -85,6 +87,7 @@ def test_what_was_made_elsewhere_or_changed_is_not_executed(made, home, change):
     assert not (made.path.parent / "executed").exists()
 
 
+@pytest.mark.thorough
 def test_who_says_so_has_it_executed(made: RunFolder, home: Path):
     move_home(home)
     assert evaluate(made, "--trust").exit_code == 0
@@ -101,6 +104,7 @@ def test_an_answer_is_remembered(made: RunFolder, home: Path):
     assert "instruments.py" in asked[0]
 
 
+@pytest.mark.thorough
 def test_arrays_config_and_page_need_no_code(made: RunFolder, home: Path):
     move_home(home)
     assert CliRunner().invoke(app, ["report", str(made.path)]).exit_code == 0
@@ -110,6 +114,7 @@ def test_arrays_config_and_page_need_no_code(made: RunFolder, home: Path):
 SHADOW = "import pathlib\n\npathlib.Path({mark!r}).touch()\nraise ImportError\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("added", ["numpy.py", "jax.py"])
 @pytest.mark.parametrize("command", ["evaluate", "check-gradient", "resume", "plan"])
 def test_a_file_that_was_added_is_not_imported(made: RunFolder, command: str, added: str):
@@ -120,6 +125,7 @@ def test_a_file_that_was_added_is_not_imported(made: RunFolder, command: str, ad
     assert not mark.exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", ["evaluate", "check-gradient", "resume", "plan"])
 def test_a_file_that_was_changed_is_not_executed_before_it_is_compared(made, command):
     mark = made.path.parent / "changed"
@@ -130,6 +136,7 @@ def test_a_file_that_was_changed_is_not_executed_before_it_is_compared(made, com
     assert not mark.exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", ["check-gradient-config", "train", "plan"])
 def test_the_config_of_somebody_elses_run_is_asked_about(made, home, command):
     move_home(home)

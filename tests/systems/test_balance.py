@@ -56,6 +56,7 @@ def pore() -> System:
 PORES = {"gas": wave(box(6)), "porosity": 0.5 + 0.2 * wave(box(6), 1.0)}
 
 
+@pytest.mark.thorough
 @EACH
 def test_what_is_stored_is_conserved_and_not_the_field(stepper, order: int):
     """Every mole that leaves the gas has closed a pore: porosity * gas - porosity is constant."""
@@ -68,6 +69,7 @@ def test_what_is_stored_is_conserved_and_not_the_field(stepper, order: int):
     assert abs(float(np.sum(found["gas"]) - np.sum(PORES["gas"]))) > 0.1
 
 
+@pytest.mark.thorough
 @EACH
 def test_order_with_a_storage(stepper, order: int):
     """d(u^2)/dt = -u^3: u = u0 / (1 + u0 t / 2)."""
@@ -81,6 +83,7 @@ def test_order_with_a_storage(stepper, order: int):
     assert np.log2(error(32) / error(64)) == pytest.approx(order, abs=0.1)
 
 
+@pytest.mark.thorough
 @EACH
 def test_order_of_an_algebraic_field(stepper, order: int):
     """u' = -z, 0 = u^2 - z: u = u0 / (1 + u0 t), from a start that is consistent."""
@@ -111,6 +114,7 @@ def test_a_wrong_start_of_an_algebraic_field_is_forgotten_at_once():
     assert found["z"] == pytest.approx(1.0, abs=1e-12)
 
 
+@pytest.mark.thorough
 def test_a_capacity_is_a_factor_and_keeps_the_system_affine():
     """Heat in a rod of varying capacity: c u' = (k u')' is u' = (k u')' / c."""
     grid = box(5)
@@ -131,6 +135,7 @@ def test_a_capacity_is_a_factor_and_keeps_the_system_affine():
     np.testing.assert_allclose(found["T"], expected, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_quasi_steady_field_is_solved_in_every_step():
     """0 = p'' - p + c, with a wave for c: p = c / (1 + k^2), which drives c' = -p."""
     grid = box(8)
@@ -151,6 +156,7 @@ def test_a_quasi_steady_field_is_solved_in_every_step():
     np.testing.assert_allclose(found["p"], rate * expected, atol=1e-11)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "preconditioner",
     [None, pytest.param(Jacobi(), marks=pytest.mark.slow)],
@@ -194,6 +200,7 @@ def test_units_change_nothing_where_scales_are_given(preconditioner):
         np.testing.assert_allclose(unit * scaled.states[field], values, rtol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [Jacobi(), BlockJacobi()], ids=["jacobi", "block-jacobi"])
 def test_preconditioners_know_the_storage(make):
     """With storage q' = 2, 1/2 and no storage, and no coupling of cells, they are the inverse."""
@@ -252,6 +259,7 @@ def test_gradients_leave_second_order_remainders(name: str):
     assert rates == pytest.approx(dict.fromkeys(parts, 2), abs=0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper", [ForwardEuler(), RungeKutta4()], ids=["Euler", "RK4"])
 def test_explicit_steppers_refuse_a_storage(stepper):
     times = TimeGrid.build(0.0, [0.1], 0.1)
@@ -300,6 +308,7 @@ def test_a_capacity_that_is_not_positive_is_refused(capacity):
         System(box(3), {"c": Field([Diffusion(0.1)], storage=capacity)})
 
 
+@pytest.mark.thorough
 def test_a_transfer_that_feeds_on_what_it_takes_is_refused():
     with pytest.raises(InputError, match=r"the transfer of Robin is -2\.0"):
         Robin(-2.0, 1.0)

@@ -102,6 +102,7 @@ def mass_grids() -> dict[str, Grid]:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["upwind", "central", "limited"])
 @pytest.mark.parametrize("name", list(mass_grids()))
 def test_what_is_gained_has_come_through_the_ends(name: str, scheme):

@@ -186,6 +186,7 @@ def errors(kind: str, axes: int, cells: int) -> dict[str, float]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "kind, axes",
     [pytest.param(*each, marks=[pytest.mark.slow] * (each in _LONG)) for each in GRIDS],

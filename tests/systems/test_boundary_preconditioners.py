@@ -42,6 +42,7 @@ GRIDS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["stretched", "ring", "obstacle"])
 def test_the_state_does_not_depend_on_the_preconditioner(name: str):
     grid = GRIDS[name](8)
@@ -52,6 +53,7 @@ def test_the_state_does_not_depend_on_the_preconditioner(name: str):
         np.testing.assert_allclose(found, plain, rtol=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name, moving",
     [

@@ -72,6 +72,7 @@ def test_what_is_refused():
         divided(lambda u: 1 / (u - u)).check({"u": wave(grid)})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [Fourier(), TransformLine(0)])
 def test_preconditioners_know_the_ends_of_nonlinear_systems(make):
     """The modes of a field between two walls are cosines: one iteration where all is constant."""

@@ -110,6 +110,7 @@ def test_a_term_that_is_made_of_others_chooses_for_them():
     assert rate(Diffusion(lambda u: 2 * u, mean="harmonic"))[0] == 0 < made[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("start", [0.0, 1e-3])
 @pytest.mark.parametrize("condition", [Dirichlet(1.0), Held(1.0), Dirichlet(lambda t: 1 + 0 * t)])
@@ -134,6 +135,7 @@ def test_a_front_enters_a_dry_medium_from_either_end(condition, start: float, si
     assert (np.diff(u) <= 1e-12).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mean", ["arithmetic", "harmonic"])
 def test_conduction_between_two_held_values_settles_in_second_order(mean):
     r"""$(e^u u')' = 0$ between 0 and 2: $e^u$ is a straight line (Kirchhoff)."""
@@ -155,6 +157,7 @@ def settled_error(system: System, exact: np.ndarray) -> float:
     return float(np.abs(np.asarray(found.states["u"][-1]) - exact).max())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("side", [0, 1])
 def test_an_exchange_that_depends_on_the_state_settles_in_second_order(side: int):
     r"""$D = e^u$ held at 0.2, and at the other end $e^u u' = h (2 - u)$, $h = 3(u^2 + 4)(u + 2)$.
@@ -181,6 +184,7 @@ def test_an_exchange_that_depends_on_the_state_settles_in_second_order(side: int
     assert np.log2(coarse / fine) == pytest.approx(1.95, abs=0.15) and fine < 1e-4
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("condition", [Dirichlet(3.0), Held(3.0), Dirichlet(lambda u: 3 + 0 * u)])
 @pytest.mark.parametrize("mean, between", [("arithmetic", 5.0), ("harmonic", 3.6)])
 def test_the_half_cell_has_the_mean_of_the_term(mean, between: float, condition):
@@ -191,6 +195,7 @@ def test_the_half_cell_has_the_mean_of_the_term(mean, between: float, condition)
     assert leaves == pytest.approx(-between * (3 - 1) / 0.25)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["upwind", "central", "limited"])
 def test_what_flows_in_has_its_own_speed(scheme):
     """Burgers' flux u^2/2 of the value that is given, into an empty cell, too."""
@@ -287,6 +292,7 @@ def test_a_given_gradient_meets_the_diffusivity_that_its_function_saw():
     assert rate_at_end(0.7, terms, Neumann(0.2)) == pytest.approx(-0.2 * np.exp(0.7) * 2.0)
 
 
+@pytest.mark.thorough
 def test_axes_and_ends_are_alike():
     grid = Grid.uniform((4, 4), ((0, 1), (0, 1)))
     terms = [
@@ -313,6 +319,7 @@ def test_an_end_of_its_own_is_a_flux_it_says():
     assert leaves == pytest.approx(0.3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_front_enters_a_dry_medium_by_default(wrapped):
     """$u_t = (2 u u_x)_x$ from exactly zero, the mean of the faces not given."""
@@ -329,6 +336,7 @@ def test_a_front_enters_a_dry_medium_by_default(wrapped):
     assert float(found.states["u"][-1].mean()) == pytest.approx(expected, abs=5e-4)
 
 
+@pytest.mark.thorough
 def test_of_a_material_that_varies_the_mean_stays_harmonic():
     """Nothing passes the cell that lets nothing through."""
     grid = ipd.Grid.uniform((9,), ((0, 1),))

@@ -37,6 +37,7 @@ def _raise(error: Exception):
     raise error
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("told, function", FUNCTIONS.items(), ids=FUNCTIONS)
 def test_a_function_that_fails_is_named(told, function):
     for place in (
@@ -80,6 +81,7 @@ def test_terms_and_conditions_of_ones_own_are_named():
             call()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper", [ipd.BackwardEuler(), ipd.steppers.SDIRK2()])
 def test_what_is_differentiated_around_a_function_is_to_be_given_to_it(stepper):
     def captured(k):

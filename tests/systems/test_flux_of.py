@@ -45,6 +45,7 @@ def flow(grid: Grid, scheme: Any) -> System:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "scheme", ["upwind", pytest.param("central", marks=pytest.mark.slow), "limited"]
 )

@@ -42,6 +42,7 @@ def bumps(grid: Grid, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.5, 1.5, grid.shape)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["upwind", "limited"])
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_a_function_of_the_state_is_what_its_values_would_be(grid: Grid, scheme):

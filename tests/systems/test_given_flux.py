@@ -42,6 +42,7 @@ def gained(system: System, grid: Grid, start: float = 0.3, steps: int = 8) -> fl
     return float((grid.cell_volumes() * (found.states["c"][-1] - start)).sum())
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("fluxes", FLUXES.values(), ids=FLUXES)
 @pytest.mark.parametrize("name", ROWS)
 def test_what_enters_is_what_is_given(name: str, fluxes):
@@ -53,6 +54,7 @@ def test_what_enters_is_what_is_given(name: str, fluxes):
     assert gained(system, grid) == pytest.approx(0.2 * area, rel=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["finer at the end", "coarser at the end"])
 def test_a_gradient_made_of_a_flux_gives_that_flux(name: str):
     def spread(c):
@@ -72,6 +74,7 @@ def test_both_ends_count_what_leaves():
     assert rate[0] > 0 > rate[-1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "value, expected",
     [
@@ -103,6 +106,7 @@ def test_the_advective_form_gains_the_same_where_the_flow_has_no_divergence():
     assert gained(system, grid) == pytest.approx(0.2, rel=1e-10)
 
 
+@pytest.mark.thorough
 def test_the_gradient_for_a_learned_flux():
     grid = ROWS["finer at the end"]
     times = TimeGrid.build(0.0, [0.5], 0.1)

@@ -75,6 +75,7 @@ def filled() -> dict:
     return {"gas": jnp.full(6, 0.5), "pores": jnp.full(6, 0.8), "supplied": jnp.zeros(6)}
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
 def test_what_leaves_one_account_enters_another(stepper):
     """To round-off, though the steps are long; and half of it by each of two ways."""
@@ -88,6 +89,7 @@ def test_what_leaves_one_account_enters_another(stepper):
     np.testing.assert_allclose(found.states["here"], found.states["there"], rtol=1e-13)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["backward", "trapezoid"])
 def test_a_step_that_is_one_linear_solve_integrates_what_is_not_linear(name):
     """By the weights of the method, from the states at both ends of its steps."""
@@ -167,6 +169,7 @@ def test_an_affine_step_loses_nothing(name: str):
     assert balance.changes["inside"][-1] > 0.3 and balance.worst < 1e-12
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "grid",
     [
@@ -195,6 +198,7 @@ def test_supply_is_all_that_a_field_gets_but_by_reactions(grid):
     assert not np.any(np.asarray(supplied)[1:-1, 1:-1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_solve_that_is_not_exact_loses_nothing(order):
     """Newton's method keeps sums of the unknowns, at whatever residual it stops."""
@@ -229,6 +233,7 @@ def test_a_solve_that_is_not_exact_loses_nothing(order):
     assert balance.worst < 1e-12
 
 
+@pytest.mark.thorough
 def test_fields_are_the_same_whether_a_state_has_integrals_or_not():
     system, times = pore(), ipd.TimeGrid.build(0.0, [1.0], 0.25)
     newton = ipd.solvers.Newton(ipd.solvers.BiCGStab(1e-12), rtol=1e-12)
@@ -243,6 +248,7 @@ def test_fields_are_the_same_whether_a_state_has_integrals_or_not():
         np.testing.assert_allclose(whole.states[name], values, rtol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("linear", ["one", pytest.param("each", marks=pytest.mark.slow)])
 def test_fields_that_are_solved_for_in_turn_keep_account(linear):
     """Groups name fields; integrals come last of their own, and so do preconditioners."""
@@ -259,6 +265,7 @@ def test_fields_that_are_solved_for_in_turn_keep_account(linear):
     assert balance.worst < 1e-10
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "memory",
     [
@@ -414,6 +421,7 @@ def test_no_name_stands_for_a_balance_and_something_else():
             )
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
 def test_without_a_grid_an_integral_has_the_shape_of_its_rate(stepper):
     """And not that of some field."""

@@ -30,6 +30,7 @@ def uneven(cells: int) -> Axis:
     return Axis.from_faces("x", even - 0.1 * np.sin(2 * np.pi * even) / (2 * np.pi))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("made", [lambda n: Axis("x", 0, 1, n), uneven], ids=["even", "uneven"])
 @pytest.mark.parametrize("wind", [1.0, -1.0])
 def test_a_slope_is_carried_with_second_order(made, wind: float):
@@ -60,6 +61,7 @@ AXES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "axis, wind, condition",
     [
@@ -85,6 +87,7 @@ def test_what_enters_is_carried_with_second_order(axis: str, wind: float, condit
     assert np.log2(error(80) / error(160)) >= 1.8
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("end", ["dirichlet", "inflow"])
 def test_ends_keep_second_order_where_something_diffuses_too(end: str):
     """The value at an inflow's face is then between what enters and what the cell has."""
@@ -114,6 +117,7 @@ def test_ends_keep_second_order_where_something_diffuses_too(end: str):
     assert np.log2(error(40) / error(80)) >= 1.8
 
 
+@pytest.mark.thorough
 def test_what_enters_a_plane_is_carried_with_second_order():
     """Across both axes at once, one of them stretched, in through two ends and out through two."""
 
@@ -154,6 +158,7 @@ def test_a_square_wave_enters_without_new_extremes(axis, condition):
         assert found.max() > 0.9
 
 
+@pytest.mark.thorough
 def test_a_wall_that_a_flow_leaves_says_nothing_of_the_field():
     """Whether the velocity at it is round-off of one sign or the other changes nothing."""
     grid = Grid([Axis("x", 0, 1, 8)])
@@ -197,6 +202,7 @@ def test_a_cone_goes_round():
     assert limited.sum() == pytest.approx(cone.sum(), rel=1e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stepper, courant, slack",
     [(ForwardEuler(), 0.4, 1e-13), (BackwardEuler(NEWTON, Multigrid()), 3.0, 1e-7)],
@@ -215,6 +221,7 @@ def test_a_jump_stays_between_its_sides(stepper, courant: float, slack: float):
     assert float(np.abs(found - step).max()) > 0.5
 
 
+@pytest.mark.thorough
 def test_a_uniform_field_stays_uniform():
     """Velocities from a stream function leave it alone to round-off, within walls and around."""
     solid = np.zeros((12, 9), bool)
@@ -233,6 +240,7 @@ def test_it_is_not_affine_and_says_so():
         last(system, np.zeros(8), 0.1, 0.1, BackwardEuler(Affine()), jit=lambda f: f)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("wind", [1.0, -1.0])
 def test_slopes_have_a_derivative_in_single_precision_far_from_a_front(wind: float):
     """Squares of what is left there, 1e-24 of the top, are zero; the derivative is that of 1."""

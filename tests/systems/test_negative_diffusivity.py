@@ -98,6 +98,7 @@ def test_round_off_and_solid_cells_are_none():
     assert found is not None and found.is_outside and int(found.cell) == 1
 
 
+@pytest.mark.thorough
 def test_more_than_there_is_cannot_be_drawn_out():
     """No state without a cell below zero fulfils it, at any step: that is said."""
     ends = {"x": (NoFlux(), Flux(1.0))}
@@ -107,6 +108,7 @@ def test_more_than_there_is_cannot_be_drawn_out():
         simulate_with_rescue(system, {"u": jnp.full(6, 1e-3)}, times, BackwardEuler(DIRECT))
 
 
+@pytest.mark.thorough
 def test_halved_steps_find_the_other_root():
     """The trapezoidal rule overshoots below zero ahead of a front, in steps that are too long."""
     grid = Grid.uniform((32,), ((0, 1),))

@@ -114,6 +114,7 @@ def test_exchange_between_fields_has_its_closed_form():
     np.testing.assert_allclose(found["u"][-1] + found["v"][-1], total, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_gray_scott_without_its_autocatalyst_is_linear():
     """v stays zero where it is zero, u relaxes to 1; v alone decays where u is used up."""
     grid = box(6, 5)

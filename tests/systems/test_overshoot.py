@@ -89,6 +89,7 @@ QUIET = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("call", QUIET.values(), ids=QUIET)
 def test_nothing_is_said_without_need(call):
     assert told(call) == []

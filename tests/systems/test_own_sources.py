@@ -119,6 +119,7 @@ def as_any_function(monkeypatch):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", KINDS)
 def test_the_rate_is_that_of_the_function(name, as_any_function):
     system, state = KINDS[name], {"u": wave(GRID, 0.4)}
@@ -140,6 +141,7 @@ STEPPERS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", STEPPERS.values(), ids=STEPPERS)
 @pytest.mark.parametrize("name", ["of time", "two of them", "with a capacity"])
 def test_one_linear_solve_finds_what_newton_finds(name, make, as_any_function):
@@ -162,6 +164,7 @@ def test_what_depends_on_other_fields_or_neighbours_is_not_affine():
     assert not System(None, {"u": [Reaction(lambda u: -u)]}).prepare(DOUBLE).is_affine
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype, slack", [(SINGLE, 1e-6), (DOUBLE, 1e-14)])
 @pytest.mark.parametrize(
     "stepper, factor",
@@ -181,6 +184,7 @@ def test_decay_alone_is_its_closed_form(dtype, slack, stepper, factor):
     np.testing.assert_allclose(found["u"], right, rtol=0, atol=tolerance)
 
 
+@pytest.mark.thorough
 def test_decay_beside_transport_is_the_exponential_of_the_matrix():
     """Steps get closer with their second order."""
     system = decaying(Reaction(lambda u, k: -k * u, k=K))
@@ -196,6 +200,7 @@ def test_decay_beside_transport_is_the_exponential_of_the_matrix():
     assert np.log2(error(10) / error(20)) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.thorough
 def test_solvers_and_preconditioners_see_the_decay_in_the_stencil():
     """What is exact for constant coefficients, or for one axis, needs one iteration."""
     constant = System(GRID, {"u": [Diffusion(0.3), Reaction(lambda u: -40.0 * u)]})
@@ -219,6 +224,7 @@ def test_solvers_and_preconditioners_see_the_decay_in_the_stencil():
     np.testing.assert_allclose(found.states["u"][-1], np.linalg.solve(matrix, rhs), rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("preconditioner", [None, Jacobi(), Fourier(), Multigrid()])
 def test_decay_that_is_stiff_in_places_is_solved_for(preconditioner):
     solver = Affine(BiCGStab(1e-12, max_steps=500))
@@ -233,6 +239,7 @@ def field(name: str) -> SineField:
     return jax.tree.map(lambda a: a.astype(DOUBLE), made)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper", [ipd.BackwardEuler, ipd.CrankNicolson, ipd.steppers.SDIRK2])
 def test_gradients_reach_what_the_rate_is_made_of(stepper):
     """A learned field, a learned number under a time, and an array."""

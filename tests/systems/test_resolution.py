@@ -28,6 +28,7 @@ def messages(reference: float, dtype: str = "float32", drop: float = 1.0) -> lis
     return [str(one.message) for one in caught if one.category is RuntimeWarning]
 
 
+@pytest.mark.thorough
 def test_a_pressure_with_a_large_reference_is_warned_of_with_the_remedy():
     """Numbers at 1e5 are 2^-7 apart in single precision."""
     (message,) = messages(1e5)
@@ -35,6 +36,7 @@ def test_a_pressure_with_a_large_reference_is_warned_of_with_the_remedy():
     assert "difference from a reference" in message and "jax_enable_x64" in message
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "case",
     [
@@ -48,6 +50,7 @@ def test_of_others_nothing_is_said(case):
     assert not messages(**case)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_of_a_field_that_has_come_to_rest_nothing_is_said(dtype):
     """It carried while it varied; what is left between its cells is rounding."""

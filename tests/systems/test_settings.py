@@ -106,6 +106,7 @@ def everywhere(**how) -> ipd.System:
     )
 
 
+@pytest.mark.thorough
 def test_a_setting_may_stand_wherever_a_function_may():
     number = everywhere(coefficients={"hot": 0.7})
     setting = everywhere(parameters="hot")

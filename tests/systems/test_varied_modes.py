@@ -34,6 +34,7 @@ def iterations(cells: int, make) -> int:
     return int(solve(rhs).iterations)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [Fourier(), TransformLine(0), TransformLine(1)])
 def test_iterations_do_not_grow_with_the_grid(make):
     coarse, fine = iterations(16, make), iterations(64, make)

@@ -80,6 +80,7 @@ def rates(system: ipd.System) -> np.ndarray:
     return np.asarray(found)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_of_any_type_are_real(name: str):
     make = ARRAYS[name]
@@ -89,6 +90,7 @@ def test_arrays_of_any_type_are_real(name: str):
     np.testing.assert_allclose(rates(make(CLASSES > 1)), rates(make((CLASSES > 1) * 1.0)))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_of_any_type_are_real(name: str):
     make = NUMBERS[name]

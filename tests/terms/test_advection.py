@@ -71,6 +71,7 @@ def test_upwind_looks_against_the_wind(sign: int):
     np.testing.assert_allclose(stencil(pulse), expected, rtol=1e-13)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("scheme, order", [("upwind", 1), ("central", 2)])
 @pytest.mark.parametrize("num_axes, sizes", [(1, (128, 256)), (2, (64, 128)), (3, (32, 64))])
 def test_the_scheme_reaches_its_order(scheme, order: int, num_axes: int, sizes):

@@ -81,6 +81,7 @@ def random_velocity(grid: Grid, at_faces: bool) -> Any:
     return FaceVelocity(*faces)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name, at_faces",
     [
@@ -117,6 +118,7 @@ def test_a_uniform_field_stays_uniform(name: str, at_faces: bool):
             assert np.abs(change).max() > 1, field
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("grid", [box(7), box(5, 4), box(3, 2, 4)], ids=lambda g: str(g.shape))
 def test_it_is_the_flux_less_what_a_uniform_field_gains(grid: Grid, scheme: Any):
@@ -180,6 +182,7 @@ def test_what_enters_is_what_differs_from_the_cell(speed: float):
     assert first(Neumann(6.0), "upwind") == pytest.approx(expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme, order", [("upwind", 1), ("central", 2), ("limited", 2)])
 @pytest.mark.parametrize("uneven", [False, True], ids=["even", "stretched"])
 def test_it_reaches_its_order(scheme: Any, order: int, uneven: bool):
@@ -241,6 +244,7 @@ def fletchers_state(system: System, time: float) -> dict[str, jax.Array]:
     return dict(zip("uv", fletcher(x, y, time), strict=True))
 
 
+@pytest.mark.thorough
 def test_the_two_components_of_burgers_change_as_fletchers_solution_does():
     """Of second order, in inner cells."""
 
@@ -274,6 +278,7 @@ def test_the_two_components_of_burgers_follow_fletchers_solution():
     assert np.log2(coarse / fine) == pytest.approx(2, abs=0.25)
 
 
+@pytest.mark.thorough
 def test_the_gradient_leaves_a_second_order_remainder():
     """For the velocity, whose differences are all that the form sees, and the diffusivity."""
     grid = Grid.uniform((6, 5), ((0, 1), (0, 1)), periodic=(False, True))

@@ -79,6 +79,7 @@ def test_every_term_is_tested():
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: str(grid.shape))
 @pytest.mark.parametrize("term", CONSERVATIVE, ids=lambda term: term.name)
 class TestConservative:
+    @pytest.mark.many
     def test_the_total_is_conserved(self, term: Conservative, grid: Grid):
         stencil = term.on(grid).stencil(grid)
         exchanged = jax.tree.map(jnp.abs, stencil)(jnp.abs(draw(grid, 1))).sum()
@@ -98,6 +99,7 @@ class TestConservative:
         found = flux_term.stencil(grid)(jnp.asarray(field))
         np.testing.assert_allclose(found, rate, rtol=1e-12, atol=1e-12 * np.abs(rate).max())
 
+    @pytest.mark.many
     def test_single_precision_is_kept(self, term: Conservative, grid: Grid):
         single = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), term.on(grid))
         stencil = single.stencil(grid)
@@ -121,6 +123,7 @@ def test_a_number_leaves_the_precision_to_the_field():
         assert Diffusion(0.1).stencil(grid)(wave(grid).astype(dtype)).dtype == dtype
 
 
+@pytest.mark.thorough
 def test_a_stencil_is_a_linear_map_of_face_neighbours():
     grid = box(5, 4)
     stencil = Advection(winds(grid), "upwind").stencil(grid) + Diffusion(wave(grid)).stencil(grid)

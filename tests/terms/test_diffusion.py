@@ -25,6 +25,7 @@ def exact_rate(grid: Grid, diffusivity: np.ndarray, field: np.ndarray) -> np.nda
     return rate
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("variable", [False, True], ids=["constant", "variable"])
 @pytest.mark.parametrize("num_axes, sizes", [(1, (40, 80)), (2, (24, 48)), (3, (16, 32))])
 def test_it_is_of_second_order(num_axes: int, sizes, variable: bool):

@@ -113,6 +113,7 @@ def test_the_truth_fits_every_window(observations, dataset, system):
         assert squared_misfit(predicted(batch), batch.observed) < 1e-8
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "at_once", [pytest.param(n, marks=[pytest.mark.slow] * (n < 5)) for n in (1, 2, 5, 9)]
 )

@@ -61,6 +61,7 @@ def test_each_latent_has_its_own_transformation(two, observations):
     np.testing.assert_allclose(change(first, two, "k"), 2 * change(only, two, "k"), rtol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stage",
     [

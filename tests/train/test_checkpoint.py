@@ -56,6 +56,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.thorough
 def test_of_many_writers_that_fail_one_is_heard(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", _FULL, str(tmp_path)],
@@ -110,6 +111,7 @@ def spoil(path: Path, damage) -> None:
         path.mkdir(exist_ok=True)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("damage", [empty, halve, shutil.rmtree])
 @pytest.mark.parametrize("part", ["", "learned", "optimiser", "progress", "sha256.json"])
 def test_the_checkpoint_before_takes_the_place_of_a_damaged_one(
@@ -154,6 +156,7 @@ def test_a_byte_that_changed_is_found(checkpoints: Checkpoints):
 NAMES = ["run[1]", "a*b?", "a\\b", "with a space", "ü-名", "a\nb", "{a}%41#", os.fsdecode(b"\xff")]
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_may_have_any_name(tmp_path: Path, name: str):
     checkpoints = Checkpoints(tmp_path / name / "checkpoints")

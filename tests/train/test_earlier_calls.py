@@ -61,6 +61,7 @@ def test_optax_took_the_epochs_first():
     assert isinstance(stage.optimiser, ipd.optimisers.Optax)
 
 
+@pytest.mark.thorough
 def test_arguments_that_options_took_over(data: xr.Dataset):
     seen: list[float] = []
     earlier: dict[str, Any] = {

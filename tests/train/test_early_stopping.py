@@ -98,6 +98,7 @@ def loss_of(system, observations):
     return float(make_objective(frozen, whole(observations, DT), CrankNicolson())(learned).loss)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stages", [[ADAM], [LBFGS_]])
 def test_without_a_validation_it_is_the_loss(system, observations, stages):
     """The arrays that are restored have the lowest loss there was."""
@@ -109,6 +110,7 @@ def test_without_a_validation_it_is_the_loss(system, observations, stages):
     assert records[-1].stopped_early == (stages == [ADAM])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stop_at",
     [pytest.param(n, marks=[pytest.mark.slow] * (n in (5, 8, 9))) for n in (3, 5, 7, 8, 9, 10)],

@@ -204,6 +204,7 @@ def test_the_forecast_is_mean_and_spread(dataset, make_system):
     assert set(scores.fields) == {"concentration"} and set(scores.latent) == {"advection_x"}
 
 
+@pytest.mark.thorough
 def test_a_frozen_latent_keeps_what_each_member_began_with(dataset):
     grid = ipd.grid_of(dataset, "concentration")
 

@@ -41,6 +41,7 @@ def train(system, observations, stages, stepper=None, **options) -> list[EpochRe
     return records
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stepper, stages",
     [(CrankNicolson(), [WILD]), (ForwardEuler(), [WILD]), (ForwardEuler(), [WILD_END, ADAM])],

@@ -97,6 +97,7 @@ def test_data_in_other_units_are_refused():
     assert ipd.predict(unknown, fields, times=[0.1], dt=0.1)["c"].attrs["units"] == "mol/m3"
 
 
+@pytest.mark.thorough
 def test_a_forecast_that_is_continued_does_not_begin_again(tmp_path):
     store, known = tmp_path / "long.zarr", system(2.0)
     fields = ipd.to_dataset(GRID, [0.0], {"c": np.ones((1, 1, 12))})

@@ -87,6 +87,7 @@ def evaluation(system, observations):
     return evaluate(system, observations)
 
 
+@pytest.mark.thorough
 def test_the_loss_is_chi_squared_per_datum_and_the_penalties(
     dataset, system, observations, evaluation
 ):
@@ -105,6 +106,7 @@ def test_the_loss_is_chi_squared_per_datum_and_the_penalties(
     assert float(evaluation.loss) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_its_gradient_leaves_a_second_order_remainder(system, observations):
     arrays, frozen = eqx.partition(system, learned(system))
     arrays = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), arrays)
@@ -173,6 +175,7 @@ def two_fields(grid, diffusivity) -> ipd.System:
     return ipd.System(grid, {"u": term, "v": [ipd.Diffusion(DIFFUSIVITY)]})
 
 
+@pytest.mark.thorough
 def test_a_hidden_field_takes_part_unobserved():
     data = make_dataset((12,)).rename({FIELD: "u"})
     data["v"] = data["u"].where(data["time"] == 0)
@@ -188,6 +191,7 @@ def test_a_hidden_field_takes_part_unobserved():
         observations_of(data, system, None)
 
 
+@pytest.mark.thorough
 def test_an_unknown_that_nothing_observed_depends_on_is_refused():
     data = make_dataset((12,)).rename({FIELD: "u"})
     data["v"] = data["u"]
@@ -267,6 +271,7 @@ def test_an_instrument_that_read_nothing_is_named(dataset, system):
         observations_of(dataset, system, times=[0.05, 0.15])
 
 
+@pytest.mark.thorough
 def test_a_few_sensors_find_a_diffusivity(dataset):
     grid = ipd.grid_of(dataset, FIELD)
     velocity = jnp.stack([jnp.asarray(dataset[f"advection_{a}"].values) for a in "xy"])

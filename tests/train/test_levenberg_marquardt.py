@@ -99,6 +99,7 @@ def test_rosenbrocks_valley():
     assert np.all(np.diff(losses) < 0) and len(losses) < 25 and losses[-1] < 1e-12
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("units", [(1e-6, 1e6), (1e6, 1e-6), (1e-24, 1e12)])
 def test_units_of_the_unknowns_change_no_step(units, dtype):
@@ -220,6 +221,7 @@ def objective_of(samples_at_once: int | None = None):
     return make_objective(frozen, batch, stepper, samples_at_once=samples_at_once), arrays
 
 
+@pytest.mark.thorough
 def test_the_triangle_of_a_training_loss_has_its_value_and_gradient():
     """Forward mode through the rollout against reverse mode, one of the two in parts."""
     objective, arrays = objective_of()
@@ -284,6 +286,7 @@ def many(count: int, seed: int = 3):
     return residuals, units
 
 
+@pytest.mark.thorough
 def test_products_find_the_step_of_the_normal_equations():
     residuals, units = many(40)
     at = jnp.asarray(1 / units)
@@ -301,6 +304,7 @@ def test_products_find_the_step_of_the_normal_equations():
     assert np.all((estimated / scale > 0.3) & (estimated / scale < 3))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype, rtol", [(jnp.float64, 1e-6), (jnp.float32, 1e-3)])
 def test_more_than_500_unknowns_end_where_the_dense_solution_is(dtype, rtol: float):
     residuals, units = many(600)
@@ -345,6 +349,7 @@ def test_products_leave_an_unknown_alone_that_nothing_depends_on_and_tell_failed
     assert not bool(epoch.evaluation.is_finite)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("samples_at_once, memory", [(None, None), (2, None), (None, 2)])
 def test_products_of_a_training_loss_are_those_of_its_triangle(samples_at_once, memory):
     """Linearised at once, by parts of the samples, and with few states kept."""

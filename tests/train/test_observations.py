@@ -122,6 +122,7 @@ def test_what_must_be_a_list_is_told_so(dataset, options: Any, said: str):
         Observations.of(spreading(grid), dataset, **given)
 
 
+@pytest.mark.thorough
 def test_readings_at_the_start_count_where_it_is_learned():
     """Two readings, of the start and of half of it: the start is that of least squares."""
     described = {"c": {"units": "1", "long_name": "c"}}
@@ -163,6 +164,7 @@ def test_values_beyond_single_precision_are_refused():
     assert float(Observations.of(system, tail, ":", dtype=jnp.float32).observed["c"][0, 0]) == 0
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "data, x64, expected",
     [

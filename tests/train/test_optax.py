@@ -33,6 +33,7 @@ TRANSFORMATIONS = {
 }
 
 
+@pytest.mark.thorough
 def test_a_chain_does_what_it_does_by_hand(system, observations):
     trained, records = train(system, observations, [Stage(Optax(CHAIN), 4)])
     learned, frozen = eqx.partition(system, learned_mask(system))
@@ -50,6 +51,7 @@ def test_a_chain_does_what_it_does_by_hand(system, observations):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] * (n == "lbfgs")) for n in TRANSFORMATIONS],
@@ -65,6 +67,7 @@ def test_it_goes_on_where_it_stopped(system, observations, tmp_path, name):
     assert eqx.tree_equal(found, expected)
 
 
+@pytest.mark.thorough
 def test_batches_are_an_update_each(system, observations):
     counted = optax.chain(optax.adam(optax.linear_schedule(1e-2, 0.0, 4)))
     stage = Stage(Optax(counted), 3, batches=Batching(samples=1))

@@ -46,6 +46,7 @@ def trained(first: float, batching: Batching, function: Any = None, penalty: Any
 BATCHES = {"whole": Batching(), "windows": Batching(window=3)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "penalty", [(), [ipd.observations.Smoothness("k", 1e-2)]], ids=["", "penalty"]
 )
@@ -64,6 +65,7 @@ def test_a_function_that_cannot_have_such_times_is_refused_before_anything_is_tr
         trained(46_000.0, Batching(), lambda t: jnp.cos(9 * t))
 
 
+@pytest.mark.thorough
 def test_readings_at_such_times_are_fitted_by_levenberg_marquardt(single_precision):
     """By forward mode; of what decays since the first of them."""
     found = []

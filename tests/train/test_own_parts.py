@@ -59,6 +59,7 @@ def stages(batches: Batching = Batching()) -> list[ipd.Stage]:  # noqa: B008
     return [ipd.Stage(SignDescent(), 4, batches=batches)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batches", [Batching(), Batching(samples=1)])
 def test_it_goes_on_from_a_checkpoint_digit_for_digit(system, observed, tmp_path: Path, batches):
     expected, whole = train(system, observed, stages(batches))
@@ -79,6 +80,7 @@ def test_what_it_freezes_stays(system, observed):
         train(system, observed, [ipd.Stage(SignDescent(), 1, freeze=name)])
 
 
+@pytest.mark.thorough
 def test_a_rescue_halves_steps_under_it(system, observed):
     scarce = CrankNicolson(
         ipd.solvers.Affine(ipd.solvers.BiCGStab(1e-6, max_steps=2), ipd.solvers.BiCGStab(1e-5))
@@ -98,6 +100,7 @@ def test_an_early_stop_keeps_the_arrays_whose_loss_was_lowest(system, observed):
     assert first[0].loss == pytest.approx(min(record.loss for record in records), rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_its_gradient_is_planned(dataset, system):
     values = (dataset["concentration"] ** 2).mean("x")
     values.attrs = {"units": "1", "long_name": "mean square"}

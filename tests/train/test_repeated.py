@@ -88,6 +88,7 @@ def test_two_readings_at_one_time_are_fitted_between_them():
     assert chosen.rows == (0, 0) and chosen.observed["c"].tolist() == [[0.5, 0.4]]
 
 
+@pytest.mark.thorough
 def test_sensors_may_be_read_again():
     wells = [ipd.Sensors("c", "wells")]
     how: Any = {"observe": wells}

@@ -52,6 +52,7 @@ def with_one_at_rest(system, sample: int) -> Observations:
     return Observations.of(system, dataset, "0:2", [0.1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stage",
     [
@@ -102,6 +103,7 @@ def test_an_adjoint_that_fails_masks_its_sample(system):
     assert "adjoint" in failure.reason
 
 
+@pytest.mark.thorough
 def test_a_masked_sample_does_not_count(system, observations):
     """Loss and gradient are those of the other sample alone."""
     alone = Observations(

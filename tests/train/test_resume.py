@@ -50,6 +50,7 @@ def make_run(system, observations, tmp_path: Path):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name, stops",
     [

@@ -41,6 +41,7 @@ def loss_of(system: System, observations: Observations, dt: float = DT) -> float
     return float(make_objective(frozen, whole(observations, dt), CrankNicolson())(learned).loss)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stages",
     [
@@ -114,6 +115,7 @@ def test_what_is_known_stays_as_it_is(dataset, system, observations):
     assert not eqx.tree_equal(trained, system)
 
 
+@pytest.mark.thorough
 def test_gaps_in_the_snapshots_are_no_obstacle(dataset, system, observations):
     dataset["concentration"].values[:, 2, ::3] = np.nan
     fit_to = Observations.of(system, dataset, "0:2", [0.1])

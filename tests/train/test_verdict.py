@@ -41,6 +41,7 @@ def said(call) -> list[str]:
     return [str(each.message) for each in found if each.category is RuntimeWarning]
 
 
+@pytest.mark.thorough
 def test_a_good_fit_says_nothing():
     assert said(lambda: fit(decay(), readings())) == []
 
@@ -85,6 +86,7 @@ def test_a_start_at_the_best_value_is_told_as_that_at_most():
     assert all("(c) the start is already the best value" in told for told in again)
 
 
+@pytest.mark.thorough
 def test_a_trainer_gives_its_remarks():
     data = readings(lambda t: 1 + 0.5 * np.sin(3 * t))
     observe = [ipd.Cells("u", noise=NOISE)]
