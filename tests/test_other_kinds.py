@@ -16,20 +16,20 @@ TIMES = ipd.TimeGrid.build(0.0, [1.0], 0.1)
 STATE = {"u": np.zeros(3)}
 
 CASES: dict[str, tuple[Callable, str]] = {
-    "tolerance": (lambda: ANY.BiCGStab("a"), "rtol of BiCGStab is 'a'"),
-    "steps": (lambda: ANY.Newton(max_steps="many"), "max_steps of Newton is 'many'"),
-    "part of a step": (lambda: ANY.Newton(max_steps=2.5), "max_steps of Newton is 2.5"),
-    "restart": (lambda: ANY.GMRES(restart="a"), "restart of GMRES is 'a'"),
-    "theta": (lambda: ANY.Theta("a"), "theta is 'a'"),
-    "cycle": (lambda: ANY.Multigrid("Q", 1), "cycle='Q'"),
-    "sweeps": (lambda: ANY.Multigrid("V", "a"), "sweeps of multigrid is 'a'"),
+    "tolerance": (lambda: ANY.solvers.BiCGStab("a"), "rtol of BiCGStab is 'a'"),
+    "steps": (lambda: ANY.solvers.Newton(max_steps="many"), "max_steps of Newton is 'many'"),
+    "part of a step": (lambda: ANY.solvers.Newton(max_steps=2.5), "max_steps of Newton is 2.5"),
+    "restart": (lambda: ANY.solvers.GMRES(restart="a"), "restart of GMRES is 'a'"),
+    "theta": (lambda: ANY.steppers.Theta("a"), "theta is 'a'"),
+    "cycle": (lambda: ANY.preconditioners.Multigrid("Q", 1), "cycle='Q'"),
+    "sweeps": (lambda: ANY.preconditioners.Multigrid("V", "a"), "sweeps of multigrid is 'a'"),
     "start of a parameter": (lambda: ANY.Parameter("k", "a", (0, 1)), "'k' starts at 'a'"),
     "cells": (lambda: ANY.Grid.uniform(("a",), ((0, 1),)), "number of cells is 'a'"),
     "part of a cell": (lambda: ANY.Grid.uniform((2.5,), ((0, 1),)), "number of cells is 2.5"),
     "bound": (lambda: ANY.Axis("x", 0, "b", 5), "bound of an axis is 'b'"),
     "source": (lambda: ANY.Source([1, "a"]), "strength of a source is"),
     "system": (lambda: ANY.simulate(3, STATE, TIMES, ipd.CrankNicolson()), "the system is 3"),
-    "system to choose for": (lambda: ANY.select_solver(3, STATE, 0.1), "the system is 3"),
+    "system to choose for": (lambda: ANY.solvers.select_solver(3, STATE, 0.1), "the system is 3"),
 }
 
 
