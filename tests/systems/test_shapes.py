@@ -28,7 +28,7 @@ def run(system: System) -> np.ndarray:
 @pytest.mark.parametrize("make", [np.asarray, jnp.asarray, list])
 def test_what_is_said_of_a_field_has_a_value_for_each_cell(said, make):
     terms = [Reaction(lambda c: -c)]
-    with pytest.raises(InputError, match=r"of 'c' is an array of shape \(4,\).*lambda x: ") as told:
+    with pytest.raises(InputError, match=r"'c': the array has the shape \(4,\).*lambda x") as told:
         System(GRID, {"c": Field(terms, **{said: make(ROW)})})
     assert "np.broadcast_to(array[:, None], grid.shape)" in str(told.value)
     fine: Any

@@ -34,8 +34,8 @@ def check_shape(grid: Grid | None, what: str, value: Any) -> None:
     if grid is None or not is_array or np.shape(value) in ((), grid.shape):
         return
     raise InputError(
-        f"{what} is an array of shape {np.shape(value)} on a grid of shape {grid.shape}: it must "
-        f"be one number or have a value for each cell. {_along_one_axis(grid)}"
+        f"{what}: the array has the shape {np.shape(value)}, the grid {grid.shape}. Give one "
+        f"number, or a value for each cell.{'' if grid.num_axes == 1 else _along_one_axis(grid)}"
     )
 
 
@@ -78,7 +78,7 @@ def check_promotion(
                 raise InputError(
                     f"the function {closure.label} in {whose} spreads the coefficient {guilty!r} "
                     f"of shape {shape} over the cells of a grid of shape {grid.shape}, along its "
-                    "last axes: a coefficient must be one number or have a value for each cell. "
+                    "last axes: a coefficient must be one number or have a value for each cell."
                     f"{_along_one_axis(grid)}"
                 )
 
@@ -86,7 +86,7 @@ def check_promotion(
 def _along_one_axis(grid: Grid) -> str:
     first, others = grid.names[0], ", None" * (grid.num_axes - 1)
     return (
-        f"What varies along {first} alone is a function of it, lambda {first}: ..., or "
+        f" What varies along {first} alone is a function of it, lambda {first}: ..., or "
         f"np.broadcast_to(array[:{others}], grid.shape)."
     )
 
