@@ -38,6 +38,7 @@ def meaning(file: str) -> str:
     return ast.dump(ast.parse((SOURCE / file).read_text(encoding="utf-8")))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_it_is_python_and_does_something_else(mutation: Mutation, tmp_path: Path):
     """Neither a comment nor a blank is changed alone."""

@@ -80,6 +80,7 @@ def test_links_lead_somewhere():
             assert "://" in target or (page.parent / target).exists(), (page.name, target)
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize(
     "page",

@@ -57,6 +57,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("options, said", REFUSED, ids=[str(o)[:60] for o, _ in REFUSED])
 def test_other_options_are_refused(options: dict, said: str):
     with jax.enable_x64(False), pytest.raises(InputError, match=said):

@@ -38,6 +38,7 @@ def test_the_data_are_in_the_documented_layout(dataset: xr.Dataset):
     assert "seed 0" in dataset.attrs["source"]
 
 
+@pytest.mark.thorough
 def test_initial_fields_and_velocities_span_zero_to_one(dataset: xr.Dataset):
     for name in LATENTS:
         assert (dataset[name].min(), dataset[name].max()) == (0, 1)
@@ -46,6 +47,7 @@ def test_initial_fields_and_velocities_span_zero_to_one(dataset: xr.Dataset):
     np.testing.assert_array_equal(initial.max(("x", "y")), 1)
 
 
+@pytest.mark.thorough
 def test_the_data_are_converged_in_time(dataset: xr.Dataset):
     fine = generate(1, 0, dt=2.5e-4)[FIELD].isel(sample=0, time=-1)
     coarse = dataset[FIELD].isel(sample=0, time=-1)
@@ -58,6 +60,7 @@ def test_mass_is_conserved(dataset: xr.Dataset):
     np.testing.assert_allclose(mass / mass.isel(time=0), 1, rtol=1e-7)
 
 
+@pytest.mark.thorough
 def test_the_seed_decides_and_the_number_of_samples_does_not(dataset: xr.Dataset):
     assert dataset.isel(sample=[0]).identical(generate(1, 0))
     other = generate(1, 1)
@@ -168,6 +171,7 @@ def test_the_data_of_burgers_equation(make):
     assert u.min() > -0.05 and u.max() < 1.05
 
 
+@pytest.mark.thorough
 def test_the_data_of_the_vectors_equation():
     """Smooth, within the bounds that diffusion and transport keep, and of two kinds."""
     data = burgers.generate_vector(1, 0, dt=5e-3)

@@ -203,6 +203,7 @@ def test_its_burgers_equation_is_the_one_it_says_to_second_order(monkeypatch: py
     assert math.log2(error(32) / error(64)) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case, components", [("advection-diffusion", (2,)), ("Burgers", ())])
 def test_its_equations_conserve(
     case: str, components: tuple[int, ...], monkeypatch: pytest.MonkeyPatch

@@ -122,6 +122,7 @@ def test_run_numbers_its_folders(small_case, tmp_path: Path, monkeypatch: pytest
         assert (tmp_path / "runs" / f"{NAME}-quick-00{number}" / "report.html").is_file()
 
 
+@pytest.mark.thorough
 def test_generate_writes_data(small_case, tmp_path: Path):
     for suffix in ("nc", "zarr"):
         out = tmp_path / f"a b.{suffix}"
@@ -192,6 +193,7 @@ def test_train_finds_the_data_that_its_config_names(finished: Path, tmp_path: Pa
     assert losses(tmp_path / "again") == losses(finished / "run")
 
 
+@pytest.mark.thorough
 def test_train_refuses_what_does_not_fit(finished: Path, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(finished)
     given = ["train", "problem.toml", "--data", "data.nc"]

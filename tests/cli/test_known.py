@@ -61,6 +61,7 @@ def decay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_nothing_is_trained_and_all_else_is_as_ever(decay: Path):
     run = decay / "RUN"
     told = call("run", "decay", "--known", "--out", run).stdout
@@ -76,6 +77,7 @@ def test_nothing_is_trained_and_all_else_is_as_ever(decay: Path):
     assert "Steps halved in the forecast" in page
 
 
+@pytest.mark.thorough
 def test_it_forecasts_samples_of_which_data_hold_nothing(decay: Path):
     """All fields begin as the system says."""
     run, file, out = decay / "RUN", decay / "bare.nc", decay / "out.nc"

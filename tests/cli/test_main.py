@@ -45,6 +45,7 @@ main()
 """
 
 
+@pytest.mark.thorough
 def test_interrupted_while_a_thread_is_waited_for_it_ends_at_once():
     ended = subprocess.run(
         [sys.executable, "-c", WAITED_FOR], capture_output=True, text=True, timeout=60
@@ -80,6 +81,7 @@ except typer.Exit as end:
 """
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1"])
 @pytest.mark.parametrize("is_ignored", [False, True])
 def test_every_request_to_end_is_an_interrupt_unless_it_is_to_be_ignored(
@@ -133,6 +135,7 @@ main()
 """
 
 
+@pytest.mark.thorough
 def test_a_request_while_python_takes_itself_down_changes_no_status():
     ended = subprocess.run(
         [sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=60

@@ -68,6 +68,7 @@ def test_a_name_need_not_be_text(tmp_path: Path, name: str, locale: dict[str, st
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "place, message",
     [

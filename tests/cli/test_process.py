@@ -41,6 +41,7 @@ def test_results_go_to_standard_output_and_nothing_to_standard_error(finished: P
     assert out.count("\n") == 1 and json.loads(out)["samples"] == [0, 1, 2, 3]
 
 
+@pytest.mark.thorough
 def test_a_reader_that_leaves_is_no_error():
     process = command("cases")
     assert process.stdout is not None
@@ -50,6 +51,7 @@ def test_a_reader_that_leaves_is_no_error():
     assert (process.returncode, err) == (0, "")
 
 
+@pytest.mark.thorough
 def test_a_message_goes_to_standard_error_alone(tmp_path: Path):
     out, err = finish(command("report", tmp_path), status=2)
     assert out == ""

@@ -20,6 +20,7 @@ def part(dataset: xr.Dataset, *times: int) -> xr.Dataset:
     return dataset.isel(time=slice(*times))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("chunks", [None, {"time": 1}, {"time": 2, "sample": 3}, {"time": 100}])
 @pytest.mark.parametrize("cuts", [[0, 1, 5], [0, 2, 3, 5], [0, 1, 2, 3, 4, 5]])
 def test_parts_become_the_whole(tmp_path: Path, growing: xr.Dataset, chunks, cuts: list[int]):

@@ -56,6 +56,7 @@ def test_the_second_writer_is_told_who_the_first_is(tmp_path: Path, dataset, hol
     assert [file.name for file in tmp_path.iterdir()] == ["a.zarr"]
 
 
+@pytest.mark.thorough
 def test_a_writer_waits_for_one_that_is_brief(tmp_path: Path, dataset, hold):
     path = tmp_path / "a.zarr"
     save_dataset(dataset.isel(time=[0]), path)

@@ -35,6 +35,7 @@ def test_the_data_come_out_again(shape: tuple[int, ...]):
     ipd.evaluate(found, dataset, ":")
 
 
+@pytest.mark.thorough
 def test_samples_are_in_the_order_given_and_keep_their_ids(dataset: xr.Dataset):
     dataset = dataset.assign_coords(sample=[10, 20, 30, 40])
     found = predict(known_system(dataset), dataset, times=[0.1], dt=DT, samples=[3, 0])
@@ -43,6 +44,7 @@ def test_samples_are_in_the_order_given_and_keep_their_ids(dataset: xr.Dataset):
     np.testing.assert_allclose(found["concentration"], truth, rtol=2e-5)
 
 
+@pytest.mark.thorough
 def test_learned_coefficients_and_attributes_are_beside_the_fields(dataset: xr.Dataset):
     dataset["concentration"].attrs["units"] = "mol/m3"
     dataset["x"].attrs["units"] = "m"
@@ -58,6 +60,7 @@ def test_learned_coefficients_and_attributes_are_beside_the_fields(dataset: xr.D
     np.testing.assert_array_equal(found["concentration"][:, 0], dataset["concentration"][:, 0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("offset", [3.5, -1.0, 738000.0])
 def test_time_need_not_begin_at_zero(dataset: xr.Dataset, offset: float):
     moved = dataset.assign_coords(time=offset + dataset["time"].values)
@@ -97,6 +100,7 @@ def test_double_precision_is_refused_where_jax_would_take_single(dataset: xr.Dat
         predict(known_system(dataset), dataset, times=[0.1], dt=DT, dtype=np.float64)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stepper", [ipd.BackwardEuler(), ipd.steppers.ForwardEuler()], ids=["BE", "FE"]
 )
@@ -108,6 +112,7 @@ def test_a_function_that_is_not_finite_later_is_named(stepper):
         predict(system, start, times=[0.5], dt=0.1, stepper=stepper)
 
 
+@pytest.mark.thorough
 def test_another_grid_and_a_gap_in_the_initial_field_are_refused(dataset: xr.Dataset):
     system = known_system(dataset)
     with pytest.raises(InputError, match="does not lie on the grid asked for"):

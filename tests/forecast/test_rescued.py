@@ -28,6 +28,7 @@ def system(rate: float = 30.0, floor: float = 0.0) -> ipd.System:
     return ipd.System(grid, {NAME: ipd.Field([ipd.Reaction(decay)], bounds=(floor, jnp.inf))})
 
 
+@pytest.mark.thorough
 def test_a_forecast_goes_on_in_halves_and_says_so():
     data = make_dataset((12,))
     found = predict(system(), data, times=[0.1, 0.2], dt=DT, stepper=EULER)
@@ -38,11 +39,13 @@ def test_a_forecast_goes_on_in_halves_and_says_so():
     assert "halved_steps" not in calm.attrs
 
 
+@pytest.mark.thorough
 def test_what_halving_does_not_help_is_told():
     with pytest.raises(NumericsError, match="below its limits .*Halving steps did not help: t = 0"):
         predict(system(floor=0.4), make_dataset((12,)), times=[0.1], dt=DT, stepper=EULER)
 
 
+@pytest.mark.thorough
 def test_pieces_are_rescued_each_and_the_store_tells_of_all(tmp_path: Path):
     data, path, times = make_dataset((12,)), tmp_path / "far.zarr", [0.05, 0.1, 0.15, 0.2]
     options = {"dt": DT, "stepper": EULER, "piece": 1}

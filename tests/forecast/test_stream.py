@@ -55,6 +55,7 @@ def num_compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("times", [EVEN, EVEN[1:], UNEVEN], ids=["even", "after", "uneven"])
 @pytest.mark.parametrize("num_states", [1, 3, 100])
@@ -74,6 +75,7 @@ def test_pieces_make_the_undivided_forecast(
     assert stored.num_samples == 4 and stored.times.tolist() == times.tolist()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("times, number", [(EVEN, 1), (UNEVEN, 2)], ids=["even", "uneven"])
 def test_all_pieces_are_one_program(tmp_path: Path, dataset, system, num_compiled, times, number):
     """And the last is another, where it has fewer steps."""
@@ -119,6 +121,7 @@ def test_nothing_is_longer_than_a_piece(tmp_path: Path, dataset, system, monkeyp
         shutil.rmtree(path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "call, every", [pytest.param("replace", 1, marks=pytest.mark.slow), ("fsync", 4)]
 )
@@ -194,6 +197,7 @@ def test_a_process_may_be_killed_at_any_time(tmp_path: Path, dataset: xr.Dataset
     np.testing.assert_allclose(found[NAME], whole[NAME], rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_full_disk_leaves_what_was_written(tmp_path: Path, dataset, system, monkeypatch):
     path = tmp_path / "f.zarr"
     given: dict[str, Any] = {"dt": DT, "piece": 3 * STATE}
@@ -215,6 +219,7 @@ def test_a_full_disk_leaves_what_was_written(tmp_path: Path, dataset, system, mo
     np.testing.assert_allclose(ipd.open_dataset(path)[NAME], whole[NAME], rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*has grown.*times the longest")
 def test_steps_that_fail_leave_what_was_before(tmp_path: Path, dataset: xr.Dataset, system):
     """An unstable scheme: growing at first, then no number."""
@@ -272,6 +277,7 @@ def test_continued_forecasts_are_the_undivided_one(
         np.testing.assert_allclose(found[NAME], whole[:, first:], **exact)
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_continued_is_refused(tmp_path: Path, dataset: xr.Dataset, system):
     path = tmp_path / "f.zarr"
     forecast_to(path, system, dataset, times=[0.0, 0.1], dt=DT)

@@ -109,6 +109,7 @@ class TestUnrolled:
         exact = jax.vmap(jax.grad(partial(loss, solver=Affine(TIGHT, TIGHT))))(several)
         np.testing.assert_allclose(gradient, exact, rtol=1e-7, atol=1e-10)
 
+    @pytest.mark.thorough
     def test_memory_grows_with_the_iterations_allowed(self):
         def temporaries(max_steps: int) -> int:
             solver = Affine(BiCGStab(1e-12, max_steps=max_steps), UnrolledAdjoint())
@@ -194,6 +195,7 @@ class TestImplicit:
 
 
 class TestPolicy:
+    @pytest.mark.thorough
     @pytest.mark.parametrize("compiled", [True, False])
     def test_a_failed_adjoint_raises_by_default_and_says_why(self, compiled: bool):
         _, rhs = system()
@@ -207,6 +209,7 @@ class TestPolicy:
         with pytest.raises(Exception, match="the tangent solve ended"):
             jax.jit(lambda r: jax.jvp(f, (r,), (r,)))(rhs)[1].block_until_ready()
 
+    @pytest.mark.thorough
     def test_the_message_says_which_step_and_how_many_samples(self):
         matrix, rhs = system()
 

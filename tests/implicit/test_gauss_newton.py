@@ -49,6 +49,7 @@ def test_it_is_the_product_with_the_explicit_matrix(weighted: bool):
     np.testing.assert_allclose(flat(found)[0], expected, rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_it_is_symmetric_and_never_negative():
     product = gauss_newton_operator(observe, POINT)
     x, y = random_like(POINT, 1), random_like(POINT, 2)
@@ -56,6 +57,7 @@ def test_it_is_symmetric_and_never_negative():
     assert float(inner(product(x), x)) > 0
 
 
+@pytest.mark.thorough
 def test_a_gauss_newton_step_by_conjugate_gradients_fits_what_is_observed():
     product = gauss_newton_operator(observe, POINT)
     _, pull = jax.vjp(observe, POINT)

@@ -87,6 +87,7 @@ def residual(unknown, inputs):
     return unknown + coupling * (2 * unknown - jnp.roll(unknown, 1) - jnp.roll(unknown, -1)) - rhs
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("adjoint_rtol, passes", [(1e-13, True), (0.3, False)])
 def test_a_loose_adjoint_does_not_get_a_certificate(adjoint_rtol, passes):
     solver = Affine(BiCGStab(1e-14), BiCGStab(adjoint_rtol))

@@ -67,6 +67,7 @@ def test_the_gradient_comes_from_the_rule_and_not_from_unrolling():
     assert not np.array_equal(implicit, unrolled)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(3))
 def test_the_gradient_leaves_a_second_order_remainder(seed: int):
     assert taylor_rate(lambda inputs: loss(*inputs), system(seed), seed=seed) == pytest.approx(
@@ -111,6 +112,7 @@ def test_second_derivatives(outer, inner, restrict):
     np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.thorough
 def test_a_hessian_vector_product_is_the_slope_of_the_gradient():
     inputs = system()
     direction = random_like(inputs, 3)
@@ -140,6 +142,7 @@ def test_rematerialisation_changes_nothing():
         np.testing.assert_allclose(found, exact, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.thorough
 def test_a_batch_of_gradients():
     matrix, rhs = system()
     several = jnp.stack([rhs, -2 * rhs, jnp.zeros(SIZE)])
@@ -221,6 +224,7 @@ def test_single_precision_stays_single():
     np.testing.assert_allclose(gradient, exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_iterations_allowed():
     """No iterate is stored: the temporaries of a gradient are those of one product."""
     matrix, rhs = system()

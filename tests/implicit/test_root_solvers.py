@@ -68,7 +68,6 @@ def test_every_solver_is_under_contract():
 
 @pytest.mark.parametrize("kind", NONLINEAR, ids=lambda kind: kind.__name__)
 class TestContract:
-    @pytest.mark.thorough
     @pytest.mark.parametrize("dtype, rtol", [(jnp.float64, 1e-12), (jnp.float32, 1e-5)])
     def test_it_finds_a_root(self, kind, dtype, rtol):
         (found, outcome), inputs = advance(SOLVERS[kind](rtol=rtol), dtype=dtype)
@@ -140,6 +139,7 @@ class TestContract:
         assert bool(outcome.converged) and int(outcome.steps) == int(expected.steps) > 0
         np.testing.assert_allclose(found / unit, plain, atol=1e-4)
 
+    @pytest.mark.thorough
     @pytest.mark.many
     @pytest.mark.parametrize("guess, result", [(np.nan, Result.GUESS_NOT_FINITE), (1.0, None)])
     def test_where_there_is_no_root_it_ends_without_success(self, kind, guess, result):
@@ -186,7 +186,6 @@ def test_what_they_are_by_default():
     assert (anderson.memory, anderson.mixing, anderson.regularisation) == (5, 1, 1e-10)
 
 
-@pytest.mark.thorough
 def test_newton_converges_quadratically_near_the_root():
     residuals = []
     for steps in (1, 2, 3):

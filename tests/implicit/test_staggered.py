@@ -72,6 +72,7 @@ def test_it_finds_the_root_of_the_coupled_equations(name: str):
         np.testing.assert_allclose(found[field], value, atol=1e-11)
 
 
+@pytest.mark.thorough
 def test_one_group_of_all_is_newtons_method():
     """As many steps, where those are not shortened."""
     of_all, outcome = advance(Staggered((("a", "b", "c"),), DenseLU(), rtol=1e-12))
@@ -80,6 +81,7 @@ def test_one_group_of_all_is_newtons_method():
     np.testing.assert_allclose(of_all["a"], expected["a"], atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_a_group_is_solved_with_the_newest_of_the_others():
     """Where each field depends on those before it only, one sweep in that order is enough."""
 
@@ -150,6 +152,7 @@ def test_a_root_as_guess_needs_hardly_a_sweep():
     assert int(outcome.steps) <= 3 and bool(outcome.converged)
 
 
+@pytest.mark.thorough
 def test_a_batch_counts_each_sample():
     def steps(rate):
         return advance(Staggered(tuple("abc"), DenseLU(), rtol=1e-11), rate)[1].steps

@@ -121,6 +121,7 @@ class TestContract:
         assert rates == pytest.approx(dict.fromkeys(given, 2), abs=0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
 def test_a_batch_is_its_samples_one_by_one(stepper):
@@ -140,6 +141,7 @@ def test_a_batch_is_its_samples_one_by_one(stepper):
             np.testing.assert_allclose(states[field][sample], values, rtol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["forward Euler", "Crank-Nicolson"])
 def test_compiled_or_not_a_step_is_the_same(name: str):
     stepper = STEPPERS[name]

@@ -86,6 +86,7 @@ class Pulsating(AbstractLatent):
         return 1 + jnp.cos(3 * (jnp.zeros(()) if time is None else time))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper, order, num_steps", METHODS, ids=NAMES)
 def test_order_for_coefficients_that_change(stepper, order: int, num_steps: int):
     """Each method must ask for them at its own times, or it loses its order."""

@@ -69,6 +69,7 @@ def test_it_is_made_once_where_the_jacobian_stays(affine, steady, keep, expected
     assert times_made(Growth(affine, steady), {"u": jnp.ones(6)}, keep) == expected
 
 
+@pytest.mark.thorough
 def test_it_is_made_once_for_all_steps_of_an_assembled_system():
     grid = box(8, 6)
     system = advection_diffusion(grid, jnp.array([0.3, 0.2]), 0.1)

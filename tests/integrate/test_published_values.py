@@ -50,16 +50,19 @@ class TestVanDerPol:
         found = simulate(VanDerPol(mu), {"y": y, "z": z}, time_grid, CrankNicolson(DIRECT))
         return jnp.stack([found.states["y"][-1], found.states["z"][-1]])
 
+    @pytest.mark.thorough
     def test_sensitivities_to_the_start(self):
         y, z = on_the_slow_manifold(self.MU)
         of_y, of_z = jax.jit(jax.jacrev(self.end, (0, 1)))(y, z, self.MU)
         np.testing.assert_allclose(of_y, [1.54557, 2.28429], rtol=1e-5)
         np.testing.assert_allclose(of_z, [4.80704e-6, 2.44399e-4], rtol=1e-5)
 
+    @pytest.mark.thorough
     def test_sensitivity_to_the_stiffness_that_the_start_depends_on_too(self):
         of_mu = jax.jit(jax.jacrev(lambda mu: self.end(*on_the_slow_manifold(mu), mu)))(self.MU)
         np.testing.assert_allclose(of_mu, [-2.13118e-11, -1.29769e-10], rtol=1e-5)
 
+    @pytest.mark.thorough
     def test_end_values_at_the_order_of_the_scheme(self):
         """Beside scipy's Radau at a tolerance of 1e-12."""
         start, mu = [float(v) for v in on_the_slow_manifold(self.MU)], float(self.MU)
@@ -89,6 +92,7 @@ class Robertson(Equations):
         return {"a": back - slow, "b": slow - back - fast, "c": fast}
 
 
+@pytest.mark.thorough
 def test_robertson_at_the_end_of_seventeen_decades():
     """Backward Euler is of first order: two extrapolations take its first two terms away."""
     published = [0.2083340149701255e-7, 0.8333360770334713e-13, 0.9999999791665050]
@@ -125,6 +129,7 @@ class Burgers(Equations):
         return {"u": (jnp.roll(flux, 1) - flux) / self.width}
 
 
+@pytest.mark.thorough
 def test_burgers_at_its_order():
     """Cole-Hopf at nu = 0.01 / pi, u = -sin(pi x) at the start, before and after the front."""
     exact = np.array([-0.992081561623, -0.803198420841, -0.430516264182])

@@ -27,6 +27,7 @@ def of_amounts() -> float:
     return float(np.interp(found.y[:, -1], stored, table).mean())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("start", [0.0, 1e-6])
 def test_sorption_into_a_clean_column_with_nothing_chosen(start):
     """Freundlich's law, $q = c + c^{0.7}/2$; backward Euler errs by the order of its step."""

@@ -54,6 +54,7 @@ def test_a_wave_decays_by_the_amplification_factor(wavenumbers, theta: float, dt
     np.testing.assert_allclose(state["c"], factor * mode, atol=1e-9)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("num_cells", [2, 3, 16])
 @pytest.mark.parametrize("dt", [0.01, 1.0])
 def test_a_wave_is_carried_by_central_differences_and_keeps_its_height(num_cells: int, dt: float):
@@ -117,6 +118,7 @@ def test_a_system_that_is_not_affine_is_refused():
         dynamics.prepare(jnp.dtype("float64"))
 
 
+@pytest.mark.thorough
 def test_a_solve_that_fails_says_so():
     grid = box(16, 10)
     system = System(grid, {"c": [Diffusion(1.0)]})

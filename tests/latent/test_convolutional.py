@@ -121,6 +121,7 @@ def test_the_gradient_of_a_recurrent_network():
     assert taylor_rate(loss, weights, step=1e-4) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize(
     "make, said",

@@ -21,6 +21,7 @@ def points(inputs: int, seed: int = 0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal((CELLS, inputs)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("inputs, outputs", [(1, 1), (3, 2)])
 def test_derivatives_are_those_of_the_function(inputs, outputs):
     """First and second, by both modes, in what is in the cells and in the weights."""

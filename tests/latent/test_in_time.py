@@ -65,6 +65,7 @@ def double(tree):
     return jax.tree.map(lambda a: a.astype(jnp.float64) if eqx.is_inexact_array(a) else a, tree)
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(7,), (5, 4), (3, 4, 3)])
@@ -168,6 +169,7 @@ def test_what_they_are_by_default():
     assert 0.099 < float(change.max()) <= 0.1 * (1 + 1e-6)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_varies_in_time_and_space_and_closes_on_itself(kind: str):
     field, grid = double(stirred(fields(1, ("a",))[kind])), box(90)
@@ -179,6 +181,7 @@ def test_it_varies_in_time_and_space_and_closes_on_itself(kind: str):
     np.testing.assert_allclose(field.evaluate(elsewhere, at(0.2)), early, rtol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_prepared_is_the_same_field(kind: str):
     field, grid = double(stirred(fields(2, ("a", "b"))[kind])), box(6, 5)
@@ -200,6 +203,7 @@ def test_space_is_evaluated_once_for_all_times(kind: str):
     assert text.count("dot_general") < whole.count("dot_general")
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", KINDS)
 def test_bounds_hold_whatever_the_weights(kind: str):
     field = stirred(fields(1, ("k",), bounds=(1e-3, 1e-2))[kind], 5.0)
@@ -252,6 +256,7 @@ def test_a_spectral_field_holds_waves_that_drift():
     assert errors[0] > 1e-2 and errors[1] < errors[0] / 10 and errors[2] < errors[1] / 10
 
 
+@pytest.mark.thorough
 def test_a_steady_spectral_field_between_ends_holds_polynomials():
     grid = Grid([Axis("x", 0.0, 3.0, 12, periodic=False)])
     field = SpectralField(1, ("a",), 1)
@@ -262,6 +267,7 @@ def test_a_steady_spectral_field_between_ends_holds_polynomials():
     assert found.shape == (12,)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients(kind: str):
     field, grid = double(stirred(fields(2, ("a", "b"), bounds=(0.0, 3.0))[kind], 0.1)), box(4, 3)

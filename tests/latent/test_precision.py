@@ -47,6 +47,7 @@ def arrays(latent) -> list[jax.Array]:
     return jax.tree.leaves(eqx.filter(latent, eqx.is_inexact_array))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", LATENTS)
 def test_what_is_learned_has_the_default_precision_or_the_one_asked_for(name: str):
     """And a key gives the same network in each."""

@@ -41,6 +41,7 @@ def test_one_field(size, periodic, solve):
     np.testing.assert_allclose(found, np.linalg.solve(matrix, rhs), rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("periodic", [True, False])
 @pytest.mark.parametrize("size, fields", [(1, 2), (2, 3), (5, 2), (65, 2), (131, 3), (70, 5)])
 def test_several_fields(size, fields, periodic):
@@ -72,6 +73,7 @@ def test_a_pivot_of_zero_is_no_trouble_to_the_one_that_pivots():
     np.testing.assert_allclose(found, np.linalg.solve(matrix, rhs), rtol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("row", [0, 1, 2])
 def test_any_row_of_a_block_may_be_the_only_pivot(row: int):
     """The first column of each diagonal block has one entry; alone, and in a line."""

@@ -42,6 +42,7 @@ def test_agrees_with_a_direct_solve(seed: int, dtype, rtol: float):
     assert np.linalg.norm(found - exact) < 5 * rtol * np.linalg.norm(exact)
 
 
+@pytest.mark.thorough
 def test_the_unknown_may_be_a_tree_of_arrays():
     matrix, rhs = map(jnp.asarray, random_system(0, 17))
     _, unravel = ravel_pytree({"a": jnp.zeros((3, 4)), "b": (jnp.zeros(5),)})

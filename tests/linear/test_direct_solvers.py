@@ -46,6 +46,7 @@ def test_newton_with_it_and_its_gradient(linear):
     assert taylor_rate(jax.jit(lambda inputs: loss(inputs)[0]), given) > 1.9
 
 
+@pytest.mark.thorough
 def test_a_wider_reach_ends_without_success():
     def operator(v):
         return 4 * v - jnp.roll(v, 1) - jnp.roll(v, 2)
@@ -73,6 +74,7 @@ def test_a_singular_operator_is_said_to_be(solver):
     assert int(outcome.result) == Result.SINGULAR
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_single_precision_with_tolerances_it_cannot_meet_ends(solver):
     rhs = jnp.asarray(np.random.default_rng(0).normal(size=30), jnp.float32)
@@ -87,6 +89,7 @@ class TestLineax:
     def operator(self, v):
         return self.diagonal * v + 0.5 * jnp.roll(v, 1)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("batched", [False, True])
     def test_gradient_where_a_right_hand_side_is_zero(self, batched):
         """lineax's own BiCGStab gives NaN there."""

@@ -64,6 +64,7 @@ def test_every_solver_is_under_contract():
 
 @pytest.mark.parametrize("kind", SOLVERS, ids=lambda kind: kind.__name__)
 class TestContract:
+    @pytest.mark.thorough
     @pytest.mark.many
     @pytest.mark.parametrize("dtype, rtol", [(jnp.float64, 1e-12), (jnp.float32, 1e-5)])
     def test_it_solves(self, kind, dtype, rtol):
@@ -76,6 +77,7 @@ class TestContract:
         true = np.linalg.norm(rhs - matrix @ found) / np.linalg.norm(rhs)
         assert float(outcome.relative_residual) == pytest.approx(float(true), rel=0.1)
 
+    @pytest.mark.thorough
     @pytest.mark.many
     def test_unknowns_may_be_trees(self, kind):
         matrix, rhs = system(kind=kind)
@@ -92,6 +94,7 @@ class TestContract:
         joined = np.concatenate([found["a"], found["b"]])
         np.testing.assert_allclose(matrix @ joined, rhs, atol=1e-10)
 
+    @pytest.mark.thorough
     @pytest.mark.many
     def test_zero_gives_zero_whatever_the_guess(self, kind):
         matrix, rhs = system(kind=kind)
@@ -99,6 +102,7 @@ class TestContract:
         assert not np.any(found)
         assert int(outcome.iterations) == 0 and bool(outcome.converged)
 
+    @pytest.mark.thorough
     @pytest.mark.many
     def test_an_exact_guess_needs_no_iteration(self, kind):
         matrix, rhs = system(kind=kind)
@@ -107,6 +111,7 @@ class TestContract:
         assert int(outcome.iterations) == 0 and bool(outcome.converged)
 
     # Squares of the one are zero in single precision, the other has no reciprocal.
+    @pytest.mark.thorough
     @pytest.mark.many
     @pytest.mark.parametrize("power", [-80, 125])
     def test_the_scale_of_the_right_hand_side_does_not_matter(self, kind, power):
@@ -125,12 +130,14 @@ class TestContract:
         assert bool(outcome.converged)
         np.testing.assert_allclose(scaled * 2.0**power, plain, rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.thorough
     @pytest.mark.many
     def test_the_floor_of_the_precision_counts_as_converged(self, kind):
         matrix, rhs = system(dtype=jnp.float32, kind=kind)
         _, outcome = run(SOLVERS[kind](1e-10), matrix, rhs)
         assert int(outcome.result) == Result.ROUND_OFF
 
+    @pytest.mark.thorough
     @pytest.mark.many
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_what_is_not_finite_is_said_and_ends(self, kind, bad):
@@ -141,6 +148,7 @@ class TestContract:
         _, outcome = run(solver, matrix.at[3, 3].set(bad), rhs)
         assert int(outcome.result) == Result.NOT_FINITE
 
+    @pytest.mark.thorough
     @pytest.mark.many
     def test_a_singular_operator_ends_without_success(self, kind):
         matrix, rhs = system(kind=kind)
@@ -180,6 +188,7 @@ class TestContract:
 
 @pytest.mark.parametrize("kind", ITERATIVE, ids=lambda kind: kind.__name__)
 class TestIterations:
+    @pytest.mark.thorough
     def test_too_few_steps_are_said(self, kind):
         matrix, rhs = system(kind=kind)
         _, outcome = run(SOLVERS[kind](1e-12, max_steps=2), matrix, rhs)
@@ -200,6 +209,7 @@ class TestIterations:
         assert residual < 2e-8
 
 
+@pytest.mark.thorough
 def test_gmres_solves_what_bicgstab_cannot():
     """A skew-symmetric operator, whose eigenvalues are imaginary."""
     random = np.random.default_rng(1)
@@ -224,6 +234,7 @@ def test_gmres_never_lets_the_residual_grow():
     assert np.all(np.diff(residuals) <= 1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shift", [3.0, 100.0])
 def test_cg_says_so_where_the_operator_is_not_definite(shift):
     matrix, rhs = system()

@@ -47,6 +47,7 @@ def random_field(grid: Grid, seed: int = 1) -> jnp.ndarray:
     return jnp.asarray(np.random.default_rng(seed).normal(size=grid.shape))
 
 
+@pytest.mark.many
 def test_weights_of_sensors_are_a_mean_of_open_cells(grid: Grid):
     points = random_points(grid, 40)
     operator = ipd.Sensors("u", "wells", positions=points).prepare(grid)
@@ -268,6 +269,7 @@ def test_a_field_that_there_is_not_is_named():
         operator({"u": jnp.zeros(7), "v": jnp.zeros(7)})
 
 
+@pytest.mark.thorough
 def test_a_forecast_is_measured_as_the_data_were():
     grid = GRIDS["periodic"]
     random = np.random.default_rng(6)

@@ -82,6 +82,7 @@ def dot(left, right):
     return sum(jnp.vdot(left[name], right[name]) for name in left)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "shape, count, axis, kind",
     [
@@ -113,6 +114,7 @@ def test_modes_invert_what_varies_along_the_lines_only(shape, count, axis, kinds
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "axis, kinds", [(0, ("neumann", "periodic")), (1, ("dirichlet", "neumann"))]
 )
@@ -133,6 +135,7 @@ def test_the_transpose_is_one_where_coefficients_vary_everywhere(axis, kinds):
     assert float(one) == pytest.approx(float(other), rel=1e-12)
 
 
+@pytest.mark.thorough
 def test_fields_of_very_different_units():
     """Pivots are compared within rows and columns of like size."""
     units = jnp.asarray([1e-9, 1.0, 1e7])
@@ -196,6 +199,7 @@ def test_what_is_refused():
         TransformLineInverse(operator, 0, ("neumann", "neumann")).apply(state((4, 5), 3))
 
 
+@pytest.mark.thorough
 def test_single_precision_stays_single():
     operator = stencil((6, 5), 2, 0, ("neumann", "periodic"))
     operator = jax.tree.map(lambda a: a.astype(jnp.float32), operator)

@@ -32,6 +32,7 @@ def dense(lower, diagonal, upper):
     return matrix
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("periodic", [True, False])
 @pytest.mark.parametrize(
     "shape, axis", [((7,), 0), ((4, 6), 0), ((4, 5), 1), ((3, 5, 4), 1), ((2, 3), 0)]
@@ -139,6 +140,7 @@ class TestAnisotropy:
             adjoint.append(of_adjoint.iterations)
         return forward, adjoint
 
+    @pytest.mark.thorough
     def test_iterations_stay_bounded_where_those_of_jacobi_grow(self):
         by_line = self.iterations(
             lambda s: LineInverse(s.sides[0][0], s.centre, s.sides[0][1], axis=0)

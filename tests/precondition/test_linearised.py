@@ -74,6 +74,7 @@ def run(system, state, preconditioner):
     return last, int(trajectory.outcome.iterations.max())
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize(
     "preconditioner, shape, saves",

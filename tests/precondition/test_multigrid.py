@@ -90,6 +90,7 @@ def test_diffusion_needs_one_sweep_of_a_v_cycle_only_and_cg_may_use_it():
     assert np.vdot(x, cycle.apply(x)) > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sweeps", [1, 2])
 def test_a_v_cycle_is_symmetric_where_the_operator_is(sweeps: int):
     """Smoothing afterwards takes the colours in the opposite order."""

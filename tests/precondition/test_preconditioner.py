@@ -200,7 +200,6 @@ def test_every_preconditioner_is_under_contract():
 
 @pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
 class TestContract:
-    @pytest.mark.thorough
     def test_the_transpose_is_the_adjoint(self, kind: type):
         preconditioner, unknown = EXAMPLES[kind]()
         x, y = random_like(unknown, 2), random_like(unknown, 3)

@@ -34,6 +34,7 @@ def last(system, initial, preconditioner):
     return trajectory.states["concentration"][-1], trajectory.outcome
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("shape", [(33,), (16, 9), (6, 5, 7)])
 @pytest.mark.parametrize("preconditioner", [Fourier(), Jacobi(), Line(0)])
@@ -46,6 +47,7 @@ def test_the_state_does_not_depend_on_the_preconditioner(shape, preconditioner):
     np.testing.assert_allclose(found, plain, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", [(33,), (16, 9), (6, 5, 7)])
 def test_fourier_inverts_constant_coefficients_at_once(shape):
     grid, _, initial = stiff(shape)
@@ -65,6 +67,7 @@ def test_with_fourier_the_iterations_do_not_grow_with_the_grid():
     assert counts[1] <= counts[0] + 3
 
 
+@pytest.mark.thorough
 def test_jacobi_helps_where_coefficients_jump():
     grid, _, initial = stiff((16, 12))
     jumping = jnp.ones(grid.shape).at[4:9, 3:8].set(1e4)
@@ -111,6 +114,7 @@ def test_line_of_an_axis_that_is_not_there():
         last(advection_diffusion(grid, velocity, 1.0), initial, Line(2))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("preconditioner", [Fourier(), Jacobi(), Line(0)])
 def test_a_field_without_linear_terms(preconditioner):
     """It grows by its source alone, beside one that diffuses with one coefficient everywhere."""
@@ -136,6 +140,7 @@ def test_gradients_through_preconditioned_steps(preconditioner):
     assert taylor_rate(loss, point, step=1e-2) >= 1.9
 
 
+@pytest.mark.thorough
 def test_single_precision_stays_single():
     grid, velocity, initial = stiff((16, 9))
     single = jax.tree.map(lambda a: a.astype(jnp.float32), (velocity, initial))

@@ -120,6 +120,7 @@ def _probed(run: Path, load: Load, width: int = 1200) -> dict[str, Any]:
     return json.loads(html.unescape(found[1]))
 
 
+@pytest.mark.thorough
 def test_maps_are_drawn_and_follow_the_reader(make_run: MakeRun, load: Load):
     seen = _probed(make_run(), load)
     start, moved, sample, end = (seen[name] for name in ("start", "moved", "sample", "end"))
@@ -165,6 +166,7 @@ def test_the_page_as_written_opens_at_the_time_and_sample_of_its_address(
     assert "beyond the training times</span>" in document
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [1200, 500])
 def test_headline_figures_do_not_run_into_each_other(make_run: MakeRun, load: Load, width: int):
     tiny = {"time": [0.0, 0.2], "relative_l1_percent": [0, 1e-5], "relative_l2_percent": [0, 1e-5]}
@@ -183,6 +185,7 @@ def test_headline_figures_do_not_run_into_each_other(make_run: MakeRun, load: Lo
     assert found and set(found[1].split(",")) == {"false"}
 
 
+@pytest.mark.thorough
 def test_a_reading_tells_small_changes_of_large_values_apart(make_run: MakeRun, load: Load):
     def warm(dataset: xr.Dataset) -> xr.Dataset:
         exact = dataset["concentration_truth"].astype(float)
@@ -196,6 +199,7 @@ def test_a_reading_tells_small_changes_of_large_values_apart(make_run: MakeRun, 
     assert float(error) == pytest.approx(1e-4, abs=3e-5)
 
 
+@pytest.mark.thorough
 def test_curves_leave_the_frame_and_lone_points_are_dots(make_run: MakeRun, load: Load):
     def wild(dataset: xr.Dataset) -> xr.Dataset:
         dataset["concentration"][:, :, 10:20] += 50
@@ -213,6 +217,7 @@ def test_curves_leave_the_frame_and_lone_points_are_dots(make_run: MakeRun, load
 _STRETCHED = {"square": (1, 1), "tower": (1, 40), "strip": (40, 1)}
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("width", [1200, 500])
 @pytest.mark.parametrize("shape", [*_STRETCHED, "curve"])

@@ -100,6 +100,7 @@ def test_the_page_says_what_the_run_found(make_run: MakeRun):
         assert words in text, words
 
 
+@pytest.mark.thorough
 def test_the_page_says_how_well_balances_hold(make_run: MakeRun):
     assert "Balances" not in _write(make_run())[1].text
     carbon = {
@@ -114,6 +115,7 @@ def test_the_page_says_how_well_balances_hold(make_run: MakeRun):
     assert "of no change" not in text
 
 
+@pytest.mark.thorough
 def test_the_page_is_the_same_every_time_and_leaves_no_draft(make_run: MakeRun):
     run = make_run()
     before = set(run.iterdir())
@@ -150,6 +152,7 @@ def test_a_large_forecast_fits_and_says_what_is_left_out(
     assert ("5 of 10 samples" in page.text) == (num_samples == 10)
 
 
+@pytest.mark.thorough
 def test_a_long_training_stays_small(make_run: MakeRun):
     run = make_run()
     noise = np.random.default_rng(0).random(30_000)
@@ -159,6 +162,7 @@ def test_a_long_training_stays_small(make_run: MakeRun):
     assert len(_write(run)[0]) < 700_000
 
 
+@pytest.mark.thorough
 def test_the_case_of_the_paper_is_shown_whole(make_run: MakeRun):
     run = make_run(cells=(128, 64), num_samples=5, num_times=21)
     text, page = _write(run)

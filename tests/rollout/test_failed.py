@@ -37,6 +37,7 @@ def warm() -> dict[str, jax.Array]:
 
 @pytest.mark.parametrize("kind", STEPPERS.values(), ids=STEPPERS)
 class TestOfAFailedStep:
+    @pytest.mark.thorough
     def test_it_is_raised(self, kind):
         with pytest.raises(StepFailed, match=r"step 1 of 4 .*'max steps' after \d+ iterations"):
             simulate(heat(), warm(), TIMES, kind(SCARCE))
@@ -92,6 +93,7 @@ class TestOfAFailedStep:
         jax.tree.map(same, both("raise"), both("keep"))
 
 
+@pytest.mark.thorough
 def test_states_before_the_failed_step_stand():
     """A diffusivity that is none any more from the third step on."""
     law = Parameter("D", 1.0, (0.0, 2.0))

@@ -92,6 +92,7 @@ def test_the_adjoint_of_every_step_is_counted():
     assert (explicit.solves, explicit.iterations, explicit.failures) == (0, 0, 0)
 
 
+@pytest.mark.thorough
 def test_a_failed_adjoint_spoils_the_gradient_and_is_counted():
     hasty = CrankNicolson(Affine(BiCGStab(1e-13), BiCGStab(1e-13, max_steps=1)))
     gradient, cotangent = jax.jit(jax.grad(lambda g, probe: rollout_loss(g, hasty, probe), (0, 1)))(

@@ -23,6 +23,7 @@ def error(start, stepper, dt: float) -> float:
     return float(found.states["u"][-1] - jnp.exp(-1.5))
 
 
+@pytest.mark.thorough
 def test_a_start_that_costs_an_order_is_warned_of():
     with pytest.warns(RuntimeWarning, match="'p' does not satisfy its equation at the start"):
         coarse = error(ROUGH, CrankNicolson(), 0.1)
@@ -31,6 +32,7 @@ def test_a_start_that_costs_an_order_is_warned_of():
     assert coarse / fine == pytest.approx(2, abs=0.2)
 
 
+@pytest.mark.thorough
 def test_nothing_is_said_where_it_is_not_felt(recwarn):
     start, _ = consistent(SYSTEM, ROUGH)
     for begin, stepper, order in (

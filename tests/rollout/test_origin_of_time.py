@@ -259,7 +259,6 @@ def test_what_is_asked_at_one_time(precision):
     assert abs(found[0.0][3][-1]) == pytest.approx(0.02, rel=1e-4)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("origin", [0.0, 46_000.0, 1.1e6, 2_461_373.0, 1.7e9, -3e5])
 def test_a_difference_from_a_moment_loses_no_digit(origin):
     """Whatever the single numbers are that cancel in it, compiled or not."""

@@ -219,6 +219,7 @@ class Explicit(AbstractStepper):
 OWN = Implicit(Chord(), RowSums())
 
 
+@pytest.mark.thorough
 def test_own_parts_give_the_solution_of_ours_and_their_statistics():
     """Under `jit`: the same states as a direct solver's, with the work that they took."""
     run = jax.jit(lambda stepper: simulate(Equations(2.0), START, TIMES, stepper))
@@ -246,6 +247,7 @@ def test_gradients_go_through_own_parts(memory):
     assert reported.iterations > 10 * TIMES.num_steps
 
 
+@pytest.mark.thorough
 def test_steps_of_own_parts_are_halved_where_they_fail():
     """The chord method does not reach the root of a long step, and that of a short one."""
     stepper = Implicit(Chord(max_steps=12), RowSums())
@@ -265,6 +267,7 @@ def test_own_bounds_are_kept():
     assert violation is not None and "above its limits [-2, 2]" in violation.message(3)
 
 
+@pytest.mark.thorough
 def test_the_solver_of_an_own_stepper_is_chosen_from_own_equations():
     choice = select_solver(Equations(2.0), START, 10.0, Implicit())
     assert choice.name == "elimination" and "diffusion number" in choice.reason

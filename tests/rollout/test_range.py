@@ -27,6 +27,7 @@ def nonlinear(unit: float) -> System:
     return System(GRID, {"c": Field([spread], {"x": NoFlux()})})
 
 
+@pytest.mark.thorough
 def test_a_failure_of_numbers_whose_squares_are_lost_says_so():
     for run in (simulate, simulate_with_rescue):
         with pytest.raises(NumericsError, match="of 'c' are as small as .*e-30, and float32"):
@@ -55,6 +56,7 @@ def test_nothing_is_said_where_the_largest_is_large_enough(recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("half", [jnp.float16, jnp.bfloat16])
 def test_half_precision_is_treated_as_whole_numbers_are(half):
     found = simulate(DECAYING, {"c": jnp.ones(8, half)}, TIMES, BackwardEuler()).states["c"]

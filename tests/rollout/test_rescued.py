@@ -55,6 +55,7 @@ def test_where_nothing_fails_it_is_the_rollout_itself():
     np.testing.assert_allclose(found.trajectory.states["c"], plain.states["c"], rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_solve_that_fails_is_halved_too():
     """Four steps of Newton's method are too few for the whole step, and enough for its half."""
     linear = DenseLU(1e-5)

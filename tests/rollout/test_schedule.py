@@ -63,6 +63,7 @@ def test_published_counts(num_steps, published):
         assert found == pytest.approx(expected, abs=0.0051)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "num_steps, snapshots",
     [(7, 1), (10, 3), (101, 5), (1000, 10), pytest.param(1000, 80, marks=pytest.mark.slow)],

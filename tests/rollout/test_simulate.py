@@ -52,6 +52,7 @@ def test_the_states_saved_are_those_of_the_steps(stepper):
     trajectory.check(TIMES)
 
 
+@pytest.mark.thorough
 def test_the_start_is_saved_only_where_it_is_asked_for():
     without = TimeGrid.build(0.0, TIMES.saved[1:], 0.02)
     found = simulate(system(), initial(), without, CrankNicolson(TIGHT)).states["concentration"]
@@ -67,6 +68,7 @@ def test_no_step_at_all():
     trajectory.check(here)
 
 
+@pytest.mark.thorough
 def test_a_batch_is_its_samples_one_by_one():
     def run(initial):
         return simulate(system(), initial, TIMES, CrankNicolson(TIGHT))
@@ -116,6 +118,7 @@ class Watched(AbstractLatent):
         return sorted(log)
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize(
     "stepper", [ForwardEuler(), RungeKutta4(), BackwardEuler(), CrankNicolson()], ids=str
@@ -176,6 +179,7 @@ class TestCheck:
         with pytest.raises(NumericsError, match="step 2 of 3 .* sample 5.*2 of 18 solves"):
             self.trajectory(nested).check(self.times)
 
+    @pytest.mark.thorough
     def test_a_field_that_is_not_finite_is_found_in_its_first_step(self):
         start = {"concentration": wave(GRID).at[2, 3].set(jnp.nan)}
         with pytest.raises(NumericsError, match="step 1 of .*'guess not finite'"):
@@ -190,6 +194,7 @@ class TestCheck:
             trajectory.check(TIMES)
 
 
+@pytest.mark.thorough
 def test_fields_of_two_kinds_go_side_by_side():
     """Uncoupled, they are what each is alone."""
     both = System(

@@ -120,6 +120,7 @@ def test_hessian_vector_products():
     assert_close(product(Snapshots(3)), product(KeepAll()), rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_the_adjoint_solves_report():
     def reported(memory):
         gradient = jax.grad(lambda probe: loss(given(), memory, probe=probe))
@@ -184,6 +185,7 @@ def test_stages_are_solved_again_only_where_states_are(count):
     assert len(solved) == 2 * steps + (2 * again + 2 * steps if again else 0)
 
 
+@pytest.mark.thorough
 def test_a_program_is_no_longer_for_more_steps():
     def size(num_steps):
         time_grid = TimeGrid.build(0.0, np.array([0.0, 0.5, 1.0]), 1.0 / num_steps)
@@ -247,6 +249,7 @@ class Pulse(AbstractLatent):
         return self.strength * jnp.sin(20 * time) * wave(grid)
 
 
+@pytest.mark.thorough
 def test_coefficients_that_depend_on_time():
     state = {"concentration": wave(GRID)}
 

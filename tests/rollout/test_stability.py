@@ -93,6 +93,7 @@ def test_a_solution_that_explicit_steps_blew_up_is_warned_of(stepper):
     assert np.isfinite(found.states["u"]).all()
 
 
+@pytest.mark.thorough
 def test_of_steps_that_are_short_enough_nothing_is_said(recwarn):
     steep(60, ForwardEuler())
     steep(15, CrankNicolson())

@@ -81,6 +81,7 @@ def test_deep_tables_are_refused(tmp_path: Path, text: str):
         load_config(config, [text.replace(" = ", "=")])
 
 
+@pytest.mark.thorough
 def test_a_dense_matrix_of_many_unknowns_is_refused(tmp_path: Path):
     dense = {"solver": {"method": "dense-lu"}}
     (tmp_path / "few").mkdir()

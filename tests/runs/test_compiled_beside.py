@@ -38,6 +38,7 @@ def plan(tmp_path: Path) -> RunPlan:
     return RunPlan.make(load_config(config), data, tmp_path / "run")
 
 
+@pytest.mark.thorough
 def test_a_call_finds_its_program_and_waits_for_it(plan: RunPlan):
     validator = plan.validator()
     assert validator is not None

@@ -102,6 +102,7 @@ def test_a_damaged_file_is_a_message_or_done_without(finished: Path, monkeypatch
     assert found.total() == len(DAMAGES) * len(COMMANDS)
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.filterwarnings("default::RuntimeWarning")
 @pytest.mark.parametrize(

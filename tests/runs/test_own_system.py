@@ -81,6 +81,7 @@ def test_the_run_works_without_the_file_it_was_made_from(made: Path, tmp_path: P
     assert open_dataset(out)["sorbed"].shape == (3, 3, 12)
 
 
+@pytest.mark.thorough
 def test_forecasts_hold_numbers_and_functions(made: Path):
     forecast = open_dataset(made / "away" / "RUN" / "forecast.nc")
     assert forecast["release"].shape == () and float(forecast["release_truth"]) == 1.0
@@ -144,6 +145,7 @@ def test_its_gradient_is_certified_and_planned(made: Path, tmp_path: Path, data:
     assert status == 0 and json.loads(out)["state_bytes"] == 2 * 2 * 12 * 4, err
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "change, said",
     [

@@ -40,6 +40,7 @@ def test_a_run_says_that_its_fit_is_poor(tmp_path: Path):
     assert "ended at a poor fit" in (run.path / "report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_a_run_that_fits_as_well_as_its_noise_says_nothing(tmp_path: Path):
     found, run = warnings_of(tmp_path / "good", 10.0)
     assert found == []

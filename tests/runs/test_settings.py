@@ -98,6 +98,7 @@ def test_what_is_shared_is_learned_and_each_sample_forecast_at_its_own(made: Pat
     assert "T_gas of these samples" in report and "2\u00a0kK" in report
 
 
+@pytest.mark.thorough
 def test_a_forecast_takes_the_settings_along_and_is_continued(made: Path):
     store = made / "long.zarr"
     given = ("--out", store, "--every", 0.5)
@@ -109,6 +110,7 @@ def test_a_forecast_takes_the_settings_along_and_is_continued(made: Path):
     np.testing.assert_allclose(found["c"], exact(np.arange(0, 3.1, 0.5)), rtol=2e-5)
 
 
+@pytest.mark.thorough
 def test_gradients_are_certified_with_the_settings_of_a_sample(made: Path):
     found = certify(load_config(made / "furnace.toml"), made / "runs.nc", num_directions=1)
     assert found.passed
@@ -123,6 +125,7 @@ def test_settings_are_not_made_up(made: Path):
         plan_run(config, None)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sample", [0, 2])
 def test_data_without_a_setting_are_refused(made: Path, tmp_path: Path, sample: int):
     config = load_config(made / "furnace.toml")

@@ -21,6 +21,7 @@ def plan_of(folder: Path, **time: object) -> RunPlan:
     return RunPlan.make(config, file, folder)
 
 
+@pytest.mark.thorough
 def test_the_substeps_it_names_are_enough(tmp_path: Path):
     time = {"scheme": "forward-euler", "dt": 0.5}
     with pytest.raises(InputError, match="'forward-euler' is stable for steps of at most") as said:

@@ -78,6 +78,7 @@ def test_what_is_not_said_is_asked_for(folder: Path):
             RunPlan.make(load_config(folder / f"{name}.toml"), folder / "late.nc", folder / "run")
 
 
+@pytest.mark.thorough
 def test_a_run_starts_before_its_data(folder: Path):
     result = call("train", folder / "zero.toml", "--out", folder / "RUN")
     assert result.exit_code == 0, result.stderr
@@ -104,6 +105,7 @@ def test_a_run_starts_before_its_data(folder: Path):
     assert float(ipd.open_dataset(folder / "l.nc")["c"][0, 0]) == 1.0
 
 
+@pytest.mark.thorough
 def test_a_run_has_readings_that_are_repeated(folder: Path):
     """At t = 1 once too high and once too low: what is learned lies between."""
     times, values = [0.0, 0.5, 1.0, 1.0, 1.5], np.exp(-2 * np.array([0.0, 0.5, 1.0, 1.0, 1.5]))

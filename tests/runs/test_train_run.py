@@ -42,6 +42,7 @@ def stop_at(epoch: int):
     return watch
 
 
+@pytest.mark.thorough
 def test_the_folder_holds_what_the_contract_says(finished: Path):
     assert {path.name for path in (finished / "run").iterdir()} == CONTENT
 

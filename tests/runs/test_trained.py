@@ -39,6 +39,7 @@ def test_a_moved_run_whose_data_are_gone_forecasts_and_reports(finished: Path, r
     assert write_report(moved.path).read_text() == before
 
 
+@pytest.mark.thorough
 def test_the_forecast_of_a_run_is_the_one_in_its_folder(finished: Path, run: RunFolder):
     import xarray as xr
 
@@ -50,6 +51,7 @@ def test_the_forecast_of_a_run_is_the_one_in_its_folder(finished: Path, run: Run
     np.testing.assert_array_equal(found["advection_x"], stored["advection_x"])
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize(
     "until, every, expected",
@@ -125,6 +127,7 @@ def test_a_file_with_one_time_is_enough_to_forecast_from(finished: Path, run: Ru
     np.testing.assert_allclose(found["time"], [0.1, 0.2, 0.3])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "samples, expected", [(":", [0, 1, 2, 3]), ("3", [3]), ("0,2:4", [0, 2, 3])]
 )
@@ -171,6 +174,7 @@ def test_data_on_another_grid_are_refused(finished: Path, run: RunFolder):
         evaluate_run(run, finished / "other.nc")
 
 
+@pytest.mark.thorough
 def test_a_forecast_that_blows_up_is_no_result(finished: Path, run: RunFolder):
     text = run.config_file.read_text()
     text = text.replace('scheme = "crank-nicolson"', 'scheme = "forward-euler"')

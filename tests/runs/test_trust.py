@@ -94,6 +94,7 @@ def test_who_says_so_has_it_executed(made: RunFolder, home: Path):
     assert (made.path.parent / "executed").exists()
 
 
+@pytest.mark.thorough
 def test_an_answer_is_remembered(made: RunFolder, home: Path):
     move_home(home)
     asked = []

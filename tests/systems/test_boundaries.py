@@ -142,6 +142,7 @@ def test_what_is_gained_has_come_through_the_ends(name: str, scheme):
     assert float(gained) == pytest.approx(left, abs=1e-12 * scale)
 
 
+@pytest.mark.thorough
 def test_obstacles_keep_their_values_and_let_nothing_pass():
     solid = np.zeros(CLOSED.shape, bool)
     solid[2] = True  # a wall from end to end
@@ -243,6 +244,7 @@ def test_gradients_with_respect_to_conditions_and_coefficients(scheme):
     assert min(rates.values()) >= 1.9, rates
 
 
+@pytest.mark.thorough
 def test_a_front_moves_into_a_column():
     """The published values of Ogata and Banks (1961) for a held inlet, v = 1 and D = 0.1."""
     grid = Grid([Axis.graded("x", 0, 4, 320, 6.0)])

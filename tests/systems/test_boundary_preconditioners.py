@@ -71,6 +71,7 @@ def test_with_multigrid_the_iterations_do_not_grow_with_the_grid(name: str, movi
     assert counts[1] <= counts[0] + 3 and counts[1] <= 12, counts
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "ends",
     [
@@ -86,6 +87,7 @@ def test_fourier_takes_the_modes_of_the_conditions(ends):
     assert solve(grid, [Diffusion(3.0)], ends, Fourier())[1] <= 1
 
 
+@pytest.mark.thorough
 def test_fourier_serves_flow_along_a_ring_between_two_ends():
     grid = Grid.uniform((32, 24), ((0, 1), (0, 2)), periodic=(True, False))
     terms = [Diffusion(1.0), Advection(jnp.array([8.0, 0.0]), "central")]
@@ -96,6 +98,7 @@ def test_fourier_serves_flow_along_a_ring_between_two_ends():
     assert helped * 4 <= alone
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", [(40,), (1, 40)])
 def test_line_solves_between_two_ends_at_once(shape: tuple[int, ...]):
     grid = Grid.uniform(shape, ((0, 1),) * len(shape))

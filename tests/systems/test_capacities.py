@@ -25,6 +25,7 @@ def end(system, initial, until, num_steps, stepper):
     return {field: np.asarray(u[-1]) for field, u in found.states.items()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper, order", [(SDIRK2(DIRECT), 2), (RungeKutta4(), 4)])
 def test_order_with_a_capacity(stepper, order):
     """u u' = -u^3: u = u0 / (1 + u0 t)."""
@@ -41,6 +42,7 @@ def test_order_with_a_capacity(stepper, order):
     assert np.log2(error(16) / error(32)) == pytest.approx(order, abs=0.15)
 
 
+@pytest.mark.thorough
 def test_a_steady_capacity_is_a_storage():
     """Where it does not depend on the state, both say the same."""
     grid, terms = box(6), [Diffusion(0.1)]

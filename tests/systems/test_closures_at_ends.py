@@ -250,6 +250,7 @@ def test_other_fields_have_the_values_that_their_conditions_give():
     np.testing.assert_allclose(supplied, rate, rtol=1e-14)
 
 
+@pytest.mark.thorough
 def test_arrays_of_all_cells_in_a_function_have_the_value_of_the_cell():
     grid = Grid.uniform((3, 2), ((0, 1.5), (0, 1)))
     spread = jnp.arange(1.0, 7.0).reshape(3, 2)
@@ -269,6 +270,7 @@ def test_arrays_of_all_cells_in_a_function_have_the_value_of_the_cell():
     np.testing.assert_array_equal(rate[:, 0], 0)
 
 
+@pytest.mark.thorough
 def test_a_function_of_whole_fields_is_carried_on_from_the_cells():
     """So is one that is the same everywhere."""
     grid = Grid.uniform((4,), ((0, 2),))

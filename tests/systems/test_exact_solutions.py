@@ -36,6 +36,7 @@ def gaussian(grid: Grid, centre, width: float) -> np.ndarray:
     return profiles[0] if len(profiles) == 1 else np.multiply.outer(*profiles)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("velocity", [(0.7, -0.4), (-1.0, 0.0)])
 def test_a_gaussian_is_carried_by_a_uniform_wind(velocity):
     """At the halved cell width and step, a quarter of the error is left."""
@@ -51,6 +52,7 @@ def test_a_gaussian_is_carried_by_a_uniform_wind(velocity):
     assert np.log2(coarse / fine) == pytest.approx(2, abs=0.15)
 
 
+@pytest.mark.thorough
 def test_a_gaussian_spreads_as_the_heat_kernel():
     r"""Its variance grows by $2 D t$ and its height falls with it."""
 
@@ -82,6 +84,7 @@ def test_a_wave_is_carried_and_decays():
     assert relative(found, wave(until)) < 5e-3
 
 
+@pytest.mark.thorough
 def test_a_diffusivity_is_recovered_by_its_gradient():
     """From one later snapshot of a decaying wave."""
     grid = Grid.uniform((16,), ((0, 1),), periodic=True)

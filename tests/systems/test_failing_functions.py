@@ -104,6 +104,7 @@ def test_what_is_differentiated_around_a_function_is_to_be_given_to_it(stepper):
     assert jax.jit(captured)(point) == pytest.approx(float(given(point)))
 
 
+@pytest.mark.thorough
 def test_where_a_step_is_affine_what_is_around_a_function_has_its_derivative():
     """Two steps of backward Euler: 6 / (1 + k dt)^2."""
     slope = jax.grad(lambda k: run(ipd.Reaction(lambda c: -k * c)))(jnp.asarray(1.0))

@@ -62,6 +62,7 @@ def test_what_is_carried_evenly_stays_even(grid: Grid, scheme):
     assert np.abs(system.prepare(DOUBLE).at(NOW)(uneven)["c"]).max() > 0.1
 
 
+@pytest.mark.thorough
 def test_a_row_of_layers_lets_pass_what_their_resistances_say():
     r"""In one dimension the flux is $1 / \sum \Delta x / k$, and a front moves at that speed."""
     grid = Grid.uniform((4,), ((0, 1),))

@@ -42,6 +42,7 @@ def gained(system: System, grid: Grid, start: float = 0.3, steps: int = 8) -> fl
     return float((grid.cell_volumes() * (found.states["c"][-1] - start)).sum())
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("fluxes", FLUXES.values(), ids=FLUXES)
 @pytest.mark.parametrize("name", ROWS)
@@ -65,6 +66,7 @@ def test_a_gradient_made_of_a_flux_gives_that_flux(name: str):
     assert gained(system, ROWS[name]) == pytest.approx(0.2, rel=1e-10)
 
 
+@pytest.mark.thorough
 def test_both_ends_count_what_leaves():
     grid = ROWS["even"]
     ends = {"x": (Flux(-0.3), Flux(0.1))}

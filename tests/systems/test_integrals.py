@@ -106,6 +106,7 @@ def test_a_step_that_is_one_linear_solve_integrates_what_is_not_linear(name):
     np.testing.assert_allclose(states["squares"][1:], 0.2 * np.cumsum(added, 0), rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["backward", "trapezoid", "sdirk"])
 def test_an_affine_step_takes_each_rate_at_its_own_time(name: str):
     """The integrals of 1, t and t c: the method's own sums, with its stages written out."""
@@ -151,6 +152,7 @@ def test_an_affine_step_takes_each_rate_at_its_own_time(name: str):
         np.testing.assert_allclose(found["of_t"][0], (1.6**2 - 1) / 2, rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["backward", "trapezoid", "sdirk"])
 def test_an_affine_step_loses_nothing(name: str):
     grid = ipd.Grid.uniform((5,), ((0.0, 1.0),))
@@ -421,6 +423,7 @@ def test_no_name_stands_for_a_balance_and_something_else():
             )
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
 def test_without_a_grid_an_integral_has_the_shape_of_its_rate(stepper):

@@ -47,6 +47,7 @@ def results(found: Trajectory) -> list[StepResult]:
     return [StepResult(int(result)) for result in found.outcome.result]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper", STEPPERS, ids=lambda one: type(one).__name__)
 def test_a_step_that_leaves_them_fails_and_says_where(stepper):
     """0.6 - t is below 0.05 after the third of four steps, and not after the second."""
@@ -67,6 +68,7 @@ def test_a_step_that_leaves_them_fails_and_says_where(stepper):
     np.testing.assert_allclose(found.states["falls"][-1].min(), -0.45, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_above_is_told_from_below_and_the_sample_is_named():
     system = falling({"falls": (-INFINITY, 0.9)})
     start = jax.tree.map(lambda a, b: jnp.stack([a, b]), state(0.5), state(1.3))
@@ -85,6 +87,7 @@ def test_without_limits_nothing_is_computed():
     assert simulate(falling(), state(), TIMES, ForwardEuler()).outcome.violation is None
 
 
+@pytest.mark.thorough
 def test_a_solve_that_failed_stays_what_it_is():
     scarce = BackwardEuler(Affine(BiCGStab(1e-12, max_steps=1)))
     system = System(box(6), {"c": Field([Diffusion(0.1), Source(9.0)], bounds=(0.0, 2.0))})
@@ -101,6 +104,7 @@ def test_a_start_outside_is_refused_where_it_is_known(given, told):
         system.check(state(given))
 
 
+@pytest.mark.thorough
 def test_under_jit_the_first_step_is_blamed_for_its_start():
     """Though it ends inside."""
     system = falling({"falls": (0, 1)})
@@ -138,6 +142,7 @@ def test_fields_without_a_grid_have_limits():
         simulate(system, {"a": jnp.array(0.6)}, TIMES, ForwardEuler())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("memory", [KeepAll(), Snapshots(2)], ids=["all", "snapshots"])
 def test_gradients_are_those_without_limits(memory):
     def slope(bounds) -> float:

@@ -29,6 +29,7 @@ def falling(bounds=None, spread=lambda u: 2 * u) -> System:
     return System(GRID, {"u": Field(terms, {"x": NoFlux()}, bounds=bounds)})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper", [BackwardEuler(DIRECT), RungeKutta4()])
 def test_the_step_fails_and_says_where(stepper):
     times = TimeGrid.build(0.0, [1.0], 0.25)
@@ -48,6 +49,7 @@ def test_the_step_fails_and_says_where(stepper):
         assert part in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_limits_come_first_and_both_are_watched():
     times = TimeGrid.build(0.0, [1.0], 0.25)
     system = falling((-0.3, 0.5), lambda u: 2 * u)
@@ -70,6 +72,7 @@ def under_jit(system: System, start, times: TimeGrid) -> list[StepResult]:
     return results(run(start))
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_negative_is_not_looked_at():
     for spread in (0.1, lambda x: 0.1 + x):
         assert (

@@ -39,6 +39,7 @@ def robertson(slow=0.04) -> System:
 START = {"a": jnp.array(1.0), "b": jnp.array(0.0), "c": jnp.array(0.0)}
 
 
+@pytest.mark.thorough
 def test_robertson_at_the_end_of_seventeen_decades():
     """Published in the IVP test set; SDIRK-2 reaches it at its order."""
     published = np.array([0.2083340149701255e-7, 0.8333360770334713e-13, 0.9999999791665050])
@@ -56,6 +57,7 @@ def test_robertson_at_the_end_of_seventeen_decades():
     np.testing.assert_allclose((4 * fine - coarse) / 3, published, rtol=5e-5)
 
 
+@pytest.mark.thorough
 def test_the_default_solver_takes_stiff_steps_in_single_precision():
     times = TimeGrid.build(0.0, [40.0], 0.5)
     start = jax.tree.map(lambda u: u.astype(jnp.float32), START)

@@ -24,6 +24,7 @@ def run(system: System, initial, times: TimeGrid, stepper=None) -> dict:
     return {field: np.asarray(u) for field, u in found.states.items()}
 
 
+@pytest.mark.thorough
 def test_barenblatt_spreads_at_its_order():
     """u_t = (u^2)_xx from a compact start: of second order but for the kink at its front."""
 

@@ -89,12 +89,14 @@ QUIET = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("call", QUIET.values(), ids=QUIET)
 def test_nothing_is_said_without_need(call):
     assert told(call) == []
 
 
+@pytest.mark.thorough
 def test_decay_and_sources_are_allowed_for():
     """What decays stays below what enters: an overshoot beyond that is seen, undershoots too."""
     decaying = column("central", 40, 1e-3, ipd.Reaction(lambda c: -0.1 * c))
@@ -104,6 +106,7 @@ def test_decay_and_sources_are_allowed_for():
     assert "it is 250" in message
 
 
+@pytest.mark.thorough
 def test_where_nothing_diffuses_finer_cells_are_no_remedy():
     system = column(diffusivity=0.0)
     (message,) = told(lambda: rollout(system))
@@ -121,6 +124,7 @@ def test_on_a_plane_the_worst_face_is_named():
     assert "it is 25 at the upper face" in message and "along 'y'" in message
 
 
+@pytest.mark.thorough
 def test_forecasts_warn_of_the_first_sample():
     """Whose setting is large enough, and whose steps run under `jit`."""
     system = column(velocity=lambda v: v + 0.0, diffusivity=0.1, parameters=("v",))

@@ -287,6 +287,7 @@ def test_nothing_decays_in_solid_cells():
     np.testing.assert_array_equal(found["u"][solid], np.asarray(wave(grid))[solid])
 
 
+@pytest.mark.thorough
 def test_what_decays_is_accounted_for():
     """What is inside, has decayed and came in adds up to round-off, though steps are long."""
     grid = ipd.Grid([ipd.Axis.graded("x", 0, 1, 12, 3.0)])

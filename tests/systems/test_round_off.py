@@ -20,6 +20,7 @@ def wind_at(t):
     return 0.37 + t
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("shape", [(6,), (41,), (7, 5), (41, 33)], ids=str)
 @pytest.mark.parametrize("compiled", [False, True])

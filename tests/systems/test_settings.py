@@ -45,6 +45,7 @@ def end_of(system: ipd.System) -> jax.Array:
     return found.states["c"][-1]
 
 
+@pytest.mark.thorough
 def test_a_given_setting_is_a_known_number():
     numbers = rod(
         [ipd.Diffusion(0.1), ipd.Reaction(lambda c, k: k * c)],
@@ -127,6 +128,7 @@ def test_a_setting_may_stand_wherever_a_function_may():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), wanted, other)
 
 
+@pytest.mark.thorough
 def test_states_are_differentiated_by_a_setting():
     system = heated()
 
@@ -149,6 +151,7 @@ def test_some_settings_may_be_given_and_others_awaited():
     assert float(rates({"c": jnp.array(0.5)})["c"]) == -3
 
 
+@pytest.mark.thorough
 def test_what_no_setting_is_in_has_no_axis_of_samples():
     """Samples share the learned field: only what waited has a value for each."""
     shared = heated().prepare_shared(DOUBLE)

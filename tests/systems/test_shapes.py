@@ -48,6 +48,7 @@ def test_a_function_does_not_spread_a_coefficient_over_the_cells(make):
         reacting(lambda c, k: -k * c, q=make(ROW), k=lambda x, q: x * q)
 
 
+@pytest.mark.thorough
 def test_tables_and_named_axes_and_components_stay():
     start = np.ones(GRID.shape)
     whole = run(reacting(lambda c, q: -q * c, q=np.broadcast_to(ROW[:, None], GRID.shape)))
@@ -62,6 +63,7 @@ def test_tables_and_named_axes_and_components_stay():
     System(small, {"c": carried}, coefficients={"v": np.array([1.0, 2.0])})
 
 
+@pytest.mark.thorough
 def test_a_coefficient_may_have_the_shape_of_a_boundary():
     ends = {"x": (Dirichlet(lambda y, q: q * y), NoFlux()), "y": NoFlux()}
     system = System(GRID, {"c": Field([Diffusion(1.0)], ends)}, coefficients={"q": ROW})

@@ -67,6 +67,7 @@ def test_a_system_is_one_tree():
     assert jax.tree.structure(passed) == jax.tree.structure(system)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stepper", [ForwardEuler(), RungeKutta4(), BackwardEuler(), CrankNicolson()], ids=str
 )

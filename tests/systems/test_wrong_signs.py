@@ -56,6 +56,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("system, message", REFUSED.values(), ids=REFUSED.keys())
 def test_it_is_refused_with_its_least_value_and_where_that_is(system, message):
     with pytest.raises(InputError, match=message):
@@ -66,6 +67,7 @@ def test_it_is_refused_with_its_least_value_and_where_that_is(system, message):
         predict(system, to_dataset(GRID, [0.0], {"c": np.ones((1, 1, 4))}), times=[1.0], dt=0.1)
 
 
+@pytest.mark.thorough
 def test_times_are_counted_from_where_they_are():
     """A moment is known exactly, also in single precision and many years after zero."""
     start = 1.7e9
@@ -89,6 +91,7 @@ def scaled(k, on_failure: Any = "raise"):
     return simulate(system, {"c": ONES}, TIMES, BackwardEuler(), on_failure=on_failure)
 
 
+@pytest.mark.thorough
 def test_every_step_fails_where_it_is_traced():
     good, bad = (jax.jit(scaled)(k) for k in (0.1, -0.1))
     assert np.isfinite(good.states["c"]).all() and bool(good.outcome.converged.all())
@@ -105,6 +108,7 @@ def test_every_step_fails_where_it_is_traced():
         slope(-0.1)
 
 
+@pytest.mark.thorough
 def test_samples_whose_parameter_has_the_wrong_sign_fail_by_themselves():
     field = Field([Diffusion(lambda k: k)], {"x": NoFlux()})
     system = System(GRID, {"c": field}, parameters="k")
@@ -113,6 +117,7 @@ def test_samples_whose_parameter_has_the_wrong_sign_fail_by_themselves():
         predict(system, data, times=[1.0], dt=0.5)
 
 
+@pytest.mark.thorough
 def test_round_off_and_solid_cells_are_none():
     solid = np.array([False, False, False, True])
     grid = Grid(GRID.axes, solid=solid)
@@ -121,6 +126,7 @@ def test_round_off_and_solid_cells_are_none():
     simulate(system, {"c": ONES}, TIMES, CrankNicolson()).check(TIMES)
 
 
+@pytest.mark.thorough
 def test_a_step_fails_that_ends_at_a_negative_capacity():
     field = Field([Source(-1.0)], capacity=lambda c: c - 0.5)
     system = System(GRID, {"c": field})

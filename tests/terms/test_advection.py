@@ -45,6 +45,7 @@ def donor_cell_loop(grid: Grid, velocity: np.ndarray, field: np.ndarray) -> np.n
     return rate
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "grid", [box(7), box(2), box(5, 4), box(3, 2, 4)], ids=lambda g: str(g.shape)
 )
@@ -71,6 +72,7 @@ def test_upwind_looks_against_the_wind(sign: int):
     np.testing.assert_allclose(stencil(pulse), expected, rtol=1e-13)
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("scheme, order", [("upwind", 1), ("central", 2)])
 @pytest.mark.parametrize("num_axes, sizes", [(1, (128, 256)), (2, (64, 128)), (3, (32, 64))])

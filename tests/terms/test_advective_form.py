@@ -130,6 +130,7 @@ def test_it_is_the_flux_less_what_a_uniform_field_gains(grid: Grid, scheme: Any)
     assert np.abs(advective - flux).max() > 0.1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_where_the_flow_has_no_divergence_the_forms_agree(scheme: Any):
     """At faces, by differences of a stream function; all ends of the flow's own kind."""
@@ -151,6 +152,7 @@ def test_where_the_flow_has_no_divergence_the_forms_agree(scheme: Any):
     assert np.abs(flux).max() > 10
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("speed", [2.0, -2.0])
 def test_what_enters_is_what_differs_from_the_cell(speed: float):
     """Formulas written out: the outermost cell gains what the flow brings beyond its own value."""

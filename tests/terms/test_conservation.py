@@ -87,6 +87,7 @@ class TestConservative:
         assert np.isfinite(exchanged) and np.isfinite(total)
         assert abs(float(total)) <= 2 * np.finfo(float).eps * float(exchanged)
 
+    @pytest.mark.many
     def test_the_stencil_is_the_divergence_of_the_face_fluxes(self, term: Conservative, grid: Grid):
         flux_term, field = term.on(grid), np.asarray(draw(grid, 1))
         rate = np.zeros(grid.shape)

@@ -25,6 +25,7 @@ def exact_rate(grid: Grid, diffusivity: np.ndarray, field: np.ndarray) -> np.nda
     return rate
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("variable", [False, True], ids=["constant", "variable"])
 @pytest.mark.parametrize("num_axes, sizes", [(1, (40, 80)), (2, (24, 48)), (3, (16, 32))])
@@ -102,6 +103,7 @@ def test_a_wall_leaks_nothing(inside: float):
     assert float(stencil(rough)[2]) > 0
 
 
+@pytest.mark.thorough
 def test_a_wall_does_not_spoil_gradients():
     """The mean of two zeros divides zero by zero, were it not guarded."""
     grid = Grid.uniform((6,), ((0, 1),), periodic=True)
@@ -113,6 +115,7 @@ def test_a_wall_does_not_spoil_gradients():
     assert np.isfinite(gradient).all() and float(jnp.abs(gradient).max()) > 0
 
 
+@pytest.mark.thorough
 def test_it_levels_and_never_amplifies():
     """Symmetric on equal cells, negative semi-definite, zero on constants only."""
     grid = box(4, 3, 3)

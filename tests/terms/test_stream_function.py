@@ -52,6 +52,7 @@ def shut(grid: Grid, axis: int, walls: set[tuple[int, int]]) -> np.ndarray:
     return np.moveaxis(closed[:-1] if ring else closed, 0, axis)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "grid, walls, where, mean_flow",
     [
@@ -109,6 +110,7 @@ def test_a_smooth_function_gives_its_derivatives_to_second_order():
     assert np.log2(error(16) / error(32)) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.thorough
 def test_a_mean_flow_passes_every_section():
     """Between walls, around a block; around a ring psi itself carries nothing on the whole."""
     solid = np.zeros(CHANNEL.shape, bool)

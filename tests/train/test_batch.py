@@ -52,6 +52,7 @@ def batches_of(observations, samples, window) -> Batches:
     return data
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("samples, window, num_windows", [(2, None, 1), (5, 1, 3), (3, 2, 2)])
 def test_every_sample_in_every_window_once_an_epoch(observations, samples, window, num_windows):
     batches = batches_of(observations, samples, window)
@@ -94,6 +95,7 @@ def test_a_window_begins_at_an_observed_state_and_ends_with_the_next(observation
     assert batches.grids[0].num_steps == batches.grids[1].num_steps
 
 
+@pytest.mark.thorough
 def test_the_truth_fits_every_window(observations, dataset, system):
     """Data made by the scheme are met by it from whichever time on."""
     names = [f"advection_{axis}" for axis in system.grid.names]
@@ -166,6 +168,7 @@ def run(system, observations, stages, **options):
     return records
 
 
+@pytest.mark.thorough
 def test_a_batch_that_fails_does_not_make_others_fail(observations, system):
     """The error names the sample whose fields are not finite, whichever batch comes first."""
     for bad in (0, 4):
@@ -228,6 +231,7 @@ def test_nothing_in_a_batch(options):
         Batching(**options)
 
 
+@pytest.mark.thorough
 def test_a_window_cannot_begin_where_something_was_not_observed(observations, system):
     gap = observations.observed["concentration"].at[3, 1, 0].set(np.nan)
     holed = eqx.tree_at(lambda o: o.observed, observations, {"concentration": gap})

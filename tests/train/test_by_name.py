@@ -76,6 +76,7 @@ def test_what_is_frozen_keeps_every_bit(two, observations, stage):
     assert records[-1].loss < records[0].loss
 
 
+@pytest.mark.thorough
 def test_what_one_stage_freezes_the_next_one_may_move(two, observations):
     stages = [Stage(Adam(), 2, freeze=("k",)), Stage(Adam(), 2, freeze=("advection_x",))]
     first, _ = train(two, observations, stages[:1])
@@ -85,6 +86,7 @@ def test_what_one_stage_freezes_the_next_one_may_move(two, observations):
     assert change(trained, first, "k").all()
 
 
+@pytest.mark.thorough
 def test_no_gradient_is_computed_of_what_is_frozen(two, observations):
     """What a stage is given holds none of its arrays."""
     seen = []

@@ -70,6 +70,7 @@ def test_patience_is_counted_from_the_last_improvement(stopping, errors, expecte
     assert follow(stopping, errors) == expected
 
 
+@pytest.mark.thorough
 def test_the_best_by_validation_is_restored(system, observations):
     validate = Scripted([5.0, 3.0, 4.0, 3.5, 1.0])
     trained, records = train(
@@ -83,6 +84,7 @@ def test_the_best_by_validation_is_restored(system, observations):
     assert eqx.tree_equal(trained, validate.seen[1])
 
 
+@pytest.mark.thorough
 def test_the_next_stage_begins_with_the_best_and_must_be_better(system, observations):
     validate = Scripted([5.0, 1.0, 3.0, 3.0, *[2.0] * 9])
     validation = Validation(validate, 1, EarlyStopping(2))
@@ -139,6 +141,7 @@ def test_a_stopped_training_goes_on_digit_for_digit(system, observations, tmp_pa
     assert progress is not None and progress.stopped_early and progress.finished
 
 
+@pytest.mark.thorough
 def test_loose_solves_are_not_counted(system, observations):
     tolerance = ProgressiveTolerance(start=1e-2, last=1e-2, window=5, settled=0.999)
     _, records = train(

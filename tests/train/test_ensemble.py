@@ -156,6 +156,7 @@ def wild(dataset):
     return make
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stages", [[ADAM], pytest.param([Stage(LBFGS(), 3), ADAM], marks=pytest.mark.slow)]
 )
@@ -176,6 +177,7 @@ def test_a_member_that_diverges_is_left_out(dataset, wild, stages):
     np.testing.assert_allclose(velocity_of(found.members[1]), velocity_of(trained), atol=1e-3)
 
 
+@pytest.mark.thorough
 def test_one_member_is_no_ensemble(dataset, wild):
     with pytest.raises(NumericsError, match="fewer than two members are left. Seed 5: epoch 1"):
         fit_ensemble(wild, dataset, seeds=(5, 8), stages=[ADAM], **WHAT)

@@ -29,6 +29,7 @@ def check(learned, data=DATA, observe=None, **options) -> None:
     check_expected(made, Observations.of(made, data, "0:2", observe=observe))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "learned",
     [
@@ -98,6 +99,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", FIELDS)
 def test_a_span_that_leaves_out_times_is_refused(kind):
     """Of training, before it; and of a forecast."""

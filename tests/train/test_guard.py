@@ -80,12 +80,14 @@ def test_where_nothing_was_good_nothing_is_saved(system, observations, tmp_path:
         assert checkpoints.progress() is None
 
 
+@pytest.mark.thorough
 def test_without_checkpoints_nothing_is_said_to_be_saved(system, observations):
     with pytest.raises(NumericsError, match="epoch 2") as caught:
         train(system, observations, [WILD])
     assert "saved" not in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_a_failed_solve_is_named(system, observations):
     hasty = CrankNicolson(Affine(BiCGStab(1e-12, max_steps=1)))
     message = r"epoch 1: step 1 of 2 \(to t = 0.05\), sample 0: .*'max steps' after 1 iteration"
@@ -93,6 +95,7 @@ def test_a_failed_solve_is_named(system, observations):
         train(system, observations, [ADAM], hasty)
 
 
+@pytest.mark.thorough
 def test_a_failed_adjoint_solve_is_named(system, observations):
     hasty = CrankNicolson(Affine(BiCGStab(1e-6), BiCGStab(1e-12, max_steps=1)))
     message = r"epoch 1: \d of \d adjoint solves missed.*residual.*adjoint_max_steps"
@@ -100,6 +103,7 @@ def test_a_failed_adjoint_solve_is_named(system, observations):
         train(system, observations, [ADAM], hasty)
 
 
+@pytest.mark.thorough
 def test_enormous_values_are_no_silent_zero(system):
     dataset = make_dataset((12,))
     dataset["concentration"] = dataset["concentration"] * 1e30

@@ -53,6 +53,7 @@ def test_an_initial_field_is_learned_from_what_comes_of_it():
     np.testing.assert_allclose(measured["wells"][0, 1:], readings()["wells"][0, 1:], rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_later_than_its_first_time_the_data_say_where_the_fields_are():
     fields = xr.Dataset(
         {"c": (("sample", "time", "x"), np.ones((1, 2, 12)))}, {"time": [0.0, 0.1], "x": X}

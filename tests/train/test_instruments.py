@@ -139,6 +139,7 @@ def test_parts_and_masks_are_of_any_readings(system, observations, evaluation):
     assert float(masked.loss) == pytest.approx(float(evaluate(system, kept).loss), rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_cells_that_are_named_are_what_is_taken_where_none_are(dataset, system):
     plain, named = (
         observations_of(dataset, system, observe, [0.1]) for observe in (None, [ipd.Cells(FIELD)])

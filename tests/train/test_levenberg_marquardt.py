@@ -189,6 +189,7 @@ def test_the_gradient_is_that_of_the_point_it_arrives_at():
     np.testing.assert_allclose(epoch.evaluation.gradient, expected.gradient, rtol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [5, 64, 100])
 def test_derivatives_are_those_by_reverse_mode_in_however_many_chunks(count: int):
     matrix = jnp.asarray(np.random.default_rng(2).normal(size=(7, count)))
@@ -317,6 +318,7 @@ def test_more_than_500_unknowns_end_where_the_dense_solution_is(dtype, rtol: flo
     np.testing.assert_allclose(found * units, exact * units, atol=rtol)
 
 
+@pytest.mark.thorough
 def test_memory_grows_as_the_unknowns_not_their_square():
     def chain(x):
         return jnp.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x])
@@ -334,6 +336,7 @@ def test_memory_grows_as_the_unknowns_not_their_square():
     assert bytes_of(4000) < 3 * bytes_of(2000) < 2000**2
 
 
+@pytest.mark.thorough
 def test_products_leave_an_unknown_alone_that_nothing_depends_on_and_tell_failed_derivatives():
     start = jnp.ones(502)
     found, _, _ = run(Stage(LevenbergMarquardt(), 6), lambda x: x[:501] - 3, start)

@@ -66,6 +66,7 @@ def test_a_step_out_of_limits_ends_training_and_is_named():
         train(decaying(3.0), [Stage(Adam(), 2)], ForwardEuler())
 
 
+@pytest.mark.thorough
 def test_a_rescue_halves_the_step_that_left_them_and_no_later_one():
     """The first step is too long. The second only goes on from where it led to."""
     system = decaying(3.0)
@@ -84,6 +85,7 @@ def test_a_rescue_halves_the_step_that_left_them_and_no_later_one():
     assert len(train(system, [Stage(Adam(), 1)], ForwardEuler(), Rescue())[1]) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "optimiser", [Stage(LBFGS(), 6), Stage(LevenbergMarquardt(), 6)], ids=["lbfgs", "lm"]
 )
@@ -105,6 +107,7 @@ def limited():
     return dataset, system
 
 
+@pytest.mark.thorough
 def test_a_start_outside_is_refused_in_training_and_forecast(limited):
     dataset, system = limited
     dataset[NAME][1, 0, 3] = -0.25

@@ -20,6 +20,7 @@ def decay(rate) -> System:
     return System(None, {"u": [Reaction(lambda u, rate: -rate * u)]}, coefficients={"rate": rate})
 
 
+@pytest.mark.thorough
 def test_a_rate_is_learned_and_forecast_from(tmp_path):
     exact = np.array([[1.0], [3.0]]) * np.exp(-RATE * TIMES)
     exact[1, 2] = np.nan
@@ -36,6 +37,7 @@ def test_a_rate_is_learned_and_forecast_from(tmp_path):
     assert stored.times.size == 4
 
 
+@pytest.mark.thorough
 def test_a_function_of_the_fields_is_observed():
     data = to_dataset(None, TIMES, {"u": np.exp(-RATE * TIMES)[None], "square": np.ones((1, 5))})
     observe = [Measured(lambda u: u**2, data="square")]

@@ -164,6 +164,7 @@ def test_values_beyond_single_precision_are_refused():
     assert float(Observations.of(system, tail, ":", dtype=jnp.float32).observed["c"][0, 0]) == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize(
     "data, x64, expected",

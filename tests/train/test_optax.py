@@ -113,6 +113,7 @@ def test_the_function_of_a_line_search_is_the_loss(system, observations):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_the_rate_is_told_where_the_state_holds_it(system, observations):
     _, known = train(system, observations, [Stage(Optax(TRANSFORMATIONS["schedule"]), 4)])
     assert [r.learning_rate for r in known] == pytest.approx([1e-2, 9.1e-3, 8.2e-3, 7.3e-3])

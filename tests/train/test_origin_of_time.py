@@ -58,6 +58,7 @@ def test_in_whole_and_in_windows(batching, penalty, single_precision):
     assert jax.tree.leaves(before)
 
 
+@pytest.mark.thorough
 def test_a_function_that_cannot_have_such_times_is_refused_before_anything_is_trained(
     single_precision,
 ):

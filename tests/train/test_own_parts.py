@@ -91,6 +91,7 @@ def test_a_rescue_halves_steps_under_it(system, observed):
     assert {failure.remedy for failure in records[0].failures} == {"step halved"}
 
 
+@pytest.mark.thorough
 def test_an_early_stop_keeps_the_arrays_whose_loss_was_lowest(system, observed):
     """The loss of an update is by default that before it."""
     stopping = ipd.Validation(early_stopping=ipd.optimisers.EarlyStopping(2))

@@ -55,6 +55,7 @@ def loss(system: ipd.System, data: xr.Dataset, **more: Any) -> float:
     return float(objective(arrays).loss)
 
 
+@pytest.mark.thorough
 def test_each_reading_is_compared_with_the_one_state():
     data = ipd.to_dataset(None, TIMES, {"c": VALUES[None]})
     made = Observations.of(decay(), data, ":")
@@ -119,6 +120,7 @@ def test_a_field_on_a_grid_has_one_state_at_a_time():
         Observations.of(known, begun, ":")
 
 
+@pytest.mark.thorough
 def test_windows_begin_at_one_state():
     data = ipd.to_dataset(None, TIMES, {"c": VALUES[None]})
     stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.optimisers.Batching(window=1))]

@@ -52,7 +52,6 @@ def with_one_at_rest(system, sample: int) -> Observations:
     return Observations.of(system, dataset, "0:2", [0.1])
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     "stage",
     [
@@ -72,6 +71,7 @@ def test_steps_that_fail_are_halved_and_training_goes_on(system, observations, s
     assert all(np.isfinite(r.loss) for r in records)
 
 
+@pytest.mark.thorough
 def test_without_a_rescue_it_ends(system, observations):
     with pytest.raises(NumericsError, match="epoch 1: step 1"):
         train(system, observations, SCARCE, [Stage(Adam(), 3)], None)
@@ -88,6 +88,7 @@ def test_a_sample_that_nothing_helps_is_left_out(system, sample, batching):
     assert not records[1].failures
 
 
+@pytest.mark.thorough
 def test_not_more_samples_are_left_out_than_allowed(system, observations):
     with pytest.raises(NumericsError, match="epoch 1"):
         train(system, observations, NONE, [Stage(Adam(), 2)], Rescue(max_halvings=0))
@@ -95,6 +96,7 @@ def test_not_more_samples_are_left_out_than_allowed(system, observations):
         train(system, with_one_at_rest(system, 0), NONE, [Stage(Adam(), 2)], Rescue(0, 0.4))
 
 
+@pytest.mark.thorough
 def test_an_adjoint_that_fails_masks_its_sample(system):
     stepper = CrankNicolson(Affine(BiCGStab(1e-6), BiCGStab(1e-12, max_steps=1)))
     records = train(system, with_one_at_rest(system, 1), stepper, [Stage(Adam(), 1)], Rescue())

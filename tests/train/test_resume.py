@@ -93,6 +93,7 @@ def test_a_stall_is_come_to_again(make_run):
     assert stopped.history == whole.history
 
 
+@pytest.mark.thorough
 def test_what_is_saved_on_the_way_is_of_the_epoch_asked_for(make_run):
     """After a death that saves nothing: every fourth epoch of all, whatever the stage."""
     stages = [Stage(Adam(learning_rate=1e-2), 2), ADAM]

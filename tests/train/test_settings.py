@@ -194,6 +194,7 @@ def test_a_sample_that_is_left_out_takes_its_settings_along():
         np.testing.assert_allclose(leaf, other, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("window", [None, 1])
 def test_settings_go_with_their_samples_into_batches(window):
     system = plane()

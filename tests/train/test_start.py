@@ -52,6 +52,7 @@ def test_data_that_begin_later_are_refused_with_both_ways_out():
             call()
 
 
+@pytest.mark.thorough
 def test_the_start_is_where_the_initial_values_hold():
     found = ipd.fit(unknown(), measured(), start=0.0, **FIT)
     assert rate(found) == pytest.approx(RATE, rel=1e-5)
@@ -71,6 +72,7 @@ def test_data_from_zero_on_need_no_start():
     assert (made.start, made.times) == (0.0, (0.5, 1.0))
 
 
+@pytest.mark.thorough
 def test_a_forecast_carries_its_start():
     start = xr.Dataset(coords={"sample": [0], "time": [0.0]})
     data = ipd.predict(decay(RATE), start, times=LATE, dt=0.01)

@@ -62,6 +62,7 @@ def test_training_lowers_the_loss(system, observations, stages):
     assert all(r.solver_iterations > 0 and r.adjoint_iterations > 0 for r in records)
 
 
+@pytest.mark.thorough
 def test_the_second_stage_begins_where_the_first_ended(system, observations):
     _, both = train(system, observations, [ADAM, LBFGS_])
     between, first = train(system, observations, [ADAM])
@@ -69,16 +70,19 @@ def test_the_second_stage_begins_where_the_first_ended(system, observations):
     assert both[6].loss < loss_of(between, observations) <= first[-1].loss
 
 
+@pytest.mark.thorough
 def test_adams_loss_is_the_one_before_its_update(system, observations):
     _, records = train(system, observations, [ADAM])
     assert records[0].loss == pytest.approx(loss_of(system, observations), rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_lbfgs_loss_is_the_one_it_arrives_at(system, observations):
     trained, records = train(system, observations, [LBFGS_])
     assert records[-1].loss == pytest.approx(loss_of(trained, observations), rel=1e-2)
 
 
+@pytest.mark.thorough
 def test_a_stage_may_have_a_step_of_its_own(system, observations):
     _, coarse = train(system, observations, [ADAM])
     _, fine = train(system, observations, [Stage(Adam(), 1, dt=DT / 5)])
@@ -86,6 +90,7 @@ def test_a_stage_may_have_a_step_of_its_own(system, observations):
     assert fine[0].loss != coarse[0].loss
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper", [BackwardEuler(), RungeKutta4()])
 def test_any_stepper_trains(system, observations, stepper):
     _, records = train(system, observations, [ADAM], stepper=stepper)
@@ -126,6 +131,7 @@ def test_gaps_in_the_snapshots_are_no_obstacle(dataset, system, observations):
     assert loss_of(trained, observations) < 1e-2 * loss_of(system, observations)
 
 
+@pytest.mark.thorough
 def test_double_precision_trains_in_double_precision(dataset, system):
     def to_double(leaf):
         return leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf

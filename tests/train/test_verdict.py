@@ -46,6 +46,7 @@ def test_a_good_fit_says_nothing():
     assert said(lambda: fit(decay(), readings())) == []
 
 
+@pytest.mark.thorough
 def test_equations_that_do_not_describe_the_data_are_told_with_the_number():
     data = readings(lambda t: 1 + 0.5 * np.sin(3 * t))
     (told,) = said(lambda: fit(decay(), data))
@@ -56,12 +57,14 @@ def test_equations_that_do_not_describe_the_data_are_told_with_the_number():
     assert said(lambda: fit(decay(), data, noise=None)) == []
 
 
+@pytest.mark.thorough
 def test_a_training_that_was_still_falling_is_to_get_more_epochs():
     steady = ipd.Stage(ipd.Adam(learning_rate=5e-3, constant_share=1.0), 20)
     (told,) = said(lambda: fit(decay(0.2), readings(), stages=[steady]))
     assert "still falling" in told and "over the last 2 of 20 epochs" in told and "more" in told
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stages", [[ipd.Stage(ipd.LBFGS(), 5)], [ipd.Stage(ipd.Adam(), 5)]])
 def test_a_start_that_no_reading_responds_to_is_told(stages):
     """A rate so slow that nothing decays: in double precision too, its slope drowns."""
@@ -76,6 +79,7 @@ def test_the_default_stages_leave_such_a_start():
     assert float(found[0]) == pytest.approx(float(found[1]), rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_start_at_the_best_value_is_told_as_that_at_most():
     def exact(u, rate):
         return -rate * u
