@@ -52,7 +52,6 @@ def advance(stepper, system: System, initial, until: float, num_steps: int) -> d
     return state
 
 
-@pytest.mark.many
 @pytest.mark.parametrize(
     "grid",
     [box(12), pytest.param(box(4, 3), marks=pytest.mark.slow)],

@@ -30,7 +30,6 @@ def ring(size: int, fields: int, periodic: bool, seed: int = 0):
     return (lower, diagonal, upper), matrix.reshape(size * fields, size * fields)
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("solve", [solve_tridiagonal, solve_tridiagonal_pivoted])
 @pytest.mark.parametrize("periodic", [True, False])
 @pytest.mark.parametrize("size", SIZES)

@@ -32,7 +32,6 @@ def reaction_diffusion(u, inputs):
     return {"a": a - 3 * spread(a) + rate - inputs["a"], "b": b - spread(b) - rate - inputs["b"]}
 
 
-@pytest.mark.many
 @pytest.mark.parametrize("linear", SOLVERS, ids=lambda s: type(s).__name__)
 def test_newton_with_it_and_its_gradient(linear):
     random = np.random.default_rng(0)
