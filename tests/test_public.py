@@ -7,20 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from namespaces import NAMESPACES
 
 import impindiff
 
 STUB = Path(impindiff.__file__).with_suffix(".pyi")
-NAMESPACES = (
-    "boundaries",
-    "latents",
-    "memory",
-    "observations",
-    "optimisers",
-    "preconditioners",
-    "solvers",
-    "steppers",
-)
 
 
 NOT_THERE = "grids"

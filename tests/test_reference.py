@@ -6,19 +6,11 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+from namespaces import NAMESPACES
+
 import impindiff as ipd
 from impindiff import report, runs, systems
 
-NAMESPACES = (
-    "boundaries",
-    "latents",
-    "memory",
-    "observations",
-    "optimisers",
-    "preconditioners",
-    "solvers",
-    "steppers",
-)
 PAGE = (Path(__file__).parents[1] / "docs" / "reference.md").read_text(encoding="utf-8")
 
 

@@ -1,5 +1,6 @@
 """From a checked config to the objects it describes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,12 @@ from impindiff.train import (
     Stage,
     Validation,
 )
+
+_OPTIMISERS: dict[type[StageTable], Callable[..., AbstractOptimiser]] = {
+    AdamTable: Adam,
+    LBFGSTable: LBFGS,
+    LevenbergMarquardtTable: LevenbergMarquardt,
+}
 
 
 def build_grid(config: Config, data: Grid | None = None) -> Grid:
@@ -169,18 +176,9 @@ def _stage(config: Config, number: int, table: StageTable) -> Stage:
 
 
 def _optimiser(config: Config, number: int, table: StageTable) -> AbstractOptimiser:
-    match table:
-        case AdamTable():
-            return Adam(learning_rate=table.learning_rate)
-        case LevenbergMarquardtTable():
-            return LevenbergMarquardt(
-                damping=table.damping,
-                max_attempts=table.max_attempts,
-                max_products=table.max_products,
-            )
-        case OptaxTable():
-            key = f"training.stages.{number}.transformation"
-            return Optax(own_transformation(config, key, table.transformation))
-        case LBFGSTable():
-            return LBFGS(memory=table.memory)
-    raise TypeError(f"no optimiser is made of {table!r}")
+    if isinstance(table, OptaxTable):
+        key = f"training.stages.{number}.transformation"
+        return Optax(own_transformation(config, key, table.transformation))
+    # The keys that not every stage has are the arguments in Python.
+    own = type(table).model_fields.keys() - BatchedTable.model_fields.keys() - {"optimiser"}
+    return _OPTIMISERS[type(table)](**{name: getattr(table, name) for name in own})
