@@ -159,5 +159,5 @@ def check_coefficients(dynamics: AbstractDynamics, time_grid: TimeGrid) -> None:
         elapsed, origin = np.zeros(0), np.zeros(3)
     else:
         ends = [] if isinstance(lengths, Tracer) else elapsed[-1:] + lengths[-1:]
-        elapsed, origin = np.append(elapsed, ends), time_grid.origin
+        elapsed, origin = np.append(elapsed, ends), np.asarray(time_grid.origin)
     dynamics.check_coefficients(elapsed, origin)
