@@ -1,5 +1,6 @@
 """What all tests share: double precision, data, and shapes and types checked on request."""
 
+import importlib.metadata
 import os
 import signal
 from pathlib import Path
@@ -7,9 +8,13 @@ from pathlib import Path
 # Before JAX starts: tests are about results, which have to be the same on every machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: no optimisation, and the older code generator, which takes
-# half the time. Inherited by the commands that they start.
+# half the time. From JAX 0.12 on there is none, and a flag that XLA does not know ends the process.
+# Inherited by the commands that tests start.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * importlib.metadata.version("jaxlib").startswith(("0.10.", "0.11.")),
 )
 
 # Workers, and what they start, compile many of the same small functions: each once is enough.
