@@ -11,6 +11,8 @@ from small_problem import make_tables
 
 from impindiff import InputError
 from impindiff.config import (
+    ALONG_LINES,
+    PRECONDITIONERS,
     Config,
     build_grid,
     build_options,
@@ -205,6 +207,14 @@ def test_preconditioners_of_coupled_fields_and_of_lines():
         build_stepper(config_of(tables), SYSTEM)
     with pytest.raises(InputError, match="'tridiagonal', but the system's grid has 2 axes"):
         build_stepper(config_of({"solver": {"method": "tridiagonal"}}), SYSTEM)
+
+
+@pytest.mark.parametrize("name", [*PRECONDITIONERS, *ALONG_LINES])
+def test_every_preconditioner_is_built_by_its_name(name: str):
+    along = {"line_axis": "x"} if name in ALONG_LINES else {}
+    stepper = build_stepper(config_of({"solver": {"preconditioner": name} | along}), SYSTEM)
+    made = ALONG_LINES[name](0) if along else PRECONDITIONERS[name]()
+    assert isinstance(stepper, Theta) and stepper.preconditioner == made
 
 
 def test_the_stages_in_their_order():

@@ -10,7 +10,14 @@ import pytest
 from small_problem import make_tables
 
 from impindiff import InputError, advection_diffusion
-from impindiff.config import OPTIMISERS, build_stages, dump_config, parse_config
+from impindiff.config import (
+    EXPLICIT,
+    OPTIMISERS,
+    PRECONDITIONERS,
+    build_stages,
+    dump_config,
+    parse_config,
+)
 from impindiff.grid import Grid
 from impindiff.optimisers import LBFGS, Adam, LevenbergMarquardt, Optax
 from impindiff.runs._user_code import functions_of
@@ -92,4 +99,4 @@ def test_the_page_has_the_names_and_keys(monkeypatch: pytest.MonkeyPatch):
 
     page = (DOCS / "config.md").read_text(encoding="utf-8")
     assert written(page) == page, "run `make tables`"
-    assert all(f'"{name}"' in page for name in OPTIMISERS)
+    assert all(f'"{name}"' in page for name in (*OPTIMISERS, *EXPLICIT, *PRECONDITIONERS))

@@ -20,11 +20,25 @@ from impindiff.config._load import (
 )
 from impindiff.config._own import asks_for_grid
 from impindiff.config._schema import Config
+from impindiff.config._solving import (
+    ALONG_LINES,
+    DIRECT,
+    EXPLICIT,
+    IMPLICIT,
+    KRYLOV,
+    PRECONDITIONERS,
+)
 from impindiff.config._steppers import build_stepper
 from impindiff.config._training import OPTIMISERS, StageTable
 
 __all__ = [
+    "ALONG_LINES",
+    "DIRECT",
+    "EXPLICIT",
+    "IMPLICIT",
+    "KRYLOV",
     "OPTIMISERS",
+    "PRECONDITIONERS",
     "StageTable",
     "with_memory",
     "Config",

@@ -1,6 +1,5 @@
 """From a checked config to the objects it describes."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,39 +12,20 @@ from impindiff.config._own import (
     own_transformation,
 )
 from impindiff.config._schema import AxisTable, Config
-from impindiff.config._training import (
-    AdamTable,
-    BatchedTable,
-    LBFGSTable,
-    LevenbergMarquardtTable,
-    OptaxTable,
-    StageTable,
-)
+from impindiff.config._training import BatchedTable, StageTable
 from impindiff.grid import Axis, Grid
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.rollout import KeepAll, MemoryBudget, parse_bytes
 from impindiff.systems import System
 from impindiff.train import (
-    LBFGS,
-    AbstractOptimiser,
-    Adam,
-    Batching,
     EarlyStopping,
     FitOptions,
-    LevenbergMarquardt,
-    Optax,
     ProgressiveTolerance,
     Rescue,
     Stage,
     Validation,
 )
-
-_OPTIMISERS: dict[type[StageTable], Callable[..., AbstractOptimiser]] = {
-    AdamTable: Adam,
-    LBFGSTable: LBFGS,
-    LevenbergMarquardtTable: LevenbergMarquardt,
-}
 
 
 def build_grid(config: Config, data: Grid | None = None) -> Grid:
@@ -168,17 +148,11 @@ def with_memory(config: Config, amount: str) -> Config:
 
 
 def _stage(config: Config, number: int, table: StageTable) -> Stage:
-    batches = Batching()
-    if isinstance(table, BatchedTable):
-        batches = Batching(table.batch_samples, table.window)
-    optimiser = _optimiser(config, number, table)
-    return Stage(optimiser, table.epochs, table.dt, batches, table.freeze)
-
-
-def _optimiser(config: Config, number: int, table: StageTable) -> AbstractOptimiser:
-    if isinstance(table, OptaxTable):
-        key = f"training.stages.{number}.transformation"
-        return Optax(own_transformation(config, key, table.transformation))
     # The keys that not every stage has are the arguments in Python.
     own = type(table).model_fields.keys() - BatchedTable.model_fields.keys() - {"optimiser"}
-    return _OPTIMISERS[type(table)](**{name: getattr(table, name) for name in own})
+    arguments = {name: getattr(table, name) for name in own}
+    for name, function in table.functions.items():
+        key = f"training.stages.{number}.{name}"
+        arguments[name] = own_transformation(config, key, function)
+    optimiser = type(table).python(**arguments)
+    return Stage(optimiser, table.epochs, table.dt, table.batches, table.freeze)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, PlainValidator
+from pydantic_core import PydanticKnownError
 
 from impindiff._errors import InputError
 from impindiff.rollout import parse_bytes
@@ -96,6 +97,18 @@ def one_of(names: Iterable[str]) -> str:
     """The names as a message says them: 'a', 'b' or 'c'."""
     *first, last = map(repr, names)
     return f"{', '.join(first)} or {last}" if first else last
+
+
+def is_one_of(names: Iterable[str]) -> PlainValidator:
+    """Accepts these names and nothing else, as a `Literal` of them would."""
+    allowed = tuple(names)
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            raise PydanticKnownError("literal_error", {"expected": one_of(allowed)})
+        return value
+
+    return PlainValidator(check)
 
 
 def tagged(key: str, known: type | tuple[type, ...] = (), *, allowed: str) -> Discriminator:

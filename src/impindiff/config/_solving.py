@@ -1,16 +1,79 @@
-"""The tables of `[time]` and `[solver]`: how time advances, and how its steps are solved."""
+"""The tables of `[time]` and `[solver]`: how time advances, and how its steps are solved.
 
-from typing import Annotated, Literal
+What has a name in a config has it here and nowhere else: the checks, what is built and the page on
+configs (`make tables`) read the same tables.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from impindiff.config._kinds import Count, Finite, Name, Positive, Table, Tolerance
+from impindiff.config._kinds import (
+    Count,
+    Finite,
+    Name,
+    Positive,
+    Table,
+    Tolerance,
+    is_one_of,
+    one_of,
+)
+from impindiff.implicit import AbstractRootSolver
+from impindiff.integrate import (
+    SDIRK2,
+    AbstractStepper,
+    BackwardEuler,
+    CrankNicolson,
+    ForwardEuler,
+    RungeKutta4,
+)
+from impindiff.linear import CG, GMRES, AbstractLinearSolver, BiCGStab, DenseLU, Tridiagonal
+from impindiff.precondition import (
+    AbstractPreconditioner,
+    BlockJacobi,
+    BlockLine,
+    Fourier,
+    Jacobi,
+    Line,
+    Multigrid,
+    TransformLine,
+)
 
-EXPLICIT = ("forward-euler", "runge-kutta-4")
-DIRECT = ("tridiagonal", "dense-lu")
+IMPLICIT: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
+    "crank-nicolson": CrankNicolson,
+    "backward-euler": BackwardEuler,
+    "sdirk-2": SDIRK2,
+}
+EXPLICIT: dict[str, Callable[[int], AbstractStepper]] = {
+    "forward-euler": ForwardEuler,
+    "runge-kutta-4": RungeKutta4,
+}
+KRYLOV: dict[str, Callable[..., AbstractLinearSolver]] = {
+    "bicgstab": BiCGStab,
+    "gmres": GMRES,
+    "cg": CG,
+}
+DIRECT: dict[str, Callable[..., AbstractLinearSolver]] = {
+    "tridiagonal": Tridiagonal,
+    "dense-lu": DenseLU,
+}
+PRECONDITIONERS: dict[str, Callable[[], AbstractPreconditioner]] = {
+    "jacobi": Jacobi,
+    "block-jacobi": BlockJacobi,
+    "fourier": Fourier,
+    "multigrid": Multigrid,
+}
+ALONG_LINES: dict[str, Callable[[int], AbstractPreconditioner]] = {
+    "line": Line,
+    "block-line": BlockLine,
+    "transform-line": TransformLine,
+}
 OPEN = ("automatic", "none")
-ALONG_LINES = ("line", "block-line", "transform-line")
 
+Scheme = Annotated[str, is_one_of((*IMPLICIT, *EXPLICIT))]
+Method = Annotated[str, is_one_of(("automatic", *KRYLOV, *DIRECT))]
+Preconditioner = Annotated[str, is_one_of((*OPEN, *PRECONDITIONERS, *ALONG_LINES))]
 Groups = Annotated[
     list[Annotated[list[Name], Field(min_length=1)]],
     Field(min_length=1),
@@ -24,9 +87,7 @@ class TimeTable(Table):
     be longer than is stable.
     """
 
-    scheme: Literal[
-        "crank-nicolson", "backward-euler", "sdirk-2", "forward-euler", "runge-kutta-4"
-    ] = "crank-nicolson"
+    scheme: Scheme = "crank-nicolson"
     dt: Positive
     until: Finite
     start: Finite | None = None
@@ -49,18 +110,8 @@ class SolverTable(Table):
     iteration or the last of them.
     """
 
-    method: Literal["automatic", "bicgstab", "gmres", "cg", "tridiagonal", "dense-lu"] = "automatic"
-    preconditioner: Literal[
-        "automatic",
-        "none",
-        "jacobi",
-        "block-jacobi",
-        "fourier",
-        "multigrid",
-        "line",
-        "block-line",
-        "transform-line",
-    ] = "automatic"
+    method: Method = "automatic"
+    preconditioner: Preconditioner = "automatic"
     line_axis: str | None = None
     rtol: Tolerance | None = None
     max_steps: Count | None = None
@@ -105,7 +156,7 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
         for key in (key for key, is_given in given.items() if is_given):
             raise ValueError(
                 f"solver.{key} is {getattr(solver, key)!r}, but time.scheme {time.scheme!r} solves "
-                "no system: leave it out, or use 'crank-nicolson', 'backward-euler' or 'sdirk-2'"
+                f"no system: leave it out, or use {one_of(IMPLICIT)}"
             )
     if named not in OPEN and solver.method in DIRECT:
         raise ValueError(
@@ -114,7 +165,7 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
         )
     if (named in ALONG_LINES) != (solver.line_axis is not None):
         raise ValueError(
-            "a solver.preconditioner along lines ('line', 'block-line', 'transform-line') and "
+            f"a solver.preconditioner along lines ({', '.join(map(repr, ALONG_LINES))}) and "
             "solver.line_axis, the axis of these, go together: give both or neither"
         )
     if num_axes is not None and num_axes > 1 and solver.method == "tridiagonal":

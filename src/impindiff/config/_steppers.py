@@ -8,6 +8,14 @@ import jax.numpy as jnp
 
 from impindiff._errors import InputError
 from impindiff.config._schema import Config
+from impindiff.config._solving import (
+    ALONG_LINES,
+    DIRECT,
+    EXPLICIT,
+    IMPLICIT,
+    KRYLOV,
+    PRECONDITIONERS,
+)
 from impindiff.implicit import (
     AbstractAdjoint,
     AbstractRootSolver,
@@ -20,73 +28,17 @@ from impindiff.implicit import (
     Staggered,
     UnrolledAdjoint,
 )
-from impindiff.integrate import (
-    SDIRK2,
-    AbstractStepper,
-    BackwardEuler,
-    CrankNicolson,
-    ForwardEuler,
-    RungeKutta4,
-)
-from impindiff.linear import (
-    CG,
-    GMRES,
-    AbstractLinearSolver,
-    Automatic,
-    BiCGStab,
-    DenseLU,
-    Tridiagonal,
-)
-from impindiff.precondition import (
-    AbstractPreconditioner,
-    BlockJacobi,
-    BlockLine,
-    ByGroup,
-    Fourier,
-    Jacobi,
-    Line,
-    Multigrid,
-    TransformLine,
-)
+from impindiff.integrate import AbstractStepper
+from impindiff.linear import AbstractLinearSolver, Automatic, BiCGStab, DenseLU
+from impindiff.precondition import ByGroup
 from impindiff.systems import System
 
-_IMPLICIT: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
-    "crank-nicolson": CrankNicolson,
-    "backward-euler": BackwardEuler,
-    "sdirk-2": SDIRK2,
-}
-_EXPLICIT: dict[str, Callable[[int], AbstractStepper]] = {
-    "forward-euler": ForwardEuler,
-    "runge-kutta-4": RungeKutta4,
-}
 _ADJOINTS: dict[str, Callable[[AbstractLinearSolver], AbstractAdjoint]] = {
     "implicit": ImplicitAdjoint,
     "unrolled": lambda linear: UnrolledAdjoint(),
     "one-step": lambda linear: OneStepAdjoint(),
 }
-# Where only a preconditioner is named, BiCGStab is taken.
-_METHODS: dict[str, Callable[..., AbstractLinearSolver]] = {
-    "automatic": BiCGStab,
-    "bicgstab": BiCGStab,
-    "gmres": GMRES,
-    "cg": CG,
-    "tridiagonal": Tridiagonal,
-    "dense-lu": DenseLU,
-}
 _MOST_STEPS = 200
-_PRECONDITIONERS: dict[str, AbstractPreconditioner | None] = {
-    "automatic": None,
-    "none": None,
-    "jacobi": Jacobi(),
-    "block-jacobi": BlockJacobi(),
-    "fourier": Fourier(),
-    "multigrid": Multigrid(),
-}
-_ALONG_LINES: dict[str, Callable[[int], AbstractPreconditioner]] = {
-    "line": Line,
-    "block-line": BlockLine,
-    "transform-line": TransformLine,
-}
 
 
 def build_stepper(config: Config, system: System) -> AbstractStepper:
@@ -108,23 +60,24 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
         )
     if table.method == "dense-lu":
         _check_dense(system, [list(group) for group in table.groups or []])
-    preconditioner = _PRECONDITIONERS.get(table.preconditioner)
+    named = table.preconditioner
+    preconditioner = PRECONDITIONERS[named]() if named in PRECONDITIONERS else None
     if table.line_axis is not None:
         if table.line_axis not in axes:
             raise InputError(
                 f"solver.line_axis is {table.line_axis!r}, but the system's axes are "
                 f"{', '.join(map(repr, axes)) or 'none'}."
             )
-        preconditioner = _ALONG_LINES[table.preconditioner](axes.index(table.line_axis))
+        preconditioner = ALONG_LINES[named](axes.index(table.line_axis))
     dynamics = system.prepare_shared(jnp.dtype(config.precision))
     solver = _root_solver(config, system.fields, dynamics.is_affine)
     if isinstance(solver, Staggered) and preconditioner is not None:
         preconditioner = ByGroup(solver.groups, preconditioner)
     scheme = config.time.scheme
-    if scheme in _EXPLICIT:
-        stepper = _EXPLICIT[scheme](config.time.substeps)
+    if scheme in EXPLICIT:
+        stepper = EXPLICIT[scheme](config.time.substeps)
     else:
-        stepper = _IMPLICIT[scheme](solver, preconditioner)
+        stepper = IMPLICIT[scheme](solver, preconditioner)
     stepper.check(dynamics)
     return stepper
 
@@ -149,7 +102,8 @@ def _root_solver(config: Config, fields: tuple[str, ...], is_affine: bool) -> Ab
         # What is chosen is worth more iterations than were foreseen.
         method, most = Automatic, Automatic().max_steps
     else:
-        method = _METHODS[table.method]
+        # Where only a preconditioner is named, BiCGStab is taken.
+        method = (KRYLOV | DIRECT).get(table.method, BiCGStab)
     linear = method(table.rtol, max_steps=table.max_steps or most)
     adjoint_rtol = table.rtol if table.adjoint_rtol is None else table.adjoint_rtol
     adjoint = method(adjoint_rtol, max_steps=table.adjoint_max_steps or most)

@@ -1,7 +1,7 @@
 """The tables of `[training]`: stages, and what training may change of its own accord."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, Union, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -15,6 +15,14 @@ from impindiff.config._kinds import (
     one_of,
     tagged,
 )
+from impindiff.train import (
+    LBFGS,
+    AbstractOptimiser,
+    Adam,
+    Batching,
+    LevenbergMarquardt,
+    Optax,
+)
 
 Rates = Annotated[
     Annotated[Positive, Tag("known")] | Annotated[dict[str, Positive], Tag("by-name")],
@@ -23,11 +31,28 @@ Rates = Annotated[
 
 
 class StageTable(Table):
-    """A stage of training."""
+    """A stage of training, by whatever optimiser.
+
+    A table below it has the name of its optimiser as the `Literal` of its key `optimiser`. Its
+    further keys are the arguments in Python.
+    """
+
+    python: ClassVar[Callable[..., AbstractOptimiser]]
+    """The optimiser."""
 
     epochs: Count
     dt: Positive | None = None
     freeze: list[str] = []
+
+    @property
+    def batches(self) -> Batching:
+        """The parts of the data that an epoch takes in turn; all at once by default."""
+        return Batching()
+
+    @property
+    def functions(self) -> Mapping[str, str]:
+        """Keys that name a function, which returns the argument; none by default."""
+        return {}
 
 
 class BatchedTable(StageTable):
@@ -36,10 +61,16 @@ class BatchedTable(StageTable):
     batch_samples: Count | None = None
     window: Count | None = None
 
+    @property
+    def batches(self) -> Batching:
+        """See `StageTable.batches`."""
+        return Batching(self.batch_samples, self.window)
+
 
 class AdamTable(BatchedTable):
     """A stage of `Adam`."""
 
+    python = Adam
     optimiser: Literal["adam"]
     learning_rate: Rates = 4e-3
 
@@ -47,13 +78,20 @@ class AdamTable(BatchedTable):
 class OptaxTable(BatchedTable):
     """A stage of `Optax`; the function returns the transformation."""
 
+    python = Optax
     optimiser: Literal["optax"]
     transformation: FunctionName
+
+    @property
+    def functions(self) -> Mapping[str, str]:
+        """See `StageTable.functions`."""
+        return {"transformation": self.transformation}
 
 
 class LBFGSTable(StageTable):
     """A stage of `LBFGS`."""
 
+    python = LBFGS
     optimiser: Literal["lbfgs"]
     memory: Count = 50
 
@@ -61,27 +99,28 @@ class LBFGSTable(StageTable):
 class LevenbergMarquardtTable(StageTable):
     """A stage of `LevenbergMarquardt`."""
 
+    python = LevenbergMarquardt
     optimiser: Literal["levenberg-marquardt"]
     damping: Positive = 1e-3
     max_attempts: Count = 12
     max_products: Count = 60
 
 
-# All that `optimiser` may be: read by the messages about wrong keys and by the page on configs.
+_TABLES = (AdamTable, LBFGSTable, LevenbergMarquardtTable, OptaxTable)
+# By name: read by the messages about wrong keys and by the page on configs.
 OPTIMISERS: dict[str, type[StageTable]] = {
-    "adam": AdamTable,
-    "lbfgs": LBFGSTable,
-    "levenberg-marquardt": LevenbergMarquardtTable,
-    "optax": OptaxTable,
+    name: table
+    for table in _TABLES
+    for name in get_args(table.model_fields["optimiser"].annotation)
 }
 
-Stage = Annotated[
-    Annotated[AdamTable, Tag("adam")]
-    | Annotated[LBFGSTable, Tag("lbfgs")]
-    | Annotated[LevenbergMarquardtTable, Tag("levenberg-marquardt")]
-    | Annotated[OptaxTable, Tag("optax")],
-    tagged("optimiser", allowed=f"a table with optimiser = {one_of(OPTIMISERS)}"),
-]
+if TYPE_CHECKING:
+    Stage = StageTable
+else:
+    Stage = Annotated[
+        Union[tuple(Annotated[table, Tag(name)] for name, table in OPTIMISERS.items())],  # noqa: UP007
+        tagged("optimiser", allowed=f"a table with optimiser = {one_of(OPTIMISERS)}"),
+    ]
 
 Stages = Annotated[
     Annotated[list[Stage], Field(min_length=1), Tag("listed")]
@@ -144,12 +183,12 @@ class TrainingTable(Table):
     def functions(self) -> list[str]:
         """The functions that are named, as `module:function`."""
         named = [self.stages] if isinstance(self.stages, str) else []
-        named += [table.transformation for table in self.listed if isinstance(table, OptaxTable)]
+        named += [name for table in self.listed for name in table.functions.values()]
         return named + ([] if self.regularise is None else [self.regularise])
 
     @model_validator(mode="after")
     def _halves_what_is_whole(self) -> Self:
-        windowed = any(isinstance(s, BatchedTable) and s.window is not None for s in self.listed)
+        windowed = any(table.batches.window is not None for table in self.listed)
         if self.rescue is not None and windowed:
             raise ValueError(
                 "a rescue halves steps of the whole span of time, which stages with a window do "
