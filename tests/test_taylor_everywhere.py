@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from contracts import final_classes
 from gradients import taylor_rates
 
 import impindiff as ipd
@@ -49,6 +50,15 @@ def combinations() -> list[Any]:
                     marks = () if key in QUICK else pytest.mark.slow
                     found.append(pytest.param(*key, marks=marks, id="-".join(key)))
     return found
+
+
+def test_every_condition_is_under_contract():
+    made = jax.tree.leaves([make(0.5) for make in ENDS.values()], is_leaf=_is_condition)
+    assert {type(one) for one in made} == final_classes(ipd.boundaries.AbstractBoundary)
+
+
+def _is_condition(node: Any) -> bool:
+    return isinstance(node, ipd.boundaries.AbstractBoundary)
 
 
 @pytest.mark.thorough

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import runtime_types
+from contracts import final_classes
 from gradients import taylor_rates
 from smooth import box, wave, winds
 
-import impindiff
 from impindiff.grid import Grid
 from impindiff.implicit import Affine
 from impindiff.integrate import (
@@ -36,12 +36,6 @@ STEPPERS = {
 }
 GRIDS = {"1-D": box(7), "3-D": box(4, 3, 2)}
 DT = 0.02
-
-
-def final_classes(interface: type) -> set[type]:
-    below = set().union(*(final_classes(sub) for sub in interface.__subclasses__()), set())
-    inside = interface.__module__.split(".")[0] == impindiff.__name__
-    return below or ({interface} if inside else set())
 
 
 def test_every_stepper_is_under_contract():

@@ -1,6 +1,7 @@
 """Fields that vary in time: what they can represent, and what they cost."""
 
 from contextlib import nullcontext
+from inspect import signature
 from typing import Any
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import runtime_types
+from contracts import final_classes
 from gradients import taylor_rate
 from jax.flatten_util import ravel_pytree
 from smooth import box
@@ -42,6 +44,11 @@ def fields(num_axes: int, names: tuple[str, ...], **options) -> dict[str, Abstra
 
 
 KINDS = list(fields(1, ("a",)))
+
+
+def test_every_field_that_varies_in_time_is_under_contract():
+    found = {kind for kind in final_classes(AbstractLatent) if "span" in signature(kind).parameters}
+    assert {type(field) for field in fields(1, ("a",)).values()} == found
 
 
 def at(time: float) -> jax.Array:

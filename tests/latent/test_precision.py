@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from contracts import final_classes
 
 from impindiff import InputError, NeuralClosure, Parameter, SineField
 from impindiff.latents import (
+    AbstractLatent,
     CellField,
     ConvolutionalClosure,
     FilmField,
@@ -41,6 +43,10 @@ LATENTS: dict[str, Callable] = {
         "k", {"c": (0.0, 1.0)}, 1, width=2, levels=1, key=jax.random.key(KEY), **o
     ),
 }
+
+
+def test_every_latent_is_under_contract():
+    assert {type(make()) for make in LATENTS.values()} == final_classes(AbstractLatent)
 
 
 def arrays(latent) -> list[jax.Array]:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from contracts import final_classes
 from gradients import inner, random_like
 
-import impindiff
 from impindiff._types import AbstractTendency
 from impindiff.implicit import Affine, root as find_root
 from impindiff.integrate._quadrature import FieldsInverse
@@ -186,12 +186,6 @@ EXAMPLES: dict[type, Callable[[], Example]] = {
         UNKNOWN,
     ),
 }
-
-
-def final_classes(interface: type) -> set[type]:
-    below = set().union(*(final_classes(sub) for sub in interface.__subclasses__()), set())
-    inside = interface.__module__.split(".")[0] == impindiff.__name__
-    return below or ({interface} if inside else set())
 
 
 def test_every_preconditioner_is_under_contract():

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from contracts import final_classes
 from gradients import taylor_rate
 
 from impindiff._errors import InputError
@@ -11,7 +12,18 @@ from impindiff.grid import Grid
 from impindiff.implicit import Affine
 from impindiff.integrate import CrankNicolson
 from impindiff.linear import BiCGStab
-from impindiff.precondition import Fourier, Jacobi, Line
+from impindiff.precondition import (
+    AbstractPreconditioner,
+    BlockJacobi,
+    BlockLine,
+    ByGroup,
+    Deferred,
+    Fourier,
+    Jacobi,
+    Line,
+    Multigrid,
+    TransformLine,
+)
 from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import Diffusion, Source
@@ -19,6 +31,16 @@ from impindiff.terms import Diffusion, Source
 STRICT = Affine(BiCGStab(1e-12, max_steps=3000), BiCGStab(1e-12, max_steps=3000))
 BOUNDS = ((0.0, 1.0), (0.0, 2.0), (0.0, 0.5))
 TIMES = TimeGrid.build(0.0, np.array([0.02]), 0.01)
+PRECONDITIONERS = (
+    BlockJacobi(),
+    BlockLine(0),
+    ByGroup(("concentration",), Jacobi()),
+    Fourier(),
+    Jacobi(),
+    Line(0),
+    Multigrid(),
+    TransformLine(0),
+)
 
 
 def stiff(shape, seed=0):
@@ -34,11 +56,20 @@ def last(system, initial, preconditioner):
     return trajectory.states["concentration"][-1], trajectory.outcome
 
 
+def test_every_preconditioner_is_under_contract():
+    # `Deferred` puts off the making of another one.
+    described = final_classes(AbstractPreconditioner) - {Deferred}
+    assert {type(one) for one in PRECONDITIONERS} == described
+
+
 @pytest.mark.thorough
 @pytest.mark.many
-@pytest.mark.parametrize("shape", [(33,), (16, 9), (6, 5, 7)])
-@pytest.mark.parametrize("preconditioner", [Fourier(), Jacobi(), Line(0)])
-def test_the_state_does_not_depend_on_the_preconditioner(shape, preconditioner):
+@pytest.mark.parametrize(
+    "preconditioner, shape",
+    [(one, (16, 9)) for one in PRECONDITIONERS]
+    + [(one, shape) for one in (Fourier(), Jacobi(), Line(0)) for shape in ((33,), (6, 5, 7))],
+)
+def test_the_state_does_not_depend_on_the_preconditioner(preconditioner, shape):
     grid, velocity, initial = stiff(shape)
     system = advection_diffusion(grid, velocity, 1.0)
     plain, _ = last(system, initial, None)

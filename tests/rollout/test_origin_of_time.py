@@ -1,6 +1,7 @@
 """The same problem with its times counted from another moment: the same answer, or a refusal."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from contracts import final_classes
 from smooth import box, wave
 
 import impindiff as ipd
@@ -39,6 +41,11 @@ LATENTS: dict[str, Callable[[tuple[float, float]], AbstractLatent]] = {
     "separable": lambda span: SeparableField(2, ("k",), span, **SIZES),
     "spectral": lambda span: _drawn(ipd.latents.SpectralField(2, ("k",), 1, span, degree=2)),
 }
+
+
+def test_every_latent_with_a_span_is_under_contract():
+    found = {kind for kind in final_classes(AbstractLatent) if "span" in signature(kind).parameters}
+    assert {type(make((0.0, 1.0))) for make in LATENTS.values()} == found
 
 
 def _drawn(field: AbstractLatent) -> AbstractLatent:

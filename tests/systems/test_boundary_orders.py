@@ -5,7 +5,7 @@ right. All fields of a grid are assembled at once.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,19 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg
+from contracts import final_classes
 
 from impindiff.coefficients import Closure
 from impindiff.grid import Axis, Grid
 from impindiff.linear import Stencil
 from impindiff.systems import AffineTendency, Field, System
 from impindiff.terms import (
+    AbstractBoundary,
     AbstractTerm,
     Advection,
     Diffusion,
     Dirichlet,
+    Flux,
     Inflow,
     Neumann,
     NoFlux,
@@ -31,7 +34,6 @@ from impindiff.terms import (
 )
 
 TRANSFER, SPREAD = 0.7, 0.25
-CONDITIONS = ("dirichlet", "neumann", "robin", "inflow", "outflow", "no-flux")
 SCHEMES: dict[Any, int] = {"diffusion": 2, "central": 2, "upwind": 1}
 CELLS = {1: 48, 2: 24, 3: 14}
 
@@ -110,30 +112,54 @@ class Exact:
             total += along / a if self.radial and axis == 0 else 0
         return total
 
-    def condition(self, name: str, axis: int, side: int) -> Any:
+    def end(self, axis: int, side: int) -> "End":
         outward = 1 if side else -1
 
         def slope(*x):
             return outward * self.f(axis, x, 1)
 
-        def ambient(*x):
-            return self.u(*x) + self.diffusivity(*x) * slope(*x) / TRANSFER
-
-        def upstream(*x):
-            return self.u(*x) - self.diffusivity(*x) * slope(*x) / (outward * self.v(axis, x))
+        def speed(*x):
+            return outward * self.v(axis, x) if self.moves else 0.0
 
         def timed(function):
             return Closure(lambda t, *x: function(*x), fields=("t", *self.names))
 
-        made = {
-            "dirichlet": Dirichlet(timed(self.u)),
-            "neumann": Neumann(timed(slope)),
-            "robin": Robin(TRANSFER, timed(ambient)),
-            "inflow": Dirichlet(timed(self.u)) if side else Inflow(timed(upstream)),
-            "outflow": Outflow(),
-            "no-flux": NoFlux(),
-        }
-        return made[name]
+        return End(
+            value=timed(self.u),
+            slope=timed(slope),
+            flux=timed(lambda *x: speed(*x) * self.u(*x) - self.diffusivity(*x) * slope(*x)),
+            ambient=timed(lambda *x: self.u(*x) + self.diffusivity(*x) * slope(*x) / TRANSFER),
+            upstream=timed(lambda *x: self.u(*x) - self.diffusivity(*x) * slope(*x) / speed(*x)),
+            is_inlet=side == 0,
+        )
+
+
+class End(NamedTuple):
+    """What the exact field has at one end, as functions of the place."""
+
+    value: Closure
+    slope: Closure
+    flux: Closure
+    ambient: Closure
+    upstream: Closure
+    is_inlet: bool
+
+
+CONDITIONS: dict[str, Callable[[End], AbstractBoundary]] = {
+    "dirichlet": lambda end: Dirichlet(end.value),
+    "neumann": lambda end: Neumann(end.slope),
+    "flux": lambda end: Flux(end.flux),
+    "robin": lambda end: Robin(TRANSFER, end.ambient),
+    "inflow": lambda end: Inflow(end.upstream) if end.is_inlet else Dirichlet(end.value),
+    "outflow": lambda end: Outflow(),
+    "no-flux": lambda end: NoFlux(),
+}
+
+
+def test_every_condition_is_under_contract():
+    ends = [Exact("", "upwind", Grid([Axis("x", 0, 1, 4)])).end(0, side) for side in (0, 1)]
+    found = {type(make(end)) for make in CONDITIONS.values() for end in ends}
+    assert found == final_classes(AbstractBoundary)
 
 
 def matrix(stencil: Stencil, shape: tuple[int, ...]):
@@ -163,7 +189,9 @@ def errors(kind: str, axes: int, cells: int) -> dict[str, float]:
                 terms.append(Advection(jnp.stack(one.velocity(*centres)), scheme))
             ends = {
                 axis.name: [
-                    one.condition(condition, k, side) for side in (0, 1) if grid.has_end(k, side)
+                    CONDITIONS[condition](one.end(k, side))
+                    for side in (0, 1)
+                    if grid.has_end(k, side)
                 ]
                 for k, axis in enumerate(grid.axes)
             }
