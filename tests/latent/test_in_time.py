@@ -25,9 +25,9 @@ from impindiff.latent import (
     SeparableField,
     SineField,
     SpectralField,
+    check_spans,
 )
 from impindiff.latent._coordinates import Span
-from impindiff.latent._span_of import check_spans, span_of
 
 SPAN = (0.0, 2.0)
 SMALL = {"width": 8, "depth": 2, "key": jax.random.key(1)}
@@ -341,4 +341,8 @@ def test_no_time_beyond_the_span_is_used_but_for_round_off(first, last, is_fine:
     field = SeparableField(1, ("a",), SPAN, **SMALL)
     with nullcontext() if is_fine else pytest.raises(InputError, match="has the time span"):
         check_spans([field, SineField(1, ("b",), **SMALL)], first, last, "training")
-    assert span_of(field) == field.amplitudes.network.span
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_says_for_which_times_it_is_wanted(kind: str):
+    assert fields(1, ("a",))[kind].time_span == SPAN

@@ -10,7 +10,9 @@ import pytest
 from contracts import final_classes
 
 from impindiff import InputError, NeuralClosure, Parameter, SineField
+from impindiff.grid import Grid
 from impindiff.latents import (
+    AbstractClosure,
     AbstractLatent,
     CellField,
     ConvolutionalClosure,
@@ -47,6 +49,17 @@ LATENTS: dict[str, Callable] = {
 
 def test_every_latent_is_under_contract():
     assert {type(make()) for make in LATENTS.values()} == final_classes(AbstractLatent)
+
+
+@pytest.mark.parametrize("name", LATENTS)
+def test_what_is_said_of_it_is_so(name: str):
+    """Whether it is one number, and for which arguments there are ranges."""
+    latent, grid = LATENTS[name](), Grid.uniform((3,), ((0.0, 1.0),))
+    if isinstance(latent, AbstractClosure):
+        assert set(latent.input_ranges) == set(latent.arguments) and not latent.is_number
+    else:
+        value = latent.evaluate(grid, None if latent.is_steady else jnp.asarray(0.5))
+        assert latent.is_number == (value.ndim == 0) and not latent.input_ranges
 
 
 def arrays(latent) -> list[jax.Array]:

@@ -299,7 +299,7 @@ NUMERICS = [
     ),
     Mutation(
         "span-slack",
-        "latent/_span_of.py",
+        "latent/_field.py",
         "_ROUND_OFF = 1e-5",
         "_ROUND_OFF = 1e-1",
         "latent/test_in_time.py -k test_no_time_beyond_the_span",

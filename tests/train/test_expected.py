@@ -7,7 +7,6 @@ from small_problem import DT, make_dataset
 
 import impindiff as ipd
 from impindiff import InputError
-from impindiff.latent import span_of
 from impindiff.train import Observations, Trainer, check_expected
 
 NAME = "concentration"
@@ -113,7 +112,5 @@ def test_a_span_that_leaves_out_times_is_refused(kind):
 
 
 def test_what_does_not_vary_in_time_has_no_span():
-    assert span_of(ipd.latents.SpectralField(1, ("k",), 2)) is None
-    assert span_of(ipd.Parameter("k", 1.0, (0.0, 2.0))) is None
-    found = span_of(FIELDS["film"]((1.0, 3.0)))
-    assert found is not None and (found.first, found.last) == (1.0, 3.0)
+    assert ipd.latents.SpectralField(1, ("k",), 2).time_span is None
+    assert ipd.Parameter("k", 1.0, (0.0, 2.0)).time_span is None

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
-from impindiff.coefficients import Coarse, Instant, time_parts
+from impindiff.coefficients import AbstractClosure, Coarse, Instant, time_parts
 from impindiff.data import (
     BEGUN,
     Start,
@@ -27,7 +27,7 @@ from impindiff.data import (
     to_dataset,
 )
 from impindiff.forecast._ledger import BalanceScore, Ledger
-from impindiff.latent import NeuralClosure, Parameter, check_spans, latents_of, tabulate
+from impindiff.latent import check_spans, latents_of, tabulate
 from impindiff.systems import InitialTime, Samples, System, initial_time
 
 # Points along each input, by how many inputs there are; of more than two no table is made.
@@ -49,15 +49,19 @@ def closure_tables(
     taken = {*system.fields, *system.settings, *learned}
     tables: dict[str, xr.DataArray] = {}
     for closure in latents_of(system):
-        if not isinstance(closure, NeuralClosure) or len(closure.arguments) not in _POINTS:
+        arguments = tuple(closure.input_ranges)
+        # One that sees more than its cell has no value for a number.
+        if not (isinstance(closure, AbstractClosure) and closure.is_local):
             continue
-        values = tabulate(closure, num=_POINTS[len(closure.arguments)])
+        if len(arguments) not in _POINTS:
+            continue
+        values = tabulate(closure, num=_POINTS[len(arguments)])
         for name in closure.names:
-            dims = {argument: f"{name}_{argument}" for argument in closure.arguments}
+            dims = {argument: f"{name}_{argument}" for argument in arguments}
             for argument in dims:
                 while dims[argument] in taken:
                     dims[argument] += "_"
-            coords = {dims[a]: (dims[a], values[a], attributes(a)) for a in closure.arguments}
+            coords = {dims[a]: (dims[a], values[a], attributes(a)) for a in arguments}
             tables[name] = xr.DataArray(
                 values[name], coords, tuple(dims.values()), attrs=dict(attributes(name))
             )
@@ -206,7 +210,7 @@ class InitialCondition:
     def latents(self) -> dict[str, np.ndarray]:
         """Values of the steady learned coefficients on the grid, and of those that are numbers."""
         values = {name: np.asarray(value) for name, value in self.system.latents().items()}
-        numbers = [each for each in latents_of(self.system) if isinstance(each, Parameter)]
+        numbers = [each for each in latents_of(self.system) if each.is_number]
         return values | {
             each.names[0]: values[each.names[0]].ravel()[0:1].reshape(()) for each in numbers
         }

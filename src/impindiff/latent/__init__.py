@@ -3,6 +3,7 @@
 from impindiff.latent._convolutional import ConvolutionalClosure
 from impindiff.latent._field import (
     AbstractLatent,
+    check_spans,
     is_latent,
     latent_values,
     latents_of,
@@ -14,7 +15,6 @@ from impindiff.latent._neural_closure import NeuralClosure
 from impindiff.latent._parameter import CellField, Parameter
 from impindiff.latent._separable import SeparableField
 from impindiff.latent._siren import SineField
-from impindiff.latent._span_of import check_spans, span_of
 from impindiff.latent._spectral import SpectralField
 from impindiff.latent._tabulate import tabulate
 
@@ -34,6 +34,5 @@ __all__ = [
     "latent_values",
     "latents_of",
     "learned",
-    "span_of",
     "tabulate",
 ]

@@ -60,6 +60,11 @@ class Span(eqx.Module):
                 "and the last time that it is wanted for, (first, last)."
             )
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The first and the last."""
+        return self.first, self.last
+
     def scaled(self, time: Scalar | Instant) -> Float[Array, ""]:
         """-1 at the first time, 1 at the last, beyond these before and after."""
         instant = time if isinstance(time, Instant) else Instant(time)

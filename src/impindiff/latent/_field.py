@@ -4,18 +4,24 @@ A latent stands where a number or an array of coefficients would stand. Before a
 is evaluated, and from there on nobody can tell the difference.
 """
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import ClassVar, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Instant, value_at
 from impindiff.grid import Grid
 
 T = TypeVar("T")
+
+# Of a span: times that went through float32 may be a little off.
+_ROUND_OFF = 1e-5
 
 
 class AbstractLatent(AbstractCoefficient):
@@ -27,6 +33,22 @@ class AbstractLatent(AbstractCoefficient):
     """
 
     names: eqx.AbstractVar[tuple[str, ...]]
+
+    is_number: ClassVar[bool] = False
+    """Whether it is one number, the same in every cell."""
+
+    @property
+    def input_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The range in which each argument is expected; empty where it has none, or any is fine.
+
+        Training refuses data beyond the ranges, and forecasts hold a table over them.
+        """
+        return {}
+
+    @property
+    def time_span(self) -> tuple[float, float] | None:
+        """The first and the last time that it is wanted for; None where any is fine."""
+        return None
 
 
 def is_latent(node: object) -> bool:
@@ -74,3 +96,36 @@ def learned(tree: T) -> T:
         return False
 
     return jax.tree.map(mark, tree, is_leaf=is_latent)
+
+
+def check_spans(tree: PyTree, first: float, last: float, what: str) -> None:
+    """Refuse fields whose span leaves out times that they are to be used at.
+
+    Beyond its span a polynomial grows without bounds, and what a network gives is nothing learned.
+
+    Args:
+        tree: holds the learned fields.
+        first: the first time.
+        last: the last time.
+        what: what happens at these times, for messages: "training".
+
+    Raises: InputError for the first such field, with both spans and what to write.
+    """
+    for latent in latents_of(tree):
+        if latent.time_span is None:
+            continue
+        begin, end = latent.time_span
+        slack = _slack(begin, end)
+        if first < begin - slack or last > end + slack:
+            low, high = min(first, begin), max(last, end)
+            raise InputError(
+                f"the field {', '.join(latent.names)} has the time span ({begin:.10g}, "
+                f"{end:.10g}), but {what} goes from t = {first:.10g} to {last:.10g}, and "
+                f"beyond its span it means nothing. Build it with span=({low:.10g}, {high:.10g}), "
+                f"forecasts included, or keep {what} within its span."
+            )
+
+
+def _slack(first: float, last: float) -> float:
+    most = np.float32(max(abs(first), abs(last)))
+    return max(_ROUND_OFF * (last - first), 2 * float(np.spacing(most)))

@@ -95,6 +95,11 @@ class HypernetworkField(AbstractLatent):
         return False
 
     @property
+    def time_span(self) -> tuple[float, float]:
+        """See `AbstractLatent.time_span`."""
+        return self.network.span.ends
+
+    @property
     def takes_instants(self) -> bool:
         """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
         return True

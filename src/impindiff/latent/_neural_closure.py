@@ -95,6 +95,11 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
             self.held = HeldFunction(_EachCell(network))
 
     @property
+    def input_ranges(self) -> dict[str, tuple[float, float]]:
+        """See `AbstractLatent.input_ranges`."""
+        return dict(zip(self.arguments, self.ranges, strict=True))
+
+    @property
     def label(self) -> str:
         """See `AbstractClosure.label`."""
         return f"{', '.join(self.names)}({', '.join(self.arguments)})"

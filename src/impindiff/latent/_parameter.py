@@ -1,6 +1,6 @@
 """Unknown numbers, one or one for each cell, kept inside their bounds by a transform."""
 
-from typing import final
+from typing import ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ class Parameter(AbstractLatent):
 
     raw: Float[Array, ""]
     names: tuple[str, ...] = eqx.field(static=True)
+    is_number: ClassVar[bool] = True
     interval: Interval = eqx.field(static=True)
 
     def __init__(

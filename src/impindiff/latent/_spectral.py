@@ -93,6 +93,11 @@ class SpectralField(AbstractLatent):
         return self.span is None
 
     @property
+    def time_span(self) -> tuple[float, float] | None:
+        """See `AbstractLatent.time_span`."""
+        return None if self.span is None else self.span.ends
+
+    @property
     def takes_instants(self) -> bool:
         """See `AbstractCoefficient.takes_instants`: its span says what to count from."""
         return True

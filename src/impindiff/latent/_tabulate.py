@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from impindiff._errors import InputError
-from impindiff.coefficients import Closure
-from impindiff.latent._neural_closure import NeuralClosure
+from impindiff.coefficients import AbstractClosure
+from impindiff.latent._field import AbstractLatent
 
 
 def tabulate(
-    closure: NeuralClosure | Closure,
+    closure: AbstractClosure,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     num: int = 101,
 ) -> dict[str, np.ndarray]:
@@ -19,16 +19,15 @@ def tabulate(
 
     Args:
         closure: learned or known; its parts must be evaluated, or numbers and arrays.
-        ranges: for each argument; those given to a `NeuralClosure` by default.
+        ranges: for each argument; by default those that a learned closure expects.
         num: values of each argument.
 
-    Returns: for each argument its `num` values, and for each component of a `NeuralClosure` (or
+    Returns: for each argument its `num` values, and for each component of a learned closure (or
         under "value") an array with an axis for each argument.
     Raises: InputError for an argument without a range.
     """
-    given = dict(ranges or {})
-    if isinstance(closure, NeuralClosure):
-        given = dict(zip(closure.arguments, closure.ranges, strict=True)) | given
+    is_learned = isinstance(closure, AbstractLatent)
+    given = {**(closure.input_ranges if is_learned else {}), **(ranges or {})}
     if missing := set(closure.arguments) - set(given):
         raise InputError(
             f"the closure {closure.label} cannot be tabulated: give a range for "
@@ -38,6 +37,6 @@ def tabulate(
     mesh = np.meshgrid(*axes.values(), indexing="ij")
     values = {name: jnp.asarray(at) for name, at in zip(axes, mesh, strict=True)}
     found = np.asarray(closure.evaluate(None, None, values))
-    names = closure.names if isinstance(closure, NeuralClosure) else ("value",)
+    names = closure.names if is_learned else ("value",)
     parts = [found] if len(names) == 1 else list(found)
     return axes | dict(zip(names, parts, strict=True))
