@@ -22,6 +22,7 @@ from impindiff.latent import (
     AbstractLatent,
     FilmField,
     HypernetworkField,
+    Layers,
     SeparableField,
     SineField,
     SpectralField,
@@ -30,7 +31,9 @@ from impindiff.latent import (
 from impindiff.latent._coordinates import Span
 
 SPAN = (0.0, 2.0)
-SMALL = {"width": 8, "depth": 2, "key": jax.random.key(1)}
+KEY = jax.random.key(1)
+STEADY: Any = {"width": 8, "depth": 2, "key": KEY}
+SMALL: Any = {"layers": Layers(8, 2), "key": KEY}
 
 
 def fields(num_axes: int, names: tuple[str, ...], **options) -> dict[str, AbstractLatent]:
@@ -107,9 +110,13 @@ def sines(network, z):
 @pytest.mark.parametrize("kind", ["separable", "film", "hypernetwork"])
 def test_it_is_the_network_of_its_formula(kind: str):
     """Written out for one place and time; two components of different ranges."""
-    options: Any = {"frequency": 2.0, "time_frequency": 1.5, "output_range": ((1, 3), (-10, 30))}
+    options: Any = SMALL | {
+        "layers": Layers(8, 2, 2.0),
+        "time_layers": Layers(frequency=1.5),
+        "output_range": ((1, 3), (-10, 30)),
+    }
     make: Any = {"separable": SeparableField, "film": FilmField, "hypernetwork": HypernetworkField}
-    field = double(stirred(make[kind](1, ("a", "b"), (3.0, 7.0), **SMALL, **options), 0.1))
+    field = double(stirred(make[kind](1, ("a", "b"), (3.0, 7.0), **options), 0.1))
     assert field.hidden.frequency == 2.0
     angle, s = 2 * np.pi * 2.5 / 5, np.array([(4.0 - 5.0) / 2])
     z = np.array([np.sin(angle), np.cos(angle)])
@@ -225,7 +232,7 @@ def test_a_range_for_each_component():
     for field in fields(1, ("a", "b"), output_range=ranges).values():
         a, b = np.asarray(field.evaluate(box(20), at(0.4)))
         assert -1.5 < a.min() <= a.max() < 2.5 and -100 < b.min() <= b.max() < 500
-    steady = SineField(1, ("a", "b"), output_range=ranges, **SMALL).evaluate(box(20))
+    steady = SineField(1, ("a", "b"), output_range=ranges, **STEADY).evaluate(box(20))
     np.testing.assert_allclose(np.mean(steady, axis=1), [0.5, 200], rtol=0.4)
 
 
@@ -300,11 +307,11 @@ def test_gradients(kind: str):
         (lambda: SpectralField(1, ("a",), 4).evaluate(box(8)), "8 cells resolve 3"),
         (lambda: SpectralField(1, ("a",), 1).evaluate(box(8, 8)), "num_axes=2"),
         (lambda: SpectralField(1, ("a",), 1).evaluate(None), "the system has none"),
-        (lambda: SineField(1, ("a",), output_range=((0, 1), (0, 1)), **SMALL), "each of the 1"),
-        (lambda: SineField(1, ("a", "b"), output_range=((0, 1), (3, 2)), **SMALL), "high > low"),
-        (lambda: SineField(1, ("a",), output_range=(0, 2), bounds=(0, 1), **SMALL), "not inside"),
-        (lambda: SineField(1, ("a",), bounds=(1, 0), **SMALL), "nothing inside"),
-        (lambda: SineField(1, ("a", "a"), **SMALL), "name of its own"),
+        (lambda: SineField(1, ("a",), output_range=((0, 1), (0, 1)), **STEADY), "each of the 1"),
+        (lambda: SineField(1, ("a", "b"), output_range=((0, 1), (3, 2)), **STEADY), "high > low"),
+        (lambda: SineField(1, ("a",), output_range=(0, 2), bounds=(0, 1), **STEADY), "not inside"),
+        (lambda: SineField(1, ("a",), bounds=(1, 0), **STEADY), "nothing inside"),
+        (lambda: SineField(1, ("a", "a"), **STEADY), "name of its own"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message: str):
@@ -340,7 +347,23 @@ def test_another_kind_of_argument_is_refused(given: dict[str, Any], message: str
 def test_no_time_beyond_the_span_is_used_but_for_round_off(first, last, is_fine: bool):
     field = SeparableField(1, ("a",), SPAN, **SMALL)
     with nullcontext() if is_fine else pytest.raises(InputError, match="has the time span"):
-        check_spans([field, SineField(1, ("b",), **SMALL)], first, last, "training")
+        check_spans([field, SineField(1, ("b",), **STEADY)], first, last, "training")
+
+
+@pytest.mark.parametrize("make", [SeparableField, FilmField, HypernetworkField])
+def test_sizes_by_the_keywords_of_version_0_1(make: Any):
+    wanted = make(
+        1, ("a",), SPAN, layers=Layers(8, 1, 2.0), time_layers=Layers(frequency=0.5), key=KEY
+    )
+    with pytest.warns(DeprecationWarning) as caught:
+        found = make(1, ("a",), SPAN, width=8, depth=1, frequency=2.0, time_frequency=0.5, key=KEY)
+    assert eqx.tree_equal(found, wanted)
+    told = [str(warning.message) for warning in caught]
+    assert f"{make.__name__}(width=8) is layers=Layers(width=8) now." in told
+    assert f"{make.__name__}(time_frequency=0.5) is time_layers=Layers(frequency=0.5) now." in told
+    assert {warning.filename for warning in caught} == {__file__}
+    with pytest.raises(InputError, match="has no argument 'widht'"):
+        make(1, ("a",), SPAN, widht=8, key=KEY)
 
 
 @pytest.mark.parametrize("kind", KINDS)

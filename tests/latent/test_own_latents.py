@@ -1,6 +1,6 @@
 """Latents of the user's own have the ranges, spans, tables and numbers that those of ours have."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -62,8 +62,11 @@ class Number(AbstractLatent):
 
     value: Any
     names: tuple[str, ...] = eqx.field(static=True, default=("number",))
-    is_number = True
-    is_steady = True
+    is_number: ClassVar[bool] = True
+
+    @property
+    def is_steady(self) -> bool:
+        return True
 
     def evaluate(self, grid, time=None) -> Any:
         return self.value
@@ -79,19 +82,19 @@ def check(term) -> None:
 
 
 def test_data_beyond_its_ranges_are_refused():
-    check(ipd.Reaction(Slope(jnp.asarray(-0.1), (0.0, 2.0))))
+    check(ipd.Reaction(Slope(slope=jnp.asarray(-0.1), range=(0.0, 2.0))))
     with pytest.raises(InputError, match=r"rate\(concentration\) expects 'concentration' in"):
-        check(ipd.Reaction(Slope(jnp.asarray(-0.1), (0.0, 1.0))))
+        check(ipd.Reaction(Slope(slope=jnp.asarray(-0.1), range=(0.0, 1.0))))
 
 
 def test_times_beyond_its_span_are_refused():
-    check(ipd.Source(Ramp(jnp.asarray(0.1), (0.0, 0.2))))
+    check(ipd.Source(Ramp(speed=jnp.asarray(0.1), span=(0.0, 0.2))))
     with pytest.raises(InputError, match=r"the field ramp has the time span \(0, 0.1\)"):
-        check(ipd.Source(Ramp(jnp.asarray(0.1), (0.0, 0.1))))
+        check(ipd.Source(Ramp(speed=jnp.asarray(0.1), span=(0.0, 0.1))))
 
 
 def test_it_is_tabulated_and_stands_in_forecasts():
-    learned = Slope(jnp.asarray(-0.5), (0.0, 2.0))
+    learned = Slope(slope=jnp.asarray(-0.5), range=(0.0, 2.0))
     np.testing.assert_allclose(tabulate(learned, num=3)["rate"], [0.0, -0.5, -1.0])
     with pytest.raises(InputError, match="give a range for concentration"):
         tabulate(ipd.latents.Closure(lambda concentration: concentration))
@@ -102,5 +105,7 @@ def test_it_is_tabulated_and_stands_in_forecasts():
 
 
 def test_a_number_is_one_number_in_forecasts():
-    found = ipd.predict(system(ipd.Diffusion(Number(jnp.asarray(0.1)))), DATA, times=[0.1], dt=0.1)
+    found = ipd.predict(
+        system(ipd.Diffusion(Number(value=jnp.asarray(0.1)))), DATA, times=[0.1], dt=0.1
+    )
     assert found["number"].dims == () and float(found["number"]) == pytest.approx(0.1)

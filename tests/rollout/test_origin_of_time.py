@@ -34,7 +34,7 @@ STEPPERS = [BackwardEuler(), CrankNicolson(), SDIRK2(), RungeKutta4()]
 ORIGINS = {"days": (46_000.0, 1 / 96), "hours": (1.1e6, 0.25), "Julian": (2_461_373.0, 1 / 96)}
 ORIGINS["seconds"] = (1.7e9, 60.0)
 KEY = jax.random.key(0)
-SIZES = {"width": 8, "output_range": (0.5, 1.5), "key": KEY}
+SIZES = {"layers": ipd.latents.Layers(8), "output_range": (0.5, 1.5), "key": KEY}
 LATENTS: dict[str, Callable[[tuple[float, float]], AbstractLatent]] = {
     "film": lambda span: FilmField(2, ("k",), span, **SIZES),
     "hypernetwork": lambda span: HypernetworkField(2, ("k",), span, **SIZES),
@@ -238,7 +238,7 @@ def test_what_is_asked_at_one_time(precision):
     found = {}
     for first in (0.0, 46_000.0):
         span = (first, first + 1.0)
-        law = SeparableField(1, ("k",), span, width=8, output_range=(0.5, 1.5), key=KEY)
+        law = SeparableField(1, ("k",), span, **SIZES)
         line = Grid.uniform((4,), ((0.0, 1.0),))
         system = System(
             line,

@@ -31,7 +31,8 @@ def trained(first: float, batching: Batching, function: Any = None, penalty: Any
     c = 1 + 0.3 * np.sin(9 * since)[:, None] + 0.1 * GRID.centres()[0]
     data = ipd.to_dataset(GRID, first + since, {"c": np.asarray(c[None], np.float32)})
     span = (first, first + since[-1])
-    field = ipd.latents.SeparableField(1, ("k",), span, width=8, output_range=(-2.0, 2.0), key=KEY)
+    sizes = {"layers": ipd.latents.Layers(8), "output_range": (-2.0, 2.0)}
+    field = ipd.latents.SeparableField(1, ("k",), span, **sizes, key=KEY)
     forcing = function or (lambda t: jnp.cos(9 * (t - first)))
     terms = [ipd.Diffusion(0.01), ipd.Source(lambda k: k), ipd.Source(forcing)]
     ends = {"x": ipd.NoFlux()}

@@ -14,6 +14,7 @@ from impindiff.latent._hypernetwork import HypernetworkField
 from impindiff.latent._neural_closure import NeuralClosure
 from impindiff.latent._parameter import CellField, Parameter
 from impindiff.latent._separable import SeparableField
+from impindiff.latent._sine_network import Layers
 from impindiff.latent._siren import SineField
 from impindiff.latent._spectral import SpectralField
 from impindiff.latent._tabulate import tabulate
@@ -24,6 +25,7 @@ __all__ = [
     "ConvolutionalClosure",
     "FilmField",
     "HypernetworkField",
+    "Layers",
     "NeuralClosure",
     "Parameter",
     "SeparableField",

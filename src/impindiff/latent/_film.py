@@ -1,7 +1,7 @@
 """A neural field of which every layer is scaled and shifted by the time."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from impindiff.latent._coordinates import Span, Times, given_time, on_grid, turn
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._layers import Dense
 from impindiff.latent._output import Bounds, Output, Ranges
-from impindiff.latent._sine_network import SineLayers, sine_network
+from impindiff.latent._sine_network import Layers, SineLayers, sine_network, stated_layers
 from impindiff.latent._time_network import TimeNetwork
 
 
@@ -34,11 +34,9 @@ class FilmField(AbstractLatent):
         num_axes: space dimensions of the grid.
         names: a name for each component.
         span: first and last time (or date) it is wanted for, forecasts included.
-        width: units of each hidden layer.
-        depth: hidden layers.
-        frequency: $\omega_0$, as that of `SineField`.
-        time_width: units of the one hidden layer of the network of the time.
-        time_frequency: its $\omega_0$, for the time scaled to (-1, 1) over the span.
+        layers: of the network of the position; `Layers(64, 2, 6.0)` where left open.
+        time_layers: of the network of the time, which is scaled to (-1, 1) over the span;
+            `Layers(16, 1, 1.0)` where left open.
         output_range: as that of `SineField`.
         bounds: as those of `SineField`.
         key: random key.
@@ -61,23 +59,24 @@ class FilmField(AbstractLatent):
         names: Sequence[str],
         span: Times,
         *,
-        width: int = 64,
-        depth: int = 2,
-        frequency: float = 6.0,
-        time_width: int = 16,
-        time_frequency: float = 1.0,
+        layers: Layers = Layers(),
+        time_layers: Layers = Layers(),
         output_range: Ranges | None = None,
         bounds: Bounds | None = None,
         key: PRNGKeyArray,
         dtype: DTypeLike | None = None,
+        **earlier: Any,
     ) -> None:
+        layers, time_layers = stated_layers(layers, time_layers, earlier, "FilmField")
         self.output = Output(names, output_range, bounds, dtype)
         self.names, self.num_axes = self.output.names, num_axes
         times, precision = Span(span, self.names), self.output.dtype
         for_space, for_time = jax.random.split(key)
+        width, depth, frequency = layers.over(64, 2, 6.0)
         sizes = 2 * num_axes, width, depth, len(self.names), frequency, precision
         self.hidden, self.head = sine_network(for_space, *sizes)
-        sizes = time_width, 1, 2 * depth * width, time_frequency
+        time_width, time_depth, time_frequency = time_layers.over(16, 1, 1.0)
+        sizes = time_width, time_depth, 2 * depth * width, time_frequency
         # A tenth of what a head is drawn with: the field is nearly steady at first.
         self.modulation = TimeNetwork(times, *sizes, 0.1, for_time, precision)
 

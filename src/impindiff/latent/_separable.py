@@ -1,7 +1,7 @@
 """A neural field whose shapes are fixed and whose amplitudes vary in time."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from impindiff.latent._coordinates import Span, Times, on_grid, turns
 from impindiff.latent._field import AbstractLatent
 from impindiff.latent._output import Bounds, Output, Ranges
 from impindiff.latent._series import Series
-from impindiff.latent._sine_network import SineLayers, sine_network
+from impindiff.latent._sine_network import Layers, SineLayers, sine_network, stated_layers
 from impindiff.latent._time_network import TimeNetwork
 
 
@@ -35,12 +35,11 @@ class SeparableField(AbstractLatent):
         num_axes: space dimensions of the grid.
         names: a name for each component.
         span: first and last time (or date) it is wanted for, forecasts included.
-        width: units of each hidden layer of the network of the position, and number of shapes.
-        depth: its hidden layers.
-        frequency: its $\omega_0$, as that of `SineField`.
-        time_width: units of the one hidden layer of the network of the time.
-        time_frequency: its $\omega_0$, for the time scaled to (-1, 1) over the span. Lower values
-            favour slower fields, which forecasts beyond the observed times rest on.
+        layers: of the network of the position; `Layers(64, 2, 6.0)` where left open. Their width is
+            the number of shapes.
+        time_layers: of the network of the time, which is scaled to (-1, 1) over the span;
+            `Layers(16, 1, 1.0)` where left open. Lower frequencies favour slower fields, which
+            forecasts beyond the observed times rest on.
         output_range: as that of `SineField`.
         bounds: as those of `SineField`.
         key: random key.
@@ -61,27 +60,28 @@ class SeparableField(AbstractLatent):
         names: Sequence[str],
         span: Times,
         *,
-        width: int = 64,
-        depth: int = 2,
-        frequency: float = 6.0,
-        time_width: int = 16,
-        time_frequency: float = 1.0,
+        layers: Layers = Layers(),
+        time_layers: Layers = Layers(),
         output_range: Ranges | None = None,
         bounds: Bounds | None = None,
         key: PRNGKeyArray,
         dtype: DTypeLike | None = None,
+        **earlier: Any,
     ) -> None:
+        layers, time_layers = stated_layers(layers, time_layers, earlier, "SeparableField")
         self.output = Output(names, output_range, bounds, dtype)
         self.names, self.num_axes = self.output.names, num_axes
         rows, times = len(self.names), Span(span, self.names)
         precision = self.output.dtype
         for_space, for_time = jax.random.split(key)
+        width, depth, frequency = layers.over(64, 2, 6.0)
         self.hidden, _ = sine_network(
             for_space, 2 * num_axes, width, depth, 1, frequency, precision
         )
         # So that the sum's spread at first does not grow with the number of shapes.
         size = width**-0.5
-        sizes = time_width, 1, rows * width, time_frequency, size
+        time_width, time_depth, time_frequency = time_layers.over(16, 1, 1.0)
+        sizes = time_width, time_depth, rows * width, time_frequency, size
         self.amplitudes = Amplitudes(TimeNetwork(times, *sizes, for_time, precision), rows)
 
     @property

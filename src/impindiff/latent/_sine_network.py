@@ -1,6 +1,9 @@
 """The sine network that neural fields are made of."""
 
-from typing import final
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,6 +12,68 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from impindiff._errors import InputError
 from impindiff.latent._layers import Dense, draw
+
+
+@final
+@dataclass(frozen=True)
+class Layers:
+    r"""The hidden layers of a sine network. What is None is left to the field.
+
+    Args:
+        width: units of each hidden layer.
+        depth: hidden layers.
+        frequency: $\omega_0$, the same for every layer. Higher values favour finer fields, or
+            faster ones.
+    """
+
+    width: int | None = None
+    depth: int | None = None
+    frequency: float | None = None
+
+    def over(self, width: int, depth: int, frequency: float) -> tuple[int, int, float]:
+        """Width, depth and frequency, with these where they are left open."""
+        return (
+            width if self.width is None else self.width,
+            depth if self.depth is None else self.depth,
+            frequency if self.frequency is None else self.frequency,
+        )
+
+
+# Keywords of version 0.1.0: which of the two networks they are of, and what they are there.
+_EARLIER = {
+    **{name: (0, name) for name in ("width", "depth", "frequency")},
+    **{f"time_{name}": (1, name) for name in ("width", "depth", "frequency")},
+}
+
+
+def stated_layers(
+    layers: Layers, time_layers: Layers, earlier: Mapping[str, Any], whose: str
+) -> tuple[Layers, Layers]:
+    """The layers of the networks of position and time, with what earlier keywords say of them.
+
+    Warns: DeprecationWarning that says how it is written today.
+    Raises: InputError for other keywords.
+    """
+    stated = [layers, time_layers]
+    for keyword, value in earlier.items():
+        if keyword not in _EARLIER:
+            raise InputError(
+                f"{whose} has no argument {keyword!r}: the sizes of its networks are given by "
+                "layers=Layers(width, depth, frequency), and time_layers likewise."
+            )
+        number, name = _EARLIER[keyword]
+        stated[number] = replace(stated[number], **{name: value})
+        argument = ("layers", "time_layers")[number]
+        warnings.warn(
+            f"{whose}({keyword}={value}) is {argument}=Layers({name}={value}) now.",
+            DeprecationWarning,
+            stacklevel=_BEFORE_THE_CALL,
+        )
+    return stated[0], stated[1]
+
+
+# This function, the constructor, and the two of equinox that call it.
+_BEFORE_THE_CALL = 5
 
 
 @final
