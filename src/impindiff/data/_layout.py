@@ -155,7 +155,8 @@ def check_once(
     Raises: InputError.
     """
     times = dataset["time"].values
-    repeated = np.unique(times[1:][np.diff(times) == 0])
+    # Of dates a difference is no number, and NumPy 2.5 compares it with none.
+    repeated = np.unique(times[1:][times[1:] == times[:-1]])
     for time in repeated if position is None else repeated[repeated == times[position]]:
         same = np.flatnonzero(times == time)
         for field in fields:
