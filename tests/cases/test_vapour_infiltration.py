@@ -282,7 +282,9 @@ class TestPorosityAtTheStart:
     def test_is_where_samples_begin(self):
         model = system.build(system.slab(6), known=True, start_porosity="learned")
         assert set(model.latents()) == {"start_porosity"}
-        shared = model.prepare_shared(jnp.dtype("float64")).with_settings({"T_gas": 1273.0})
+        shared = model.prepare_shared(jnp.dtype("float64")).with_sample_parameters(
+            {"T_gas": 1273.0}
+        )
         begins = shared.start(jnp.zeros(()))["porosity"]
         np.testing.assert_allclose(begins, model.latents()["start_porosity"], rtol=1e-6)
         np.testing.assert_allclose(begins, 0.88, atol=0.05)

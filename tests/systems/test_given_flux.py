@@ -93,9 +93,9 @@ def test_every_kind_of_value(value, expected: float):
     grid = Grid([Axis("x", 0, 1, 3), Axis.from_faces("y", [0.0, 0.5, 1.5, 3.0])])
     terms = [Diffusion(lambda c: 0.1 + c**2)]
     ends = {"x": (NoFlux(), Flux(value)), "y": NoFlux()}
-    is_setting = callable(value) and value.__code__.co_varnames == ("s",)
-    system = System(grid, {"c": Field(terms, ends)}, parameters="s" if is_setting else ())
-    system = system.with_settings({"s": 1.5}) if is_setting else system
+    is_sample_parameter = callable(value) and value.__code__.co_varnames == ("s",)
+    system = System(grid, {"c": Field(terms, ends)}, parameters="s" if is_sample_parameter else ())
+    system = system.with_sample_parameters({"s": 1.5}) if is_sample_parameter else system
     assert gained(system, grid, 1.0, 4) == pytest.approx(
         -expected, rel=1e-6 if isinstance(value, Parameter) else 1e-10
     )

@@ -129,6 +129,6 @@ def test_forecasts_warn_of_the_first_sample():
     """Whose setting is large enough, and whose steps run under `jit`."""
     system = column(velocity=lambda v: v + 0.0, diffusivity=0.1, parameters=("v",))
     start = np.zeros((2, 1, 40))
-    data = to_dataset(system.grid, [0.0], {"c": start}, settings={"v": [0.5, 25.0]})
+    data = to_dataset(system.grid, [0.0], {"c": start}, sample_parameters={"v": [0.5, 25.0]})
     (message,) = told(lambda: predict(system, data, times=[0.1, 0.2], dt=0.01))
     assert message.startswith("sample 1: 'c' is") and "it is 62.5" in message

@@ -264,14 +264,14 @@ def test_gradients_reach_what_the_rate_is_made_of(stepper):
         assert rate == pytest.approx(2, abs=0.1)
 
 
-def test_settings_may_be_rates():
+def test_sample_parameters_may_be_rates():
     """It is known to be affine before they are given, and each sample has its own."""
     system = System(GRID, {"u": [Reaction(lambda u, k: -k * u)]}, parameters=("k",))
     shared = system.prepare_shared(DOUBLE)
     assert shared.is_affine
 
     def rate(k):
-        return shared.with_settings({"k": k}).at(jnp.zeros(()))({"u": wave(GRID)})["u"]
+        return shared.with_sample_parameters({"k": k}).at(jnp.zeros(()))({"u": wave(GRID)})["u"]
 
     found = jax.vmap(rate)(jnp.array([0.5, 2.0]))
     np.testing.assert_allclose(found, [-0.5 * wave(GRID), -2.0 * wave(GRID)], rtol=1e-15)

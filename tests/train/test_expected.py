@@ -67,7 +67,7 @@ def test_noise_that_is_known_is_taken_off():
         check(learned, wild, [ipd.Cells(NAME, noise=0.1)])
 
 
-def test_readings_settings_time_and_place_are_looked_at():
+def test_readings_sample_parameters_time_and_place_are_looked_at():
     data = DATA.assign(seen=DATA[NAME] + 1, heat=("sample", [1e3, 1.1e3, 1.2e3, 1.3e3]))
     seen = [ipd.Cells(NAME, "seen")]
     with pytest.raises(InputError, match="expects 'concentration' in"):

@@ -126,7 +126,7 @@ def _check_options(name: str, options: Mapping[str, Any], parameters: tuple[str,
 def _check_names(key: str, system: System) -> None:
     """Refuse names that a forecast file cannot hold, in which truths stand beside forecasts."""
     learned_names = (name for latent in latents_of(system) for name in latent.names)
-    names = [*system.fields, *system.integrals, *learned_names, *system.settings]
+    names = [*system.fields, *system.integrals, *learned_names, *system.sample_parameters]
     for name in names:
         try:
             check_name(name)

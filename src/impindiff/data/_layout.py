@@ -2,8 +2,8 @@
 
 A field has the dimensions `sample`, `time`, then the space axes `x`, `y`, `z` as far as there are
 any, none for an ordinary differential equation; a latent truth has the space axes alone, or `time`
-in front of them, or is one number; a setting has `sample` alone (`settings_of`). NaN in a field
-means "not observed"; infinity means nothing and is refused.
+in front of them, or is one number; a sample parameter has `sample` alone (`sample_parameters_of`).
+NaN in a field means "not observed"; infinity means nothing and is refused.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,6 @@
 """Arrays into the documented layout: the one place that names dimensions and coordinates."""
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,6 +21,7 @@ def to_dataset(
     attributes: Mapping[str, Mapping[str, str]] | None = None,
     samples: ArrayLike | None = None,
     attrs: Mapping[str, object] | None = None,
+    sample_parameters: Mapping[str, ArrayLike] | None = None,
     settings: Mapping[str, ArrayLike] | None = None,
 ) -> xr.Dataset:
     """Arrays as a dataset, to fit, forecast from or save.
@@ -37,17 +39,25 @@ def to_dataset(
             default.
         samples: the samples' ids; counted from 0 by default.
         attrs: attributes of the dataset, such as its title; `boundary` is set here.
-        settings: what is known for each sample and differs between samples (see `System`): arrays
-            of shape `(sample,)`.
+        sample_parameters: what is known for each sample and differs between samples (see
+            `System`): arrays of shape `(sample,)`.
+        settings: the same, as version 0.1.0 named it.
 
     Raises: InputError for an array of another shape.
     """
-    latents, settings, texts = latents or {}, settings or {}, attributes or {}
+    if settings is not None:
+        warnings.warn(
+            "to_dataset(settings=...) is to_dataset(sample_parameters=...) now.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        sample_parameters = {**settings, **(sample_parameters or {})}
+    latents, sample_parameters, texts = latents or {}, sample_parameters or {}, attributes or {}
     axes = () if grid is None else grid.axes
     boundary = {} if grid is None else {"boundary": boundary_of(grid)}
     texts = {"time": {"units": UNITS} if holds_dates(times) else {}, **texts}
     times = np.atleast_1d(as_seconds(times))
-    given = {**fields, **settings, **latents}
+    given = {**fields, **sample_parameters, **latents}
     arrays = {name: np.asarray(values) for name, values in given.items()}
     if samples is None:
         samples = np.arange(len(np.atleast_1d(arrays[next(iter(fields))])) if fields else 0)
@@ -82,7 +92,7 @@ def to_dataset(
 
     return xr.Dataset(
         {name: variable(name, ("sample", *varying)) for name in fields}
-        | {name: variable(name, ("sample",)) for name in settings}
+        | {name: variable(name, ("sample",)) for name in sample_parameters}
         | {name: variable(name, steady, varying, ()) for name in latents},
         coords={
             "sample": coordinate("sample", ids),

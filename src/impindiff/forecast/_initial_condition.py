@@ -46,7 +46,7 @@ def closure_tables(
         attributes: units and a long name of whatever has a name.
     """
     learned = (name for latent in latents_of(system) for name in latent.names)
-    taken = {*system.fields, *system.settings, *learned}
+    taken = {*system.fields, *system.sample_parameters, *learned}
     tables: dict[str, xr.DataArray] = {}
     for closure in latents_of(system):
         arguments = tuple(closure.input_ranges)
@@ -202,9 +202,9 @@ class InitialCondition:
         return self.samples.time
 
     @property
-    def settings(self) -> State:
+    def sample_parameters(self) -> State:
         """Of each sample, see `System`."""
-        return self.samples.settings
+        return self.samples.sample_parameters
 
     @cached_property
     def latents(self) -> dict[str, np.ndarray]:
@@ -243,7 +243,7 @@ class InitialCondition:
 
     def ledger(self, before: Mapping[str, BalanceScore] | None = None) -> Ledger:
         """For the balances of what is forecast from here, after those of what led here."""
-        return Ledger(self.system, self.state, self.settings, self.time, before)
+        return Ledger(self.system, self.state, self.sample_parameters, self.time, before)
 
     def check_times(self, times: np.ndarray) -> None:
         """Refuse times before the initial one, and beyond the spans of fields that vary in time."""
@@ -265,7 +265,7 @@ class InitialCondition:
         grid, latents = self.system.grid, self.latents | self.varying_latents(times)
         axes = () if grid is None else grid.names
         fields = (*self.system.fields, *self.system.integrals)
-        names = (*fields, *latents, *self.settings, "time", *axes)
+        names = (*fields, *latents, *self.sample_parameters, "time", *axes)
         return to_dataset(
             grid,
             times,
@@ -274,7 +274,7 @@ class InitialCondition:
             {name: self._attributes(name) for name in names},
             samples=self.samples.ids,
             attrs={"title": TITLE, **self._begun, **(attrs or {})},
-            settings=self.settings,
+            sample_parameters=self.sample_parameters,
         ).assign(self.tables)
 
     @property

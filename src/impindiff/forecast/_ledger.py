@@ -36,7 +36,7 @@ class Ledger:
     Args:
         system: the equations.
         initial: for each field and integral an array `(sample, *grid)`.
-        settings: of each sample, see `System`.
+        sample_parameters: of each sample, see `System`.
         time: of the initial states.
         before: the balances of a forecast that ends there and is gone on with.
     """
@@ -45,11 +45,16 @@ class Ledger:
         self,
         system: System,
         initial: State,
-        settings: State,
+        sample_parameters: State,
         time: float,
         before: Mapping[str, BalanceScore] | None = None,
     ) -> None:
-        self._system, self._initial, self._settings, self._time = system, initial, settings, time
+        self._system, self._initial, self._sample_parameters, self._time = (
+            system,
+            initial,
+            sample_parameters,
+            time,
+        )
         self._before = before or {}
         # By balance and sample: the largest change, the least that is told from round-off, what the
         # changes miss zero by, the last ones.
@@ -66,9 +71,11 @@ class Ledger:
         count = len(next(iter(self._initial.values())))
         self._last = {}
         for sample in range(count):
-            first, given = jax.tree.map(lambda u, k=sample: u[k], (self._initial, self._settings))
+            first, given = jax.tree.map(
+                lambda u, k=sample: u[k], (self._initial, self._sample_parameters)
+            )
             along = {f: np.concatenate([first[f][None], u[sample]]) for f, u in states.items()}
-            found = balances(self._system.with_settings(given), along, clock)
+            found = balances(self._system.with_sample_parameters(given), along, clock)
             for name, of in found.items():
                 changes = {
                     part: change + self._changed(name, part, sample)

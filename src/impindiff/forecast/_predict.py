@@ -15,7 +15,7 @@ from jaxtyping import Array, DTypeLike
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError, NumericsError, numerics_errors
 from impindiff._types import State
-from impindiff.data import Start, has_dates, is_setting, with_dates
+from impindiff.data import Start, has_dates, is_sample_parameter, with_dates
 from impindiff.forecast._initial_condition import InitialCondition
 from impindiff.forecast._ledger import ATTRIBUTE
 from impindiff.integrate import AbstractStepper, CrankNicolson, check_is_stepper
@@ -51,17 +51,17 @@ def _run(
     initial: State,
     stepper: AbstractStepper,
     time_grid: TimeGrid,
-    settings: State,
+    sample_parameters: State,
 ) -> Trajectory:
     run_one = partial(simulate, time_grid=time_grid, stepper=stepper, on_failure="keep")
-    if not settings:
+    if not sample_parameters:
         return jax.vmap(lambda state: run_one(system, state))(initial)
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
 
     def run(state: State, given: State) -> Trajectory:
-        return run_one(shared.with_settings(given), state)
+        return run_one(shared.with_sample_parameters(given), state)
 
-    return jax.vmap(run)(initial, settings)
+    return jax.vmap(run)(initial, sample_parameters)
 
 
 class Carried(NamedTuple):
@@ -83,7 +83,7 @@ def carry_forward(
     initial: State,
     stepper: AbstractStepper,
     time_grid: TimeGrid,
-    settings: State | None = None,
+    sample_parameters: State | None = None,
 ) -> Mapping[str, Array]:
     """States of many samples at the saved times: for each field an array `(sample, time, *grid)`.
 
@@ -92,11 +92,11 @@ def carry_forward(
         initial: for each field an array `(sample, *grid)`.
         stepper: advances one step.
         time_grid: the steps.
-        settings: those that the system misses, `(sample,)` each.
+        sample_parameters: those that the system misses, `(sample,)` each.
 
     Raises: NumericsError as `carry`.
     """
-    return carry(system, initial, stepper, time_grid, settings).states
+    return carry(system, initial, stepper, time_grid, sample_parameters).states
 
 
 def compile_forward(
@@ -104,14 +104,14 @@ def compile_forward(
     initial: State,
     stepper: AbstractStepper,
     time_grid: TimeGrid,
-    settings: State | None = None,
+    sample_parameters: State | None = None,
 ) -> None:
     """Compile the program of `carry_forward`, which then finds it ready; of values nothing is used.
 
     May be called in a thread: most of the time is spent outside of Python.
     """
-    stepper = select_for_samples(system, initial, time_grid, stepper, settings).stepper
-    _run.lower(system, initial, stepper, time_grid, settings or {}).compile()
+    stepper = select_for_samples(system, initial, time_grid, stepper, sample_parameters).stepper
+    _run.lower(system, initial, stepper, time_grid, sample_parameters or {}).compile()
 
 
 def carry(
@@ -119,29 +119,29 @@ def carry(
     initial: State,
     stepper: AbstractStepper,
     time_grid: TimeGrid,
-    settings: State | None = None,
+    sample_parameters: State | None = None,
 ) -> Carried:
     """The same, with what it took: steps that fail are halved for all samples, see `rescue`.
 
     Raises: NumericsError at the first step that failed and that halving did not help, or where a
         state is not finite; it names a function of the system that is not finite there.
     """
-    settings = settings or {}
-    first, given = jax.tree.map(lambda values: values[0], (initial, settings))
-    check_before(system.with_settings(given), first, time_grid)
-    chosen = select_for_samples(system, initial, time_grid, stepper, settings)
+    sample_parameters = sample_parameters or {}
+    first, given = jax.tree.map(lambda values: values[0], (initial, sample_parameters))
+    check_before(system.with_sample_parameters(given), first, time_grid)
+    chosen = select_for_samples(system, initial, time_grid, stepper, sample_parameters)
     stepper = chosen.stepper
 
     def cause(sample: int, step: int, steps: TimeGrid) -> str:
-        state, given = jax.tree.map(lambda values: values[sample], (initial, settings))
-        return cause_of(system.with_settings(given), state, stepper, steps, step + 1)
+        state, given = jax.tree.map(lambda values: values[sample], (initial, sample_parameters))
+        return cause_of(system.with_sample_parameters(given), state, stepper, steps, step + 1)
 
     def run(steps: TimeGrid) -> Trajectory:
-        found = _run(system, initial, stepper, steps, settings)
+        found = _run(system, initial, stepper, steps, sample_parameters)
         if chosen.fallback is None or not has_failed_solve(found.outcome):
             return found
         # Before any step is halved: it may be what was chosen that does not fit any more.
-        return _run(system, initial, chosen.fallback, steps, settings)
+        return _run(system, initial, chosen.fallback, steps, sample_parameters)
 
     try:
         trajectory, time_grid, halved = rescue(run, time_grid)
@@ -168,7 +168,7 @@ def advise(
     initial: State,
     states: Mapping[str, Any],
     time_grid: TimeGrid,
-    settings: State,
+    sample_parameters: State,
     stepper: AbstractStepper,
 ) -> bool:
     """Warn of the first sample whose forecast shows that something is amiss, `RuntimeWarning`.
@@ -178,7 +178,7 @@ def advise(
         initial: for each field an array `(sample, *grid)`.
         states: for each field an array `(sample, time, *grid)`.
         time_grid: the steps.
-        settings: those that the system misses, `(sample,)` each.
+        sample_parameters: those that the system misses, `(sample,)` each.
         stepper: took them.
 
     Returns: whether there was one.
@@ -191,9 +191,13 @@ def advise(
         return False
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
     for sample in range(len(next(iter(initial.values())))):
-        one = jax.tree.map(lambda values, at=sample: values[at], (initial, dict(states), settings))
+        one = jax.tree.map(
+            lambda values, at=sample: values[at], (initial, dict(states), sample_parameters)
+        )
         first, found, given = one
-        if advice := advice_of(shared.with_settings(given), first, found, time_grid, stepper):
+        if advice := advice_of(
+            shared.with_sample_parameters(given), first, found, time_grid, stepper
+        ):
             warnings.warn(f"sample {sample}: {advice[0]}", RuntimeWarning, stacklevel=3)
             return True
     return False
@@ -256,8 +260,8 @@ def predict(
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
-    states, halved, choice = carry(system, begin.state, stepper, time_grid, begin.settings)
-    advise(system, begin.state, states, time_grid, begin.settings, stepper)
+    states, halved, choice = carry(system, begin.state, stepper, time_grid, begin.sample_parameters)
+    advise(system, begin.state, states, time_grid, begin.sample_parameters, stepper)
     ledger = begin.ledger()
     ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})
     attrs = halved_attrs(halved) | solver_attrs(choice) | ledger.attributes
@@ -353,7 +357,7 @@ def predict_ensemble(
     if halved:
         found.attrs[HALVED] = "; ".join(halved)
     for name, variable in forecasts[0].data_vars.items():
-        if is_setting(variable):
+        if is_sample_parameter(variable):
             continue
         values = np.stack([forecast[name].values for forecast in forecasts]).astype(np.float64)
         described = {**variable.attrs, "long_name": f"{variable.attrs['long_name']}, spread"}

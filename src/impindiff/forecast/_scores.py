@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from impindiff._errors import InputError
 from impindiff.data import (
     check_is_dataset,
-    is_setting,
+    is_sample_parameter,
     readings,
     select_samples,
     time_slack,
@@ -252,7 +252,7 @@ def evaluate(
     fields: dict[str, FieldErrors] = {}
     latent: dict[str, LatentError] = {}
     for name, variable in forecast.data_vars.items():
-        if name not in truth.data_vars or is_setting(variable):
+        if name not in truth.data_vars or is_sample_parameter(variable):
             continue
         if "sample" in variable.dims:
             known = truth[name].values[positions][:, theirs]

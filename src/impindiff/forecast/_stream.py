@@ -359,10 +359,10 @@ def _pieces(
     advised = False
     taking = stepper or CrankNicolson()
     for part in pieces:
-        carried = carry(begin.system, state, taking, part.time_grid, begin.settings)
+        carried = carry(begin.system, state, taking, part.time_grid, begin.sample_parameters)
         halved, choice = halved + carried.halved, carried.choice
         found = {field: np.asarray(values) for field, values in carried.states.items()}
-        given = begin.system, state, found, part.time_grid, begin.settings, taking
+        given = begin.system, state, found, part.time_grid, begin.sample_parameters, taking
         advised = advised or advise(*given)
         del carried
         # A copy: a view would keep the piece in memory.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from impindiff.data import is_setting
+from impindiff.data import is_sample_parameter
 from impindiff.report._format import count, data_size, duration, listing, plain, unit_of
 from impindiff.report._frames import Variable
 from impindiff.report._load import RunFolder, mapping, number, numbers
@@ -48,14 +48,14 @@ def _instruments(run: RunFolder) -> list[str]:
 
 
 def _known_of_samples(run: RunFolder) -> Facts:
-    """The settings of the samples that were forecast."""
+    """The parameters of the samples that were forecast."""
     return [
         (
             f"{name} of these samples",
             listing(of.to_numpy().tolist()) + unit_of(str(of.attrs.get("units", ""))),
         )
         for name, of in run.forecast.data_vars.items()
-        if is_setting(of)
+        if is_sample_parameter(of)
     ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from impindiff.data import is_setting
+from impindiff.data import is_sample_parameter
 from impindiff.forecast import is_table
 from impindiff.observe import relative_error
 from impindiff.report._codes import PixelAxis, pixel_axis
@@ -103,11 +103,11 @@ def variables_of(forecast: xr.Dataset) -> tuple[list[Variable], list[Variable]]:
     """The fields, which have a sample axis, and the latents, which have none."""
     names = [str(name) for name in forecast.data_vars]
     truths = {f"{name}_truth" for name in names} & set(names)
-    settings = {name for name in names if is_setting(forecast[name])}
+    parameters = {name for name in names if is_sample_parameter(forecast[name])}
     found = [
         Variable(name, forecast[name], _truth_of(forecast, name))
         for name in names
-        if name not in truths | settings and forecast[name].dtype.kind in "fiu"
+        if name not in truths | parameters and forecast[name].dtype.kind in "fiu"
     ]
     fields = [variable for variable in found if "sample" in variable.forecast.dims]
     return fields, [variable for variable in found if "sample" not in variable.forecast.dims]

@@ -124,22 +124,24 @@ def select_for_samples(
     initial: State,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
-    settings: State | None = None,
+    sample_parameters: State | None = None,
 ) -> Choice:
     """The choice for many samples that are advanced together, from the first of them.
 
     Args:
-        system: the equations; of its settings those are known that are not given here.
+        system: the equations; of its sample parameters those are known that are not given here.
         initial: for each field an array `(sample, *grid)`.
         time_grid: the steps.
         stepper: names no solver, or is left as it is.
-        settings: by name, of each sample.
+        sample_parameters: by name, of each sample.
     """
     if not stepper.is_open or not time_grid.num_steps or system.grid is None:
         return Choice("given", _GIVEN, stepper, {})
     first = {field: jnp.asarray(values)[0] for field, values in initial.items()}
-    if settings:
-        system = system.with_settings({name: values[0] for name, values in settings.items()})
+    if sample_parameters:
+        system = system.with_sample_parameters(
+            {name: values[0] for name, values in sample_parameters.items()}
+        )
     if len(system.grid.shape) > 1 and int(np.prod(system.grid.shape)) < SMALL:
         return Choice("automatic", f"automatic: fewer than {SMALL} cells.", stepper, {})
     dt, start = float(np.mean(time_grid.lengths)), float(time_grid.starts[0])

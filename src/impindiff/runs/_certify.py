@@ -181,7 +181,7 @@ def _parts(system: System, observations: Observations) -> dict[str, PyTree]:
 def _make_loss(system, observations, dt, stepper):
     one = {
         name: {key: u[:1] for key, u in getattr(observations, name).items()}
-        for name in ("initial", "observed", "deviations", "settings")
+        for name in ("initial", "observed", "deviations", "sample_parameters")
     }
     first = whole(replace(observations, **one), dt)
     # Apart from the learned arrays nothing of the system depends on the point.
@@ -195,7 +195,7 @@ def _make_loss(system, observations, dt, stepper):
         begun = {f: point.get(f"initial {f}", u[0])[None] for f, u in batch.initial.items()}
         batch = replace(batch, initial=begun)
         objective = make_objective(here, batch, stepper)
-        part = Part(batch.initial, batch.observed, batch.deviations, batch.settings)
+        part = Part(batch.initial, batch.observed, batch.deviations, batch.sample_parameters)
         shared = here.prepare_shared(dtype)
         trajectory = objective.trajectories(shared, probe[None], part, KeepAll())
         predicted = objective.predicted(trajectory.states)

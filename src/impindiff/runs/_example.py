@@ -30,13 +30,13 @@ def made_up_problem(
     On the grid of the config or of its own system; else a small one on the unit square or cube.
     Each field is of the order of its scale, and observed cell by cell.
 
-    Raises: InputError for a system with settings: what they may be nothing tells.
+    Raises: InputError for a system with sample parameters: what they may be nothing tells.
     """
     system = cast(build_system(config, _grid(config)), jnp.dtype(dtype))
     if system.missing_parameters:
         raise InputError(
-            f"the system has the settings {', '.join(system.missing_parameters)}, known for each "
-            "sample, and they cannot be made up as fields can: give data that hold them, "
+            f"the system has the sample parameters {', '.join(system.missing_parameters)}, and "
+            "they cannot be made up as fields can: give data that hold them, "
             "--data FILE, or data.file in the config."
         )
     shape, times = _shape(system), tuple(sorted(config.data.train_times))

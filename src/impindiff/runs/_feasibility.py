@@ -32,8 +32,8 @@ from impindiff.train import (
 def check_stable(plan: RunPlan) -> None:
     """Refuse explicit steps that let round-off grow.
 
-    At the first training sample, or at each where they have settings of their own, with what is
-    learned as it is before training.
+    At the first training sample, or at each where there are sample parameters, with what is learned
+    as it is before training.
     Raises: InputError that says how many substeps are stable.
     """
     time, stepper = plan.config.time, plan.stepper
@@ -42,10 +42,14 @@ def check_stable(plan: RunPlan) -> None:
     known, start = plan.observations, float(plan.observations.start)
 
     def limit_of(sample: int) -> float:
-        first, given = jax.tree.map(lambda values: values[sample], (known.initial, known.settings))
-        return stable_dt(plan.system.with_settings(given), first, stepper, start)
+        first, given = jax.tree.map(
+            lambda values: values[sample], (known.initial, known.sample_parameters)
+        )
+        return stable_dt(plan.system.with_sample_parameters(given), first, stepper, start)
 
-    limit = min(limit_of(sample) for sample in range(known.num_samples if known.settings else 1))
+    limit = min(
+        limit_of(sample) for sample in range(known.num_samples if known.sample_parameters else 1)
+    )
     longest = max([time.dt, *(stage.dt for stage in plan.stages if stage.dt is not None)])
     # Power iteration finds the limit to a few percent.
     if longest > 1.05 * limit:

@@ -10,7 +10,7 @@ import jax
 import xarray as xr
 
 from impindiff.config import build_observations
-from impindiff.data import is_setting, save_dataset
+from impindiff.data import is_sample_parameter, save_dataset
 from impindiff.forecast import (
     HALVED,
     SOLVER,
@@ -128,7 +128,7 @@ def _with_truth(forecast: xr.Dataset, plan: RunPlan) -> xr.Dataset:
     num_times, known = forecast.sizes["time"], plan.known_times
     beside = {}
     for name in (name for name in forecast.data_vars if name in truth.data_vars):
-        if is_setting(forecast[name]):
+        if is_sample_parameter(forecast[name]):
             continue
         exact = truth_at(forecast[name], truth[name]) if is_table(forecast[name]) else truth[name]
         if exact is None:

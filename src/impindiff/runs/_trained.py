@@ -191,7 +191,7 @@ def _continue(
 def _check(system: System, dataset: xr.Dataset, latents: tuple[str, ...] = ()) -> None:
     """Refuse data of another layout, as far as they hold anything of the system.
 
-    Of fields that begin as the system says they need not: there may be none but the settings.
+    Of fields that begin as the system says they need not: there may be sample parameters alone.
     """
     held = [f for f in system.fields if f not in system.initial or f in dataset.data_vars]
     if held:
@@ -221,7 +221,7 @@ def _initial_condition(
     except InputError:
         if any(field not in system.initial for field in system.fields):
             raise
-        # The initial time need not be one of the file's: then the file holds settings alone.
+        # The initial time need not be one of the file's, which holds sample parameters alone.
         dataset = open_dataset(initial, time="first")
     every = config.time.dt if every is None else every
     origin = float(open_dataset(initial, time="first")["time"][0]) if is_same else None

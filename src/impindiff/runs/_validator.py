@@ -92,7 +92,13 @@ class Validator:
         # Integrals go along only so that this is the program of the forecast at the end.
         like = next(iter(initial.values()))
         nothing = {name: jnp.zeros_like(like) for name in system.integrals}
-        return system, initial | nothing, self.stepper, self.time_grid, self.samples.settings
+        return (
+            system,
+            initial | nothing,
+            self.stepper,
+            self.time_grid,
+            self.samples.sample_parameters,
+        )
 
 
 @final

@@ -77,3 +77,16 @@ def _remedy(keyword: str) -> str:
         f"System(..., {keyword}=...): this is said of each field where it stands, "
         f"{{'c': Field([term, ...], {_OF_FIELDS[keyword]}=...)}}."
     )
+
+
+def warn_of_settings(earlier: str, today: str, calls: int) -> None:
+    """Say what an attribute of a system is called today.
+
+    Args:
+        earlier: its name in version 0.1.0.
+        today: its name.
+        calls: between this one and the place that is told.
+    """
+    warnings.warn(
+        f"System.{earlier} is System.{today} now.", DeprecationWarning, stacklevel=calls + 1
+    )

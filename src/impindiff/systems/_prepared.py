@@ -67,7 +67,7 @@ class PreparedSystem(AbstractDynamics):
     """A system whose steady coefficients are arrays.
 
     Where samples have parameters, these may still be unknown: then it is what all samples share,
-    and `with_settings` makes the system of one of them.
+    and `with_sample_parameters` makes the system of one of them.
 
     Attributes:
         scope: what functions may name, the steady coefficients evaluated.
@@ -184,7 +184,7 @@ class PreparedSystem(AbstractDynamics):
         # Nothing depends on time, so the right-hand side at any instant serves them all.
         return replace(found, assembled=found.at(jnp.zeros((), self.dtype)))
 
-    def with_settings(self, values: Mapping[str, Any]) -> "PreparedSystem":
+    def with_sample_parameters(self, values: Mapping[str, Any]) -> "PreparedSystem":
         """The system of one sample: what depends on its parameters is evaluated.
 
         For many samples under `jax.vmap`: then arrays that do not depend on a parameter have no

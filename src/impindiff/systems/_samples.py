@@ -22,8 +22,8 @@ from impindiff.data import (
     in_precision,
     initial_state,
     precision_of,
+    sample_parameters_of,
     select_samples,
-    settings_of,
 )
 from impindiff.systems._bounds import check_within
 from impindiff.systems._starts import InitialTime, initial_time, starts_of
@@ -42,7 +42,7 @@ class Samples:
         begin: when they start.
         dtype: precision of the fields.
         initial: the fields at the start, `(sample, *grid)`.
-        settings: known for each sample, `(sample,)`, see `System`.
+        sample_parameters: known for each sample, `(sample,)`, see `System`.
         from_data: the fields whose initial values are those of the data.
     """
 
@@ -52,7 +52,7 @@ class Samples:
     begin: InitialTime
     dtype: jnp.dtype
     initial: State
-    settings: State
+    sample_parameters: State
     from_data: tuple[str, ...]
 
     @classmethod
@@ -78,18 +78,20 @@ class Samples:
                 fields are theirs whose initial values the system gives.
 
         Raises: InputError for a dataset of another layout, grid or units, samples that it does not
-            have, fields or settings that are not known at the start, a precision that JAX would not
-            compute in, starts outside of the fields' limits, and for functions of the system that
-            are not finite there.
+            have, fields or sample parameters that are not known at the start, a precision that JAX
+            would not compute in, starts outside of the fields' limits, and for functions of the
+            system that are not finite there.
         """
         dtype = precision_of(data) if dtype is None else real_precision(dtype)
         check_units(data, dict(system.units))
         positions = select_samples(data, samples)
-        known = settings_of(data, system.missing_parameters, positions)
-        settings = {name: jnp.asarray(values, dtype) for name, values in known.items()}
+        known = sample_parameters_of(data, system.missing_parameters, positions)
+        sample_parameters = {name: jnp.asarray(values, dtype) for name, values in known.items()}
         begin = initial_time(system, data, None) if begin is None else begin
         given = (
-            {} if is_under_way else _given_starts(system, begin.time, dtype, settings, positions)
+            {}
+            if is_under_way
+            else _given_starts(system, begin.time, dtype, sample_parameters, positions)
         )
         from_data = tuple(field for field in system.fields if field not in given)
         position = begin.position or 0
@@ -97,10 +99,10 @@ class Samples:
         read = initial_state(there, system.grid, from_data, positions)
         check_once(data, from_data, position=position)
         initial = {name: in_precision(u, dtype, repr(name)) for name, u in read.items()} | given
-        found = cls(system, data, positions, begin, dtype, initial, settings, from_data)
+        found = cls(system, data, positions, begin, dtype, initial, sample_parameters, from_data)
         check_within(system.limits, system.grid, initial, begin.time, found.ids)
-        first, of_first = jax.tree.map(lambda values: values[0], (initial, settings))
-        system.with_settings(of_first).check(first, begin.time)
+        first, of_first = jax.tree.map(lambda values: values[0], (initial, sample_parameters))
+        system.with_sample_parameters(of_first).check(first, begin.time)
         return found
 
     def __len__(self) -> int:
@@ -120,11 +122,17 @@ class Samples:
     def initial_of(self, system: System) -> State:
         """The initial fields, those that a system gives taken from this one, as it is by now."""
         read = {field: self.initial[field] for field in self.from_data}
-        return read | _given_starts(system, self.time, self.dtype, self.settings, self.positions)
+        return read | _given_starts(
+            system, self.time, self.dtype, self.sample_parameters, self.positions
+        )
 
 
 def _given_starts(
-    system: System, time: float, dtype: jnp.dtype, settings: State, positions: Sequence[int]
+    system: System,
+    time: float,
+    dtype: jnp.dtype,
+    sample_parameters: State,
+    positions: Sequence[int],
 ) -> State:
     """The initial values that the system gives."""
-    return starts_of(system, lambda one: one.start(time, dtype), settings, len(positions))
+    return starts_of(system, lambda one: one.start(time, dtype), sample_parameters, len(positions))

@@ -268,8 +268,8 @@ def check_parameters_known(missing: Sequence[str]) -> None:
         raise InputError(
             f"the system misses the sample parameter{'s' * (len(missing) > 1)} "
             f"{', '.join(missing)}: give those of one sample, "
-            f"system.with_settings({{{example}}}), or fit and forecast samples of data that hold "
-            f"them, dataset.assign({missing[0]}=('sample', [...]))."
+            f"system.with_sample_parameters({{{example}}}), or fit and forecast samples of data "
+            f"that hold them, dataset.assign({missing[0]}=('sample', [...]))."
         )
 
 

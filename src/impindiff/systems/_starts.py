@@ -112,20 +112,22 @@ def _listed(names: list[str]) -> str:
 
 
 def starts_of(
-    system: S, start: Callable[[S], State], settings: Mapping[str, Array], count: int
+    system: S, start: Callable[[S], State], sample_parameters: Mapping[str, Array], count: int
 ) -> State:
     """The initial values that a system gives, of many samples: `(sample, *grid)` for each field.
 
     Args:
         system: the equations, which may give none.
         start: those of one sample, by its system: `lambda one: one.start(time, dtype)`.
-        settings: the sample parameters that the system misses, `(sample,)` each.
+        sample_parameters: the sample parameters that the system misses, `(sample,)` each.
         count: how many samples.
     """
     if not system.initial:
         return {}
     if system.missing_parameters:
-        return jax.vmap(lambda values: start(system.with_settings(values)))(settings)
+        return jax.vmap(lambda values: start(system.with_sample_parameters(values)))(
+            sample_parameters
+        )
     return {f: jnp.broadcast_to(u, (count, *u.shape)) for f, u in start(system).items()}
 
 

@@ -15,7 +15,7 @@ from impindiff.latent import latent_values, latents_of
 from impindiff.systems._accounts import Accounts
 from impindiff.systems._bounds import bounds_violation
 from impindiff.systems._checks import check_system, check_units, storage_by_name
-from impindiff.systems._earlier_call import as_stated_today
+from impindiff.systems._earlier_call import as_stated_today, warn_of_settings
 from impindiff.systems._fields import Field, as_fields
 from impindiff.systems._names import check_call, check_mappings
 from impindiff.systems._outer_faces import Ends, Given, boundary_latents, check_ends_finite
@@ -50,7 +50,8 @@ class System(AbstractSystem):
         coefficients: what functions may name besides, such as `{"rate": Parameter(...), "k": lambda
             T: ...}`. What several terms share, a learned closure above all, is given here, once.
         parameters: names of numbers that each sample brings, such as `("T_gas",)`: data hold them,
-            `with_settings` gives those of one sample, and functions name them as coefficients.
+            `with_sample_parameters` gives those of one sample, and functions name them as
+            coefficients.
         integrals: over time, for each the terms that are its rate, without fluxes: `{"supplied":
             [Supply(FluxOf("c"))]}`. They begin at 0, and nothing depends on them but `balances`.
         balances: of what must stay the same, for each its parts, densities whose changes add up to
@@ -69,7 +70,7 @@ class System(AbstractSystem):
     storage: dict[str, Any]
     capacities: dict[str, Any]
     initial: dict[str, Any]
-    settings: dict[str, Scalar | None]
+    sample_parameters: dict[str, Scalar | None]
     accounts: Accounts
     algebraic: tuple[str, ...] = eqx.field(static=True)
     scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
@@ -117,7 +118,7 @@ class System(AbstractSystem):
         self.scales = tuple((name, float(scale)) for name, scale in scales.items())
         limits = (field.limit(name) for name, field in known.items())
         self.limits = tuple(limit for limit in limits if limit is not None)
-        self.settings = dict.fromkeys(parameter_names(parameters))
+        self.sample_parameters = dict.fromkeys(parameter_names(parameters))
         self.units = tuple({**_stated(known, "unit"), **(units or {})}.items())
         self.accounts = Accounts.of(integrals or {}, balances or {})
         check_system(self, self._named_parts, self._parts)
@@ -157,9 +158,9 @@ class System(AbstractSystem):
     @property
     def missing_parameters(self) -> tuple[str, ...]:
         """Names of the unknown sample parameters."""
-        return tuple(name for name, value in self.settings.items() if value is None)
+        return tuple(name for name, value in self.sample_parameters.items() if value is None)
 
-    def with_settings(self, values: Mapping[str, Any]) -> "System":
+    def with_sample_parameters(self, values: Mapping[str, Any]) -> "System":
         """The system of one sample, with its parameters known: all that `simulate` needs.
 
         Args:
@@ -167,17 +168,31 @@ class System(AbstractSystem):
 
         Raises: InputError for a name that is no sample parameter, or what is not one finite number.
         """
-        numbers = as_parameters(tuple(self.settings), values)
+        numbers = as_parameters(tuple(self.sample_parameters), values)
         return eqx.tree_at(
-            lambda system: [system.settings[name] for name in numbers],
+            lambda system: [system.sample_parameters[name] for name in numbers],
             self,
             list(numbers.values()),
             is_leaf=lambda node: node is None,
         )
 
+    @property
+    def settings(self) -> dict[str, Scalar | None]:
+        """The sample parameters, as version 0.1.0 named them."""
+        warn_of_settings("settings", "sample_parameters", 2)
+        return self.sample_parameters
+
+    def with_settings(self, values: Mapping[str, Any]) -> "System":
+        """See `with_sample_parameters`, as version 0.1.0 named it."""
+        # Of equinox there is one between, since this is a method.
+        warn_of_settings("with_settings", "with_sample_parameters", 3)
+        return self.with_sample_parameters(values)
+
     def scope(self, dtype: jnp.dtype) -> Scope:
         """All that has a name: sample parameters that are known are so as coefficients are."""
-        numbers = {n: jnp.asarray(v, dtype) for n, v in self.settings.items() if v is not None}
+        numbers = {
+            n: jnp.asarray(v, dtype) for n, v in self.sample_parameters.items() if v is not None
+        }
         return Scope(self.grid, self.coefficients | numbers, dtype)
 
     def check(self, state: GivenState, time: Scalar | float = 0.0) -> None:
@@ -234,7 +249,7 @@ class System(AbstractSystem):
     def prepare_shared(self, dtype: jnp.dtype) -> PreparedSystem:
         """Evaluate what is steady and the same for all samples, whatever their parameters.
 
-        Once for all of them; `PreparedSystem.with_settings` does the rest for each.
+        Once for all of them; `PreparedSystem.with_sample_parameters` does the rest for each.
         """
         stored = self.storage, self.capacities, self.initial, (), self.algebraic, self.scales
         varying = varying_names(self.fields, self.coefficients)

@@ -73,7 +73,7 @@ class Batch(eqx.Module):
         time_grid: steps through the observed times.
         operators: see `Observations.operators`.
         deviations: see `Observations.deviations`.
-        penalties, settings, rows: see `Observations`.
+        penalties, sample parameters, rows: see `Observations`.
     """
 
     initial: State
@@ -82,7 +82,7 @@ class Batch(eqx.Module):
     operators: dict[str, AbstractOperator] = eqx.field(default_factory=dict)
     deviations: State = eqx.field(default_factory=dict)
     penalties: tuple[AbstractPenalty, ...] = ()
-    settings: State = eqx.field(default_factory=dict)
+    sample_parameters: State = eqx.field(default_factory=dict)
     rows: tuple[int, ...] = eqx.field(static=True, default=())
 
     @property
@@ -273,7 +273,10 @@ class Batches(eqx.Module):
             whole.operators,
             jax.tree.map(later, whole.deviations),
             whole.penalties,
-            {name: jnp.asarray(values)[samples] for name, values in whole.settings.items()},
+            {
+                name: jnp.asarray(values)[samples]
+                for name, values in whole.sample_parameters.items()
+            },
             whole.rows,
         )
 
@@ -295,7 +298,7 @@ def _whole(observations: Observations, time_grid: TimeGrid) -> Batch:
         observations.operators,
         observations.deviations,
         observations.penalties,
-        observations.settings,
+        observations.sample_parameters,
         observations.rows,
     )
 
@@ -307,7 +310,7 @@ class Part(eqx.Module):
     initial: State
     observed: State
     deviations: State
-    settings: State
+    sample_parameters: State
 
     @property
     def num_samples(self) -> int:
@@ -331,7 +334,9 @@ def in_parts(
         return jax.tree.map(jnp.add, total, summed), each
 
     if at_once is None or at_once >= batch.num_samples:
-        return evaluate(Part(batch.initial, batch.observed, batch.deviations, batch.settings))
+        return evaluate(
+            Part(batch.initial, batch.observed, batch.deviations, batch.sample_parameters)
+        )
     parts = parts_of(batch, at_once)
     first = jax.tree.map(lambda u: u[0], parts)
     zero = jax.tree.map(
@@ -355,5 +360,5 @@ def parts_of(batch: Batch, at_once: int | None) -> Part:
         {field: parted(u, u[0]) for field, u in batch.initial.items()},
         {name: parted(u, jnp.nan) for name, u in batch.observed.items()},
         {name: parted(u, 1.0) for name, u in batch.deviations.items()},
-        {name: parted(u, u[0]) for name, u in batch.settings.items()},
+        {name: parted(u, u[0]) for name, u in batch.sample_parameters.items()},
     )

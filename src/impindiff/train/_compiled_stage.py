@@ -266,8 +266,8 @@ class CompiledStage:
             return ""
         batch = data.first
         grid = batch.time_grid
-        initial, given = jax.tree.map(lambda u: u[sample], (batch.initial, batch.settings))
-        system = eqx.combine(learned, self.known).with_settings(given)
+        initial, given = jax.tree.map(lambda u: u[sample], (batch.initial, batch.sample_parameters))
+        system = eqx.combine(learned, self.known).with_sample_parameters(given)
         dtype = next(iter(initial.values())).dtype
         initial |= system.start(grid.starts[0], dtype)
         return cause_of(system, initial, self.stepper, grid, step + 1)
@@ -279,11 +279,13 @@ class CompiledStage:
         """
         observed = self.observations
         system = eqx.combine(learned, self.known)
-        initial, given = jax.tree.map(lambda u: u[:1], (observed.initial, observed.settings))
+        initial, given = jax.tree.map(
+            lambda u: u[:1], (observed.initial, observed.sample_parameters)
+        )
         steps = observed.time_grid(self.dt)
         dtype = next(iter(initial.values())).dtype
         if system.initial:
-            one = system.with_settings({name: values[0] for name, values in given.items()})
+            one = system.with_sample_parameters({name: values[0] for name, values in given.items()})
             begun = one.start(float(steps.starts[0]), dtype)
             initial = initial | {field: u[None] for field, u in begun.items()}
         chosen = select_for_samples(system, initial, steps, self.stepper, given)

@@ -31,7 +31,7 @@ def check_expected(system: System, observations: Observations) -> None:
     A range is left where data lie outside of it by more than a tenth of its width, four standard
     deviations of their noise taken off, as far as it is known. That a range is wider than the data
     is no matter: forecasts may need it. Looked at are the fields, at the start and where they are
-    read one by one, the settings, the axes, and the time.
+    read one by one, the sample parameters, the axes, and the time.
 
     Raises: InputError for the first such input, with both ranges and what to write; and for a field
         whose span leaves out training times.
@@ -77,7 +77,7 @@ def _found(system: System, observations: Observations) -> dict[str, tuple[float,
         if field in system.fields:
             spread = np.asarray(observations.deviations.get(name, 0.0))
             add(str(field), np.asarray(values), spread, operator is None)
-    for name, values in observations.settings.items():
+    for name, values in observations.sample_parameters.items():
         add(name, np.asarray(values))
     add("t", [observations.start, max(observations.times)])
     for name, centres in () if grid is None else zip(grid.names, grid.centres(), strict=True):

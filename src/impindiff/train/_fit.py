@@ -36,8 +36,8 @@ def fit(
 
     Args:
         system: the equations, with latents where coefficients are unknown.
-        data: in the documented layout; initial fields are those at `start`. What settings the
-            system has are taken from them, too.
+        data: in the documented layout; initial fields are those at `start`. Sample parameters of
+            the system are taken from them, too.
         samples: which samples, such as "0:5"; all by default.
         times: times of the observations to fit; by default all after the start.
         dt: longest time step, for stages that do not set their own.

@@ -276,12 +276,12 @@ class TrainingLoss(AbstractObjective):
     ) -> Trajectory:
         """States at the observed times, and the outcomes of all solves, of some samples."""
         start = self.batch.time_grid.start(self.dtype)
-        begin = (lambda one: one.start(start)), part.settings, part.num_samples
+        begin = (lambda one: one.start(start)), part.sample_parameters, part.num_samples
         initial = part.initial | starts_of(prepared, *begin)
 
-        def run(initial, settings, probe):
+        def run(initial, sample_parameters, probe):
             return simulate(
-                prepared.with_settings(settings),
+                prepared.with_sample_parameters(sample_parameters),
                 initial,
                 self.batch.time_grid,
                 self.stepper,
@@ -292,7 +292,7 @@ class TrainingLoss(AbstractObjective):
                 on_failure="keep",
             )
 
-        return jax.vmap(run)(initial, part.settings, probe)
+        return jax.vmap(run)(initial, part.sample_parameters, probe)
 
     def predicted(self, states: State) -> State:
         """The readings of all that was observed, by its name."""
@@ -350,5 +350,7 @@ def _without_masked(batch: Batch, active: Bool[Array, " samples"]) -> Batch:
         batch,
         initial={name: select(u, u[harmless]) for name, u in batch.initial.items()},
         observed={name: select(u, jnp.nan) for name, u in batch.observed.items()},
-        settings={name: select(u, u[harmless]) for name, u in batch.settings.items()},
+        sample_parameters={
+            name: select(u, u[harmless]) for name, u in batch.sample_parameters.items()
+        },
     )

@@ -207,7 +207,7 @@ class Observations(eqx.Module):
         deviations: standard deviation of the noise, `(sample, time, ...)`, axes of length one in
             place of those along which it does not vary; of all that is observed, or of nothing.
         penalties: what of the learned coefficients is held against them, beside the observations.
-        settings: what is known of each sample, `(sample,)`, see `System`.
+        sample_parameters: what is known of each sample, `(sample,)`, see `System`.
         rows: for each entry along the observations' `time` its state, counted in `times`; empty
             where no time was observed more than once.
     """
@@ -219,7 +219,7 @@ class Observations(eqx.Module):
     operators: dict[str, AbstractOperator] = eqx.field(default_factory=dict)
     deviations: State = eqx.field(default_factory=dict)
     penalties: tuple[AbstractPenalty, ...] = ()
-    settings: State = eqx.field(default_factory=dict)
+    sample_parameters: State = eqx.field(default_factory=dict)
     rows: tuple[int, ...] = eqx.field(static=True, default=())
 
     @property
@@ -282,7 +282,7 @@ class Observations(eqx.Module):
             {name: op for name, op in operators.items() if not _is_plain(name, op)},
             {name: jnp.asarray(values, dtype) for name, values in deviations.items()},
             tuple(listed(regularise, AbstractPenalty, "regularise", "[Smoothness('k', 1e-3)]")),
-            chosen.settings,
+            chosen.sample_parameters,
             selected.rows,
         )
         _check_limits(system, made, chosen.ids)

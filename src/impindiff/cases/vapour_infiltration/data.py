@@ -62,7 +62,7 @@ def generate(
         furnace = slab_of.build(grid, known=True)
         states: dict[str, list[np.ndarray]] = {}
         for setting in T_gas:
-            system = furnace.with_settings({"T_gas": jax.numpy.asarray(setting, float)})
+            system = furnace.with_sample_parameters({"T_gas": jax.numpy.asarray(setting, float)})
             found = ipd.steppers.simulate_with_rescue(
                 system, slab_of.start(system, porosity), steps, stepper
             )

@@ -1,4 +1,4 @@
-"""A run whose samples have settings, from config to a forecast that is continued."""
+"""A run whose samples have sample parameters, from config to a forecast that is continued."""
 
 import json
 from pathlib import Path
@@ -71,12 +71,12 @@ def call(*arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("settings")
+    folder = tmp_path_factory.mktemp("sample_parameters")
     (folder / "furnace.py").write_text(CODE)
     (folder / "furnace.toml").write_text(CONFIG)
     about = {"T_gas": {"units": "kK"}}
     data = ipd.to_dataset(
-        None, TIMES, {"c": exact(TIMES)}, attributes=about, settings={"T_gas": HOT}
+        None, TIMES, {"c": exact(TIMES)}, attributes=about, sample_parameters={"T_gas": HOT}
     )
     ipd.save_dataset(data, folder / "runs.nc")
     call("train", folder / "furnace.toml", "--out", folder / "RUN")
@@ -99,7 +99,7 @@ def test_what_is_shared_is_learned_and_each_sample_forecast_at_its_own(made: Pat
 
 
 @pytest.mark.thorough
-def test_a_forecast_takes_the_settings_along_and_is_continued(made: Path):
+def test_a_forecast_takes_the_sample_parameters_along_and_is_continued(made: Path):
     store = made / "long.zarr"
     given = ("--out", store, "--every", 0.5)
     call("forecast", made / "RUN", "--initial", made / "runs.nc", "--until", 1.5, *given)
@@ -111,14 +111,14 @@ def test_a_forecast_takes_the_settings_along_and_is_continued(made: Path):
 
 
 @pytest.mark.thorough
-def test_gradients_are_certified_with_the_settings_of_a_sample(made: Path):
+def test_gradients_are_certified_with_the_sample_parameters_of_a_sample(made: Path):
     found = certify(load_config(made / "furnace.toml"), made / "runs.nc", num_directions=1)
     assert found.passed
 
 
-def test_settings_are_not_made_up(made: Path):
+def test_sample_parameters_are_not_made_up(made: Path):
     config = load_config(made / "furnace.toml")
-    said = "has the settings T_gas, known for each sample.*give data that hold them, --data FILE"
+    said = "has the sample parameters T_gas.*give data that hold them, --data FILE"
     with pytest.raises(InputError, match=said):
         certify(config, None)
     with pytest.raises(InputError, match=said):
@@ -135,7 +135,7 @@ def test_data_without_a_setting_are_refused(made: Path, tmp_path: Path, sample: 
     with pytest.raises(InputError, match=f"'T_gas' of sample {sample} is nan"):
         RunPlan.make(config, tmp_path / "gap.nc", tmp_path)
     ipd.save_dataset(data.drop_vars("T_gas"), tmp_path / "none.nc")
-    with pytest.raises(InputError, match="there is no setting 'T_gas'"):
+    with pytest.raises(InputError, match="there is no sample parameter 'T_gas'"):
         RunPlan.make(config, tmp_path / "none.nc", tmp_path)
     data["T_gas"].attrs["units"] = "K"
     ipd.save_dataset(data.fillna(1.0), tmp_path / "units.nc")

@@ -29,7 +29,7 @@ def rod(terms: list, initial=None, **options) -> ipd.System:
 
 
 def heated(**options) -> ipd.System:
-    """A learned field of place beside a rate that waits for the setting, and the state."""
+    """A learned field of place beside a rate that waits for sample parameters, and the state."""
     return rod(
         [ipd.Diffusion(lambda a: a), ipd.Reaction(lambda c, rate: -rate * c**2)],
         coefficients={
@@ -60,8 +60,10 @@ def test_a_given_setting_is_a_known_number():
             )
         },
     )
-    np.testing.assert_allclose(end_of(numbers.with_settings({"hot": 0.7})), end_of(plain))
-    again = numbers.with_settings({"hot": 0.3}).with_settings({"hot": np.float64(0.7)})
+    np.testing.assert_allclose(end_of(numbers.with_sample_parameters({"hot": 0.7})), end_of(plain))
+    again = numbers.with_sample_parameters({"hot": 0.3}).with_sample_parameters(
+        {"hot": np.float64(0.7)}
+    )
     np.testing.assert_allclose(end_of(again), end_of(plain))
 
 
@@ -77,7 +79,7 @@ STATE = {
 
 
 def everywhere(**how) -> ipd.System:
-    """A setting in every place that a function may stand in."""
+    """A sample parameter in every place that a function may stand in."""
     slow = ipd.Corrected(lambda hot: 0.1 * hot, jnp.zeros((4, 3)))
     return ipd.System(
         PLANE,
@@ -110,11 +112,11 @@ def everywhere(**how) -> ipd.System:
 @pytest.mark.thorough
 def test_a_setting_may_stand_wherever_a_function_may():
     number = everywhere(coefficients={"hot": 0.7})
-    setting = everywhere(parameters="hot")
+    varied = everywhere(parameters="hot")
     systems = (
         number.prepare(DOUBLE),
-        setting.with_settings({"hot": 0.7}).prepare(DOUBLE),
-        setting.prepare_shared(DOUBLE).with_settings({"hot": 0.7}),
+        varied.with_sample_parameters({"hot": 0.7}).prepare(DOUBLE),
+        varied.prepare_shared(DOUBLE).with_sample_parameters({"hot": 0.7}),
     )
 
     def evaluated(system: PreparedSystem):
@@ -129,25 +131,25 @@ def test_a_setting_may_stand_wherever_a_function_may():
 
 
 @pytest.mark.thorough
-def test_states_are_differentiated_by_a_setting():
+def test_states_are_differentiated_by_a_sample_parameter():
     system = heated()
 
     def loss(hot):
-        return jnp.sum(end_of(system.with_settings({"hot": hot})) ** 2)
+        return jnp.sum(end_of(system.with_sample_parameters({"hot": hot})) ** 2)
 
     rate = taylor_rate(loss, jnp.array(0.7), step=0.1)
     assert rate == pytest.approx(2, abs=0.05)
 
 
-def test_some_settings_may_be_given_and_others_awaited():
+def test_some_sample_parameters_may_be_given_and_others_awaited():
     system = ipd.System(
         None, {"c": [ipd.Reaction(lambda c, k, hot: -k * hot * c)]}, parameters=("k", "hot")
     )
-    partly = system.with_settings({"k": 2})
+    partly = system.with_sample_parameters({"k": 2})
     assert (system.missing_parameters, partly.missing_parameters) == (("k", "hot"), ("hot",))
     with pytest.raises(InputError, match="misses the sample parameter hot: give those of one"):
         partly.prepare(DOUBLE)
-    rates = partly.with_settings({"hot": 3}).prepare(DOUBLE).at(jnp.array(0.0))
+    rates = partly.with_sample_parameters({"hot": 3}).prepare(DOUBLE).at(jnp.array(0.0))
     assert float(rates({"c": jnp.array(0.5)})["c"]) == -3
 
 
@@ -156,7 +158,7 @@ def test_what_no_setting_is_in_has_no_axis_of_samples():
     """Samples share the learned field: only what waited has a value for each."""
     shared = heated().prepare_shared(DOUBLE)
     prepared = eqx.filter_vmap(
-        lambda hot: shared.with_settings({"hot": hot}), out_axes=eqx.if_array(0)
+        lambda hot: shared.with_sample_parameters({"hot": hot}), out_axes=eqx.if_array(0)
     )(jnp.array([0.1, 0.2, 0.3]))
     rates = prepared.scope.coefficients["rate"]
     assert rates.shape == (3, 5)
@@ -187,7 +189,9 @@ def test_a_network_is_evaluated_once_for_all_samples():
     """Neither for each sample, nor for each part of them, nor for each step."""
     system = heated()
     values = np.ones((4, 2, 5))
-    data = ipd.to_dataset(GRID, [0.0, 0.1], {"c": values}, settings={"hot": np.arange(4.0)})
+    data = ipd.to_dataset(
+        GRID, [0.0, 0.1], {"c": values}, sample_parameters={"hot": np.arange(4.0)}
+    )
     observations = Observations.of(system, data, ":", dtype=DOUBLE)
     arrays, frozen = eqx.partition(system, learned(system))
     objective = make_objective(
@@ -198,19 +202,19 @@ def test_a_network_is_evaluated_once_for_all_samples():
     assert alone[0] > 0 and sines == (alone[0], 0)
 
 
-def test_a_state_is_checked_with_the_settings():
+def test_a_state_is_checked_with_the_sample_parameters():
     system = rod([ipd.Diffusion(0.1), ipd.Source(lambda hot: 1 / hot)])
     with pytest.raises(InputError, match=r"is inf where hot = 0"):
-        system.with_settings({"hot": 0.0}).check({"c": jnp.asarray(X)})
-    system.with_settings({"hot": 1.0}).check({"c": jnp.asarray(X)})
+        system.with_sample_parameters({"hot": 0.0}).check({"c": jnp.asarray(X)})
+    system.with_sample_parameters({"hot": 1.0}).check({"c": jnp.asarray(X)})
     with pytest.raises(InputError, match="misses the sample parameter hot"):
         system.check({"c": jnp.asarray(X)})
 
 
-def test_values_of_what_is_learned_wait_for_settings_where_they_depend_on_them():
+def test_values_of_what_is_learned_wait_for_sample_parameters_where_they_depend_on_them():
     system = heated()
     assert set(system.latents()) == {"a"}
-    found = system.with_settings({"hot": 2.0}).latents()
+    found = system.with_sample_parameters({"hot": 2.0}).latents()
     np.testing.assert_allclose(found["rate"], found["a"] * np.exp(-2.0), rtol=1e-6)
 
 
@@ -221,14 +225,17 @@ def test_values_of_what_is_learned_wait_for_settings_where_they_depend_on_them()
         end_of,
         lambda s: s.prepare_shared(DOUBLE).prepare(DOUBLE),
         lambda s: s.prepare_shared(DOUBLE).at(jnp.array(0.0)),
-        lambda s: s.prepare_shared(DOUBLE).with_settings({}),
+        lambda s: s.prepare_shared(DOUBLE).with_sample_parameters({}),
         lambda s: s.start(0.0, DOUBLE),
         lambda s: s.prepare_shared(DOUBLE).start(jnp.array(0.0)),
     ],
 )
-def test_nothing_is_computed_without_settings(use):
+def test_nothing_is_computed_without_sample_parameters(use):
     system = heated(initial=lambda x, hot: x * hot)
-    both = r"system.with_settings\(\{'hot': ...\}\).*dataset.assign\(hot=\('sample', \[...\]\)\)"
+    both = (
+        r"system.with_sample_parameters\(\{'hot': ...\}\).*"
+        r"dataset.assign\(hot=\('sample', \[...\]\)\)"
+    )
     with pytest.raises(InputError, match=f"misses the sample parameter hot: .*{both}"):
         use(system)
 
@@ -244,10 +251,10 @@ def test_nothing_is_computed_without_settings(use):
     ],
 )
 @pytest.mark.parametrize("prepared", [False, True])
-def test_what_is_given_is_a_number_for_a_setting(values, said: str, prepared: bool):
+def test_what_is_given_is_a_number_for_a_sample_parameter(values, said: str, prepared: bool):
     system = heated().prepare_shared(DOUBLE) if prepared else heated()
     with pytest.raises(InputError, match=said):
-        system.with_settings(values)
+        system.with_sample_parameters(values)
 
 
 @pytest.mark.parametrize(
@@ -282,8 +289,20 @@ def test_names_stand_for_one_thing_that_there_is(options, said: str):
         )
 
 
-def test_units_may_be_those_of_settings():
+def test_units_may_be_those_of_sample_parameters():
     system = rod([ipd.Diffusion(0.1)], units={"hot": "K"})
     assert dict(system.units) == {"hot": "K"}
     with pytest.raises(InputError, match="units names cold.*sample parameters are hot"):
         rod([ipd.Diffusion(0.1)], units={"cold": "K"})
+
+
+def test_the_names_of_version_0_1_are_understood():
+    system = ipd.System(None, {"c": [ipd.Reaction(lambda c, hot: -hot * c)]}, parameters=("hot",))
+    with pytest.warns(DeprecationWarning, match=r"with_sample_parameters now") as caught:
+        one = system.with_settings({"hot": 2.0})
+    assert caught[0].filename == __file__ and one.sample_parameters == {"hot": 2.0}
+    with pytest.warns(DeprecationWarning, match=r"System.sample_parameters now"):
+        assert system.settings == {"hot": None}
+    with pytest.warns(DeprecationWarning, match=r"to_dataset\(sample_parameters=...\) now"):
+        data = ipd.to_dataset(None, [0.0], {"c": np.ones((2, 1))}, settings={"hot": [1.0, 2.0]})
+    np.testing.assert_array_equal(data["hot"], [1.0, 2.0])

@@ -1,4 +1,4 @@
-"""Samples with settings of their own, in one batch: each is what it would be by itself."""
+"""Samples with sample parameters of their own, in one batch: each is what it would be by itself."""
 
 from dataclasses import replace
 
@@ -96,7 +96,7 @@ def measured(system: ipd.System) -> xr.Dataset:
     shape = () if system.grid is None else system.grid.shape
     values = np.random.default_rng(0).uniform(0.5, 1.5, (3, len(TIMES), *shape))
     known = {"heat": np.array(HEAT), "load": np.array(LOAD)}
-    return ipd.to_dataset(system.grid, TIMES, {"c": values}, settings=known)
+    return ipd.to_dataset(system.grid, TIMES, {"c": values}, sample_parameters=known)
 
 
 def observed(system: ipd.System, data: xr.Dataset, samples: str) -> Observations:
@@ -151,7 +151,7 @@ def explicit(system: ipd.System, observations: Observations, trial=Trial(), at_o
 
 
 @pytest.mark.parametrize("make", [no_grid, pytest.param(line, marks=pytest.mark.slow)])
-def test_the_loss_is_differentiated_through_settings(make):
+def test_the_loss_is_differentiated_through_sample_parameters(make):
     """Samples in parts, the last of them filled up: a remainder of second order, as in one part."""
     system = make()
     observations = observed(system, measured(system), ":")
@@ -180,7 +180,7 @@ def test_least_squares_see_the_same_gradient():
     np.testing.assert_allclose(by_residuals, by_reverse_mode[None], rtol=1e-10)
 
 
-def test_a_sample_that_is_left_out_takes_its_settings_along():
+def test_a_sample_that_is_left_out_takes_its_sample_parameters_along():
     """They may be what it failed by: here a division by zero."""
     system = no_grid()
     data = measured(system)
@@ -196,14 +196,14 @@ def test_a_sample_that_is_left_out_takes_its_settings_along():
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("window", [None, 1])
-def test_settings_go_with_their_samples_into_batches(window):
+def test_sample_parameters_go_with_their_samples_into_batches(window):
     system = plane()
     parts = Batches.make(
         observed(system, measured(system), ":"), DT, Batching(samples=2, window=window), ()
     )
     batch = parts.take(parts.num_windows - 1, np.array([2, 0]))
-    np.testing.assert_array_equal(batch.settings["heat"], [HEAT[2], HEAT[0]])
-    np.testing.assert_array_equal(batch.settings["load"], [LOAD[2], LOAD[0]])
+    np.testing.assert_array_equal(batch.sample_parameters["heat"], [HEAT[2], HEAT[0]])
+    np.testing.assert_array_equal(batch.sample_parameters["load"], [LOAD[2], LOAD[0]])
     np.testing.assert_array_equal(
         batch.observed["c"][:, -1], parts.observations.observed["c"][np.array([2, 0]), -1]
     )
@@ -214,7 +214,7 @@ def decay(c, a, heat):
 
 
 @pytest.mark.slow
-def test_members_of_an_ensemble_share_the_settings():
+def test_members_of_an_ensemble_share_the_sample_parameters():
     def make(key):
         start = float(0.4 + 0.4 * jax.random.uniform(key))
         return ipd.System(
@@ -226,7 +226,7 @@ def test_members_of_an_ensemble_share_the_settings():
 
     exact = [1.3 / (1 + 1.3 * 0.7 * heat * np.array(TIMES)) for heat in HEAT]
     known = {"heat": np.array(HEAT)}
-    data = ipd.to_dataset(None, TIMES, {"c": np.stack(exact)}, settings=known)
+    data = ipd.to_dataset(None, TIMES, {"c": np.stack(exact)}, sample_parameters=known)
     how = {"dt": DT, "stepper": ipd.steppers.RungeKutta4(), "dtype": jnp.float64}
     options = ipd.FitOptions(stepper=ipd.steppers.RungeKutta4(), dtype=jnp.float64)
     stages = [ipd.Stage(ipd.LevenbergMarquardt(), 6)]
@@ -239,7 +239,7 @@ def test_members_of_an_ensemble_share_the_settings():
     assert "heat_std" not in forecast and forecast["heat"].values.tolist() == [HEAT[2]]
 
 
-def test_what_fails_is_told_with_the_settings_of_its_sample():
+def test_what_fails_is_told_with_the_sample_parameters_of_its_sample():
     """The second sample leaves the range of a root, the first never does."""
     system = ipd.System(
         None,
@@ -248,7 +248,7 @@ def test_what_fails_is_told_with_the_settings_of_its_sample():
         parameters="heat",
     )
     known = {"heat": np.array([9.0, 0.125])}
-    data = ipd.to_dataset(None, TIMES, {"c": np.zeros((2, 3))}, settings=known)
+    data = ipd.to_dataset(None, TIMES, {"c": np.zeros((2, 3))}, sample_parameters=known)
     how = {"dt": DT, "stepper": ipd.steppers.ForwardEuler(), "dtype": jnp.float64}
     options = ipd.FitOptions(stepper=ipd.steppers.ForwardEuler(), dtype=jnp.float64)
     for compute in (
