@@ -8,12 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar, Vector
+from impindiff._types import Vector
 from impindiff.linear import (
     AbstractInverse,
     Blocks,
     LineFactors,
-    Stencil,
     TransposedInverse,
     neighbour,
     solve_tridiagonal,
@@ -180,11 +179,11 @@ class Line(AbstractPreconditioner):
         """See `AbstractPreconditioner.make`."""
         whole = operator.field_stencils()
         check_axis("Line", self.axis, len(whole.shape))
-        parts = {
-            name: _along(stencil, self.axis, operator.weight)
-            for name, stencil in whole.stencils.items()
-        }
-        lower, diagonal, upper = ({name: part[i] for name, part in parts.items()} for i in range(3))
+        parts = whole.shifted(operator.weight)
+        lower, upper = (
+            {name: part.sides[self.axis][side] for name, part in parts.items()} for side in (0, 1)
+        )
+        diagonal = {name: part.centre for name, part in parts.items()}
         inner = jax.lax.stop_gradient(LineInverse(lower, diagonal, upper, self.axis))
         return balanced_fields(inner, whole, operator)
 
@@ -223,12 +222,3 @@ def check_axis(whose: str, axis: int, num_axes: int) -> None:
             f"{whose}(axis={axis}) on a grid of {num_axes} axes: the axis must lie in "
             f"0...{num_axes - 1}."
         )
-
-
-def _along(stencil: Stencil | None, axis: int, weight: Scalar) -> tuple[Array, Array, Array]:
-    """The lower, own and upper coefficients of $I - w S$ along an axis."""
-    if stencil is None:
-        return jnp.zeros_like(weight), jnp.ones_like(weight), jnp.zeros_like(weight)
-    shifted = stencil.shifted_identity(weight)
-    lower, upper = shifted.sides[axis]
-    return lower, shifted.centre, upper

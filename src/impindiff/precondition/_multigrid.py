@@ -252,16 +252,9 @@ class Multigrid(AbstractPreconditioner):
 
     def make(self, operator: LinearisedStep) -> BalancedInverse:
         """See `AbstractPreconditioner.make`."""
-        parts, weight = operator.field_stencils(), operator.weight
-
-        def shifted(stencil: Stencil | None) -> Stencil:
-            if stencil is None:
-                zero = jnp.zeros_like(weight)
-                return Stencil(jnp.ones_like(weight), ((zero, zero),) * len(parts.shape))
-            return stencil.shifted_identity(weight)
-
+        parts = operator.field_stencils()
         inner = MultigridCycle.build(
-            {name: shifted(stencil) for name, stencil in parts.stencils.items()},
+            parts.shifted(operator.weight),
             parts.shape,
             parts.spacing,
             cycle=self.cycle,

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import Vector
-from impindiff.linear import AbstractInverse, Stencil, invert_blocks
+from impindiff.linear import AbstractInverse, invert_blocks
 from impindiff.precondition._balanced import BalancedInverse, balanced_blocks, balanced_fields
 from impindiff.precondition._preconditioner import AbstractPreconditioner, LinearisedStep
 
@@ -96,12 +96,10 @@ class Jacobi(AbstractPreconditioner):
     def make(self, operator: LinearisedStep) -> BalancedInverse:
         """See `AbstractPreconditioner.make`."""
         parts = operator.field_stencils()
-
-        def diagonal(stencil: Stencil | None) -> Array:
-            centre = jnp.zeros(()) if stencil is None else stencil.centre
-            return jnp.broadcast_to(1 - operator.weight * centre, parts.shape)
-
-        diagonals = {name: diagonal(stencil) for name, stencil in parts.stencils.items()}
+        diagonals = {
+            name: jnp.broadcast_to(stencil.centre, parts.shape)
+            for name, stencil in parts.shifted(operator.weight).items()
+        }
         inner = DiagonalInverse(jax.lax.stop_gradient(diagonals))
         return balanced_fields(inner, parts, operator)
 

@@ -38,6 +38,15 @@ class FieldStencils(NamedTuple):
     mode_kinds: Mapping[str, tuple[str, ...]]
     volumes: np.ndarray | None
 
+    def shifted(self, weight: Scalar) -> dict[str, Stencil]:
+        """$I - w S$ of each field; the identity of one without linear terms."""
+        zero, one = jnp.zeros_like(weight), jnp.ones_like(weight)
+        identity = Stencil(one, ((zero, zero),) * len(self.shape))
+        return {
+            name: identity if stencil is None else stencil.shifted_identity(weight)
+            for name, stencil in self.stencils.items()
+        }
+
 
 @final
 class LinearisedStep(eqx.Module):
