@@ -27,10 +27,6 @@ class Slope(AbstractLatent, AbstractClosure):
     arguments: tuple[str, ...] = eqx.field(static=True, default=(NAME,))
 
     @property
-    def label(self) -> str:
-        return "rate(concentration)"
-
-    @property
     def input_ranges(self) -> dict[str, tuple[float, float]]:
         return {NAME: self.range}
 

@@ -110,11 +110,6 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
         return dict(zip(self.arguments, self.ranges, strict=True))
 
     @property
-    def label(self) -> str:
-        """See `AbstractClosure.label`."""
-        return f"{', '.join(self.names)}({', '.join(self.arguments)})"
-
-    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return True

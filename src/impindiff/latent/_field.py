@@ -38,6 +38,12 @@ class AbstractLatent(AbstractCoefficient):
     """Whether it is one number, the same in every cell."""
 
     @property
+    def label(self) -> str:
+        """How messages call it: its names, and its arguments if it is a closure."""
+        arguments = ", ".join(getattr(self, "arguments", ()))
+        return ", ".join(self.names) + (f"({arguments})" if arguments else "")
+
+    @property
     def input_ranges(self) -> Mapping[str, tuple[float, float]]:
         """The range in which each argument is expected; empty where it has none, or any is fine.
 

@@ -100,11 +100,6 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
         return dict(zip(self.arguments, self.ranges, strict=True))
 
     @property
-    def label(self) -> str:
-        """See `AbstractClosure.label`."""
-        return f"{', '.join(self.names)}({', '.join(self.arguments)})"
-
-    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return "t" not in self.arguments

@@ -39,8 +39,7 @@ def check_expected(system: System, observations: Observations) -> None:
     check_spans(system, observations.start, max(observations.times), "training")
     found = _found(system, observations)
     for latent in latents_of(system):
-        ranges = latent.input_ranges
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in latent.input_ranges.items():
             if name not in found:
                 continue
             least, most = found[name]
@@ -48,11 +47,11 @@ def check_expected(system: System, observations: Observations) -> None:
             if least < low - slack or most > high + slack:
                 wanted = _round_about(least, most)
                 raise InputError(
-                    f"the learned function {', '.join(latent.names)}({', '.join(ranges)}) expects "
-                    f"{name!r} in ({low:g}, {high:g}), but in the data it lies in ({least:.4g}, "
-                    f"{most:.4g}): its network is made for its range, and learns little beyond. "
-                    f"Write {{{name!r}: ({wanted[0]:g}, {wanted[1]:g})}}, or wider where forecasts "
-                    "go farther."
+                    f"the learned function {latent.label} expects {name!r} in ({low:g}, {high:g}), "
+                    f"but in the data it lies in ({least:.4g}, {most:.4g}): its network is made "
+                    "for its range, and learns little beyond. Write "
+                    f"{{{name!r}: ({wanted[0]:g}, {wanted[1]:g})}}, or wider where forecasts go "
+                    "farther."
                 )
 
 
