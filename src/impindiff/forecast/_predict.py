@@ -31,12 +31,13 @@ from impindiff.rollout import (
     describe_halvings,
     explain_range,
     has_failed_solve,
+    nothing_lost,
     rescue,
     select_for_samples,
     simulate,
     vanishing,
 )
-from impindiff.systems import Ensemble, System, carriers, oscillating
+from impindiff.systems import Ensemble, PreparedSystem, System, carriers, oscillating
 
 # The times are held in memory, if not the states: beyond this it is the interval that is mistaken.
 _MOST_TIMES = 10_000_000
@@ -52,16 +53,17 @@ def _run(
     stepper: AbstractStepper,
     time_grid: TimeGrid,
     settings: State,
+    lost: State | None,
 ) -> Trajectory:
     run_one = partial(simulate, time_grid=time_grid, stepper=stepper, on_failure="keep")
     if not settings:
-        return jax.vmap(lambda state: run_one(system, state))(initial)
+        return jax.vmap(lambda state, lost: run_one(system, state, lost=lost))(initial, lost)
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
 
-    def run(state: State, given: State) -> Trajectory:
-        return run_one(shared.with_settings(given), state)
+    def run(state: State, lost: State | None, given: State) -> Trajectory:
+        return run_one(shared.with_settings(given), state, lost=lost)
 
-    return jax.vmap(run)(initial, settings)
+    return jax.vmap(run)(initial, lost, settings)
 
 
 class Carried(NamedTuple):
@@ -71,11 +73,13 @@ class Carried(NamedTuple):
         states: the fields.
         halved: the steps that were halved.
         choice: how the steps' systems were solved.
+        lost: what rounding has left out of the last states, see `Trajectory`.
     """
 
     states: State
     halved: tuple[HalvedStep, ...]
     choice: Choice
+    lost: State | None
 
 
 def carry_forward(
@@ -111,7 +115,8 @@ def compile_forward(
     May be called in a thread: most of the time is spent outside of Python.
     """
     stepper = select_for_samples(system, initial, time_grid, stepper, settings).stepper
-    _run.lower(system, initial, stepper, time_grid, settings or {}).compile()
+    settings = settings or {}
+    _run.lower(system, initial, stepper, time_grid, settings, nothing_lost(initial)).compile()
 
 
 def carry(
@@ -120,15 +125,27 @@ def carry(
     stepper: AbstractStepper,
     time_grid: TimeGrid,
     settings: State | None = None,
+    lost: State | None = None,
+    prepared: PreparedSystem | None = None,
 ) -> Carried:
     """The same, with what it took: steps that fail are halved for all samples, see `rescue`.
+
+    Args:
+        system: see `carry_forward`, as for all but the last two.
+        initial: see there.
+        stepper: see there.
+        time_grid: see there.
+        settings: see there.
+        lost: of the piece of a forecast before this one, which this one goes on with.
+        prepared: the system of the first sample, see `prepare_first`; made where it is None.
 
     Raises: NumericsError at the first step that failed and that halving did not help, or where a
         state is not finite; it names a function of the system that is not finite there.
     """
     settings = settings or {}
-    first, given = jax.tree.map(lambda values: values[0], (initial, settings))
-    check_before(system.with_settings(given), first, time_grid)
+    lost = nothing_lost(initial) if lost is None else lost
+    first = {field: values[0] for field, values in initial.items()}
+    check_before(prepared or prepare_first(system, initial, settings), first, time_grid)
     chosen = select_for_samples(system, initial, time_grid, stepper, settings)
     stepper = chosen.stepper
 
@@ -137,11 +154,11 @@ def carry(
         return cause_of(system.with_settings(given), state, stepper, steps, step + 1)
 
     def run(steps: TimeGrid) -> Trajectory:
-        found = _run(system, initial, stepper, steps, settings)
+        found = _run(system, initial, stepper, steps, settings, lost)
         if chosen.fallback is None or not has_failed_solve(found.outcome):
             return found
         # Before any step is halved: it may be what was chosen that does not fit any more.
-        return _run(system, initial, chosen.fallback, steps, settings)
+        return _run(system, initial, chosen.fallback, steps, settings, lost)
 
     try:
         trajectory, time_grid, halved = rescue(run, time_grid)
@@ -160,7 +177,13 @@ def carry(
                 f"after steps of {time_grid.lengths.max():g}. "
                 f"{found or 'Lower dt, or use an implicit time scheme.'}"
             )
-    return Carried(trajectory.states, halved, chosen)
+    return Carried(trajectory.states, halved, chosen, trajectory.lost)
+
+
+def prepare_first(system: System, initial: State, settings: State) -> PreparedSystem:
+    """The system of the first sample, prepared: its coefficients are looked at before steps are."""
+    given = {name: values[0] for name, values in settings.items()}
+    return system.with_settings(given).prepare(jnp.result_type(*initial.values()))
 
 
 def advise(
@@ -256,7 +279,7 @@ def predict(
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
-    states, halved, choice = carry(system, begin.state, stepper, time_grid, begin.settings)
+    states, halved, choice, _ = carry(system, begin.state, stepper, time_grid, begin.settings)
     advise(system, begin.state, states, time_grid, begin.settings, stepper)
     ledger = begin.ledger()
     ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})

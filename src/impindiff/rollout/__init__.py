@@ -28,6 +28,7 @@ from impindiff.rollout._solver_choice import (
     select_solver,
 )
 from impindiff.rollout._stability import advice_of, stable_dt, vanishing
+from impindiff.rollout._sweep import nothing_lost
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "format_bytes",
     "has_failed_solve",
     "least_steps",
+    "nothing_lost",
     "own_failures",
     "parse_bytes",
     "rescue",

@@ -40,7 +40,7 @@ from impindiff.rollout._initial_state import (
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._solver_choice import prepare_for_any, resolve_stepper
 from impindiff.rollout._stability import advise
-from impindiff.rollout._sweep import Steps, carried, keep_all, keep_snapshots
+from impindiff.rollout._sweep import Steps, carried, keep_all, keep_snapshots, nothing_lost
 from impindiff.rollout._times import TimeGrid, start_clock
 
 
@@ -85,10 +85,13 @@ class Trajectory(eqx.Module):
         states: for each field, an array with the saved times along a leading axis.
         outcome: of every step, along a leading axis (behind the samples' axis, if batched by
             `vmap`).
+        lost: what rounding has left out of the state after the last step, field by field; None in
+            double precision, where that is nothing to speak of.
     """
 
     states: State
     outcome: StepOutcome
+    lost: State | None = None
 
     def check(self, time_grid: TimeGrid) -> None:
         """Raise NumericsError at the first step whose solve failed or that left a field's limits.
@@ -136,6 +139,7 @@ def simulate(
     rtol: Scalar | None = None,
     memory: MemoryPolicy = KEEP_ALL,
     on_failure: OnFailure = "raise",
+    lost: State | None = None,
 ) -> Trajectory:
     """Advance a state through a time grid.
 
@@ -160,6 +164,8 @@ def simulate(
             gradients, and `Trajectory.check` says why. "nan" does that everywhere. "keep" gives
             the states as the failed solve left them, for callers that look at
             `Trajectory.outcome` themselves.
+        lost: of a rollout that is gone on with, `Trajectory.lost`. Without it, what each piece
+            changes by less than a digit of the state would be lost between two of them.
 
     Raises: StepFailed, which is a NumericsError, at the first step that failed, see `on_failure`.
         InputError where the stepper cannot advance the system, the initial fields are not
@@ -234,10 +240,11 @@ def simulate(
     if wrong is not None and on_failure != "keep":
         initial = nan_unless(~wrong.is_outside, initial)
     with leak_errors("a function of the system"):
-        saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
+        lost = nothing_lost(initial) if lost is None else lost
+        saved, lost, outcome = sweep(advance, learned, fixed, initial, lost, saved, steps)
     outcome = blame_start(outcome, start) if time_grid.num_steps else outcome
     outcome = blame_coefficients(outcome, wrong)
-    trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
+    trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome, lost)
     if on_failure == "raise" and is_known(outcome):
         try:
             trajectory.check(time_grid)
