@@ -39,6 +39,8 @@ from impindiff.rollout import (
 )
 from impindiff.systems import Ensemble, PreparedSystem, System, carriers, oscillating
 
+# Of so many samples it is looked at whether their steps ring.
+_FEW_SAMPLES = 4
 # The times are held in memory, if not the states: beyond this it is the interval that is mistaken.
 _MOST_TIMES = 10_000_000
 
@@ -193,6 +195,8 @@ def advise(
     time_grid: TimeGrid,
     settings: State,
     stepper: AbstractStepper,
+    *,
+    is_first: bool = True,
 ) -> bool:
     """Warn of the first sample whose forecast shows that something is amiss, `RuntimeWarning`.
 
@@ -203,6 +207,8 @@ def advise(
         time_grid: the steps.
         settings: those that the system misses, `(sample,)` each.
         stepper: took them.
+        is_first: whether no piece of the same forecast has been looked at. Whether steps ring is
+            looked at once, in a few samples.
 
     Returns: whether there was one.
     """
@@ -210,10 +216,14 @@ def advise(
         warnings.warn(found[0], RuntimeWarning, stacklevel=3)
         return True
     quiet = not (oscillating(system.equations) or carriers(system.equations))
-    if quiet and stepper.implicit_weight is not None:
+    looks_at_all = not quiet or stepper.implicit_weight is None
+    may_ring = is_first and stepper.uses_rates_at_start
+    if not (looks_at_all or may_ring):
         return False
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
-    for sample in range(len(next(iter(initial.values())))):
+    count = len(next(iter(initial.values())))
+    some = np.unique(np.linspace(0, count - 1, min(count, _FEW_SAMPLES)).round().astype(int))
+    for sample in range(count) if looks_at_all else some.tolist():
         one = jax.tree.map(lambda values, at=sample: values[at], (initial, dict(states), settings))
         first, found, given = one
         if advice := advice_of(shared.with_settings(given), first, found, time_grid, stepper):

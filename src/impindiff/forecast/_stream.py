@@ -363,7 +363,7 @@ def _pieces(
     initial = times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()}
     is_waiting = bool(times[0] == begin.time)
     halved: tuple[HalvedStep, ...] = ()
-    advised = False
+    advised, is_first = False, True
     taking = stepper or CrankNicolson()
     # Once for all pieces. What a state has lost goes along, too: pieces may be of a single step.
     prepared, lost = prepare_first(begin.system, state, begin.settings), None
@@ -373,7 +373,8 @@ def _pieces(
         halved, choice, lost = halved + carried.halved, carried.choice, carried.lost
         found = {field: np.asarray(values) for field, values in carried.states.items()}
         given = begin.system, state, found, part.time_grid, begin.settings, taking
-        advised = advised or advise(*given)
+        advised = advised or advise(*given, is_first=is_first)
+        is_first = False
         del carried
         # A copy: a view would keep the piece in memory.
         state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}

@@ -19,6 +19,7 @@ from impindiff.rollout._retries import (
     rescue,
     simulate_with_rescue,
 )
+from impindiff.rollout._ringing import find_ringing, may_ring
 from impindiff.rollout._simulate import StepFailed, Trajectory, simulate
 from impindiff.rollout._snapshot_schedule import least_steps
 from impindiff.rollout._solver_choice import (
@@ -50,9 +51,11 @@ __all__ = [
     "consistent",
     "explain_range",
     "describe_halvings",
+    "find_ringing",
     "format_bytes",
     "has_failed_solve",
     "least_steps",
+    "may_ring",
     "nothing_lost",
     "own_failures",
     "parse_bytes",

@@ -11,6 +11,7 @@ from jax.core import Tracer
 from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant
 from impindiff.integrate import AbstractDynamics, AbstractStepper, AbstractSystem, split_integrals
+from impindiff.rollout._ringing import find_ringing
 from impindiff.rollout._times import TimeGrid, start_clock_at
 
 # Boundary conditions are evaluated at all times of a rollout of up to so many steps.
@@ -244,8 +245,9 @@ def advice_of(
     found = vanishing(initial, states) or outgrown(dynamics, initial, states, time_grid, stepper)
     if found:
         return found
-    if found := inconsistent(dynamics, initial, states, time_grid, stepper):
-        return found
+    for look in (inconsistent, find_ringing):
+        if found := look(dynamics, initial, states, time_grid, stepper):
+            return found
     ends = np.append(time_grid.starts, time_grid.starts[-1] + time_grid.lengths[-1])
     ends = ends[:: -(-len(ends) // _MOST_TIMES)]
     return dynamics.advice(initial, states, time_grid.saved, ends)
