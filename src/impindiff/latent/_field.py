@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Instant, value_at
 from impindiff.grid import Grid
+from impindiff.latent._interval import Interval
 
 T = TypeVar("T")
 
@@ -27,6 +28,13 @@ class AbstractLatent(AbstractCoefficient):
     """
 
     names: eqx.AbstractVar[tuple[str, ...]]
+
+    @property
+    def lower_bound(self) -> float:
+        """What its values are never below; minus infinity where nothing keeps them above."""
+        inside = jax.tree.leaves(self, is_leaf=lambda node: isinstance(node, Interval))
+        lower = [node.lower for node in inside if isinstance(node, Interval)]
+        return min(lower, default=-float("inf"))
 
 
 def is_latent(node: object) -> bool:

@@ -149,9 +149,10 @@ def explain_range(state: State) -> str:
     return ""
 
 
-def check_coefficients(dynamics: AbstractDynamics, time_grid: TimeGrid) -> None:
+def check_coefficients(dynamics: AbstractDynamics, time_grid: TimeGrid) -> AbstractDynamics:
     """Refuse coefficients that are known already, and of the wrong sign where a step ends.
 
+    Returns: the dynamics, see `AbstractDynamics.check_coefficients`.
     Raises: InputError.
     """
     elapsed, lengths = time_grid.elapsed, time_grid.lengths
@@ -160,4 +161,4 @@ def check_coefficients(dynamics: AbstractDynamics, time_grid: TimeGrid) -> None:
     else:
         ends = [] if isinstance(lengths, Tracer) else elapsed[-1:] + lengths[-1:]
         elapsed, origin = np.append(elapsed, ends), np.asarray(time_grid.origin)
-    dynamics.check_coefficients(elapsed, origin)
+    return dynamics.check_coefficients(elapsed, origin)

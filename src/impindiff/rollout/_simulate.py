@@ -191,7 +191,7 @@ def simulate(
         )
     dynamics, clock = start_clock(system.prepare(dtype), time_grid, dtype)
     stepper.check(dynamics)
-    check_coefficients(dynamics, time_grid)
+    dynamics = check_coefficients(dynamics, time_grid)
     wrong = dynamics.ill_posed(initial) if time_grid.num_steps else None
     setup, start, begun = None, check_start(dynamics, initial), initial
     if time_grid.num_steps:
