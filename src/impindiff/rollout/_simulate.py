@@ -31,6 +31,7 @@ from impindiff.rollout._failures import (
     nan_unless,
 )
 from impindiff.rollout._initial_state import (
+    begin_consistently,
     blame_coefficients,
     blame_start,
     check_coefficients,
@@ -152,7 +153,8 @@ def simulate(
     Args:
         system: the equations.
         initial: fields at the first step's start, by name, each of the grid's shape. Whole numbers
-            take the precision of the other fields, or JAX's default one.
+            take the precision of the other fields, or JAX's default one. What is given of algebraic
+            fields is a guess where the stepper begins with the rates at the start.
         time_grid: the steps, and where to save.
         stepper: advances one step.
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
@@ -198,6 +200,8 @@ def simulate(
         mean = jnp.asarray(time_grid.lengths.mean(), dtype)
         with leak_errors("a function of the system"):
             stepper = _resolve(system, dynamics, initial, time_grid, stepper)
+        with leak_errors("a function of the system"):
+            initial = begin_consistently(dynamics, clock[0], initial, stepper, probe)
         setup = stepper.setup(dynamics, clock[0], mean, initial)
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
     fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
