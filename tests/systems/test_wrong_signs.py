@@ -201,3 +201,32 @@ def test_what_bounds_keep_right_is_not_looked_at():
     free = free.prepare(jnp.dtype("float64"))
     free = free.check_coefficients(np.array([0.0, 1.0]), np.zeros(3))
     assert free.negative_diffusivity({"c": ONES}, jnp.ones(()), jnp.ones(())) is not None
+
+
+ARRAY = np.array([1.0, -1.0, 1.0, 1.0])
+
+
+@pytest.mark.many
+@pytest.mark.parametrize(
+    "storage, message",
+    [
+        (lambda c: -c, "the slope of the storage of 'c' is -1 at cell 0"),
+        (lambda c: ARRAY * c, "the slope of the storage of 'c' is -1 at cell 1"),
+        (lambda c: c - c**2, "step 1 .*the slope of the storage of 'c' is -"),
+    ],
+)
+def test_a_step_fails_where_a_storage_falls(storage, message):
+    with pytest.raises(NumericsError, match=message):
+        simulate(spreading(storage=storage), {"c": 0.8 * ONES}, TIMES, BackwardEuler())
+
+
+@pytest.mark.thorough
+def test_a_storage_may_be_steep_at_zero_and_fall_where_nothing_diffuses():
+    steep = spreading(storage=lambda c: c + jnp.abs(c) ** 0.7).prepare(jnp.dtype("float64"))
+    for lowest, is_wrong in ((-1e-12, False), (-1e-2, True)):
+        state = {"c": jnp.array([0.5, lowest, 0.0, 0.0])}
+        found = steep.negative_diffusivity(state, jnp.zeros(()), jnp.ones(()))
+        assert found is not None and bool(found.is_outside) == is_wrong
+    alone = System(GRID, {"c": Field([Source(1.0)], storage=lambda c: -2 * c)})
+    found = simulate(alone, {"c": ONES}, TIMES, BackwardEuler())
+    np.testing.assert_allclose(found.states["c"][-1], 0.5)

@@ -55,6 +55,8 @@ from impindiff.systems._well_posed import (
     check_signs,
     signed_coefficients,
     smallest_spread,
+    spreading_stores,
+    storage_slopes,
     wrong_sign,
 )
 from impindiff.terms import AbstractSource
@@ -261,7 +263,9 @@ class PreparedSystem(AbstractDynamics):
             for number, part in enumerate(self._signed)
             if number in self.watched or (part.depends_on(self.varying) and not part.is_kept_right)
         ]
-        if not parts:
+        stores = spreading_stores(self.equations, self.storage, self.scope.coefficients)
+        stores = [field for field in stores if field in self.functions]
+        if not (parts or stores):
             return None
         scope = cast(self.scope if self.is_steady else self.scope.at(time), self.dtype)
         ends: dict[str, Ends] = {}
@@ -279,6 +283,7 @@ class PreparedSystem(AbstractDynamics):
             return replace(part, value=condition.transfers[part.number]) if condition else part
 
         known = [part for part in map(evaluated, parts) if part.is_evaluated]
+        known += storage_slopes(scope, self.storage, stores, state)
         return wrong_sign(scope.grid, known, state, smallest_spread(scope.grid, dt))
 
     def check_derivatives(self) -> None:

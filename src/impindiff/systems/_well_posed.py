@@ -216,6 +216,63 @@ def signed_coefficients(
     return found
 
 
+def spreading_stores(
+    equations: Mapping[str, Sequence[AbstractTerm]],
+    storage: Mapping[str, Any],
+    coefficients: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """The fields that diffuse, and whose storage is a function of themselves.
+
+    With what does not diffuse, but with no other field that does: of such a pair the storage of
+    one may fall with its own field, and the problem be well-posed.
+
+    Args:
+        equations: the terms.
+        storage: capacities and functions.
+        coefficients: of the system.
+    """
+    spread = {
+        field
+        for field, terms in equations.items()
+        if any(term.diffusivities for term in select_fluxes(terms))
+    }
+    found = []
+    for field, part in storage.items():
+        is_local = all(node.is_local for node in coefficients_of(part))
+        if is_local and names_of_arguments(part, coefficients) & spread == {field} & spread:
+            found.append(field)
+    return tuple(field for field in found if field in spread)
+
+
+def storage_slopes(
+    scope: Scope, storage: Mapping[str, Any], fields: Sequence[str], state: State
+) -> list[Signed]:
+    r"""The slopes $\partial q_i / \partial u_i$ of some fields' storages at a state.
+
+    Args:
+        scope: at a time.
+        storage: functions of the state.
+        fields: whose.
+        state: all fields.
+    """
+    found = []
+    for field in fields:
+        value = jax.lax.stop_gradient(state[field])
+        others = jax.lax.stop_gradient(state)
+
+        def stored(u: Array, field: str = field, others: State = others) -> Array:
+            stored = jnp.asarray(scope.evaluate(storage[field], others | {field: u}))
+            return jnp.broadcast_to(stored, u.shape)
+
+        slope = jax.jvp(stored, (value,), (jnp.ones_like(value),))[1]
+        # At zero the slope of a power may be anything, and the field be zero but for round-off.
+        share = max(_SMALLEST_SHARE, float(jnp.finfo(value.dtype).eps) ** 0.5)
+        is_zero = jnp.abs(value) <= share * jnp.abs(value).max(initial=0)
+        slope = jnp.where(is_zero, jnp.inf, slope)
+        found.append(Signed(field, "the slope of the storage", f"of {field!r}", slope, ""))
+    return found
+
+
 def check_signs(
     scope: Scope,
     parts: Sequence[Signed],
