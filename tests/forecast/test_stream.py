@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from jax.core import Tracer
 from small_problem import DIFFUSIVITY, DT, make_dataset
 
 import impindiff as ipd
@@ -331,7 +332,7 @@ def test_the_system_is_prepared_once_for_all_pieces(tmp_path: Path, dataset, sys
 
     def counted(self, dtype):
         values = jax.tree.leaves(self)
-        count[0] += not any(isinstance(leaf, jax.core.Tracer) for leaf in values)
+        count[0] += not any(isinstance(leaf, Tracer) for leaf in values)
         return original(self, dtype)
 
     monkeypatch.setattr(ipd.System, "prepare_shared", counted)
