@@ -150,14 +150,15 @@ class Falling(AbstractLatent):
         return self.first - time
 
 
+FALLS = Falling(first=jnp.array(0.55))
 # The step to t = 0.6 is the sixth.
 IN_A_STEP = {
     "learned, in time": (
-        spreading(Falling(first=jnp.array(0.55))),
+        spreading(FALLS),
         "step 6 .*the diffusivity of 'c'",
     ),
     "learned transfer, in time": (
-        spreading(ends={"x": (Dirichlet(1.0), Robin(Falling(first=jnp.array(0.55)), 0.0))}),
+        spreading(ends={"x": (Dirichlet(1.0), Robin(FALLS, 0.0))}),
         "step 6 .*the transfer of 'c'",
     ),
     "transfer, of the state": (
