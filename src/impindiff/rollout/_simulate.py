@@ -249,12 +249,15 @@ def simulate(
     outcome = blame_start(outcome, start) if time_grid.num_steps else outcome
     outcome = blame_coefficients(outcome, wrong)
     trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome, lost)
-    if on_failure == "raise" and is_known(outcome):
+    if not is_known(outcome):
+        return trajectory
+    if on_failure == "raise":
         try:
             trajectory.check(time_grid)
         except StepFailed as error:
             raise error.adding(explain_range(begun)) from None
-    advise(dynamics, initial, trajectory.states, time_grid, stepper)
+    if outcome.converged.all():  # of what a failed solve left there is nothing more to be said
+        advise(dynamics, initial, trajectory.states, time_grid, stepper)
     return trajectory
 
 
