@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from jax.core import Tracer
 from small_problem import DIFFUSIVITY, DT, make_dataset
 
 import impindiff as ipd
@@ -310,3 +311,30 @@ def test_what_cannot_be_continued_is_refused(tmp_path: Path, dataset: xr.Dataset
     with jax.enable_x64(False):
         refused("holds float64, but computations are in single", at=tmp_path / "d.zarr")
     assert ipd.open_dataset(path).sizes["time"] == 2
+
+
+def test_pieces_of_single_steps_lose_no_small_increments(tmp_path: Path):
+    """A thousandth of a degree in a hundred steps, each of a third of the spacing at 290 K."""
+    grid = ipd.Grid.uniform((4,), ((0.0, 1.0),))
+    warming = ipd.System(grid, {"T": [ipd.Source(1e-3)]})
+    start = ipd.to_dataset(grid, [0.0], {"T": np.full((1, 1, 4), 290.0, np.float32)})
+    times = 0.01 * np.arange(1, 101)
+    path = tmp_path / "f.zarr"
+    forecast_to(path, warming, start, times=times, dt=0.01, piece=4 * 4)
+    whole = predict(warming, start, times=times, dt=0.01)
+    np.testing.assert_array_equal(ipd.open_dataset(path)["T"].values, whole["T"].values)
+    assert float(whole["T"][0, -1, 0]) - 290 == pytest.approx(1e-3, abs=2e-5)
+
+
+def test_the_system_is_prepared_once_for_all_pieces(tmp_path: Path, dataset, system, monkeypatch):
+    """Each piece looks at coefficients at its own times, and evaluates nothing steady for that."""
+    count, original = [0], ipd.System.prepare_shared
+
+    def counted(self, dtype):
+        values = jax.tree.leaves(self)
+        count[0] += not any(isinstance(leaf, Tracer) for leaf in values)
+        return original(self, dtype)
+
+    monkeypatch.setattr(ipd.System, "prepare_shared", counted)
+    forecast_to(tmp_path / "f.zarr", system, dataset, times=EVEN, dt=DT, piece=STATE)
+    assert count[0] <= 2  # and once where the solver is chosen

@@ -17,7 +17,15 @@ from impindiff.implicit import Affine
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson, ForwardEuler, RungeKutta4
 from impindiff.latent import AbstractLatent
 from impindiff.linear import BiCGStab
-from impindiff.rollout import StepOutcome, StepResult, TimeGrid, Trajectory, simulate
+from impindiff.rollout import (
+    KeepAll,
+    Snapshots,
+    StepOutcome,
+    StepResult,
+    TimeGrid,
+    Trajectory,
+    simulate,
+)
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import Diffusion, Source
 
@@ -299,3 +307,22 @@ def test_a_state_that_is_none_of_the_system_is_refused(state: Any, said: str):
 def test_a_solver_that_is_none_is_refused(make: Any, given: dict[str, Any], said: str):
     with runtime_types.without(), pytest.raises(InputError, match=said):
         make(**given)
+
+
+@pytest.mark.parametrize("memory", [KeepAll(), Snapshots(2)])
+def test_a_rollout_in_parts_is_the_undivided_one_to_the_last_digit(memory):
+    """With what rounding has left out handed on, `Trajectory.lost`."""
+    grid = Grid.uniform((8,), ((0.0, 1.0),))
+    warming = System(grid, {"T": [Source(lambda x: 1e-3 * (1 + x))]})
+    start = {"T": jnp.full(8, 290.0)}
+    stepper = CrankNicolson()
+    times = TimeGrid.build(0.0, [1.0], 0.01)
+    whole = simulate(warming, start, times, stepper).states["T"][-1]
+    state, lost = start, None
+    for part in range(25):
+        times = TimeGrid.build(0.04 * part, [0.04 * (part + 1)], 0.01)
+        given = warming, state, times, stepper
+        found = simulate(*given, memory=memory, lost=lost)
+        state, lost = {"T": found.states["T"][-1]}, found.lost
+    np.testing.assert_array_equal(state["T"], whole)
+    assert jnp.all(whole > 290)

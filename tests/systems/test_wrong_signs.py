@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from impindiff.data import to_dataset
 from impindiff.forecast import predict
 from impindiff.grid import Grid
 from impindiff.integrate import BackwardEuler, CrankNicolson, RungeKutta4
-from impindiff.latent import Parameter
+from impindiff.latent import AbstractLatent, FilmField, Parameter
 from impindiff.rollout import StepResult, TimeGrid, simulate, simulate_with_rescue
 from impindiff.systems import Field, System
 from impindiff.terms import Diffusion, Dirichlet, NoFlux, Robin, Source
@@ -133,3 +134,103 @@ def test_a_step_fails_that_ends_at_a_negative_capacity():
     with pytest.raises(NumericsError, match="step 1 .*the capacity of 'c' is -0.2.* where 'c' is"):
         simulate(system, {"c": 0 * ONES}, TIMES, RungeKutta4())
     simulate(system, {"c": 3 * ONES}, TIMES, RungeKutta4()).check(TIMES)
+
+
+class Falling(AbstractLatent):
+    """A learned number less the time."""
+
+    first: Any
+    names: tuple[str, ...] = eqx.field(static=True, default=("falling",))
+
+    @property
+    def is_steady(self) -> bool:
+        return False
+
+    def evaluate(self, grid, time=None):
+        return self.first - time
+
+
+FALLS = Falling(first=jnp.array(0.55))
+# The step to t = 0.6 is the sixth.
+IN_A_STEP = {
+    "learned, in time": (
+        spreading(FALLS),
+        "step 6 .*the diffusivity of 'c'",
+    ),
+    "learned transfer, in time": (
+        spreading(ends={"x": (Dirichlet(1.0), Robin(FALLS, 0.0))}),
+        "step 6 .*the transfer of 'c'",
+    ),
+    "transfer, of the state": (
+        spreading(ends={"x": (Dirichlet(1.0), Robin(lambda c: 0.2 - c, 0.0))}),
+        "step 1 .*the transfer of 'c' is -0.",
+    ),
+    "transfer, of another field": (
+        System(
+            GRID,
+            {
+                "c": Field([Diffusion(0.1)], {"x": Robin(lambda d: 0.55 - d, 0.0)}),
+                "d": [Source(1.0)],
+            },
+        ),
+        "step 6 .*the transfer of 'c' is -0.05",
+    ),
+}
+
+
+@pytest.mark.many
+@pytest.mark.parametrize("system, message", IN_A_STEP.values(), ids=IN_A_STEP.keys())
+def test_what_is_known_in_a_step_only_fails_there(system, message):
+    start = {field: (1 if field == "c" else 0) * ONES for field in system.fields}
+    with pytest.raises(NumericsError, match=message):
+        simulate(system, start, TIMES, BackwardEuler())
+
+
+def test_a_function_of_time_and_of_what_is_traced_fails_in_a_step():
+    def outcome(k):
+        system = spreading(lambda t, k: k - t, coefficients={"k": k})
+        return simulate(system, {"c": ONES}, TIMES, BackwardEuler()).outcome.result
+
+    found = np.asarray(jax.jit(outcome)(0.55))
+    assert found[4] <= StepResult.ROUND_OFF
+    assert found[5] == StepResult.NEGATIVE_DIFFUSIVITY
+
+
+def test_what_bounds_keep_right_is_not_looked_at():
+    film = FilmField(1, ("D",), span=(0.0, 1.0), bounds=(0.0, 1.0), key=jax.random.key(0))
+    prepared = spreading(film).prepare(jnp.dtype("float64"))
+    prepared = prepared.check_coefficients(np.array([0.0, 1.0]), np.zeros(3))
+    assert prepared.negative_diffusivity({"c": ONES}, jnp.ones(()), jnp.ones(())) is None
+    free = spreading(FilmField(1, ("D",), span=(0.0, 1.0), key=jax.random.key(0)))
+    free = free.prepare(jnp.dtype("float64"))
+    free = free.check_coefficients(np.array([0.0, 1.0]), np.zeros(3))
+    assert free.negative_diffusivity({"c": ONES}, jnp.ones(()), jnp.ones(())) is not None
+
+
+ARRAY = np.array([1.0, -1.0, 1.0, 1.0])
+
+
+@pytest.mark.many
+@pytest.mark.parametrize(
+    "storage, message",
+    [
+        (lambda c: -c, "the slope of the storage of 'c' is -1 at cell 0"),
+        (lambda c: ARRAY * c, "the slope of the storage of 'c' is -1 at cell 1"),
+        (lambda c: c - c**2, "step 1 .*the slope of the storage of 'c' is -"),
+    ],
+)
+def test_a_step_fails_where_a_storage_falls(storage, message):
+    with pytest.raises(NumericsError, match=message):
+        simulate(spreading(storage=storage), {"c": 0.8 * ONES}, TIMES, BackwardEuler())
+
+
+@pytest.mark.thorough
+def test_a_storage_may_be_steep_at_zero_and_fall_where_nothing_diffuses():
+    steep = spreading(storage=lambda c: c + jnp.abs(c) ** 0.7).prepare(jnp.dtype("float64"))
+    for lowest, is_wrong in ((-1e-12, False), (-1e-2, True)):
+        state = {"c": jnp.array([0.5, lowest, 0.0, 0.0])}
+        found = steep.negative_diffusivity(state, jnp.zeros(()), jnp.ones(()))
+        assert found is not None and bool(found.is_outside) == is_wrong
+    alone = System(GRID, {"c": Field([Source(1.0)], storage=lambda c: -2 * c)})
+    found = simulate(alone, {"c": ONES}, TIMES, BackwardEuler())
+    np.testing.assert_allclose(found.states["c"][-1], 0.5)

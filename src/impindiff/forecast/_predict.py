@@ -31,13 +31,16 @@ from impindiff.rollout import (
     describe_halvings,
     explain_range,
     has_failed_solve,
+    nothing_lost,
     rescue,
     select_for_samples,
     simulate,
     vanishing,
 )
-from impindiff.systems import Ensemble, System, carriers, oscillating
+from impindiff.systems import Ensemble, PreparedSystem, System, carriers, oscillating
 
+# Of so many samples it is looked at whether their steps ring.
+_FEW_SAMPLES = 4
 # The times are held in memory, if not the states: beyond this it is the interval that is mistaken.
 _MOST_TIMES = 10_000_000
 
@@ -52,16 +55,17 @@ def _run(
     stepper: AbstractStepper,
     time_grid: TimeGrid,
     sample_parameters: State,
+    lost: State | None,
 ) -> Trajectory:
     run_one = partial(simulate, time_grid=time_grid, stepper=stepper, on_failure="keep")
     if not sample_parameters:
-        return jax.vmap(lambda state: run_one(system, state))(initial)
+        return jax.vmap(lambda state, lost: run_one(system, state, lost=lost))(initial, lost)
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
 
-    def run(state: State, given: State) -> Trajectory:
-        return run_one(shared.with_sample_parameters(given), state)
+    def run(state: State, lost: State | None, given: State) -> Trajectory:
+        return run_one(shared.with_sample_parameters(given), state, lost=lost)
 
-    return jax.vmap(run)(initial, sample_parameters)
+    return jax.vmap(run)(initial, lost, sample_parameters)
 
 
 class Carried(NamedTuple):
@@ -71,11 +75,13 @@ class Carried(NamedTuple):
         states: the fields.
         halved: the steps that were halved.
         choice: how the steps' systems were solved.
+        lost: what rounding has left out of the last states, see `Trajectory`.
     """
 
     states: State
     halved: tuple[HalvedStep, ...]
     choice: Choice
+    lost: State | None
 
 
 def carry_forward(
@@ -111,7 +117,10 @@ def compile_forward(
     May be called in a thread: most of the time is spent outside of Python.
     """
     stepper = select_for_samples(system, initial, time_grid, stepper, sample_parameters).stepper
-    _run.lower(system, initial, stepper, time_grid, sample_parameters or {}).compile()
+    sample_parameters = sample_parameters or {}
+    _run.lower(
+        system, initial, stepper, time_grid, sample_parameters, nothing_lost(initial)
+    ).compile()
 
 
 def carry(
@@ -120,15 +129,27 @@ def carry(
     stepper: AbstractStepper,
     time_grid: TimeGrid,
     sample_parameters: State | None = None,
+    lost: State | None = None,
+    prepared: PreparedSystem | None = None,
 ) -> Carried:
     """The same, with what it took: steps that fail are halved for all samples, see `rescue`.
+
+    Args:
+        system: see `carry_forward`, as for all but the last two.
+        initial: see there.
+        stepper: see there.
+        time_grid: see there.
+        sample_parameters: see there.
+        lost: of the piece of a forecast before this one, which this one goes on with.
+        prepared: the system of the first sample, see `prepare_first`; made where it is None.
 
     Raises: NumericsError at the first step that failed and that halving did not help, or where a
         state is not finite; it names a function of the system that is not finite there.
     """
     sample_parameters = sample_parameters or {}
-    first, given = jax.tree.map(lambda values: values[0], (initial, sample_parameters))
-    check_before(system.with_sample_parameters(given), first, time_grid)
+    lost = nothing_lost(initial) if lost is None else lost
+    first = {field: values[0] for field, values in initial.items()}
+    check_before(prepared or prepare_first(system, initial, sample_parameters), first, time_grid)
     chosen = select_for_samples(system, initial, time_grid, stepper, sample_parameters)
     stepper = chosen.stepper
 
@@ -137,11 +158,11 @@ def carry(
         return cause_of(system.with_sample_parameters(given), state, stepper, steps, step + 1)
 
     def run(steps: TimeGrid) -> Trajectory:
-        found = _run(system, initial, stepper, steps, sample_parameters)
+        found = _run(system, initial, stepper, steps, sample_parameters, lost)
         if chosen.fallback is None or not has_failed_solve(found.outcome):
             return found
         # Before any step is halved: it may be what was chosen that does not fit any more.
-        return _run(system, initial, chosen.fallback, steps, sample_parameters)
+        return _run(system, initial, chosen.fallback, steps, sample_parameters, lost)
 
     try:
         trajectory, time_grid, halved = rescue(run, time_grid)
@@ -160,7 +181,13 @@ def carry(
                 f"after steps of {time_grid.lengths.max():g}. "
                 f"{found or 'Lower dt, or use an implicit time scheme.'}"
             )
-    return Carried(trajectory.states, halved, chosen)
+    return Carried(trajectory.states, halved, chosen, trajectory.lost)
+
+
+def prepare_first(system: System, initial: State, sample_parameters: State) -> PreparedSystem:
+    """The system of the first sample, prepared: its coefficients are looked at before steps are."""
+    given = {name: values[0] for name, values in sample_parameters.items()}
+    return system.with_sample_parameters(given).prepare(jnp.result_type(*initial.values()))
 
 
 def advise(
@@ -170,6 +197,8 @@ def advise(
     time_grid: TimeGrid,
     sample_parameters: State,
     stepper: AbstractStepper,
+    *,
+    is_first: bool = True,
 ) -> bool:
     """Warn of the first sample whose forecast shows that something is amiss, `RuntimeWarning`.
 
@@ -180,6 +209,8 @@ def advise(
         time_grid: the steps.
         sample_parameters: those that the system misses, `(sample,)` each.
         stepper: took them.
+        is_first: whether no piece of the same forecast has been looked at. Whether steps ring is
+            looked at once, in a few samples.
 
     Returns: whether there was one.
     """
@@ -187,10 +218,14 @@ def advise(
         warnings.warn(found[0], RuntimeWarning, stacklevel=3)
         return True
     quiet = not (oscillating(system.equations) or carriers(system.equations))
-    if quiet and stepper.implicit_weight is not None:
+    looks_at_all = not quiet or stepper.implicit_weight is None
+    may_ring = is_first and stepper.uses_rates_at_start
+    if not (looks_at_all or may_ring):
         return False
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
-    for sample in range(len(next(iter(initial.values())))):
+    count = len(next(iter(initial.values())))
+    some = np.unique(np.linspace(0, count - 1, min(count, _FEW_SAMPLES)).round().astype(int))
+    for sample in range(count) if looks_at_all else some.tolist():
         one = jax.tree.map(
             lambda values, at=sample: values[at], (initial, dict(states), sample_parameters)
         )
@@ -260,7 +295,9 @@ def predict(
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
     time_grid = TimeGrid.build(begin.time, times, dt)
-    states, halved, choice = carry(system, begin.state, stepper, time_grid, begin.sample_parameters)
+    states, halved, choice, _ = carry(
+        system, begin.state, stepper, time_grid, begin.sample_parameters
+    )
     advise(system, begin.state, states, time_grid, begin.sample_parameters, stepper)
     ledger = begin.ledger()
     ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})

@@ -35,7 +35,14 @@ from impindiff.data import (
 )
 from impindiff.forecast._initial_condition import TITLE, ForecastStart, InitialCondition
 from impindiff.forecast._ledger import BalanceScore, Ledger, balances_of
-from impindiff.forecast._predict import HALVED, advise, carry, halved_attrs, solver_attrs
+from impindiff.forecast._predict import (
+    HALVED,
+    advise,
+    carry,
+    halved_attrs,
+    prepare_first,
+    solver_attrs,
+)
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.rollout import (
     Choice,
@@ -356,14 +363,18 @@ def _pieces(
     initial = times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()}
     is_waiting = bool(times[0] == begin.time)
     halved: tuple[HalvedStep, ...] = ()
-    advised = False
+    advised, is_first = False, True
     taking = stepper or CrankNicolson()
+    # Once for all pieces. What a state has lost goes along, too: pieces may be of a single step.
+    prepared, lost = prepare_first(begin.system, state, begin.sample_parameters), None
     for part in pieces:
-        carried = carry(begin.system, state, taking, part.time_grid, begin.sample_parameters)
-        halved, choice = halved + carried.halved, carried.choice
+        of_piece = state, taking, part.time_grid, begin.sample_parameters
+        carried = carry(begin.system, *of_piece, lost=lost, prepared=prepared)
+        halved, choice, lost = halved + carried.halved, carried.choice, carried.lost
         found = {field: np.asarray(values) for field, values in carried.states.items()}
         given = begin.system, state, found, part.time_grid, begin.sample_parameters, taking
-        advised = advised or advise(*given)
+        advised = advised or advise(*given, is_first=is_first)
+        is_first = False
         del carried
         # A copy: a view would keep the piece in memory.
         state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}

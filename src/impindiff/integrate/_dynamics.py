@@ -90,19 +90,23 @@ class AbstractDynamics(AbstractSystem):
     def negative_diffusivity(
         self, state: State, time: Scalar, dt: Scalar
     ) -> "BoundsViolation | None":
-        """Where a diffusivity or capacity has the wrong sign at the end of a step.
+        """Where a coefficient has the wrong sign at the end of a step.
 
-        None where none can have it.
+        Looked at are those that depend on the state, and those that `check_coefficients` left. None
+        where none can have it.
         """
         return None
 
-    def check_coefficients(self, elapsed: np.ndarray, origin: np.ndarray) -> None:
+    def check_coefficients(self, elapsed: np.ndarray, origin: np.ndarray) -> "AbstractDynamics":
         """Raise InputError for a coefficient of the wrong sign that is known before a rollout.
 
         Args:
             elapsed: the start, and times at which steps end, from an origin.
             origin: three numbers whose sum it is, see `impindiff.coefficients.Instant`.
+
+        Returns: itself, knowing which are left to be looked at where steps end.
         """
+        return self
 
     def ill_posed(self, state: State) -> "BoundsViolation | None":
         """Where a coefficient has the wrong sign that is steady, but traced; None where none is."""

@@ -43,8 +43,8 @@ class Theta(AbstractImplicitStepper):
             to nothing, but grows worse as the Jacobian changes. By default it is kept where that
             does not change: in affine systems with steady coefficients.
 
-    With algebraic fields, a theta below 1 wants a start that satisfies their equations: see
-    `impindiff.steppers.consistent`.
+    With algebraic fields, a theta below 1 wants a start that satisfies their equations: a rollout
+    solves for it, see `impindiff.steppers.consistent`.
     Raises: InputError for a theta outside [0.5, 1], a solver that is none, and a system that is
         not affine under a solver for affine systems.
     Reference: Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.3.

@@ -17,6 +17,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Instant, value_at
 from impindiff.grid import Grid
+from impindiff.latent._interval import Interval
 
 T = TypeVar("T")
 
@@ -55,6 +56,13 @@ class AbstractLatent(AbstractCoefficient):
     def time_span(self) -> tuple[float, float] | None:
         """The first and the last time that it is wanted for; None where any is fine."""
         return None
+
+    @property
+    def lower_bound(self) -> float:
+        """What its values are never below; minus infinity where nothing keeps them above."""
+        inside = jax.tree.leaves(self, is_leaf=lambda node: isinstance(node, Interval))
+        lower = [node.lower for node in inside if isinstance(node, Interval)]
+        return min(lower, default=-float("inf"))
 
 
 def is_latent(node: object) -> bool:

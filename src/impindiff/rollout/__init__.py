@@ -19,6 +19,7 @@ from impindiff.rollout._retries import (
     rescue,
     simulate_with_rescue,
 )
+from impindiff.rollout._ringing import find_ringing, may_ring
 from impindiff.rollout._simulate import StepFailed, Trajectory, simulate
 from impindiff.rollout._snapshot_schedule import least_steps
 from impindiff.rollout._solver_choice import (
@@ -28,6 +29,7 @@ from impindiff.rollout._solver_choice import (
     select_solver,
 )
 from impindiff.rollout._stability import advice_of, stable_dt, vanishing
+from impindiff.rollout._sweep import nothing_lost
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
@@ -49,9 +51,12 @@ __all__ = [
     "consistent",
     "explain_range",
     "describe_halvings",
+    "find_ringing",
     "format_bytes",
     "has_failed_solve",
     "least_steps",
+    "may_ring",
+    "nothing_lost",
     "own_failures",
     "parse_bytes",
     "rescue",

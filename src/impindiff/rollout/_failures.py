@@ -35,8 +35,8 @@ class StepResult(IntEnum):
     START_OUT_OF_BOUNDS = 9
     """The first step starts from a state that is not allowed."""
     NEGATIVE_DIFFUSIVITY = 10
-    """Solved, but by a state at which a diffusivity is negative, or a capacity not positive: a root
-    that no process has."""
+    """Solved, but by a state, or at a time, at which a diffusivity or a transfer is negative, or a
+    capacity not positive: a root that no process has."""
     ILL_POSED = 11
     """A coefficient that does not depend on the state has the wrong sign."""
 
@@ -77,9 +77,9 @@ _EXPLANATIONS = {
     StepResult.START_OUT_OF_BOUNDS: "it starts from a state that the system's limits exclude: "
     "correct the initial values, or widen Field(..., bounds=...).",
     StepResult.NEGATIVE_DIFFUSIVITY: "the equations have a solution there that no process has, for "
-    "with a negative diffusivity or capacity they are ill-posed: shorten the step, give the "
-    "field's range as Field(..., bounds=...), or a function that is not negative wherever the "
-    "field may be.",
+    "with a negative diffusivity, transfer or capacity they are ill-posed: shorten the step, give "
+    "the field's range as Field(..., bounds=...), what is learned bounds, or a function that is "
+    "not negative wherever the field may be.",
     StepResult.ILL_POSED: "whatever the state is, the equations are ill-posed with it: correct the "
     "coefficient, keep it from falling below zero with jnp.maximum(..., 0.0), or give what is "
     "learned bounds.",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 from impindiff._types import AbstractTendency, GivenState, Scalar, State, real_state
@@ -13,6 +14,7 @@ from impindiff.coefficients import Instant
 from impindiff.implicit import AbstractRootSolver, root
 from impindiff.integrate import (
     AbstractDynamics,
+    AbstractStepper,
     AbstractSystem,
     BoundsViolation,
     choose_solver,
@@ -34,8 +36,9 @@ def consistent(
 ) -> tuple[State, Outcome]:
     """The state with its algebraic fields solved for, the other fields as they are.
 
-    What `simulate` wants as a start where a field has no storage and the stepper begins from what
-    the right-hand side is there, as Crank-Nicolson does. Differentiable like any root.
+    What a rollout starts from where a field has no storage and the stepper begins with the
+    right-hand side there, as Crank-Nicolson does: `simulate` solves for it by itself, see
+    `begin_consistently`. Differentiable like any root.
 
     Args:
         system: with algebraic fields, `Field([...], storage=0)`.
@@ -53,12 +56,58 @@ def consistent(
     tendency = dynamics.at(now)
     if not tendency.algebraic:
         raise InputError("the system has no algebraic fields: every start is consistent.")
+    found, outcome = _solve_algebraic(tendency, state, choose_solver(solver, dynamics.is_affine))
+    return found | integrals, outcome
+
+
+def begin_consistently(
+    dynamics: AbstractDynamics,
+    now: Scalar,
+    state: State,
+    stepper: AbstractStepper,
+    probe: Float[Array, " 4"] | None = None,
+) -> State:
+    """Where a rollout starts: algebraic fields satisfy their equations, if the stepper wants that.
+
+    A start that does not costs Crank-Nicolson an order. What was given of these fields is a guess;
+    it stays where the solve fails.
+
+    Args:
+        dynamics: the system, prepared.
+        now: the start, as its times are counted.
+        state: as it was given.
+        stepper: takes the steps.
+        probe: see `simulate`.
+    """
+    if not (stepper.uses_rates_at_start and dynamics.has_storage):
+        return state
+    unknown, integrals = split_integrals(dynamics, state)
+    tendency = dynamics.at(now)
+    if not tendency.algebraic:
+        return state
+    solver = choose_solver(None, dynamics.is_affine)
+    found, outcome = _solve_algebraic(tendency, unknown, solver, probe)
+    return integrals | {
+        field: jnp.where(outcome.converged, found[field], value)
+        if field in tendency.algebraic
+        else value
+        for field, value in unknown.items()
+    }
+
+
+def _solve_algebraic(
+    tendency: AbstractTendency,
+    state: State,
+    solver: AbstractRootSolver,
+    probe: Float[Array, " 4"] | None = None,
+) -> tuple[State, Outcome]:
+    """The state with its algebraic fields solved for."""
     guess = {field: state[field] for field in tendency.algebraic}
     others = {field: value for field, value in state.items() if field not in guess}
-    solver = choose_solver(solver, dynamics.is_affine)
     stored = {field: tendency.stored(state)[field] for field in guess}
-    found, outcome = root(_residual, guess, (tendency, others, stored), solver)
-    return others | found | integrals, outcome
+    inputs = tendency, others, stored
+    found, outcome = root(_residual, guess, inputs, solver, probe=probe)
+    return others | found, outcome
 
 
 def _residual(unknown: State, inputs: tuple[AbstractTendency, State, State]) -> State:
@@ -149,9 +198,10 @@ def explain_range(state: State) -> str:
     return ""
 
 
-def check_coefficients(dynamics: AbstractDynamics, time_grid: TimeGrid) -> None:
+def check_coefficients(dynamics: AbstractDynamics, time_grid: TimeGrid) -> AbstractDynamics:
     """Refuse coefficients that are known already, and of the wrong sign where a step ends.
 
+    Returns: the dynamics, see `AbstractDynamics.check_coefficients`.
     Raises: InputError.
     """
     elapsed, lengths = time_grid.elapsed, time_grid.lengths
@@ -160,4 +210,4 @@ def check_coefficients(dynamics: AbstractDynamics, time_grid: TimeGrid) -> None:
     else:
         ends = [] if isinstance(lengths, Tracer) else elapsed[-1:] + lengths[-1:]
         elapsed, origin = np.append(elapsed, ends), np.asarray(time_grid.origin)
-    dynamics.check_coefficients(elapsed, origin)
+    return dynamics.check_coefficients(elapsed, origin)

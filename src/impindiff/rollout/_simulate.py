@@ -31,6 +31,7 @@ from impindiff.rollout._failures import (
     nan_unless,
 )
 from impindiff.rollout._initial_state import (
+    begin_consistently,
     blame_coefficients,
     blame_start,
     check_coefficients,
@@ -40,7 +41,7 @@ from impindiff.rollout._initial_state import (
 from impindiff.rollout._memory import KEEP_ALL, MemoryPolicy, Snapshots
 from impindiff.rollout._solver_choice import prepare_for_any, resolve_stepper
 from impindiff.rollout._stability import advise
-from impindiff.rollout._sweep import Steps, carried, keep_all, keep_snapshots
+from impindiff.rollout._sweep import Steps, carried, keep_all, keep_snapshots, nothing_lost
 from impindiff.rollout._times import TimeGrid, start_clock
 
 
@@ -85,10 +86,13 @@ class Trajectory(eqx.Module):
         states: for each field, an array with the saved times along a leading axis.
         outcome: of every step, along a leading axis (behind the samples' axis, if batched by
             `vmap`).
+        lost: what rounding has left out of the state after the last step, field by field; None in
+            double precision, where that is nothing to speak of.
     """
 
     states: State
     outcome: StepOutcome
+    lost: State | None = None
 
     def check(self, time_grid: TimeGrid) -> None:
         """Raise NumericsError at the first step whose solve failed or that left a field's limits.
@@ -136,6 +140,7 @@ def simulate(
     rtol: Scalar | None = None,
     memory: MemoryPolicy = KEEP_ALL,
     on_failure: OnFailure = "raise",
+    lost: State | None = None,
 ) -> Trajectory:
     """Advance a state through a time grid.
 
@@ -148,7 +153,8 @@ def simulate(
     Args:
         system: the equations.
         initial: fields at the first step's start, by name, each of the grid's shape. Whole numbers
-            take the precision of the other fields, or JAX's default one.
+            take the precision of the other fields, or JAX's default one. What is given of algebraic
+            fields is a guess where the stepper begins with the rates at the start.
         time_grid: the steps, and where to save.
         stepper: advances one step.
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
@@ -160,6 +166,8 @@ def simulate(
             gradients, and `Trajectory.check` says why. "nan" does that everywhere. "keep" gives
             the states as the failed solve left them, for callers that look at
             `Trajectory.outcome` themselves.
+        lost: of a rollout that is gone on with, `Trajectory.lost`. Without it, what each piece
+            changes by less than a digit of the state would be lost between two of them.
 
     Raises: StepFailed, which is a NumericsError, at the first step that failed, see `on_failure`.
         InputError where the stepper cannot advance the system, the initial fields are not
@@ -185,13 +193,15 @@ def simulate(
         )
     dynamics, clock = start_clock(system.prepare(dtype), time_grid, dtype)
     stepper.check(dynamics)
-    check_coefficients(dynamics, time_grid)
+    dynamics = check_coefficients(dynamics, time_grid)
     wrong = dynamics.ill_posed(initial) if time_grid.num_steps else None
     setup, start, begun = None, check_start(dynamics, initial), initial
     if time_grid.num_steps:
         mean = jnp.asarray(time_grid.lengths.mean(), dtype)
         with leak_errors("a function of the system"):
             stepper = _resolve(system, dynamics, initial, time_grid, stepper)
+        with leak_errors("a function of the system"):
+            initial = begin_consistently(dynamics, clock[0], initial, stepper, probe)
         setup = stepper.setup(dynamics, clock[0], mean, initial)
     learned, rest = eqx.partition((dynamics, probe), eqx.is_inexact_array)
     fixed, static = eqx.partition((rest, stepper, setup, rtol), eqx.is_array)
@@ -234,16 +244,20 @@ def simulate(
     if wrong is not None and on_failure != "keep":
         initial = nan_unless(~wrong.is_outside, initial)
     with leak_errors("a function of the system"):
-        saved, outcome = sweep(advance, learned, fixed, initial, saved, steps)
+        lost = nothing_lost(initial) if lost is None else lost
+        saved, lost, outcome = sweep(advance, learned, fixed, initial, lost, saved, steps)
     outcome = blame_start(outcome, start) if time_grid.num_steps else outcome
     outcome = blame_coefficients(outcome, wrong)
-    trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome)
-    if on_failure == "raise" and is_known(outcome):
+    trajectory = Trajectory(jax.tree.map(lambda store: store[:-1], saved), outcome, lost)
+    if not is_known(outcome):
+        return trajectory
+    if on_failure == "raise":
         try:
             trajectory.check(time_grid)
         except StepFailed as error:
             raise error.adding(explain_range(begun)) from None
-    advise(dynamics, initial, trajectory.states, time_grid, stepper)
+    if outcome.converged.all():  # of what a failed solve left there is nothing more to be said
+        advise(dynamics, initial, trajectory.states, time_grid, stepper)
     return trajectory
 
 

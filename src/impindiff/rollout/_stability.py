@@ -11,6 +11,8 @@ from jax.core import Tracer
 from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant
 from impindiff.integrate import AbstractDynamics, AbstractStepper, AbstractSystem, split_integrals
+from impindiff.rollout._initial_state import begin_consistently
+from impindiff.rollout._ringing import find_ringing
 from impindiff.rollout._times import TimeGrid, start_clock_at
 
 # Boundary conditions are evaluated at all times of a rollout of up to so many steps.
@@ -96,6 +98,7 @@ def inconsistent(
     tendency = dynamics.at(now)
     if not tendency.algebraic:
         return ()
+    state = begin_consistently(dynamics, now, state, stepper)
     last = {
         field: jnp.asarray(states[field][-1] if field in tendency.algebraic else 0 * u, u.dtype)
         for field, u in state.items()
@@ -109,11 +112,11 @@ def inconsistent(
         is_felt = own > 0 and left > float(jnp.finfo(dtype).eps) ** 0.5 * of_others
         if is_felt and left > _INCONSISTENT * own:
             return (
-                f"{field!r} does not satisfy its equation at the start: what is left of it is "
-                f"{left / own:.2g} of what {field!r} does to it, and "
+                f"{field!r} does not satisfy its equation at the start, and could not be solved "
+                f"for: what is left of it is {left / own:.2g} of what {field!r} does to it, and "
                 f"{type(stepper).__name__} begins from the rates there, so that the error is of "
-                "first order in dt. Solve for it first, start, outcome = consistent(system, "
-                "start), or use SDIRK2(), which does not need it.",
+                "first order in dt. Give a better guess, name a solver to consistent(system, "
+                "start, solver=...), or use SDIRK2(), which does not need it.",
             )
     return ()
 
@@ -244,8 +247,9 @@ def advice_of(
     found = vanishing(initial, states) or outgrown(dynamics, initial, states, time_grid, stepper)
     if found:
         return found
-    if found := inconsistent(dynamics, initial, states, time_grid, stepper):
-        return found
+    for look in (inconsistent, find_ringing):
+        if found := look(dynamics, initial, states, time_grid, stepper):
+            return found
     ends = np.append(time_grid.starts, time_grid.starts[-1] + time_grid.lengths[-1])
     ends = ends[:: -(-len(ends) // _MOST_TIMES)]
     return dynamics.advice(initial, states, time_grid.saved, ends)

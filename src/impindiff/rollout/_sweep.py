@@ -36,8 +36,14 @@ class Steps(NamedTuple):
 
 
 def keep_all(
-    advance: Advance, learned: PyTree, fixed: PyTree, initial: State, saved: State, steps: Steps
-) -> tuple[State, StepOutcome]:
+    advance: Advance,
+    learned: PyTree,
+    fixed: PyTree,
+    initial: State,
+    lost: State | None,
+    saved: State,
+    steps: Steps,
+) -> tuple[State, State | None, StepOutcome]:
     """One sweep; reverse mode keeps the state of every step.
 
     Args:
@@ -45,8 +51,11 @@ def keep_all(
         learned: what the rollout is differentiated with respect to, besides the initial state.
         fixed: arrays that have no derivative.
         initial: the state at the start.
+        lost: what rounding has left out of it, see `nothing_lost`.
         saved: for the states to save, one slot more than there are.
         steps: to take.
+
+    Returns: the states saved, what rounding has left out of the last, and the steps' outcomes.
     """
 
     def one(carry, step):
@@ -54,8 +63,8 @@ def keep_all(
         state, lost, outcome, _ = advance(learned, fixed, state, lost, step)
         return (state, lost, _store(saved, step.slot, state)), outcome
 
-    (*_, saved), outcome = jax.lax.scan(one, (initial, nothing_lost(initial), saved), steps)
-    return saved, outcome
+    (_, lost, saved), outcome = jax.lax.scan(one, (initial, lost, saved), steps)
+    return saved, lost, outcome
 
 
 def keep_snapshots(
@@ -64,9 +73,10 @@ def keep_snapshots(
     learned: PyTree,
     fixed: PyTree,
     initial: State,
+    lost: State | None,
     saved: State,
     steps: Steps,
-) -> tuple[State, StepOutcome]:
+) -> tuple[State, State | None, StepOutcome]:
     """The same, with so many states kept; see `keep_all`.
 
     The order of recomputation is data of one loop: programs for ten and for ten thousand steps are
@@ -85,7 +95,7 @@ def keep_snapshots(
     is_reversal, source, first, end, target = order
 
     # Steps are arguments: under `vmap` they may be other ones for each sample.
-    def sweep(learned, fixed, steps, initial, saved):
+    def sweep(learned, fixed, steps, initial, lost, saved):
         kept = jax.tree.map(lambda u: jnp.zeros((count + 1, *u.shape), u.dtype), initial)
 
         def one(carry, step_and_place):
@@ -97,19 +107,19 @@ def keep_snapshots(
             stages = None if recomputes else stages
             return (state, lost, _store(saved, step.slot, state), kept), (outcome, stages)
 
-        first = (initial, nothing_lost(initial), saved, kept)
-        (last, _, saved, kept), (outcome, stages) = jax.lax.scan(
+        first = (initial, lost, saved, kept)
+        (last, lost, saved, kept), (outcome, stages) = jax.lax.scan(
             one, first, (steps, jnp.asarray(place))
         )
-        return (saved, outcome), (learned, fixed, steps, kept, last, stages)
+        return (saved, lost, outcome), (learned, fixed, steps, kept, last, stages)
 
     @jax.custom_vjp
-    def run(learned, fixed, steps, initial, saved):
-        return sweep(learned, fixed, steps, initial, saved)[0]
+    def run(learned, fixed, steps, initial, lost, saved):
+        return sweep(learned, fixed, steps, initial, lost, saved)[0]
 
     def back(residuals, cotangents):
         learned, fixed, steps, kept, last, stages = residuals
-        of_saved, _ = cotangents
+        of_saved, *_ = cotangents
 
         def again(before, first, end, carry):
             def one(number, carried):
@@ -150,10 +160,10 @@ def keep_snapshots(
         following = np.roll(source, -1)
         actions = jax.tree.map(jnp.asarray, (is_reversal, first, end, target, following))
         (_, _, (_, of_initial, of_learned)), _ = jax.lax.scan(act, start, actions)
-        return of_learned, None, None, of_initial, of_saved
+        return of_learned, None, None, of_initial, None, of_saved
 
     run.defvjp(sweep, back)
-    return run(learned, fixed, steps, initial, saved)
+    return run(learned, fixed, steps, initial, lost, saved)
 
 
 def nothing_lost(state: State) -> State | None:

@@ -83,10 +83,11 @@ def train_run(
         say("training")
         expect(sum(stage.epochs for stage in plan.stages))
         system = trainer.run(resume=resume)
-        for remark in trainer.remarks:
+        remarks = trainer.remarks
+        for remark in remarks:
             say(f"warning: {remark}")
         say("forecasting")
-        done_by = trainer.choices, trainer.remarks
+        done_by = trainer.choices, remarks
         scores = finish(plan, system, folder, began - done.seconds, *done_by)
         say("drawing the report")
         write_report(folder.path)

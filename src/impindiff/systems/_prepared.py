@@ -55,6 +55,8 @@ from impindiff.systems._well_posed import (
     check_signs,
     signed_coefficients,
     smallest_spread,
+    spreading_stores,
+    storage_slopes,
     wrong_sign,
 )
 from impindiff.terms import AbstractSource
@@ -86,6 +88,8 @@ class PreparedSystem(AbstractDynamics):
         accounts: the integrals, the same, and the balances.
         limits: within which fields must lie.
         own: the sources that depend on the state by their own field alone, affinely.
+        watched: the numbers of coefficients that must not be negative, depend on time, and can be
+            known no sooner than in a step.
     """
 
     scope: Scope
@@ -104,6 +108,7 @@ class PreparedSystem(AbstractDynamics):
     accounts: Accounts = eqx.field(default_factory=Accounts)
     limits: tuple[Bounds, ...] = eqx.field(static=True, default=())
     own: frozenset[Place] = eqx.field(static=True, default=frozenset())
+    watched: tuple[int, ...] = eqx.field(static=True, default=())
 
     has_clock: ClassVar[bool] = True
 
@@ -239,12 +244,10 @@ class PreparedSystem(AbstractDynamics):
             self.varying,
         )
 
-    def check_coefficients(self, elapsed: np.ndarray, origin: np.ndarray) -> None:
-        """Refuse coefficients of the wrong sign, as far as they are known before a rollout.
-
-        Raises: InputError.
-        """
-        check_signs(self.scope, self._signed, self.varying, elapsed, origin)
+    def check_coefficients(self, elapsed: np.ndarray, origin: np.ndarray) -> "PreparedSystem":
+        """See `AbstractDynamics.check_coefficients`."""
+        watched = check_signs(self.scope, self._signed, self.varying, elapsed, origin)
+        return replace(self, watched=watched)
 
     def ill_posed(self, state: State) -> BoundsViolation | None:
         """Where a steady coefficient has the wrong sign that is traced; None where none is."""
@@ -254,17 +257,33 @@ class PreparedSystem(AbstractDynamics):
     def negative_diffusivity(
         self, state: State, time: Scalar, dt: Scalar
     ) -> BoundsViolation | None:
-        """Where a diffusivity or capacity has the wrong sign at a state that a step ends at.
-
-        None where none depends on the state. Conditions are not looked at: what stands in them is
-        a function of the value at the face, which is not known here.
-        """
-        parts = [p for p in self._signed if p.end is None and p.depends_on(self.varying)]
-        if not parts:
+        """See `AbstractDynamics.negative_diffusivity`."""
+        parts = [
+            part
+            for number, part in enumerate(self._signed)
+            if number in self.watched or (part.depends_on(self.varying) and not part.is_kept_right)
+        ]
+        stores = spreading_stores(self.equations, self.storage, self.scope.coefficients)
+        stores = [field for field in stores if field in self.functions]
+        if not (parts or stores):
             return None
         scope = cast(self.scope if self.is_steady else self.scope.at(time), self.dtype)
-        parts = [part.evaluated(scope, state) for part in parts]
-        known = [part for part in parts if part.is_evaluated]
+        ends: dict[str, Ends] = {}
+        if any(part.end is not None and part.depends_on(self.varying) for part in parts):
+            # What stands in a condition is a function of the value at the face.
+            tendency = self.at(time)
+            if isinstance(tendency, StateTendency | StoredTendency):
+                ends = tendency.ends(state)
+
+        def evaluated(part: Signed) -> Signed:
+            if part.end is None or not part.depends_on(self.varying):
+                return part.evaluated(scope, state)
+            _, axis, side = part.end
+            condition = ends[part.field][axis][side]
+            return replace(part, value=condition.transfers[part.number]) if condition else part
+
+        known = [part for part in map(evaluated, parts) if part.is_evaluated]
+        known += storage_slopes(scope, self.storage, stores, state)
         return wrong_sign(scope.grid, known, state, smallest_spread(scope.grid, dt))
 
     def check_derivatives(self) -> None:

@@ -40,10 +40,11 @@ FaceValues = tuple[tuple[Affine | None, Affine | None], ...]
 
 @final
 class _KnownFlux(AbstractBoundary):
-    """A condition whose flux is evaluated."""
+    """A condition whose flux is evaluated, and what of it must not be negative."""
 
     const: Any
     slope: Any
+    transfers: tuple[Any, ...] = ()  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
@@ -203,7 +204,8 @@ def _at_one(
         else:
             face = _in_cells(end, one)
         const, slope = condition.flux(face)
-        return _KnownFlux(end.without_axis(const), end.without_axis(slope))
+        transfers = tuple(end.without_axis(each) for each in condition.transfers)
+        return _KnownFlux(end.without_axis(const), end.without_axis(slope), transfers)
 
     evaluated = conditions(values)
     return {field: known_flux(field, evaluated[field]) for field in moved if field in wanted}

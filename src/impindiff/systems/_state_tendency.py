@@ -89,22 +89,13 @@ class StateTendency(AbstractTendency):
         if self.assembled is None:
             check_fields(state, tuple(self.terms))
         grid = self.scope.grid
-        known: dict[str, Any] = dict(state)
-        ends: dict[str, Ends] = {}
-        carrying: Equations = {}
-        if grid is not None and self.carriers:
-            carrying, others = self.scope.evaluate((self.carriers, self.terms), state)
-            ends = self._ends(others | carrying, state, self.carriers)
-            known |= evaluate_fluxes(grid, carrying, ends, state)
-        terms = self.scope.evaluate(self.terms, known)
+        terms, ends = self._evaluated(state)
         parts = [{field: jnp.zeros_like(value) for field, value in state.items()}]
         if self.assembled is not None:
             parts.append(self.assembled(state))
         if grid is not None:
             moving = {field: tuple(select_fluxes(group)) for field, group in terms.items()}
             limited = {field: select_corrected(group) for field, group in moving.items()}
-            rest = [field for field in terms if field not in ends]
-            ends |= self._ends(terms | carrying, state, rest)
             linear = assemble(grid, moving, ends)(state)
             outer = evaluate_outer_values(grid, moving, ends)
             parts.append(add_corrections(linear, limited, grid, state, outer))
@@ -119,6 +110,26 @@ class StateTendency(AbstractTendency):
             field: sum_rates([part[field] for part in parts if field in part], field)
             for field in state
         }
+
+    def ends(self, state: State) -> dict[str, Ends]:
+        """The conditions of the fields whose fluxes depend on the state, evaluated at one."""
+        return self._evaluated(state)[1]
+
+    def _evaluated(self, state: State) -> tuple[Equations, dict[str, Ends]]:
+        """The terms and the conditions, evaluated."""
+        grid = self.scope.grid
+        known: dict[str, Any] = dict(state)
+        ends: dict[str, Ends] = {}
+        carrying: Equations = {}
+        if grid is not None and self.carriers:
+            carrying, others = self.scope.evaluate((self.carriers, self.terms), state)
+            ends = self._ends(others | carrying, state, self.carriers)
+            known |= evaluate_fluxes(grid, carrying, ends, state)
+        terms = self.scope.evaluate(self.terms, known)
+        if grid is not None:
+            rest = [field for field in terms if field not in ends]
+            ends |= self._ends(terms | carrying, state, rest)
+        return terms, ends
 
     def _ends(self, in_cells: Equations, state: State, wanted: Collection[str]) -> dict[str, Ends]:
         """The conditions of some fields, evaluated: those of a carrier once, for one flux."""
@@ -217,6 +228,10 @@ class StoredTendency(AbstractTendency):
     known_scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
 
     has_storage: ClassVar[bool] = True
+
+    def ends(self, state: State) -> dict[str, Ends]:
+        """See `StateTendency.ends`; none where nothing depends on the state."""
+        return self.rates.ends(state) if isinstance(self.rates, StateTendency) else {}
 
     @property
     def scales(self) -> Mapping[str, float]:

@@ -25,7 +25,7 @@ from impindiff._types import Scalar, State
 from impindiff.coefficients import AbstractClosure, coefficients_of, depends_on
 from impindiff.grid import SIDES, Grid
 from impindiff.integrate import Bounds, BoundsViolation
-from impindiff.latent import latents_of
+from impindiff.latent import AbstractLatent, latents_of
 from impindiff.systems._outer_faces import End, Ends, evaluate_beside, select_fluxes
 from impindiff.systems._scope import TIME, Scope, names_of_arguments
 from impindiff.terms import AbstractTerm, cells_at
@@ -53,6 +53,7 @@ class Signed:
         reason: why it must not be negative, and the way out.
         may_vanish: whether it may be zero.
         end: of an axis, where it stands in a condition.
+        number: among those of its condition.
     """
 
     field: str
@@ -62,6 +63,7 @@ class Signed:
     reason: str
     may_vanish: bool = True
     end: End | None = None
+    number: int = 0
 
     def evaluated(self, scope: Scope, state: State | None = None) -> "Signed":
         """The same with its value, as far as that is known."""
@@ -80,6 +82,12 @@ class Signed:
     def is_traced(self) -> bool:
         """Whether it is an array whose numbers are not known while it is traced."""
         return isinstance(self.value, Tracer)
+
+    @property
+    def is_kept_right(self) -> bool:
+        """Whether it is learned within bounds that leave it no wrong sign."""
+        lower = self.value.lower_bound if isinstance(self.value, AbstractLatent) else -np.inf
+        return lower > 0 or (lower == 0 and self.may_vanish)
 
     def depends_on(self, names: frozenset[str]) -> bool:
         """Whether it is a function of one of these."""
@@ -172,13 +180,14 @@ def signed_coefficients(
             "it must not be negative, for it would feed on what it takes out. Correct it, keep it "
             f"from falling below zero with jnp.maximum(..., 0.0), {_RANGE}.",
             end=End(grid, axis, side),
+            number=number,
         )
         for field, ends in boundaries.items()
         if grid is not None
         for axis, pair in enumerate(ends)
         for side, condition in enumerate(pair)
         if condition is not None
-        for transfer in condition.transfers
+        for number, transfer in enumerate(condition.transfers)
     ]
     found += [
         Signed(
@@ -207,13 +216,70 @@ def signed_coefficients(
     return found
 
 
+def spreading_stores(
+    equations: Mapping[str, Sequence[AbstractTerm]],
+    storage: Mapping[str, Any],
+    coefficients: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """The fields that diffuse, and whose storage is a function of themselves.
+
+    With what does not diffuse, but with no other field that does: of such a pair the storage of
+    one may fall with its own field, and the problem be well-posed.
+
+    Args:
+        equations: the terms.
+        storage: capacities and functions.
+        coefficients: of the system.
+    """
+    spread = {
+        field
+        for field, terms in equations.items()
+        if any(term.diffusivities for term in select_fluxes(terms))
+    }
+    found = []
+    for field, part in storage.items():
+        is_local = all(node.is_local for node in coefficients_of(part))
+        if is_local and names_of_arguments(part, coefficients) & spread == {field} & spread:
+            found.append(field)
+    return tuple(field for field in found if field in spread)
+
+
+def storage_slopes(
+    scope: Scope, storage: Mapping[str, Any], fields: Sequence[str], state: State
+) -> list[Signed]:
+    r"""The slopes $\partial q_i / \partial u_i$ of some fields' storages at a state.
+
+    Args:
+        scope: at a time.
+        storage: functions of the state.
+        fields: whose.
+        state: all fields.
+    """
+    found = []
+    for field in fields:
+        value = jax.lax.stop_gradient(state[field])
+        others = jax.lax.stop_gradient(state)
+
+        def stored(u: Array, field: str = field, others: State = others) -> Array:
+            stored = jnp.asarray(scope.evaluate(storage[field], others | {field: u}))
+            return jnp.broadcast_to(stored, u.shape)
+
+        slope = jax.jvp(stored, (value,), (jnp.ones_like(value),))[1]
+        # At zero the slope of a power may be anything, and the field be zero but for round-off.
+        share = max(_SMALLEST_SHARE, float(jnp.finfo(value.dtype).eps) ** 0.5)
+        is_zero = jnp.abs(value) <= share * jnp.abs(value).max(initial=0)
+        slope = jnp.where(is_zero, jnp.inf, slope)
+        found.append(Signed(field, "the slope of the storage", f"of {field!r}", slope, ""))
+    return found
+
+
 def check_signs(
     scope: Scope,
     parts: Sequence[Signed],
     varying: frozenset[str],
     elapsed: np.ndarray,
     origin: np.ndarray,
-) -> None:
+) -> tuple[int, ...]:
     """Refuse coefficients of the wrong sign, as far as they are known before a rollout.
 
     Args:
@@ -223,22 +289,30 @@ def check_signs(
         elapsed: the times at which those that depend on time are looked at, from an origin.
         origin: see `Instant`.
 
+    Returns: the numbers of those that depend on time, and can be known no sooner than in a step.
     Raises: InputError for the first, with the field, the term, the least value, where and when.
     """
     for part in parts:
         if part.is_evaluated:
             _check_one(scope.grid, part)
-    changing = [part for part in parts if not (part.is_evaluated or part.depends_on(varying))]
+    changing = {
+        number: part
+        for number, part in enumerate(parts)
+        if not (part.is_evaluated or part.depends_on(varying) or part.is_kept_right)
+    }
+    unknown = set(changing)
     if changing and len(elapsed):
         # Functions of place and time alone are known also where a rollout is traced.
         with jax.ensure_compile_time_eval():
             scope = replace(scope, origin=jnp.asarray(origin, scope.dtype))
-            for part in changing:
+            for number, part in changing.items():
                 names = names_of_arguments(part.value, scope.coefficients)
                 needed = {n: c for n, c in scope.coefficients.items() if n in names}
                 if _is_plain((part.value, needed)):
                     of_part = replace(scope, coefficients=needed)
-                    _check_in_time(of_part, part, elapsed, float(origin.sum()))
+                    if _check_in_time(of_part, part, elapsed, float(origin.sum())):
+                        unknown.discard(number)
+    return tuple(sorted(unknown))
 
 
 def check_signs_at(scope: Scope, parts: Sequence[Signed], varying: frozenset[str]) -> None:
@@ -267,11 +341,12 @@ def _check_one(grid: Grid | None, part: Signed, time: float | None = None) -> No
         raise InputError(f"{what}{'' if time is None else _when(time)}: {part.reason}")
 
 
-def _check_in_time(scope: Scope, part: Signed, elapsed: np.ndarray, origin: float) -> None:
+def _check_in_time(scope: Scope, part: Signed, elapsed: np.ndarray, origin: float) -> bool:
+    """Whether a coefficient could be looked at."""
     moments = jnp.asarray(elapsed, scope.dtype)
     first = part.evaluated(scope.at(moments[0]))
     if not first.is_evaluated or first.is_traced:
-        return
+        return False
     shape = np.shape(first.value)
     size = max(int(np.prod(shape)), 1)
     count = min(len(elapsed), max(_MOST_VALUES // size, 2))
@@ -283,11 +358,12 @@ def _check_in_time(scope: Scope, part: Signed, elapsed: np.ndarray, origin: floa
     for some in np.array_split(chosen, -(-len(chosen) * size // _MOST_AT_ONCE)):
         found = jax.vmap(look)(moments[some])
         if isinstance(found.is_wrong, Tracer):
-            return
+            return False
         if np.any(found.is_wrong):
             at = int(np.argmax(found.is_wrong))
             what = part.message(scope.grid, shape, int(found.cell[at]), float(found.value[at]))
             raise InputError(f"{what}{_when(origin + float(elapsed[some[at]]))}: {part.reason}")
+    return True
 
 
 def wrong_sign(

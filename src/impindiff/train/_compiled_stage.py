@@ -12,15 +12,20 @@ import numpy as np
 from jaxtyping import PyTree
 
 from impindiff._errors import InputError
+from impindiff._types import State
 from impindiff.integrate import AbstractStepper
 from impindiff.linear import AdjointOutcome
 from impindiff.rollout import (
     Choice,
     MemoryPolicy,
     TimeGrid,
+    Trajectory,
     cause_of,
+    find_ringing,
     has_failed_solve,
+    may_ring,
     select_for_samples,
+    simulate,
 )
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation, Rescue, SolveFailure, Trial
@@ -277,19 +282,32 @@ class CompiledStage:
 
         Chosen from the first sample, by the steps that no remedy has halved.
         """
-        observed = self.observations
-        system = eqx.combine(learned, self.known)
-        initial, given = jax.tree.map(
-            lambda u: u[:1], (observed.initial, observed.sample_parameters)
-        )
-        steps = observed.time_grid(self.dt)
-        dtype = next(iter(initial.values())).dtype
-        if system.initial:
-            one = system.with_sample_parameters({name: values[0] for name, values in given.items()})
-            begun = one.start(float(steps.starts[0]), dtype)
-            initial = initial | {field: u[None] for field, u in begun.items()}
-        chosen = select_for_samples(system, initial, steps, self.stepper, given)
+        system, initial, steps = self._first_sample(learned)
+        initial = {field: u[None] for field, u in initial.items()}
+        chosen = select_for_samples(system, initial, steps, self.stepper)
         return replace(self, stepper=chosen.stepper, fallback=chosen.fallback), chosen
+
+    def ringing(self, learned: PyTree) -> tuple[str, ...]:
+        """What is to be said of steps that ring in the first sample, see `find_ringing`.
+
+        The sample is simulated where its start has a fast part, and not otherwise.
+        """
+        system, initial, steps = self._first_sample(learned)
+        dynamics = system.prepare(jnp.result_type(*initial.values()))
+        if not may_ring(dynamics, initial, steps, self.stepper):
+            return ()
+        found = _run(system, initial, steps, self.stepper)
+        return find_ringing(dynamics, initial, found.states, steps, self.stepper)
+
+    def _first_sample(self, learned: PyTree) -> tuple[System, State, TimeGrid]:
+        """The system of the first sample, where it starts, and the steps of the whole time."""
+        observed = self.observations
+        initial, given = jax.tree.map(
+            lambda u: u[0], (observed.initial, observed.sample_parameters)
+        )
+        system = eqx.combine(learned, self.known).with_sample_parameters(given)
+        steps, dtype = observed.time_grid(self.dt), next(iter(initial.values())).dtype
+        return system, initial | system.start(float(steps.starts[0]), dtype), steps
 
     @property
     def fixed(self) -> Fixed:
@@ -311,6 +329,13 @@ class CompiledStage:
 
     def _trial(self, adaptation: Adaptation) -> Trial:
         return adaptation.trial(self.observations.num_samples)
+
+
+@eqx.filter_jit
+def _run(
+    system: System, initial: State, time_grid: TimeGrid, stepper: AbstractStepper
+) -> Trajectory:
+    return simulate(system, initial, time_grid, stepper, on_failure="keep")
 
 
 def _failed(evaluation: Evaluation) -> bool:

@@ -145,8 +145,8 @@ class Trainer:
 
     @property
     def remarks(self) -> list[str]:
-        """What is to be said of how it ended: a poor fit, a start that was never left."""
-        return self._verdict.remarks(self.learned)
+        """What is to be said of how it ended: a poor fit, a start never left, steps that ring."""
+        return [*self._verdict.remarks(self.learned), *self.stages[-1].ringing(self.learned)]
 
     @property
     def system(self) -> System:
