@@ -75,7 +75,19 @@ class RunFolder:
     @property
     def checkpoints(self) -> Checkpoints:
         """The run's checkpoints."""
-        return Checkpoints(self.path / "checkpoints")
+        return Checkpoints(self.path / "checkpoints", run=self.identity)
+
+    @property
+    def identity(self) -> str | None:
+        """What the run's checkpoints are known by; empty for a run of an earlier version.
+
+        None where the provenance cannot be read, or does not say.
+        """
+        try:
+            found = self.read_json("provenance.json").get("run", "")
+        except InputError:
+            return None
+        return found if isinstance(found, str) else None
 
     @property
     def holds_run(self) -> bool:

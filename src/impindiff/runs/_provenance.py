@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy", "
 
 
 def provenance(config: Config, data: Path) -> dict[str, Any]:
-    """Versions, commit, device, seed and hashes, at the start of a run.
+    """An identity, versions, commit, device, seed and hashes, at the start of a run.
 
     Args:
         config: as resolved, its functions called.
@@ -27,6 +28,7 @@ def provenance(config: Config, data: Path) -> dict[str, Any]:
     """
     device = jax.devices()[0]
     return {
+        "run": uuid.uuid4().hex,
         "impindiff": importlib.metadata.version("impindiff"),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -65,8 +65,20 @@ def trained_system(folder: RunFolder) -> System:
     system = cast(build_system(config, known_grid(config), learns=False), precision(config))
     warn_of_edits(config, folder)
     template, frozen = eqx.partition(system, learned(system))
+    _check_known(folder)
     _check_last(folder)
     return eqx.combine(folder.checkpoints.restore_learned(template), frozen)
+
+
+def _check_known(folder: RunFolder) -> None:
+    """Warn where nothing tells whose the checkpoints are."""
+    if folder.identity is None:
+        warnings.warn(
+            f"{folder.path / 'provenance.json'} does not tell which run this is: that the "
+            "checkpoints are its own is not checked.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _check_last(folder: RunFolder) -> None:
