@@ -75,7 +75,7 @@ _UNREADABLE = {
     "progress": "does not say how far training had come ({}). Copy it again from where it is whole, "
     "or train another run.",
     "learned": "cannot be read as the model that the config describes ({}). If the config was "
-    "changed after training, change it back.",
+    "changed after training, change it back; if not, copy it again from where it is whole.",
     "optimiser": "holds what was learned, but its optimiser cannot go on in the middle of a stage "
     "({}). If the config was changed after training, change it back; if an earlier version of "
     "impindiff wrote it (provenance.json names the commit), go on with that one, or train another "
