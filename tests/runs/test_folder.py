@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,11 +110,29 @@ def test_another_process_keeps_out_until_the_claim_ends(tmp_path: Path):
 
     with folder.claimed():
         other = RunFolder(folder.path).claimed()
-        with pytest.raises(InputError, match="another process is writing this run"), other:
+        holder = rf"process {os.getpid()} on .* since \d+-.* is writing this run"
+        with pytest.raises(InputError, match=holder), other:
             pass
-        assert "another process is writing this run" in elsewhere()
+        assert re.search(holder, elsewhere())
         folder.create(CONFIG, MADE)
     assert elsewhere() == "mine\n"
+    assert not (folder.path / ".lock").exists()
+    (folder.path / ".lock").write_text("process 1 that was killed")
+    with folder.claimed():
+        assert str(os.getpid()) in (folder.path / ".lock").read_text()
+
+
+def test_a_claim_whose_note_is_gone_is_one(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.claimed():
+        (folder.path / ".lock").unlink()
+        os.mkfifo(folder.path / ".lock")
+        other = RunFolder(folder.path).claimed()
+        with pytest.raises(InputError, match="another process is writing this run"), other:
+            pass
+    os.mkfifo(folder.path / ".lock")
+    with folder.claimed():
+        assert str(os.getpid()) in (folder.path / ".lock").read_text()
 
 
 def test_metrics_are_cut_where_the_checkpoint_ended(tmp_path: Path):
@@ -164,7 +183,7 @@ def test_what_a_killed_process_left_is_removed_and_in_nobodys_way(tmp_path: Path
     folder.check_free()
     with folder.claimed():
         folder.create(CONFIG, MADE)
-        assert sorted(os.listdir(folder.path)) == ["config.toml", "provenance.json"]
+    assert sorted(os.listdir(folder.path)) == ["config.toml", "provenance.json"]
     for name in ("physics.py", ".report.html.4242"):
         (folder.path / name).write_text("")
     (folder.path / "checkpoints" / "3.orbax-checkpoint-tmp").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """Checkpoints belong to a run: those of another are not used, those of earlier versions are."""
 
+import ast
 import json
 import os
 import shutil
@@ -168,8 +169,10 @@ def test_a_run_of_an_earlier_version_works(finished: Path, run: RunFolder):
 
 
 def test_arrays_have_the_names_that_they_always_had(run: RunFolder):
-    kept = json.loads((run.checkpoints.newest() / "learned" / "_METADATA").read_text())  # type: ignore[operator]
-    assert [eval(key)[0] for key in kept["tree_metadata"]] == EARLIER_NAMES  # noqa: S307
+    newest = run.checkpoints.newest()
+    assert newest is not None
+    kept = json.loads((newest / "learned" / "_METADATA").read_text())["tree_metadata"]
+    assert [ast.literal_eval(key)[0] for key in kept] == EARLIER_NAMES
 
 
 @pytest.mark.filterwarnings("default::RuntimeWarning")

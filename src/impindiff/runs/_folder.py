@@ -27,9 +27,9 @@ from pydantic import ValidationError
 from impindiff._errors import FolderLostError, InputError
 from impindiff._files import read_object, read_whole
 from impindiff.config import Config, dump_config, load_config
-from impindiff.data import replace_file
+from impindiff.data import holder_note, holder_of, replace_file
 from impindiff.report import spans
-from impindiff.runs._leftovers import COPIES, is_left, remove_left
+from impindiff.runs._leftovers import CLAIM, COPIES, is_left, remove_left
 from impindiff.train import Checkpoints, EpochRecord
 
 
@@ -117,12 +117,18 @@ class RunFolder:
             self._lock(handle)
             self._is_claimed, self._handle = True, handle
             remove_left(self.path, holds_run=self.holds_run)
+            with suppress(OSError):  # a disk that is full is told of when something is written
+                (self.path / CLAIM).unlink(missing_ok=True)  # what it is now may be a pipe
+                (self.path / CLAIM).write_bytes(holder_note())
             yield
             is_new = False
         except Exception:
             self.check_there()
             raise
         finally:
+            if self._is_claimed:
+                with suppress(OSError):
+                    os.unlink(CLAIM, dir_fd=handle)  # wherever the folder is now
             if self._is_claimed and is_new:
                 with suppress(OSError):  # not empty: then something worth keeping was written
                     self.path.rmdir()
@@ -168,8 +174,8 @@ class RunFolder:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{self.path}: another process is writing this run. Wait for it, or choose "
-                "another --out."
+                f"{self.path}: {holder_of(self.path / CLAIM)} is writing this run. Wait for it, "
+                "or choose another --out."
             ) from None
         except OSError:
             pass  # a file system without locks

@@ -15,8 +15,11 @@ from impindiff.data import sweep
 COPIES = ".copies.writing"
 """Name of the list of copies that a run begins with; gone as soon as it has begun."""
 
-# Scratch folders, and drafts of earlier versions.
-_LEFT = re.compile(r"\.writing-.*|\..+\.writing|\.report\.html\.\d+")
+CLAIM = ".lock"
+"""Name of the note that says who claims a run folder; gone when the claim ends."""
+
+# Scratch folders, the note of a claim, and drafts of earlier versions.
+_LEFT = re.compile(r"\.writing-.*|\.lock|\..+\.writing|\.report\.html\.\d+")
 
 
 def is_left(path: Path) -> bool:

@@ -18,6 +18,7 @@ from impindiff.runs._finish import finish
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._provenance import provenance
 from impindiff.runs._run_plan import RunPlan
+from impindiff.runs._seen import readings_of
 from impindiff.runs._user_code import check_complete, check_same_code, evidence_of
 from impindiff.runs._validator import CompiledBeside
 from impindiff.train import Checkpoints, EpochRecord, Progress, Trainer, Watcher
@@ -63,11 +64,11 @@ def train_run(
         if watch:
             watch(record)
 
-    made = {} if going_on else provenance(plan.config, plan.data_file)
+    made = {}
+    if not going_on:
+        made = provenance(plan.config, plan.data_file, readings_of(plan))
     run = folder.identity if going_on else made["run"]
-    checkpoints = Checkpoints(
-        folder.checkpoints.folder, plan.config.training.checkpoint_every, run
-    )
+    checkpoints = Checkpoints(folder.checkpoints.folder, plan.config.training.checkpoint_every, run)
     trainer = _trainer(plan, checkpoints, observe)
     began = time.perf_counter()
     with folder.claimed():

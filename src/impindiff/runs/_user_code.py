@@ -26,6 +26,20 @@ from impindiff.runs._folder import RunFolder
 Hashes = dict[str, str]
 
 
+class Readings(BaseModel):
+    """What a run was trained on.
+
+    Attributes:
+        variables: their names.
+        times: of the readings.
+        samples: a hash for each training sample, see `readings_of`.
+    """
+
+    variables: list[str]
+    times: list[float]
+    samples: list[str]
+
+
 class Evidence(BaseModel):
     """What of a run's provenance is compared with what there is.
 
@@ -36,9 +50,10 @@ class Evidence(BaseModel):
     """
 
     class Data(BaseModel):
-        """The data that the run was begun with."""
+        """The data that the run was begun with; of older runs the file alone is known."""
 
         sha256: str
+        trained: Readings | None = None
 
     data: Data
     code: Hashes = {}

@@ -72,8 +72,8 @@ def _is_plain(place: str) -> bool:
 
 # What is to be said of an item that does not fit, and of the way out.
 _UNREADABLE = {
-    "progress": "does not say how far training had come ({}). Copy it again from where it is whole, "
-    "or train another run.",
+    "progress": "does not say how far training had come ({}). Copy it again from where it is "
+    "whole, or train another run.",
     "learned": "cannot be read as the model that the config describes ({}). If the config was "
     "changed after training, change it back; if not, copy it again from where it is whole.",
     "optimiser": "holds what was learned, but its optimiser cannot go on in the middle of a stage "
@@ -269,8 +269,8 @@ class Checkpoints:
         if self.run is None or (found or "") == self.run:
             return None
         return (
-            f"{folder} is of another run (its run.json names {found or 'none'}, the provenance.json "
-            f"of this run {self.run or 'none'})"
+            f"{folder} is of another run (its run.json names {found or 'none'}, the "
+            f"provenance.json of this run {self.run or 'none'})"
         )
 
     @contextlib.contextmanager
