@@ -314,6 +314,16 @@ def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_named(tmp_path: Path, name
         readers[name]()
 
 
+def test_a_pipe_among_the_leftovers_is_not_waited_for(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    os.mkfifo(folder.path / ".copies.writing")
+    folder.check_free()
+    with folder.claimed():
+        folder.create(CONFIG, MADE)
+    assert folder.holds_run
+
+
 def test_epochs_without_a_line_are_named(tmp_path: Path):
     folder = RunFolder(tmp_path)
     for epoch in (1, 2, 6, 8, 9):

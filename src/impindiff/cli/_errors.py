@@ -6,9 +6,11 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
@@ -35,6 +37,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         before = handle_requests(_interrupt)
+        _first_request.clear()
         sys.unraisablehook, hook = _insist, sys.unraisablehook
         try:
             with numerics_errors(), _warnings_once(), answers_alone():
@@ -153,14 +156,38 @@ class Interrupted(KeyboardInterrupt):
     """
 
 
-def _interrupt(number: int, frame: object) -> None:
+_IMPORTS = "<frozen importlib._bootstrap"
+# An import takes a second or two; of a user's module that never ends it need not be awaited.
+_PATIENCE_SECONDS = 15.0
+_first_request: list[float] = []
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupt, but in the middle of an import: when it has ended.
+
+    Modules of native code that are interrupted while they start take the process down by SIGSEGV
+    or SIGABRT, and the commands load theirs when they begin.
+    """
+    while frame is not None and not frame.f_code.co_filename.startswith(_IMPORTS):
+        frame = frame.f_back
+    if frame is not None:
+        _first_request.append(now := time.monotonic())
+        if now - _first_request[0] < _PATIENCE_SECONDS:
+            _send_again(number)
+            return
     raise Interrupted
+
+
+def _send_again(number: int) -> None:
+    """Send a signal to this process once more, a moment from now."""
+    timer = threading.Timer(0.01, signal.pthread_kill, [threading.main_thread().ident, number])
+    timer.daemon = True
+    timer.start()
 
 
 def _insist(unraisable: Any) -> None:
     """Interrupt once more where a callback swallowed it: JAX has one in the garbage collector."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        once_more = [threading.main_thread().ident, signal.SIGINT]
-        threading.Timer(0.01, signal.pthread_kill, once_more).start()
+        _send_again(signal.SIGINT)
     else:
         sys.__unraisablehook__(unraisable)

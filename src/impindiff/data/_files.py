@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from impindiff._errors import InputError
-from impindiff._files import read_whole
+from impindiff._files import MOST_BYTES, read_whole
 
 _SCRATCH = ".writing-"
 # A folder that is younger may be about to be locked.
@@ -179,7 +179,7 @@ def holder_note() -> bytes:
 def holder_of(lock_file: Path) -> str:
     """Who holds a lock, by the note in its file."""
     try:
-        note = read_whole(lock_file).decode(errors="replace")
+        note = read_whole(lock_file, MOST_BYTES).decode(errors="replace")
     except OSError:
         return "another process"
     return note[:_MOST_BYTES].strip() or "another process"
@@ -208,5 +208,7 @@ def _stop(error: OSError) -> NoReturn:
 
 
 def _digest(file: Path) -> str:
+    if file.exists() and not file.is_file():  # to open a pipe is to wait for its writer
+        raise OSError(errno.EINVAL, f"{file.name} is no file", str(file))
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

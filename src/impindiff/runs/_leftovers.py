@@ -10,6 +10,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from impindiff._files import MOST_BYTES, read_whole
 from impindiff.data import sweep
 
 COPIES = ".copies.writing"
@@ -48,6 +49,6 @@ def remove_left(folder: Path, *, holds_run: bool) -> None:
 
 def _copies(folder: Path) -> set[str]:
     try:
-        return set(json.loads((folder / COPIES).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return set(json.loads(read_whole(folder / COPIES, MOST_BYTES)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return set()
