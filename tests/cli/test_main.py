@@ -151,6 +151,34 @@ def test_an_import_is_not_cut_off(tmp_path: Path):
     assert "impindiff: interrupted: nothing more was done.\n" in ended.stderr
 
 
+HALF_MADE = """
+import signal
+from impindiff.cli._errors import reported
+
+class File:
+    def __init__(self):
+        signal.raise_signal(signal.SIGHUP)
+        self.handle = None
+
+    def __del__(self):
+        self.handle.close()
+
+@reported
+def work():
+    file = File()
+
+work()
+"""
+
+
+def test_what_an_interrupt_leaves_half_made_is_no_traceback():
+    ended = subprocess.run(
+        [sys.executable, "-c", HALF_MADE], capture_output=True, text=True, timeout=60
+    )
+    assert "impindiff: interrupted: nothing more was done." in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
 AT_THE_END = """
 import os, signal, sys
 from impindiff.cli import main

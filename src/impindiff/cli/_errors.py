@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,9 +52,10 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except FolderLostError as error:
             complain("stopped", str(error))
             raise typer.Exit(NUMERICS_FAILED) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             handle_requests(signal.SIG_IGN)  # it ends already
             complain("interrupted", "nothing more was done.")
+            _abandon(error)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # Nobody reads on. Python would try once more at its end, and complain.
@@ -90,7 +92,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if sys.unraisablehook is _insist:  # others that came to it since stay: threads go on
+            if sys.unraisablehook in (_insist, _ignore):  # others that came to it since stay: threads go on
                 sys.unraisablehook = hook
 
     return run
@@ -176,6 +178,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
             _send_again(number)
             return
     raise Interrupted
+
+
+def _abandon(error: BaseException) -> None:
+    """Let go of what an interrupt left half made, whose destructors may well fail."""
+    sys.unraisablehook = _ignore
+    ended: BaseException | None = error
+    while ended is not None:
+        traceback.clear_frames(ended.__traceback__)
+        ended = ended.__context__
+
+
+def _ignore(unraisable: Any) -> None:
+    pass
 
 
 def _send_again(number: int) -> None:

@@ -124,8 +124,8 @@ def load_run(path: Path) -> RunFolder:
     for name in ("summary.json", "forecast.nc"):
         if os.path.lexists(path / name) and not (path / name).is_file():
             raise InputError(
-                f"{path / name} is no file, but a folder, a pipe or a link that leads nowhere: move "
-                f"it away. {_again(path)} writes it again."
+                f"{path / name} is no file, but a folder, a pipe or a link that leads nowhere: "
+                f"move it away. {_again(path)} writes it again."
             )
         if not (path / name).is_file():
             raise InputError(
