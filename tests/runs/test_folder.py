@@ -213,6 +213,16 @@ def test_a_folder_that_is_moved_or_deleted_says_so(tmp_path: Path):
         folder.log(record(1))
 
 
+@pytest.mark.parametrize("name", ["config.toml", "provenance.json"])
+def test_a_run_that_is_being_deleted_is_lost(tmp_path: Path, name: str):
+    """The folder is still there, and writing fails for what is gone already."""
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(FolderLostError, match=f"{name} was deleted"), folder.claimed():
+        folder.create(CONFIG, MADE)
+        (folder.path / name).unlink()
+        raise InputError("a checkpoint could not be written")
+
+
 def test_what_is_no_run_folder_is_named(tmp_path: Path):
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(InputError, match="is not a run folder: it holds no config.toml"):

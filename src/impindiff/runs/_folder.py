@@ -43,7 +43,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._is_claimed = False
+        self._is_claimed = self._has_begun = False
         self._handle: int | None = None
 
     @staticmethod
@@ -116,6 +116,7 @@ class RunFolder:
         try:
             self._lock(handle)
             self._is_claimed, self._handle = True, handle
+            self._has_begun = self.holds_run
             remove_left(self.path, holds_run=self.holds_run)
             with suppress(OSError):  # a disk that is full is told of when something is written
                 (self.path / CLAIM).unlink(missing_ok=True)  # what it is now may be a pipe
@@ -124,6 +125,7 @@ class RunFolder:
             is_new = False
         except Exception:
             self.check_there()
+            self._check_complete()
             raise
         finally:
             if self._is_claimed:
@@ -132,7 +134,7 @@ class RunFolder:
             if self._is_claimed and is_new:
                 with suppress(OSError):  # not empty: then something worth keeping was written
                     self.path.rmdir()
-            self._is_claimed, self._handle = False, None
+            self._is_claimed, self._has_begun, self._handle = False, False, None
             os.close(handle)
 
     def check_there(self) -> None:
@@ -156,6 +158,18 @@ class RunFolder:
                     + shlex.join(["impindiff", *map(str, again)])
                 )
         raise FolderLostError(message)
+
+    def _check_complete(self) -> None:
+        """Refuse to go on where parts of the run are gone, as while the folder is being deleted.
+
+        Raises: FolderLostError.
+        """
+        parts = (self.config_file, self.path / "provenance.json")
+        if self._has_begun and (gone := [part for part in parts if not os.path.lexists(part)]):
+            raise FolderLostError(
+                f"{gone[0]} was deleted while the run was written there: nothing that is "
+                "left can be gone on with. Remove the folder, and train again."
+            )
 
     def standing(self) -> str:
         """How far the training had come that is on the disk, in a sentence."""
@@ -199,6 +213,7 @@ class RunFolder:
         self.write_json("provenance.json", made)
         # Last: it is what tells that a run was begun.
         self.write_text("config.toml", dump_config(config))
+        self._has_begun = self._is_claimed
         (self.path / COPIES).unlink(missing_ok=True)
 
     def check_free(self) -> None:
@@ -325,11 +340,7 @@ class RunFolder:
         Raises: InputError if it cannot be written.
         """
         self.check_there()
-        if self._is_claimed and not self.holds_run:
-            raise FolderLostError(
-                f"{self.config_file} was deleted while the run was written there: nothing that is "
-                "left can be gone on with. Remove the folder, and train again."
-            )
+        self._check_complete()
         try:
             with self.metrics_file.open("a", encoding="utf-8") as file:
                 file.write(record.model_dump_json() + "\n")

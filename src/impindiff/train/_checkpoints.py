@@ -131,7 +131,7 @@ class Checkpoints:
         # Not resolved: a link that leads nowhere is an error to be told when it is followed.
         self.folder = Path(os.path.abspath(folder))
         self.every, self.run = every, run
-        self._is_begun = False
+        self._place: os.stat_result | None = None
 
     @classmethod
     def at(cls, place: "str | Path | Checkpoints | None") -> "Checkpoints | None":
@@ -143,8 +143,7 @@ class Checkpoints:
 
         Raises: InputError if the folder cannot be written, or is gone since the last time.
         """
-        if self._is_begun and not self.folder.is_dir():
-            raise InputError(f"{self.folder}: the folder was moved or deleted during training.")
+        self._check_place()
         with self._written(progress, learned, state) as fresh:
             steps = self._steps()
             os.replace(fresh, self.folder / str(max(steps, default=0) + 1))
@@ -287,8 +286,9 @@ class Checkpoints:
         )
         _hush_late_writers()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._is_begun = True
+            if self._place is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._place = os.stat(self.folder)
             self._sweep()
             with (
                 tempfile.TemporaryDirectory(
@@ -298,6 +298,7 @@ class Checkpoints:
                 fresh = Path(scratch, "new")
                 with plain_path(Path(scratch)) as path, _checkpointer() as checkpointer:
                     checkpointer.save(path / "new", args=items)
+                self._check_place()
                 seal(fresh, self.run)
                 yield fresh
         except InputError:
@@ -305,11 +306,30 @@ class Checkpoints:
         # A full disk is an OSError or, from the array store, a ValueError; a state that cannot be
         # stored is a TypeError.
         except (OSError, ValueError, KeyError, TypeError) as error:
+            self._check_place()
             raise InputError(
                 f"{self.folder}: the checkpoint of epoch {progress.epoch} could not be written "
                 f"({_first_line(error)}). {self._standing()} Free space or check permissions, then "
                 "go on with --resume."
             ) from error
+
+    def _check_place(self) -> None:
+        """Refuse to go on where the folder is not the one that was written into before.
+
+        Raises: InputError.
+        """
+        if self._place is None:
+            return
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self._place, os.stat(self.folder)):
+                return
+        # orbax makes the folders that it misses: half a run would stand where it was.
+        with contextlib.suppress(OSError):
+            for scratch in self.folder.glob(f"{_WRITING}*"):
+                shutil.rmtree(scratch)
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
+        raise InputError(f"{self.folder}: the folder was moved or deleted during training.")
 
     def _standing(self) -> str:
         """What a training would go on from, in a sentence."""
