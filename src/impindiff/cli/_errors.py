@@ -92,10 +92,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if sys.unraisablehook in (
-                _insist,
-                _ignore,
-            ):  # others that came to it since stay: threads go on
+            # Others that came to it since stay: threads go on.
+            if sys.unraisablehook in (_insist, _ignore):
                 sys.unraisablehook = hook
 
     return run
