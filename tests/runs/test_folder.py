@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,14 @@ def test_a_folder_that_is_moved_or_deleted_says_so(tmp_path: Path):
         folder.create(CONFIG, MADE)
         folder.config_file.unlink()
         folder.log(record(1))
+
+
+def test_the_end_of_a_deletion_is_awaited(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(FolderLostError, match="moved or deleted while"), folder.claimed():
+        folder.create(CONFIG, MADE)
+        threading.Timer(0.1, shutil.rmtree, [folder.path]).start()
+        raise InputError("a checkpoint could not be written") from FileNotFoundError()
 
 
 @pytest.mark.parametrize("name", ["config.toml", "provenance.json"])

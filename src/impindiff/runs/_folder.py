@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import shlex
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,6 +32,9 @@ from impindiff.data import holder_note, holder_of, replace_file
 from impindiff.report import spans
 from impindiff.runs._leftovers import CLAIM, COPIES, is_left, remove_left
 from impindiff.train import Checkpoints, EpochRecord
+
+# To delete a folder takes a moment, in which a part of it may be missed before the whole is gone.
+_DELETION_SECONDS = 0.5
 
 
 @final
@@ -123,7 +127,9 @@ class RunFolder:
                 (self.path / CLAIM).write_bytes(holder_note())
             yield
             is_new = False
-        except Exception:
+        except Exception as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                time.sleep(_DELETION_SECONDS)
             self.check_there()
             self._check_complete()
             raise

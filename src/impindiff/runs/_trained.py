@@ -256,13 +256,15 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     config = folder.config()
     start = _or_that_of_the_run(config, system, None)
     forecast = _predict(folder, system, dataset, np.unique(times_of(dataset)), at, start)
+    instruments = _instruments(config, system, dataset)
+    is_trained = instruments and latents_of(system)  # what was seen tells readings apart
     return evaluate(
         forecast,
         dataset,
         at,
-        observe=_instruments(config, system, dataset),
+        observe=instruments,
         grid=system.grid,
-        seen=seen_by(folder, config, data, dataset) if latents_of(system) else UNSEEN,
+        seen=seen_by(folder, config, data, dataset) if is_trained else UNSEEN,
     )
 
 
