@@ -11,17 +11,32 @@ import stat
 from pathlib import Path
 from typing import Any
 
+MOST_BYTES = 2**26
+"""No config, and nothing of a run that is written as one JSON object, is longer."""
 
-def read_whole(path: Path) -> bytes:
+
+def read_whole(path: Path, most: int | None = None) -> bytes:
     """The content of a file, or of a pipe that is being written.
 
-    Raises: OSError, for a folder and for a pipe without a writer too.
+    Args:
+        path: the file.
+        most: bytes that it may have; any number by default.
+
+    Raises: OSError, for a folder, a pipe without a writer and too long a file too.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        kind = os.fstat(handle).st_mode
+        status = os.fstat(handle)
+        kind = status.st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISFIFO(kind):
             raise OSError(errno.EINVAL, "is no file", str(path))
+        if most is not None and status.st_size > most:
+            raise OSError(
+                errno.EFBIG,
+                f"is {status.st_size / 2**20:.0f} MiB long, and at most {most / 2**20:.0f} MiB are "
+                "read",
+                str(path),
+            )
         os.set_blocking(handle, True)
         with open(handle, "rb", closefd=False) as stream:
             content = stream.read()
@@ -37,7 +52,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises: OSError as `read_whole`; ValueError that says what else the file holds.
     """
-    content = read_whole(path)
+    content = read_whole(path, MOST_BYTES)
     if not content.strip():
         raise ValueError("is empty")
     try:

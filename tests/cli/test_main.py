@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -118,6 +119,64 @@ def test_a_request_within_code_of_its_own_kills_nothing():
         [sys.executable, "-c", WITHIN], capture_output=True, text=True, timeout=60
     )
     assert (ended.returncode, ended.stdout) == (0, "handled\n")
+
+
+IMPORTING = """
+import sys
+from impindiff.cli._errors import reported
+
+@reported
+def work():
+    import slow
+    import time
+    time.sleep(10)
+
+sys.path.insert(0, sys.argv[1])
+try:
+    work()
+finally:
+    print("whole" if hasattr(sys.modules.get("slow"), "end") else "cut off")
+"""
+
+
+def test_an_import_is_not_cut_off(tmp_path: Path):
+    """Native code that is interrupted while it starts crashes: one report in a dozen did."""
+    (tmp_path / "slow.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGHUP)\ntime.sleep(0.1)\nend = 1\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTING, tmp_path], capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout == "whole\n"
+    assert "impindiff: interrupted: nothing more was done.\n" in ended.stderr
+
+
+HALF_MADE = """
+import signal
+from impindiff.cli._errors import reported
+
+class File:
+    def __init__(self):
+        signal.raise_signal(signal.SIGHUP)
+        self.handle = None
+
+    def __del__(self):
+        self.handle.close()
+
+@reported
+def work():
+    file = File()
+
+work()
+"""
+
+
+def test_what_an_interrupt_leaves_half_made_is_no_traceback():
+    ended = subprocess.run(
+        [sys.executable, "-c", HALF_MADE], capture_output=True, text=True, timeout=60
+    )
+    assert "impindiff: interrupted: nothing more was done." in ended.stderr
+    assert "Exception ignored" not in ended.stderr
 
 
 AT_THE_END = """

@@ -96,7 +96,7 @@ def test_of_two_runs_into_one_folder_one_is_refused(whole: Path):
     first = command(*given)
     wait_for_epochs(first, out, 1)
     _, err = finish(command(*given, "--resume"), status=2)
-    assert "another process is writing this run" in err
+    assert f"process {first.pid} on " in err and "is writing this run" in err
     _, err = finish(command(*given), status=2)
     assert "already holds a run" in err
     finish(first)

@@ -186,6 +186,9 @@ def test_hash_of_a_store_follows_contents_and_names(tmp_path: Path, dataset: xr.
     second = file_sha256(tmp_path / "b.zarr")
     (tmp_path / "b.zarr" / ".zattrs").rename(tmp_path / "b.zarr" / "other")
     assert len({first, second, file_sha256(tmp_path / "b.zarr")}) == 3
+    os.mkfifo(tmp_path / "a.zarr" / "pipe")
+    with pytest.raises(InputError, match="pipe is no file"):
+        file_sha256(tmp_path / "a.zarr")
 
 
 def test_hash_of_a_store_that_cannot_be_read_is_no_hash(tmp_path: Path, monkeypatch):

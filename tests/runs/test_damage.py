@@ -1,5 +1,6 @@
 """Every file of a run damaged, one at a time: a message or a whole answer, never a traceback."""
 
+import os
 import random
 import shutil
 from collections import Counter
@@ -56,11 +57,30 @@ def swap(path: Path) -> None:
     path.write_text("x") if is_folder else path.mkdir()
 
 
-DAMAGES = (remove, empty, halve, change_a_byte, mistake, swap)
+def pipe(path: Path) -> None:
+    """What waits for a writer when it is opened."""
+    remove(path)
+    os.mkfifo(path)
+
+
+def loop(path: Path) -> None:
+    """A link to itself."""
+    remove(path)
+    path.symlink_to(path.name)
+
+
+def stretch(path: Path) -> None:
+    """A gigabyte of nothing, which takes no place on the disk."""
+    remove(path)
+    with path.open("wb") as file:
+        file.truncate(10**9)
+
+
+DAMAGES = (remove, empty, halve, change_a_byte, mistake, swap, pipe, loop)
 NAMES = (
     *("config.toml", "provenance.json", "metrics.jsonl", "summary.json", "forecast.nc"),
     *("report.html", "checkpoints", "OLDER", "NEWEST", "NEWEST/learned", "NEWEST/progress"),
-    *("NEWEST/optimiser", "NEWEST/sha256.json"),
+    *("NEWEST/optimiser", "NEWEST/sha256.json", "NEWEST/run.json"),
 )
 COMMANDS = {
     "evaluate": ["evaluate", "run", "--data", "data.nc", "--json"],
@@ -119,6 +139,14 @@ def test_a_damaged_file_is_a_message_or_done_without(finished: Path, monkeypatch
         ("NEWEST/learned", empty, "evaluate", 0, "The checkpoint before it is taken"),
         ("NEWEST", swap, "resume", 0, "cannot be read: Not a directory"),
         ("NEWEST", remove, "evaluate", 0, "and 9 epochs were trained"),
+        ("summary.json", pipe, "report", 2, "summary.json is no file, but a folder, a pipe"),
+        ("config.toml", pipe, "report", 0, "config.toml cannot be read (is a pipe"),
+        ("config.toml", stretch, "report", 0, "config.toml cannot be read (is 954 MiB long"),
+        ("config.toml", stretch, "resume", 2, "config cannot be read (is 954 MiB long"),
+        ("provenance.json", stretch, "resume", 2, "is 954 MiB long, and at most 64 MiB are read"),
+        ("summary.json", stretch, "report", 2, "summary.json cannot be read: it is 954 MiB long"),
+        ("forecast.nc", loop, "report", 2, "forecast.nc is no file, but a folder, a pipe"),
+        ("NEWEST/run.json", pipe, "evaluate", 0, "run.json was changed or cut short"),
         ("summary.json", mistake, "report", 2, "it has no object 'fields'"),
         ("summary.json", swap, "resume", 2, "summary.json cannot be written (Is a directory)"),
         ("checkpoints", halve, "evaluate", 2, "No whole checkpoint is left"),

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -109,11 +111,29 @@ def test_another_process_keeps_out_until_the_claim_ends(tmp_path: Path):
 
     with folder.claimed():
         other = RunFolder(folder.path).claimed()
-        with pytest.raises(InputError, match="another process is writing this run"), other:
+        holder = rf"process {os.getpid()} on .* since \d+-.* is writing this run"
+        with pytest.raises(InputError, match=holder), other:
             pass
-        assert "another process is writing this run" in elsewhere()
+        assert re.search(holder, elsewhere())
         folder.create(CONFIG, MADE)
     assert elsewhere() == "mine\n"
+    assert not (folder.path / ".lock").exists()
+    (folder.path / ".lock").write_text("process 1 that was killed")
+    with folder.claimed():
+        assert str(os.getpid()) in (folder.path / ".lock").read_text()
+
+
+def test_a_claim_whose_note_is_gone_is_one(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.claimed():
+        (folder.path / ".lock").unlink()
+        os.mkfifo(folder.path / ".lock")
+        other = RunFolder(folder.path).claimed()
+        with pytest.raises(InputError, match="another process is writing this run"), other:
+            pass
+    os.mkfifo(folder.path / ".lock")
+    with folder.claimed():
+        assert str(os.getpid()) in (folder.path / ".lock").read_text()
 
 
 def test_metrics_are_cut_where_the_checkpoint_ended(tmp_path: Path):
@@ -164,7 +184,7 @@ def test_what_a_killed_process_left_is_removed_and_in_nobodys_way(tmp_path: Path
     folder.check_free()
     with folder.claimed():
         folder.create(CONFIG, MADE)
-        assert sorted(os.listdir(folder.path)) == ["config.toml", "provenance.json"]
+    assert sorted(os.listdir(folder.path)) == ["config.toml", "provenance.json"]
     for name in ("physics.py", ".report.html.4242"):
         (folder.path / name).write_text("")
     (folder.path / "checkpoints" / "3.orbax-checkpoint-tmp").mkdir(parents=True)
@@ -192,6 +212,24 @@ def test_a_folder_that_is_moved_or_deleted_says_so(tmp_path: Path):
         folder.create(CONFIG, MADE)
         folder.config_file.unlink()
         folder.log(record(1))
+
+
+def test_the_end_of_a_deletion_is_awaited(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(FolderLostError, match="moved or deleted while"), folder.claimed():
+        folder.create(CONFIG, MADE)
+        threading.Timer(0.1, shutil.rmtree, [folder.path]).start()
+        raise InputError("a checkpoint could not be written") from FileNotFoundError()
+
+
+@pytest.mark.parametrize("name", ["config.toml", "provenance.json"])
+def test_a_run_that_is_being_deleted_is_lost(tmp_path: Path, name: str):
+    """The folder is still there, and writing fails for what is gone already."""
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(FolderLostError, match=f"{name} was deleted"), folder.claimed():
+        folder.create(CONFIG, MADE)
+        (folder.path / name).unlink()
+        raise InputError("a checkpoint could not be written")
 
 
 def test_what_is_no_run_folder_is_named(tmp_path: Path):
@@ -293,6 +331,16 @@ def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_named(tmp_path: Path, name
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match=f"{name}.*is a pipe, and nobody writes"):
         readers[name]()
+
+
+def test_a_pipe_among_the_leftovers_is_not_waited_for(tmp_path: Path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    os.mkfifo(folder.path / ".copies.writing")
+    folder.check_free()
+    with folder.claimed():
+        folder.create(CONFIG, MADE)
+    assert folder.holds_run
 
 
 def test_epochs_without_a_line_are_named(tmp_path: Path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from small_problem import write_problem
+from small_problem import save, write_problem
 
 from impindiff.config import load_config
 from impindiff.runs import RunFolder, evaluate_run, train_run
@@ -62,5 +62,17 @@ def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
     # Also of a copy: what was trained on is not held back because it lies elsewhere.
     copy = Path(shutil.copy(file, tmp_path / "copy.nc"))
     assert evaluate_run(run, copy).readings["probe"] == scores
+    # And of the same readings in another format and precision, or of some samples alone.
+    with xr.open_dataset(file) as opened:
+        again = opened.load().drop_encoding().astype("float64")
+    save(again, tmp_path / "again.zarr")
+    again_scored = evaluate_run(run, tmp_path / "again.zarr").readings["probe"].trained
+    assert again_scored is not None and again_scored.count == scores.trained.count
+    save(again.isel(sample=[3, 1]), tmp_path / "some.nc")
+    some = evaluate_run(run, tmp_path / "some.nc").readings["probe"]
+    assert some.trained is not None and some.trained.count == 4 * 2
+    again["probe"] *= 1.001
+    save(again, tmp_path / "other.nc")
+    assert evaluate_run(run, tmp_path / "other.nc").readings["probe"].trained is None
     page = (run.path / "report.html").read_text()
     assert "error of readings held back" in page and "to the eye the same" not in page

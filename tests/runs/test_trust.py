@@ -1,6 +1,7 @@
 """The code of a run that somebody else made is not executed unasked."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,10 @@ def test_ones_own_run_is_opened_unasked(made: RunFolder, home: Path):
     check_trusted(made)
     key = home / "impindiff" / "key"
     assert key.stat().st_mode & 0o777 == 0o600 and len(key.read_bytes()) == 32
+    key.unlink()
+    os.mkfifo(key)
+    with pytest.raises(InputError, match="not made by you on this machine"):
+        check_trusted(made)
 
 
 @pytest.mark.thorough

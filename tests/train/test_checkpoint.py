@@ -214,6 +214,26 @@ def test_a_full_disk_leaves_the_checkpoints_before(checkpoints: Checkpoints, mon
     assert checkpoints.progress() == Progress(epoch=30, stage_epoch=30, seconds=0.1)
 
 
+def test_a_folder_that_moves_while_a_checkpoint_is_written_leaves_none_behind(
+    checkpoints: Checkpoints, monkeypatch
+):
+    """orbax makes the folders that it misses, and a half run would stand in the old place."""
+    save, run = ocp.Checkpointer.save, checkpoints.folder.parent / "run"
+    kept = Checkpoints(run / "checkpoints")
+    kept.save(Progress(epoch=10), LEARNED, STATE)
+
+    def move(self, path, *args, **kwargs):
+        run.rename(run.with_name("moved"))
+        path.parent.mkdir(parents=True)
+        save(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", move)
+    with pytest.raises(InputError, match="moved or deleted during training"):
+        kept.save(Progress(epoch=20), LEARNED, STATE)
+    assert not run.exists()
+    assert Checkpoints(run.with_name("moved") / "checkpoints").progress() == Progress(epoch=10)
+
+
 def test_other_files_in_the_folder_do_not_matter(checkpoints: Checkpoints):
     (checkpoints.folder / "notes.txt").write_text("mine")
     (checkpoints.folder / "backup").mkdir()

@@ -6,9 +6,12 @@ import shlex
 import signal
 import sys
 import threading
+import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
@@ -35,6 +38,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         before = handle_requests(_interrupt)
+        _first_request.clear()
         sys.unraisablehook, hook = _insist, sys.unraisablehook
         try:
             with numerics_errors(), _warnings_once(), answers_alone():
@@ -48,9 +52,10 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except FolderLostError as error:
             complain("stopped", str(error))
             raise typer.Exit(NUMERICS_FAILED) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             handle_requests(signal.SIG_IGN)  # it ends already
             complain("interrupted", "nothing more was done.")
+            _abandon(error)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # Nobody reads on. Python would try once more at its end, and complain.
@@ -87,7 +92,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if sys.unraisablehook is _insist:  # others that came to it since stay: threads go on
+            # Others that came to it since stay: threads go on.
+            if sys.unraisablehook in (_insist, _ignore):
                 sys.unraisablehook = hook
 
     return run
@@ -153,14 +159,51 @@ class Interrupted(KeyboardInterrupt):
     """
 
 
-def _interrupt(number: int, frame: object) -> None:
+_IMPORTS = "<frozen importlib._bootstrap"
+# An import takes a second or two; of a user's module that never ends it need not be awaited.
+_PATIENCE_SECONDS = 15.0
+_first_request: list[float] = []
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupt, but in the middle of an import: when it has ended.
+
+    Modules of native code that are interrupted while they start take the process down by SIGSEGV
+    or SIGABRT, and the commands load theirs when they begin.
+    """
+    while frame is not None and not frame.f_code.co_filename.startswith(_IMPORTS):
+        frame = frame.f_back
+    if frame is not None:
+        _first_request.append(now := time.monotonic())
+        if now - _first_request[0] < _PATIENCE_SECONDS:
+            _send_again(number)
+            return
     raise Interrupted
+
+
+def _abandon(error: BaseException) -> None:
+    """Let go of what an interrupt left half made, whose destructors may well fail."""
+    sys.unraisablehook = _ignore
+    ended: BaseException | None = error
+    while ended is not None:
+        traceback.clear_frames(ended.__traceback__)
+        ended = ended.__context__
+
+
+def _ignore(unraisable: Any) -> None:
+    pass
+
+
+def _send_again(number: int) -> None:
+    """Send a signal to this process once more, a moment from now."""
+    timer = threading.Timer(0.01, signal.pthread_kill, [threading.main_thread().ident, number])
+    timer.daemon = True
+    timer.start()
 
 
 def _insist(unraisable: Any) -> None:
     """Interrupt once more where a callback swallowed it: JAX has one in the garbage collector."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        once_more = [threading.main_thread().ident, signal.SIGINT]
-        threading.Timer(0.01, signal.pthread_kill, once_more).start()
+        _send_again(signal.SIGINT)
     else:
         sys.__unraisablehook__(unraisable)

@@ -25,6 +25,7 @@ from types import CodeType, ModuleType
 from typing import Any, final
 
 from impindiff._errors import InputError, text_of
+from impindiff._files import read_whole
 from impindiff.config._imports import imported_names, taken
 
 # Functions that this package has for configs; they are installed with it, and no run keeps them.
@@ -99,7 +100,7 @@ class Code:
         """
         for name in names:
             try:
-                content = (self.folder / name).read_bytes()
+                content = read_whole(self.folder / name)
             except OSError as error:
                 reason = error.strerror or error
                 raise InputError(f"{key}: {self.folder / name}: {reason}.") from None
@@ -113,7 +114,7 @@ class Code:
         """
         for name in self._known or ():
             file = self.folder / name
-            self._check(name, file.read_bytes() if file.is_file() else None)
+            self._check(name, read_whole(file) if file.is_file() else None)
 
     def _check(self, name: str, content: bytes | None) -> None:
         """Refuse a file of a run that it was not begun with; None stands for one that is gone."""

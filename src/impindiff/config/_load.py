@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from impindiff._errors import InputError
-from impindiff._files import read_whole
+from impindiff._files import MOST_BYTES, read_whole
 from impindiff.config._explain import explain
 from impindiff.config._schema import Config
 
@@ -31,7 +31,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     Raises: InputError naming the file, the key, what was found and what is allowed.
     """
     try:
-        text = read_whole(path).decode("utf-8")
+        text = read_whole(path, MOST_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such config file.") from None
     except OSError as error:

@@ -20,7 +20,7 @@ from impindiff.data._as_dataset import (
     with_dates,
     without_dates,
 )
-from impindiff.data._files import file_sha256, locked, replace_file, sweep
+from impindiff.data._files import file_sha256, holder_note, holder_of, locked, replace_file, sweep
 from impindiff.data._grids import check_grid, grid_of
 from impindiff.data._layout import check_dataset, check_once, check_units, check_values
 from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
@@ -47,6 +47,8 @@ __all__ = [
     "file_sha256",
     "grid_of",
     "has_dates",
+    "holder_note",
+    "holder_of",
     "in_precision",
     "initial_fields",
     "initial_state",

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff._files import read_whole
 from impindiff.data._files import disk_errors, locked, scratch_folder, write
 from impindiff.data._open import check_kind, checked_suffix
 from impindiff.data._variables import listed
@@ -88,7 +89,7 @@ def _metadata(path: Path) -> dict:
     from zarr.buffer.cpu import Buffer
 
     try:
-        known = json.loads((path / _COMMIT).read_bytes())["metadata"]
+        known = json.loads(read_whole(path / _COMMIT))["metadata"]
         return {key: Buffer.from_bytes(json.dumps(known[key]).encode()) for key in known}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -113,7 +114,7 @@ def _last_chunks(array: Any, path: Path) -> dict:
     for place in itertools.product(*places):
         key = f"{array.path}/{array.metadata.encode_chunk_key(place)}"
         if (path / key).exists():  # one that holds the fill value alone may have no file
-            found[key] = Buffer.from_bytes((path / key).read_bytes())
+            found[key] = Buffer.from_bytes(read_whole(path / key))
     return found
 
 

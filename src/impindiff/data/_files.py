@@ -8,6 +8,7 @@ A store is read before it is added to. Whoever else adds in between is overwritt
 held from the reading to the last file. The system drops it with the process, however that ends.
 """
 
+import datetime
 import errno
 import fcntl
 import hashlib
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from impindiff._errors import InputError
+from impindiff._files import MOST_BYTES, read_whole
 
 _SCRATCH = ".writing-"
 # A folder that is younger may be about to be locked.
@@ -146,7 +148,7 @@ def locked(path: str | os.PathLike[str], wait: float = _WAIT_SECONDS) -> Iterato
             lock.acquire(timeout=wait)
         except Timeout:
             raise InputError(
-                f"{path}: {_holder(lock_file)} is writing to it. Wait until that ends, or write "
+                f"{path}: {holder_of(lock_file)} is writing to it. Wait until that ends, or write "
                 "to another store."
             ) from None
     try:
@@ -161,18 +163,26 @@ def locked(path: str | os.PathLike[str], wait: float = _WAIT_SECONDS) -> Iterato
 
 def _sign(descriptor: int) -> None:
     """Write into a lock file who holds it; a disk that is full need not be told."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-        note = f"process {os.getpid()} on {socket.gethostname()} ({command})"
-        os.pwrite(descriptor, note.encode(errors="replace")[:_MOST_BYTES], 0)
+        os.pwrite(descriptor, holder_note(), 0)
 
 
-def _holder(lock_file: Path) -> str:
+def holder_note() -> bytes:
+    """What others are told of this process while it holds a lock."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    note = f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})"
+    return note.encode(errors="replace")[:_MOST_BYTES]
+
+
+def holder_of(lock_file: Path) -> str:
+    """Who holds a lock, by the note in its file."""
     try:
-        return lock_file.read_text(errors="replace").strip() or "another process"
+        note = read_whole(lock_file, MOST_BYTES).decode(errors="replace")
     except OSError:
         return "another process"
+    return note[:_MOST_BYTES].strip() or "another process"
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -198,5 +208,7 @@ def _stop(error: OSError) -> NoReturn:
 
 
 def _digest(file: Path) -> str:
+    if file.exists() and not file.is_file():  # to open a pipe is to wait for its writer
+        raise OSError(errno.EINVAL, f"{file.name} is no file", str(file))
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

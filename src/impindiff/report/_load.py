@@ -7,6 +7,7 @@ an error.
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
-from impindiff._files import read_object, read_whole
+from impindiff._files import MOST_BYTES, read_object, read_whole
 from impindiff.data import open_dataset
 from impindiff.report._format import digits_apart, spans
 
@@ -121,6 +122,11 @@ def load_run(path: Path) -> RunFolder:
             "`impindiff train` wrote."
         )
     for name in ("summary.json", "forecast.nc"):
+        if os.path.lexists(path / name) and not (path / name).is_file():
+            raise InputError(
+                f"{path / name} is no file, but a folder, a pipe or a link that leads nowhere: "
+                f"move it away. {_again(path)} writes it again."
+            )
         if not (path / name).is_file():
             raise InputError(
                 f"{path} holds no {name}, so it is not the folder of a finished run. "
@@ -144,7 +150,7 @@ def load_run(path: Path) -> RunFolder:
         forecast=forecast,
         history=_history(path / "metrics.jsonl", number(summary.get("epochs"))),
         provenance=_provenance(path / "provenance.json"),
-        config=_text(path / "config.toml"),
+        config=_text(path / "config.toml", MOST_BYTES),
     )
 
 
@@ -267,10 +273,13 @@ def _warn(what: str) -> None:
     warnings.warn(f"{what}: the report leaves a gap.", RuntimeWarning, stacklevel=4)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, most: int | None = None) -> str:
     try:
-        return read_whole(path).decode("utf-8", errors="replace")
-    except OSError:
+        return read_whole(path, most).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        _warn(f"{path} cannot be read ({error.strerror or error})")
         return ""
 
 

@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import shlex
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,10 +28,13 @@ from pydantic import ValidationError
 from impindiff._errors import FolderLostError, InputError
 from impindiff._files import read_object, read_whole
 from impindiff.config import Config, dump_config, load_config
-from impindiff.data import replace_file
+from impindiff.data import holder_note, holder_of, replace_file
 from impindiff.report import spans
-from impindiff.runs._leftovers import COPIES, is_left, remove_left
+from impindiff.runs._leftovers import CLAIM, COPIES, is_left, remove_left
 from impindiff.train import Checkpoints, EpochRecord
+
+# To delete a folder takes a moment, in which a part of it may be missed before the whole is gone.
+_DELETION_SECONDS = 0.5
 
 
 @final
@@ -43,7 +47,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._is_claimed = False
+        self._is_claimed = self._has_begun = False
         self._handle: int | None = None
 
     @staticmethod
@@ -75,7 +79,19 @@ class RunFolder:
     @property
     def checkpoints(self) -> Checkpoints:
         """The run's checkpoints."""
-        return Checkpoints(self.path / "checkpoints")
+        return Checkpoints(self.path / "checkpoints", run=self.identity)
+
+    @property
+    def identity(self) -> str | None:
+        """What the run's checkpoints are known by; empty for a run of an earlier version.
+
+        None where the provenance cannot be read, or does not say.
+        """
+        try:
+            found = self.read_json("provenance.json").get("run", "")
+        except InputError:
+            return None
+        return found if isinstance(found, str) else None
 
     @property
     def holds_run(self) -> bool:
@@ -104,17 +120,27 @@ class RunFolder:
         try:
             self._lock(handle)
             self._is_claimed, self._handle = True, handle
+            self._has_begun = self.holds_run
             remove_left(self.path, holds_run=self.holds_run)
+            with suppress(OSError):  # a disk that is full is told of when something is written
+                (self.path / CLAIM).unlink(missing_ok=True)  # what it is now may be a pipe
+                (self.path / CLAIM).write_bytes(holder_note())
             yield
             is_new = False
-        except Exception:
+        except Exception as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                time.sleep(_DELETION_SECONDS)
             self.check_there()
+            self._check_complete()
             raise
         finally:
+            if self._is_claimed:
+                with suppress(OSError):
+                    os.unlink(CLAIM, dir_fd=handle)  # wherever the folder is now
             if self._is_claimed and is_new:
                 with suppress(OSError):  # not empty: then something worth keeping was written
                     self.path.rmdir()
-            self._is_claimed, self._handle = False, None
+            self._is_claimed, self._has_begun, self._handle = False, False, None
             os.close(handle)
 
     def check_there(self) -> None:
@@ -139,6 +165,18 @@ class RunFolder:
                 )
         raise FolderLostError(message)
 
+    def _check_complete(self) -> None:
+        """Refuse to go on where parts of the run are gone, as while the folder is being deleted.
+
+        Raises: FolderLostError.
+        """
+        parts = (self.config_file, self.path / "provenance.json")
+        if self._has_begun and (gone := [part for part in parts if not os.path.lexists(part)]):
+            raise FolderLostError(
+                f"{gone[0]} was deleted while the run was written there: nothing that is "
+                "left can be gone on with. Remove the folder, and train again."
+            )
+
     def standing(self) -> str:
         """How far the training had come that is on the disk, in a sentence."""
         try:
@@ -156,8 +194,8 @@ class RunFolder:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{self.path}: another process is writing this run. Wait for it, or choose "
-                "another --out."
+                f"{self.path}: {holder_of(self.path / CLAIM)} is writing this run. Wait for it, "
+                "or choose another --out."
             ) from None
         except OSError:
             pass  # a file system without locks
@@ -181,6 +219,7 @@ class RunFolder:
         self.write_json("provenance.json", made)
         # Last: it is what tells that a run was begun.
         self.write_text("config.toml", dump_config(config))
+        self._has_begun = self._is_claimed
         (self.path / COPIES).unlink(missing_ok=True)
 
     def check_free(self) -> None:
@@ -307,11 +346,7 @@ class RunFolder:
         Raises: InputError if it cannot be written.
         """
         self.check_there()
-        if self._is_claimed and not self.holds_run:
-            raise FolderLostError(
-                f"{self.config_file} was deleted while the run was written there: nothing that is "
-                "left can be gone on with. Remove the folder, and train again."
-            )
+        self._check_complete()
         try:
             with self.metrics_file.open("a", encoding="utf-8") as file:
                 file.write(record.model_dump_json() + "\n")

@@ -10,13 +10,17 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from impindiff._files import MOST_BYTES, read_whole
 from impindiff.data import sweep
 
 COPIES = ".copies.writing"
 """Name of the list of copies that a run begins with; gone as soon as it has begun."""
 
-# Scratch folders, and drafts of earlier versions.
-_LEFT = re.compile(r"\.writing-.*|\..+\.writing|\.report\.html\.\d+")
+CLAIM = ".lock"
+"""Name of the note that says who claims a run folder; gone when the claim ends."""
+
+# Scratch folders, the note of a claim, and drafts of earlier versions.
+_LEFT = re.compile(r"\.writing-.*|\.lock|\..+\.writing|\.report\.html\.\d+")
 
 
 def is_left(path: Path) -> bool:
@@ -45,6 +49,6 @@ def remove_left(folder: Path, *, holds_run: bool) -> None:
 
 def _copies(folder: Path) -> set[str]:
     try:
-        return set(json.loads((folder / COPIES).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return set(json.loads(read_whole(folder / COPIES, MOST_BYTES)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return set()

@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ import jax
 
 from impindiff.config import Config, config_sha256
 from impindiff.data import file_sha256
-from impindiff.runs._user_code import hashes_of, seal_of
+from impindiff.runs._user_code import Readings, hashes_of, seal_of
 
 _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "orbax-checkpoint", "numpy", "xarray", "h5netcdf")
 
 
-def provenance(config: Config, data: Path) -> dict[str, Any]:
-    """Versions, commit, device, seed and hashes, at the start of a run.
+def provenance(config: Config, data: Path, trained: Readings | None = None) -> dict[str, Any]:
+    """An identity, versions, commit, device, seed and hashes, at the start of a run.
 
     Args:
         config: as resolved, its functions called.
         data: the data file.
+        trained: what of it is trained on.
     """
+    entry = {"file": str(data), "sha256": file_sha256(data)}
     device = jax.devices()[0]
     return {
+        "run": uuid.uuid4().hex,
         "impindiff": importlib.metadata.version("impindiff"),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -37,7 +41,7 @@ def provenance(config: Config, data: Path) -> dict[str, Any]:
         "config_sha256": config_sha256(config),
         "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),
         "started": now(),
-        "data": {"file": str(data), "sha256": file_sha256(data)},
+        "data": entry | ({"trained": trained.model_dump()} if trained else {}),
         **({"code": code} if (code := hashes_of(config)) else {}),
         **seal_of(config, code),
     }

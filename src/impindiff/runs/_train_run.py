@@ -18,6 +18,7 @@ from impindiff.runs._finish import finish
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._provenance import provenance
 from impindiff.runs._run_plan import RunPlan
+from impindiff.runs._seen import readings_of
 from impindiff.runs._user_code import check_complete, check_same_code, evidence_of
 from impindiff.runs._validator import CompiledBeside
 from impindiff.train import Checkpoints, EpochRecord, Progress, Trainer, Watcher
@@ -63,13 +64,18 @@ def train_run(
         if watch:
             watch(record)
 
-    trainer = _trainer(plan, folder, observe)
+    made = {}
+    if not going_on:
+        made = provenance(plan.config, plan.data_file, readings_of(plan))
+    run = folder.identity if going_on else made["run"]
+    checkpoints = Checkpoints(folder.checkpoints.folder, plan.config.training.checkpoint_every, run)
+    trainer = _trainer(plan, checkpoints, observe)
     began = time.perf_counter()
     with folder.claimed():
         if going_on:
             _check_same(plan, folder)
         else:
-            folder.create(plan.config, provenance(plan.config, plan.data_file))
+            folder.create(plan.config, made)
         done = folder.checkpoints.progress() if resume else None
         if done is None and folder.metrics_file.exists():
             warnings.warn(
@@ -94,16 +100,15 @@ def train_run(
     return scores
 
 
-def _trainer(plan: RunPlan, folder: RunFolder, watch: Watcher) -> Trainer:
+def _trainer(plan: RunPlan, checkpoints: Checkpoints, watch: Watcher) -> Trainer:
     validator = plan.validator()
     beside = CompiledBeside(validator) if validator else None
     options = build_options(plan.config, plan.stepper)
-    every = plan.config.training.checkpoint_every
     options = replace(
         options,
         validation=replace(options.validation, error=beside),
         watch=watch,
-        checkpoints=Checkpoints(folder.checkpoints.folder, every),
+        checkpoints=checkpoints,
     )
     return Trainer(
         plan.system,

@@ -1,7 +1,6 @@
 """What a finished run can do: forecast and be scored, from its folder alone."""
 
 import math
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,7 +17,6 @@ from impindiff.data import (
     check_dataset,
     check_values,
     check_writable,
-    file_sha256,
     locked,
     open_dataset,
     save_dataset,
@@ -29,7 +27,6 @@ from impindiff.forecast import (
     HALVED,
     UNSEEN,
     Scores,
-    Seen,
     Stored,
     balances_of,
     check_zarr,
@@ -40,12 +37,13 @@ from impindiff.forecast import (
     forecast_to,
     predict,
 )
-from impindiff.latent import learned
+from impindiff.latent import latents_of, learned
 from impindiff.observe import AbstractObservation
 from impindiff.rollout import format_bytes
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._run_plan import cast, precision, use_precision
-from impindiff.runs._user_code import evidence_of, warn_of_edits
+from impindiff.runs._seen import seen_by
+from impindiff.runs._user_code import warn_of_edits
 from impindiff.systems import System
 
 # Such a file is encoded in memory, which takes three times as much: HDF5 files cannot be added to
@@ -65,8 +63,20 @@ def trained_system(folder: RunFolder) -> System:
     system = cast(build_system(config, known_grid(config), learns=False), precision(config))
     warn_of_edits(config, folder)
     template, frozen = eqx.partition(system, learned(system))
+    _check_known(folder)
     _check_last(folder)
     return eqx.combine(folder.checkpoints.restore_learned(template), frozen)
+
+
+def _check_known(folder: RunFolder) -> None:
+    """Warn where nothing tells whose the checkpoints are."""
+    if folder.identity is None:
+        warnings.warn(
+            f"{folder.path / 'provenance.json'} does not tell which run this is: that the "
+            "checkpoints are its own is not checked.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _check_last(folder: RunFolder) -> None:
@@ -246,13 +256,15 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     config = folder.config()
     start = _or_that_of_the_run(config, system, None)
     forecast = _predict(folder, system, dataset, np.unique(times_of(dataset)), at, start)
+    instruments = _instruments(config, system, dataset)
+    is_trained = instruments and latents_of(system)  # what was seen tells readings apart
     return evaluate(
         forecast,
         dataset,
         at,
-        observe=_instruments(config, system, dataset),
+        observe=instruments,
         grid=system.grid,
-        seen=_seen(folder, config, data, dataset),
+        seen=seen_by(folder, config, data, dataset) if is_trained else UNSEEN,
     )
 
 
@@ -260,22 +272,6 @@ def _instruments(config: Config, system: System, dataset: xr.Dataset) -> list[Ab
     """Those of the run of which the data hold readings."""
     listed = build_observations(config, system) or []
     return [each for each in listed if each.data in dataset.data_vars]
-
-
-def _seen(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) -> Seen:
-    """What of a data file the run was trained on: of its own, wherever a copy of it lies."""
-    own = None if config.data.file is None else folder.path / config.data.file
-    if not (own and own.exists() and os.path.samefile(own, data)) and not _is_copy(folder, data):
-        return UNSEEN
-    return Seen(select_samples(dataset, config.data.train_samples), config.data.train_times)
-
-
-def _is_copy(folder: RunFolder, data: Path) -> bool:
-    """Whether a file holds the data that a run was begun with, byte for byte."""
-    try:
-        return evidence_of(folder).data.sha256 == file_sha256(data)
-    except InputError:  # a forecast needs no provenance where there is no code
-        return False
 
 
 def _predict(

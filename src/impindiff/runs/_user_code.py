@@ -20,10 +20,25 @@ from tempfile import TemporaryDirectory
 from pydantic import BaseModel, ValidationError
 
 from impindiff._errors import InputError
+from impindiff._files import read_whole
 from impindiff.config import Config, build_system, config_sha256, known_grid, load_config
 from impindiff.runs._folder import RunFolder
 
 Hashes = dict[str, str]
+
+
+class Readings(BaseModel):
+    """What a run was trained on.
+
+    Attributes:
+        variables: their names.
+        times: of the readings.
+        samples: a hash for each training sample, see `readings_of`.
+    """
+
+    variables: list[str]
+    times: list[float]
+    samples: list[str]
 
 
 class Evidence(BaseModel):
@@ -36,9 +51,10 @@ class Evidence(BaseModel):
     """
 
     class Data(BaseModel):
-        """The data that the run was begun with."""
+        """The data that the run was begun with; of older runs the file alone is known."""
 
         sha256: str
+        trained: Readings | None = None
 
     data: Data
     code: Hashes = {}
@@ -107,7 +123,7 @@ def warn_of_edits(config: Config, folder: RunFolder) -> None:
         return
     begun_with = evidence_of(folder).config_sha256
     # By its bytes first: another version may read more into the same file.
-    as_written = hashlib.sha256(folder.config_file.read_bytes()).hexdigest()
+    as_written = hashlib.sha256(read_whole(folder.config_file)).hexdigest()
     if begun_with not in (None, as_written, config_sha256(config)):
         warnings.warn(
             f"{folder.config_file} was edited after the run was begun (its hash is not the one in "
@@ -235,7 +251,7 @@ def _key(*, make: bool) -> bytes | None:
             with suppress(FileExistsError):
                 os.link(draft, path)
             draft.unlink()
-        key = path.read_bytes()
+        key = read_whole(path)
     except (OSError, RuntimeError):
         return None
     return key if len(key) == _KEY_BYTES else None

@@ -1,10 +1,9 @@
 """Training state on disk, so that a run can go on exactly where it stopped.
 
 A checkpoint has the learned arrays, the optimiser's state and a record of how far training had
-come. orbax writes it into a folder of its own. That folder is then sealed, by the hashes of its
-files, and renamed: after a kill the previous checkpoint is still whole. A checkpoint whose files
-are not those of its seal is passed over, with a message. orbax alone finds only some damage, and
-reports it late, in a thread of its own.
+come. orbax writes it into a folder of its own. That folder is then sealed and renamed: after a kill
+the previous checkpoint is still whole. A checkpoint that is not as it was sealed, or belongs to
+another run, is passed over, with a message.
 
 orbax takes some characters of a path for patterns, and changes others: `[1]`, `*`, a backslash. So
 it is given a path of plain letters that leads to the folder.
@@ -12,8 +11,6 @@ it is given a path of plain letters that leads to the folder.
 
 import contextlib
 import functools
-import hashlib
-import json
 import logging
 import os
 import re
@@ -37,37 +34,9 @@ from pydantic import BaseModel
 from impindiff._errors import InputError
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._early_stopping import Standing
+from impindiff.train._sealed import damage_of, is_unsealed, owner_of, seal
 
-_SEAL = "sha256.json"
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]*")
-
-
-def seal(folder: Path) -> None:
-    """Write down what is in a folder.
-
-    Raises: OSError if a file cannot be read back, or the seal not written.
-    """
-    (folder / _SEAL).write_text(json.dumps(_hashes(folder), indent=1) + "\n", encoding="ascii")
-
-
-def damage_of(folder: Path) -> str | None:
-    """What of a sealed folder is not as it was written, in words; None where all of it is."""
-    try:
-        known = json.loads((folder / _SEAL).read_text(encoding="ascii"))
-        found = _hashes(folder)
-    except FileNotFoundError:
-        return f"{_SEAL} is missing"
-    except OSError as error:
-        return f"{Path(error.filename or folder).name} cannot be read: {error.strerror or error}"
-    except (ValueError, RecursionError):
-        return f"{_SEAL} is damaged"
-    if not isinstance(known, dict) or not known:
-        return f"{_SEAL} is damaged"
-    for name in sorted({*known, *found}):
-        if known.get(name) != found.get(name):
-            what = "is missing" if name not in found else "was changed or cut short"
-            return f"{name} {what if name in known else 'does not belong there'}"
-    return None
 
 
 @contextmanager
@@ -101,16 +70,17 @@ def _is_plain(place: str) -> bool:
     return bool(_PLAIN.fullmatch(place)) and Path(place).is_dir()
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file, by its path from the folder."""
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
-    # No fifo: opening one waits for a writer.
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
-        for name, path in files.items()
-        if not path.is_dir() and name != _SEAL
-    }
-
+# What is to be said of an item that does not fit, and of the way out.
+_UNREADABLE = {
+    "progress": "does not say how far training had come ({}). Copy it again from where it is "
+    "whole, or train another run.",
+    "learned": "cannot be read as the model that the config describes ({}). If the config was "
+    "changed after training, change it back; if not, copy it again from where it is whole.",
+    "optimiser": "holds what was learned, but its optimiser cannot go on in the middle of a stage "
+    "({}). If the config was changed after training, change it back; if an earlier version of "
+    "impindiff wrote it (provenance.json names the commit), go on with that one, or train another "
+    "run. `impindiff forecast` and `impindiff evaluate` work from what was learned.",
+}
 
 _NUMBERED = re.compile(r"[1-9][0-9]*")
 _WRITING = ".writing-"
@@ -148,17 +118,20 @@ class Checkpoints:
         folder: where they lie; created when the first one is saved.
         every: epochs between two of them; there is also one at the end of each stage, and where
             training is interrupted.
+        run: identity of the run that they belong to. Those of another one are not read; an empty
+            one is that of runs of earlier versions, whose checkpoints name none. By default all
+            are read.
 
     Raises: InputError for fewer than one epoch between two of them.
     """
 
-    def __init__(self, folder: str | Path, every: int = 50) -> None:
+    def __init__(self, folder: str | Path, every: int = 50, run: str | None = None) -> None:
         if every < 1:
             raise InputError(f"Checkpoints(every={every}): every must be at least 1.")
         # Not resolved: a link that leads nowhere is an error to be told when it is followed.
         self.folder = Path(os.path.abspath(folder))
-        self.every = every
-        self._is_begun = False
+        self.every, self.run = every, run
+        self._place: os.stat_result | None = None
 
     @classmethod
     def at(cls, place: "str | Path | Checkpoints | None") -> "Checkpoints | None":
@@ -170,14 +143,15 @@ class Checkpoints:
 
         Raises: InputError if the folder cannot be written, or is gone since the last time.
         """
-        if self._is_begun and not self.folder.is_dir():
-            raise InputError(f"{self.folder}: the folder was moved or deleted during training.")
+        self._check_place()
         with self._written(progress, learned, state) as fresh:
             steps = self._steps()
             os.replace(fresh, self.folder / str(max(steps, default=0) + 1))
-            # What is damaged is not kept in the place of what is whole.
-            whole = [step for step in steps if damage_of(self.folder / str(step)) is None]
-            for step in set(steps) - {max(whole, default=0)}:
+            # What is damaged is not kept in the place of what is whole; what is of another run is
+            # not ours to remove.
+            ours = [step for step in steps if self._stranger(step) is None]
+            whole = [step for step in ours if damage_of(self.folder / str(step)) is None]
+            for step in set(ours) - {max(whole, default=0)}:
                 old = self.folder / str(step)
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
 
@@ -214,7 +188,7 @@ class Checkpoints:
         step = self._newest()
         if step is None:
             return None
-        with self._reading(step) as path:
+        with self._reading(step, "progress") as path:
             kept = self._item(path, "progress", ocp.args.JsonRestore())
             return Progress.model_validate(kept)
 
@@ -239,7 +213,7 @@ class Checkpoints:
         step = self._newest()
         if step is None:
             raise InputError(f"{self.folder} holds no checkpoint: train first.")
-        with self._reading(step) as path:
+        with self._reading(step, item) as path:
             return self._arrays(path, item, template)
 
     def _steps(self) -> list[int]:
@@ -258,26 +232,45 @@ class Checkpoints:
         return sorted((int(name) for name in names if _NUMBERED.fullmatch(name)), reverse=True)
 
     def _newest(self) -> int | None:
-        """The newest checkpoint that is as it was written; None where there is none at all."""
-        damaged = []
+        """The newest checkpoint of this run that is as it was written; None without any at all."""
+        faults, strangers = [], 0
         for step in self._steps():
-            damage = damage_of(self.folder / str(step))
-            if damage is None:
-                if damaged:
-                    warnings.warn(
-                        f"{damaged[0]}. The checkpoint before it is taken, "
-                        f"{self.folder / str(step)}.",
-                        RuntimeWarning,
-                        stacklevel=3,
-                    )
-                return step
-            damaged.append(f"{self.folder / str(step)} is damaged: {damage}")
-        if damaged:
+            folder = self.folder / str(step)
+            damage = damage_of(folder)
+            stranger = self._stranger(step) if damage is None else None
+            if fault := stranger or (damage and f"{folder} is damaged: {damage}"):
+                faults.append(fault)
+                strangers += stranger is not None
+                continue
+            if faults:
+                _warn(f"{faults[0]}. The checkpoint before it is taken, {folder}.")
+            if is_unsealed(folder):
+                _warn(
+                    f"{folder} is of an earlier version, which kept no hashes of its files: damage "
+                    "to them may go unnoticed."
+                )
+            return step
+        if faults:
+            left = "No checkpoint of this run" if strangers else "No whole checkpoint"
             raise InputError(
-                f"{'; '.join(damaged)}. No whole checkpoint is left. Copy {self.folder} again from "
-                "where it is whole, or train another run."
+                f"{'; '.join(faults)}. {left} is left. Copy {self.folder} again from where it is "
+                "whole, or train another run."
             )
         return None
+
+    def _stranger(self, step: int) -> str | None:
+        """Whose a checkpoint is that does not belong to this run, in words; None if it does."""
+        folder = self.folder / str(step)
+        try:
+            found = owner_of(folder)
+        except (OSError, ValueError):
+            return None  # a matter of damage
+        if self.run is None or (found or "") == self.run:
+            return None
+        return (
+            f"{folder} is of another run (its run.json names {found or 'none'}, the "
+            f"provenance.json of this run {self.run or 'none'})"
+        )
 
     @contextlib.contextmanager
     def _written(self, progress: Progress, learned: PyTree, state: Any) -> Iterator[Path]:
@@ -293,8 +286,9 @@ class Checkpoints:
         )
         _hush_late_writers()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._is_begun = True
+            if self._place is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._place = os.stat(self.folder)
             self._sweep()
             with (
                 tempfile.TemporaryDirectory(
@@ -304,18 +298,38 @@ class Checkpoints:
                 fresh = Path(scratch, "new")
                 with plain_path(Path(scratch)) as path, _checkpointer() as checkpointer:
                     checkpointer.save(path / "new", args=items)
-                seal(fresh)
+                self._check_place()
+                seal(fresh, self.run)
                 yield fresh
         except InputError:
             raise
         # A full disk is an OSError or, from the array store, a ValueError; a state that cannot be
         # stored is a TypeError.
         except (OSError, ValueError, KeyError, TypeError) as error:
+            self._check_place()
             raise InputError(
                 f"{self.folder}: the checkpoint of epoch {progress.epoch} could not be written "
                 f"({_first_line(error)}). {self._standing()} Free space or check permissions, then "
                 "go on with --resume."
             ) from error
+
+    def _check_place(self) -> None:
+        """Refuse to go on where the folder is not the one that was written into before.
+
+        Raises: InputError.
+        """
+        if self._place is None:
+            return
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self._place, os.stat(self.folder)):
+                return
+        # orbax makes the folders that it misses: half a run would stand where it was.
+        with contextlib.suppress(OSError):
+            for scratch in self.folder.glob(f"{_WRITING}*"):
+                shutil.rmtree(scratch)
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
+        raise InputError(f"{self.folder}: the folder was moved or deleted during training.")
 
     def _standing(self) -> str:
         """What a training would go on from, in a sentence."""
@@ -331,8 +345,8 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _reading(self, step: int) -> Iterator[Path]:
-        """A path that the array store can read a checkpoint from."""
+    def _reading(self, step: int, item: str) -> Iterator[Path]:
+        """A path that the array store can read an item of a checkpoint from."""
         folder = self.folder / str(step)
         try:
             with plain_path(folder) as path:
@@ -341,9 +355,7 @@ class Checkpoints:
             raise
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(
-                f"{folder}: the newest checkpoint cannot be read as the model that the config "
-                f"describes ({_first_line(error)}). If the config was changed after training, "
-                "change it back."
+                f"{folder}: the newest checkpoint {_UNREADABLE[item].format(_first_line(error))}"
             ) from error
 
     def _arrays(self, path: Path, item: str, template: PyTree) -> PyTree:
@@ -363,6 +375,10 @@ class Checkpoints:
     def _item(path: Path, item: str, how: ocp.args.CheckpointArgs) -> Any:
         with _checkpointer() as checkpointer:
             return checkpointer.restore(path, args=ocp.args.Composite(**{item: how}))[item]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _checkpointer() -> ocp.Checkpointer:
