@@ -1,11 +1,15 @@
 """Time steppers, the longest stable step, and what is done where a step fails."""
 
 from impindiff.integrate import (
+    ESDIRK3,
+    ESDIRK4,
+    ESDIRK5,
     SDIRK2,
     AbstractImplicitStepper,
     AbstractStepper,
     BackwardEuler,
     CrankNicolson,
+    DiagonallyImplicit,
     ForwardEuler,
     RungeKutta4,
     Theta,
@@ -13,10 +17,14 @@ from impindiff.integrate import (
 from impindiff.rollout import Trajectory, consistent, simulate_with_rescue, stable_dt
 
 __all__ = [
+    "ESDIRK3",
+    "ESDIRK4",
+    "ESDIRK5",
     "AbstractImplicitStepper",
     "AbstractStepper",
     "BackwardEuler",
     "CrankNicolson",
+    "DiagonallyImplicit",
     "ForwardEuler",
     "RungeKutta4",
     "SDIRK2",

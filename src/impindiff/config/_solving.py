@@ -25,7 +25,14 @@ class TimeTable(Table):
     """
 
     scheme: Literal[
-        "crank-nicolson", "backward-euler", "sdirk-2", "forward-euler", "runge-kutta-4"
+        "crank-nicolson",
+        "backward-euler",
+        "sdirk-2",
+        "esdirk-3",
+        "esdirk-4",
+        "esdirk-5",
+        "forward-euler",
+        "runge-kutta-4",
     ] = "crank-nicolson"
     dt: Positive
     until: Finite
@@ -105,7 +112,8 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
         for key in (key for key, is_given in given.items() if is_given):
             raise ValueError(
                 f"solver.{key} is {getattr(solver, key)!r}, but time.scheme {time.scheme!r} solves "
-                "no system: leave it out, or use 'crank-nicolson', 'backward-euler' or 'sdirk-2'"
+                "no system: leave it out, or use an implicit one, such as "
+                "'crank-nicolson' or 'sdirk-2'"
             )
     if named not in OPEN and solver.method in DIRECT:
         raise ValueError(

@@ -21,6 +21,9 @@ from impindiff.implicit import (
     UnrolledAdjoint,
 )
 from impindiff.integrate import (
+    ESDIRK3,
+    ESDIRK4,
+    ESDIRK5,
     SDIRK2,
     AbstractStepper,
     BackwardEuler,
@@ -54,6 +57,9 @@ _IMPLICIT: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
     "crank-nicolson": CrankNicolson,
     "backward-euler": BackwardEuler,
     "sdirk-2": SDIRK2,
+    "esdirk-3": ESDIRK3,
+    "esdirk-4": ESDIRK4,
+    "esdirk-5": ESDIRK5,
 }
 _EXPLICIT: dict[str, Callable[[int], AbstractStepper]] = {
     "forward-euler": ForwardEuler,
