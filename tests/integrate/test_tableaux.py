@@ -49,10 +49,11 @@ def elementary_weight(tree: Tree, matrix: np.ndarray) -> np.ndarray:
     return weights
 
 
-def defects(weights: np.ndarray, matrix: np.ndarray, order: int) -> list[np.floating]:
+def defects(weights: np.ndarray, matrix: np.ndarray, order: int) -> list[float]:
     """What is missing in each condition of an order (Hairer, Noersett & Wanner I, II.2)."""
     return [
-        abs(weights @ elementary_weight(tree, matrix) - 1 / density(tree)) for tree in trees(order)
+        abs(float(weights @ elementary_weight(tree, matrix)) - 1 / density(tree))
+        for tree in trees(order)
     ]
 
 

@@ -11,7 +11,7 @@ from impindiff.integrate._diagonally_implicit import (
 from impindiff.integrate._dynamics import AbstractDynamics, AbstractSystem, Bounds, BoundsViolation
 from impindiff.integrate._explicit import ForwardEuler, RungeKutta4
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
-from impindiff.integrate._quadrature import split_integrals
+from impindiff.integrate._quadrature import split_integrals, tendency_at
 from impindiff.integrate._stepper import AbstractStepper, Step, StepContext, check_is_stepper
 from impindiff.integrate._theta import BackwardEuler, CrankNicolson, Theta
 
@@ -38,4 +38,5 @@ __all__ = [
     "check_is_stepper",
     "choose_solver",
     "split_integrals",
+    "tendency_at",
 ]

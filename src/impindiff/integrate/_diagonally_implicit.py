@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from impindiff._types import Scalar, State
+from impindiff._types import AbstractTendency, Scalar, State
 from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy
@@ -64,6 +64,11 @@ class DiagonallyImplicit(AbstractImplicitStepper):
     def implicit_weight(self) -> float:
         """See `AbstractStepper.implicit_weight`."""
         return self.tableau.gamma
+
+    @property
+    def error_order(self) -> int | None:
+        """See `AbstractStepper.error_order`."""
+        return self.tableau.order if self.tableau.embedded else None
 
     @property
     def uses_rates_at_start(self) -> bool:
@@ -137,13 +142,29 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             jnp.asarray(tableau.weights[first:], dtype) * dt,
             roots,
         )
+        at_end = dynamics.at(time + dt)
         nothing = jax.tree.map(jnp.zeros_like, state)
         (rates, increment, grown), (states, _, outcome) = jax.lax.scan(
             stage, (rates, nothing, grown), of_stages
         )
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
         after = last | axpy(integrals, 1, grown)
-        return Step(after, jax.lax.stop_gradient(increment | grown), _all(outcome), stages)
+        increment = jax.lax.stop_gradient(increment | grown)
+        return Step(after, increment, _all(outcome), stages, self._error(dynamics, at_end, rates))
+
+    def _error(
+        self, dynamics: AbstractDynamics, tendency: AbstractTendency, rates: State
+    ) -> State | None:
+        """What the two ends of the step differ by."""
+        if self.tableau.embedded is None:
+            return None
+        unlike = self.tableau.weights - np.array(self.tableau.embedded)
+        left_out = {*dynamics.integrals, *tendency.algebraic}
+        return {
+            field: jax.lax.stop_gradient(jnp.tensordot(jnp.asarray(unlike, each.dtype), each, 1))
+            for field, each in rates.items()
+            if field not in left_out
+        }
 
 
 def SDIRK2(

@@ -25,12 +25,15 @@ class Step(NamedTuple):
         outcome: of the solve.
         stages: the roots of solves before the last, for `StepContext.stages`; None where there are
             none. With these kept, a step is taken again for its derivative and nothing solved.
+        error: an estimate of the error of what the step has added to each field's storage, without
+            algebraic fields and integrals; None where the method has none.
     """
 
     state: State
     increment: State
     outcome: Outcome
     stages: PyTree = None
+    error: State | None = None
 
 
 @final
@@ -69,6 +72,11 @@ class AbstractStepper(eqx.Module):
     def is_explicit(self) -> bool:
         """Whether it solves no system."""
         return self.implicit_weight is None
+
+    @property
+    def error_order(self) -> int | None:
+        r"""$k$ where the estimate `Step.error` is as $\Delta t^k$; None where there is none."""
+        return None
 
     @property
     def uses_rates_at_start(self) -> bool:

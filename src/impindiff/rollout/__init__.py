@@ -28,17 +28,25 @@ from impindiff.rollout._solver_choice import (
     select_solver,
 )
 from impindiff.rollout._stability import advice_of, stable_dt, vanishing
+from impindiff.rollout._step_control import (
+    ControlledTrajectory,
+    StepControl,
+    control_samples,
+    simulate_controlled,
+)
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
     "check_before",
     "Choice",
+    "ControlledTrajectory",
     "HalvedStep",
     "KeepAll",
     "MemoryBudget",
     "MemoryPolicy",
     "RescuedTrajectory",
     "Snapshots",
+    "StepControl",
     "StepFailed",
     "StepOutcome",
     "StepResult",
@@ -47,6 +55,7 @@ __all__ = [
     "advice_of",
     "cause_of",
     "consistent",
+    "control_samples",
     "explain_range",
     "describe_halvings",
     "format_bytes",
@@ -58,6 +67,7 @@ __all__ = [
     "select_for_samples",
     "select_solver",
     "simulate",
+    "simulate_controlled",
     "simulate_with_rescue",
     "stable_dt",
     "step_counts",
