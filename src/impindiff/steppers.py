@@ -1,4 +1,4 @@
-"""Time steppers, the longest stable step, and what is done where a step fails."""
+"""Time steppers, steps that follow their error, and what is done where a step fails."""
 
 from impindiff.integrate import (
     ESDIRK3,
@@ -14,7 +14,15 @@ from impindiff.integrate import (
     RungeKutta4,
     Theta,
 )
-from impindiff.rollout import Trajectory, consistent, simulate_with_rescue, stable_dt
+from impindiff.rollout import (
+    ControlledTrajectory,
+    StepControl,
+    Trajectory,
+    consistent,
+    simulate_controlled,
+    simulate_with_rescue,
+    stable_dt,
+)
 
 __all__ = [
     "ESDIRK3",
@@ -23,14 +31,17 @@ __all__ = [
     "AbstractImplicitStepper",
     "AbstractStepper",
     "BackwardEuler",
+    "ControlledTrajectory",
     "CrankNicolson",
     "DiagonallyImplicit",
     "ForwardEuler",
     "RungeKutta4",
     "SDIRK2",
+    "StepControl",
     "Theta",
     "Trajectory",
     "consistent",
+    "simulate_controlled",
     "simulate_with_rescue",
     "stable_dt",
 ]

@@ -33,6 +33,7 @@ from impindiff.rollout._step_control import (
     StepControl,
     control_samples,
     simulate_controlled,
+    spans_of,
 )
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
@@ -69,6 +70,7 @@ __all__ = [
     "simulate",
     "simulate_controlled",
     "simulate_with_rescue",
+    "spans_of",
     "stable_dt",
     "step_counts",
     "tidy_time",

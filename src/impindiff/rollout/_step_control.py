@@ -99,7 +99,7 @@ class StepControl:
             return dict.fromkeys(fields, float(self.atol))
         if unknown := sorted(set(self.atol) - set(fields)):
             raise InputError(
-                f"StepControl(atol=...) names {unknown[0]!r}, which is no field: the fields are "
+                f"StepControl(atol=...) names {unknown[0]!r}: an error is estimated in the fields "
                 f"{', '.join(map(repr, fields))}."
             )
         return {name: float(value) for name, value in self.atol.items()}
@@ -119,6 +119,20 @@ class ControlledTrajectory(NamedTuple):
     time_grid: TimeGrid
     outcome: StepOutcome
     num_refused: int
+
+    def message(self, control: StepControl) -> str:
+        """How many steps there were, of what length, and how exact each is."""
+        lengths = self.time_grid.lengths
+        if not len(lengths):
+            return "none"
+        rtol = control.relative(jnp.result_type(*self.states.values()))
+        allowed = "of how far the field ranges and has moved, or of its scale"
+        if control.atol is not None:
+            allowed = f"of the value, and atol = {control.atol}"
+        return (
+            f"{len(lengths)} of {lengths.min():.3g} to {lengths.max():.3g}, the error of each "
+            f"estimated to be below {rtol:g} {allowed}"
+        )
 
 
 def simulate_controlled(
@@ -154,7 +168,7 @@ def simulate_controlled(
             "by jit, vmap or grad: call simulate_controlled outside of these, and within them "
             "simulate(system, initial, found.time_grid, stepper)."
         )
-    spans = _spans(begin, times)
+    spans = spans_of(begin, times)
     stepper = ESDIRK4() if stepper is None else stepper
     check_kinds(system, initial, spans, stepper)
     state = real_state(initial)
@@ -165,7 +179,7 @@ def simulate_controlled(
     return found._replace(states=jax.tree.map(lambda u: u[0], found.states))
 
 
-def _spans(start: float, times: np.ndarray) -> TimeGrid:
+def spans_of(start: float, times: np.ndarray) -> TimeGrid:
     """A step from each saved time to the next."""
     last = times[-1] if times.size else start
     whole = float(last - start) if np.isfinite(last) else 1.0
@@ -205,6 +219,14 @@ def control_samples(
     tendency = prepared.at(jnp.zeros((), dtype))
     left_out = {*prepared.integrals, *tendency.algebraic}
     fields = [field for field in first if field not in left_out]
+    if not fields:
+        raise InputError(
+            "no field of the system changes in time by itself, so that no step has an error: the "
+            "fields without storage follow from their equations, see "
+            "impindiff.steppers.consistent."
+        )
+    if not spans.num_steps:
+        return _at_start(initial, spans)
     allowed = Allowed(
         jnp.asarray(control.relative(dtype), dtype),
         {f: jnp.asarray(tol, dtype) for f, tol in control.absolute(fields).items()},
@@ -220,6 +242,14 @@ def control_samples(
     time_grid = _cut(spans, np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken]))
     states = {field: jnp.moveaxis(each[:-1], 0, 1) for field, each in found.saved.items()}
     return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused))
+
+
+def _at_start(initial: State, spans: TimeGrid) -> ControlledTrajectory:
+    """A rollout that is over where it begins."""
+    none = jnp.zeros((len(next(iter(initial.values()))), 0))
+    outcome = StepOutcome(none.astype(int), none.astype(int), none, none.astype(int))
+    states = jax.tree.map(lambda u: u[:, None], initial)
+    return ControlledTrajectory(states, spans, outcome, 0)
 
 
 def _cut(spans: TimeGrid, lengths: np.ndarray, numbers: np.ndarray) -> TimeGrid:
@@ -245,7 +275,8 @@ def _failure(
     passed = float(march.passed[0]) + float(march.passed[1])
     time, dt = spans.starts[number] + passed, float(march.dt)
     errors = np.asarray(march.errors)
-    field, sample = np.unravel_index(np.argmax(np.nan_to_num(errors, nan=np.inf)), errors.shape)
+    worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
+    field, sample = divmod(worst, errors.shape[1])
     results = [StepResult(int(each)) for each in np.ravel(march.result)]
     failed = [result for result in results if result > StepResult.ROUND_OFF]
     name = fields[field]
