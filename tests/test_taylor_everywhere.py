@@ -15,6 +15,7 @@ STEPPERS = {
     "BE": ipd.BackwardEuler(),
     "CN": ipd.CrankNicolson(),
     "SDIRK2": ipd.steppers.SDIRK2(),
+    "ESDIRK4": ipd.steppers.ESDIRK4(),
     "RK4": ipd.steppers.RungeKutta4(substeps=4),
 }
 ENDS = {
@@ -34,6 +35,7 @@ QUICK = {
     ("CN", "exchange", "number", "itself"),
     ("SDIRK2", "inflow", "closure", "function"),
     ("SDIRK2", "flux", "closure", "itself"),
+    ("ESDIRK4", "exchange", "closure", "function"),
     ("RK4", "slope", "closure", "itself"),
 }
 

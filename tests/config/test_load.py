@@ -100,7 +100,7 @@ REFUSED = [
     ({"system": {"kind": "burgers"}}, "key 'system.build' is missing"),
     (
         {"time.scheme": "cn"},
-        "should be 'crank-nicolson', 'backward-euler', 'sdirk-2', 'forward-euler' or",
+        "should be 'crank-nicolson', 'backward-euler', 'sdirk-2', 'esdirk-3', 'esdirk-4',",
     ),
     ({"precision": "float16"}, "'precision' is 'float16': it should be 'float32' or 'float64'"),
     ({f"{ADAM}.optimiser": "adm"}, OPTIMISERS),

@@ -208,3 +208,30 @@ def test_many_times_are_even_and_end_once():
 def test_times_that_cannot_be_are_refused(arguments: tuple, message: str):
     with pytest.raises(InputError, match=message):
         forecast_times(*arguments)
+
+
+class TestWithoutATimeStep:
+    def test_it_is_what_short_steps_give_and_says_how_many_there_were(self, dataset: xr.Dataset):
+        """Many samples at once: the most exacting decides."""
+        control = ipd.steppers.StepControl(1e-5)
+        found = predict(known_system(dataset), dataset, times=TIMES, control=control)
+        short = predict(known_system(dataset), dataset, times=TIMES, dt=DT / 64)
+        np.testing.assert_allclose(found["concentration"], short["concentration"], atol=3e-5)
+        assert "the error of each estimated to be below 1e-05" in found.attrs["steps"]
+
+    def test_samples_with_parameters_of_their_own(self):
+        """Each decays at its own rate."""
+        system = ipd.System(None, {"u": [ipd.Reaction(lambda u, k: -k * u)]}, parameters=["k"])
+        rates = np.array([1.0, 3.0])
+        data = xr.Dataset(
+            {"u": (("sample", "time"), np.ones((2, 1))), "k": ("sample", rates)},
+            coords={"time": [0.0]},
+        )
+        found = predict(system, data, times=[0.0, 0.5, 1.0], dtype="float64")
+        expected = np.exp(-rates[:, None] * np.array([0.0, 0.5, 1.0]))
+        np.testing.assert_allclose(found["u"], expected, atol=1e-5)
+
+    def test_a_time_step_and_a_control_are_one_too_many(self, dataset: xr.Dataset):
+        control = ipd.steppers.StepControl()
+        with pytest.raises(InputError, match="leave dt out"):
+            predict(known_system(dataset), dataset, times=TIMES, dt=DT, control=control)

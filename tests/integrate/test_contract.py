@@ -13,6 +13,8 @@ from smooth import box, wave, winds
 from impindiff.grid import Grid
 from impindiff.implicit import Affine
 from impindiff.integrate import (
+    ESDIRK3,
+    ESDIRK5,
     SDIRK2,
     AbstractStepper,
     BackwardEuler,
@@ -20,7 +22,7 @@ from impindiff.integrate import (
     ForwardEuler,
     RungeKutta4,
 )
-from impindiff.integrate._sdirk import _both
+from impindiff.integrate._diagonally_implicit import _all
 from impindiff.latent import SineField
 from impindiff.linear import BiCGStab, Outcome, Result
 from impindiff.systems import System
@@ -33,6 +35,8 @@ STEPPERS = {
     "backward Euler": BackwardEuler(TIGHT),
     "Crank-Nicolson": CrankNicolson(TIGHT),
     "SDIRK-2": SDIRK2(TIGHT),
+    "ESDIRK-3": ESDIRK3(TIGHT),
+    "ESDIRK-5": ESDIRK5(TIGHT),
 }
 GRIDS = {"1-D": box(7), "3-D": box(4, 3, 2)}
 DT = 0.02
@@ -178,6 +182,6 @@ def test_of_two_stages_the_worse_is_told_and_the_work_of_both(failed: int):
     results[failed], residuals[failed] = int(Result.STALLED), 0.1
     counts = jnp.array([2, 3]), jnp.array([4, 1])
     stages = Outcome(jnp.asarray(results), counts[0], jnp.asarray(residuals), counts[1])
-    both = _both(stages)
+    both = _all(stages)
     assert (int(both.result), int(both.iterations), int(both.steps)) == (Result.STALLED, 5, 5)
     assert float(both.relative_residual) == 0.1

@@ -13,6 +13,9 @@ from impindiff._types import Scalar
 from impindiff.grid import Grid
 from impindiff.implicit import Affine
 from impindiff.integrate import (
+    ESDIRK3,
+    ESDIRK4,
+    ESDIRK5,
     SDIRK2,
     BackwardEuler,
     CrankNicolson,
@@ -33,9 +36,22 @@ METHODS = [
     (Theta(0.75, TIGHT), 1, 64),
     (CrankNicolson(TIGHT), 2, 32),
     (SDIRK2(TIGHT), 2, 32),
+    (ESDIRK3(TIGHT), 3, 32),
+    (ESDIRK4(TIGHT), 4, 16),
+    (ESDIRK5(TIGHT), 5, 8),
     (RungeKutta4(), 4, 16),
 ]
-NAMES = ["forward Euler", "backward Euler", "theta", "Crank-Nicolson", "SDIRK-2", "Runge-Kutta"]
+NAMES = [
+    "forward Euler",
+    "backward Euler",
+    "theta",
+    "Crank-Nicolson",
+    "SDIRK-2",
+    "ESDIRK-3",
+    "ESDIRK-4",
+    "ESDIRK-5",
+    "Runge-Kutta",
+]
 UNTIL = 0.4
 
 

@@ -21,6 +21,9 @@ from impindiff.config._kinds import (
 )
 from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate import (
+    ESDIRK3,
+    ESDIRK4,
+    ESDIRK5,
     SDIRK2,
     AbstractStepper,
     BackwardEuler,
@@ -44,6 +47,9 @@ IMPLICIT: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
     "crank-nicolson": CrankNicolson,
     "backward-euler": BackwardEuler,
     "sdirk-2": SDIRK2,
+    "esdirk-3": ESDIRK3,
+    "esdirk-4": ESDIRK4,
+    "esdirk-5": ESDIRK5,
 }
 EXPLICIT: dict[str, Callable[[int], AbstractStepper]] = {
     "forward-euler": ForwardEuler,

@@ -18,16 +18,18 @@ from impindiff._types import State
 from impindiff.data import Start, has_dates, is_sample_parameter, with_dates
 from impindiff.forecast._initial_condition import InitialCondition
 from impindiff.forecast._ledger import ATTRIBUTE
-from impindiff.integrate import AbstractStepper, CrankNicolson, check_is_stepper
+from impindiff.integrate import ESDIRK4, AbstractStepper, CrankNicolson, check_is_stepper
 from impindiff.rollout import (
     Choice,
     HalvedStep,
+    StepControl,
     StepFailed,
     TimeGrid,
     Trajectory,
     advice_of,
     cause_of,
     check_before,
+    control_samples,
     describe_halvings,
     explain_range,
     has_failed_solve,
@@ -35,6 +37,7 @@ from impindiff.rollout import (
     rescue,
     select_for_samples,
     simulate,
+    spans_of,
     vanishing,
 )
 from impindiff.systems import Ensemble, PreparedSystem, System, carriers, oscillating
@@ -46,6 +49,7 @@ _MOST_TIMES = 10_000_000
 
 HALVED = "halved_steps"
 SOLVER = "solver"
+STEPS = "steps"
 
 
 @eqx.filter_jit
@@ -219,7 +223,7 @@ def advise(
         return True
     quiet = not (oscillating(system.equations) or carriers(system.equations))
     looks_at_all = not quiet or stepper.implicit_weight is None
-    may_ring = is_first and stepper.uses_rates_at_start
+    may_ring = is_first and stepper.rings
     if not (looks_at_all or may_ring):
         return False
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
@@ -255,54 +259,77 @@ def predict(
     dataset: xr.Dataset,
     *,
     times: Sequence[float] | np.ndarray,
-    dt: float,
+    dt: float | None = None,
     start: Start | None = None,
     stepper: AbstractStepper | None = None,
     samples: str | Sequence[int] | None = None,
     dtype: DTypeLike | None = None,
+    control: StepControl | None = None,
 ) -> xr.Dataset:
     """Forecast the samples of a dataset from one of its times on.
 
-    All states are held in memory; see `forecast_to` for more of them than that.
+    All states are held in memory; see `forecast_to` for more of them than that. Without `dt` steps
+    are as long as their error allows, see `impindiff.steppers.simulate_controlled`.
 
     Args:
         system: the equations, trained.
         dataset: holds the initial fields, and the sample parameters that the system misses.
         times: where to save; the initial time may be the first of them. Numbers, or dates where
             those of the data are dates: then `dt` is in seconds, and the forecast has dates.
-        dt: longest step; every saved time is the end of one.
+        dt: longest step; every saved time is the end of one. Where None it follows the error.
         start: the initial time: "first" or "last" of the dataset's, or the time itself. By default
             the first. Where the system gives initial values, they hold at t = 0, or at the time
             that the dataset's attribute `begun` names, and elsewhere `start` must say when; it
             need not be one of the dataset's times if the system gives those of all fields.
-        stepper: advances one step; Crank-Nicolson by default.
+        stepper: advances one step; Crank-Nicolson by default, and ESDIRK4 without `dt`.
         samples: which samples, such as "5:10"; all by default.
         dtype: precision of the computation and of the forecast; where None that of the data, as far
             as JAX computes in it (double precision needs `jax_enable_x64`).
+        control: how exact steps without `dt` are to be.
 
     Returns: a dataset in the documented layout, with the learned coefficients beside the fields;
         its attribute `begun` is the time that it, or the forecast it goes on from, began at;
-        `halved_steps` names the steps that failed as a whole and were halved, if any, `solver` what
+        `halved_steps` names the steps that failed as a whole and were halved, if any, `steps` says
+        how many there were of what length where they follow their error, `solver` what
         was chosen where the stepper names none, and `balances` says as JSON how well the system's
         balances hold.
     Raises: InputError for a dataset of another layout or grid, starts outside of the fields'
-        limits, times before the initial one, or an initial time that is not known; NumericsError
-        where a step fails, in eighths too.
+        limits, times before the initial one, an initial time that is not known, and `control`
+        beside `dt`; NumericsError where a step fails, in eighths too.
     """
-    stepper = CrankNicolson() if stepper is None else stepper
+    if dt is not None and control is not None:
+        raise InputError(
+            f"dt is {dt!r:.20}, and control is given, too: leave dt out for steps that follow "
+            "their error, or leave control out."
+        )
+    if stepper is None:
+        stepper = ESDIRK4() if dt is None else CrankNicolson()
     check_is_stepper(stepper)
     begin = InitialCondition.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)
-    time_grid = TimeGrid.build(begin.time, times, dt)
-    states, halved, choice, _ = carry(
-        system, begin.state, stepper, time_grid, begin.sample_parameters
-    )
+    if dt is None:
+        control = StepControl() if control is None else control
+        given = (
+            system,
+            begin.state,
+            spans_of(begin.time, times),
+            stepper,
+            control,
+            begin.sample_parameters,
+        )
+        states, time_grid, *_ = found = control_samples(*given)
+        notes = {STEPS: found.message(control)}
+    else:
+        time_grid = TimeGrid.build(begin.time, times, dt)
+        states, halved, choice, _ = carry(
+            system, begin.state, stepper, time_grid, begin.sample_parameters
+        )
+        notes = halved_attrs(halved) | solver_attrs(choice)
     advise(system, begin.state, states, time_grid, begin.sample_parameters, stepper)
     ledger = begin.ledger()
     ledger.add(time_grid.saved, {field: np.asarray(values) for field, values in states.items()})
-    attrs = halved_attrs(halved) | solver_attrs(choice) | ledger.attributes
-    forecast = begin.dataset(time_grid.saved, states, attrs)
+    forecast = begin.dataset(time_grid.saved, states, notes | ledger.attributes)
     return with_dates(forecast) if has_dates(dataset) else forecast
 
 
@@ -355,11 +382,12 @@ def predict_ensemble(
     dataset: xr.Dataset,
     *,
     times: Sequence[float] | np.ndarray,
-    dt: float,
+    dt: float | None = None,
     start: Start | None = None,
     stepper: AbstractStepper | None = None,
     samples: str | Sequence[int] | None = None,
     dtype: DTypeLike | None = None,
+    control: StepControl | None = None,
 ) -> xr.Dataset:
     """Forecast the samples of a dataset by every member, one after the other.
 
@@ -382,13 +410,15 @@ def predict_ensemble(
                 stepper=stepper,
                 samples=samples,
                 dtype=dtype,
+                control=control,
             )
         except NumericsError as error:
             raise NumericsError(f"member of seed {seed}: {error}") from None
         forecasts.append(forecast)
     found = forecasts[0].copy()
     found.attrs.pop(ATTRIBUTE, None)  # of one member
-    found.attrs.pop(HALVED, None)
+    for of_one in (HALVED, STEPS):
+        found.attrs.pop(of_one, None)
     notes = zip(ensemble.seeds, forecasts, strict=True)
     halved = [f"seed {seed}: {each.attrs[HALVED]}" for seed, each in notes if HALVED in each.attrs]
     if halved:

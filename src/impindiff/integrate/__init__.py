@@ -1,15 +1,24 @@
 """Time steppers, explicit and implicit, and what they advance."""
 
 from impindiff._types import AbstractTendency
+from impindiff.integrate._diagonally_implicit import (
+    ESDIRK3,
+    ESDIRK4,
+    ESDIRK5,
+    SDIRK2,
+    DiagonallyImplicit,
+)
 from impindiff.integrate._dynamics import AbstractDynamics, AbstractSystem, Bounds, BoundsViolation
 from impindiff.integrate._explicit import ForwardEuler, RungeKutta4
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
-from impindiff.integrate._quadrature import split_integrals
-from impindiff.integrate._sdirk import SDIRK2
+from impindiff.integrate._quadrature import split_integrals, tendency_at
 from impindiff.integrate._stepper import AbstractStepper, Step, StepContext, check_is_stepper
 from impindiff.integrate._theta import BackwardEuler, CrankNicolson, Theta
 
 __all__ = [
+    "ESDIRK3",
+    "ESDIRK4",
+    "ESDIRK5",
     "AbstractDynamics",
     "AbstractImplicitStepper",
     "AbstractStepper",
@@ -19,6 +28,7 @@ __all__ = [
     "Bounds",
     "BoundsViolation",
     "CrankNicolson",
+    "DiagonallyImplicit",
     "ForwardEuler",
     "RungeKutta4",
     "SDIRK2",
@@ -28,4 +38,5 @@ __all__ = [
     "check_is_stepper",
     "choose_solver",
     "split_integrals",
+    "tendency_at",
 ]

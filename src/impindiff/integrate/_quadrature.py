@@ -78,6 +78,23 @@ def tendency_at(dynamics: AbstractDynamics, time: Scalar, state: State) -> Abstr
     return WithIntegrals(tendency, dynamics.integrands(time, names), names)
 
 
+def scaled_rates(tendency: AbstractTendency, state: State, factor: Scalar) -> State:
+    r"""$w F(u)$, of what is known already when a step begins.
+
+    Args:
+        tendency: $F$.
+        state: $u$.
+        factor: $w$.
+    """
+
+    # `checkpoint`: keep the state for the backward pass, not its product with every coefficient.
+    @jax.checkpoint
+    def scaled(tendency: AbstractTendency, state: State, factor: Scalar) -> State:
+        return jax.tree.map(lambda rate: factor * rate, tendency(state))
+
+    return scaled(tendency, state, factor)
+
+
 @final
 class WithIntegrals(AbstractTendency):
     """A right-hand side with the rates of some integrals.

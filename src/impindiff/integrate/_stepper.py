@@ -25,12 +25,15 @@ class Step(NamedTuple):
         outcome: of the solve.
         stages: the roots of solves before the last, for `StepContext.stages`; None where there are
             none. With these kept, a step is taken again for its derivative and nothing solved.
+        error: an estimate of the error of what the step has added to each field's storage, without
+            algebraic fields and integrals; None where the method has none.
     """
 
     state: State
     increment: State
     outcome: Outcome
     stages: PyTree = None
+    error: State | None = None
 
 
 @final
@@ -71,11 +74,21 @@ class AbstractStepper(eqx.Module):
         return self.implicit_weight is None
 
     @property
+    def error_order(self) -> int | None:
+        r"""$k$ where the estimate `Step.error` is as $\Delta t^k$; None where there is none."""
+        return None
+
+    @property
     def uses_rates_at_start(self) -> bool:
         """Whether an implicit step begins with the right-hand side at its start.
 
         Then algebraic fields that do not satisfy their equations there are felt by the others.
         """
+        return False
+
+    @property
+    def rings(self) -> bool:
+        """Whether what decays far faster than a step changes sign in each, and hardly dies."""
         return False
 
     @property

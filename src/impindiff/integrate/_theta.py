@@ -19,7 +19,12 @@ from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
-from impindiff.integrate._quadrature import add_integrals, split_unknowns, tendency_at
+from impindiff.integrate._quadrature import (
+    add_integrals,
+    scaled_rates,
+    split_unknowns,
+    tendency_at,
+)
 from impindiff.integrate._stage import Stage, solve_stage, stored_at
 from impindiff.integrate._stepper import Step, StepContext
 from impindiff.linear import AbstractInverse
@@ -74,6 +79,11 @@ class Theta(AbstractImplicitStepper):
         """See `AbstractStepper.uses_rates_at_start`."""
         return self.theta < 1
 
+    @property
+    def rings(self) -> bool:
+        """See `AbstractStepper.rings`."""
+        return self.theta < 1
+
     def advance(
         self,
         dynamics: AbstractDynamics,
@@ -90,11 +100,8 @@ class Theta(AbstractImplicitStepper):
         grown = jax.tree.map(jnp.zeros_like, integrals)
         known = None
         if self.theta < 1:
-            # `checkpoint`: keep the state for the backward pass, not its product with every
-            # coefficient.
-            explicit = jax.checkpoint(lambda now, u, h: jax.tree.map(lambda rate: h * rate, now(u)))
             now = tendency_at(dynamics, time, state)
-            known = explicit(now, state, (1 - self.theta) * dt)
+            known = scaled_rates(now, state, (1 - self.theta) * dt)
             grown = add_integrals(dynamics, grown, (1 - self.theta) * dt, time, state)
         before = stored_at(dynamics, time, state)
         tendency, weight = tendency_at(dynamics, time + dt, state), self.theta * dt

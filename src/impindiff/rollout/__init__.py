@@ -29,18 +29,27 @@ from impindiff.rollout._solver_choice import (
     select_solver,
 )
 from impindiff.rollout._stability import advice_of, stable_dt, vanishing
+from impindiff.rollout._step_control import (
+    ControlledTrajectory,
+    StepControl,
+    control_samples,
+    simulate_controlled,
+    spans_of,
+)
 from impindiff.rollout._sweep import nothing_lost
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
 
 __all__ = [
     "check_before",
     "Choice",
+    "ControlledTrajectory",
     "HalvedStep",
     "KeepAll",
     "MemoryBudget",
     "MemoryPolicy",
     "RescuedTrajectory",
     "Snapshots",
+    "StepControl",
     "StepFailed",
     "StepOutcome",
     "StepResult",
@@ -49,6 +58,7 @@ __all__ = [
     "advice_of",
     "cause_of",
     "consistent",
+    "control_samples",
     "explain_range",
     "describe_halvings",
     "find_ringing",
@@ -63,7 +73,9 @@ __all__ = [
     "select_for_samples",
     "select_solver",
     "simulate",
+    "simulate_controlled",
     "simulate_with_rescue",
+    "spans_of",
     "stable_dt",
     "step_counts",
     "tidy_time",

@@ -45,7 +45,7 @@ def find_ringing(
         time_grid: the steps.
         stepper: took them.
     """
-    if not (stepper.uses_rates_at_start and time_grid.num_steps):
+    if not (stepper.rings and time_grid.num_steps):
         return ()
     ends = np.flatnonzero(time_grid.slots < len(time_grid.saved))
     ranges = {field: _range(before, states[field]) for field, before in initial.items()}
@@ -83,7 +83,7 @@ def may_ring(
         stepper: takes them.
     """
     weight, steps = stepper.implicit_weight, np.flatnonzero(time_grid.slots == 0)
-    if not (stepper.uses_rates_at_start and weight and len(steps)):
+    if not (stepper.rings and weight and len(steps)):
         return False
     dt, now = float(time_grid.lengths[0]), time_grid.start(jnp.result_type(*initial.values()))
     dynamics, now = start_clock_at(dynamics, now)

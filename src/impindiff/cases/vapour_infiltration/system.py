@@ -165,7 +165,7 @@ def observe(grid: ipd.Grid) -> list[ipd.Cells | ipd.Sensors]:
 
 def stepper(
     grid: ipd.Grid, rtol: float | None = None, order: int = 2
-) -> ipd.steppers.SDIRK2 | ipd.steppers.Theta:
+) -> ipd.steppers.AbstractImplicitStepper:
     """SDIRK-2, or backward Euler for order 1, with Newton's method.
 
     In one dimension lines are eliminated directly. In two, BiCGStab with lines along x in the

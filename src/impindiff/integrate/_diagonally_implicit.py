@@ -1,0 +1,263 @@
+r"""Diagonally implicit Runge-Kutta methods: one solve a stage, all with the same weight.
+
+The methods are tables of numbers, see `impindiff.integrate._tableaux`. Their last stage is the
+step's end, so that a field without storage satisfies its equation there, too.
+"""
+
+from dataclasses import replace
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from impindiff._types import AbstractTendency, Scalar, State
+from impindiff.implicit import AbstractRootSolver
+from impindiff.integrate._dynamics import AbstractDynamics
+from impindiff.integrate._explicit import axpy
+from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
+from impindiff.integrate._quadrature import (
+    add_integrals,
+    scaled_rates,
+    split_unknowns,
+    tendency_at,
+)
+from impindiff.integrate._stage import Stage, change_in_storage, solve_stage, stored_at
+from impindiff.integrate._stepper import Step, StepContext
+from impindiff.integrate._tableaux import (
+    ESDIRK3_TABLEAU,
+    ESDIRK4_TABLEAU,
+    ESDIRK5_TABLEAU,
+    SDIRK2_TABLEAU,
+    DiagonallyImplicitTableau,
+)
+from impindiff.linear import AbstractInverse, Outcome
+from impindiff.precondition import AbstractPreconditioner
+
+
+@final
+class DiagonallyImplicit(AbstractImplicitStepper):
+    r"""A diagonally implicit Runge-Kutta method, L-stable.
+
+    Each stage is the root of $q(U) = q(u_0) + k + \gamma\Delta t\,F(t_0 + c \Delta t, U)$, where
+    $k$ is what the stages before have come to.
+
+    Args:
+        tableau: the numbers of the method.
+        solver: see `Theta`.
+        preconditioner: see `Theta`; the weight is $\gamma\Delta t$ in all stages.
+        keep_preconditioner: see `Theta`.
+
+    Raises: InputError for a solver that is none, and a system that is not affine under a solver
+        for affine systems.
+    Reference: Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.6.
+    """
+
+    tableau: DiagonallyImplicitTableau = eqx.field(static=True)
+    solver: AbstractRootSolver | None = None
+    preconditioner: AbstractPreconditioner | None = None
+    keep_preconditioner: bool | None = eqx.field(static=True, default=None)
+
+    @property
+    def implicit_weight(self) -> float:
+        """See `AbstractStepper.implicit_weight`."""
+        return self.tableau.gamma
+
+    @property
+    def error_order(self) -> int | None:
+        """See `AbstractStepper.error_order`."""
+        return self.tableau.order if self.tableau.embedded else None
+
+    @property
+    def uses_rates_at_start(self) -> bool:
+        """See `AbstractStepper.uses_rates_at_start`."""
+        return self.tableau.begins_explicitly
+
+    def advance(
+        self,
+        dynamics: AbstractDynamics,
+        time: Scalar,
+        dt: Scalar,
+        state: State,
+        setup: AbstractInverse | None = None,
+        context: StepContext | None = None,
+    ) -> Step:
+        """See `AbstractStepper.advance`; kept are the states of the stages before the last."""
+        tableau = self.tableau
+        weight = tableau.gamma * dt
+        state, integrals = split_unknowns(dynamics, state)
+        context = StepContext() if context is None else context
+        end = None if context.end is None else split_unknowns(dynamics, context.end)[0]
+        of_solve = context.of_solve(end)
+        if setup is None:
+            setup = self.inverse(dynamics, time + dt, weight, state)
+        solver = choose_solver(self.solver, dynamics.is_affine)
+        before, shares = stored_at(dynamics, time, state), dynamics.volume_shares
+        roots = None
+        if context.stages is not None:
+            roots = jax.tree.map(
+                lambda each, last: jnp.concatenate([each, last[None]]), context.stages, end
+            )
+
+        dtype = jnp.result_type(*state.values())
+        matrix, first = tableau.matrix, int(tableau.begins_explicitly)
+        num_stages = len(matrix)
+        # Of each stage $\Delta t\,F$; zero where it is not known yet.
+        rates = jax.tree.map(lambda u: jnp.zeros((num_stages, *u.shape), u.dtype), state)
+        grown = jax.tree.map(jnp.zeros_like, integrals)
+        if tableau.begins_explicitly:
+            now = scaled_rates(tendency_at(dynamics, time, state), state, dt)
+            rates = _put(rates, 0, now)
+            grown = add_integrals(dynamics, grown, tableau.weights[0] * dt, time, state)
+
+        def stage(carry, of_stage):
+            rates, start, grown = carry
+            number, row, at, is_last, share, root = of_stage
+            known = jax.tree.map(lambda each: jnp.tensordot(row, each, 1), rates)
+            # The first begins at the step's start, and each other where the one before has come to.
+            wanted = replace(of_solve, start=start)
+            if root is not None:
+                wanted = replace(wanted, root=root)
+            elif end is not None:
+                # It is that of the last stage.
+                wanted = replace(wanted, is_known=is_last)
+            tendency = tendency_at(dynamics, at, state)
+            this = Stage(tendency, weight, state, before, known, shares)
+            found = solve_stage(this, solver, setup, wanted)
+            # F is what was stored, over the time: evaluated anew, it would multiply what the solve
+            # left over by the fastest rate of the system.
+            stored = change_in_storage(tendency, state, before, found)
+            rate = jax.tree.map(lambda q, k: (q - k) / tableau.gamma, stored, known)
+            grown = add_integrals(dynamics, grown, share, at, found.value)
+            return (_put(rates, number, rate), found.increment, grown), found
+
+        # A loop over all, so that a solve and its adjoint are compiled once.
+        of_stages = (
+            jnp.arange(first, num_stages),
+            jnp.asarray(np.tril(matrix, -1)[first:], dtype),
+            time + jnp.asarray(tableau.nodes[first:], dtype) * dt,
+            jnp.arange(first, num_stages) == num_stages - 1,
+            jnp.asarray(tableau.weights[first:], dtype) * dt,
+            roots,
+        )
+        at_end = dynamics.at(time + dt)
+        nothing = jax.tree.map(jnp.zeros_like, state)
+        (rates, increment, grown), (states, _, outcome) = jax.lax.scan(
+            stage, (rates, nothing, grown), of_stages
+        )
+        stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
+        after = last | axpy(integrals, 1, grown)
+        increment = jax.lax.stop_gradient(increment | grown)
+        return Step(after, increment, _all(outcome), stages, self._error(dynamics, at_end, rates))
+
+    def _error(
+        self, dynamics: AbstractDynamics, tendency: AbstractTendency, rates: State
+    ) -> State | None:
+        """What the two ends of the step differ by."""
+        if self.tableau.embedded is None:
+            return None
+        unlike = self.tableau.weights - np.array(self.tableau.embedded)
+        left_out = {*dynamics.integrals, *tendency.algebraic}
+        return {
+            field: jax.lax.stop_gradient(jnp.tensordot(jnp.asarray(unlike, each.dtype), each, 1))
+            for field, each in rates.items()
+            if field not in left_out
+        }
+
+
+def SDIRK2(
+    solver: AbstractRootSolver | None = None,
+    preconditioner: AbstractPreconditioner | None = None,
+    keep_preconditioner: bool | None = None,
+) -> DiagonallyImplicit:
+    r"""Alexander's method of order two: damps what it does not resolve, as backward Euler does.
+
+    Twice the work of a Crank-Nicolson step, and no ringing at long steps.
+
+    Args:
+        solver: see `Theta`, as for all that follow.
+        preconditioner: its weight is $\gamma\Delta t$ with $\gamma = 1 - 1/\sqrt 2$.
+        keep_preconditioner: for all steps.
+
+    Reference: R. Alexander, SIAM J. Numer. Anal. 14 (1977) 1006.
+    """
+    return DiagonallyImplicit(SDIRK2_TABLEAU, solver, preconditioner, keep_preconditioner)
+
+
+def ESDIRK3(
+    solver: AbstractRootSolver | None = None,
+    preconditioner: AbstractPreconditioner | None = None,
+    keep_preconditioner: bool | None = None,
+) -> DiagonallyImplicit:
+    """Order three, and two where stiff terms change in time.
+
+    Three solves a step, after a first stage that is explicit.
+
+    Args:
+        solver: see `Theta`, as for all that follow.
+        preconditioner: of the stages.
+        keep_preconditioner: for all steps.
+
+    Reference: C. A. Kennedy, M. H. Carpenter, Appl. Numer. Math. 44 (2003) 139:
+    ARK3(2)4L[2]SA, its implicit half.
+    """
+    return DiagonallyImplicit(ESDIRK3_TABLEAU, solver, preconditioner, keep_preconditioner)
+
+
+def ESDIRK4(
+    solver: AbstractRootSolver | None = None,
+    preconditioner: AbstractPreconditioner | None = None,
+    keep_preconditioner: bool | None = None,
+) -> DiagonallyImplicit:
+    """Order four; the method to begin with where steps are to be exact.
+
+    Five solves a step, after a first stage that is explicit.
+
+    Args:
+        solver: see `Theta`, as for all that follow.
+        preconditioner: of the stages.
+        keep_preconditioner: for all steps.
+
+    Reference: C. A. Kennedy, M. H. Carpenter, Appl. Numer. Math. 44 (2003) 139:
+    ARK4(3)6L[2]SA, its implicit half.
+    """
+    return DiagonallyImplicit(ESDIRK4_TABLEAU, solver, preconditioner, keep_preconditioner)
+
+
+def ESDIRK5(
+    solver: AbstractRootSolver | None = None,
+    preconditioner: AbstractPreconditioner | None = None,
+    keep_preconditioner: bool | None = None,
+) -> DiagonallyImplicit:
+    """Order five, for many digits.
+
+    Seven solves a step, after a first stage that is explicit.
+
+    Args:
+        solver: see `Theta`, as for all that follow.
+        preconditioner: of the stages.
+        keep_preconditioner: for all steps.
+
+    Reference: C. A. Kennedy, M. H. Carpenter, Appl. Numer. Math. 44 (2003) 139:
+    ARK5(4)8L[2]SA, its implicit half.
+    """
+    return DiagonallyImplicit(ESDIRK5_TABLEAU, solver, preconditioner, keep_preconditioner)
+
+
+def _put(slots: State, number: Array | int, state: State) -> State:
+    # Not `.at[]`, which under `vmap` is a scatter.
+    return jax.tree.map(
+        lambda each, u: jax.lax.dynamic_update_index_in_dim(each, u, number, 0), slots, state
+    )
+
+
+def _all(outcome: Outcome) -> Outcome:
+    """The outcome of several solves: the worst result, and all the work."""
+    return Outcome(
+        outcome.result.max(axis=0),
+        outcome.iterations.sum(axis=0),
+        outcome.relative_residual.max(axis=0),
+        outcome.steps.sum(axis=0),
+    )

@@ -1,0 +1,364 @@
+"""The loop that finds how long steps may be: a step is tried, judged, and taken or shortened.
+
+Compiled once for all tolerances and lengths. Samples share their steps.
+"""
+
+from typing import Any, NamedTuple, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from impindiff._types import Scalar, State
+from impindiff.integrate import (
+    AbstractDynamics,
+    AbstractStepper,
+    StepContext,
+    tendency_at,
+)
+from impindiff.rollout._failures import StepOutcome, judge_step
+from impindiff.rollout._initial_state import begin_consistently, check_coefficients
+from impindiff.rollout._sweep import carried, nothing_lost
+from impindiff.rollout._times import TimeGrid, start_clock
+
+# A tolerance below so many units of round-off of a field cannot be met.
+ROUND_OFF_UNITS = 4
+# Of the tolerance of a step that its solves may use up.
+_OF_SOLVES = 0.01
+# The exponents of a PI controller, times the order of the estimate, and the usual limits
+# (Gustafsson; Hairer & Wanner, section IV.2).
+_INTEGRAL, _PROPORTIONAL = 0.7, 0.4
+_SAFETY, _LEAST_FACTOR, _MOST_FACTOR = 0.9, 0.2, 5.0
+# After a step whose solve failed, and how many may be refused in a row.
+_AFTER_FAILURE, _MOST_REFUSED = 0.25, 100
+# An error much smaller than this gives no longer step than this.
+_LEAST_ERROR = 1e-6
+# The first step changes a field by so much of what its error is compared with.
+_FIRST_CHANGE = 0.01
+
+
+class Allowed(NamedTuple):
+    """What error is allowed.
+
+    Attributes:
+        rtol: relative.
+        atol: absolute, by field; a field without one is compared with how far it moves.
+    """
+
+    rtol: Scalar
+    atol: State
+
+    def stored(self, dynamics: AbstractDynamics, time: Scalar, state: State, sizes: State) -> State:
+        """The error allowed in what each field stores.
+
+        Args:
+            dynamics: the system.
+            time: at which its storage is taken.
+            state: the fields.
+            sizes: what each field is compared with, a number each.
+        """
+        tolerances = {}
+        for field, size in sizes.items():
+            u = jnp.abs(state[field])
+            atol = self.atol.get(field)
+            wanted = self.rtol * size if atol is None else atol + self.rtol * u
+            least = ROUND_OFF_UNITS * jnp.finfo(u.dtype).eps * u.max(initial=0)
+            tolerances[field] = jnp.broadcast_to(jnp.maximum(wanted, least), u.shape)
+        return _more_stored(dynamics, time, state, tolerances)
+
+
+class March(NamedTuple):
+    """A rollout on its way. Samples are the leading axis, but where something else is said.
+
+    Attributes:
+        state: of each sample.
+        lost: what rounding has left out of it.
+        moved: by field, how far it has moved since the start.
+        span: number of the span that it is in.
+        passed: of this span, and what rounding has left out of that.
+        dt: the length of the next step to be tried.
+        error: of the last step taken, in units of what is allowed.
+        num_taken: steps so far.
+        num_refused: steps tried in vain.
+        in_a_row: how many of them since the last that was taken.
+        lengths: of the steps taken.
+        spans: number of the span that each is in.
+        outcome: of each, `(step, sample)`.
+        saved: states, `(time, sample, *shape)`, and one more place.
+        errors: of the last step tried, `(field, sample)`.
+        places: the cells where they are largest, `(field, sample)`.
+        result: of the last step tried.
+    """
+
+    state: State
+    lost: State | None
+    moved: State
+    span: Array
+    passed: tuple[Scalar, Scalar]
+    dt: Scalar
+    error: Scalar
+    num_taken: Array
+    num_refused: Array
+    in_a_row: Array
+    lengths: Array
+    spans: Array
+    outcome: StepOutcome
+    saved: State
+    errors: Array
+    places: Array
+    result: Array
+
+
+class _Tried(NamedTuple):
+    """A step of one sample: where it ends, and its error in units of what is allowed, by field."""
+
+    state: State
+    lost: State | None
+    moved: State
+    outcome: StepOutcome
+    errors: Array
+    places: Array
+
+
+@final
+class _Problem(eqx.Module):
+    """What is the same in all steps, of all samples or of one."""
+
+    shared: Any
+    spans: TimeGrid
+    stepper: AbstractStepper
+    allowed: Allowed
+
+    def dynamics(self, given: State, dtype: jnp.dtype) -> tuple[AbstractDynamics, Array]:
+        """The system of a sample, and when its spans begin."""
+        prepared = self.shared.with_sample_parameters(given) if given else self.shared
+        dynamics, begins = start_clock(prepared.prepare(dtype), self.spans, dtype)
+        return check_coefficients(dynamics, self.spans), begins
+
+    def begin(self, given: State, state: State) -> State:
+        """Where the rollout of a sample starts, see `begin_consistently`."""
+        dynamics, begins = self.dynamics(given, jnp.result_type(*state.values()))
+        return begin_consistently(dynamics, begins[0], state, self.stepper)
+
+    def attempt(
+        self,
+        given: State,
+        first: State,
+        state: State,
+        lost: State | None,
+        moved: State,
+        span: Array,
+        passed: Scalar,
+        dt: Scalar,
+    ) -> _Tried:
+        """Take a step and judge it."""
+        dynamics, begins = self.dynamics(given, dt.dtype)
+        time = begins[span] + passed
+        context = StepContext(rtol=_OF_SOLVES * self.allowed.rtol)
+        taken = self.stepper.advance(dynamics, time, dt, state, None, context)
+        after, lost = carried(state, taken, lost)
+        solved = judge_step(dynamics, after, time + dt, dt, taken.outcome)
+        outcome = StepOutcome(
+            solved.result, solved.iterations, solved.relative_residual, solved.steps
+        )
+        far = {f: jnp.maximum(m, jnp.abs(after[f] - first[f]).max()) for f, m in moved.items()}
+        error = taken.error or {}
+        sizes = _sizes(dynamics, first, {field: far[field] for field in error})
+        limits = self.allowed.stored(dynamics, time + dt, after, sizes)
+        judged = [_judge(e, limits[field], dynamics.volume_shares) for field, e in error.items()]
+        errors, places = (jnp.stack(each) for each in zip(*judged, strict=True))
+        return _Tried(after, lost, far, outcome, errors, places)
+
+    def first_dt(self, given: State, first: State) -> Scalar:
+        """The length of a step that changes the fields by a small part, at their first rates."""
+        dtype = jnp.result_type(*first.values())
+        dynamics, begins = self.dynamics(given, dtype)
+        tendency = tendency_at(dynamics, begins[0], first)
+        left_out = {*dynamics.integrals, *tendency.algebraic}
+        fields = [field for field in first if field not in left_out]
+        ranges = _sizes(dynamics, first, {field: jnp.zeros((), dtype) for field in fields})
+        change = {}
+        for field in fields:
+            u = first[field]
+            size = jnp.where(ranges[field] > 0, ranges[field], jnp.abs(u).max())
+            change[field] = jnp.broadcast_to(_FIRST_CHANGE * size, u.shape)
+        stored, rates = _more_stored(dynamics, begins[0], first, change), tendency(first)
+        found = [jnp.asarray(jnp.inf, dtype)]
+        for field in fields:
+            rate = jnp.abs(rates[field]).max()
+            dt = stored[field].max() / jnp.where(rate > 0, rate, 1)
+            found.append(jnp.where((rate > 0) & (dt > 0), dt, jnp.inf))
+        return jnp.min(jnp.stack(found))
+
+
+@eqx.filter_jit
+def march(
+    system: Any,
+    initial: State,
+    sample_parameters: State,
+    spans: TimeGrid,
+    stepper: AbstractStepper,
+    allowed: Allowed,
+    max_dt: Scalar,
+    max_steps: int,
+) -> March:
+    """March through the spans, until all are done or a step cannot be taken.
+
+    Args:
+        system: the equations.
+        initial: for each field an array `(sample, *grid)`.
+        sample_parameters: the sample parameters that the system misses, `(sample,)` each.
+        spans: a step from each saved time to the next.
+        stepper: has an estimate of its error.
+        allowed: what error is.
+        max_dt: the longest step.
+        max_steps: most steps that are taken.
+    """
+    dtype = jnp.result_type(*initial.values())
+    shared = system.prepare_shared(dtype) if sample_parameters else system.prepare(dtype)
+    problem = _Problem(shared, spans, stepper, allowed)
+    lengths, slots = jnp.asarray(spans.lengths, dtype), jnp.asarray(spans.slots)
+    attempt = jax.vmap(problem.attempt, in_axes=(0, 0, 0, 0, 0, None, None, None))
+    num_spans, order = spans.num_steps, stepper.error_order or 1
+
+    def go_on(now: March) -> Array:
+        is_short = now.dt <= ROUND_OFF_UNITS * jnp.finfo(dtype).eps * lengths[now.span]
+        stuck = (now.in_a_row > 0) & (is_short | (now.in_a_row >= _MOST_REFUSED))
+        return (now.span < num_spans) & (now.num_taken < max_steps) & ~stuck
+
+    def one(now: March) -> March:
+        passed, left_out = now.passed
+        left = (lengths[now.span] - passed) - left_out
+        # The last two of a span are equal: else a tiny one may remain.
+        wanted = jnp.minimum(now.dt, max_dt)
+        ends = left <= wanted * (1 + 1e-3)
+        dt = jnp.where(ends, left, jnp.where(left < 2 * wanted, left / 2, wanted))
+        tried = attempt(
+            sample_parameters, initial, now.state, now.lost, now.moved, now.span, passed, dt
+        )
+        solved = tried.outcome.converged.all() & jnp.isfinite(tried.errors).all()
+        error = jnp.where(solved, tried.errors.max(), jnp.inf)
+        taken = solved & (error <= 1)
+        factor = _factor(error, now.error, order, taken, solved)
+        # A step that was cut short says nothing against a longer one.
+        following = jnp.where(taken & (factor >= 1), jnp.maximum(factor * dt, wanted), factor * dt)
+
+        def either(one: Any, other: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(taken, a, b), one, other)
+
+        state, lost, moved = either(
+            (tried.state, tried.lost, tried.moved), (now.state, now.lost, now.moved)
+        )
+        total = dt + left_out
+        further = passed + total
+        after = either((further, total - (further - passed)), now.passed)
+        done = taken & ends
+        number = jnp.where(taken, now.num_taken, max_steps)
+        slot = jnp.where(done, slots[now.span], num_saved)
+        return March(
+            state,
+            lost,
+            moved,
+            now.span + done,
+            jax.tree.map(lambda each: jnp.where(done, 0, each), after),
+            following,
+            jnp.where(taken, jnp.maximum(error, _LEAST_ERROR), now.error),
+            now.num_taken + taken,
+            now.num_refused + ~taken,
+            jnp.where(taken, 0, now.in_a_row + 1),
+            now.lengths.at[number].set(dt),
+            now.spans.at[number].set(now.span),
+            jax.tree.map(lambda each, new: each.at[number].set(new), now.outcome, tried.outcome),
+            jax.tree.map(lambda each, new: each.at[slot].set(new), now.saved, state),
+            tried.errors,
+            tried.places,
+            tried.outcome.result,
+        )
+
+    initial = jax.vmap(problem.begin)(sample_parameters, initial)
+    num_saved = len(spans.saved)
+    saved = jax.tree.map(lambda u: jnp.zeros((num_saved + 1, *u.shape), u.dtype), initial)
+    if spans.saves_start:
+        saved = jax.tree.map(lambda each, u: each.at[0].set(u), saved, initial)
+    lost = nothing_lost(initial)
+    moved = {f: jnp.zeros(u.shape[:1], u.dtype) for f, u in initial.items()}
+    dt = jax.vmap(problem.first_dt)(sample_parameters, initial).min()
+    dt = jnp.minimum(jnp.minimum(dt, max_dt), lengths[0])
+    shapes = jax.eval_shape(
+        attempt,
+        sample_parameters,
+        initial,
+        initial,
+        lost,
+        moved,
+        jnp.asarray(0),
+        jnp.zeros((), dtype),
+        dt,
+    )
+    zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+    outcome = jax.tree.map(
+        lambda each: jnp.zeros((max_steps + 1, *each.shape), each.dtype), zeros.outcome
+    )
+    none = jnp.asarray(0)
+    start = March(
+        initial,
+        lost,
+        moved,
+        none,
+        (jnp.zeros((), dtype), jnp.zeros((), dtype)),
+        dt,
+        jnp.ones((), dtype),
+        none,
+        none,
+        none,
+        jnp.zeros(max_steps + 1, dtype),
+        jnp.zeros(max_steps + 1, none.dtype),
+        outcome,
+        saved,
+        zeros.errors,
+        zeros.places,
+        zeros.outcome.result,
+    )
+    return jax.lax.while_loop(go_on, one, start)
+
+
+def _factor(error: Scalar, before: Scalar, order: int, taken: Array, solved: Array) -> Scalar:
+    """How much longer the next step may be; a step refused is followed by a shorter one."""
+    error = jnp.maximum(error, _LEAST_ERROR)
+    alone = _SAFETY * error ** (-1 / order)
+    both = _SAFETY * error ** (-_INTEGRAL / order) * before ** (_PROPORTIONAL / order)
+    factor = jnp.where(taken, both, jnp.minimum(alone, _SAFETY))
+    factor = jnp.clip(factor, _LEAST_FACTOR, _MOST_FACTOR)
+    return jnp.where(solved, factor, _AFTER_FAILURE).astype(error.dtype)
+
+
+def _sizes(dynamics: AbstractDynamics, first: State, moved: State) -> State:
+    """What the error of a field is compared with: its scale, or how far it ranges and has moved."""
+    scales = dynamics.at(jnp.zeros((), jnp.result_type(*first.values()))).scales
+    return {
+        field: jnp.asarray(scales[field], far.dtype)
+        if field in scales
+        else jnp.ptp(first[field]) + far
+        for field, far in moved.items()
+    }
+
+
+def _more_stored(dynamics: AbstractDynamics, time: Scalar, state: State, change: State) -> State:
+    """How much more is stored where fields are larger by a change."""
+    if not dynamics.has_storage:
+        return change
+    tendency = tendency_at(dynamics, time, state)
+    larger = tendency.stored({f: u + change[f] if f in change else u for f, u in state.items()})
+    stored = tendency.stored(state)
+    return {field: jnp.abs(larger[field] - stored[field]) for field in change}
+
+
+def _judge(error: Array, allowed: Array, shares: np.ndarray | None) -> tuple[Scalar, Array]:
+    """The root mean square of an error in units of what is allowed, by volume; where it is most."""
+    ratio = jnp.abs(error) / allowed
+    # In a solid cell, and where a field rests, nothing moves and nothing is allowed.
+    ratio = jnp.where((error == 0) & (allowed == 0), 0, ratio)
+    weights = shares if shares is not None and np.shape(shares) == ratio.shape else 1.0
+    return jnp.sqrt(jnp.mean(weights * ratio**2)), jnp.argmax(ratio)

@@ -1,0 +1,305 @@
+r"""Steps as long as their error allows: found while a rollout is done.
+
+The estimate $e$ of a step's error is compared with what is allowed, in each field: `rtol` times
+$S$, the field's scale or, where it has none, how far it ranges at the start and has moved since.
+Adding a constant to a field changes nothing. Where `atol` is given, allowed is instead
+`atol` + `rtol` $|u|$, as in solvers of ordinary differential equations. The steps follow a PI
+controller (K. Gustafsson, ACM Trans. Math. Softw. 17 (1991) 533).
+
+What is found is a `TimeGrid`: a rollout by these steps can be differentiated like any other, with
+the steps held fixed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from impindiff._dates import as_seconds
+from impindiff._errors import InputError, NumericsError, as_count, as_number
+from impindiff._types import GivenState, State, real_state
+from impindiff.integrate import ESDIRK4, AbstractStepper, AbstractSystem
+from impindiff.rollout._failures import StepOutcome, StepResult
+from impindiff.rollout._initial_state import check_before
+from impindiff.rollout._march import ROUND_OFF_UNITS, Allowed, March, march
+from impindiff.rollout._simulate import check_kinds
+from impindiff.rollout._solver_choice import prepare_for_any
+from impindiff.rollout._times import TimeGrid
+
+_BY_PRECISION = {jnp.dtype(jnp.float32): 1e-4, jnp.dtype(jnp.float64): 1e-6}
+
+
+@final
+@dataclass(frozen=True)
+class StepControl:
+    """How exact steps are to be that choose their own length.
+
+    Args:
+        rtol: error of a step, relative to the field's scale or, where it has none, to how far it
+            ranges at the start and has moved since. By default 1e-4 in float32, 1e-6 in float64.
+        atol: absolute tolerances, one for all fields or by name. Where given, the error allowed in
+            a field is `atol` + `rtol` |u|.
+        max_dt: the longest step.
+        max_steps: at most so many steps, refused ones not counted.
+
+    Raises: InputError for tolerances that are not positive, or not below 1, and numbers that are
+        none.
+    """
+
+    rtol: float | None = None
+    atol: float | Mapping[str, float] | None = None
+    max_dt: float = float("inf")
+    max_steps: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse tolerances that no step can meet."""
+        if self.rtol is not None and not 0 < as_number(self.rtol, "rtol of StepControl") < 1:
+            raise InputError(
+                f"StepControl(rtol={self.rtol:g}): a relative tolerance lies between 0 and 1, such "
+                "as 1e-4."
+            )
+        given = self.atol if isinstance(self.atol, Mapping) else {"atol": self.atol}
+        for name, value in given.items():
+            if value is not None and not as_number(value, f"atol of {name!r}") > 0:
+                raise InputError(
+                    f"StepControl(atol={self.atol}): an absolute tolerance is positive, in the "
+                    "field's units."
+                )
+        if not as_number(self.max_dt, "max_dt of StepControl") > 0:
+            raise InputError(f"StepControl(max_dt={self.max_dt:g}): steps are longer than zero.")
+        if as_count(self.max_steps, "max_steps of StepControl") < 1:
+            raise InputError("StepControl(max_steps=0): at least one step must be allowed.")
+
+    def relative(self, dtype: jnp.dtype) -> float:
+        """The relative tolerance, by precision where none is given.
+
+        Raises: InputError for one below round-off.
+        """
+        rtol = _BY_PRECISION.get(jnp.dtype(dtype), 1e-4) if self.rtol is None else self.rtol
+        least = ROUND_OFF_UNITS * float(jnp.finfo(dtype).eps)
+        if rtol < least:
+            raise InputError(
+                f"StepControl(rtol={rtol:g}) is below the round-off of {jnp.dtype(dtype)}, "
+                f"{least:.1g}: raise it, or compute in double precision."
+            )
+        return rtol
+
+    def absolute(self, fields: Sequence[str]) -> dict[str, float]:
+        """The absolute tolerance of each field that has one.
+
+        Raises: InputError for a name that is no field.
+        """
+        if self.atol is None:
+            return {}
+        if not isinstance(self.atol, Mapping):
+            return dict.fromkeys(fields, float(self.atol))
+        if unknown := sorted(set(self.atol) - set(fields)):
+            raise InputError(
+                f"StepControl(atol=...) names {unknown[0]!r}: an error is estimated in the fields "
+                f"{', '.join(map(repr, fields))}."
+            )
+        return {name: float(value) for name, value in self.atol.items()}
+
+
+class ControlledTrajectory(NamedTuple):
+    """A rollout whose steps were found on the way.
+
+    Attributes:
+        states: at the saved times, for each field an array `(time, *shape)`.
+        time_grid: the steps that were taken.
+        outcome: of each of them.
+        num_refused: how many more were tried and were too long.
+    """
+
+    states: State
+    time_grid: TimeGrid
+    outcome: StepOutcome
+    num_refused: int
+
+    def message(self, control: StepControl) -> str:
+        """How many steps there were, of what length, and how exact each is."""
+        lengths = self.time_grid.lengths
+        if not len(lengths):
+            return "none"
+        rtol = control.relative(jnp.result_type(*self.states.values()))
+        allowed = "of how far the field ranges and has moved, or of its scale"
+        if control.atol is not None:
+            allowed = f"of the value, and atol = {control.atol}"
+        return (
+            f"{len(lengths)} of {lengths.min():.3g} to {lengths.max():.3g}, the error of each "
+            f"estimated to be below {rtol:g} {allowed}"
+        )
+
+
+def simulate_controlled(
+    system: AbstractSystem,
+    initial: GivenState,
+    times: Sequence[float] | np.ndarray,
+    stepper: AbstractStepper | None = None,
+    control: StepControl | None = None,
+    *,
+    start: float | None = None,
+) -> ControlledTrajectory:
+    """Advance a state by steps as long as their error allows, each of `times` the end of one.
+
+    Not under `jit`, `vmap` or `grad`. For a gradient, `simulate` with the steps found here.
+
+    Args:
+        system: the equations.
+        initial: see `simulate`.
+        times: where to save, increasing.
+        stepper: a method with an estimate of its error; ESDIRK4 by default.
+        control: how exact the steps are to be.
+        start: when the first step begins; by default at the first of `times`.
+
+    Raises: InputError as `simulate`, for a stepper without an estimate, and where anything is
+        traced; NumericsError where steps would become too short or too many: it names the field
+        and the place that ask for them.
+    """
+    times = np.atleast_1d(as_seconds(times))
+    begin = float(times[0] if start is None else as_seconds(start))
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, initial, stepper))):
+        raise InputError(
+            "the length of a step is decided by its error, which cannot be seen while it is traced "
+            "by jit, vmap or grad: call simulate_controlled outside of these, and within them "
+            "simulate(system, initial, found.time_grid, stepper)."
+        )
+    spans = spans_of(begin, times)
+    stepper = ESDIRK4() if stepper is None else stepper
+    check_kinds(system, initial, spans, stepper)
+    state = real_state(initial)
+    check_before(system, state, spans)
+    found = control_samples(
+        system, jax.tree.map(lambda u: u[None], state), spans, stepper, control or StepControl()
+    )
+    return found._replace(states=jax.tree.map(lambda u: u[0], found.states))
+
+
+def spans_of(start: float, times: np.ndarray) -> TimeGrid:
+    """A step from each saved time to the next."""
+    last = times[-1] if times.size else start
+    whole = float(last - start) if np.isfinite(last) else 1.0
+    return TimeGrid.build(start, times, whole if whole > 0 else 1.0)
+
+
+def control_samples(
+    system: Any,
+    initial: State,
+    spans: TimeGrid,
+    stepper: AbstractStepper,
+    control: StepControl,
+    sample_parameters: State | None = None,
+) -> ControlledTrajectory:
+    """The same for many samples, which share their steps: the most exacting one decides.
+
+    Args:
+        system: the equations.
+        initial: for each field an array `(sample, *grid)`.
+        spans: a step from each saved time to the next.
+        stepper: a method with an estimate of its error.
+        control: how exact the steps are to be.
+        sample_parameters: the sample parameters that the system misses, `(sample,)` each.
+
+    Raises: as `simulate_controlled`.
+    """
+    if stepper.error_order is None:
+        raise InputError(
+            f"{type(stepper).__name__} has no estimate of the error of a step: give dt, or a "
+            "method that has one, such as ESDIRK3(), ESDIRK4() or ESDIRK5()."
+        )
+    dtype = jnp.result_type(*initial.values())
+    sample_parameters = sample_parameters or {}
+    first, given = jax.tree.map(lambda values: values[0], (initial, sample_parameters))
+    prepared = (
+        system.with_sample_parameters(given).prepare(dtype)
+        if sample_parameters
+        else system.prepare(dtype)
+    )
+    stepper.check(prepared)
+    tendency = prepared.at(jnp.zeros((), dtype))
+    left_out = {*prepared.integrals, *tendency.algebraic}
+    fields = [field for field in first if field not in left_out]
+    if not fields:
+        raise InputError(
+            "no field of the system changes in time by itself, so that no step has an error: the "
+            "fields without storage follow from their equations, see "
+            "impindiff.steppers.consistent."
+        )
+    if not spans.num_steps:
+        return _at_start(initial, spans)
+    allowed = Allowed(
+        jnp.asarray(control.relative(dtype), dtype),
+        {f: jnp.asarray(tol, dtype) for f, tol in control.absolute(fields).items()},
+    )
+    if stepper.is_open:
+        stepper = prepare_for_any(prepared, stepper)
+    most = jnp.asarray(control.max_dt, dtype), control.max_steps
+    found = march(system, initial, sample_parameters, spans, stepper, allowed, *most)
+    if int(found.span) < spans.num_steps:
+        raise _failure(found, spans, fields, control)
+    taken = int(found.num_taken)
+    outcome = jax.tree.map(lambda each: each[:taken].T, found.outcome)
+    time_grid = _cut(spans, np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken]))
+    states = {field: jnp.moveaxis(each[:-1], 0, 1) for field, each in found.saved.items()}
+    return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused))
+
+
+def _at_start(initial: State, spans: TimeGrid) -> ControlledTrajectory:
+    """A rollout that is over where it begins."""
+    none = jnp.zeros((len(next(iter(initial.values()))), 0))
+    outcome = StepOutcome(none.astype(int), none.astype(int), none, none.astype(int))
+    states = jax.tree.map(lambda u: u[:, None], initial)
+    return ControlledTrajectory(states, spans, outcome, 0)
+
+
+def _cut(spans: TimeGrid, lengths: np.ndarray, numbers: np.ndarray) -> TimeGrid:
+    """The spans in steps of these lengths; the last of each ends where the span does."""
+    lengths = lengths.astype(np.float64)
+    starts, elapsed = np.empty_like(lengths), np.empty_like(lengths)
+    slots = np.full(len(lengths), len(spans.saved))
+    for number in range(spans.num_steps):
+        steps = np.flatnonzero(numbers == number)
+        before = np.append(0.0, lengths[steps[:-1]].cumsum())
+        starts[steps] = spans.starts[number] + before
+        elapsed[steps] = spans.elapsed[number] + before
+        lengths[steps[-1]] = spans.lengths[number] - before[-1]
+        slots[steps[-1]] = spans.slots[number]
+    return TimeGrid(starts, lengths, spans.saved, slots, spans.saves_start, elapsed=elapsed)
+
+
+def _failure(
+    march: March, spans: TimeGrid, fields: Sequence[str], control: StepControl
+) -> NumericsError:
+    """What is said of a rollout that does not get through."""
+    number = int(march.span)
+    passed = float(march.passed[0]) + float(march.passed[1])
+    time, dt = spans.starts[number] + passed, float(march.dt)
+    errors = np.asarray(march.errors)
+    worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
+    field, sample = divmod(worst, errors.shape[1])
+    results = [StepResult(int(each)) for each in np.ravel(march.result)]
+    failed = [result for result in results if result > StepResult.ROUND_OFF]
+    name = fields[field]
+    shape = np.shape(march.state[name])[1:]
+    cell = tuple(int(k) for k in np.unravel_index(int(march.places[field, sample]), shape))
+    place = f" at cell {cell[0] if len(cell) == 1 else cell}" if cell else ""
+    where = f"the error of {name!r}{place} (sample {sample})"
+    if int(march.num_taken) >= control.max_steps:
+        return NumericsError(
+            f"after max_steps = {control.max_steps} steps t = {time:.10g} is reached, of "
+            f"{spans.saved[-1]:.10g}; the last was {dt:.3g} long, and {where} decided on it. Raise "
+            "StepControl(max_steps=...) or rtol, or look at what changes so fast there."
+        )
+    if failed:
+        return NumericsError(
+            f"at t = {time:.10g} steps as short as {dt:.3g} fail: {failed[0].explanation}"
+        )
+    return NumericsError(
+        f"at t = {time:.10g} {where} asks for steps shorter than {dt:.3g}, which time cannot be "
+        "told in: raise StepControl(rtol=...), give atol for a field that has no scale, or look at "
+        "what jumps or grows without end there."
+    )

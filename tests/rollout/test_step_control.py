@@ -1,0 +1,235 @@
+"""Steps that follow their error: as exact as asked, and a message where that cannot be."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gradients import taylor_rates
+
+import impindiff as ipd
+from impindiff import InputError, NumericsError
+from impindiff.integrate import AbstractDynamics, AbstractTendency
+from impindiff.steppers import ESDIRK3, ESDIRK4, ESDIRK5, StepControl, simulate_controlled
+
+CELLS = 24
+
+
+def rod(offset: float = 0.0, unit: float = 1.0, **field: Any) -> ipd.System:
+    """Heat in a rod between cold ends."""
+    grid = ipd.Grid([ipd.Axis("x", 0.0, 1.0, CELLS)])
+    ends = {"x": ipd.Dirichlet(offset)}
+    return ipd.System(grid, {"u": ipd.Field([ipd.Diffusion(1.0 / unit)], ends, **field)})
+
+
+def hot(offset: float = 0.0, dtype: Any = jnp.float64) -> dict[str, jax.Array]:
+    x = (np.arange(CELLS) + 0.5) / CELLS
+    return {"u": jnp.asarray(offset + np.sin(np.pi * x) + 0.3 * np.sin(3 * np.pi * x), dtype)}
+
+
+def decayed(times: np.ndarray) -> np.ndarray:
+    """Each mode of the scheme decays at a rate of its own: its ends are half a cell away."""
+    h, x = 1 / CELLS, (np.arange(CELLS) + 0.5) / CELLS
+    found = np.zeros((len(times), CELLS))
+    for size, mode in ((1.0, 1), (0.3, 3)):
+        rate = (2 * np.sin(np.pi * mode * h / 2) / h) ** 2
+        found += size * np.exp(-rate * times)[:, None] * np.sin(np.pi * mode * x)
+    return found
+
+
+class Two(AbstractTendency):
+    """$0 = 2 - z$."""
+
+    has_storage = True
+    algebraic = ("z",)
+
+    def __call__(self, state):
+        return {"z": 2 - state["z"]}
+
+    def stored(self, state):
+        return {"z": jnp.zeros_like(state["z"])}
+
+
+class Equation(AbstractDynamics):
+    has_storage = True
+
+    def at(self, time):
+        return Two()
+
+
+TIMES = np.array([0.0, 0.01, 0.05, 0.2])
+
+
+@pytest.mark.parametrize("make", [ESDIRK3, ESDIRK4, ESDIRK5])
+def test_the_error_follows_the_tolerance(make):
+    """Of each step: all of them together are a few times more."""
+    errors, counts = [], []
+    for rtol in (1e-3, 1e-5):
+        found = simulate_controlled(rod(), hot(), TIMES, make(), StepControl(rtol))
+        range_of = float(np.ptp(hot()["u"]))
+        errors.append(np.abs(found.states["u"] - decayed(TIMES)).max() / range_of / rtol)
+        counts.append(found.time_grid.num_steps)
+    assert max(errors) < 4
+    assert counts[1] > counts[0]
+
+
+def test_saved_times_are_ends_of_steps_and_steps_add_up():
+    found = simulate_controlled(rod(), hot(), TIMES)
+    grid = found.time_grid
+    np.testing.assert_array_equal(grid.saved, TIMES)
+    assert grid.saves_start
+    ends = (grid.starts + grid.lengths)[grid.slots < len(TIMES)]
+    np.testing.assert_allclose(ends, TIMES[1:], rtol=1e-14)
+    np.testing.assert_allclose(grid.starts[1:], (grid.starts + grid.lengths)[:-1], rtol=1e-12)
+    assert found.states["u"].shape == (4, CELLS)
+    assert found.outcome.result.shape == (1, grid.num_steps)
+
+
+def test_a_rollout_by_the_same_steps_gives_the_same_and_its_gradient_is_right():
+    start = hot()
+    found = simulate_controlled(rod(), start, TIMES, ESDIRK3(), StepControl(1e-3))
+
+    def loss(parts: dict[str, jax.Array]) -> jax.Array:
+        grid = ipd.Grid([ipd.Axis("x", 0.0, 1.0, CELLS)])
+        terms = [ipd.Diffusion(ipd.latents.Closure(lambda u, k: k * (1 + u**2), k=parts["k"]))]
+        system = ipd.System(grid, {"u": ipd.Field(terms, {"x": ipd.Dirichlet(0.0)})})
+        states = ipd.simulate(system, {"u": parts["u"]}, found.time_grid, ESDIRK3()).states
+        return jnp.sum(jnp.arange(CELLS) * states["u"][-1] ** 2)
+
+    again = ipd.simulate(rod(), start, found.time_grid, ESDIRK3()).states["u"]
+    # Its solves are to more digits.
+    np.testing.assert_allclose(found.states["u"], again, atol=2e-5)
+    rates = taylor_rates(loss, {"k": jnp.asarray(0.7), "u": start["u"]})
+    assert all(rate >= 1.9 for rate in rates.values()), rates
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_an_offset_and_other_units_change_no_step(dtype):
+    """Nor does when it begins: the year 2001, in seconds."""
+    tolerance = StepControl(1e-3)
+    plain = simulate_controlled(rod(), hot(0.0, dtype), TIMES, None, tolerance)
+    warm = simulate_controlled(rod(290.0), hot(290.0, dtype), TIMES, None, tolerance)
+    slow = simulate_controlled(rod(unit=1e6), hot(0.0, dtype), 1e6 * TIMES, None, tolerance)
+    moments = 1e9 + 1e6 * TIMES
+    later = simulate_controlled(rod(unit=1e6), hot(0.0, dtype), moments, None, tolerance)
+    lengths = plain.time_grid.lengths
+    # In single precision the round-off of 290 is a hundredth of the tolerance already.
+    near = 1e-6 if dtype == jnp.float64 else 0.15
+    np.testing.assert_allclose(warm.time_grid.lengths, lengths, rtol=near)
+    np.testing.assert_allclose(slow.time_grid.lengths, 1e6 * lengths, rtol=near)
+    np.testing.assert_allclose(later.time_grid.lengths, 1e6 * lengths, rtol=near)
+
+
+def test_storage_and_algebraic_fields_go_along():
+    r"""$\frac{d}{dt} e^u = -e^u z$ with $z = 2$ has $u = u_0 - 2 t$; $q'$ grows or falls with u."""
+    system = ipd.System(
+        None,
+        {
+            "u": ipd.Field(
+                [ipd.Reaction(lambda u, z: -z * jnp.exp(u))], storage=lambda u: jnp.exp(u)
+            ),
+            "z": ipd.Field([ipd.Reaction(lambda z: 2 - z)], storage=0),
+        },
+    )
+    start = {"u": jnp.array(0.5), "z": jnp.array(2.0)}
+    found = simulate_controlled(system, start, [0.0, 1.0, 3.0], None, StepControl(1e-6))
+    np.testing.assert_allclose(found.states["u"], [0.5, -1.5, -5.5], atol=5e-5)
+    np.testing.assert_allclose(found.states["z"], 2.0)
+
+
+def test_steps_grow_over_many_decades():
+    """Robertson's reaction to t = 1e11, against the values of the IVP test set."""
+    system = ipd.System(
+        None,
+        {
+            "a": [ipd.Reaction(lambda a, b, c: 1e4 * b * c - 0.04 * a)],
+            "b": [ipd.Reaction(lambda a, b, c: 0.04 * a - 1e4 * b * c - 3e7 * b**2)],
+            "c": [ipd.Reaction(lambda b: 3e7 * b**2)],
+        },
+    )
+    start = {"a": jnp.array(1.0), "b": jnp.array(0.0), "c": jnp.array(0.0)}
+    control = StepControl(1e-6, atol={"a": 1e-14, "b": 1e-18, "c": 1e-8})
+    found = simulate_controlled(system, start, [1e11], start=0.0, control=control)
+    published = {"a": 0.2083340149701255e-7, "b": 0.8333360770334713e-13, "c": 0.9999999791665050}
+    for field, value in published.items():
+        np.testing.assert_allclose(found.states[field][-1], value, rtol=1e-4)
+    assert found.time_grid.num_steps < 600
+
+
+def test_a_field_has_its_scale():
+    """A thousandth of 100 is a tenth: seen from there this rod hardly changes."""
+    errors = {}
+    for scale in (100.0, 1.0):
+        found = simulate_controlled(rod(scale=scale), hot(), TIMES, None, StepControl(1e-3))
+        errors[scale] = np.abs(found.states["u"] - decayed(TIMES)).max()
+        assert errors[scale] < 4e-3 * scale
+    assert errors[100.0] > 10 * errors[1.0]
+
+
+def test_no_step_is_longer_than_allowed():
+    found = simulate_controlled(rod(), hot(), TIMES, None, StepControl(0.1, max_dt=0.004))
+    assert found.time_grid.lengths.max() <= 0.004 * (1 + 1e-3)
+
+
+def test_times_that_are_the_start_take_no_step():
+    found = simulate_controlled(rod(), hot(), [0.5])
+    assert found.time_grid.num_steps == 0
+    np.testing.assert_array_equal(found.states["u"][0], hot()["u"])
+
+
+def test_a_step_that_leaves_the_limits_is_taken_again():
+    """It leads below zero: not in shorter steps."""
+    equation = [ipd.Reaction(lambda u: -jnp.sqrt(jnp.maximum(u, 0.0)) * 50 * u)]
+    system = ipd.System(None, {"u": ipd.Field(equation, bounds=(0.0, 1.0))})
+    found = simulate_controlled(system, {"u": jnp.array(1.0)}, [0.0, 1.0], ESDIRK3())
+    np.testing.assert_allclose(found.states["u"][-1], (1 + 25.0) ** -2, rtol=1e-2)
+
+
+class TestRefusals:
+    def test_what_grows_without_end_is_named(self):
+        system = ipd.System(None, {"fire": [ipd.Reaction(lambda fire: fire**2)]})
+        with pytest.raises(NumericsError, match=r"at t = 1\.0\d* |at t = 0\.9999") as caught:
+            simulate_controlled(system, {"fire": jnp.array(1.0)}, [0.0, 2.0])
+        assert "steps" in str(caught.value)
+
+    def test_too_many_steps_say_which_field_asks_for_them(self):
+        with pytest.raises(NumericsError, match=r"max_steps = 3 .* the error of 'u' at cell \d+"):
+            simulate_controlled(rod(), hot(), TIMES, None, StepControl(1e-8, max_steps=3))
+
+    def test_a_method_without_an_estimate(self):
+        with pytest.raises(InputError, match="CrankNicolson|Theta has no estimate"):
+            simulate_controlled(rod(), hot(), TIMES, ipd.CrankNicolson())
+
+    @pytest.mark.parametrize(
+        "given, said",
+        [
+            ({"rtol": 0.0}, "between 0 and 1"),
+            ({"rtol": 1.0}, "between 0 and 1"),
+            ({"rtol": "small"}, "must be one number"),
+            ({"atol": 0.0}, "absolute tolerance is positive"),
+            ({"atol": {"u": -1.0}}, "absolute tolerance is positive"),
+            ({"max_dt": 0.0}, "longer than zero"),
+            ({"max_steps": 0}, "at least one step"),
+        ],
+    )
+    def test_tolerances_that_are_none(self, given: dict[str, Any], said: str):
+        with pytest.raises(InputError, match=said):
+            StepControl(**given)
+
+    def test_a_tolerance_below_round_off(self):
+        with pytest.raises(InputError, match="below the round-off of float32"):
+            simulate_controlled(rod(), hot(0.0, jnp.float32), TIMES, None, StepControl(1e-9))
+
+    def test_a_tolerance_for_no_field(self):
+        with pytest.raises(InputError, match=r"names 'v': an error is estimated in the fields 'u'"):
+            simulate_controlled(rod(), hot(), TIMES, None, StepControl(atol={"v": 1.0}))
+
+    def test_within_jit(self):
+        with pytest.raises(InputError, match="found.time_grid"):
+            jax.jit(lambda start: simulate_controlled(rod(), start, TIMES).states)(hot())
+
+    def test_nothing_that_changes(self):
+        """A system of one's own may have equations alone."""
+        with pytest.raises(InputError, match="no field of the system changes in time"):
+            simulate_controlled(Equation(), {"z": jnp.array(1.0)}, [0.0, 1.0])
