@@ -103,9 +103,9 @@ NUMERICS = [
     ),
     Mutation(
         "jacobi-weight",
-        "precondition/_point.py",
-        "1 - operator.weight * centre",
-        "1 - centre",
+        "precondition/_preconditioner.py",
+        "else stencil.shifted_identity(weight)",
+        "else stencil.shifted_identity(1.0)",
         "precondition/test_linearised.py -k test_they_are_made_of_the_matrix",
     ),
     Mutation(
