@@ -110,7 +110,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str):
 def test_a_place_that_loses_what_is_written_is_refused_before_training(tmp_path: Path, monkeypatch):
     from impindiff.train import _checkpoints
 
-    def full(folder: Path) -> None:
+    def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
     config, data = write_problem(tmp_path, SHORT)

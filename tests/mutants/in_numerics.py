@@ -334,16 +334,16 @@ NUMERICS = [
     ),
     Mutation(
         "sdirk-result",
-        "integrate/_sdirk.py",
-        "jnp.maximum(*outcome.result)",
-        "outcome.result[1]",
+        "integrate/_diagonally_implicit.py",
+        "outcome.result.max(axis=0)",
+        "outcome.result[-1]",
         "integrate/test_contract.py -k test_of_two_stages",
     ),
     Mutation(
         "sdirk-known",
-        "integrate/_sdirk.py",
-        "(1 - _GAMMA) / _GAMMA * q",
-        "(1 - _GAMMA) * q",
+        "integrate/_diagonally_implicit.py",
+        "(q - k) / tableau.gamma",
+        "q / tableau.gamma - k",
         "integrate/test_order.py -k test_order_for_steady_coefficients",
     ),
     Mutation(

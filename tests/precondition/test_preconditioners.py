@@ -126,6 +126,7 @@ def test_line_helps_where_cells_are_thin(axis, bound):
     assert along < alone / 3 and along < across / 3
 
 
+@pytest.mark.filterwarnings("ignore:'concentration' rings:RuntimeWarning")
 def test_line_solves_one_axis_at_once():
     grid, velocity, initial = stiff((33,))
     system = advection_diffusion(grid, velocity, 1.0)

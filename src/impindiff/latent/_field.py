@@ -17,7 +17,6 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Instant, value_at
 from impindiff.grid import Grid
-from impindiff.latent._interval import Interval
 
 T = TypeVar("T")
 
@@ -60,9 +59,7 @@ class AbstractLatent(AbstractCoefficient):
     @property
     def lower_bound(self) -> float:
         """What its values are never below; minus infinity where nothing keeps them above."""
-        inside = jax.tree.leaves(self, is_leaf=lambda node: isinstance(node, Interval))
-        lower = [node.lower for node in inside if isinstance(node, Interval)]
-        return min(lower, default=-float("inf"))
+        return -float("inf")
 
 
 def is_latent(node: object) -> bool:

@@ -81,6 +81,11 @@ class FilmField(AbstractLatent):
         self.modulation = TimeNetwork(times, *sizes, 0.1, for_time, precision)
 
     @property
+    def lower_bound(self) -> float:
+        """See `AbstractLatent.lower_bound`."""
+        return self.output.interval.lower
+
+    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return False

@@ -87,6 +87,11 @@ class HypernetworkField(AbstractLatent):
         self.projection = 0.1 * jnp.abs(weights) * drawn.astype(precision)
 
     @property
+    def lower_bound(self) -> float:
+        """See `AbstractLatent.lower_bound`."""
+        return self.output.interval.lower
+
+    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return False

@@ -100,6 +100,11 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
         return dict(zip(self.arguments, self.ranges, strict=True))
 
     @property
+    def lower_bound(self) -> float:
+        """See `AbstractLatent.lower_bound`."""
+        return self.interval.lower
+
+    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return "t" not in self.arguments

@@ -60,6 +60,11 @@ class Parameter(AbstractLatent):
         return self.interval.lower, self.interval.upper
 
     @property
+    def lower_bound(self) -> float:
+        """See `AbstractLatent.lower_bound`."""
+        return self.interval.lower
+
+    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return True
@@ -103,6 +108,11 @@ class CellField(AbstractLatent):
         raw = self.interval.raw(np.asarray(initial), whose)
         self.raw = jnp.asarray(raw, real_precision(dtype))
         self.names = (name,)
+
+    @property
+    def lower_bound(self) -> float:
+        """See `AbstractLatent.lower_bound`."""
+        return self.interval.lower
 
     @property
     def is_steady(self) -> bool:

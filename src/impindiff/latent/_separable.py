@@ -85,6 +85,11 @@ class SeparableField(AbstractLatent):
         self.amplitudes = Amplitudes(TimeNetwork(times, *sizes, for_time, precision), rows)
 
     @property
+    def lower_bound(self) -> float:
+        """See `AbstractLatent.lower_bound`."""
+        return self.output.interval.lower
+
+    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return False

@@ -88,6 +88,11 @@ class SpectralField(AbstractLatent):
         self.coefficients = jnp.zeros(shape, self.output.dtype)
 
     @property
+    def lower_bound(self) -> float:
+        """See `AbstractLatent.lower_bound`."""
+        return self.output.interval.lower
+
+    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return self.span is None
