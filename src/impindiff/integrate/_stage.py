@@ -119,6 +119,8 @@ def change_in_storage(
     # What the sum of start and increment left out.
     lost = jax.tree.map(lambda d, u, u0: d - (u - u0), found.increment, found.value, start)
     _, missing = jax.jvp(tendency.stored, (found.value,), (jax.lax.stop_gradient(lost),))
+    # Where a storage is infinitely steep, nothing is known of what rounding has left out.
+    missing = jax.tree.map(lambda more: jnp.where(jnp.isfinite(more), more, 0), missing)
     return axpy(change, 1, jax.lax.stop_gradient(missing))
 
 
