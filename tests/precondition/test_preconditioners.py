@@ -28,6 +28,9 @@ from impindiff.rollout import TimeGrid, simulate
 from impindiff.systems import System, advection_diffusion
 from impindiff.terms import Diffusion, Source
 
+# Random fields, at steps that are far too long for them: iterations are what is looked at.
+pytestmark = pytest.mark.filterwarnings("ignore:'concentration' rings:RuntimeWarning")
+
 STRICT = Affine(BiCGStab(1e-12, max_steps=3000), BiCGStab(1e-12, max_steps=3000))
 BOUNDS = ((0.0, 1.0), (0.0, 2.0), (0.0, 0.5))
 TIMES = TimeGrid.build(0.0, np.array([0.02]), 0.01)
@@ -126,7 +129,6 @@ def test_line_helps_where_cells_are_thin(axis, bound):
     assert along < alone / 3 and along < across / 3
 
 
-@pytest.mark.filterwarnings("ignore:'concentration' rings:RuntimeWarning")
 def test_line_solves_one_axis_at_once():
     grid, velocity, initial = stiff((33,))
     system = advection_diffusion(grid, velocity, 1.0)
