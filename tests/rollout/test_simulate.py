@@ -105,6 +105,11 @@ class Watched(AbstractLatent):
     def is_steady(self) -> bool:
         return self.steady
 
+    @property
+    def lower_bound(self) -> float:
+        """Else it is looked at once more, where a step ends."""
+        return 0.1
+
     def evaluate(self, grid: Grid, time: Scalar | None = None) -> Any:
         time = jnp.asarray(-1.0 if time is None else time)
         jax.debug.callback(lambda t: self.log.append(float(t)), time)

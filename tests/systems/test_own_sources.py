@@ -288,6 +288,7 @@ def test_nothing_decays_in_solid_cells():
 
 
 @pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore:'u' rings:RuntimeWarning")
 def test_what_decays_is_accounted_for():
     """What is inside, has decayed and came in adds up to round-off, though steps are long."""
     grid = ipd.Grid([ipd.Axis.graded("x", 0, 1, 12, 3.0)])

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from impindiff._types import AbstractTendency, Scalar, State
+from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy
@@ -107,9 +107,11 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         # Of each stage $\Delta t\,F$; zero where it is not known yet.
         rates = jax.tree.map(lambda u: jnp.zeros((num_stages, *u.shape), u.dtype), state)
         grown = jax.tree.map(jnp.zeros_like, integrals)
+        algebraic: tuple[str, ...] = ()
         if tableau.begins_explicitly:
-            now = scaled_rates(tendency_at(dynamics, time, state), state, dt)
-            rates = _put(rates, 0, now)
+            at_start = tendency_at(dynamics, time, state)
+            algebraic = at_start.algebraic
+            rates = _put(rates, 0, scaled_rates(at_start, state, dt))
             grown = add_integrals(dynamics, grown, tableau.weights[0] * dt, time, state)
 
         def stage(carry, of_stage):
@@ -142,7 +144,6 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             jnp.asarray(tableau.weights[first:], dtype) * dt,
             roots,
         )
-        at_end = dynamics.at(time + dt)
         nothing = jax.tree.map(jnp.zeros_like, state)
         (rates, increment, grown), (states, _, outcome) = jax.lax.scan(
             stage, (rates, nothing, grown), of_stages
@@ -150,16 +151,14 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
-        return Step(after, increment, _all(outcome), stages, self._error(dynamics, at_end, rates))
+        error = self._error(rates, {*dynamics.integrals, *algebraic})
+        return Step(after, increment, _all(outcome), stages, error)
 
-    def _error(
-        self, dynamics: AbstractDynamics, tendency: AbstractTendency, rates: State
-    ) -> State | None:
-        """What the two ends of the step differ by."""
+    def _error(self, rates: State, left_out: set[str]) -> State | None:
+        """What the two ends of the step differ by, in all fields but some."""
         if self.tableau.embedded is None:
             return None
         unlike = self.tableau.weights - np.array(self.tableau.embedded)
-        left_out = {*dynamics.integrals, *tendency.algebraic}
         return {
             field: jax.lax.stop_gradient(jnp.tensordot(jnp.asarray(unlike, each.dtype), each, 1))
             for field, each in rates.items()

@@ -27,7 +27,7 @@ class DiagonallyImplicitTableau:
         gamma: $\gamma = a_{ii}$, the same for all implicit stages, which then share what
             approximates the inverse of their systems.
         begins_explicitly: whether the first stage is $U_1 = u_0$, so that $a_{11} = 0$.
-        embedded: $\hat b$; None where the method has none.
+        embedded: $\hat b$, of a method that begins explicitly; None where it has none.
     """
 
     name: str

@@ -11,13 +11,14 @@ $\lVert\dot u\rVert^2 / \lVert\ddot u\rVert$ is the amplitude of what rings.
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from impindiff._types import AbstractTendency, State
+from impindiff._types import AbstractTendency, GivenState, State
 from impindiff.coefficients import Instant
 from impindiff.integrate import AbstractDynamics, AbstractStepper, split_integrals
 from impindiff.rollout._times import TimeGrid, start_clock_at
@@ -32,7 +33,7 @@ _SPACINGS = 100.0
 def find_ringing(
     dynamics: AbstractDynamics,
     initial: State,
-    states: Mapping[str, Array],
+    states: GivenState,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
 ) -> tuple[str, ...]:
@@ -95,7 +96,7 @@ def may_ring(
     return False
 
 
-def _range(before: Array, states: Array) -> tuple[float, float]:
+def _range(before: Array, states: Any) -> tuple[float, float]:
     """How far the values of a field are apart, and the spacing of numbers of their size."""
     values = [np.asarray(before, np.float64), np.asarray(states, np.float64)]
     if not all(np.isfinite(u).all() for u in values):

@@ -47,7 +47,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._is_claimed = self._has_begun = False
+        self._is_claimed, self._begun_with = False, list[Path]()
         self._handle: int | None = None
 
     @staticmethod
@@ -120,7 +120,7 @@ class RunFolder:
         try:
             self._lock(handle)
             self._is_claimed, self._handle = True, handle
-            self._has_begun = self.holds_run
+            self._begun_with = self._vital_parts()
             remove_left(self.path, holds_run=self.holds_run)
             with suppress(OSError):  # a disk that is full is told of when something is written
                 (self.path / CLAIM).unlink(missing_ok=True)  # what it is now may be a pipe
@@ -140,7 +140,7 @@ class RunFolder:
             if self._is_claimed and is_new:
                 with suppress(OSError):  # not empty: then something worth keeping was written
                     self.path.rmdir()
-            self._is_claimed, self._has_begun, self._handle = False, False, None
+            self._is_claimed, self._begun_with, self._handle = False, [], None
             os.close(handle)
 
     def check_there(self) -> None:
@@ -165,13 +165,17 @@ class RunFolder:
                 )
         raise FolderLostError(message)
 
+    def _vital_parts(self) -> list[Path]:
+        """Of what a run cannot be without, what is there."""
+        parts = (self.config_file, self.path / "provenance.json")
+        return [part for part in parts if os.path.lexists(part)]
+
     def _check_complete(self) -> None:
         """Refuse to go on where parts of the run are gone, as while the folder is being deleted.
 
         Raises: FolderLostError.
         """
-        parts = (self.config_file, self.path / "provenance.json")
-        if self._has_begun and (gone := [part for part in parts if not os.path.lexists(part)]):
+        if gone := [part for part in self._begun_with if not os.path.lexists(part)]:
             raise FolderLostError(
                 f"{gone[0]} was deleted while the run was written there: nothing that is "
                 "left can be gone on with. Remove the folder, and train again."
@@ -219,7 +223,7 @@ class RunFolder:
         self.write_json("provenance.json", made)
         # Last: it is what tells that a run was begun.
         self.write_text("config.toml", dump_config(config))
-        self._has_begun = self._is_claimed
+        self._begun_with = self._vital_parts() if self._is_claimed else []
         (self.path / COPIES).unlink(missing_ok=True)
 
     def check_free(self) -> None:
