@@ -24,6 +24,7 @@ _LONG = {
     "solvers.md-1",
     "solvers.md-2",
     "solvers.md-3",
+    "solvers.md-4",
     "systems.md-3",
     "systems.md-4",
     "systems.md-5",

@@ -55,6 +55,7 @@ def test_the_data_are_converged_in_time(dataset: xr.Dataset):
     assert percent < 1e-3
 
 
+@pytest.mark.thorough
 def test_mass_is_conserved(dataset: xr.Dataset):
     mass = dataset[FIELD].astype(np.float64).sum(("x", "y"))
     np.testing.assert_allclose(mass / mass.isel(time=0), 1, rtol=1e-7)

@@ -211,6 +211,7 @@ def test_train_refuses_what_does_not_fit(finished: Path, tmp_path: Path, monkeyp
     assert not Path("o").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", ["train", "plan", "check-gradient"])
 def test_keys_are_set_wherever_a_config_is_read(finished: Path, monkeypatch, command: str):
     monkeypatch.chdir(finished)
@@ -228,6 +229,7 @@ def test_a_name_of_three_hundred_letters_is_no_crash(finished: Path):
     assert "too long" in complaint(*given, "--out", finished / ("a" * 300)).lower()
 
 
+@pytest.mark.thorough
 def test_forecast_writes_a_file(finished: Path):
     out = finished / "f.nc"
     given = ["forecast", finished / "run", "--initial", finished / "data.nc", "--until", 0.3]

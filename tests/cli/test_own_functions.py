@@ -42,6 +42,7 @@ def write_own(folder: Path, *, top: str = "", law: str = "pass", build: str = "p
     return config
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize(
     "where, code, message",

@@ -89,6 +89,7 @@ def test_what_is_no_place_for_a_run_is_refused(tmp_path: Path, place: str, messa
         assert message in err or given[0] == "evaluate"
 
 
+@pytest.mark.thorough
 def test_a_truth_beyond_the_precision_is_refused(finished: Path):
     data = make_dataset()
     data["concentration"] = data["concentration"].astype("float64")

@@ -211,6 +211,7 @@ def test_times_that_cannot_be_are_refused(arguments: tuple, message: str):
 
 
 class TestWithoutATimeStep:
+    @pytest.mark.thorough
     def test_it_is_what_short_steps_give_and_says_how_many_there_were(self, dataset: xr.Dataset):
         """Many samples at once: the most exacting decides."""
         control = ipd.steppers.StepControl(1e-5)

@@ -313,6 +313,7 @@ def test_what_cannot_be_continued_is_refused(tmp_path: Path, dataset: xr.Dataset
     assert ipd.open_dataset(path).sizes["time"] == 2
 
 
+@pytest.mark.thorough
 def test_pieces_of_single_steps_lose_no_small_increments(tmp_path: Path):
     """A thousandth of a degree in a hundred steps, each of a third of the spacing at 290 K."""
     grid = ipd.Grid.uniform((4,), ((0.0, 1.0),))
@@ -326,6 +327,7 @@ def test_pieces_of_single_steps_lose_no_small_increments(tmp_path: Path):
     assert float(whole["T"][0, -1, 0]) - 290 == pytest.approx(1e-3, abs=2e-5)
 
 
+@pytest.mark.thorough
 def test_the_system_is_prepared_once_for_all_pieces(tmp_path: Path, dataset, system, monkeypatch):
     """Each piece looks at coefficients at its own times, and evaluates nothing steady for that."""
     count, original = [0], ipd.System.prepare_shared

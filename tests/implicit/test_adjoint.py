@@ -122,6 +122,7 @@ class TestUnrolled:
 
 
 class TestOneStep:
+    @pytest.mark.thorough
     def test_it_is_the_derivative_of_one_preconditioned_step(self):
         matrix, rhs = system()
         inverse = DiagonalInverse(2 * jnp.ones(SIZE))
@@ -149,12 +150,14 @@ class TestImplicit:
         f = jax.checkpoint(partial(loss, solver=Affine(TIGHT, TIGHT)))
         np.testing.assert_allclose(jax.jit(jax.grad(f))(rhs), exact_gradient(), rtol=1e-10)
 
+    @pytest.mark.thorough
     def test_a_hessian_vector_product_passes_the_taylor_test(self):
         _, rhs = system()
         direction = jnp.cos(jnp.arange(SIZE))
         slope = jax.grad(partial(loss, solver=Newton(TIGHT, TIGHT, 1e-13), residual=cubic))
         assert taylor_rate(lambda p: jnp.vdot(slope(p), direction), rhs, step=1e-1) >= 1.9
 
+    @pytest.mark.thorough
     def test_a_looser_tolerance_holds_for_both_solves(self):
         matrix, rhs = system()
         solver = Affine(TIGHT, TIGHT)

@@ -152,6 +152,7 @@ def test_a_batch_of_gradients():
             np.testing.assert_allclose(found[k], exact, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.thorough
 def test_the_gradient_of_a_batch_is_the_sum():
     matrix, rhs = system()
     several = jnp.stack([rhs, -2 * rhs])

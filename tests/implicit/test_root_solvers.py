@@ -243,6 +243,7 @@ def anderson_written_out(residual, u, steps: int, memory: int, mixing: float) ->
     return points[-1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mixing", [1.0, 0.4])
 def test_anderson_is_what_it_is_written_out(mixing: float):
     def residual(u, _=None):

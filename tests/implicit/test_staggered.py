@@ -145,6 +145,7 @@ def test_it_can_be_unrolled():
     assert slopes[0] == pytest.approx(slopes[1], rel=1e-8) and abs(slopes[1]) > 0.1
 
 
+@pytest.mark.thorough
 def test_a_root_as_guess_needs_hardly_a_sweep():
     exact, _ = advance(Newton(DenseLU(), rtol=1e-14))
     inputs = (before(), jnp.array(0.7))

@@ -152,6 +152,7 @@ def test_compiled_or_not_a_step_is_the_same(name: str):
     assert int(outcome.result) == int(same.result)
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("stepper", STEPPERS.values(), ids=STEPPERS)
 def test_nothing_moves_without_wind_and_diffusion(stepper):

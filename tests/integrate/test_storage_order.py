@@ -15,6 +15,7 @@ from impindiff.systems import Field, Reaction, System
 UNTIL = 2.0
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("make, order", [(ESDIRK3, 3), (ESDIRK4, 4), (ESDIRK5, 5)])
 def test_order_with_storage_and_an_algebraic_field(make, order: int):
     """$(x + x^3)' = -z x + cos t$ with $z = 1 + x^2$: for scipy, an equation of $x$ alone."""

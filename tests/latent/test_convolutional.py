@@ -87,6 +87,7 @@ def test_it_is_the_network_of_its_formula(periodic: bool):
     np.testing.assert_allclose(net.evaluate(grid, None, values), head[0], rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_what_it_is_by_default():
     """Three levels of 16, 32 and 64 channels, drawn with He's spread; zero at the end."""
     net = ConvolutionalClosure("r", {"u": (0.0, 1.0)}, 1, key=KEY)

@@ -350,6 +350,7 @@ def test_no_time_beyond_the_span_is_used_but_for_round_off(first, last, is_fine:
         check_spans([field, SineField(1, ("b",), **STEADY)], first, last, "training")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [SeparableField, FilmField, HypernetworkField])
 def test_sizes_by_the_keywords_of_version_0_1(make: Any):
     wanted = make(

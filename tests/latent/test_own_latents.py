@@ -89,6 +89,7 @@ def test_times_beyond_its_span_are_refused():
         check(ipd.Source(Ramp(speed=jnp.asarray(0.1), span=(0.0, 0.1))))
 
 
+@pytest.mark.thorough
 def test_it_is_tabulated_and_stands_in_forecasts():
     learned = Slope(slope=jnp.asarray(-0.5), range=(0.0, 2.0))
     np.testing.assert_allclose(tabulate(learned, num=3)["rate"], [0.0, -0.5, -1.0])

@@ -67,12 +67,14 @@ def test_too_many_unknowns_are_refused():
         DenseLU(max_size=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("solver", [DenseLU(), Tridiagonal()], ids=lambda s: type(s).__name__)
 def test_a_singular_operator_is_said_to_be(solver):
     _, outcome = solver.solve(lambda v: 0 * v, jnp.ones(6))
     assert int(outcome.result) == Result.SINGULAR
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_single_precision_with_tolerances_it_cannot_meet_ends(solver):

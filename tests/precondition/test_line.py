@@ -71,6 +71,7 @@ def test_a_cell_without_a_diagonal_is_left_as_it_is():
     np.testing.assert_allclose(preconditioner.transpose().apply(v), of_transpose, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_under_vmap_and_in_single_precision():
     parts = [
         jnp.stack(p).astype(jnp.float32)

@@ -129,6 +129,7 @@ def test_line_helps_where_cells_are_thin(axis, bound):
     assert along < alone / 3 and along < across / 3
 
 
+@pytest.mark.thorough
 def test_line_solves_one_axis_at_once():
     grid, velocity, initial = stiff((33,))
     system = advection_diffusion(grid, velocity, 1.0)

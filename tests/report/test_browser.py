@@ -141,6 +141,7 @@ def test_maps_are_drawn_and_follow_the_reader(make_run: MakeRun, load: Load):
     assert not seen["wide"]
 
 
+@pytest.mark.thorough
 def test_curves_are_drawn_and_follow_the_reader(make_run: MakeRun, load: Load):
     seen = _probed(make_run(cells=(40,)), load, width=500)
     assert all(picture.count("L") == 39 for picture in seen["start"]["pictures"])
@@ -148,6 +149,7 @@ def test_curves_are_drawn_and_follow_the_reader(make_run: MakeRun, load: Load):
     assert not seen["wide"]
 
 
+@pytest.mark.thorough
 def test_the_page_as_written_opens_at_the_time_and_sample_of_its_address(
     make_run: MakeRun, load: Load
 ):

@@ -78,6 +78,7 @@ def test_rematerialisation_and_batching_change_no_gradient():
     np.testing.assert_allclose(jax.jit(jax.grad(loss))(initial), plain[0], rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_the_adjoint_of_every_step_is_counted():
     def report(stepper):
         cotangent = jax.jit(jax.grad(lambda probe: rollout_loss(given(), stepper, probe)))(

@@ -34,6 +34,7 @@ def test_a_rough_start_costs_no_order(stepper, order):
     assert coarse / fine == pytest.approx(2**order, rel=0.1)
 
 
+@pytest.mark.thorough
 def test_what_is_given_is_a_guess_and_the_saved_start_is_solved_for():
     times = TimeGrid.build(0.0, [0.0, 1.0], 0.25)
     first, second = (

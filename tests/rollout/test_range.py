@@ -41,6 +41,7 @@ def test_a_failure_of_numbers_whose_squares_are_lost_says_so():
 DECAYING = System(GRID, {"c": [Reaction(lambda c: -c)]})
 
 
+@pytest.mark.thorough
 def test_fields_that_have_hardly_a_digit_are_warned_of():
     with pytest.warns(RuntimeWarning, match="'c' are .*e-36 at most, and in float32 what is below"):
         simulate(DECAYING, begun(1e-36), TIMES, RungeKutta4())

@@ -30,6 +30,7 @@ def found_in(message: str) -> tuple[float, float]:
     return float(amplitude), float(percent) / 100
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("held, size", [(0.0, 1.0), (290.0, 1.0), (0.0, 1e-9)])
 def test_how_much_rings_is_what_the_solution_is_wrong_by(held, size):
     start = {"u": jnp.full(50, (held + 1) * size)}
@@ -65,12 +66,14 @@ RESOLVED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("system, start, end, dt", RESOLVED.values(), ids=RESOLVED.keys())
 def test_what_is_resolved_does_not_ring(system, start, end, dt):
     simulate(system, start, TimeGrid.build(0.0, [end], dt), CrankNicolson())
 
 
+@pytest.mark.thorough
 def test_stiff_reactions_ring_and_steppers_that_damp_do_not():
     system = System(
         None,
@@ -87,6 +90,7 @@ def test_stiff_reactions_ring_and_steppers_that_damp_do_not():
         simulate(system, start, times, stepper)
 
 
+@pytest.mark.thorough
 def test_forecasts_and_fits_say_so():
     """A diffusivity far above the truth fits the readings by its ringing alone."""
     start = np.ones((2, 1, 50))

@@ -63,6 +63,7 @@ def test_published_counts(num_steps, published):
         assert found == pytest.approx(expected, abs=0.0051)
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize(
     "num_steps, snapshots",

@@ -314,6 +314,7 @@ def test_a_solver_that_is_none_is_refused(make: Any, given: dict[str, Any], said
         make(**given)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("memory", [KeepAll(), Snapshots(2)])
 def test_a_rollout_in_parts_is_the_undivided_one_to_the_last_digit(memory):
     """With what rounding has left out handed on, `Trajectory.lost`."""

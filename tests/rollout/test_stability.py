@@ -60,6 +60,7 @@ def test_round_off_grows_beyond_it_and_not_below(kind):
     assert largest(kind(2), 1.15 * limit) < 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [ForwardEuler, RungeKutta4])
 def test_substeps_are_shorter_steps(kind):
     grid = box(16)
@@ -85,6 +86,7 @@ def steep(steps: int, stepper):
     return simulate(system, start, TimeGrid.build(0.0, np.array([0.01]), 0.01 / steps), stepper)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stepper", [ForwardEuler(), RungeKutta4()])
 def test_a_solution_that_explicit_steps_blew_up_is_warned_of(stepper):
     """Finite all the same: nothing else would say so."""

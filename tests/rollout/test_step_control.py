@@ -62,6 +62,7 @@ class Equation(AbstractDynamics):
 TIMES = np.array([0.0, 0.01, 0.05, 0.2])
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("make", [ESDIRK3, ESDIRK4, ESDIRK5])
 def test_the_error_follows_the_tolerance(make):
     """Of each step: all of them together are a few times more."""
@@ -87,6 +88,7 @@ def test_saved_times_are_ends_of_steps_and_steps_add_up():
     assert found.outcome.result.shape == (1, grid.num_steps)
 
 
+@pytest.mark.thorough
 def test_a_rollout_by_the_same_steps_gives_the_same_and_its_gradient_is_right():
     start = hot()
     found = simulate_controlled(rod(), start, TIMES, ESDIRK3(), StepControl(1e-3))
@@ -105,6 +107,7 @@ def test_a_rollout_by_the_same_steps_gives_the_same_and_its_gradient_is_right():
     assert all(rate >= 1.9 for rate in rates.values()), rates
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_an_offset_and_other_units_change_no_step(dtype):
     """Nor does when it begins: the year 2001, in seconds."""
@@ -122,6 +125,7 @@ def test_an_offset_and_other_units_change_no_step(dtype):
     np.testing.assert_allclose(later.time_grid.lengths, 1e6 * lengths, rtol=near)
 
 
+@pytest.mark.thorough
 def test_storage_and_algebraic_fields_go_along():
     r"""$\frac{d}{dt} e^u = -e^u z$ with $z = 2$ has $u = u_0 - 2 t$; $q'$ grows or falls with u."""
     system = ipd.System(
@@ -139,6 +143,7 @@ def test_storage_and_algebraic_fields_go_along():
     np.testing.assert_allclose(found.states["z"], 2.0)
 
 
+@pytest.mark.thorough
 def test_steps_grow_over_many_decades():
     """Robertson's reaction to t = 1e11, against the values of the IVP test set."""
     system = ipd.System(
@@ -158,6 +163,7 @@ def test_steps_grow_over_many_decades():
     assert found.time_grid.num_steps < 600
 
 
+@pytest.mark.thorough
 def test_a_field_has_its_scale():
     """A thousandth of 100 is a tenth: seen from there this rod hardly changes."""
     errors = {}
@@ -179,6 +185,7 @@ def test_times_that_are_the_start_take_no_step():
     np.testing.assert_array_equal(found.states["u"][0], hot()["u"])
 
 
+@pytest.mark.thorough
 def test_a_step_that_leaves_the_limits_is_taken_again():
     """It leads below zero: not in shorter steps."""
     equation = [ipd.Reaction(lambda u: -jnp.sqrt(jnp.maximum(u, 0.0)) * 50 * u)]

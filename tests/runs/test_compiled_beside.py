@@ -52,6 +52,7 @@ def test_a_call_finds_its_program_and_waits_for_it(plan: RunPlan):
     assert found == validator(plan.system) == CompiledBeside(validator)(plan.system)
 
 
+@pytest.mark.thorough
 def test_a_failure_in_the_thread_is_told_by_the_call(plan: RunPlan, monkeypatch):
     def fail(self: Validator, *_: object) -> None:
         raise NumericsError("no program")

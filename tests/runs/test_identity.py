@@ -104,6 +104,7 @@ def resume(finished: Path, run: RunFolder):
     return train_run(config, finished / "data.nc", run, resume=True)
 
 
+@pytest.mark.thorough
 def test_a_run_and_its_checkpoints_have_one_identity(run: RunFolder):
     identity = run.read_json("provenance.json")["run"]
     folders = list(run.checkpoints.folder.iterdir())
@@ -139,6 +140,7 @@ def test_where_none_is_of_this_run_that_is_refused(finished: Path, run: RunFolde
         assert f"of this run {identity or 'none'})" in str(caught.value)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("identity", [3, "missing"])
 def test_without_an_identity_that_is_said(finished: Path, run: RunFolder, identity):
     expected = evaluate_run(run, finished / "data.nc")
@@ -175,6 +177,7 @@ def test_arrays_have_the_names_that_they_always_had(run: RunFolder):
     assert [ast.literal_eval(key)[0] for key in kept] == EARLIER_NAMES
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("default::RuntimeWarning")
 def test_another_state_of_an_optimiser_is_named(finished: Path, run: RunFolder):
     """L-BFGS kept another one before: in the middle of its stage such a run cannot go on."""

@@ -95,6 +95,7 @@ def test_forecasts_hold_numbers_and_functions(made: Path):
     assert "A learned function" in report and "Learned numbers" in report
 
 
+@pytest.mark.thorough
 def test_a_changed_file_is_refused(made: Path, tmp_path: Path):
     run = shutil.copytree(made / "away" / "RUN", tmp_path / "RUN")
     shutil.copytree(made, tmp_path / "own", ignore=shutil.ignore_patterns("away"))

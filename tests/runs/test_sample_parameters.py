@@ -116,6 +116,7 @@ def test_gradients_are_certified_with_the_sample_parameters_of_a_sample(made: Pa
     assert found.passed
 
 
+@pytest.mark.thorough
 def test_sample_parameters_are_not_made_up(made: Path):
     config = load_config(made / "furnace.toml")
     said = "has the sample parameters T_gas.*give data that hold them, --data FILE"

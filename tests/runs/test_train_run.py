@@ -222,6 +222,7 @@ def test_other_data_are_refused_on_resuming(finished: Path):
     save_dataset(make_dataset(), finished / "elsewhere.nc")
 
 
+@pytest.mark.thorough
 def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(finished: Path):
     before = losses(finished / "run")
     newest = max((finished / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))

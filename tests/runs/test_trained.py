@@ -105,6 +105,7 @@ def test_two_that_go_on_with_one_store_do_not_mix(finished: Path, run: RunFolder
     assert len(refused) == 1 and f"process {os.getpid()} on" in refused[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "until, every, message",
     [
@@ -120,6 +121,7 @@ def test_times_that_cannot_be_are_refused(finished: Path, run, until: float, eve
         forecast_run(run, finished / "data.nc", until, every)
 
 
+@pytest.mark.thorough
 def test_a_file_with_one_time_is_enough_to_forecast_from(finished: Path, run: RunFolder):
     start = make_dataset().isel(time=[2], sample=[1]).drop_vars(["advection_x", "advection_y"])
     save_dataset(start, finished / "start.zarr")

@@ -68,6 +68,7 @@ def test_a_gaussian_spreads_as_the_heat_kernel():
     assert np.log2(coarse / fine) == pytest.approx(2, abs=0.15)
 
 
+@pytest.mark.thorough
 def test_a_wave_is_carried_and_decays():
     """In three dimensions, obliquely to the axes."""
     grid = Grid.uniform((24, 20, 16), ((0, 1),) * 3, periodic=True)

@@ -37,6 +37,7 @@ def _raise(error: Exception):
     raise error
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("told, function", FUNCTIONS.items(), ids=FUNCTIONS)
 def test_a_function_that_fails_is_named(told, function):

@@ -101,6 +101,7 @@ def test_every_kind_of_value(value, expected: float):
     )
 
 
+@pytest.mark.thorough
 def test_the_advective_form_gains_the_same_where_the_flow_has_no_divergence():
     grid = ROWS["finer at the end"]
     terms = [Diffusion(0.1), Advection(-0.3, "upwind", "advective")]

@@ -50,6 +50,7 @@ def test_barenblatt_spreads_at_its_order():
     assert orders[:, 0].mean() > 1.5
 
 
+@pytest.mark.thorough
 def test_a_fisher_front_runs_at_its_speed():
     """u_t = u_xx + u (1 - u): Ablowitz and Zeppetella's exact front, of speed 5 / sqrt 6."""
     grid = Grid.uniform((400,), ((-40, 40),), periodic=True)
@@ -73,6 +74,7 @@ def test_a_fisher_front_runs_at_its_speed():
     assert np.abs(found[1] - front(8.0)).max() < 5e-3
 
 
+@pytest.mark.thorough
 def test_burgers_by_an_advection_with_half_the_field():
     """u_t + (u^2 / 2)_x = nu u_xx: a travelling wave that keeps its shape."""
     grid = Grid.uniform((256,), ((-8, 8),), periodic=True)

@@ -113,6 +113,7 @@ def test_where_nothing_diffuses_finer_cells_are_no_remedy():
     assert "it is inf" in message and "finer cells will not do" in message
 
 
+@pytest.mark.thorough
 def test_on_a_plane_the_worst_face_is_named():
     """Cells are ten times as long along y, and the flow is slower there."""
     grid = ipd.Grid.uniform((20, 4), ((0, 1), (0, 2)), periodic=True)

@@ -185,6 +185,7 @@ def inner_equations(jaxpr: Any, name: str) -> tuple[int, int]:
     return total, inside
 
 
+@pytest.mark.thorough
 def test_a_network_is_evaluated_once_for_all_samples():
     """Neither for each sample, nor for each part of them, nor for each step."""
     system = heated()

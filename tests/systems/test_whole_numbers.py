@@ -117,6 +117,7 @@ def test_what_is_stored_and_where_it_begins_are_real():
     assert algebraic.algebraic == ("p",)
 
 
+@pytest.mark.thorough
 def test_whole_initial_fields_begin_as_real_ones():
     steps, how = ipd.TimeGrid.build(0, [1, 2], 1), ipd.BackwardEuler()
     wall = ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(1)], WALL)})

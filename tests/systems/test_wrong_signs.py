@@ -178,6 +178,7 @@ IN_A_STEP = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize("system, message", IN_A_STEP.values(), ids=IN_A_STEP.keys())
 def test_what_is_known_in_a_step_only_fails_there(system, message):
@@ -210,6 +211,7 @@ def test_what_bounds_keep_right_is_not_looked_at():
 ARRAY = np.array([1.0, -1.0, 1.0, 1.0])
 
 
+@pytest.mark.thorough
 @pytest.mark.many
 @pytest.mark.parametrize(
     "storage, message",

@@ -155,6 +155,7 @@ def test_loose_solves_are_not_counted(system, observations):
     assert loose and records[-1].stopped_early and records[-1].epoch == loose[-1] + 3
 
 
+@pytest.mark.thorough
 def test_fit_stops_early(dataset, system):
     records = []
     fit(

@@ -183,6 +183,7 @@ def test_one_member_is_no_ensemble(dataset, wild):
         fit_ensemble(wild, dataset, seeds=(5, 8), stages=[ADAM], **WHAT)
 
 
+@pytest.mark.thorough
 def test_the_forecast_is_mean_and_spread(dataset, make_system):
     members = [make_system(jax.random.key(seed)) for seed in SEEDS]
     (_, known), *_ = parts = [eqx.partition(m, ipd.latent.learned(m)) for m in members]

@@ -112,6 +112,7 @@ def test_enormous_values_are_no_silent_zero(system):
         train(system, fit_to, [ADAM])
 
 
+@pytest.mark.thorough
 def test_a_validation_that_fails_names_its_epoch(system, observations):
     def fail(now):
         raise NumericsError("step 3 of 4 failed")

@@ -66,6 +66,7 @@ def test_later_than_its_first_time_the_data_say_where_the_fields_are():
     assert np.abs(made["first"] - 1.0).max() > 0.1
 
 
+@pytest.mark.thorough
 def test_windows_cannot_begin_at_what_only_the_system_knows():
     unknown = system(ipd.Parameter("height", 1.0, (0.0, 5.0)))
     stages = [ipd.Stage(ipd.Adam(), 1, batches=ipd.optimisers.Batching(window=1))]
@@ -84,6 +85,7 @@ def test_initial_values_have_one_for_each_cell():
         ipd.System(GRID, {"c": field})
 
 
+@pytest.mark.thorough
 def test_data_in_other_units_are_refused():
     fields = xr.Dataset(
         {"c": (("sample", "time", "x"), np.ones((1, 2, 12)), {"units": "g/l"})},

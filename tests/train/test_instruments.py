@@ -148,6 +148,7 @@ def test_cells_that_are_named_are_what_is_taken_where_none_are(dataset, system):
     assert not plain.operators and not plain.deviations
 
 
+@pytest.mark.thorough
 def test_all_times_with_a_reading_are_taken_where_none_are_named(dataset, system):
     assert observations_of(dataset, system).times == (0.05, 0.1, 0.15, 0.2)
     assert observations_of(dataset, system, OBSERVE[1:2]).times == (0.05, 0.15)

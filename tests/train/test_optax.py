@@ -124,6 +124,7 @@ def test_the_rate_is_told_where_the_state_holds_it(system, observations):
     assert EpochRecord.model_validate_json(line) == unknown[0]
 
 
+@pytest.mark.thorough
 def test_double_precision_stays_double(system, observations):
     double = jax.tree.map(
         lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, system

@@ -106,6 +106,7 @@ def test_what_is_saved_on_the_way_is_of_the_epoch_asked_for(make_run):
         assert (progress.stage, progress.stage_epoch) == (1, saved - 2)
 
 
+@pytest.mark.thorough
 def test_seconds_go_on_from_those_of_the_checkpoint(make_run, monkeypatch):
     run = make_run("run", STAGES["adam"])
     with pytest.raises(KeyboardInterrupt):
@@ -147,6 +148,7 @@ def test_without_resume_training_begins_anew(make_run):
     assert [record.epoch for record in records] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.thorough
 def test_fit_goes_on_from_its_folder(dataset, system, tmp_path: Path):
     def run(watch):
         return fit(

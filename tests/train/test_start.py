@@ -87,6 +87,7 @@ def test_a_forecast_carries_its_start():
     np.testing.assert_allclose(again["c"], data["c"], rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_a_forecast_is_gone_on_with_from_its_own_states():
     start = xr.Dataset(coords={"sample": [0], "time": [0.0]})
     data = ipd.predict(decay(RATE), start, times=LATE, dt=0.01)
@@ -152,6 +153,7 @@ def test_a_start_between_times_drops_none_unasked():
     assert Observations.of(unknown(), measured(), ":", [1.0], start=0.7).times == (1.0,)
 
 
+@pytest.mark.thorough
 def test_a_start_may_be_a_date():
     noon = np.datetime64("2024-03-01T12:00", "ns")
     data = measured().assign_coords(time=noon + np.array([500, 1000]) * np.timedelta64(1, "ms"))

@@ -73,6 +73,7 @@ def test_a_start_that_no_reading_responds_to_is_told(stages):
     assert "start elsewhere" in told and "already the best value" in told
 
 
+@pytest.mark.thorough
 def test_the_default_stages_leave_such_a_start():
     """The step of Levenberg and Marquardt does not depend on the unit of the slope."""
     found = [fit(decay(rate), readings(), noise=None).latents()["rate"] for rate in (1e-11, 0.2)]
