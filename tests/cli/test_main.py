@@ -142,7 +142,7 @@ finally:
 def test_an_import_is_not_cut_off(tmp_path: Path):
     """Native code that is interrupted while it starts crashes: one report in a dozen did."""
     (tmp_path / "slow.py").write_text(
-        "import signal, time\nsignal.raise_signal(signal.SIGHUP)\ntime.sleep(0.1)\nend = 1\n"
+        "import signal, time\nsignal.raise_signal(signal.SIGTERM)\ntime.sleep(0.1)\nend = 1\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", IMPORTING, tmp_path], capture_output=True, text=True, timeout=60
@@ -157,7 +157,7 @@ from impindiff.cli._errors import reported
 
 class File:
     def __init__(self):
-        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
         self.handle = None
 
     def __del__(self):
