@@ -232,6 +232,12 @@ class TestWithoutATimeStep:
         expected = np.exp(-rates[:, None] * np.array([0.0, 0.5, 1.0]))
         np.testing.assert_allclose(found["u"], expected, atol=1e-5)
 
+    def test_a_negative_diffusivity_is_refused_before_the_first_step(self, dataset: xr.Dataset):
+        grid = ipd.grid_of(dataset, "concentration")
+        system = System(grid, {"concentration": [ipd.Diffusion(lambda t: 0.01 - t)]})
+        with pytest.raises(InputError, match="the diffusivity of Diffusion"):
+            predict(system, dataset, times=TIMES)
+
     def test_a_time_step_and_a_control_are_one_too_many(self, dataset: xr.Dataset):
         control = ipd.steppers.StepControl()
         with pytest.raises(InputError, match="leave dt out"):

@@ -195,6 +195,14 @@ def test_a_step_that_leaves_the_limits_is_taken_again():
 
 
 class TestRefusals:
+    def test_a_time_that_turns_out_to_be_rounded(self):
+        """Fine for the whole span, and not for the steps that it takes."""
+        driven = ipd.System(None, {"u": [ipd.Reaction(lambda u, t: 1e-9 * t - u)]})
+        start = {"u": jnp.array(1.0, jnp.float32)}
+        control = StepControl(0.1, max_dt=50.0)
+        with pytest.raises(InputError, match="would see the time in single precision"):
+            simulate_controlled(driven, start, [1e7, 1e7 + 2e4], ESDIRK3(), control)
+
     def test_what_grows_without_end_is_named(self):
         system = ipd.System(None, {"fire": [ipd.Reaction(lambda fire: fire**2)]})
         with pytest.raises(NumericsError, match=r"at t = 1\.0\d* |at t = 0\.9999") as caught:

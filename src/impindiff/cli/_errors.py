@@ -160,7 +160,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 _IMPORTS = "<frozen importlib._bootstrap"
-# An import takes a second or two; of a user's module that never ends it need not be awaited.
+# An import takes a second or two. One of a user's module may never end.
 _PATIENCE_SECONDS = 15.0
 _first_request: list[float] = []
 

@@ -169,7 +169,7 @@ def _sign(descriptor: int) -> None:
 
 
 def holder_note() -> bytes:
-    """What others are told of this process while it holds a lock."""
+    """The note about this process that others read while it holds a lock."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     note = f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})"

@@ -38,7 +38,7 @@ class Ledger:
         initial: for each field and integral an array `(sample, *grid)`.
         sample_parameters: of each sample, see `System`.
         time: of the initial states.
-        before: the balances of a forecast that ends there and is gone on with.
+        before: the balances of a forecast that ends there and is continued.
     """
 
     def __init__(

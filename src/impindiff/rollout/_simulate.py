@@ -153,8 +153,8 @@ def simulate(
     Args:
         system: the equations.
         initial: fields at the first step's start, by name, each of the grid's shape. Whole numbers
-            take the precision of the other fields, or JAX's default one. What is given of algebraic
-            fields is a guess where the stepper begins with the rates at the start.
+            take the precision of the other fields, or JAX's default one. Those of algebraic
+            fields are a guess where the stepper begins with the rates at the start.
         time_grid: the steps, and where to save.
         stepper: advances one step.
         probe: `AdjointOutcome.probe()`; its gradient is the outcome of the adjoint solves.
@@ -166,7 +166,7 @@ def simulate(
             gradients, and `Trajectory.check` says why. "nan" does that everywhere. "keep" gives
             the states as the failed solve left them, for callers that look at
             `Trajectory.outcome` themselves.
-        lost: of a rollout that is gone on with, `Trajectory.lost`. Without it, what each piece
+        lost: `Trajectory.lost` of the rollout that this one continues. Without it, what each piece
             changes by less than a digit of the state would be lost between two of them.
 
     Raises: StepFailed, which is a NumericsError, at the first step that failed, see `on_failure`.

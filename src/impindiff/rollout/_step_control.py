@@ -22,13 +22,13 @@ from jax.core import Tracer
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError, NumericsError, as_count, as_number
 from impindiff._types import GivenState, State, real_state
-from impindiff.integrate import ESDIRK4, AbstractStepper, AbstractSystem
+from impindiff.integrate import ESDIRK4, AbstractStepper, AbstractSystem, tendency_at
 from impindiff.rollout._failures import StepOutcome, StepResult
 from impindiff.rollout._initial_state import check_before
 from impindiff.rollout._march import ROUND_OFF_UNITS, Allowed, March, march
 from impindiff.rollout._simulate import check_kinds
 from impindiff.rollout._solver_choice import prepare_for_any
-from impindiff.rollout._times import TimeGrid
+from impindiff.rollout._times import TimeGrid, start_clock
 
 _BY_PRECISION = {jnp.dtype(jnp.float32): 1e-4, jnp.dtype(jnp.float64): 1e-6}
 
@@ -172,7 +172,6 @@ def simulate_controlled(
     stepper = ESDIRK4() if stepper is None else stepper
     check_kinds(system, initial, spans, stepper)
     state = real_state(initial)
-    check_before(system, state, spans)
     found = control_samples(
         system, jax.tree.map(lambda u: u[None], state), spans, stepper, control or StepControl()
     )
@@ -220,6 +219,7 @@ def control_samples(
         else system.prepare(dtype)
     )
     stepper.check(prepared)
+    check_before(prepared, first, spans)
     tendency = prepared.at(jnp.zeros((), dtype))
     left_out = {*prepared.integrals, *tendency.algebraic}
     fields = [field for field in first if field not in left_out]
@@ -244,6 +244,10 @@ def control_samples(
     taken = int(found.num_taken)
     outcome = jax.tree.map(lambda each: each[:taken].T, found.outcome)
     time_grid = _cut(spans, np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken]))
+    if time_grid.coarse:
+        # So short are they that functions saw the time rounded: refused as by `simulate`.
+        dynamics, clock = start_clock(prepared, time_grid, dtype)
+        tendency_at(dynamics, clock[0], first)(first)
     states = {field: jnp.moveaxis(each[:-1], 0, 1) for field, each in found.saved.items()}
     return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused))
 
@@ -272,23 +276,23 @@ def _cut(spans: TimeGrid, lengths: np.ndarray, numbers: np.ndarray) -> TimeGrid:
 
 
 def _failure(
-    march: March, spans: TimeGrid, fields: Sequence[str], control: StepControl
+    last: March, spans: TimeGrid, fields: Sequence[str], control: StepControl
 ) -> NumericsError:
     """What is said of a rollout that does not get through."""
-    number = int(march.span)
-    passed = float(march.passed[0]) + float(march.passed[1])
-    time, dt = spans.starts[number] + passed, float(march.dt)
-    errors = np.asarray(march.errors)
+    number = int(last.span)
+    passed = float(last.passed[0]) + float(last.passed[1])
+    time, dt = spans.starts[number] + passed, float(last.dt)
+    errors = np.asarray(last.errors)
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
     field, sample = divmod(worst, errors.shape[1])
-    results = [StepResult(int(each)) for each in np.ravel(march.result)]
+    results = [StepResult(int(each)) for each in np.ravel(last.result)]
     failed = [result for result in results if result > StepResult.ROUND_OFF]
     name = fields[field]
-    shape = np.shape(march.state[name])[1:]
-    cell = tuple(int(k) for k in np.unravel_index(int(march.places[field, sample]), shape))
+    shape = np.shape(last.state[name])[1:]
+    cell = tuple(int(k) for k in np.unravel_index(int(last.places[field, sample]), shape))
     place = f" at cell {cell[0] if len(cell) == 1 else cell}" if cell else ""
     where = f"the error of {name!r}{place} (sample {sample})"
-    if int(march.num_taken) >= control.max_steps:
+    if int(last.num_taken) >= control.max_steps:
         return NumericsError(
             f"after max_steps = {control.max_steps} steps t = {time:.10g} is reached, of "
             f"{spans.saved[-1]:.10g}; the last was {dt:.3g} long, and {where} decided on it. Raise "
@@ -299,7 +303,7 @@ def _failure(
             f"at t = {time:.10g} steps as short as {dt:.3g} fail: {failed[0].explanation}"
         )
     return NumericsError(
-        f"at t = {time:.10g} {where} asks for steps shorter than {dt:.3g}, which time cannot be "
-        "told in: raise StepControl(rtol=...), give atol for a field that has no scale, or look at "
-        "what jumps or grows without end there."
+        f"at t = {time:.10g} {where} asks for steps shorter than {dt:.3g}, below the rounding of "
+        "the time: raise StepControl(rtol=...), give atol for a field that has no scale, or look "
+        "at what jumps or grows without end there."
     )

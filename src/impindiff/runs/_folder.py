@@ -122,7 +122,7 @@ class RunFolder:
             self._is_claimed, self._handle = True, handle
             self._begun_with = self._vital_parts()
             remove_left(self.path, holds_run=self.holds_run)
-            with suppress(OSError):  # a disk that is full is told of when something is written
+            with suppress(OSError):  # a full disk is reported when something is written
                 (self.path / CLAIM).unlink(missing_ok=True)  # what it is now may be a pipe
                 (self.path / CLAIM).write_bytes(holder_note())
             yield
@@ -177,8 +177,8 @@ class RunFolder:
         """
         if gone := [part for part in self._begun_with if not os.path.lexists(part)]:
             raise FolderLostError(
-                f"{gone[0]} was deleted while the run was written there: nothing that is "
-                "left can be gone on with. Remove the folder, and train again."
+                f"{gone[0]} was deleted while the run was written there: what is left "
+                "cannot be continued. Remove the folder, and train again."
             )
 
     def standing(self) -> str:
