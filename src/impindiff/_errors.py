@@ -11,9 +11,10 @@ JAX makes of an error in compiled code the `NumericsError` that it was.
 
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 # Not errors, but they end a run too: Ctrl-C, requests of users, a terminal that closes, a limit on
@@ -39,6 +40,35 @@ def text_of(error: BaseException) -> str:
         return str(error)
     except Exception as failure:
         return f"(its __str__ raises {type(failure).__name__})"
+
+
+# Their frames lie between a user's line and what is wrong with it: constructors are called by
+# equinox, callbacks by jax, and functions whose types are checked by jaxtyping.
+_BETWEEN = ("impindiff", "equinox", "jax", "jaxtyping")
+
+
+def warn_caller(message: str, category: type[Warning] = RuntimeWarning) -> None:
+    """Warn of something, at the user's line that led to it.
+
+    Args:
+        message: what was found, and the way out.
+        category: of the warning.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _package_of(frame) in _BETWEEN:
+        frame = frame.f_back
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=frame.f_globals.get("__name__"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def _package_of(frame: FrameType) -> str:
+    return frame.f_globals.get("__name__", "").partition(".")[0]
 
 
 @contextmanager

@@ -40,6 +40,7 @@ def test_how_much_rings_is_what_the_solution_is_wrong_by(held, size):
     right = simulate(cooling(held, size), start, times, SDIRK2())
     error = float(jnp.abs(wrong.states["u"] - right.states["u"]).max()) / size
     amplitude, share = found_in(str(told[0].message))
+    assert told[0].filename == __file__
     assert error > 0.3
     assert 0.5 < amplitude / size / error < 2
     assert share == pytest.approx(amplitude / size, rel=0.1)

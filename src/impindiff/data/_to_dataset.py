@@ -1,6 +1,5 @@
 """Arrays into the documented layout: the one place that names dimensions and coordinates."""
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,7 +7,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from impindiff._dates import UNITS, as_seconds, holds_dates
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff.data._grids import boundary_of, bounds_name
 from impindiff.grid import Axis, Grid
 
@@ -46,10 +45,9 @@ def to_dataset(
     Raises: InputError for an array of another shape.
     """
     if settings is not None:
-        warnings.warn(
+        warn_caller(
             "to_dataset(settings=...) is to_dataset(sample_parameters=...) now.",
             DeprecationWarning,
-            stacklevel=2,
         )
         sample_parameters = {**settings, **(sample_parameters or {})}
     latents, sample_parameters, texts = latents or {}, sample_parameters or {}, attributes or {}

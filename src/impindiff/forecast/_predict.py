@@ -1,6 +1,5 @@
 """Forecasts: initial fields carried forward by a trained system, or by all of an ensemble."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import xarray as xr
 from jaxtyping import Array, DTypeLike
 
 from impindiff._dates import as_seconds
-from impindiff._errors import InputError, NumericsError, numerics_errors
+from impindiff._errors import InputError, NumericsError, numerics_errors, warn_caller
 from impindiff._types import State
 from impindiff.data import Start, has_dates, is_sample_parameter, with_dates
 from impindiff.forecast._initial_condition import InitialCondition
@@ -219,7 +218,7 @@ def advise(
     Returns: whether there was one.
     """
     if found := vanishing(initial, states):
-        warnings.warn(found[0], RuntimeWarning, stacklevel=3)
+        warn_caller(found[0])
         return True
     quiet = not (oscillating(system.equations) or carriers(system.equations))
     looks_at_all = not quiet or stepper.implicit_weight is None
@@ -237,7 +236,7 @@ def advise(
         if advice := advice_of(
             shared.with_sample_parameters(given), first, found, time_grid, stepper
         ):
-            warnings.warn(f"sample {sample}: {advice[0]}", RuntimeWarning, stacklevel=3)
+            warn_caller(f"sample {sample}: {advice[0]}")
             return True
     return False
 

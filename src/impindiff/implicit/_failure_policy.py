@@ -1,13 +1,11 @@
 """What becomes of a derivative whose linear solve missed its tolerance. Never is it silent."""
 
-import warnings
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from impindiff._errors import NumericsError
+from impindiff._errors import NumericsError, warn_caller
 from impindiff._types import Vector
 from impindiff.linear import Outcome, Result
 
@@ -50,7 +48,7 @@ def _teller(policy: str, kind: str, noun: str):
             message = _message(kind, noun, many, *values)
             if policy == "raise":
                 raise NumericsError(message)
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            warn_caller(message)
         return np.asarray(True)
 
     def ask(*reported):

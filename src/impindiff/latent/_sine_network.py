@@ -1,6 +1,5 @@
 """The sine network that neural fields are made of."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff.latent._layers import Dense, draw
 
 
@@ -64,16 +63,11 @@ def stated_layers(
         number, name = _EARLIER[keyword]
         stated[number] = replace(stated[number], **{name: value})
         argument = ("layers", "time_layers")[number]
-        warnings.warn(
+        warn_caller(
             f"{whose}({keyword}={value}) is {argument}=Layers({name}={value}) now.",
             DeprecationWarning,
-            stacklevel=_BEFORE_THE_CALL,
         )
     return stated[0], stated[1]
-
-
-# This function, the constructor, and the two of equinox that call it.
-_BEFORE_THE_CALL = 5
 
 
 @final

@@ -8,7 +8,6 @@ an error.
 import json
 import math
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff._files import MOST_BYTES, read_object, read_whole
 from impindiff.data import open_dataset
 from impindiff.report._format import digits_apart, spans
@@ -270,7 +269,7 @@ def _provenance(path: Path) -> Mapping[str, Any]:
 
 
 def _warn(what: str) -> None:
-    warnings.warn(f"{what}: the report leaves a gap.", RuntimeWarning, stacklevel=4)
+    warn_caller(f"{what}: the report leaves a gap.")
 
 
 def _text(path: Path, most: int | None = None) -> str:

@@ -1,13 +1,12 @@
 """How long an explicit step may be, and warnings about a rollout that is done."""
 
-import warnings
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from impindiff._errors import warn_caller
 from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant
 from impindiff.integrate import AbstractDynamics, AbstractStepper, AbstractSystem, split_integrals
@@ -220,7 +219,7 @@ def advise(
 ) -> None:
     """Warn of what a rollout shows, `RuntimeWarning`; nothing where it is traced."""
     for message in advice_of(dynamics, initial, states, time_grid, stepper):
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        warn_caller(message)
 
 
 def advice_of(

@@ -17,7 +17,6 @@ import json
 import os
 import shlex
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any, final
 
 from pydantic import ValidationError
 
-from impindiff._errors import FolderLostError, InputError
+from impindiff._errors import FolderLostError, InputError, warn_caller
 from impindiff._files import read_object, read_whole
 from impindiff.config import Config, dump_config, load_config
 from impindiff.data import holder_note, holder_of, replace_file
@@ -334,11 +333,9 @@ class RunFolder:
                 record = EpochRecord.model_validate_json(line)
                 kept[record.epoch] = record
         if missing := [epoch for epoch in range(1, num_epochs + 1) if epoch not in kept]:
-            warnings.warn(
+            warn_caller(
                 f"{self.metrics_file}: damaged or cut short: it says nothing of epochs "
                 f"{spans(missing)}, which were trained. Training goes on after epoch {num_epochs}.",
-                RuntimeWarning,
-                stacklevel=2,
             )
         records = [kept[epoch] for epoch in sorted(kept) if 1 <= epoch <= num_epochs]
         self.write_text("metrics.jsonl", "".join(r.model_dump_json() + "\n" for r in records))

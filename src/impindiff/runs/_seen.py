@@ -6,14 +6,13 @@ left out or in another order. So each training sample has a hash of what was rea
 
 import hashlib
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff.config import Config
 from impindiff.data import file_sha256, select_samples, times_of
 from impindiff.forecast import UNSEEN, Seen
@@ -47,11 +46,9 @@ def seen_by(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) 
         evidence = evidence_of(folder).data
     except InputError:
         if not is_own:
-            warnings.warn(
+            warn_caller(
                 f"{folder.path / 'provenance.json'} does not tell what the run was trained on: all "
                 f"readings of {data} are taken for held back.",
-                RuntimeWarning,
-                stacklevel=3,
             )
         return known if is_own else UNSEEN
     trained = evidence.trained

@@ -1,13 +1,12 @@
 """A run in one call: training, or the known model alone, then forecast, scores and report."""
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff.config import Config, build_options
 from impindiff.data import file_sha256
 from impindiff.forecast import Scores
@@ -78,11 +77,9 @@ def train_run(
             folder.create(plan.config, made)
         done = folder.checkpoints.progress() if resume else None
         if done is None and folder.metrics_file.exists():
-            warnings.warn(
+            warn_caller(
                 f"{folder.checkpoints.folder} holds no checkpoint: the training starts again, and "
                 f"what {folder.metrics_file.name} says is written again.",
-                RuntimeWarning,
-                stacklevel=2,
             )
         done = done or Progress()
         folder.keep_metrics(done.epoch)

@@ -1,7 +1,6 @@
 """What a finished run can do: forecast and be scored, from its folder alone."""
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +9,7 @@ import equinox as eqx
 import numpy as np
 import xarray as xr
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff.config import Config, build_observations, build_stepper, build_system, known_grid
 from impindiff.data import (
     Start,
@@ -71,11 +70,9 @@ def trained_system(folder: RunFolder) -> System:
 def _check_known(folder: RunFolder) -> None:
     """Warn where nothing tells whose the checkpoints are."""
     if folder.identity is None:
-        warnings.warn(
+        warn_caller(
             f"{folder.path / 'provenance.json'} does not tell which run this is: that the "
             "checkpoints are its own is not checked.",
-            RuntimeWarning,
-            stacklevel=3,
         )
 
 
@@ -85,11 +82,9 @@ def _check_last(folder: RunFolder) -> None:
         trained = folder.read_json("summary.json").get("epochs")
         progress = folder.checkpoints.progress()
         if progress and isinstance(trained, int) and progress.epoch < trained:
-            warnings.warn(
+            warn_caller(
                 f"{folder.path}: the last checkpoint that is left is of epoch {progress.epoch}, "
                 f"and {trained} epochs were trained. Train again with --resume to get the rest.",
-                RuntimeWarning,
-                stacklevel=3,
             )
 
 

@@ -11,7 +11,6 @@ import hmac
 import json
 import os
 import secrets
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel, ValidationError
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff._files import read_whole
 from impindiff.config import Config, build_system, config_sha256, known_grid, load_config
 from impindiff.runs._folder import RunFolder
@@ -125,11 +124,9 @@ def warn_of_edits(config: Config, folder: RunFolder) -> None:
     # By its bytes first: another version may read more into the same file.
     as_written = hashlib.sha256(read_whole(folder.config_file)).hexdigest()
     if begun_with not in (None, as_written, config_sha256(config)):
-        warnings.warn(
+        warn_caller(
             f"{folder.config_file} was edited after the run was begun (its hash is not the one in "
             "provenance.json). What was learned is read as the edited config describes it.",
-            RuntimeWarning,
-            stacklevel=3,
         )
 
 

@@ -3,11 +3,10 @@
 Today all about a field stands in its `Field`. For one version such calls are still understood.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff.systems._fields import Field
 
 _OF_FIELDS = {
@@ -65,7 +64,7 @@ def as_stated_today(
             stated.setdefault(name, {})[_OF_FIELDS[keyword]] = value
     if twice := [name for name in stated if isinstance(fields[name], Field)]:
         raise InputError(f"{twice[0]!r} is a Field already. {_remedy(next(iter(earlier)))}")
-    warnings.warn(_remedy(next(iter(earlier))), DeprecationWarning, stacklevel=4)
+    warn_caller(_remedy(next(iter(earlier))), DeprecationWarning)
     return {
         name: Field(terms, **stated[name]) if name in stated else terms
         for name, terms in fields.items()
@@ -79,14 +78,11 @@ def _remedy(keyword: str) -> str:
     )
 
 
-def warn_of_settings(earlier: str, today: str, calls: int) -> None:
+def warn_of_settings(earlier: str, today: str) -> None:
     """Say what an attribute of a system is called today.
 
     Args:
         earlier: its name in version 0.1.0.
         today: its name.
-        calls: between this one and the place that is told.
     """
-    warnings.warn(
-        f"System.{earlier} is System.{today} now.", DeprecationWarning, stacklevel=calls + 1
-    )
+    warn_caller(f"System.{earlier} is System.{today} now.", DeprecationWarning)

@@ -179,13 +179,12 @@ class System(AbstractSystem):
     @property
     def settings(self) -> dict[str, Scalar | None]:
         """The sample parameters, as version 0.1.0 named them."""
-        warn_of_settings("settings", "sample_parameters", 2)
+        warn_of_settings("settings", "sample_parameters")
         return self.sample_parameters
 
     def with_settings(self, values: Mapping[str, Any]) -> "System":
         """See `with_sample_parameters`, as version 0.1.0 named it."""
-        # Of equinox there is one between, since this is a method.
-        warn_of_settings("with_settings", "with_sample_parameters", 3)
+        warn_of_settings("with_settings", "with_sample_parameters")
         return self.with_sample_parameters(values)
 
     def scope(self, dtype: jnp.dtype) -> Scope:

@@ -31,7 +31,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from pydantic import BaseModel
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._early_stopping import Standing
 from impindiff.train._sealed import damage_of, is_unsealed, owner_of, seal
@@ -243,9 +243,9 @@ class Checkpoints:
                 strangers += stranger is not None
                 continue
             if faults:
-                _warn(f"{faults[0]}. The checkpoint before it is taken, {folder}.")
+                warn_caller(f"{faults[0]}. The checkpoint before it is taken, {folder}.")
             if is_unsealed(folder):
-                _warn(
+                warn_caller(
                     f"{folder} is of an earlier version, which kept no hashes of its files: damage "
                     "to them may go unnoticed."
                 )
@@ -375,10 +375,6 @@ class Checkpoints:
     def _item(path: Path, item: str, how: ocp.args.CheckpointArgs) -> Any:
         with _checkpointer() as checkpointer:
             return checkpointer.restore(path, args=ocp.args.Composite(**{item: how}))[item]
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _checkpointer() -> ocp.Checkpointer:

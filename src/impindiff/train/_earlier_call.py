@@ -4,13 +4,12 @@ Today all about a stage stands in its `Stage`, and how to compute, validate, wat
 `FitOptions`. For one version such calls are still understood.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, warn_caller
 from impindiff.train._by_name import as_names
 from impindiff.train._fit_options import FitOptions, Validation
 from impindiff.train._optimisers import AbstractOptimiser
@@ -45,11 +44,10 @@ def stage_as_stated_today(
     if "batching" in rest:
         of_stage["batches"] = rest.pop("batching")
     name = optimiser.__name__
-    warnings.warn(
+    warn_caller(
         f"{name}({epochs}, ...): epochs, dt, batches and freeze are said of the stage, "
         f"Stage({name}(...), {epochs}).",
         DeprecationWarning,
-        stacklevel=3,
     )
     return Stage(optimiser(*others, **rest), epochs, **of_stage)
 
@@ -97,9 +95,7 @@ def _as_stated_today(function: str, named: Mapping[str, Any]) -> dict[str, Any]:
         }
         today["options"] = FitOptions(**options)
     remedy = "Stage(..., freeze=...)" if first == "freeze" else f"FitOptions({_today(first)})"
-    warnings.warn(
-        f"{function}({first}=...): this is written {remedy} now.", DeprecationWarning, stacklevel=4
-    )
+    warn_caller(f"{function}({first}=...): this is written {remedy} now.", DeprecationWarning)
     return today
 
 

@@ -1,12 +1,11 @@
 """Fitting in one call."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
-from impindiff._errors import numerics_errors
+from impindiff._errors import numerics_errors, warn_caller
 from impindiff.data import Start
 from impindiff.observe import AbstractObservation, AbstractPenalty
 from impindiff.systems import System
@@ -70,5 +69,5 @@ def fit(
     trainer = Trainer(system, observations, dt, stages, options)
     trained = trainer.run(resume=options.checkpoints is not None)
     for remark in trainer.remarks:
-        warnings.warn(remark, RuntimeWarning, stacklevel=4)
+        warn_caller(remark)
     return trained
