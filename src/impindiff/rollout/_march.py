@@ -202,6 +202,7 @@ def march(
     stepper: AbstractStepper,
     allowed: Allowed,
     max_dt: Scalar,
+    at_most: Array,
     max_steps: int,
 ) -> March:
     """March through the spans, until all are done or a step cannot be taken.
@@ -214,7 +215,8 @@ def march(
         stepper: has an estimate of its error.
         allowed: what error is.
         max_dt: the longest step.
-        max_steps: most steps that are taken.
+        at_most: so many steps are taken.
+        max_steps: the most that `at_most` may be; another number is another program.
     """
     dtype = jnp.result_type(*initial.values())
     shared = system.prepare_shared(dtype) if sample_parameters else system.prepare(dtype)
@@ -226,7 +228,7 @@ def march(
     def go_on(now: March) -> Array:
         is_short = now.dt <= ROUND_OFF_UNITS * jnp.finfo(dtype).eps * lengths[now.span]
         stuck = (now.in_a_row > 0) & (is_short | (now.in_a_row >= _MOST_REFUSED))
-        return (now.span < num_spans) & (now.num_taken < max_steps) & ~stuck
+        return (now.span < num_spans) & (now.num_taken < at_most) & ~stuck
 
     def one(now: March) -> March:
         passed, left_out = now.passed

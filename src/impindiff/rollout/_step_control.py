@@ -11,7 +11,7 @@ the steps held fixed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
 import jax
@@ -80,13 +80,25 @@ class StepControl:
         Raises: InputError for one below round-off.
         """
         rtol = _BY_PRECISION.get(jnp.dtype(dtype), 1e-4) if self.rtol is None else self.rtol
-        least = ROUND_OFF_UNITS * float(jnp.finfo(dtype).eps)
+        least = _least_rtol(dtype)
         if rtol < least:
             raise InputError(
                 f"StepControl(rtol={rtol:g}) is below the round-off of {jnp.dtype(dtype)}, "
                 f"{least:.1g}: raise it, or compute in double precision."
             )
         return rtol
+
+    def tightened(self, factor: float, dtype: jnp.dtype) -> "StepControl":
+        """The same with tolerances times a factor, but none below round-off."""
+        atol = self.atol
+        if atol is not None:
+            atol = (
+                {name: factor * value for name, value in atol.items()}
+                if isinstance(atol, Mapping)
+                else factor * atol
+            )
+        rtol = max(factor * self.relative(dtype), _least_rtol(dtype))
+        return replace(self, rtol=rtol, atol=atol)
 
     def absolute(self, fields: Sequence[str]) -> dict[str, float]:
         """The absolute tolerance of each field that has one.
@@ -103,6 +115,10 @@ class StepControl:
                 f"{', '.join(map(repr, fields))}."
             )
         return {name: float(value) for name, value in self.atol.items()}
+
+
+def _least_rtol(dtype: jnp.dtype) -> float:
+    return ROUND_OFF_UNITS * float(jnp.finfo(dtype).eps)
 
 
 class ControlledTrajectory(NamedTuple):
@@ -192,6 +208,7 @@ def control_samples(
     stepper: AbstractStepper,
     control: StepControl,
     sample_parameters: State | None = None,
+    at_most: int | None = None,
 ) -> ControlledTrajectory:
     """The same for many samples, which share their steps: the most exacting one decides.
 
@@ -202,6 +219,7 @@ def control_samples(
         stepper: a method with an estimate of its error.
         control: how exact the steps are to be.
         sample_parameters: the sample parameters that the system misses, `(sample,)` each.
+        at_most: so many steps, where these are fewer than the control allows.
 
     Raises: as `simulate_controlled`.
     """
@@ -237,13 +255,17 @@ def control_samples(
     )
     if stepper.is_open:
         stepper = prepare_for_any(prepared, stepper)
-    most = jnp.asarray(control.max_dt, dtype), control.max_steps
+    at_most = min(control.max_steps, at_most or control.max_steps)
+    most = jnp.asarray(control.max_dt, dtype), jnp.asarray(at_most), control.max_steps
     found = march(system, initial, sample_parameters, spans, stepper, allowed, *most)
     if int(found.span) < spans.num_steps:
         raise _failure(found, spans, fields, control)
     taken = int(found.num_taken)
     outcome = jax.tree.map(lambda each: each[:taken].T, found.outcome)
-    time_grid = _cut(spans, np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken]))
+    lengths, number = np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken])
+    parts = [lengths[number == span] for span in range(spans.num_steps)]
+    to_start = [np.empty(0)] * spans.saves_start
+    time_grid = TimeGrid.from_lengths(spans.starts[0], spans.saved, to_start + parts)
     if time_grid.coarse:
         # So short are they that functions saw the time rounded: refused as by `simulate`.
         dynamics, clock = start_clock(prepared, time_grid, dtype)
@@ -258,21 +280,6 @@ def _at_start(initial: State, spans: TimeGrid) -> ControlledTrajectory:
     outcome = StepOutcome(none.astype(int), none.astype(int), none, none.astype(int))
     states = jax.tree.map(lambda u: u[:, None], initial)
     return ControlledTrajectory(states, spans, outcome, 0)
-
-
-def _cut(spans: TimeGrid, lengths: np.ndarray, numbers: np.ndarray) -> TimeGrid:
-    """The spans in steps of these lengths; the last of each ends where the span does."""
-    lengths = lengths.astype(np.float64)
-    starts, elapsed = np.empty_like(lengths), np.empty_like(lengths)
-    slots = np.full(len(lengths), len(spans.saved))
-    for number in range(spans.num_steps):
-        steps = np.flatnonzero(numbers == number)
-        before = np.append(0.0, lengths[steps[:-1]].cumsum())
-        starts[steps] = spans.starts[number] + before
-        elapsed[steps] = spans.elapsed[number] + before
-        lengths[steps[-1]] = spans.lengths[number] - before[-1]
-        slots[steps[-1]] = spans.slots[number]
-    return TimeGrid(starts, lengths, spans.saved, slots, spans.saves_start, elapsed=elapsed)
 
 
 def _failure(

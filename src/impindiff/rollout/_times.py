@@ -116,6 +116,46 @@ class TimeGrid(eqx.Module):
         return cls._cut(start, times, np.full(times.size, count), like)
 
     @classmethod
+    def from_lengths(
+        cls,
+        start: float,
+        times: np.ndarray,
+        lengths: Sequence[Sequence[float] | np.ndarray],
+        like: "TimeGrid | None" = None,
+    ) -> "TimeGrid":
+        """Cut the span to each of `times` into steps of given lengths.
+
+        The last step to a time ends there, to the last digit: its own length is what is left.
+
+        Args:
+            start: where the first step begins.
+            times: where to save, increasing; a first time that is the start takes no step.
+            lengths: of the steps to each time, none to the first where that is the start.
+            like: see the class.
+        """
+        parts = [np.asarray(each, np.float64) for each in lengths]
+        cuts, counts = np.concatenate(parts), np.array([len(part) for part in parts])
+        # Added up for each time anew: a short span may follow a long one.
+        before = np.concatenate([np.append(0.0, part.cumsum())[:-1] for part in parts])
+        is_last = np.isin(np.arange(len(cuts)), counts.cumsum()[counts > 0] - 1)
+        heres = np.append(start, times[:-1])
+        spans = np.repeat(times - heres, counts)
+        cuts[is_last] = (spans - before)[is_last]
+        slots = np.where(is_last, np.repeat(np.arange(times.size), counts), times.size)
+        origin = float(start if like is None else like.origin.sum())
+        elapsed = np.repeat(heres - origin, counts) + before
+        starts = np.repeat(heres, counts) + before
+        saves_start = bool(times[0] == start)
+        return cls(starts, cuts, times, slots, saves_start, elapsed=elapsed, like=like)
+
+    @property
+    def lengths_by_time(self) -> list[np.ndarray]:
+        """The lengths of the steps to each saved time, see `from_lengths`."""
+        ends = np.flatnonzero(self.slots < len(self.saved)) + 1
+        parts = np.split(self.lengths, ends)[: len(ends)]
+        return [np.empty(0)] * self.saves_start + parts
+
+    @classmethod
     def _cut(
         cls,
         start: float,

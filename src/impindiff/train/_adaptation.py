@@ -17,6 +17,7 @@ class Adaptation(BaseModel):
     """What is adapted in the stage under way; saved, so that training goes on as it was.
 
     Attributes:
+        steps: those that follow their error, see `Steps`; nothing where they do not.
         halvings: how often each step is halved; none is where this is empty.
         masked: samples that are left out.
         rtol: relative tolerance of solves and adjoint solves where it is looser than their own; 0
@@ -26,6 +27,7 @@ class Adaptation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    steps: tuple[tuple[tuple[float, ...], ...], ...] = ()
     halvings: tuple[int, ...] = ()
     masked: tuple[int, ...] = ()
     rtol: float | None = None
@@ -45,6 +47,13 @@ class Adaptation(BaseModel):
             active = jnp.asarray(active)
         rtol = None if self.rtol is None else jnp.asarray(self.rtol, jnp.float32)
         return Trial(active, rtol)
+
+    def asks_the_same_as(self, other: Self) -> bool:
+        """Whether a loss is the same function by both."""
+        return all(
+            getattr(self, name) == getattr(other, name)
+            for name in ("steps", "halvings", "masked", "rtol")
+        )
 
     def for_next_stage(self) -> Self:
         """Steps and samples get another chance; the tolerance stays."""

@@ -1,6 +1,6 @@
 """What one evaluation of the loss sees, and how training data are divided for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -31,6 +31,19 @@ def window_grids(observations: Observations, dt: float, window: int) -> list[Tim
         TimeGrid.even(clock[first], np.array(clock[first + 1 : first + 1 + window]), most, whole)
         for first in range(len(clock) - window)
     ]
+
+
+def window_starts(observations: Observations, num_windows: int) -> State:
+    """The states at which the windows begin, `(sample, window, *grid)` for each field.
+
+    Raises: InputError as `later_starts`.
+    """
+    return {
+        field: jnp.concatenate(
+            [initial[:, None], later_starts(observations, field, num_windows)], axis=1
+        )
+        for field, initial in observations.initial.items()
+    }
 
 
 def later_starts(observations: Observations, field: str, num_windows: int) -> Array:
@@ -118,6 +131,20 @@ class Batching(eqx.Module):
         """Whether all data are one batch."""
         return self.samples is None and self.window is None
 
+    def check(self, observations: Observations) -> None:
+        """Refuse parts that hold more than there is.
+
+        Raises: InputError.
+        """
+        for name, count, most, of in (
+            ("samples", self.samples, observations.num_samples, "samples"),
+            ("window", self.window, len(observations.times), "observed times"),
+        ):
+            if count is not None and count > most:
+                raise InputError(
+                    f"batches with {name} = {count} of {most} {of}: give at most {most}."
+                )
+
 
 WHOLE = Batching()
 
@@ -164,42 +191,28 @@ class Batches(eqx.Module):
     def make(
         cls,
         observations: Observations,
-        dt: float,
+        steps: float | Sequence[TimeGrid],
         batching: Batching,
-        halvings: tuple[int, ...] = (),
     ) -> "Batches":
         """Divide observations.
 
         Args:
             observations: what is fitted.
-            dt: longest step.
+            steps: the longest, or those of each window.
             batching: how to divide.
-            halvings: how often to halve each step; none is where this is empty.
 
         Raises: InputError for more samples or times in a batch than there are, or a window that
             would begin at a state that was not observed everywhere.
         """
+        batching.check(observations)
         num_samples, num_times = observations.num_samples, len(observations.times)
         window = batching.window or num_times
-        batch_samples = batching.samples or num_samples
-        for name, count, most, of in (
-            ("samples", batch_samples, num_samples, "samples"),
-            ("window", window, num_times, "observed times"),
-        ):
-            if count > most:
-                raise InputError(
-                    f"batches with {name} = {count} of {most} {of}: give at most {most}."
-                )
         num_windows = num_times - window + 1
-        starts = {
-            field: jnp.concatenate(
-                [initial[:, None], later_starts(observations, field, num_windows)], axis=1
-            )
-            for field, initial in observations.initial.items()
-        }
-        grids = [grid.halved(halvings) for grid in window_grids(observations, dt, window)]
-        stacked = jax.tree.map(lambda *parts: np.stack(parts), *grids)
-        counts = num_windows, num_samples, batch_samples, window
+        starts = window_starts(observations, num_windows)
+        if not isinstance(steps, Sequence):
+            steps = window_grids(observations, steps, window)
+        stacked = jax.tree.map(lambda *parts: np.stack(parts), *steps)
+        counts = num_windows, num_samples, batching.samples or num_samples, window
         return cls(starts, observations, stacked, batching.is_whole, *counts)
 
     def order(self, key: tuple[int, ...]) -> Order:
@@ -236,7 +249,7 @@ class Batches(eqx.Module):
     def first(self) -> Batch:
         """The only batch of undivided data; of others one, for its shapes."""
         if self.is_whole:
-            return _whole(self.observations, self.grids[0])
+            return whole(self.observations, self.grids[0])
         return self.take(0, np.arange(self.batch_samples))
 
     def by_sample(self, order: Order, results: PyTree) -> PyTree:
@@ -261,23 +274,25 @@ class Batches(eqx.Module):
             some = jnp.asarray(starts)[samples]
             return jax.lax.dynamic_index_in_dim(some, window, 1, keepdims=False)
 
+        observed = self.observations
+
         def later(values: Array) -> Array:
             some = jnp.asarray(values)[samples]
-            return jax.lax.dynamic_slice_in_dim(some, window, len(whole.rows) or self.window, 1)
+            count = len(observed.rows) or self.window
+            return jax.lax.dynamic_slice_in_dim(some, window, count, 1)
 
-        whole = self.observations
         return Batch(
             jax.tree.map(start, self.starts),
-            jax.tree.map(later, whole.observed),
+            jax.tree.map(later, observed.observed),
             _of(window, jax.tree.map(jnp.asarray, self.time_grids)),
-            whole.operators,
-            jax.tree.map(later, whole.deviations),
-            whole.penalties,
+            observed.operators,
+            jax.tree.map(later, observed.deviations),
+            observed.penalties,
             {
                 name: jnp.asarray(values)[samples]
-                for name, values in whole.sample_parameters.items()
+                for name, values in observed.sample_parameters.items()
             },
-            whole.rows,
+            observed.rows,
         )
 
 
@@ -285,16 +300,12 @@ def _of(window: Any, time_grids: TimeGrid) -> TimeGrid:
     return jax.tree.map(lambda stacked: stacked[window], time_grids)
 
 
-def whole(observations: Observations, dt: float, halvings: tuple[int, ...] = ()) -> Batch:
-    """All samples at all times, by steps of at most `dt`, some of them halved."""
-    return _whole(observations, observations.time_grid(dt).halved(halvings))
-
-
-def _whole(observations: Observations, time_grid: TimeGrid) -> Batch:
+def whole(observations: Observations, steps: float | TimeGrid) -> Batch:
+    """All samples at all times, by given steps or such of at most a length."""
     return Batch(
         observations.initial,
         observations.observed,
-        time_grid,
+        steps if isinstance(steps, TimeGrid) else observations.time_grid(steps),
         observations.operators,
         observations.deviations,
         observations.penalties,

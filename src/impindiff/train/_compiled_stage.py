@@ -18,6 +18,7 @@ from impindiff.linear import AdjointOutcome
 from impindiff.rollout import (
     Choice,
     MemoryPolicy,
+    Snapshots,
     TimeGrid,
     Trajectory,
     cause_of,
@@ -38,6 +39,7 @@ from impindiff.train._objective import AbstractObjective, Evaluation, make_objec
 from impindiff.train._observations import Observations, listed
 from impindiff.train._optimisers import Epoch, StageLength
 from impindiff.train._stages import Stage
+from impindiff.train._time_steps import AbstractSteps, Steps, is_due, steps_of
 
 
 class Fixed(NamedTuple):
@@ -185,7 +187,7 @@ class CompiledStage:
     Attributes:
         stage: as it was given.
         stepper: advances one step.
-        dt: longest step.
+        steps: how its steps come about.
         known: the system without its learned arrays.
         observations: what is fitted.
         memory: which states are kept for the gradient.
@@ -196,14 +198,14 @@ class CompiledStage:
 
     stage: Stage
     stepper: AbstractStepper
-    dt: float
+    steps: AbstractSteps
     known: System
     observations: Observations
     memory: MemoryPolicy
     samples_at_once: int | None
     seed: int
     fallback: AbstractStepper | None = None
-    _made: dict[tuple[int, ...], Batches] = field(default_factory=dict)
+    _made: dict[tuple[Steps, tuple[int, ...]], Batches] = field(default_factory=dict)
 
     def init(self, learned: PyTree, adaptation: Adaptation) -> Any:
         """The optimiser's first state."""
@@ -252,7 +254,7 @@ class CompiledStage:
                 fresh = other.refresh(learned, state, adaptation)
                 return other.epoch(learned, fresh, adaptation, number, rescue)
             remedied = rescue and rescue.remedy(
-                adaptation, epoch.evaluation, self.observations.time_grid(self.dt)
+                adaptation, epoch.evaluation, self.steps.whole(adaptation.steps)
             )
             if not remedied:
                 is_before = self.stage.optimiser.loss_is_before
@@ -272,41 +274,66 @@ class CompiledStage:
         batch = data.first
         grid = batch.time_grid
         initial, given = jax.tree.map(lambda u: u[sample], (batch.initial, batch.sample_parameters))
-        system = eqx.combine(learned, self.known).with_sample_parameters(given)
+        system = self._system(learned).with_sample_parameters(given)
         dtype = next(iter(initial.values())).dtype
         initial |= system.start(grid.starts[0], dtype)
         return cause_of(system, initial, self.stepper, grid, step + 1)
 
-    def settled(self, learned: PyTree) -> tuple["CompiledStage", Choice]:
+    def begin(self, learned: PyTree, adaptation: Adaptation) -> Adaptation:
+        """With the steps that are taken until they are found again; those known already stay.
+
+        Raises: NumericsError where steps that follow their error cannot be taken.
+        """
+        steps = adaptation.steps or self.steps.find(self._system(learned), adaptation.masked)
+        return adaptation.model_copy(update={"steps": steps})
+
+    def go_on(self, learned: PyTree, adaptation: Adaptation, epochs: int) -> Adaptation:
+        """The same after so many epochs of the stage; unchanged where steps are not due."""
+        if not is_due(epochs):
+            return adaptation
+        found = self.steps.find_again(self._system(learned), adaptation.steps, adaptation.masked)
+        if found == adaptation.steps:
+            return adaptation
+        # Those that had to be halved were others.
+        return adaptation.model_copy(update={"steps": found, "halvings": ()})
+
+    def settled(self, learned: PyTree, adaptation: Adaptation) -> tuple["CompiledStage", Choice]:
         """The stage with its steps' solver chosen, for what is learned by now.
 
         Chosen from the first sample, by the steps that no remedy has halved.
         """
-        system, initial, steps = self._first_sample(learned)
+        system, initial, steps = self._first_sample(learned, adaptation)
         initial = {field: u[None] for field, u in initial.items()}
         chosen = select_for_samples(system, initial, steps, self.stepper)
         return replace(self, stepper=chosen.stepper, fallback=chosen.fallback), chosen
 
-    def ringing(self, learned: PyTree) -> tuple[str, ...]:
+    def ringing(self, learned: PyTree, adaptation: Adaptation) -> tuple[str, ...]:
         """What is to be said of steps that ring in the first sample, see `find_ringing`.
 
         The sample is simulated where its start has a fast part, and not otherwise.
         """
-        system, initial, steps = self._first_sample(learned)
+        if not self.stepper.rings:
+            return ()
+        system, initial, steps = self._first_sample(learned, adaptation)
         dynamics = system.prepare(jnp.result_type(*initial.values()))
         if not may_ring(dynamics, initial, steps, self.stepper):
             return ()
         found = _run(system, initial, steps, self.stepper)
         return find_ringing(dynamics, initial, found.states, steps, self.stepper)
 
-    def _first_sample(self, learned: PyTree) -> tuple[System, State, TimeGrid]:
-        """The system of the first sample, where it starts, and the steps of the whole time."""
+    def _system(self, learned: PyTree) -> System:
+        return eqx.combine(learned, self.known)
+
+    def _first_sample(
+        self, learned: PyTree, adaptation: Adaptation
+    ) -> tuple[System, State, TimeGrid]:
+        """The system of the first sample, where it starts, and its steps."""
         observed = self.observations
         initial, given = jax.tree.map(
             lambda u: u[0], (observed.initial, observed.sample_parameters)
         )
-        system = eqx.combine(learned, self.known).with_sample_parameters(given)
-        steps, dtype = observed.time_grid(self.dt), next(iter(initial.values())).dtype
+        system = self._system(learned).with_sample_parameters(given)
+        steps, dtype = self.steps.whole(adaptation.steps), next(iter(initial.values())).dtype
         return system, initial | system.start(float(steps.starts[0]), dtype), steps
 
     @property
@@ -321,11 +348,11 @@ class CompiledStage:
 
     def _data(self, adaptation: Adaptation) -> Batches:
         """The training data with the steps that are to be taken; made once for each."""
-        halvings = adaptation.halvings
-        if halvings not in self._made:
-            batches = self.stage.batches
-            self._made[halvings] = Batches.make(self.observations, self.dt, batches, halvings)
-        return self._made[halvings]
+        key = adaptation.steps, adaptation.halvings
+        if key not in self._made:
+            grids = [grid.halved(adaptation.halvings) for grid in self.steps.grids(key[0])]
+            self._made[key] = Batches.make(self.observations, grids, self.stage.batches)
+        return self._made[key]
 
     def _trial(self, adaptation: Adaptation) -> Trial:
         return adaptation.trial(self.observations.num_samples)
@@ -348,7 +375,7 @@ def compile_stages(
     learned: PyTree,
     known: System,
     observations: Observations,
-    dt: float,
+    dt: float | None,
     stages: Sequence[Stage],
     options: FitOptions,
 ) -> list[CompiledStage]:
@@ -360,7 +387,7 @@ def compile_stages(
         learned: the learned arrays of a system.
         known: the system without them.
         observations: what to fit.
-        dt: longest step, for stages that do not set their own.
+        dt: longest step, for stages that do not set their own; steps follow their error where None.
         stages: one after the other.
         options: how to compute.
 
@@ -370,11 +397,11 @@ def compile_stages(
     stages = listed(stages, Stage, "stages", "[Stage(Adam(), 100)]")
     if not stages:
         raise InputError("training needs at least one stage, such as Stage(Adam(), 100).")
-    check_expected(eqx.combine(learned, known), observations)
-    policies: dict[tuple[float, Batching, tuple[str, ...]], MemoryPolicy] = {}
+    system = eqx.combine(learned, known)
+    check_expected(system, observations)
+    policies: dict[tuple[float | None, Batching, tuple[str, ...]], MemoryPolicy] = {}
     compiled = []
     for stage in stages:
-        longest = stage.dt or dt
         moved, still = eqx.partition(learned, moving(learned, stage.freeze))
         stage.optimiser.check(moved)
         if known.initial and stage.batches.window is not None:
@@ -382,17 +409,26 @@ def compile_stages(
                 f"the system gives initial values of {', '.join(known.initial)}, and windows begin "
                 "at later states: leave out the window, or Field(..., initial=...)."
             )
+        stage.batches.check(observations)
+        longest = stage.dt or dt
+        stepper = options.stepper_for(longest)
+        steps = steps_of(observations, stage.batches, longest, stepper, options.control)
         key = (longest, stage.batches, stage.freeze)
         if key not in policies:
-            batch = Batches.make(observations, longest, stage.batches).first
+            grids = steps.grids(steps.find(system))
+            batch = Batches.make(observations, grids, stage.batches).first
             frozen, at_once = eqx.combine(still, known), options.samples_at_once
-            work = Work(moved, frozen, batch, options.stepper, at_once)
-            policies[key] = choose_policy(work, options.memory)
+            work = Work(moved, frozen, batch, stepper, at_once)
+            memory = options.memory
+            if longest is None and isinstance(memory, Snapshots):
+                # How many steps there are nobody can know beforehand.
+                memory = Snapshots(min(memory.count, work.num_steps))
+            policies[key] = choose_policy(work, memory)
         compiled.append(
             CompiledStage(
                 stage,
-                options.stepper,
-                longest,
+                stepper,
+                steps,
                 known,
                 observations,
                 policies[key],

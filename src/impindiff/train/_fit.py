@@ -24,7 +24,7 @@ def fit(
     *,
     samples: str | Sequence[int] | None = None,
     times: Sequence[float] | np.ndarray | None = None,
-    dt: float,
+    dt: float | None = None,
     start: Start | None = None,
     observe: Sequence[AbstractObservation] | None = None,
     regularise: Sequence[AbstractPenalty] = (),
@@ -39,7 +39,9 @@ def fit(
             the system are taken from them, too.
         samples: which samples, such as "0:5"; all by default.
         times: times of the observations to fit; by default all after the start.
-        dt: longest time step, for stages that do not set their own.
+        dt: longest time step, for stages that do not set their own. Where None, steps are as long
+            as their error allows, see `impindiff.steppers.simulate_controlled`; they are found at
+            the start of a stage and again after 1, 2, 4, 8, ... epochs, and held in between.
         start: when simulations begin: "first" of the data's times, or the time itself. By default
             the first. Where the system gives initial values, they hold at t = 0, or at the time
             that the dataset's attribute `begun` names, and elsewhere `start` must say when; it

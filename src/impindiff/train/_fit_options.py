@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from impindiff._errors import InputError
 from impindiff.data import Start
-from impindiff.integrate import AbstractStepper, CrankNicolson, check_is_stepper
+from impindiff.integrate import ESDIRK4, AbstractStepper, CrankNicolson, check_is_stepper
 from impindiff.observe import AbstractObservation, AbstractPenalty
-from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy
+from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy, StepControl
 from impindiff.systems import System
 from impindiff.train._adaptation import ProgressiveTolerance, Rescue, SolveFailure
 from impindiff.train._checkpoints import Checkpoints
@@ -94,7 +94,8 @@ class FitOptions:
     """How a fit is computed, validated, watched and saved.
 
     Args:
-        stepper: advances one step.
+        stepper: advances one step. By default Crank-Nicolson, and ESDIRK4 where steps follow their
+            error.
         memory: which states are kept for the gradient: all, so many, or what fits a budget.
         samples_at_once: how many samples' states are held at a time, their gradients being added
             up; all where None. The result is the same, to round-off.
@@ -103,6 +104,8 @@ class FitOptions:
             solver says.
         dtype: precision of the fields; where None that of the data, as far as JAX computes in it
             (double precision needs `jax_enable_x64`). What is learned keeps its own.
+        control: how exact steps without `dt` are to be. By default as exact as the precision, or as
+            3 % of the noise where that is stated and more.
         seed: of the order in which batches are drawn, where a stage has any.
         validation: the error to follow, and when to stop early.
         watch: called with each epoch's `EpochRecord`; `fit_ensemble` passes an `EnsembleRecord`.
@@ -111,12 +114,13 @@ class FitOptions:
     Raises: InputError for a stepper that is none.
     """
 
-    stepper: AbstractStepper = CrankNicolson()
+    stepper: AbstractStepper | None = None
     memory: MemoryPolicy | MemoryBudget = KeepAll()
     samples_at_once: int | None = None
     rescue: Rescue | None = None
     progressive_tolerance: ProgressiveTolerance | None = None
     dtype: DTypeLike | None = None
+    control: StepControl | None = None
     seed: int = 0
     validation: Validation = Validation()
     watch: Callable[[Any], None] | None = None
@@ -124,4 +128,11 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         """Refuse what could not take a step."""
-        check_is_stepper(self.stepper)
+        if self.stepper is not None:
+            check_is_stepper(self.stepper)
+
+    def stepper_for(self, dt: float | None) -> AbstractStepper:
+        """What advances one step: of at most `dt`, or as long as its error allows."""
+        if self.stepper is not None:
+            return self.stepper
+        return ESDIRK4() if dt is None else CrankNicolson()

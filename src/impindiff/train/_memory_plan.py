@@ -33,10 +33,11 @@ from impindiff.rollout import (
     parse_bytes,
 )
 from impindiff.systems import System
-from impindiff.train._batches import Batch, whole
+from impindiff.train._batches import WHOLE, Batch, whole
 from impindiff.train._fit_options import FitOptions, FittedData
 from impindiff.train._objective import Evaluation, make_objective
 from impindiff.train._observations import Observations
+from impindiff.train._time_steps import steps_of
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 
@@ -268,7 +269,7 @@ def plan(
     system: System,
     data: xr.Dataset,
     *,
-    dt: float,
+    dt: float | None = None,
     memory: int | str | None = None,
     calibrate: bool = True,
     options: FitOptions = FitOptions(),
@@ -279,7 +280,7 @@ def plan(
     Args:
         system: the equations.
         data: see `fit`.
-        dt: longest step.
+        dt: longest step; where None, steps follow their error, with what is learned as it is now.
         memory: bytes, as a number or as `"2GiB"`; what is available by default.
         calibrate: whether to time short rollouts, to say how long a gradient will take.
         options: see `fit`; what changes neither memory nor time does not matter.
@@ -290,8 +291,10 @@ def plan(
     limit = available_bytes() if memory is None else parse_bytes(memory)
     observations = Observations.of(system, data, dtype=options.dtype, **fitted)
     learned, frozen = eqx.partition(system, learned_mask(system))
-    batch = whole(observations, dt)
-    work = Work(learned, frozen, batch, options.stepper, options.samples_at_once)
+    stepper = options.stepper_for(dt)
+    steps = steps_of(observations, WHOLE, dt, stepper, options.control)
+    batch = whole(observations, steps.whole(steps.find(system)))
+    work = Work(learned, frozen, batch, stepper, options.samples_at_once)
     return plan_memory(work, limit, calibrate)
 
 

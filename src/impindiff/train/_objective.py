@@ -335,6 +335,9 @@ def make_objective(
         # Only reverse mode is wanted here: then the end of a step is kept as the next one's start,
         # not a second time.
         memory = Snapshots(batch.time_grid.num_steps)
+    elif memory.count > batch.time_grid.num_steps:
+        # Steps that follow their error may have become fewer.
+        memory = Snapshots(batch.time_grid.num_steps)
     scale = squared_scale(batch.observed, batch.deviations)
     return TrainingLoss(frozen, batch, stepper, trial.rtol, memory, samples_at_once, scale)
 

@@ -98,7 +98,7 @@ class Trainer:
     Args:
         system: the equations; what is learned are the real arrays inside its latents.
         observations: what to fit.
-        dt: longest step, for stages that do not set their own.
+        dt: longest step, for stages that do not set their own; steps follow their error where None.
         stages: one after the other.
         options: how to compute, validate, watch and save.
         on_traced: called with the system as soon as the first epoch's program is known, before it
@@ -112,7 +112,7 @@ class Trainer:
         self,
         system: System,
         observations: Observations,
-        dt: float,
+        dt: float | None,
         stages: Sequence[Stage],
         options: FitOptions = FitOptions(),
         *,
@@ -135,6 +135,7 @@ class Trainer:
             )
         self._good: Point | None = None
         self._is_place_known = False
+        self._adaptation = Adaptation()
         self.choices: list[Choice] = []
         self._verdict = Verdict(observations, self.learned)
 
@@ -145,8 +146,13 @@ class Trainer:
 
     @property
     def remarks(self) -> list[str]:
-        """What is to be said of how it ended: a poor fit, a start never left, steps that ring."""
-        return [*self._verdict.remarks(self.learned), *self.stages[-1].ringing(self.learned)]
+        """What is to be said of how it ended: a poor fit, a start never left, poor steps."""
+        last = self.stages[-1]
+        return [
+            *self._verdict.remarks(self.learned),
+            *last.ringing(self.learned, self._adaptation),
+            *last.steps.remarks(self.system),
+        ]
 
     @property
     def system(self) -> System:
@@ -179,10 +185,11 @@ class Trainer:
         options = self.options
         validation, stopping = options.validation, options.validation.early_stopping
         # Anew for each stage: what was learned may have made the steps stiff.
-        compiled, chosen = self.stages[index].settled(self.learned)
+        adaptation = self.stages[index].begin(self.learned, progress.adaptation)
+        compiled, chosen = self.stages[index].settled(self.learned, adaptation)
         self.choices.append(chosen)
         stage = compiled.stage
-        schedule, adaptation = options.progressive_tolerance, progress.adaptation
+        schedule = options.progressive_tolerance
         if schedule:
             adaptation = schedule.begin(adaptation)
         # Kept beside the optimiser's state: between two stages what was best is what was learned.
@@ -240,12 +247,15 @@ class Trainer:
                 adaptation, state = result.adaptation, result.state
                 if schedule:
                     adaptation = schedule.after(adaptation, float(result.epoch.evaluation.loss))
-                    if adaptation.rtol != result.adaptation.rtol:
-                        state = compiled.refresh(result.learned, state, adaptation)
+                stage_epoch = here.progress.stage_epoch + 1
+                if not last:
+                    adaptation = compiled.go_on(result.learned, adaptation, stage_epoch)
+                if not adaptation.asks_the_same_as(result.adaptation):
+                    state = compiled.refresh(result.learned, state, adaptation)
                 progress = Progress(
                     epoch=number,
                     stage=index,
-                    stage_epoch=here.progress.stage_epoch + 1,
+                    stage_epoch=stage_epoch,
                     seconds=seconds,
                     adaptation=adaptation,
                     standing=standing,
@@ -272,7 +282,7 @@ class Trainer:
             raise NumericsError(
                 f"{error} What had been learned after epoch {self._good.progress.epoch} is saved."
             ) from None
-        self.learned = here.learned
+        self.learned, self._adaptation = here.learned, here.progress.adaptation
         update = {"stage": index + 1, "stage_epoch": 0, "finished": index + 1 == len(self.stages)}
         update["adaptation"] = here.progress.adaptation.for_next_stage()
         ended = here.progress.model_copy(update=update)
