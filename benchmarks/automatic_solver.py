@@ -297,7 +297,8 @@ def program(
     """The rollout, compiled."""
     times = ipd.TimeGrid.build(0.0, [STEPS * problem.dt], problem.dt)
     initial = {field: jnp.asarray(u, dtype) for field, u in problem.initial.items()}
-    run = jax.jit(lambda u: ipd.simulate(problem.system, u, times, stepper))
+    keep = {"on_failure": "keep"}
+    run = jax.jit(lambda u: ipd.simulate(problem.system, u, times, stepper, **keep))
     compiled = run.lower(initial).compile()
     return lambda: compiled(initial)
 

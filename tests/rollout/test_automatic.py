@@ -65,7 +65,11 @@ def darcy() -> System:
 
 
 GRADED = Grid([Axis.graded("x", 0, 1, 24, 50.0), Axis.graded("y", 0, 1, 20, 50.0)])
+AROUND = Grid.uniform(
+    (48, 40), ((0, 1), (0, 1)), solid=lambda x, y: (x - 0.4) ** 2 + (y - 0.5) ** 2 < 0.04
+)
 LOG = Grid([Axis.from_faces("r", np.geomspace(0.1, 100.0, 61))], "cylindrical")
+MEANS = {"fourier", "transform_line(0)", "transform_line(1)"}
 PROBLEMS = {
     "mild": (diffusing(SQUARE, 1e-4), 0.1, {"none"}),
     "constant": (diffusing(SQUARE, 1.0), 0.5, {"fourier"}),
@@ -82,6 +86,17 @@ PROBLEMS = {
     "mild row": (diffusing(ROW, 1e-5), 0.1, {"none"}),
     "coupled row": (reacting(ROW, 10.0, 1.0), 0.1, {"elimination"}),
     "darcy": (darcy(), 0.1, {"fourier", "jacobi"}),
+    "obstacle": (
+        diffusing(AROUND, 1.0),
+        0.5,
+        {"fourier", "transform_line(0)", "transform_line(1)"},
+    ),
+    "reacting": (reacting(SQUARE, 500.0, 1e-6), 0.1, {"none", "block_jacobi"}),
+    "reacting and spreading": (
+        reacting(SQUARE, 500.0, 1.0),
+        0.1,
+        {*MEANS, "block_jacobi"},
+    ),
     "ring": (
         System(Grid.uniform((60,), ((0, 1),), periodic=True), {"u": [Diffusion(1.0)]}),
         0.5,

@@ -27,6 +27,9 @@ _BY_ROOT, _BY_LOGARITHM, _BY_FLOW = 0.16, 0.36, 0.9
 # A few stiff cells, as on graded axes, cost less than many.
 _FEW_STIFF = 0.6
 _JUMPS = 1.3
+# What a mean over the whole box takes more where there are obstacles. It does not depend on the
+# grid: a field can be continued into an obstacle at a cost that the grid does not change.
+_AROUND = 5.0
 # Cost of a direct solve on a line, in plain iterations, by the number of fields.
 _ELIMINATION = (2.0, 5.0, 8.0, 25.0, 55.0)
 # Ratio of flow to diffusion between two cells beyond which a coarse grid is a poor image.
@@ -116,7 +119,10 @@ def _listed(
     apart = _by_root(s.coupling)
     # Jumps take more than their condition says, obstacles do not.
     rough = _JUMPS if s.variation > 50 and s.closed == 0 else 1.0
-    yield "none", None, rough * max(_by_root(s.condition), apart) + _by_flow(flow), 1.0, 0.0
+    # What fields do to each other in a cell and what they spread make each other worse.
+    both = _by_root((1 + 4 * sum(s.diffusion)) * float(np.sqrt(s.coupling)))
+    alone = max(_by_root(s.condition), apart, both if s.coupling > 1 else 1.0)
+    yield "none", None, rough * alone + _by_flow(flow), 1.0, 0.0
     point = max(_by_root(_without(s, None)) * _evenness(s), apart) + _by_flow(flow)
     if fields == 1 or s.coupling < 3:
         yield "jacobi", Jacobi(), point, 1.3, 1.0
@@ -127,7 +133,8 @@ def _listed(
         yield from _on_a_line(s, flow, apart)
         return
     still = max((_left_over(s, a) for a in axes if s.ends[a]), default=0.0)
-    mean = max(_by_variation(s.variation), apart) + _by_flow(still)
+    around = _AROUND * (s.closed > 0)
+    mean = max(_by_variation(s.variation), apart) + _by_flow(still) + around
     yield "fourier", Fourier(), mean, 4.0, 2.0
     for axis in axes:
         # What is coupled weakly across the lines still takes a few.
@@ -137,7 +144,7 @@ def _listed(
         yield f"block_line({axis})", BlockLine(axis), rest + _by_flow(across), each, 15.0 * fields
         if s.same_modes and len(s.shape) > 1:
             across = max((_left_over(s, a) for a in axes if a != axis and s.ends[a]), default=0.0)
-            rest = _by_variation(s.across[axis]) + _by_flow(across)
+            rest = _by_variation(s.across[axis]) + _by_flow(across) + around
             each = 3.3 + fields
             yield (
                 f"transform_line({axis})",

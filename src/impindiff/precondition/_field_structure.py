@@ -128,21 +128,26 @@ class FieldStructure:
     def variation(self, along: int | None) -> float:
         """Largest over smallest coefficient, with what is stored added to both.
 
+        Cells that are closed on all sides have none: nothing moves in them.
+
         Args:
             along: an axis along which they may vary.
         """
         stored = max(self.lowest, 0.05) if not self.is_algebraic else self.slowest
         across = tuple(a for a in range(self.mass.ndim) if a != along)
+        is_open = sum(d + np.roll(d, 1, axis) for axis, d in enumerate(self.diffusion)) > 0
         found = 1.0
         for axis in range(self.mass.ndim):
+            between = self.inner(axis, is_open & np.roll(is_open, -1, axis))
+            if not between.any() or not across:
+                continue
             values = self.inner(axis, self.diffusion[axis])
-            if not values.size or not across:
-                continue
-            if along is None:
-                found = max(found, (stored + 4 * values.max()) / (stored + 4 * values.min()))
-                continue
-            most, least = values.max(across), values.min(across)
-            found = max(found, float(((stored + 4 * most) / (stored + 4 * least)).max()))
+            over = across if along is not None else None
+            most = np.where(between, values, -np.inf).max(over)
+            least = np.where(between, values, np.inf).min(over)
+            some = most >= least
+            ratio = (stored + 4 * most[some]) / (stored + 4 * least[some])
+            found = max(found, float(ratio.max()))
         return float(found)
 
     @property
