@@ -84,6 +84,7 @@ def select_solver(
     *,
     time: float = 0.0,
     num_steps: int = _MANY_STEPS,
+    named: str | None = None,
 ) -> Choice:
     """Choose how the steps of a system are solved, as `simulate`, `predict` and `fit` do.
 
@@ -97,6 +98,7 @@ def select_solver(
         time: at which coefficients that vary are taken.
         num_steps: how many steps there will be: over so many the setup of a preconditioner is
             spread, where one serves all.
+        named: take this one, the name of another choice or a key of its `costs`, if it could serve.
 
     Returns: the choice; `choice.stepper` is to be used, `choice.reason` says why.
     Raises: InputError where anything is traced, or as `simulate` for a system or a state that is
@@ -116,7 +118,7 @@ def select_solver(
         raise InputError(f"the time step is {dt}: it must be positive and finite.")
     if not stepper.is_open:
         return Choice("given", _GIVEN, stepper, {})
-    return _chosen(system, initial, float(dt), stepper, float(time), num_steps)
+    return _chosen(system, initial, float(dt), stepper, float(time), num_steps, named)
 
 
 def select_for_samples(
@@ -125,6 +127,7 @@ def select_for_samples(
     time_grid: TimeGrid,
     stepper: AbstractStepper,
     sample_parameters: State | None = None,
+    named: str | None = None,
 ) -> Choice:
     """The choice for many samples that are advanced together, from the first of them.
 
@@ -134,6 +137,7 @@ def select_for_samples(
         time_grid: the steps.
         stepper: names no solver, or is left as it is.
         sample_parameters: by name, of each sample.
+        named: see `select_solver`.
     """
     if not stepper.is_open or not time_grid.num_steps or system.grid is None:
         return Choice("given", _GIVEN, stepper, {})
@@ -145,7 +149,8 @@ def select_for_samples(
     if len(system.grid.shape) > 1 and int(np.prod(system.grid.shape)) < SMALL:
         return Choice("automatic", f"automatic: fewer than {SMALL} cells.", stepper, {})
     dt, start = float(np.mean(time_grid.lengths)), float(time_grid.starts[0])
-    return select_solver(system, first, dt, stepper, time=start, num_steps=time_grid.num_steps)
+    many = time_grid.num_steps
+    return select_solver(system, first, dt, stepper, time=start, num_steps=many, named=named)
 
 
 def has_failed_solve(outcome: StepOutcome) -> bool:
@@ -199,6 +204,7 @@ def _chosen(
     stepper: AbstractStepper,
     time: float,
     num_steps: int,
+    named: str | None = None,
 ) -> Choice:
     dtype = jnp.result_type(*initial.values())
     weight = (stepper.implicit_weight or 1.0) * dt
@@ -212,7 +218,8 @@ def _chosen(
     structure = Structure.of(jax.device_get(blocks), kinds, volumes, reaches)
     serves = min(num_steps, _MANY_STEPS) if is_affine and is_steady else 1
     compared = candidates(structure, num_steps=serves, is_affine=is_affine)
-    best, one_axis = compared[0], len(structure.shape) == 1
+    best = next((each for each in compared if each.name == named), compared[0])
+    one_axis = len(structure.shape) == 1
     costs = {candidate.name: round(candidate.cost, 1) for candidate in compared}
     return Choice(
         best.name,

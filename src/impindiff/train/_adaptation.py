@@ -18,6 +18,8 @@ class Adaptation(BaseModel):
 
     Attributes:
         steps: those that follow their error, see `Steps`; nothing where they do not.
+        solver: how its systems are solved, see `Choice.name`: chosen once for a stage, also for one
+            that goes on after a stop.
         halvings: how often each step is halved; none is where this is empty.
         masked: samples that are left out.
         rtol: relative tolerance of solves and adjoint solves where it is looser than their own; 0
@@ -28,6 +30,7 @@ class Adaptation(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     steps: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    solver: str | None = None
     halvings: tuple[int, ...] = ()
     masked: tuple[int, ...] = ()
     rtol: float | None = None

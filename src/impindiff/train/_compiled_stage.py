@@ -298,13 +298,13 @@ class CompiledStage:
         return adaptation.model_copy(update={"steps": found, "halvings": ()})
 
     def settled(self, learned: PyTree, adaptation: Adaptation) -> tuple["CompiledStage", Choice]:
-        """The stage with its steps' solver chosen, for what is learned by now.
+        """The stage with its steps' solver chosen, for what is learned by now, or as it was before.
 
         Chosen from the first sample, by the steps that no remedy has halved.
         """
         system, initial, steps = self._first_sample(learned, adaptation)
         initial = {field: u[None] for field, u in initial.items()}
-        chosen = select_for_samples(system, initial, steps, self.stepper)
+        chosen = select_for_samples(system, initial, steps, self.stepper, named=adaptation.solver)
         return replace(self, stepper=chosen.stepper, fallback=chosen.fallback), chosen
 
     def ringing(self, learned: PyTree, adaptation: Adaptation) -> tuple[str, ...]:

@@ -239,24 +239,27 @@ class FollowingSteps(AbstractSteps):
         )
 
     def time_error(self, system: System) -> float:
-        """What the errors of all steps come to, relative to how far a field ranges.
+        """About what the errors of all steps come to, relative to how far a field ranges.
 
-        Twice the largest difference, at the observed times, to the states that half the tolerance
-        gives. Windows do not matter.
+        The largest difference, at the observed times, to the states that half the tolerance gives
+        with none of the steps more than half the longest. Windows do not matter.
 
         Raises: as `simulate_controlled`.
         """
         whole = replace(self, batches=WHOLE)
         dtype = jnp.result_type(*self.observations.initial.values())
-        finer = self.control.tightened(0.5, dtype)
-        (found,), (exact,) = (
-            list(whole._rollouts(system, control)) for control in (self.control, finer)
-        )
+        (found,) = whole._rollouts(system, self.control)
+        # Steps that only their own growth limits would be the same by any tolerance.
+        longest = float(found.time_grid.lengths.max()) / 2
+        finer = replace(self.control.tightened(0.5, dtype), max_dt=longest)
+        (exact,) = whole._rollouts(system, finer)
         errors = [0.0]
+        starts, _ = whole._starts(system, ())
         for field, states in exact.states.items():
-            spread = float(np.ptp(states))
+            ends = [(float(u.min()), float(u.max())) for u in (starts[field], states)]
+            spread = max(high for _, high in ends) - min(low for low, _ in ends)
             difference = float(jnp.abs(found.states[field] - states).max())
-            errors.append(2 * difference / spread if spread else 0.0)
+            errors.append(difference / spread if spread else 0.0)
         return max(errors)
 
     def _windows(self) -> Iterator[tuple[float, np.ndarray]]:
@@ -266,6 +269,19 @@ class FollowingSteps(AbstractSteps):
         clock = (self.observations.start, *times)
         for first in range(len(times) - window + 1):
             yield clock[first], np.array(times[first : first + window])
+
+    def _starts(self, system: System, masked: Sequence[int]) -> tuple[State, State]:
+        """Where the windows begin, `(sample, window, *grid)`, and the sample parameters."""
+        observed = self.observations
+        num_windows = len(observed.times) + 1 - (self.batches.window or len(observed.times))
+        starts, given = window_starts(observed, num_windows), observed.sample_parameters
+        dtype = jnp.result_type(*observed.initial.values())
+        begun = starts_of(
+            system, lambda one: one.start(observed.start, dtype), given, observed.num_samples
+        )
+        starts |= {field: u[:, None] for field, u in begun.items()}
+        left = np.setdiff1d(np.arange(observed.num_samples), masked)
+        return jax.tree.map(lambda values: jnp.asarray(values)[left], (starts, given))
 
     def _found(self, system: System, masked: Sequence[int], at_most: int | None = None) -> Steps:
         return tuple(
@@ -280,17 +296,8 @@ class FollowingSteps(AbstractSteps):
         masked: Sequence[int] = (),
         at_most: int | None = None,
     ) -> Iterator[ControlledTrajectory]:
-        observed = self.observations
-        windows = list(self._windows())
-        starts, given = window_starts(observed, len(windows)), observed.sample_parameters
-        dtype = jnp.result_type(*observed.initial.values())
-        begun = starts_of(
-            system, lambda one: one.start(observed.start, dtype), given, observed.num_samples
-        )
-        starts |= {field: u[:, None] for field, u in begun.items()}
-        left = np.setdiff1d(np.arange(observed.num_samples), masked)
-        starts, given = jax.tree.map(lambda values: jnp.asarray(values)[left], (starts, given))
-        for number, (start, times) in enumerate(windows):
+        starts, given = self._starts(system, masked)
+        for number, (start, times) in enumerate(self._windows()):
             initial: State = {field: u[:, number] for field, u in starts.items()}
             spans = spans_of(start, times)
             yield control_samples(system, initial, spans, self.stepper, control, given, at_most)

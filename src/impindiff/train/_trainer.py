@@ -188,6 +188,7 @@ class Trainer:
         adaptation = self.stages[index].begin(self.learned, progress.adaptation)
         compiled, chosen = self.stages[index].settled(self.learned, adaptation)
         self.choices.append(chosen)
+        adaptation = adaptation.model_copy(update={"solver": chosen.name})
         stage = compiled.stage
         schedule = options.progressive_tolerance
         if schedule:
