@@ -127,6 +127,7 @@ def build_options(config: Config, stepper: AbstractStepper) -> FitOptions:
         if tolerance is None
         else ProgressiveTolerance(**tolerance.model_dump()),
         dtype=config.precision,
+        control=config.time.control,
         seed=config.seed,
         validation=Validation(
             every=training.validate_every,

@@ -7,7 +7,7 @@ configs (`make tables`) read the same tables.
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from impindiff.config._kinds import (
     Count,
@@ -19,7 +19,6 @@ from impindiff.config._kinds import (
     is_one_of,
     one_of,
 )
-from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate import (
     ESDIRK3,
     ESDIRK4,
@@ -42,8 +41,9 @@ from impindiff.precondition import (
     Multigrid,
     TransformLine,
 )
+from impindiff.rollout import StepControl
 
-IMPLICIT: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
+IMPLICIT: dict[str, Callable[..., AbstractStepper]] = {
     "crank-nicolson": CrankNicolson,
     "backward-euler": BackwardEuler,
     "sdirk-2": SDIRK2,
@@ -51,7 +51,7 @@ IMPLICIT: dict[str, Callable[[AbstractRootSolver, Any], AbstractStepper]] = {
     "esdirk-4": ESDIRK4,
     "esdirk-5": ESDIRK5,
 }
-EXPLICIT: dict[str, Callable[[int], AbstractStepper]] = {
+EXPLICIT: dict[str, Callable[..., AbstractStepper]] = {
     "forward-euler": ForwardEuler,
     "runge-kutta-4": RungeKutta4,
 }
@@ -77,6 +77,12 @@ ALONG_LINES: dict[str, Callable[[int], AbstractPreconditioner]] = {
 }
 OPEN = ("automatic", "none")
 
+# Those that estimate the error of a step, so that it can be followed.
+FOLLOWING = tuple(
+    name for name, make in {**IMPLICIT, **EXPLICIT}.items() if make().error_order is not None
+)
+_FIXED, _FOLLOWING = "crank-nicolson", "esdirk-4"
+
 Scheme = Annotated[str, is_one_of((*IMPLICIT, *EXPLICIT))]
 Method = Annotated[str, is_one_of(("automatic", *KRYLOV, *DIRECT))]
 Preconditioner = Annotated[str, is_one_of((*OPEN, *PRECONDITIONERS, *ALONG_LINES))]
@@ -89,16 +95,39 @@ Groups = Annotated[
 class TimeTable(Table):
     """`[time]`: how time advances, and from when on where data alone do not say.
 
+    Without `dt` steps follow their error, `scheme` is then "esdirk-4" by default. How exact they
+    are `rtol`, `atol` (a number, or one for each field) and `max_dt` say, see
+    `impindiff.steppers.StepControl`; training loosens `rtol` to 3 % of the noise where nothing is
+    said.
+
     The last two are for explicit schemes: equal parts that a step is taken in, and whether one may
     be longer than is stable.
     """
 
-    scheme: Scheme = "crank-nicolson"
-    dt: Positive
+    scheme: Scheme = _FIXED
+    dt: Positive | None = None
     until: Finite
     start: Finite | None = None
+    rtol: Tolerance | None = None
+    atol: Positive | dict[Name, Positive] | None = None
+    max_dt: Positive | None = None
     substeps: Count = 1
     accept_unstable: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_scheme_that_can(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("dt") is None and "scheme" not in given:
+            return {**given, "scheme": _FOLLOWING}
+        return given
+
+    @property
+    def control(self) -> StepControl | None:
+        """How exact steps are to be; None where it is not said, or steps are given."""
+        if self.rtol is self.atol is self.max_dt is None:
+            return None
+        longest = float("inf") if self.max_dt is None else self.max_dt
+        return StepControl(self.rtol, self.atol, longest)
 
 
 class SolverTable(Table):
@@ -146,6 +175,7 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
     Raises: ValueError.
     """
     named = solver.preconditioner
+    _check_steps(time)
     _check_substeps(time)
     if solver.adjoint != "implicit" and solver.nonlinear not in ("picard", "anderson"):
         raise ValueError(
@@ -178,6 +208,21 @@ def check_solving(time: TimeTable, solver: SolverTable, num_axes: int | None) ->
         raise ValueError(
             f"solver.method is 'tridiagonal', but the grid has {num_axes} axes: it is for one; use "
             "'bicgstab' or 'gmres'"
+        )
+
+
+def _check_steps(time: TimeTable) -> None:
+    """Refuse steps that nothing gives, or two things."""
+    if time.dt is None and time.scheme not in FOLLOWING:
+        raise ValueError(
+            f"time.dt is missing, and time.scheme {time.scheme!r} has no estimate of the error "
+            f"that steps could follow: give time.dt, or use {one_of(FOLLOWING)}"
+        )
+    if time.dt is not None and time.control is not None:
+        key = next(key for key in ("rtol", "atol", "max_dt") if getattr(time, key) is not None)
+        raise ValueError(
+            f"time.{key} is {getattr(time, key)!r}, but steps are given by time.dt: leave time.dt "
+            f"out for steps that follow their error, or leave time.{key} out"
         )
 
 

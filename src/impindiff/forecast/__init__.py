@@ -5,6 +5,7 @@ from impindiff.forecast._ledger import BalanceScore, balances_of
 from impindiff.forecast._predict import (
     HALVED,
     SOLVER,
+    STEPS,
     carry_forward,
     compile_forward,
     forecast_times,
@@ -26,6 +27,7 @@ from impindiff.forecast._stream import Stored, check_zarr, continue_forecast, fo
 __all__ = [
     "HALVED",
     "SOLVER",
+    "STEPS",
     "UNSEEN",
     "BalanceScore",
     "FieldErrors",

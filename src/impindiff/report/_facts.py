@@ -124,7 +124,7 @@ def _value(latent: Variable) -> str:
 
 def _time_step(summary: Mapping[str, Any], unit: str) -> str:
     if "dt" in summary and summary["dt"] is None:
-        return "controlled by its error"
+        return str(summary.get("steps") or "controlled by its error")
     return _if_known(number(summary.get("dt")), lambda dt: f"{plain(dt)}{unit}")
 
 

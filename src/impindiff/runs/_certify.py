@@ -37,7 +37,7 @@ from impindiff.runs._folder import RunFolder
 from impindiff.runs._run_plan import RunPlan, cast, precision
 from impindiff.runs._trained import trained_system
 from impindiff.systems import System
-from impindiff.train import Observations, Part, make_objective, whole
+from impindiff.train import WHOLE, Observations, Part, make_objective, steps_of, whole
 
 _TIGHT = {"rtol": 1e-12, "adjoint_rtol": 1e-12, "max_steps": 5000, "adjoint_max_steps": 5000}
 # The unrolled gradient keeps about this many vectors an iteration, the memory of Anderson's among
@@ -125,10 +125,11 @@ def certify(
         system = cast(trained_system(folder), jnp.dtype(jnp.float64))
     stepper = build_stepper(tight, system)
     point = _parts(system, observations)
-    time_grid = observations.time_grid(config.time.dt)
+    steps = steps_of(observations, WHOLE, config.time.dt, stepper, config.time.control)
+    time_grid = steps.whole(steps.find(system))
 
     def loss_by(stepper: AbstractStepper) -> Callable[..., tuple[jax.Array, Any]]:
-        return _make_loss(system, observations, config.time.dt, stepper)
+        return _make_loss(system, observations, time_grid, stepper)
 
     loss = loss_by(stepper)
     probe = AdjointOutcome.probe(jnp.float64)
@@ -178,12 +179,12 @@ def _parts(system: System, observations: Observations) -> dict[str, PyTree]:
     return parts | {f"initial {field}": u for field, u in begun.items()}
 
 
-def _make_loss(system, observations, dt, stepper):
+def _make_loss(system, observations, time_grid, stepper):
     one = {
         name: {key: u[:1] for key, u in getattr(observations, name).items()}
         for name in ("initial", "observed", "deviations", "sample_parameters")
     }
-    first = whole(replace(observations, **one), dt)
+    first = whole(replace(observations, **one), time_grid)
     # Apart from the learned arrays nothing of the system depends on the point.
     dynamic, static = eqx.partition(system, eqx.is_array)
 

@@ -26,6 +26,7 @@ from impindiff.train import (
     available_bytes,
     gradient_bytes,
     plan_memory,
+    steps_of,
 )
 
 
@@ -50,7 +51,7 @@ def check_stable(plan: RunPlan) -> None:
     limit = min(
         limit_of(sample) for sample in range(known.num_samples if known.sample_parameters else 1)
     )
-    longest = max([time.dt, *(stage.dt for stage in plan.stages if stage.dt is not None)])
+    longest = max(dt for dt in (time.dt, *(s.dt for s in plan.stages)) if dt is not None)
     # Power iteration finds the limit to a few percent.
     if longest > 1.05 * limit:
         enough = math.ceil(time.substeps * longest / limit)
@@ -123,7 +124,9 @@ def _works(
     stepper = build_stepper(config, system)
     arrays, frozen = eqx.partition(system, learned(system))
     for stage in stages:
-        batch = Batches.make(observations, stage.dt or config.time.dt, stage.batches).first
+        longest, batches = stage.dt or config.time.dt, stage.batches
+        steps = steps_of(observations, batches, longest, stepper, config.time.control)
+        batch = Batches.make(observations, steps.grids(steps.find(system)), batches).first
         yield Work(arrays, frozen, batch, stepper, config.training.samples_at_once)
 
 

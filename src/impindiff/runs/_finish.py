@@ -14,6 +14,7 @@ from impindiff.data import is_sample_parameter, save_dataset
 from impindiff.forecast import (
     HALVED,
     SOLVER,
+    STEPS,
     UNSEEN,
     Scores,
     Seen,
@@ -61,6 +62,7 @@ def finish(
         stepper=plan.stepper,
         samples=plan.test.positions,
         dtype=precision(config),
+        control=config.time.control,
     )
     is_trained = bool(jax.tree.leaves(eqx.filter(system, learned(system))))
     seen = Seen(plan.train_samples, plan.observations.times) if is_trained else UNSEEN
@@ -96,6 +98,8 @@ def finish(
     }
     if choices_made["forecast"]:  # of what the config names there is nothing to say
         summary["solver"] = choices_made
+    if STEPS in forecast.attrs:
+        summary["steps"] = forecast.attrs[STEPS]
     if scores.readings:
         about = {name: plan.dataset[name].attrs for name in scores.readings}
         summary["reading_units"] = {name: str(of.get("units", "")) for name, of in about.items()}

@@ -141,8 +141,9 @@ class RunPlan:
         start = begin.time
         forecast_times = _times_up_to(times_of(dataset), config.time.until)
         stages = build_stages(config, system)
-        for dt in (config.time.dt, *(stage.dt for stage in stages if stage.dt is not None)):
-            TimeGrid.build(start, forecast_times, dt)
+        for dt in (config.time.dt, *(stage.dt for stage in stages)):
+            if dt is not None:
+                TimeGrid.build(start, forecast_times, dt)
         observations = Observations.of(
             system,
             dataset,
@@ -183,8 +184,9 @@ class RunPlan:
 
     def validator(self) -> Validator | None:
         """The forecast error of the validation samples, see `Validator.of`."""
-        fields, dt = self.config.data.fields, self.config.time.dt
-        return Validator.of(self.validation, fields, self.forecast_times, dt, self.stepper)
+        fields, time = self.config.data.fields, self.config.time
+        how = time.dt, self.stepper, time.control
+        return Validator.of(self.validation, fields, self.forecast_times, *how)
 
 
 def precision(config: Config) -> jnp.dtype:

@@ -48,6 +48,8 @@ from impindiff.systems import System
 # Such a file is encoded in memory, which takes three times as much: HDF5 files cannot be added to
 # without risking what they hold.
 _MOST_NETCDF_BYTES = 2**30
+# Times that a forecast saves where neither an interval nor a step says it.
+_NUM_TIMES = 100
 
 
 def trained_system(folder: RunFolder) -> System:
@@ -101,7 +103,8 @@ def forecast_run(
         folder: the run.
         initial: data file that holds the initial fields.
         until: last time.
-        every: interval between saved times; the run's time step by default.
+        every: interval between saved times; by default the run's time step, or a hundredth of the
+            span where steps follow their error.
         start: the initial time: "first" or "last" of the file's, or the time itself. By default the
             first, or that of the run where its system gives initial values; see `predict`.
 
@@ -131,7 +134,8 @@ def forecast_run_to(
         initial: data file that holds the initial fields.
         out: where to, `.nc` or `.zarr`.
         until: last time.
-        every: interval between saved times; the run's time step by default.
+        every: interval between saved times; by default the run's time step, or a hundredth of the
+            span where steps follow their error.
         start: the initial time.
         watch: called with each time that a zarr store has reached.
 
@@ -153,6 +157,7 @@ def forecast_run_to(
     dataset, times = _initial_condition(folder, system, initial, until, every, start)
     dt, stepper = config.time.dt, build_stepper(config, system)
     if out.suffix.lower() == ".zarr":
+        dt = _check_given(dt, folder, out)
         return forecast_to(
             out,
             system,
@@ -188,9 +193,24 @@ def _continue(
     watch: Callable[[float], None] | None,
 ) -> Stored:
     config, system = folder.config(), trained_system(folder)
+    dt = _check_given(config.time.dt, folder, store)
     _, times = _initial_condition(folder, system, store, until, every, "last", is_same=True)
-    dt, stepper = config.time.dt, build_stepper(config, system)
+    stepper = build_stepper(config, system)
     return continue_forecast(store, system, times=times, dt=dt, stepper=stepper, watch=watch)
+
+
+def _check_given(dt: float | None, folder: RunFolder, store: Path) -> float:
+    """Refuse to write a store in pieces by steps that would begin anew in each.
+
+    Raises: InputError.
+    """
+    if dt is None:
+        raise InputError(
+            f"{store}: a .zarr store is written in pieces by steps of a given length, and those of "
+            f"the run in {folder.path} follow their error (its config has no time.dt). Forecast to "
+            "a .nc file."
+        )
+    return dt
 
 
 def _check(system: System, dataset: xr.Dataset, latents: tuple[str, ...] = ()) -> None:
@@ -228,9 +248,11 @@ def _initial_condition(
             raise
         # The initial time need not be one of the file's, which holds sample parameters alone.
         dataset = open_dataset(initial, time="first")
-    every = config.time.dt if every is None else every
+    begin = forecast_start(system, dataset, start)
+    if every is None:
+        every = config.time.dt or max(until - begin, 0.0) / _NUM_TIMES or 1.0
     origin = float(open_dataset(initial, time="first")["time"][0]) if is_same else None
-    return dataset, forecast_times(forecast_start(system, dataset, start), until, every, origin)
+    return dataset, forecast_times(begin, until, every, origin)
 
 
 def _or_that_of_the_run(config: Config, system: System, start: Start | None) -> Start | None:
@@ -287,4 +309,5 @@ def _predict(
         stepper=build_stepper(config, system),
         samples=samples,
         dtype=precision(config),
+        control=config.time.control,
     )

@@ -7,13 +7,14 @@ from typing import Self, final
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from impindiff._types import State
 from impindiff.data import times_of
 from impindiff.forecast import carry_forward, compile_forward
 from impindiff.integrate import AbstractStepper
 from impindiff.observe import relative_error
-from impindiff.rollout import TimeGrid
+from impindiff.rollout import StepControl, TimeGrid, control_samples, spans_of
 from impindiff.systems import Samples, System
 
 
@@ -25,14 +26,16 @@ class Validator:
     Attributes:
         samples: those whose forecast is validated.
         truth: at the end.
-        time_grid: the steps.
+        spans: steps through the times before the end, where they are given; else one to each.
         stepper: advances one.
+        control: how exact steps are that follow their error; None where they are given.
     """
 
     samples: Samples
     truth: Mapping[str, np.ndarray]
-    time_grid: TimeGrid
+    spans: TimeGrid
     stepper: AbstractStepper
+    control: StepControl | None = None
 
     @classmethod
     def of(
@@ -40,8 +43,9 @@ class Validator:
         samples: Samples,
         fields: Sequence[str],
         times: np.ndarray,
-        dt: float,
+        dt: float | None,
         stepper: AbstractStepper,
+        control: StepControl | None = None,
     ) -> Self | None:
         """At the last time at which all samples of all fields that are observed were observed.
 
@@ -50,8 +54,9 @@ class Validator:
                 initial values.
             fields: those that may be observed.
             times: of the forecast; those of the data first.
-            dt: longest step.
+            dt: longest step; steps follow their error where None.
             stepper: advances one step.
+            control: how exact they then are.
 
         Returns: None where that is never after the start.
         """
@@ -70,12 +75,14 @@ class Validator:
             return None
         # Through the times before it, as the forecast at the end goes: often one program does for
         # both, and compiling it is much of a small training.
-        time_grid = TimeGrid.build(start, times[: last + 1], dt)
-        return cls(samples, {f: truth[f][:, last] for f in observed}, time_grid, stepper)
+        at_end, ahead = {f: truth[f][:, last] for f in observed}, times[: last + 1]
+        if dt is None:
+            return cls(samples, at_end, spans_of(start, ahead), stepper, control or StepControl())
+        return cls(samples, at_end, TimeGrid.build(start, ahead, dt), stepper)
 
     def __call__(self, system: System) -> float:
         """The error of a system's forecast."""
-        states = carry_forward(*self._forecast(system))
+        states = self._states(system)
         errors = [
             relative_error(np.asarray(states[field])[:, -1], known, 1, known.ndim - 1).mean()
             for field, known in self.truth.items()
@@ -83,8 +90,18 @@ class Validator:
         return float(100 * np.mean(errors))
 
     def compile(self, system: System) -> None:
-        """Compile what a call with such a system runs, so that it finds it ready."""
-        compile_forward(*self._forecast(system))
+        """Compile what a call with such a system runs, so that it finds it ready.
+
+        Steps that follow their error have a program that training needs, too, and first.
+        """
+        if self.control is None:
+            compile_forward(*self._forecast(system))
+
+    def _states(self, system: System) -> Mapping[str, Array]:
+        if self.control is None:
+            return carry_forward(*self._forecast(system))
+        _, initial, stepper, spans, given = self._forecast(system)
+        return control_samples(system, initial, spans, stepper, self.control, given).states
 
     def _forecast(self, system: System) -> tuple[System, State, AbstractStepper, TimeGrid, State]:
         """What `carry_forward` is given."""
@@ -96,7 +113,7 @@ class Validator:
             system,
             initial | nothing,
             self.stepper,
-            self.time_grid,
+            self.spans,
             self.samples.sample_parameters,
         )
 

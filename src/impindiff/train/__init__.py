@@ -2,7 +2,7 @@
 
 from impindiff.train._adam_and_optax import Adam, Optax
 from impindiff.train._adaptation import ProgressiveTolerance, Rescue, SolveFailure
-from impindiff.train._batches import Batch, Batches, Batching, Part, whole
+from impindiff.train._batches import WHOLE, Batch, Batches, Batching, Part, whole
 from impindiff.train._by_name import by_latent, moving
 from impindiff.train._checkpoints import Checkpoints, Progress
 from impindiff.train._diagnosis import check_expected
@@ -27,10 +27,12 @@ from impindiff.train._objective import AbstractObjective, Evaluation, make_objec
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import AbstractOptimiser, Epoch, StageLength
 from impindiff.train._stages import Stage
+from impindiff.train._time_steps import steps_of
 from impindiff.train._trainer import Trainer
 
 __all__ = [
     "LBFGS",
+    "WHOLE",
     "AbstractObjective",
     "AbstractOptimiser",
     "Adam",
@@ -73,5 +75,6 @@ __all__ = [
     "moving",
     "plan",
     "plan_memory",
+    "steps_of",
     "whole",
 ]
