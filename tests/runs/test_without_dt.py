@@ -37,6 +37,8 @@ def test_a_run_says_which_steps_it_took(trained: Path):
     summary = json.loads((trained / "run" / "summary.json").read_text())
     assert summary["dt"] is None and summary["time_scheme"] == "esdirk-4"
     assert "the error of each estimated to be below 0.001" in summary["steps"]
+    assert 0 < summary["time_error"] < 1e-2
+    assert f"all together come to {summary['time_error']:.1g}" in summary["steps"]
     errors = summary["fields"]["concentration"]["relative_l1_percent"]
     assert len(errors) == 5 and np.isfinite(errors).all()
     assert summary["steps"] in (trained / "run" / "report.html").read_text()

@@ -35,6 +35,7 @@ from impindiff.rollout._step_control import (
     control_samples,
     simulate_controlled,
     spans_of,
+    time_error,
 )
 from impindiff.rollout._sweep import nothing_lost
 from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
@@ -79,5 +80,6 @@ __all__ = [
     "stable_dt",
     "step_counts",
     "tidy_time",
+    "time_error",
     "vanishing",
 ]

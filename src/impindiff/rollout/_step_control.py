@@ -274,6 +274,46 @@ def control_samples(
     return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused))
 
 
+def time_error(
+    system: Any,
+    initial: State,
+    spans: TimeGrid,
+    stepper: AbstractStepper,
+    control: StepControl,
+    sample_parameters: State | None = None,
+) -> float:
+    """About what the errors of all steps come to, relative to how far a field ranges.
+
+    The largest difference, at the saved times, to the states that half the tolerance gives with
+    none of the steps more than half the longest.
+
+    Args:
+        system: see `control_samples`, as for all that follows.
+        initial: for each field an array `(sample, *grid)`.
+        spans: a step from each saved time to the next.
+        stepper: a method with an estimate of its error.
+        control: how exact the steps are to be.
+        sample_parameters: `(sample,)` each.
+
+    Raises: as `simulate_controlled`.
+    """
+    given = system, initial, spans, stepper
+    found = control_samples(*given, control, sample_parameters)
+    if not found.time_grid.num_steps:
+        return 0.0
+    # Steps that only their own growth limits would be the same by any tolerance.
+    longest = float(found.time_grid.lengths.max()) / 2
+    finer = replace(control.tightened(0.5, jnp.result_type(*initial.values())), max_dt=longest)
+    exact = control_samples(*given, finer, sample_parameters).states
+    errors = [0.0]
+    for field, states in exact.items():
+        ends = [(float(u.min()), float(u.max())) for u in (initial[field], states)]
+        spread = max(high for _, high in ends) - min(low for low, _ in ends)
+        difference = float(jnp.abs(found.states[field] - states).max())
+        errors.append(difference / spread if spread else 0.0)
+    return max(errors)
+
+
 def _at_start(initial: State, spans: TimeGrid) -> ControlledTrajectory:
     """A rollout that is over where it begins."""
     none = jnp.zeros((len(next(iter(initial.values()))), 0))

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import xarray as xr
 
+from impindiff._errors import NumericsError
 from impindiff.config import build_observations
 from impindiff.data import is_sample_parameter, save_dataset
 from impindiff.forecast import (
@@ -24,7 +26,7 @@ from impindiff.forecast import (
     truth_at,
 )
 from impindiff.latent import learned
-from impindiff.rollout import Choice
+from impindiff.rollout import Choice, StepControl, spans_of, time_error
 from impindiff.runs._folder import RunFolder
 from impindiff.runs._provenance import now
 from impindiff.runs._run_plan import RunPlan, precision
@@ -99,7 +101,13 @@ def finish(
     if choices_made["forecast"]:  # of what the config names there is nothing to say
         summary["solver"] = choices_made
     if STEPS in forecast.attrs:
-        summary["steps"] = forecast.attrs[STEPS]
+        error = _time_error(plan, system)
+        known = (
+            ""
+            if error is None
+            else f"; compared with half of that, all together come to {error:.1g}"
+        )
+        summary |= {"steps": forecast.attrs[STEPS] + known, "time_error": error}
     if scores.readings:
         about = {name: plan.dataset[name].attrs for name in scores.readings}
         summary["reading_units"] = {name: str(of.get("units", "")) for name, of in about.items()}
@@ -111,6 +119,21 @@ def finish(
     made = folder.read_json("provenance.json")
     folder.write_json("provenance.json", made | {"finished": now()})
     return scores
+
+
+def _time_error(plan: RunPlan, system: System) -> float | None:
+    """What the errors of the forecast's steps come to; None where finer steps fail."""
+    initial = plan.test.initial_of(system)
+    like = next(iter(initial.values()))
+    initial |= {name: jnp.zeros_like(like) for name in system.integrals}
+    spans = spans_of(plan.start, plan.forecast_times)
+    control = plan.config.time.control or StepControl()
+    try:
+        return time_error(
+            system, initial, spans, plan.stepper, control, plan.test.sample_parameters
+        )
+    except NumericsError:
+        return None
 
 
 def num_trainable(system: System, stages: Sequence[Stage]) -> int:

@@ -25,6 +25,7 @@ from impindiff.rollout import (
     TimeGrid,
     control_samples,
     spans_of,
+    time_error,
 )
 from impindiff.systems import System, starts_of
 from impindiff.train._batches import WHOLE, Batching, window_grids, window_starts
@@ -239,28 +240,16 @@ class FollowingSteps(AbstractSteps):
         )
 
     def time_error(self, system: System) -> float:
-        """About what the errors of all steps come to, relative to how far a field ranges.
-
-        The largest difference, at the observed times, to the states that half the tolerance gives
-        with none of the steps more than half the longest. Windows do not matter.
+        """About what the errors of all steps come to, see there; windows do not matter.
 
         Raises: as `simulate_controlled`.
         """
         whole = replace(self, batches=WHOLE)
-        dtype = jnp.result_type(*self.observations.initial.values())
-        (found,) = whole._rollouts(system, self.control)
-        # Steps that only their own growth limits would be the same by any tolerance.
-        longest = float(found.time_grid.lengths.max()) / 2
-        finer = replace(self.control.tightened(0.5, dtype), max_dt=longest)
-        (exact,) = whole._rollouts(system, finer)
-        errors = [0.0]
-        starts, _ = whole._starts(system, ())
-        for field, states in exact.states.items():
-            ends = [(float(u.min()), float(u.max())) for u in (starts[field], states)]
-            spread = max(high for _, high in ends) - min(low for low, _ in ends)
-            difference = float(jnp.abs(found.states[field] - states).max())
-            errors.append(difference / spread if spread else 0.0)
-        return max(errors)
+        starts, given = whole._starts(system, ())
+        initial = {field: u[:, 0] for field, u in starts.items()}
+        ((start, times),) = whole._windows()
+        spans = spans_of(start, times)
+        return time_error(system, initial, spans, self.stepper, self.control, given)
 
     def _windows(self) -> Iterator[tuple[float, np.ndarray]]:
         """Where each begins, and its observed times."""
@@ -286,13 +275,12 @@ class FollowingSteps(AbstractSteps):
     def _found(self, system: System, masked: Sequence[int], at_most: int | None = None) -> Steps:
         return tuple(
             tuple(tuple(part.tolist()) for part in found.time_grid.lengths_by_time)
-            for found in self._rollouts(system, self.control, masked, at_most)
+            for found in self._rollouts(system, masked, at_most)
         )
 
     def _rollouts(
         self,
         system: System,
-        control: StepControl,
         masked: Sequence[int] = (),
         at_most: int | None = None,
     ) -> Iterator[ControlledTrajectory]:
@@ -300,7 +288,9 @@ class FollowingSteps(AbstractSteps):
         for number, (start, times) in enumerate(self._windows()):
             initial: State = {field: u[:, number] for field, u in starts.items()}
             spans = spans_of(start, times)
-            yield control_samples(system, initial, spans, self.stepper, control, given, at_most)
+            yield control_samples(
+                system, initial, spans, self.stepper, self.control, given, at_most
+            )
 
 
 def _most(steps: Steps) -> int:
