@@ -90,9 +90,8 @@ def test_it_is_learned_from_windows_too():
     grid = grid_of(dataset, "concentration")
     velocity = ipd.Parameter("advection_x", 0.2, (-3.0, 3.0))
     system = advection_diffusion(grid, velocity, 0.05)
-    control = {"control": StepControl(1e-4)}
     stages = [Stage(Adam(learning_rate=3e-2), 40, batches=Batching(window=2))]
-    found = fit(system, dataset, stages=stages, options=FitOptions(**control))
+    found = fit(system, dataset, stages=stages, options=FitOptions(control=StepControl(1e-4)))
     fixed = fit(system, dataset, stages=stages, dt=2e-3)
     one, other = (float(np.ravel(each.latents(0.0)["advection_x"])[0]) for each in (found, fixed))
     assert one == pytest.approx(other, abs=2e-3)

@@ -101,13 +101,10 @@ def finish(
     if choices_made["forecast"]:  # of what the config names there is nothing to say
         summary["solver"] = choices_made
     if STEPS in forecast.attrs:
-        error = _time_error(plan, system)
-        known = (
-            ""
-            if error is None
-            else f"; compared with half of that, all together come to {error:.1g}"
-        )
-        summary |= {"steps": forecast.attrs[STEPS] + known, "time_error": error}
+        error, steps = _time_error(plan, system), forecast.attrs[STEPS]
+        if error is not None:
+            steps += f"; compared with half of that, all together come to {error:.1g}"
+        summary |= {"steps": steps, "time_error": error}
     if scores.readings:
         about = {name: plan.dataset[name].attrs for name in scores.readings}
         summary["reading_units"] = {name: str(of.get("units", "")) for name, of in about.items()}
