@@ -12,7 +12,7 @@ from impindiff._types import Scalar, State, Vector
 from impindiff.implicit import SolveContext
 from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.linear import AbstractInverse, AbstractLinearSolver, Outcome
-from impindiff.precondition import AbstractPreconditioner
+from impindiff.precondition import AbstractPreconditioner, LinearisedStep
 
 
 class Step(NamedTuple):
@@ -119,6 +119,21 @@ class AbstractStepper(eqx.Module):
     def with_preconditioner(self, preconditioner: AbstractPreconditioner) -> "AbstractStepper":
         """The same with a preconditioner, where it has use for one."""
         return self
+
+    def linearised(
+        self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State
+    ) -> LinearisedStep:
+        """The system that a step solves, for the choice of how to.
+
+        Args:
+            dynamics: the system.
+            time: at which it is linearised.
+            dt: of the step.
+            state: at which it is linearised.
+        """
+        weight = (self.implicit_weight or 1.0) * dt
+        fields = {field: u for field, u in state.items() if field not in dynamics.integrals}
+        return LinearisedStep(dynamics.at(time), weight, fields)
 
     @abc.abstractmethod
     def check(self, dynamics: AbstractDynamics) -> None:

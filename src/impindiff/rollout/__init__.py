@@ -29,6 +29,7 @@ from impindiff.rollout._solver_choice import (
     select_solver,
 )
 from impindiff.rollout._stability import advice_of, stable_dt, vanishing
+from impindiff.rollout._steady import SteadyState, steady
 from impindiff.rollout._step_control import (
     ControlledTrajectory,
     StepControl,
@@ -49,6 +50,7 @@ __all__ = [
     "MemoryPolicy",
     "RescuedTrajectory",
     "Snapshots",
+    "SteadyState",
     "StepControl",
     "StepFailed",
     "StepOutcome",
@@ -77,6 +79,7 @@ __all__ = [
     "simulate_with_rescue",
     "spans_of",
     "stable_dt",
+    "steady",
     "step_counts",
     "tidy_time",
     "vanishing",
