@@ -84,12 +84,12 @@ def test_darcy_is_the_answer_of_a_sparse_solver(storage: Any):
 
 
 def test_a_conductivity_that_grows_with_temperature_follows_kirchhoff():
-    """$(1 + T)\\,T' $ is the same everywhere, so that $T + T^2 / 2$ is linear in $x$."""
+    """$e^T\\,T'$ is the same everywhere, so that $e^T$ is linear in $x$."""
 
     def error(cells: int) -> float:
         ends = (ipd.Dirichlet(0.0), ipd.Dirichlet(2.0))
-        system = line(cells, [ipd.Diffusion(lambda T: 1 + T)], ends)
-        exact = np.sqrt(1 + 8 * centres(cells)) - 1
+        system = line(cells, [ipd.Diffusion(lambda T: jnp.exp(T))], ends)
+        exact = np.log(1 + np.expm1(2.0) * centres(cells))
         return float(np.abs(ipd.steady(system).state["T"] - exact).max())
 
     assert order(error, 20) == pytest.approx(2, abs=0.15)
@@ -97,7 +97,7 @@ def test_a_conductivity_that_grows_with_temperature_follows_kirchhoff():
 
 def test_heat_through_a_pipe_falls_with_the_logarithm_of_the_radius():
     def error(cells: int) -> float:
-        grid = ipd.Grid([ipd.Axis("r", 1.0, 4.0, cells, kind="cylindrical")])
+        grid = ipd.Grid([ipd.Axis("r", 1.0, 4.0, cells)], "cylindrical")
         ends = {"r": (ipd.Dirichlet(290.0), ipd.Dirichlet(390.0))}
         system = ipd.System(grid, {"T": ipd.Field([ipd.Diffusion(0.3)], ends)})
         r = grid.axes[0].centres
@@ -131,10 +131,9 @@ def test_a_root_beyond_the_bounds_is_not_taken():
     system = ipd.System(None, {"u": ipd.Field(terms, bounds=(-1.9, 5.0))})
     found = ipd.steady(system, {"u": -1.8})
     assert float(found.state["u"]) == pytest.approx(1.0)
-    only = ipd.System(
-        None, {"u": ipd.Field([ipd.Reaction(lambda u: -2 - u**3)], bounds=(0.0, 5.0))}
-    )
-    with pytest.raises(NumericsError, match="'u' is -1.259921, below its limits"):
+    terms = [ipd.Reaction(lambda u: -2 - u)]
+    only = ipd.System(None, {"u": ipd.Field(terms, bounds=(0.0, 5.0))})
+    with pytest.raises(NumericsError, match="'u' is -2, below its limits"):
         ipd.steady(only, {"u": 1.0})
 
 
@@ -195,6 +194,7 @@ PARTS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", ["newton", "pseudo-time"])
 def test_gradients_leave_second_order_remainders(path: str):
     """By coefficients, conditions and sources; by pseudo-time as by Newton's method alone."""
@@ -212,10 +212,11 @@ def test_gradients_leave_second_order_remainders(path: str):
             return sum(jnp.sum(jnp.exp(u)) for u in state.values())
 
         parts = PARTS
-    rates = taylor_rates(loss, parts, step=1e-3)
+    rates = taylor_rates(loss, parts, step=1e-2 if path == "newton" else 1e-3)
     assert all(rate >= 1.9 for rate in rates.values()), rates
 
 
+@pytest.mark.thorough
 def test_single_precision_at_room_temperature_and_other_units_lose_nothing():
     """In units of 1e-9 and with an offset of 290, the rise is the same to its last digits."""
 
@@ -304,7 +305,7 @@ class TestWrongInput:
 
     def test_a_negative_diffusivity_is_refused(self):
         with pytest.raises(InputError, match="the diffusivity of Diffusion"):
-            ipd.steady(line(16, [ipd.Diffusion(-1.0)], ipd.Dirichlet(1.0)))
+            ipd.steady(line(16, [ipd.Diffusion(lambda x: x - 0.5)], ipd.Dirichlet(1.0)))
 
     def test_a_guess_outside_of_bounds_is_refused(self):
         system = line(16, [ipd.Diffusion(1.0)], ipd.Dirichlet(1.0), bounds=(0.0, 2.0))
@@ -346,6 +347,7 @@ def test_a_process_in_balance_follows_its_forcing_at_once():
     assert float(jnp.abs(found["in"][2].sum())) < 1e-8 < float(found["in"][2][0])
 
 
+@pytest.mark.thorough
 def test_a_gradient_through_steps_in_balance_is_right_with_snapshots():
     times = ipd.TimeGrid.build(0.0, [1.0, 2.0, 3.0], 1.0)
 
