@@ -59,6 +59,11 @@ class QuasiSteady(AbstractImplicitStepper):
         """See `AbstractStepper.implicit_weight`; a step has no storage to weigh against."""
         return 1.0
 
+    @property
+    def ends_in_balance(self) -> bool:
+        """See `AbstractStepper.ends_in_balance`."""
+        return True
+
     def linearised(
         self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State
     ) -> LinearisedStep:

@@ -92,6 +92,11 @@ class AbstractStepper(eqx.Module):
         return False
 
     @property
+    def ends_in_balance(self) -> bool:
+        """Whether each step ends in a steady state, whatever its length."""
+        return False
+
+    @property
     def stability_limit(self) -> float | None:
         r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow; None for any."""
         return None

@@ -29,7 +29,7 @@ from impindiff.rollout._solver_choice import (
     select_solver,
 )
 from impindiff.rollout._stability import advice_of, stable_dt, vanishing
-from impindiff.rollout._steady import SteadyState, steady
+from impindiff.rollout._steady import SteadyState, steady, uniform_guess
 from impindiff.rollout._step_control import (
     ControlledTrajectory,
     StepControl,
@@ -82,5 +82,6 @@ __all__ = [
     "steady",
     "step_counts",
     "tidy_time",
+    "uniform_guess",
     "vanishing",
 ]

@@ -259,6 +259,15 @@ def _with_signs_checked(dynamics: AbstractDynamics, instant: Instant) -> Abstrac
     return dynamics.check_coefficients(elapsed, np.asarray(origin))
 
 
+def uniform_guess(system: AbstractSystem) -> State:
+    """Where `steady` looks for a steady state if nobody says where.
+
+    Raises: InputError as `steady`.
+    """
+    dtype = real_precision()
+    return _first_guess(*start_clock_at(system.prepare(dtype), Instant.of(0.0, dtype)))
+
+
 def _first_guess(dynamics: AbstractDynamics, now: Scalar) -> State:
     """Initial values, and for other fields the uniform values with the smallest rates.
 
