@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg
+from finite_volumes import conductance_matrix
 from gradients import taylor_rates
 
 import impindiff as ipd
@@ -44,30 +45,6 @@ def test_heat_with_a_source_is_of_order_two():
     assert order(error, 20) == pytest.approx(2, abs=0.1)
 
 
-def darcy_matrix(k: np.ndarray) -> scipy.sparse.csr_matrix:
-    """The finite-volume matrix of $-\\nabla\\cdot(k\\nabla p)$, $p = 0$ on all sides."""
-    (nx, ny), h = k.shape, 1 / k.shape[0]
-    number = np.arange(nx * ny).reshape(nx, ny)
-    matrix = scipy.sparse.lil_matrix((nx * ny, nx * ny))
-    for ax in (0, 1):
-        cells, values = np.moveaxis(number, ax, 0), np.moveaxis(k, ax, 0)
-        between = 2 * values[1:] * values[:-1] / (values[1:] + values[:-1]) / h**2
-        for one, other, rate in zip(
-            cells[:-1].ravel(), cells[1:].ravel(), between.ravel(), strict=True
-        ):
-            matrix[one, one] += rate
-            matrix[other, other] += rate
-            matrix[one, other] -= rate
-            matrix[other, one] -= rate
-        for end, inner in ((0, 1), (-1, -2)):
-            # At the outer face, what the two cells before it lead to.
-            led_to = 1.5 * values[end] - 0.5 * values[inner]
-            at_face = np.clip(led_to, values[end] / 2, 2 * values[end])
-            for cell, value in zip(cells[end], at_face, strict=True):
-                matrix[cell, cell] += 2 * value / h**2
-    return matrix.tocsr()
-
-
 @pytest.mark.parametrize("storage", [None, 0])
 def test_darcy_is_the_answer_of_a_sparse_solver(storage: Any):
     """With storage or without: then the whole system is algebraic."""
@@ -77,7 +54,8 @@ def test_darcy_is_the_answer_of_a_sparse_solver(storage: Any):
     ends = dict.fromkeys(("x", "y"), ipd.Dirichlet(0.0))
     terms = [ipd.Diffusion(jnp.asarray(k)), ipd.Source(jnp.asarray(wells))]
     system = ipd.System(grid, {"p": ipd.Field(terms, ends, storage=storage)})
-    exact = scipy.sparse.linalg.spsolve(darcy_matrix(k).tocsc(), wells.ravel()).reshape(k.shape)
+    matrix = scipy.sparse.csc_matrix(conductance_matrix(k))
+    exact = scipy.sparse.linalg.spsolve(matrix, wells.ravel()).reshape(k.shape)
     found = ipd.steady(system)
     np.testing.assert_allclose(found.state["p"], exact, atol=1e-8 * np.abs(exact).max())
     assert int(found.outcome.steps) == 1

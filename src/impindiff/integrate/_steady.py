@@ -409,7 +409,7 @@ def undetermined(
 
         even, uneven = columns(along(jnp.ones_like)), columns(along(every_other))
         size = jnp.linalg.norm(uneven, axis=0)
-        matrix = even / jnp.where(size > 0, size, 1)
+        matrix = jax.lax.stop_gradient(even / jnp.where(size > 0, size, 1))
         _, values, right = jnp.linalg.svd(matrix, full_matrices=False)
         return values[-1], jnp.abs(right[-1])
 

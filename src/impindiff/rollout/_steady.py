@@ -300,8 +300,9 @@ def _uniform(dynamics: AbstractDynamics, now: Scalar) -> State:
         return flat(jax.jvp(scaled, (start,), (change,))[1])
 
     slopes = jnp.stack([slope(field) for field in moved], axis=1)
-    shifts = jnp.linalg.lstsq(slopes, -flat(scaled(start)))[0]
-    shifts = jax.lax.stop_gradient(jnp.where(jnp.isfinite(shifts).all(), shifts, 0))
+    slopes, rates = jax.lax.stop_gradient((slopes, flat(scaled(start))))
+    shifts = jnp.linalg.lstsq(slopes, -rates)[0]
+    shifts = jnp.where(jnp.isfinite(shifts).all(), shifts, 0)
     found = start | {field: start[field] + shifts[k] for k, field in enumerate(moved)}
     outside = dynamics.bounds_violation(found)
     if outside is None:
