@@ -51,11 +51,11 @@ def test_darcy_is_the_answer_of_a_sparse_solver(storage: Any):
     k = np.exp(RNG.normal(size=(24, 24)))
     wells = RNG.normal(size=k.shape)
     grid = ipd.Grid([axis(24), axis(24, "y")])
-    ends = dict.fromkeys(("x", "y"), ipd.Dirichlet(0.0))
+    ends = {"x": ipd.Dirichlet(0.0), "y": ipd.Dirichlet(0.0)}
     terms = [ipd.Diffusion(jnp.asarray(k)), ipd.Source(jnp.asarray(wells))]
     system = ipd.System(grid, {"p": ipd.Field(terms, ends, storage=storage)})
     matrix = scipy.sparse.csc_matrix(conductance_matrix(k))
-    exact = scipy.sparse.linalg.spsolve(matrix, wells.ravel()).reshape(k.shape)
+    exact = np.asarray(scipy.sparse.linalg.spsolve(matrix, wells.ravel())).reshape(k.shape)
     found = ipd.steady(system)
     np.testing.assert_allclose(found.state["p"], exact, atol=1e-8 * np.abs(exact).max())
     assert int(found.outcome.steps) == 1

@@ -69,7 +69,7 @@ def test_dates_are_exact_in_single_precision():
     """Hourly values of a year that began 31 years ago: seconds that float32 knows to 64."""
     hours = np.datetime64("2001-01-01T00", "s") + np.arange(48) * np.timedelta64(3600, "s")
     series = ipd.Series(hours, np.arange(48.0))
-    grid = ipd.TimeGrid.build(hours[0], [hours[1], hours[5]], 60.0)
+    grid = ipd.TimeGrid.build(hours[0], hours[[1, 5]], 60.0)
     system = tank(series)
     start = {"u": jnp.zeros((), jnp.float32)}
     found = ipd.simulate(system, start, grid, ipd.CrankNicolson()).states["u"]

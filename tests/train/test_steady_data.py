@@ -51,7 +51,7 @@ def system(shape: tuple[int, ...], k: Any = None, **field: Any) -> ipd.System:
     grid = ipd.Grid([ipd.Axis(name, 0.0, 1.0, n) for name, n in zip(names, shape, strict=True)])
     k = ipd.latents.CellField("k", np.ones(shape), (0.0, np.inf)) if k is None else k
     source = ipd.Source(ipd.latents.Closure(lambda mode: heat(mode, shape, jnp)))
-    ends = dict.fromkeys(names, ipd.Dirichlet(0.0))
+    ends: Any = dict.fromkeys(names, ipd.Dirichlet(0.0))
     fields = {"T": ipd.Field([ipd.Diffusion(k), source], ends, **field)}
     return ipd.System(grid, fields, parameters=("mode",))
 

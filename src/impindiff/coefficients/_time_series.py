@@ -64,7 +64,7 @@ class Series(AbstractClosure):
     def __init__(
         self,
         times: Sequence[Any] | np.ndarray,
-        values: ArrayLike,
+        values: ArrayLike | Sequence[Any],
         method: Method = "linear",
         *,
         row: str | None = None,
@@ -74,7 +74,7 @@ class Series(AbstractClosure):
         if method not in get_args(Method):
             raise InputError(f"Series(method={method!r}): give 'linear' or 'pchip'.")
         try:
-            self.values = jnp.asarray(values, jnp.result_type(float, values))
+            self.values = jnp.asarray(values, float)
         except (TypeError, ValueError) as error:
             raise InputError(f"the values of Series are no numbers ({error}).") from error
         _check_values(self.values, known, row)

@@ -33,7 +33,6 @@ class QuasiSteady(AbstractImplicitStepper):
     Args:
         solver: finds the root, as that of `Theta`.
         preconditioner: of the Jacobian.
-        keep_preconditioner: has no effect, since each step makes its own.
         max_steps: most steps of pseudo-time where Newton's method alone fails; 0 for none.
 
     Raises: InputError for a solver that is none, a number of steps that is negative, and a system
@@ -44,8 +43,6 @@ class QuasiSteady(AbstractImplicitStepper):
     preconditioner: AbstractPreconditioner | None = None
     max_steps: int = eqx.field(static=True, default=100)
 
-    keep_preconditioner = None
-
     def __check_init__(self) -> None:
         """Refuse less than no step."""
         if as_count(self.max_steps, "max_steps") < 0:
@@ -53,6 +50,11 @@ class QuasiSteady(AbstractImplicitStepper):
                 f"max_steps is {self.max_steps}: it must not be negative; 0 for Newton's method "
                 "alone."
             )
+
+    @property
+    def keep_preconditioner(self) -> bool:
+        """See `AbstractImplicitStepper.keep_preconditioner`: each step makes its own."""
+        return False
 
     @property
     def implicit_weight(self) -> float:
@@ -71,12 +73,6 @@ class QuasiSteady(AbstractImplicitStepper):
         fields, _ = split_integrals(dynamics, state)
         steady = steady_tendency(dynamics.at(time), jax.lax.stop_gradient(fields))
         return LinearisedStep(steady, jnp.ones_like(dt), fields)
-
-    def setup(
-        self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State
-    ) -> AbstractInverse | None:
-        """Nothing: each step makes its own."""
-        return None
 
     def advance(
         self,

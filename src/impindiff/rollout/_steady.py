@@ -6,7 +6,7 @@ one is found, where there are several, and has no derivative.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, cast, final
 
 import equinox as eqx
 import jax
@@ -222,9 +222,11 @@ def _resolve(
 ) -> QuasiSteady:
     """The stepper with a solver, if it names none."""
     if isinstance(instant.number, Tracer):
-        return prepare_for_any(dynamics, stepper) if stepper.is_open else stepper
-    time = float(instant.number)
-    return resolve_stepper(system, dynamics, state, 1.0, stepper, time=time, num_steps=1)
+        found = prepare_for_any(dynamics, stepper) if stepper.is_open else stepper
+    else:
+        time = float(instant.number)
+        found = resolve_stepper(system, dynamics, state, 1.0, stepper, time=time, num_steps=1)
+    return cast(QuasiSteady, found)
 
 
 def _given(guess: GivenState) -> State:

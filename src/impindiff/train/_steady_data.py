@@ -37,7 +37,7 @@ def takes_steady_data(function: Callable[P, R]) -> Callable[P, R]:
         taken = dict(zip(("system", "data"), args, strict=False)) | named
         system, data = taken.get("system"), taken.get("data")
         if len(args) > 2 or not isinstance(system, System) or not has_no_times(data):
-            return function(*args, **named)
+            return function(*args, **named)  # pyright: ignore[reportCallIssue]
         return function(**_as_rollout(**taken))  # pyright: ignore[reportCallIssue]
 
     return called
