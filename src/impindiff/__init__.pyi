@@ -19,6 +19,7 @@ from .cases import (
 )
 from .coefficients import (
     Corrected as Corrected,
+    Series as Series,
 )
 from .data import (
     grid_of as grid_of,
@@ -57,6 +58,7 @@ from .observe import (
 from .rollout import (
     TimeGrid as TimeGrid,
     simulate as simulate,
+    steady as steady,
 )
 from .systems import (
     Field as Field,

@@ -275,7 +275,6 @@ def test_explicit_steppers_refuse_a_storage(stepper):
     [
         (True, "the storage of 'u' is True: give a function"),
         ("k", "the storage of 'u' is 'k': give a function"),
-        (0, "no field of the system has a storage"),
         (lambda u, w: u * w, "in the storage of 'u' asks for 'w'"),
     ],
 )

@@ -23,6 +23,7 @@ from impindiff.coefficients._coefficient import (
     value_at,
 )
 from impindiff.coefficients._instant import Coarse, Instant, as_number, time_parts
+from impindiff.coefficients._time_series import Series, check_covered
 
 __all__ = [
     "AbstractClosure",
@@ -32,10 +33,12 @@ __all__ = [
     "Corrected",
     "HeldFunction",
     "Instant",
+    "Series",
     "Values",
     "as_closures",
     "as_number",
     "check_captured",
+    "check_covered",
     "as_coefficients",
     "as_values",
     "coefficients_of",

@@ -114,6 +114,8 @@ class ExactTime:
         self._instant, self._coarse = instant, coarse
 
     def __sub__(self, moment: Any) -> jax.Array:
+        if isinstance(moment, np.ndarray) and moment.ndim == 1:
+            return self._instant.since(moment)
         known = isinstance(moment, int | float | np.number | np.ndarray | jax.Array)
         if not known or isinstance(moment, Tracer) or np.ndim(moment):
             self.refuse()
@@ -221,9 +223,16 @@ class Instant(eqx.Module):
             return self.number
         return ExactTime(self, self.coarse)
 
-    def since(self, moment: float) -> Scalar:
-        """How long after a moment it is: rounded as that difference wants, and not as the time."""
-        first, second, third = (float(part) for part in time_parts(moment))
+    def since(self, moment: float | np.ndarray) -> Float[Array, "..."]:
+        """How long after a moment it is, or after each of several.
+
+        Rounded as that difference wants, and not as the time.
+        """
+        parts = time_parts(moment)
+        if parts.ndim > 1:
+            first, second, third = jnp.asarray(parts, self.elapsed.dtype)
+        else:
+            first, second, third = map(float, parts)
         if self.origin is None:
             return ((self.elapsed - first) - second) - third
         one, two, three = self.origin.astype(self.elapsed.dtype)
@@ -233,19 +242,21 @@ class Instant(eqx.Module):
         return (large + small) + (rounded + ((three - third) + self.elapsed))
 
 
-def _difference(a: Scalar, b: float) -> tuple[Scalar, Scalar]:
+def _difference(
+    a: Scalar, b: float | Float[Array, " moments"]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """A difference, and what it is rounded by (Knuth)."""
     found = a - b
     taken = a - found
     return found, (a - (found + taken)) - (b - taken)
 
 
-def time_parts(time: float) -> np.ndarray:
-    """Three numbers, each of single precision, that add up to a double exactly."""
+def time_parts(time: float | np.ndarray) -> np.ndarray:
+    """Three numbers, each of single precision, that add up to a double exactly; of each of many."""
     parts = []
     for _ in range(_PARTS):
-        parts.append(float(np.float32(time)))
-        time -= parts[-1]
+        parts.append(np.asarray(time, np.float32).astype(np.float64))
+        time = time - parts[-1]
     return np.array(parts)
 
 

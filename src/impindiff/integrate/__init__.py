@@ -12,6 +12,14 @@ from impindiff.integrate._dynamics import AbstractDynamics, AbstractSystem, Boun
 from impindiff.integrate._explicit import ForwardEuler, RungeKutta4
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
 from impindiff.integrate._quadrature import split_integrals, tendency_at
+from impindiff.integrate._quasi_steady import QuasiSteady
+from impindiff.integrate._steady import (
+    SteadyRoot,
+    find_steady,
+    has_no_level,
+    steady_tendency,
+    undetermined,
+)
 from impindiff.integrate._stepper import AbstractStepper, Step, StepContext, check_is_stepper
 from impindiff.integrate._theta import BackwardEuler, CrankNicolson, Theta
 
@@ -30,13 +38,19 @@ __all__ = [
     "CrankNicolson",
     "DiagonallyImplicit",
     "ForwardEuler",
+    "QuasiSteady",
     "RungeKutta4",
     "SDIRK2",
+    "SteadyRoot",
     "Step",
     "StepContext",
     "Theta",
     "check_is_stepper",
     "choose_solver",
+    "find_steady",
+    "has_no_level",
     "split_integrals",
+    "steady_tendency",
     "tendency_at",
+    "undetermined",
 ]

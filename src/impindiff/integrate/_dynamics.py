@@ -80,6 +80,14 @@ class AbstractDynamics(AbstractSystem):
         """The same, with times counted from an origin: see `impindiff.coefficients.Instant`."""
         return self
 
+    def first_guess(self, time: Scalar) -> tuple[State, tuple[str, ...]]:
+        """Where a steady state is looked for if nobody says where, and the fields to be moved.
+
+        The values of these are no more than allowed; they are moved, each as a whole, to where the
+        rates are small. Empty where a system cannot say.
+        """
+        return {}, ()
+
     def check_derivatives(self) -> None:
         """Raise InputError for what is being differentiated and none of the system's leaves."""
 

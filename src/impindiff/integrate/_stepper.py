@@ -12,7 +12,7 @@ from impindiff._types import Scalar, State, Vector
 from impindiff.implicit import SolveContext
 from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.linear import AbstractInverse, AbstractLinearSolver, Outcome
-from impindiff.precondition import AbstractPreconditioner
+from impindiff.precondition import AbstractPreconditioner, LinearisedStep
 
 
 class Step(NamedTuple):
@@ -92,6 +92,11 @@ class AbstractStepper(eqx.Module):
         return False
 
     @property
+    def ends_in_balance(self) -> bool:
+        """Whether each step ends in a steady state, whatever its length."""
+        return False
+
+    @property
     def stability_limit(self) -> float | None:
         r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow; None for any."""
         return None
@@ -119,6 +124,21 @@ class AbstractStepper(eqx.Module):
     def with_preconditioner(self, preconditioner: AbstractPreconditioner) -> "AbstractStepper":
         """The same with a preconditioner, where it has use for one."""
         return self
+
+    def linearised(
+        self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State
+    ) -> LinearisedStep:
+        """The system that a step solves, for the choice of how to.
+
+        Args:
+            dynamics: the system.
+            time: at which it is linearised.
+            dt: of the step.
+            state: at which it is linearised.
+        """
+        weight = (self.implicit_weight or 1.0) * dt
+        fields = {field: u for field, u in state.items() if field not in dynamics.integrals}
+        return LinearisedStep(dynamics.at(time), weight, fields)
 
     @abc.abstractmethod
     def check(self, dynamics: AbstractDynamics) -> None:

@@ -47,7 +47,7 @@ def scaling_of(
     rows = columns
     if not alone:
         effects, start = _effects(tendency, weight, state), residual(state)
-        rates = [_size(start[field]) for field in fields]
+        rates = [root_mean_square(start[field]) for field in fields]
         sizes = _changes(effects, rates, fields, scales)
         totals = _positive(effects @ sizes)
         columns = {field: sizes[k].astype(u.dtype) for k, (field, u) in enumerate(state.items())}
@@ -105,13 +105,13 @@ def _effects(tendency: AbstractTendency, weight: Scalar, state: State) -> Float[
 
     stored, rates = jax.vmap(effect)(changes(jnp.ones_like))
     if tendency.algebraic:
-        _, uneven = jax.vmap(effect)(changes(_every_other))
+        _, uneven = jax.vmap(effect)(changes(every_other))
         rates = rates | {name: uneven[name] for name in tendency.algebraic}
     total = {field: jnp.abs(stored[field] - weight * rates[field]) for field in state}
-    return jnp.stack([jax.vmap(_size)(total[field]) for field in state])
+    return jnp.stack([jax.vmap(root_mean_square)(total[field]) for field in state])
 
 
-def _size(row: Array) -> Scalar:
+def root_mean_square(row: Array) -> Scalar:
     """Root mean square; zero where that is not finite."""
     largest = jnp.max(jnp.abs(row), initial=0)
     unit = jnp.where(largest > 0, largest, 1)
@@ -127,6 +127,6 @@ def _positive(size: Array) -> Array:
     return jnp.where(jnp.isfinite(size) & (size > 0), size, 1)
 
 
-def _every_other(like: Array) -> Array:
+def every_other(like: Array) -> Array:
     odd = np.indices(like.shape).sum(axis=0) % 2 == 0 if like.ndim else np.array(True)
     return jnp.asarray(odd, like.dtype)

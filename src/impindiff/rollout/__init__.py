@@ -29,6 +29,7 @@ from impindiff.rollout._solver_choice import (
     select_solver,
 )
 from impindiff.rollout._stability import advice_of, stable_dt, vanishing
+from impindiff.rollout._steady import SteadyState, steady, uniform_guess
 from impindiff.rollout._step_control import (
     ControlledTrajectory,
     StepControl,
@@ -50,6 +51,7 @@ __all__ = [
     "MemoryPolicy",
     "RescuedTrajectory",
     "Snapshots",
+    "SteadyState",
     "StepControl",
     "StepFailed",
     "StepOutcome",
@@ -78,8 +80,10 @@ __all__ = [
     "simulate_with_rescue",
     "spans_of",
     "stable_dt",
+    "steady",
     "step_counts",
     "tidy_time",
     "time_error",
+    "uniform_guess",
     "vanishing",
 ]

@@ -25,7 +25,6 @@ from impindiff.integrate import (
     AbstractSystem,
     CrankNicolson,
     check_is_stepper,
-    split_integrals,
 )
 from impindiff.linear import AbstractInverse, Result
 from impindiff.precondition import (
@@ -207,8 +206,7 @@ def _chosen(
     named: str | None = None,
 ) -> Choice:
     dtype = jnp.result_type(*initial.values())
-    weight = (stepper.implicit_weight or 1.0) * dt
-    seen = _look(system, initial, jnp.asarray(time, dtype), jnp.asarray(weight, dtype))
+    seen = _look(system, stepper, initial, jnp.asarray(time, dtype), jnp.asarray(dt, dtype))
     if seen is None:
         return Choice("automatic", "automatic: the system has no grid.", stepper, {})
     blocks, kinds, reaches, is_affine, is_steady = seen
@@ -231,12 +229,14 @@ def _chosen(
 
 
 @eqx.filter_jit
-def _look(system: AbstractSystem, state: State, time: Scalar, weight: Scalar) -> Any:
+def _look(
+    system: AbstractSystem, stepper: AbstractStepper, state: State, time: Scalar, dt: Scalar
+) -> Any:
     """The coefficients of a step, and what else is to be known of it; None without a grid."""
-    dynamics = system.prepare(weight.dtype)
+    dynamics = system.prepare(dt.dtype)
     if dynamics.grid is None:
         return None
-    operator = LinearisedStep(dynamics.at(time), weight, split_integrals(dynamics, state)[0])
+    operator = stepper.linearised(dynamics, time, dt, state)
     # Before anything else is made of the state: it may be one of other fields.
     jax.eval_shape(operator.tendency, operator.state)
     blocks, kinds = step_blocks(operator), operator.mode_kinds

@@ -162,11 +162,6 @@ def as_fields(grid: Grid | None, fields: Mapping[str, Any]) -> dict[str, Field]:
             )
         found[name] = one if isinstance(one, Field) else Field(one)
         found[name].check(grid, name)
-    if all(field.is_algebraic for field in found.values()):
-        raise InputError(
-            "no field of the system has a storage, so that nothing changes in time: solve such "
-            "equations by `impindiff.solvers.root`."
-        )
     return found
 
 

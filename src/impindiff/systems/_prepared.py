@@ -16,6 +16,7 @@ from impindiff.coefficients import (
     Coarse,
     Instant,
     check_captured,
+    check_covered,
     coefficients_of,
     depends_on,
     rounding_times,
@@ -228,6 +229,22 @@ class PreparedSystem(AbstractDynamics):
         check_parameters_known(self.missing_parameters)
         return initial_values(self.scope.at(time), self.initial)
 
+    def first_guess(self, time: Scalar) -> tuple[State, tuple[str, ...]]:
+        """See `AbstractDynamics.first_guess`: initial values that the system gives, else zero.
+
+        Or the bound of a field that is nearest to zero.
+        """
+        given, grid = self.start(time), self.scope.grid
+        rest = tuple(field for field in self.equations if field not in given)
+        if grid is None and rest:
+            return {}, ()
+        shape = () if grid is None else grid.shape
+        limits = {bounds.name: bounds for bounds in self.limits}
+        for field in rest:
+            lower, upper = limits[field][1:3] if field in limits else (0.0, 0.0)
+            given |= {field: jnp.full(shape, min(max(0.0, lower), upper), self.dtype)}
+        return given, rest
+
     def bounds_violation(self, state: State) -> BoundsViolation | None:
         """How a state leaves the fields' limits; None where no field has any."""
         return bounds_violation(state, self.limits, self.scope.grid) if self.limits else None
@@ -245,7 +262,12 @@ class PreparedSystem(AbstractDynamics):
         )
 
     def check_coefficients(self, elapsed: np.ndarray, origin: np.ndarray) -> "PreparedSystem":
-        """See `AbstractDynamics.check_coefficients`."""
+        """See `AbstractDynamics.check_coefficients`; and for series that end too early."""
+        if len(elapsed):
+            stored = self.storage, self.capacities, self.accounts.integrals
+            parts = self.equations, self.boundaries, self.scope.coefficients, *stored
+            start = float(origin.sum())
+            check_covered(parts, start + float(elapsed.min()), start + float(elapsed.max()))
         watched = check_signs(self.scope, self._signed, self.varying, elapsed, origin)
         return replace(self, watched=watched)
 

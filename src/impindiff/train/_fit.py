@@ -13,10 +13,12 @@ from impindiff.train._earlier_call import takes_earlier_calls
 from impindiff.train._fit_options import FitOptions
 from impindiff.train._observations import Observations
 from impindiff.train._stages import Stage, default_stages
+from impindiff.train._steady_data import takes_steady_data
 from impindiff.train._trainer import Trainer
 
 
 @takes_earlier_calls
+@takes_steady_data
 @numerics_errors()
 def fit(
     system: System,
@@ -36,7 +38,9 @@ def fit(
     Args:
         system: the equations, with latents where coefficients are unknown.
         data: in the documented layout; initial fields are those at `start`. Sample parameters of
-            the system are taken from them, too.
+            the system are taken from them, too. Data without a dimension `time` are those of
+            steady states, see [training](docs/training.md): then `dt`, `times` and `start` are not
+            given, and where samples start is a guess, the mean of what was observed of a field.
         samples: which samples, such as "0:5"; all by default.
         times: times of the observations to fit; by default all after the start.
         dt: longest time step, for stages that do not set their own. Where None, steps are as long
