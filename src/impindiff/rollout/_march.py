@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from impindiff._types import Scalar, State
+from impindiff.grid import in_free_cells
 from impindiff.integrate import (
     AbstractDynamics,
     AbstractStepper,
@@ -64,7 +65,8 @@ class Allowed(NamedTuple):
             u = jnp.abs(state[field])
             atol = self.atol.get(field)
             wanted = self.rtol * size if atol is None else atol + self.rtol * u
-            least = ROUND_OFF_UNITS * jnp.finfo(u.dtype).eps * u.max(initial=0)
+            largest = in_free_cells(dynamics.grid, u).max(initial=0)
+            least = ROUND_OFF_UNITS * jnp.finfo(u.dtype).eps * largest
             tolerances[field] = jnp.broadcast_to(jnp.maximum(wanted, least), u.shape)
         return _more_stored(dynamics, time, state, tolerances)
 
@@ -167,7 +169,7 @@ class _Problem(eqx.Module):
         error = taken.error or {}
         sizes = _sizes(dynamics, first, {field: far[field] for field in error})
         limits = self.allowed.stored(dynamics, time + dt, after, sizes)
-        judged = [_judge(e, limits[field], dynamics.volume_shares) for field, e in error.items()]
+        judged = [_judge(dynamics, e, limits[field]) for field, e in error.items()]
         errors, places = (jnp.stack(each) for each in zip(*judged, strict=True))
         return _Tried(after, lost, far, outcome, errors, places)
 
@@ -182,13 +184,15 @@ class _Problem(eqx.Module):
         change = {}
         for field in fields:
             u = first[field]
-            size = jnp.where(ranges[field] > 0, ranges[field], jnp.abs(u).max())
+            largest = jnp.abs(in_free_cells(dynamics.grid, u)).max()
+            size = jnp.where(ranges[field] > 0, ranges[field], largest)
             change[field] = jnp.broadcast_to(_FIRST_CHANGE * size, u.shape)
         stored, rates = _more_stored(dynamics, begins[0], first, change), tendency(first)
         found = [jnp.asarray(jnp.inf, dtype)]
         for field in fields:
             rate = jnp.abs(rates[field]).max()
-            dt = stored[field].max() / jnp.where(rate > 0, rate, 1)
+            most = in_free_cells(dynamics.grid, stored[field]).max()
+            dt = most / jnp.where(rate > 0, rate, 1)
             found.append(jnp.where((rate > 0) & (dt > 0), dt, jnp.inf))
         return jnp.min(jnp.stack(found))
 
@@ -340,7 +344,7 @@ def _sizes(dynamics: AbstractDynamics, first: State, moved: State) -> State:
     return {
         field: jnp.asarray(scales[field], far.dtype)
         if field in scales
-        else jnp.ptp(first[field]) + far
+        else jnp.ptp(in_free_cells(dynamics.grid, first[field])) + far
         for field, far in moved.items()
     }
 
@@ -355,10 +359,13 @@ def _more_stored(dynamics: AbstractDynamics, time: Scalar, state: State, change:
     return {field: jnp.abs(larger[field] - stored[field]) for field in change}
 
 
-def _judge(error: Array, allowed: Array, shares: np.ndarray | None) -> tuple[Scalar, Array]:
+def _judge(dynamics: AbstractDynamics, error: Array, allowed: Array) -> tuple[Scalar, Array]:
     """The root mean square of an error in units of what is allowed, by volume; where it is most."""
     ratio = jnp.abs(error) / allowed
-    # In a solid cell, and where a field rests, nothing moves and nothing is allowed.
-    ratio = jnp.where((error == 0) & (allowed == 0), 0, ratio)
-    weights = shares if shares is not None and np.shape(shares) == ratio.shape else 1.0
-    return jnp.sqrt(jnp.mean(weights * ratio**2)), jnp.argmax(ratio)
+    # In a solid cell, and where a field rests, nothing moves, whatever is allowed.
+    ratio = jnp.where(error == 0, 0, ratio)
+    squares, shares = in_free_cells(dynamics.grid, ratio**2), dynamics.volume_shares
+    if shares is None or np.shape(shares) != ratio.shape:
+        return jnp.sqrt(jnp.mean(squares)), jnp.argmax(ratio)
+    weights = in_free_cells(dynamics.grid, shares)
+    return jnp.sqrt(jnp.sum(weights / weights.sum() * squares)), jnp.argmax(ratio)
