@@ -66,6 +66,18 @@ class AbstractTendency(eqx.Module):
         return state
 
 
+def without_mask(value: Any) -> Any:
+    """A masked array with NaN in place of what is masked; everything else as it is.
+
+    Libraries that read files give such arrays. The numbers behind a mask are no data.
+    """
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    if not np.ma.is_masked(value):
+        return value.data
+    return value.astype(np.result_type(value.dtype, np.float32)).filled(np.nan)
+
+
 def as_real(value: Any) -> Any:
     """Whole numbers and truth values as real ones; everything else as it is.
 
@@ -76,6 +88,7 @@ def as_real(value: Any) -> Any:
     and lists of numbers; a truth value of Python becomes 0.0 or 1.0. A whole number of Python
     stays: it takes the precision of whatever it meets, and as an exponent it is exact.
     """
+    value = without_mask(value)
     if isinstance(value, bool):
         return float(value)
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iufb":
@@ -112,7 +125,7 @@ def real_state(state: GivenState) -> dict[str, Array]:
     In JAX's default precision where there are no others. Numbers of half precision are treated as
     whole numbers are: nothing is computed in it.
     """
-    fields = {name: jnp.asarray(value) for name, value in state.items()}
+    fields = {name: jnp.asarray(without_mask(value)) for name, value in state.items()}
     real = [u.dtype for u in fields.values() if not _is_lifted(u.dtype)]
     dtype = jnp.result_type(*real) if real else jnp.result_type(float)
     return {n: u.astype(dtype) if _is_lifted(u.dtype) else u for n, u in fields.items()}

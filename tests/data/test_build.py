@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+
+import impindiff as ipd
 import xarray as xr
 
 from impindiff._errors import InputError
@@ -82,3 +84,23 @@ def test_an_axis_of_one_cell_comes_back():
     del bare["y"].attrs["bounds"]
     with pytest.raises(InputError, match=r"'y' has one position.*to_dataset\(grid, \.\.\.\)"):
         grid_of(bare, "c")
+
+
+def test_what_is_masked_is_no_number():
+    """Readers of files give masked arrays; what stands behind a mask may be anything."""
+    grid = ipd.Grid.uniform((4,), ((0.0, 1.0),))
+    mask = np.arange(4) == 2
+    row = np.ma.masked_array([1.0, 2.0, 1e20, 4.0], mask)
+    data = ipd.to_dataset(grid, [0.0], {"c": row[None, None]}, {"k": np.ma.masked_array(row, 0)})
+    np.testing.assert_array_equal(np.isnan(data["c"].values[0, 0]), mask)
+    np.testing.assert_array_equal(np.isnan(data["k"].values), mask)
+    counts = np.ma.masked_array([[[1, 2, -9, 4]]], mask, dtype=np.int16)
+    assert np.isnan(ipd.to_dataset(grid, [0.0], {"c": counts})["c"].values[0, 0, 2])
+    with pytest.raises(ipd.InputError, match="nan|finite"):
+        ipd.Diffusion(row)
+    with pytest.raises(ipd.InputError, match="finite"):
+        ipd.Sensors("c", "w", positions=row / 10).prepare(grid)
+    system = ipd.System(grid, {"c": ipd.Field([ipd.Diffusion(1.0)], {"x": ipd.Dirichlet(0.0)})})
+    times = ipd.TimeGrid.build(0.0, [0.1], 0.1)
+    with pytest.raises(ipd.NumericsError, match="not finite|NaN"):
+        ipd.simulate(system, {"c": row}, times, ipd.BackwardEuler())

@@ -268,3 +268,18 @@ def test_what_was_never_written_is_known_after_a_conversion_too(
         return
     with pytest.raises(InputError, match="the first at sample 0, time 1, x 2, y 3 .*fill value"):
         check_values(values, SOURCE)
+
+
+def test_what_was_never_decoded_is_refused(dataset: xr.Dataset):
+    """Of a dataset opened with `mask_and_scale=False` the numbers stand for others."""
+    values = dataset[NAME].astype(np.float32)
+    values[0, 1] = 1e20
+    left = dataset.assign({NAME: values.assign_attrs(_FillValue=1e20)})
+    assert "equal to its attribute _FillValue" in refusal(left)
+    check_dataset(xr.decode_cf(left, decode_times=False), fields=[NAME])
+    packed = (dataset[NAME] * 100).round().astype(np.int16).assign_attrs(scale_factor=0.01)
+    left = dataset.assign({NAME: packed})
+    assert "packed numbers: int16" in refusal(left) and "xr.decode_cf" in refusal(left)
+    check_dataset(xr.decode_cf(left, decode_times=False), fields=[NAME])
+    noted = dataset.assign({NAME: dataset[NAME].assign_attrs(missing_value=-999.0, note="x")})
+    check_dataset(noted, fields=[NAME])

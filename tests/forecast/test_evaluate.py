@@ -148,3 +148,21 @@ def test_without_noise_there_is_no_chi_squared(truth, sensors):
     found = evaluate(last, data, "3:4", observe=[plain], grid=grid).readings["probe"]
     assert found.chi2_per_reading is None and found.trained is None
     assert found.rmse == pytest.approx(0.3 * np.sqrt(2 / 8), rel=1e-4)
+
+
+def test_solid_cells_do_not_count(truth: xr.Dataset):
+    """A large number that stands there, the same in forecast and truth, makes no error smaller."""
+    grid = grid_of(truth, "concentration")
+    solid = np.zeros(grid.shape, bool)
+    solid[2:4, 1:3] = True
+    forecast = 1.1 * truth
+    scores = [
+        evaluate(
+            xr.where(solid, junk, forecast, keep_attrs=True),
+            xr.where(solid, junk, truth, keep_attrs=True),
+            grid=Grid(grid.axes, solid=solid),
+        )
+        for junk in (0.0, 1e9)
+    ]
+    assert scores[0].fields["concentration"].relative_l1_percent == pytest.approx([10] * 5)
+    assert scores[1] == scores[0]

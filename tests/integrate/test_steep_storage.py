@@ -56,3 +56,19 @@ def test_two_stages_go_through_cells_that_stay_clean(dtype):
     found = clean_column(0.0, ipd.steppers.SDIRK2(), dtype)
     assert found.mean() == pytest.approx(of_amounts(), rel=1e-3)
     assert found.min() >= 0
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("power", [0.7, 0.5])
+@pytest.mark.parametrize("make", [ipd.BackwardEuler, ipd.CrankNicolson, ipd.steppers.SDIRK2])
+def test_all_that_enters_a_clean_column_is_stored_in_double_precision(make, power: float):
+    """Nothing reaches the outlet, so that speed times time is stored, to the solver's tolerance."""
+    grid = ipd.Grid.uniform((CELLS,), ((0, 1),))
+    terms = [ipd.Advection(np.array([SPEED])), ipd.Diffusion(SPREAD)]
+    ends = {"x": (ipd.Inflow(1.0), ipd.Outflow())}
+    system = ipd.System(grid, {"c": ipd.Field(terms, ends, storage=lambda c: c + c**power)})
+    times = ipd.TimeGrid.build(0.0, np.array([0.2]), 0.02)
+    start = {"c": jnp.zeros(CELLS, jnp.float64)}
+    found = np.asarray(ipd.simulate(system, start, times, make()).states["c"][-1])
+    assert (found + found**power).mean() == pytest.approx(SPEED * 0.2, rel=1e-8)
+    assert found.min() >= 0

@@ -52,6 +52,23 @@ def test_total_variation_is_a_jump_by_its_height_however_steep():
     assert value(penalty, RING, k=np.ones(64)) == pytest.approx(epsilon)
 
 
+STEEP = Axis.graded("x", 0.0, 2.0, 12, 100.0)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [Grid([STEEP]), Grid([STEEP, Axis("y", 0.0, 3.0, 4)]), Grid([STEEP], "cylindrical")],
+    ids=["line", "plane", "rings"],
+)
+def test_a_jump_between_unequal_cells_costs_its_height_times_the_area_of_its_face(grid: Grid):
+    penalty = ipd.observations.TotalVariation("k", 1.0, epsilon=1e-12)
+    faces, volume = grid.axes[0].faces[1:-1], grid.cell_volumes().sum()
+    areas = 2 * np.pi * faces if grid.is_radial(0) else np.full(11, volume / 2)
+    for face, area in zip(faces, areas, strict=True):
+        jump = np.where(grid.centres()[0] < face, 5.0, 6.0)
+        assert value(penalty, grid, k=jump) == pytest.approx(area / volume, rel=1e-9)
+
+
 def test_divergence_vanishes_for_incompressible_velocities_and_not_for_others():
     both = ipd.observations.DivergenceFree(("u", "v"), 2.0)
     x, y = SQUARE.centres()

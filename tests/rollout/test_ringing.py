@@ -6,9 +6,10 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from impindiff.data import to_dataset
-from impindiff.forecast import predict
+from impindiff.forecast import forecast_to, predict
 from impindiff.grid import Grid
 from impindiff.integrate import SDIRK2, BackwardEuler, CrankNicolson
 from impindiff.latent import Parameter
@@ -108,3 +109,44 @@ def test_forecasts_and_fits_say_so():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(unknown, rung.isel(sample=[0]), dt=0.01, stages=stages)
+
+
+def warming(offset: float) -> System:
+    """The ends are heated at once, at t = 0.35."""
+    ends = {"x": Dirichlet(lambda t: jnp.where(t > 0.35, offset + 1.0, offset))}
+    return System(GRID, {"u": Field([Diffusion(1.0)], ends)})
+
+
+def at_rest(offset: float) -> xr.Dataset:
+    return to_dataset(GRID, [0.0], {"u": np.full((1, 1, 50), offset)})
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("offset", [0.0, 290.0])
+def test_ringing_that_begins_in_a_later_piece_is_found(tmp_path, offset: float):
+    """Pieces end between saved times and have places that no step fills."""
+    given = {"times": np.arange(6) * 0.1, "dt": 0.01}
+    with pytest.warns(RuntimeWarning, match="'u' rings at t = 0.36") as told:
+        forecast_to(tmp_path / "f.zarr", warming(offset), at_rest(offset), **given, piece=800)
+    assert found_in(str(told[0].message))[1] > 0.02
+
+
+@pytest.mark.thorough
+def test_what_has_died_away_rings_in_no_later_piece(tmp_path):
+    """A fast part that is small beside what the field was at first is not spoken of later either."""
+    data = to_dataset(GRID, [0.0], {"u": (np.sin(np.pi * x) + 1e-3 * np.sin(40 * x))[None, None]})
+    given = {"times": np.arange(9) * 0.25, "dt": 0.025}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict(cooling(), data, **given)
+        forecast_to(tmp_path / "f.zarr", cooling(), data, **given, piece=800)
+
+
+@pytest.mark.thorough
+def test_what_stands_in_solid_cells_does_not_hide_ringing():
+    solid = np.arange(50) >= 40
+    grid = Grid(GRID.axes, solid=solid)
+    system = System(grid, {"u": Field([Diffusion(1.0)], {"x": Dirichlet(0.0)})})
+    start = {"u": jnp.where(solid, -9999.0, 1.0)}
+    with pytest.warns(RuntimeWarning, match="'u' rings at t = 0.1"):
+        simulate(system, start, TimeGrid.build(0.0, [0.1], 0.01), CrankNicolson())

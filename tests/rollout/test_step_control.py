@@ -249,3 +249,56 @@ class TestRefusals:
         """A system of one's own may have equations alone."""
         with pytest.raises(InputError, match="no field of the system changes in time"):
             simulate_controlled(Equation(), {"z": jnp.array(1.0)}, [0.0, 1.0])
+
+
+def lit(length: float, **field: Any) -> ipd.System:
+    """A decaying number with a source of 10 that is on for a while, from t = 5.01 on."""
+    terms = [
+        ipd.Source(lambda t: jnp.where((t > 5.01) & (t < 5.01 + length), 10.0, 0.0)),
+        ipd.Reaction(lambda u: -u),
+    ]
+    return ipd.System(None, {"u": ipd.Field(terms, scale=1.0, **field)})
+
+
+@pytest.mark.many
+@pytest.mark.parametrize("make", [ESDIRK3, ESDIRK4, ESDIRK5])
+@pytest.mark.parametrize("length", [0.3, 0.03])
+@pytest.mark.thorough
+def test_a_short_pulse_is_not_stepped_over(make, length: float):
+    """At rest no error is estimated, and the first step would be the whole time."""
+    control = StepControl(1e-5)
+    found = simulate_controlled(
+        lit(length), {"u": jnp.array(0.0)}, [0.0, 10.0], make(), control=control
+    )
+    exact = 10 * (1 - np.exp(-length)) * np.exp(-(10 - 5.01 - length))
+    assert float(found.states["u"][-1]) == pytest.approx(exact, rel=1e-2)
+
+
+@pytest.mark.thorough
+def test_a_pulse_of_a_field_that_was_never_anything_is_done_or_refused():
+    """Without a scale there is nothing to compare the first movement with but itself."""
+    terms = [ipd.Source(lambda t: jnp.where((t > 5.01) & (t < 5.04), 10.0, 0.0))]
+    system = ipd.System(None, {"u": terms})
+    with pytest.raises(NumericsError, match=r"t = 5\.0.*give atol for a field that has no scale"):
+        simulate_controlled(system, {"u": jnp.array(0.0)}, [0.0, 10.0])
+    control = StepControl(1e-6, atol=1e-6)
+    found = simulate_controlled(system, {"u": jnp.array(0.0)}, [0.0, 10.0], control=control)
+    assert float(found.states["u"][-1]) == pytest.approx(0.3, rel=1e-3)
+
+
+@pytest.mark.thorough
+def test_solid_cells_have_no_part_in_what_error_is_allowed():
+    """Neither by what stands in them nor by how many they are."""
+    steps = []
+    for junk, many in ((0.0, 24), (1e9, 24), (0.0, 240)):
+        axis = ipd.Axis("x", 0.0, many / 12, 2 * many)
+        solid = np.arange(2 * many) >= 24
+        grid = ipd.Grid([axis], solid=solid)
+        ends = {"x": ipd.Dirichlet(0.0)}
+        system = ipd.System(grid, {"u": ipd.Field([ipd.Diffusion(1.0)], ends)})
+        x = grid.centres()[0]
+        start = {"u": jnp.asarray(np.where(solid, junk, np.sin(np.pi * x / 2)))}
+        found = simulate_controlled(system, start, [0.0, 0.1, 0.5])
+        steps.append(found.time_grid.lengths)
+    np.testing.assert_allclose(steps[1], steps[0], rtol=1e-6)
+    np.testing.assert_allclose(steps[2], steps[0], rtol=1e-6)

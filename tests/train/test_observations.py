@@ -182,3 +182,19 @@ def test_a_fit_has_the_precision_of_the_data_within_that_of_jax(data, x64: bool,
     assert {str(u.dtype) for u in (made.initial["c"], made.observed["c"])} == {expected}
     forecast = predict(System(None, {"c": [Reaction(lambda c: -c)]}), dataset, times=[1.0], dt=0.5)
     assert str(forecast["c"].dtype) == expected
+
+
+def test_what_stands_in_solid_cells_is_no_reading():
+    """It counts neither in the misfit nor among the readings, and windows begin with what it was."""
+    data = make_dataset()
+    axes = grid_of(data, "concentration").axes
+    solid = np.zeros([axis.num_cells for axis in axes], bool)
+    solid[2:4, 1:3] = True
+    grid = Grid(axes, solid=solid)
+    field = data["concentration"].values
+    field[..., solid] = np.arange(field.shape[1])[:, None] * 1e6
+    found = observe(data, times=data["time"].values[1:], grid=grid)
+    unknown = np.isnan(np.asarray(found.observed["concentration"]))
+    np.testing.assert_array_equal(unknown, np.broadcast_to(solid, unknown.shape))
+    states = np.asarray(found.states("concentration"))
+    assert np.all(states[..., solid] == 0) and np.all(states[..., ~solid] == field[:2, 1:, ~solid])

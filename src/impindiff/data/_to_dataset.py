@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from impindiff._dates import UNITS, as_seconds, holds_dates
 from impindiff._errors import InputError, warn_caller
+from impindiff._types import without_mask
 from impindiff.data._grids import boundary_of, bounds_name
 from impindiff.grid import Axis, Grid
 
@@ -31,7 +32,8 @@ def to_dataset(
             written: they are the system's. None for a system without: its variables are numbers,
             and grid.shape below is ().
         times: the times, increasing; dates become seconds since 1970.
-        fields: arrays of shape `(sample, time, *grid.shape)`, kept in their dtype.
+        fields: arrays of shape `(sample, time, *grid.shape)`, kept in their dtype. Masked entries
+            become NaN, as of all arrays that follow.
         latents: the truth of coefficients, where it is known: arrays of shape `grid.shape`, or
             `(time, *grid.shape)`; numbers.
         attributes: `units` and `long_name` of variables and coordinates; "1" and the name by
@@ -56,7 +58,7 @@ def to_dataset(
     texts = {"time": {"units": UNITS} if holds_dates(times) else {}, **texts}
     times = np.atleast_1d(as_seconds(times))
     given = {**fields, **sample_parameters, **latents}
-    arrays = {name: np.asarray(values) for name, values in given.items()}
+    arrays = {name: np.asarray(without_mask(values)) for name, values in given.items()}
     if samples is None:
         samples = np.arange(len(np.atleast_1d(arrays[next(iter(fields))])) if fields else 0)
     ids = np.asarray(samples)

@@ -74,13 +74,35 @@ def coordinate_of(dataset: xr.Dataset, name: str, source: str) -> np.ndarray:
     return values
 
 
+# By the CF conventions: numbers that stand for others. Decoded, xarray keeps them in the encoding.
+_PACKED, _MISSING = ("scale_factor", "add_offset"), ("_FillValue", "missing_value")
+
+
 def check_numeric(array: xr.DataArray, subject: str) -> None:
-    """Refuse dates, text, truth values and complex numbers."""
+    """Refuse dates, text, truth values and complex numbers, and what was never decoded."""
     if array.dtype.kind not in "fiu":
         raise InputError(
             f"{subject} must hold real numbers, found {array.dtype}. Store dates as a number "
             "of seconds or days, and a complex field as two fields."
         )
+    remedy = "Decode it: xr.decode_cf(dataset, decode_times=False)"
+    if array.dtype.kind in "iu" and (packed := [key for key in _PACKED if key in array.attrs]):
+        raise InputError(
+            f"{subject} holds packed numbers: {array.dtype}, with the attribute {listed(packed)}. "
+            f"{remedy}"
+        )
+    for key in (key for key in _MISSING if key in array.attrs):
+        stands = np.asarray(array.attrs[key])
+        if stands.dtype.kind not in "fiu":
+            continue
+        # Rounded as the values are.
+        count = int(np.isin(array.values, stands.astype(array.dtype)).sum())
+        if count:
+            raise InputError(
+                f"{subject} has {count} value(s) equal to its attribute {key}, "
+                f"{array.attrs[key]!r}, which stands for missing ones. {remedy}, or mark them as "
+                "NaN."
+            )
 
 
 def fill_attributes(dataset: xr.Dataset) -> xr.Dataset:

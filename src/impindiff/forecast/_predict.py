@@ -200,8 +200,7 @@ def advise(
     time_grid: TimeGrid,
     sample_parameters: State,
     stepper: AbstractStepper,
-    *,
-    is_first: bool = True,
+    before: Mapping[str, np.ndarray] | None = None,
 ) -> bool:
     """Warn of the first sample whose forecast shows that something is amiss, `RuntimeWarning`.
 
@@ -212,8 +211,8 @@ def advise(
         time_grid: the steps.
         sample_parameters: those that the system misses, `(sample,)` each.
         stepper: took them.
-        is_first: whether no piece of the same forecast has been looked at. Whether steps ring is
-            looked at once, in a few samples.
+        before: for each field an array `(sample, values)` of what it has had in the pieces of the
+            same forecast before this one.
 
     Returns: whether there was one.
     """
@@ -222,19 +221,19 @@ def advise(
         return True
     quiet = not (oscillating(system.equations) or carriers(system.equations))
     looks_at_all = not quiet or stepper.implicit_weight is None
-    may_ring = is_first and stepper.rings
-    if not (looks_at_all or may_ring):
+    if not (looks_at_all or stepper.rings):
         return False
     shared = system.prepare_shared(jnp.result_type(*initial.values()))
     count = len(next(iter(initial.values())))
     some = np.unique(np.linspace(0, count - 1, min(count, _FEW_SAMPLES)).round().astype(int))
     for sample in range(count) if looks_at_all else some.tolist():
         one = jax.tree.map(
-            lambda values, at=sample: values[at], (initial, dict(states), sample_parameters)
+            lambda values, at=sample: values[at],
+            (initial, dict(states), sample_parameters, dict(before or {})),
         )
-        first, found, given = one
+        first, found, given, earlier = one
         if advice := advice_of(
-            shared.with_sample_parameters(given), first, found, time_grid, stepper
+            shared.with_sample_parameters(given), first, found, time_grid, stepper, earlier
         ):
             warn_caller(f"sample {sample}: {advice[0]}")
             return True

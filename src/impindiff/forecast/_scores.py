@@ -94,6 +94,9 @@ def score_readings(
     at = [int(k) for k in theirs]
     predicted = measure(forecast, grid, observe, truth)
     known = {each.data: readings(truth, each.data, samples, at) for each in observe}
+    for each in observe:
+        if each.prepare(grid, truth).is_cellwise:
+            known[each.data] = _in_free_cells(grid, known[each.data])
     deviations = deviations_of(observe, truth, known, samples, at)
     trained = np.isin(samples, list(seen.samples))[:, None] & _among(clock[theirs], seen.times)
     scores = {}
@@ -233,8 +236,8 @@ def evaluate(
         truth: the data, NaN where not known.
         samples: positions in the data, such as "5:10"; all by default.
         observe: instruments whose readings are compared, too.
-        grid: of the system, for these.
-        seen: what of the data training has seen, for these.
+        grid: of the system, for these, and for its obstacles: solid cells do not count.
+        seen: what of the data training has seen, for the instruments.
 
     Raises: InputError if no time is shared, or the samples are not as many as the forecast's.
     """
@@ -255,7 +258,7 @@ def evaluate(
         if name not in truth.data_vars or is_sample_parameter(variable):
             continue
         if "sample" in variable.dims:
-            known = truth[name].values[positions][:, theirs]
+            known = _in_free_cells(grid, truth[name].values[positions][:, theirs])
             found = _field_errors(clock[ours], variable.values[:, ours], known)
             alone = found.time == [clock[0]]
             if alone and begins_with_data(forecast, truth, positions, str(name)):
@@ -269,7 +272,7 @@ def evaluate(
         if not is_table(variable):
             values = values[ours] if "time" in variable.dims else values
             known = known.isel(time=theirs) if "time" in known.dims else known
-        found, exact = np.broadcast_arrays(values, known.values)
+        found, exact = np.broadcast_arrays(values, _in_free_cells(grid, known.values))
         error = relative_error(found, exact, 2, exact.ndim)
         latent[str(name)] = LatentError(relative_l2_percent=100 * float(error))
     return Scores(
@@ -279,6 +282,14 @@ def evaluate(
         readings=score_readings(forecast, truth, positions, observe, grid, seen) if observe else {},
         balances=balances_of(forecast),
     )
+
+
+def _in_free_cells(grid: Grid | None, truth: np.ndarray) -> np.ndarray:
+    """The truth with NaN, not known, in solid cells: what stands there stands for nothing."""
+    solid = None if grid is None else grid.solid
+    if solid is None or truth.shape[-solid.ndim :] != solid.shape:
+        return truth
+    return np.where(solid, np.nan, truth)
 
 
 def _field_errors(times: np.ndarray, found: np.ndarray, known: np.ndarray) -> FieldErrors:

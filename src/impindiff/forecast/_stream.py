@@ -43,6 +43,7 @@ from impindiff.forecast._predict import (
     prepare_first,
     solver_attrs,
 )
+from impindiff.grid import Grid, in_free_cells
 from impindiff.integrate import AbstractStepper, CrankNicolson
 from impindiff.rollout import (
     Choice,
@@ -68,6 +69,19 @@ class Piece:
     time_grid: TimeGrid
     times: np.ndarray
     last: int
+
+    def filled(self, states: Mapping[str, np.ndarray]) -> tuple[TimeGrid, dict[str, np.ndarray]]:
+        """The steps and the states that they save: no step fills the other places.
+
+        Args:
+            states: `(sample, place, *grid)`.
+        """
+        steps = self.time_grid
+        some = np.unique(steps.slots[steps.slots < len(steps.saved)])
+        slots = np.searchsorted(some, steps.slots)
+        given = steps.starts, steps.lengths, steps.saved[some], slots, False
+        found = TimeGrid(*given, elapsed=steps.elapsed, like=steps)
+        return found, {field: values[:, some] for field, values in states.items()}
 
 
 def cut(
@@ -363,7 +377,8 @@ def _pieces(
     initial = times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()}
     is_waiting = bool(times[0] == begin.time)
     halved: tuple[HalvedStep, ...] = ()
-    advised, is_first = False, True
+    advised, grid = False, begin.system.grid
+    before = {field: _extremes(grid, np.asarray(u)) for field, u in state.items()}
     taking = stepper or CrankNicolson()
     # Once for all pieces. What a state has lost goes along, too: pieces may be of a single step.
     prepared, lost = prepare_first(begin.system, state, begin.sample_parameters), None
@@ -372,9 +387,12 @@ def _pieces(
         carried = carry(begin.system, *of_piece, lost=lost, prepared=prepared)
         halved, choice, lost = halved + carried.halved, carried.choice, carried.lost
         found = {field: np.asarray(values) for field, values in carried.states.items()}
-        given = begin.system, state, found, part.time_grid, begin.sample_parameters, taking
-        advised = advised or advise(*given, is_first=is_first)
-        is_first = False
+        if not advised:
+            steps, saved = part.filled(found)
+            given = begin.system, state, saved, steps, begin.sample_parameters, taking
+            advised = advise(*given, before)
+            before = {f: _extremes(grid, values, before[f]) for f, values in saved.items()}
+            del saved
         del carried
         # A copy: a view would keep the piece in memory.
         state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}
@@ -388,6 +406,13 @@ def _pieces(
         del found
     if is_waiting:
         yield *initial, (), Choice("given", "", stepper or CrankNicolson(), {})
+
+
+def _extremes(grid: Grid | None, values: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """The least and the largest value of each sample, `(sample, 2)`."""
+    rows = [in_free_cells(grid, values).reshape(len(values), -1), *others]
+    every = np.hstack([np.stack([u.min(axis=1), u.max(axis=1)], axis=1) for u in rows])
+    return np.stack([every.min(axis=1), every.max(axis=1)], axis=1)
 
 
 def _most_times(begin: InitialCondition, piece: int | str) -> int:

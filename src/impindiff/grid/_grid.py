@@ -7,7 +7,7 @@ axis is all the geometry there is.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, final
 
 import equinox as eqx
 import numpy as np
@@ -179,6 +179,17 @@ class Grid(eqx.Module):
     @property
     def _num_cells(self) -> int:
         return int(np.prod(self.shape))
+
+
+def in_free_cells(grid: Grid | None, values: Any) -> Any:
+    """The values of a field in cells that are not solid, in a row if any is.
+
+    What stands in the others may be anything, and must have no part in any judgement of a field.
+    """
+    solid = None if grid is None else grid.solid
+    if solid is None or np.shape(values)[-solid.ndim :] != solid.shape:
+        return values
+    return values[..., ~solid]
 
 
 def _mesh(along) -> tuple[np.ndarray, ...]:

@@ -71,6 +71,11 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         return self.tableau.order if self.tableau.embedded else None
 
     @property
+    def nodes(self) -> tuple[float, ...]:
+        """See `AbstractStepper.nodes`."""
+        return tuple(self.tableau.nodes.tolist())
+
+    @property
     def uses_rates_at_start(self) -> bool:
         """See `AbstractStepper.uses_rates_at_start`."""
         return self.tableau.begins_explicitly

@@ -79,6 +79,11 @@ class AbstractStepper(eqx.Module):
         return None
 
     @property
+    def nodes(self) -> tuple[float, ...]:
+        """Where in a step the right-hand side is evaluated, as parts of its length, if stated."""
+        return (0.0, 1.0)
+
+    @property
     def uses_rates_at_start(self) -> bool:
         """Whether an implicit step begins with the right-hand side at its start.
 

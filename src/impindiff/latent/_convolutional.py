@@ -26,7 +26,7 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
     Two convolutions at full resolution, then on cells of twice the width and so on for `levels`
     levels, and back up, each level given what the one of its resolution found on the way down. The
     last layer is zero at first, and so is the closure. Along a periodic axis convolutions go
-    around; at an end the last cell is repeated.
+    around; at an end the last cell is repeated. Solid cells have the middle of the input's range.
 
     As the only term of an equation, `Reaction(ConvolutionalClosure(...))` under `ForwardEuler`, it
     is the purely data-driven recurrent network $u_{n+1} = u_n + \Delta t\,N(u_n)$: it knows no
@@ -136,6 +136,9 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
             for name, (low, high) in zip(self.arguments, self.ranges, strict=True)
         ]
         z, kept = jnp.stack(scaled), []
+        if grid.solid is not None:
+            # What stands there stands for nothing, and must not be seen from the cells beside it.
+            z = jnp.where(grid.solid, 0, z)
         for number, block in enumerate(self.down):
             if number:
                 kept.append(z)

@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import State, without_mask
 from impindiff.grid import Axis, Grid
 from impindiff.observe._operator import (
     AbstractObservation,
@@ -161,7 +161,7 @@ class VolumeAverage(AbstractObservation):
     def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> MeanOver:
         """See `AbstractObservation.prepare`."""
         grid = on_grid(grid, f"VolumeAverage({self.field!r}, data={self.data!r})")
-        weight = np.ones(grid.shape) if self.weight is None else np.asarray(self.weight, np.float64)
+        weight = np.ones(grid.shape) if self.weight is None else np.asarray(without_mask(self.weight), np.float64)
         usable = weight.shape == grid.shape and np.all(np.isfinite(weight) & (weight >= 0))
         share = weight * grid.cell_volumes() if usable else np.zeros(grid.shape)
         if grid.solid is not None:

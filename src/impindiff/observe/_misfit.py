@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Shaped
 
 from impindiff._errors import InputError
-from impindiff._types import Scalar, State
+from impindiff._types import Scalar, State, without_mask
 from impindiff.data import readings
 from impindiff.observe._operator import AbstractObservation
 
@@ -71,7 +71,7 @@ def _deviation(
             )
         values = readings(dataset, noise, samples, times)
     else:
-        given = np.asarray(noise, np.float64)
+        given = np.asarray(without_mask(noise), np.float64)
         try:
             np.broadcast_to(given, whole)
         except ValueError:

@@ -18,7 +18,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Int
 
 from impindiff._errors import InputError, blamed_on
-from impindiff._types import State
+from impindiff._types import State, without_mask
 from impindiff.data import BEGUN
 from impindiff.grid import Axis, Grid
 
@@ -67,7 +67,7 @@ class AbstractObservation(eqx.Module):
         if self.noise is None or isinstance(self.noise, str):
             return
         try:
-            given = np.asarray(self.noise, np.float64)
+            given = np.asarray(without_mask(self.noise), np.float64)
         except (TypeError, ValueError):
             given = np.array([])
         # Of an array some entries may stand where there is no datum: those are no matter.

@@ -26,10 +26,12 @@ class Slopes(NamedTuple):
     Attributes:
         value: the gradient.
         share: the volume between the two centres, as a share of the open volume.
+        reach: distance of the centres times the area of the face, over the volume of the cell.
     """
 
     value: Float[Array, "..."]
     share: np.ndarray
+    reach: np.ndarray
 
 
 def open_share(grid: Grid) -> np.ndarray:
@@ -53,7 +55,14 @@ def face_gradients(values: Float[Array, "..."], grid: Grid) -> list[Slopes]:
         if not row.periodic:
             is_open &= grid.spread(np.arange(row.num_cells) < row.num_cells - 1, axis)
         slope = (jnp.roll(values, -1, axis) - values) / distance.astype(values.dtype)
-        found.append(Slopes(jnp.where(is_open, slope, 0), np.where(is_open, between, 0) / total))
+        areas = grid.face_measures(axis)[1:] / grid.cell_measures(axis)
+        found.append(
+            Slopes(
+                jnp.where(is_open, slope, 0),
+                np.where(is_open, between, 0) / total,
+                (distance * grid.spread(areas, axis)).astype(values.dtype),
+            )
+        )
     return found
 
 
@@ -167,7 +176,8 @@ class Smoothness(AbstractPenalty):
 class TotalVariation(AbstractPenalty):
     r"""$w\,\frac{1}{|\Omega|}\int \sqrt{|\nabla k|^2 + \varepsilon^2}\,\mathrm{d}V$: edges stay.
 
-    A jump costs its height, however steep it is; `Smoothness` would smear it.
+    A jump costs its height, however steep it is and whatever the cells; `Smoothness` would smear
+    it.
 
     Args:
         latent: name of a learned coefficient, or a list of names.
@@ -203,7 +213,9 @@ class TotalVariation(AbstractPenalty):
         parts = []
         for name in self.latents:
             slopes = face_gradients(_named(latents, name, self), grid)
-            squared = sum(slope.value**2 for slope in slopes) + self.epsilon**2
+            # The cell's volume times this is what the jump across its upper face costs: with the
+            # gradient itself, a jump between cells of different sizes would cost more or less.
+            squared = sum((slope.value * slope.reach) ** 2 for slope in slopes) + self.epsilon**2
             share = np.sqrt(self.weight * open_share(grid))
             parts.append((share * squared**0.25).ravel())
         return jnp.concatenate(parts)

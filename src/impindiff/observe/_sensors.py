@@ -9,7 +9,7 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
-from impindiff._types import State
+from impindiff._types import State, without_mask
 from impindiff.grid import Axis, Grid
 from impindiff.observe._operator import (
     AbstractObservation,
@@ -30,7 +30,7 @@ def as_positions(grid: Grid, positions: Numbers, whose: str) -> np.ndarray:
 
     Raises: InputError for another number of coordinates, or one that is not finite.
     """
-    given = np.asarray(positions, np.float64)
+    given = np.asarray(without_mask(positions), np.float64)
     if grid.num_axes == 1 and (given.ndim == 0 or given.shape[-1] != 1):
         given = given[..., None]
     if given.ndim == 0 or given.shape[-1] != grid.num_axes or not np.all(np.isfinite(given)):

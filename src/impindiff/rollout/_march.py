@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from impindiff._types import Scalar, State
+from impindiff.grid import in_free_cells
 from impindiff.integrate import (
     AbstractDynamics,
     AbstractStepper,
@@ -35,6 +36,9 @@ _SAFETY, _LEAST_FACTOR, _MOST_FACTOR = 0.9, 0.2, 5.0
 _AFTER_FAILURE, _MOST_REFUSED = 0.25, 100
 # An error much smaller than this gives no longer step than this.
 _LEAST_ERROR = 1e-6
+# A right-hand side is looked at so many times in each step, and at as many as this in the whole
+# time; it may vary so many times as far there as where the method evaluates it.
+_LOOKS, _LOOKS_IN_ALL, _VARIES = 32, 1024, 3.0
 # The first step changes a field by so much of what its error is compared with.
 _FIRST_CHANGE = 0.01
 
@@ -64,7 +68,8 @@ class Allowed(NamedTuple):
             u = jnp.abs(state[field])
             atol = self.atol.get(field)
             wanted = self.rtol * size if atol is None else atol + self.rtol * u
-            least = ROUND_OFF_UNITS * jnp.finfo(u.dtype).eps * u.max(initial=0)
+            largest = in_free_cells(dynamics.grid, u).max(initial=0)
+            least = ROUND_OFF_UNITS * jnp.finfo(u.dtype).eps * largest
             tolerances[field] = jnp.broadcast_to(jnp.maximum(wanted, least), u.shape)
         return _more_stored(dynamics, time, state, tolerances)
 
@@ -112,7 +117,10 @@ class March(NamedTuple):
 
 
 class _Tried(NamedTuple):
-    """A step of one sample: where it ends, and its error in units of what is allowed, by field."""
+    """A step of one sample: where it ends, and its error in units of what is allowed, by field.
+
+    And whether the estimate of the error is blind to something that happens in the step.
+    """
 
     state: State
     lost: State | None
@@ -120,6 +128,7 @@ class _Tried(NamedTuple):
     outcome: StepOutcome
     errors: Array
     places: Array
+    is_blind: Array
 
 
 @final
@@ -167,9 +176,53 @@ class _Problem(eqx.Module):
         error = taken.error or {}
         sizes = _sizes(dynamics, first, {field: far[field] for field in error})
         limits = self.allowed.stored(dynamics, time + dt, after, sizes)
-        judged = [_judge(e, limits[field], dynamics.volume_shares) for field, e in error.items()]
+        judged = [_judge(dynamics, e, limits[field]) for field, e in error.items()]
         errors, places = (jnp.stack(each) for each in zip(*judged, strict=True))
-        return _Tried(after, lost, far, outcome, errors, places)
+        is_blind = self.is_blind(dynamics, time, dt, after, limits)
+        return _Tried(after, lost, far, outcome, errors, places, is_blind)
+
+    def is_blind(
+        self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State, limits: State
+    ) -> Array:
+        """Whether the right-hand side varies in a step where the method does not evaluate it.
+
+        So does a source that is on for a short while. Of a state at rest nothing else tells of it,
+        and steps would be as long as they may.
+
+        Args:
+            dynamics: the system.
+            time: at the start of the step.
+            dt: its length.
+            state: at its end.
+            limits: what error is allowed in what fields store; a change by less does not matter.
+        """
+        if dynamics.is_steady:
+            return jnp.array(False)
+
+        def rates(at: Array) -> State:
+            found = tendency_at(dynamics, time + at * dt, state)(state)
+            return {field: found[field] for field in limits}
+
+        def widen(ends: tuple[State, State], at: Array) -> tuple[State, State]:
+            found, (low, high) = rates(at), ends
+            low, high = jax.tree.map(jnp.minimum, low, found), jax.tree.map(jnp.maximum, high, found)
+            return low, high
+
+        nodes = jnp.asarray(self.stepper.nodes, dt.dtype)
+        share = dt / jnp.asarray(self.spans.lengths.sum(), dt.dtype)
+        count = jnp.clip(jnp.ceil(_LOOKS_IN_ALL * share).astype(int), _LOOKS, _LOOKS_IN_ALL)
+        seen = jax.lax.fori_loop(
+            1, nodes.size, lambda k, ends: widen(ends, nodes[k]), (rates(nodes[0]),) * 2
+        )
+        every = jax.lax.fori_loop(
+            0, count, lambda k, ends: widen(ends, (k + 0.5) / count.astype(dt.dtype)), seen
+        )
+        here, there = (jax.tree.map(jnp.subtract, high, low) for low, high in (seen, every))
+        missed = [
+            jnp.any((there[f] > _VARIES * here[f]) & (dt * there[f] > limit))
+            for f, limit in limits.items()
+        ]
+        return jnp.stack(missed).any()
 
     def first_dt(self, given: State, first: State) -> Scalar:
         """The length of a step that changes the fields by a small part, at their first rates."""
@@ -182,13 +235,15 @@ class _Problem(eqx.Module):
         change = {}
         for field in fields:
             u = first[field]
-            size = jnp.where(ranges[field] > 0, ranges[field], jnp.abs(u).max())
+            largest = jnp.abs(in_free_cells(dynamics.grid, u)).max()
+            size = jnp.where(ranges[field] > 0, ranges[field], largest)
             change[field] = jnp.broadcast_to(_FIRST_CHANGE * size, u.shape)
         stored, rates = _more_stored(dynamics, begins[0], first, change), tendency(first)
         found = [jnp.asarray(jnp.inf, dtype)]
         for field in fields:
             rate = jnp.abs(rates[field]).max()
-            dt = stored[field].max() / jnp.where(rate > 0, rate, 1)
+            most = in_free_cells(dynamics.grid, stored[field]).max()
+            dt = most / jnp.where(rate > 0, rate, 1)
             found.append(jnp.where((rate > 0) & (dt > 0), dt, jnp.inf))
         return jnp.min(jnp.stack(found))
 
@@ -241,6 +296,7 @@ def march(
             sample_parameters, initial, now.state, now.lost, now.moved, now.span, passed, dt
         )
         solved = tried.outcome.converged.all() & jnp.isfinite(tried.errors).all()
+        solved &= ~tried.is_blind.any()
         error = jnp.where(solved, tried.errors.max(), jnp.inf)
         taken = solved & (error <= 1)
         factor = _factor(error, now.error, order, taken, solved)
@@ -342,7 +398,7 @@ def _sizes(dynamics: AbstractDynamics, first: State, moved: State) -> State:
     return {
         field: jnp.asarray(scales[field], far.dtype)
         if field in scales
-        else jnp.ptp(first[field]) + far
+        else jnp.ptp(in_free_cells(dynamics.grid, first[field])) + far
         for field, far in moved.items()
     }
 
@@ -357,10 +413,13 @@ def _more_stored(dynamics: AbstractDynamics, time: Scalar, state: State, change:
     return {field: jnp.abs(larger[field] - stored[field]) for field in change}
 
 
-def _judge(error: Array, allowed: Array, shares: np.ndarray | None) -> tuple[Scalar, Array]:
+def _judge(dynamics: AbstractDynamics, error: Array, allowed: Array) -> tuple[Scalar, Array]:
     """The root mean square of an error in units of what is allowed, by volume; where it is most."""
     ratio = jnp.abs(error) / allowed
-    # In a solid cell, and where a field rests, nothing moves and nothing is allowed.
-    ratio = jnp.where((error == 0) & (allowed == 0), 0, ratio)
-    weights = shares if shares is not None and np.shape(shares) == ratio.shape else 1.0
-    return jnp.sqrt(jnp.mean(weights * ratio**2)), jnp.argmax(ratio)
+    # In a solid cell, and where a field rests, nothing moves, whatever is allowed.
+    ratio = jnp.where(error == 0, 0, ratio)
+    squares, shares = in_free_cells(dynamics.grid, ratio**2), dynamics.volume_shares
+    if shares is None or np.shape(shares) != ratio.shape:
+        return jnp.sqrt(jnp.mean(squares)), jnp.argmax(ratio)
+    weights = in_free_cells(dynamics.grid, shares)
+    return jnp.sqrt(jnp.sum(weights / weights.sum() * squares)), jnp.argmax(ratio)

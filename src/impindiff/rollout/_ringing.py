@@ -20,6 +20,7 @@ from jaxtyping import Array
 
 from impindiff._types import AbstractTendency, GivenState, State
 from impindiff.coefficients import Instant
+from impindiff.grid import Grid, in_free_cells
 from impindiff.integrate import AbstractDynamics, AbstractStepper, split_integrals
 from impindiff.rollout._times import TimeGrid, start_clock_at
 
@@ -36,6 +37,7 @@ def find_ringing(
     states: GivenState,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
+    before: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[str, ...]:
     """What is to be said of the saved states in which a field rings: the first and the last.
 
@@ -45,11 +47,16 @@ def find_ringing(
         states: the saved ones, along a leading axis.
         time_grid: the steps.
         stepper: took them.
+        before: values that a field has had, where this is the continuation of a rollout: its range
+            is that of the whole.
     """
-    if not (stepper.rings and time_grid.num_steps):
-        return ()
     ends = np.flatnonzero(time_grid.slots < len(time_grid.saved))
-    ranges = {field: _range(before, states[field]) for field, before in initial.items()}
+    if not (stepper.rings and ends.size):
+        return ()
+    ranges = {
+        field: _range(dynamics.grid, start, states[field], (before or {}).get(field, ()))
+        for field, start in initial.items()
+    }
     for step in dict.fromkeys((int(ends[-1]), int(ends[0]))):
         slot, dt = int(time_grid.slots[step]), float(time_grid.lengths[step])
         state = {field: jnp.asarray(values[slot]) for field, values in states.items()}
@@ -90,19 +97,20 @@ def may_ring(
     dynamics, now = start_clock_at(dynamics, now)
     for field, (amplitude, times) in _fast_parts(dynamics, now, initial, dt).items():
         left = abs(1 - (1 - weight) * times) / (1 + weight * times)
-        spread = _range(initial[field], initial[field])[0]
+        spread = _range(dynamics.grid, initial[field])[0]
         if left ** (int(steps[0]) + 1) * amplitude > _SEEN * (amplitude + spread):
             return True
     return False
 
 
-def _range(before: Array, states: Any) -> tuple[float, float]:
+def _range(grid: Grid | None, first: Array, *others: Any) -> tuple[float, float]:
     """How far the values of a field are apart, and the spacing of numbers of their size."""
-    values = [np.asarray(before, np.float64), np.asarray(states, np.float64)]
+    values = [in_free_cells(grid, np.asarray(u, np.float64)) for u in (first, *others)]
+    values = [u for u in values if u.size]
     if not all(np.isfinite(u).all() for u in values):
         return 0.0, np.inf
     low, high = min(u.min() for u in values), max(u.max() for u in values)
-    return high - low, float(jnp.finfo(before.dtype).eps) * max(abs(low), abs(high))
+    return high - low, float(jnp.finfo(first.dtype).eps) * max(abs(low), abs(high))
 
 
 def _ringing_at(

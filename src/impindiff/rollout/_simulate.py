@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._errors import InputError, NumericsError, leak_errors
-from impindiff._types import GivenState, Scalar, State, real_state
+from impindiff._types import GivenState, Scalar, State, real_state, without_mask
 from impindiff.integrate import (
     AbstractDynamics,
     AbstractStepper,
@@ -296,7 +296,7 @@ def check_kinds(system: Any, initial: Any, time_grid: Any, stepper: Any) -> None
         )
     for name, value in initial.items():
         try:
-            jnp.asarray(value)
+            jnp.asarray(without_mask(value))
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"the field {name!r} is {value!r:.60}: it must be an array of real numbers."

@@ -49,6 +49,12 @@ from impindiff.rollout._times import TimeGrid
 _TRACED_INSIDE = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
 # Of more steps than this the setup of a preconditioner is nothing to speak of.
 _MANY_STEPS = 100
+# Below this diffusion and Courant number a storage is so steep that neighbours do not see each other.
+_STEEP = 1e-3
+_BY_ELIMINATION = (
+    "elimination: at the start a storage is so steep that the step's matrix does not show what is "
+    "to come, and cells ahead of a front need all digits."
+)
 _GIVEN = "given: the stepper names its solver, or solves no system on a grid."
 
 
@@ -209,11 +215,18 @@ def _chosen(
     seen = _look(system, stepper, initial, jnp.asarray(time, dtype), jnp.asarray(dt, dtype))
     if seen is None:
         return Choice("automatic", "automatic: the system has no grid.", stepper, {})
-    blocks, kinds, reaches, is_affine, is_steady = seen
+    blocks, kinds, reaches, is_affine, is_steady, is_stored = seen
+    # A step that leads a cell of infinite slope a trifle too far ends where a function is not
+    # finite: of iterations some digit may always be missing.
+    on_a_line = is_stored and not reaches and system.grid is not None and system.grid.num_axes == 1
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(blocks))):
+        if on_a_line:
+            return _eliminated(stepper, is_affine)
         return Choice("automatic", "automatic: a coefficient is not finite.", stepper, {})
     volumes = None if system.grid is None else system.grid.cell_volumes()
     structure = Structure.of(jax.device_get(blocks), kinds, volumes, reaches)
+    if on_a_line and max(*structure.diffusion, *structure.flow) < _STEEP:
+        return _eliminated(stepper, is_affine)
     serves = min(num_steps, _MANY_STEPS) if is_affine and is_steady else 1
     compared = candidates(structure, num_steps=serves, is_affine=is_affine)
     best = next((each for each in compared if each.name == named), compared[0])
@@ -228,6 +241,11 @@ def _chosen(
     )
 
 
+def _eliminated(stepper: AbstractStepper, is_affine: bool) -> Choice:
+    solved = stepper.resolved(is_affine, lambda linear: linear.resolved(direct=True), None)
+    return Choice("elimination", _BY_ELIMINATION, solved, {}, stepper)
+
+
 @eqx.filter_jit
 def _look(
     system: AbstractSystem, stepper: AbstractStepper, state: State, time: Scalar, dt: Scalar
@@ -240,7 +258,9 @@ def _look(
     # Before anything else is made of the state: it may be one of other fields.
     jax.eval_shape(operator.tendency, operator.state)
     blocks, kinds = step_blocks(operator), operator.mode_kinds
-    return blocks, kinds, operator.reaches_further, dynamics.is_affine, dynamics.is_steady
+    is_stored = dynamics.has_storage and not dynamics.is_affine
+    reaches = operator.reaches_further
+    return blocks, kinds, reaches, dynamics.is_affine, dynamics.is_steady, is_stored
 
 
 def _with(

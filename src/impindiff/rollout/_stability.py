@@ -1,5 +1,8 @@
 """How long an explicit step may be, and warnings about a rollout that is done."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,6 +12,7 @@ from jax.core import Tracer
 from impindiff._errors import warn_caller
 from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant
+from impindiff.grid import in_free_cells
 from impindiff.integrate import AbstractDynamics, AbstractStepper, AbstractSystem, split_integrals
 from impindiff.rollout._initial_state import begin_consistently
 from impindiff.rollout._ringing import find_ringing
@@ -139,7 +143,7 @@ def outgrown(
     if stepper.stability_limit is None:
         return ()
     sizes = {
-        field: tuple(float(np.abs(np.asarray(u)).max(initial=0)) for u in (before, states[field]))
+        field: tuple(_largest(dynamics, u) for u in (before, states[field]))
         for field, before in split_integrals(dynamics, initial)[0].items()
     }
     grown = [field for field, (before, after) in sizes.items() if not after <= _GROWN * before]
@@ -158,6 +162,10 @@ def outgrown(
     )
 
 
+def _largest(dynamics: AbstractDynamics, values: Any) -> float:
+    return float(np.abs(in_free_cells(dynamics.grid, np.asarray(values))).max(initial=0))
+
+
 def _rings(dynamics: AbstractDynamics, states: GivenState, time_grid: TimeGrid) -> bool:
     r"""Whether the last state is one that a step would more than turn over, $\Delta t F > u$.
 
@@ -170,8 +178,12 @@ def _rings(dynamics: AbstractDynamics, states: GivenState, time_grid: TimeGrid) 
     last = split_integrals(dynamics, last)[0]
     rates = dynamics.at(now)(last)
     dt = float(np.max(time_grid.lengths))
-    change = dt * sum(float(jnp.sum(jnp.abs(rate))) for rate in rates.values())
-    return change > _TURNED * sum(float(jnp.sum(jnp.abs(u))) for u in last.values())
+
+    def total(values: State) -> float:
+        free = (in_free_cells(dynamics.grid, u) for u in values.values())
+        return sum(float(jnp.sum(jnp.abs(u))) for u in free)
+
+    return dt * total(rates) > _TURNED * total(last)
 
 
 def _longest(
@@ -228,6 +240,7 @@ def advice_of(
     states: GivenState,
     time_grid: TimeGrid,
     stepper: AbstractStepper,
+    before: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[str, ...]:
     """What is to be said of a rollout; nothing where it is traced.
 
@@ -237,6 +250,7 @@ def advice_of(
         states: the saved ones, along a leading axis.
         time_grid: the steps.
         stepper: took them.
+        before: see `find_ringing`.
     """
     if not time_grid.num_steps:
         return ()
@@ -246,9 +260,10 @@ def advice_of(
     found = vanishing(initial, states) or outgrown(dynamics, initial, states, time_grid, stepper)
     if found:
         return found
-    for look in (inconsistent, find_ringing):
-        if found := look(dynamics, initial, states, time_grid, stepper):
-            return found
+    found = inconsistent(dynamics, initial, states, time_grid, stepper)
+    found = found or find_ringing(dynamics, initial, states, time_grid, stepper, before)
+    if found:
+        return found
     ends = np.append(time_grid.starts, time_grid.starts[-1] + time_grid.lengths[-1])
     ends = ends[:: -(-len(ends) // _MOST_TIMES)]
     return dynamics.advice(initial, states, time_grid.saved, ends)

@@ -65,7 +65,7 @@ def later_starts(observations: Observations, field: str, num_windows: int) -> Ar
             f"(observed are {', '.join(map(repr, observations.observed))}). Leave the window out, "
             "so that all times are predicted from the initial state."
         )
-    states = observations.observed[field][:, : num_windows - 1]
+    states = observations.states(field)[:, : num_windows - 1]
     if (unknown := np.isnan(np.asarray(states))).any():
         sample, time = np.argwhere(unknown)[0][:2]
         raise InputError(

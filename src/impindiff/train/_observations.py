@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import DTypeLike
+from jaxtyping import Array, DTypeLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
@@ -25,6 +25,7 @@ from impindiff.data import (
     select_times,
     times_of,
 )
+from impindiff.grid import Grid
 from impindiff.observe import (
     AbstractObservation,
     AbstractOperator,
@@ -210,6 +211,7 @@ class Observations(eqx.Module):
         sample_parameters: what is known of each sample, `(sample,)`, see `System`.
         rows: for each entry along the observations' `time` its state, counted in `times`; empty
             where no time was observed more than once.
+        grid: of the fields, if there is one.
     """
 
     initial: State
@@ -221,6 +223,7 @@ class Observations(eqx.Module):
     penalties: tuple[AbstractPenalty, ...] = ()
     sample_parameters: State = eqx.field(default_factory=dict)
     rows: tuple[int, ...] = eqx.field(static=True, default=())
+    grid: Grid | None = eqx.field(static=True, default=None)
 
     @property
     def reading_times(self) -> tuple[float, ...]:
@@ -231,6 +234,16 @@ class Observations(eqx.Module):
     def num_samples(self) -> int:
         """How many samples there are."""
         return len(next(iter(self.initial.values())))
+
+    def states(self, field: str) -> Array:
+        """The states of a field that was observed cell by cell, `(sample, time, *grid)`.
+
+        NaN where it was not. In solid cells stands what stood there at the start.
+        """
+        observed, solid = self.observed[field], None if self.grid is None else self.grid.solid
+        if solid is None:
+            return observed
+        return jnp.where(solid, self.initial[field][:, None], observed)
 
     def time_grid(self, dt: float) -> TimeGrid:
         """Steps of at most `dt` through all observed times."""
@@ -273,6 +286,14 @@ class Observations(eqx.Module):
                     f"what observes it gives {wanted}: its dimensions after 'sample' and 'time' "
                     "must be as many and as long."
                 )
+        if grid is not None and grid.solid is not None:
+            # What stands in a solid cell is no reading.
+            found = {
+                name: np.where(grid.solid, np.nan, values)
+                if operators[name].is_cellwise
+                else values
+                for name, values in found.items()
+            }
         deviations = deviations_of(instruments, data, found, at, when)
         made = cls(
             chosen.initial,
@@ -284,6 +305,7 @@ class Observations(eqx.Module):
             tuple(listed(regularise, AbstractPenalty, "regularise", "[Smoothness('k', 1e-3)]")),
             chosen.sample_parameters,
             selected.rows,
+            grid,
         )
         _check_limits(system, made, chosen.ids)
         return made

@@ -99,5 +99,5 @@ def _has_states(observations: Observations) -> bool:
     return (
         are_states
         and len(observations.times) > 1
-        and not any(np.isnan(np.asarray(observed[name])).any() for name in fields)
+        and not any(np.isnan(np.asarray(observations.states(name))).any() for name in fields)
     )
