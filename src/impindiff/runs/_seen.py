@@ -7,6 +7,7 @@ left out or in another order. So each training sample has a hash of what was rea
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,9 @@ def seen_by(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) 
     Warns: RuntimeWarning where that cannot be known.
     """
     known = Seen(select_samples(dataset, config.data.train_samples), config.data.train_times)
-    own = None if config.data.file is None else folder.path / config.data.file
-    is_own = own is not None and own.exists() and os.path.samefile(own, data)
+    is_own = False
+    with suppress(OSError):  # it is gone, or lies where this user may not look
+        is_own = os.path.samefile(folder.path / (config.data.file or ""), data)
     try:
         evidence = evidence_of(folder).data
     except InputError:
