@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from impindiff import InputError
-from impindiff.train import Checkpoints, Progress
+from impindiff.train import Checkpoints, Progress, _checkpoints
 
 LEARNED = {"weight": jnp.arange(6.0).reshape(2, 3) / 7, "bias": (jnp.float32(1.5),)}
 STATE = (jnp.array(3), {"moments": jnp.linspace(0, 1, 5, dtype=jnp.float32)})
@@ -232,6 +232,17 @@ def test_a_folder_that_moves_while_a_checkpoint_is_written_leaves_none_behind(
         kept.save(Progress(epoch=20), LEARNED, STATE)
     assert not run.exists()
     assert Checkpoints(run.with_name("moved") / "checkpoints").progress() == Progress(epoch=10)
+
+
+def test_a_checkpoint_that_cannot_be_removed_stays(checkpoints: Checkpoints, monkeypatch):
+    """It may be somebody else's, in a folder that several may write in."""
+
+    def forbidden(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(_checkpoints.shutil, "rmtree", forbidden)
+    checkpoints.save(Progress(epoch=40), LEARNED, STATE)
+    assert checkpoints.progress() == Progress(epoch=40)
 
 
 def test_other_files_in_the_folder_do_not_matter(checkpoints: Checkpoints):

@@ -90,7 +90,8 @@ def disk_errors(path: Path, standing: str = "nothing was written") -> Iterator[N
             ) from error
         if error.errno in _FORBIDDEN:
             # Of a store it may be a folder in it.
-            folder = Path(os.fsdecode(error.filename2 or error.filename or path)).parent
+            found = error.filename2 or error.filename
+            folder = Path(os.fsdecode(found) if isinstance(found, str | bytes) else path).parent
             raise InputError(
                 f"{path}: no permission to write in the folder {str(folder)!r}. "
                 "Choose another place, or have its owner allow it (chmod u+w)."

@@ -137,8 +137,8 @@ def balances_of(forecast: xr.Dataset) -> dict[str, BalanceScore]:
         if lengths <= {forecast.sizes.get("sample")}:
             return found
     raise InputError(
-        f"{source_of(forecast)}: the attribute {ATTRIBUTE!r} was changed, and does not say any more "
-        "how the balances stand. Write the forecast again."
+        f"{source_of(forecast)}: the attribute {ATTRIBUTE!r} was changed, and does not say how the "
+        "balances stand. Write the forecast again."
     )
 
 
