@@ -156,7 +156,8 @@ def test_an_interrupt_that_a_callback_swallows_comes_again(tmp_path: Path):
 
 
 _ASK = """
-import sys, typer
+import fcntl, sys, termios, typer
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from impindiff.cli._console import ask
 from impindiff.cli._errors import reported
 @reported
@@ -173,9 +174,10 @@ except typer.Exit as end: sys.exit(end.exit_code)
 )
 def test_a_question_at_a_terminal_is_answered_refused_or_interrupted(answer: bytes, status: int):
     """By yes, by anything else and the end of the input, and by Ctrl-C."""
-    process, terminal = pty.fork()
-    if not process:
-        os.execv(sys.executable, [sys.executable, "-c", _ASK])
+    terminal, inner = pty.openpty()
+    ends = {"stdin": inner, "stdout": inner, "stderr": inner}
+    process = subprocess.Popen([sys.executable, "-c", _ASK], start_new_session=True, **ends)
+    os.close(inner)
     said = b""
     with suppress(OSError):  # Linux reports the end of a terminal as an error
         while more := os.read(terminal, 1024):
@@ -183,4 +185,4 @@ def test_a_question_at_a_terminal_is_answered_refused_or_interrupted(answer: byt
             if said.endswith(b"Well [really]? [y/N]: "):
                 os.write(terminal, answer)
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == status, said
+    assert process.wait(timeout=60) == status, said

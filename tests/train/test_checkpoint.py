@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from impindiff import InputError
-from impindiff.train import Checkpoints, Progress, _checkpoints
+from impindiff.train import Checkpoints, Progress
 
 LEARNED = {"weight": jnp.arange(6.0).reshape(2, 3) / 7, "bias": (jnp.float32(1.5),)}
 STATE = (jnp.array(3), {"moments": jnp.linspace(0, 1, 5, dtype=jnp.float32)})
@@ -237,10 +238,14 @@ def test_a_folder_that_moves_while_a_checkpoint_is_written_leaves_none_behind(
 def test_a_checkpoint_that_cannot_be_removed_stays(checkpoints: Checkpoints, monkeypatch):
     """It may be somebody else's, in a folder that several may write in."""
 
-    def forbidden(path: Path) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    remove = shutil.rmtree
 
-    monkeypatch.setattr(_checkpoints.shutil, "rmtree", forbidden)
+    def forbidden(path: Path, *given: Any, **more: Any) -> None:
+        if Path(path).name.isdecimal():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        remove(path, *given, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", forbidden)
     checkpoints.save(Progress(epoch=40), LEARNED, STATE)
     assert checkpoints.progress() == Progress(epoch=40)
 
