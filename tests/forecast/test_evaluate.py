@@ -148,3 +148,19 @@ def test_without_noise_there_is_no_chi_squared(truth, sensors):
     found = evaluate(last, data, "3:4", observe=[plain], grid=grid).readings["probe"]
     assert found.chi2_per_reading is None and found.trained is None
     assert found.rmse == pytest.approx(0.3 * np.sqrt(2 / 8), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: d.transpose("time", "sample", ...), "'concentration' has the sizes .* in the"),
+        (lambda d: d.transpose("sample", "time", "y", "x"), "'concentration' has the sizes"),
+        (lambda d: d.isel(x=slice(6)), "'concentration' has the sizes"),
+        (lambda d: d.assign(advection_x=("q", np.ones(4))), "'advection_x' has the sizes"),
+        (lambda d: d.astype(str), "'concentration' must hold real numbers"),
+        (lambda d: d.assign(advection_x=((), "a")), "'advection_x' must hold real numbers"),
+    ],
+)
+def test_a_truth_of_another_layout_is_a_message(truth: xr.Dataset, change, message: str):
+    with pytest.raises(InputError, match=message):
+        evaluate(truth, change(truth.drop_vars(["x", "y"])))

@@ -114,7 +114,8 @@ def check_truths(system: System, dataset: xr.Dataset) -> None:
     Raises: InputError.
     """
     if held := [name for name in system.integrals if name in dataset.data_vars]:
-        check_dataset(dataset, fields=held)
+        fields = [field for field in system.fields if field in dataset.data_vars]
+        check_dataset(dataset, fields=[*fields, *held])
     learned = (name for latent in latents_of(system) for name in latent.names)
     for truth in (dataset[name] for name in learned if name in dataset.data_vars):
         if is_table(truth) and set(truth.dims) <= set(dataset.coords):
