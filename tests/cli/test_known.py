@@ -62,6 +62,19 @@ def decay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.thorough
+def test_data_that_lie_in_the_folder_are_not_overwritten(decay: Path):
+    run = decay / "RUN"
+    run.mkdir()
+    save_dataset(generate(3, 0), run / "data.nc")
+    before = (run / "data.nc").read_bytes()
+    assert "other data than this command makes" in complaint("run", "decay", "--out", run)
+    assert (run / "data.nc").read_bytes() == before and not (run / "config.toml").exists()
+    # What a killed run left is what this one makes.
+    save_dataset(generate(2, 0), run / "data.nc", overwrite=True)
+    call("run", "decay", "--known", "--out", run)
+
+
+@pytest.mark.thorough
 def test_nothing_is_trained_and_all_else_is_as_ever(decay: Path):
     run = decay / "RUN"
     told = call("run", "decay", "--known", "--out", run).stdout

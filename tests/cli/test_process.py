@@ -1,11 +1,14 @@
 """The command in a process of its own: its streams, its exit status, and its end by force."""
 
 import json
+import os
+import pty
 import resource
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -150,3 +153,36 @@ def test_an_interrupt_that_a_callback_swallows_comes_again(tmp_path: Path):
     assert done.returncode == 130, done.stderr
     assert "interrupted" in done.stderr
     assert time.monotonic() - began < 20
+
+
+_ASK = """
+import fcntl, sys, termios, typer
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from impindiff.cli._console import ask
+from impindiff.cli._errors import reported
+@reported
+def work():
+    raise typer.Exit(0 if ask("Well [really]?") else 2)
+try: work()
+except typer.Exit as end: sys.exit(end.exit_code)
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "answer, status", [(b"y\n", 0), (b"\n", 2), (b"\xff\n", 2), (b"\x04", 2), (b"\x03", 130)]
+)
+def test_a_question_at_a_terminal_is_answered_refused_or_interrupted(answer: bytes, status: int):
+    """By yes, by anything else and the end of the input, and by Ctrl-C."""
+    terminal, inner = pty.openpty()
+    ends = {"stdin": inner, "stdout": inner, "stderr": inner}
+    process = subprocess.Popen([sys.executable, "-c", _ASK], start_new_session=True, **ends)
+    os.close(inner)
+    said = b""
+    with suppress(OSError):  # Linux reports the end of a terminal as an error
+        while more := os.read(terminal, 1024):
+            said += more
+            if said.endswith(b"Well [really]? [y/N]: "):
+                os.write(terminal, answer)
+    os.close(terminal)
+    assert process.wait(timeout=60) == status, said

@@ -1,5 +1,7 @@
 """Stores that grow: what is added joins what was there, and nothing else ever shows."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,16 @@ def test_attributes_become_the_stores(tmp_path: Path, growing: xr.Dataset):
     save_dataset(part(growing, 0, 2), tmp_path / "a.zarr")
     append_dataset(part(growing, 2, 5).assign_attrs(until=7.0), tmp_path / "a.zarr")
     assert open_dataset(tmp_path / "a.zarr").attrs == {**growing.attrs, "until": 7.0}
+
+
+def test_a_folder_of_a_store_that_may_not_be_written_to_is_named(tmp_path, growing, monkeypatch):
+    def forbidden(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(source), None, str(target))
+
+    save_dataset(part(growing, 0, 2), tmp_path / "a.zarr")
+    monkeypatch.setattr(os, "replace", forbidden)
+    with pytest.raises(InputError, match=r"no permission to write in the folder '\S+a\.zarr/\w+'"):
+        append_dataset(part(growing, 2, 5), tmp_path / "a.zarr")
 
 
 def test_what_an_interrupted_process_left_does_not_come_to_light(tmp_path: Path, growing):

@@ -166,3 +166,19 @@ def test_solid_cells_do_not_count(truth: xr.Dataset):
     ]
     assert scores[0].fields["concentration"].relative_l1_percent == pytest.approx([10] * 5)
     assert scores[1] == scores[0]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: d.transpose("time", "sample", ...), "'concentration' has the sizes .* in the"),
+        (lambda d: d.transpose("sample", "time", "y", "x"), "'concentration' has the sizes"),
+        (lambda d: d.isel(x=slice(6)), "'concentration' has the sizes"),
+        (lambda d: d.assign(advection_x=("q", np.ones(4))), "'advection_x' has the sizes"),
+        (lambda d: d.astype(str), "'concentration' must hold real numbers"),
+        (lambda d: d.assign(advection_x=((), "a")), "'advection_x' must hold real numbers"),
+    ],
+)
+def test_a_truth_of_another_layout_is_a_message(truth: xr.Dataset, change, message: str):
+    with pytest.raises(InputError, match=message):
+        evaluate(truth, change(truth.drop_vars(["x", "y"])))

@@ -21,7 +21,7 @@ from small_problem import DIFFUSIVITY, DT, make_dataset
 
 import impindiff as ipd
 from impindiff import InputError, NumericsError, continue_forecast, forecast_to
-from impindiff.forecast import _predict, _stream, predict
+from impindiff.forecast import _predict, _stream, balances_of, predict
 from impindiff.rollout import simulate
 
 NAME = "concentration"
@@ -292,6 +292,8 @@ def test_what_cannot_be_continued_is_refused(tmp_path: Path, dataset: xr.Dataset
     refused("at least one", times=[])
     refused("must increase", times=[0.3, 0.2])
     refused("finite", times=[np.nan])
+    for wrong in (None, "x", [0.1], np.inf):
+        refused("the time step is .*: it must be a number, positive and finite", dt=wrong)
     grid = system.grid
     unknown = ipd.Parameter("D", 2 * DIFFUSIVITY, (1e-3, 1.0))
     refused("another 'D'", by=ipd.advection_diffusion(grid, jnp.zeros(2), unknown))
@@ -311,6 +313,40 @@ def test_what_cannot_be_continued_is_refused(tmp_path: Path, dataset: xr.Dataset
     with jax.enable_x64(False):
         refused("holds float64, but computations are in single", at=tmp_path / "d.zarr")
     assert ipd.open_dataset(path).sizes["time"] == 2
+
+
+@pytest.mark.thorough
+def test_steps_may_be_longer_than_any_interval(tmp_path: Path, dataset: xr.Dataset, system):
+    path = tmp_path / "f.zarr"
+    forecast_to(path, system, dataset, times=[0.05], dt=1e9)
+    assert continue_forecast(path, system, times=[0.1], dt=1e9).times == [0.1]
+
+
+@pytest.mark.thorough
+def test_what_is_said_of_steps_is_said_of_those_that_took_them(tmp_path: Path, dataset, system):
+    """A forecast whose steps follow their error, continued by steps that do not."""
+    path = tmp_path / "f.zarr"
+    made = predict(system, dataset, times=[0.1])
+    ipd.save_dataset(made, path)
+    for until in (0.2, 0.3):
+        continue_forecast(path, system, times=[until], dt=DT)
+        noted = ipd.open_dataset(path).attrs["steps"]
+        assert noted == f"{made.attrs['steps']}; from 0.1 on of at most {DT:g}"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("noted", ["x", "[]", '{"a": 3}', 3, ""])
+def test_a_damaged_note_of_balances_is_a_message(tmp_path: Path, dataset, system, noted):
+    path = tmp_path / "f.zarr"
+    ipd.save_dataset(
+        predict(system, dataset, times=[0.1], dt=DT).assign_attrs(balances=noted), path
+    )
+    with pytest.raises(InputError, match=r"f\.zarr: the attribute 'balances' was changed"):
+        continue_forecast(path, system, times=[0.2], dt=DT)
+    short = {"units": "1", "worst_defect": 0.0, "changes": {"c": [0.0]}}
+    attrs = {"balances": json.dumps({"mass": short})}
+    with pytest.raises(InputError, match="dataset: the attribute 'balances' was changed"):
+        balances_of(dataset.assign_attrs(attrs))
 
 
 @pytest.mark.thorough

@@ -110,3 +110,58 @@ def test_nothing_is_written_for_what_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="infinite"):
         train_run(load_config(config), file, RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+EATEN = """
+import impindiff as ipd
+
+
+def make(grid, key):
+    rate = ipd.NeuralClosure("rate", {"concentration": (0.0, 3.0)}, key=key)
+    return ipd.System(
+        grid,
+        {"concentration": [ipd.Reaction(lambda concentration, rate: -rate * concentration)]},
+        integrals={"eaten": [ipd.Reaction(lambda concentration, rate: rate * concentration)]},
+        coefficients={"rate": rate},
+    )
+"""
+ATTRS = {"units": "1", "long_name": "a truth"}
+
+
+@pytest.mark.thorough
+@pytest.mark.many
+@pytest.mark.parametrize(
+    "name, dims, values, points, message",
+    [
+        ("eaten", ("time",), np.zeros(5), None, r"'eaten' has the dimensions \('time'\)"),
+        ("eaten", ("sample", "time"), np.zeros((4, 5)), None, "fields must share one grid"),
+        ("eaten", (), np.array("a"), None, "'eaten' has the dimensions"),
+        ("rate", ("rate_concentration",), ["a", "b"], [0.0, 1.0], "'rate' must hold real numbers"),
+        ("rate", ("rate_concentration",), [0.0, 1.0], ["a", "b"], "must hold real numbers"),
+        ("rate", ("rate_concentration",), [0.0, 1.0], [0.0, np.nan], "without repetition"),
+        ("rate", ("rate_concentration",), [0.0, 1.0, 2.0], [0.0, 2.0, 1.0], "without repetition"),
+        ("rate", ("rate_concentration",), [0.0, 1.0], [1.0, 1.0], "without repetition"),
+    ],
+)
+def test_a_truth_that_nothing_can_be_compared_with_is_refused(
+    tmp_path: Path, name: str, dims: tuple[str, ...], values: Any, points: Any, message: str
+):
+    """Of integrals and closures, which the config does not name."""
+    (tmp_path / "physics.py").write_text(EATEN)
+    data = make_dataset().assign({name: (dims, np.asarray(values), ATTRS)})
+    if points is not None:
+        data = data.assign_coords({dims[0]: (dims, np.asarray(points), ATTRS)})
+    config, file = write_problem(tmp_path, {"system": {"build": "physics:make"}}, make_dataset())
+    data.drop_encoding().to_netcdf(file, engine="h5netcdf")
+    with pytest.raises(InputError, match=message):
+        RunPlan.make(load_config(config), file, tmp_path / "run")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("points", [[0.0, 1.0, 2.0], [3.0, 2.0, 0.5]])
+def test_a_truth_in_order_is_none_the_worse(tmp_path: Path, points: list[float]):
+    (tmp_path / "physics.py").write_text(EATEN)
+    truth = {"rate": ("rate_concentration", np.ones(3), ATTRS)}
+    data = make_dataset().assign(truth)
+    data = data.assign_coords(rate_concentration=("rate_concentration", points, ATTRS))
+    assert plan(tmp_path, {"system": {"build": "physics:make"}}, data).test.positions == [2, 3]

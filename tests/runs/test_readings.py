@@ -71,6 +71,9 @@ def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
     save(again.isel(sample=[3, 1]), tmp_path / "some.nc")
     some = evaluate_run(run, tmp_path / "some.nc").readings["probe"]
     assert some.trained is not None and some.trained.count == 4 * 2
+    save(again.isel(sample=[1]), tmp_path / "one.nc")  # fewer than were trained on
+    one = evaluate_run(run, tmp_path / "one.nc").readings["probe"]
+    assert one.trained is not None and one.trained.count == 4 * 2
     again["probe"] *= 1.001
     save(again, tmp_path / "other.nc")
     assert evaluate_run(run, tmp_path / "other.nc").readings["probe"].trained is None

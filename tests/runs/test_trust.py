@@ -1,5 +1,6 @@
 """The code of a run that somebody else made is not executed unasked."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from impindiff import InputError
 from impindiff.cli._app import app
 from impindiff.config import load_config
-from impindiff.runs import RunFolder, check_trusted, train_run
+from impindiff.runs import RunFolder, _folder, check_trusted, train_run
 
 OBSERVE = """
 import pathlib
@@ -71,7 +72,7 @@ def test_ones_own_run_is_opened_unasked(made: RunFolder, home: Path):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("change", ["another user", "code", "function", "no seal"])
+@pytest.mark.parametrize("change", ["another user", "code", "function", "no seal", "no key"])
 def test_what_was_made_elsewhere_or_changed_is_not_executed(made, home, change):
     place = made.path / "provenance.json"
     held = json.loads(place.read_text())
@@ -84,6 +85,8 @@ def test_what_was_made_elsewhere_or_changed_is_not_executed(made, home, change):
         made.config_file.write_text(config)
     else:
         del held["seal"]
+    if change == "no key":  # as of a user who has made no run yet
+        (home / "impindiff" / "key").unlink()
     place.write_text(json.dumps(held))
     with pytest.raises(InputError, match="--trust"):
         check_trusted(made)
@@ -108,6 +111,30 @@ def test_an_answer_is_remembered(made: RunFolder, home: Path):
     check_trusted(made, ask=lambda question: True)
     check_trusted(made)
     assert "instruments.py" in asked[0]
+
+
+@pytest.mark.thorough
+def test_an_answer_counts_where_it_cannot_be_remembered(made: RunFolder, home: Path, monkeypatch):
+    def forbidden(*given: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    move_home(home)
+    monkeypatch.setattr(_folder, "replace_file", forbidden)
+    check_trusted(made, ask=lambda question: True)
+    with pytest.raises(InputError, match="--trust"):
+        check_trusted(made)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "key, value", [("code", [1]), ("code", "x"), ("code", 3), ("seal", "\xe9"), ("seal", [1])]
+)
+def test_a_provenance_that_makes_no_sense_is_trusted_in_nothing(made: RunFolder, key, value):
+    place = made.path / "provenance.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {key: value}))
+    found = evaluate(made)
+    assert found.exit_code == 2 and "--trust" in found.stderr
+    assert not (made.path.parent / "executed").exists()
 
 
 @pytest.mark.thorough

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -232,6 +233,21 @@ def test_a_folder_that_moves_while_a_checkpoint_is_written_leaves_none_behind(
         kept.save(Progress(epoch=20), LEARNED, STATE)
     assert not run.exists()
     assert Checkpoints(run.with_name("moved") / "checkpoints").progress() == Progress(epoch=10)
+
+
+def test_a_checkpoint_that_cannot_be_removed_stays(checkpoints: Checkpoints, monkeypatch):
+    """It may be somebody else's, in a folder that several may write in."""
+
+    remove = shutil.rmtree
+
+    def forbidden(path: Path, *given: Any, **more: Any) -> None:
+        if Path(path).name.isdecimal():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        remove(path, *given, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", forbidden)
+    checkpoints.save(Progress(epoch=40), LEARNED, STATE)
+    assert checkpoints.progress() == Progress(epoch=40)
 
 
 def test_other_files_in_the_folder_do_not_matter(checkpoints: Checkpoints):

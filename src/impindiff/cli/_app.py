@@ -100,11 +100,10 @@ def run(
 ) -> None:
     """Generate data, train, forecast, evaluate and report, in one go."""
     from impindiff.cases import case_named
-    from impindiff.cli._cases import known_changes
+    from impindiff.cli._cases import known_changes, write_data
     from impindiff.cli._console import say
     from impindiff.cli._show import summary_lines
     from impindiff.config import changed, parse_config
-    from impindiff.data import save_dataset
     from impindiff.runs import RunFolder, new_folder, simulate_run
 
     chosen = case_named(case)
@@ -118,7 +117,7 @@ def run(
     where = nullcontext(RunFolder(out)) if out else new_folder(stem)
     with where as folder, folder.claimed():
         say("generating data")
-        save_dataset(chosen.generate(chosen.samples, seed), folder.data_file, overwrite=True)
+        write_data(chosen.generate(chosen.samples, seed), folder.data_file)
         if known:
             scores = simulate_run(config, folder.data_file, folder, say=say)
             answer(summary_lines(folder, scores))

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import xarray as xr
+
 from impindiff._errors import InputError
 from impindiff.cases import CASES, Case
+from impindiff.data import open_dataset, save_dataset
 
 
 def known_changes(case: Case) -> tuple[str, ...]:
@@ -18,6 +21,19 @@ def known_changes(case: Case) -> tuple[str, ...]:
             f"--known out; the cases that have one are {others}."
         )
     return case.known
+
+
+def write_data(dataset: xr.Dataset, file: Path) -> None:
+    """Write the data of a run where there are none, but for those that a killed run left.
+
+    Raises: InputError for other data, which are somebody's, and as `save_dataset`.
+    """
+    if file.exists() and not open_dataset(file).equals(dataset):
+        raise InputError(
+            f"{file} is there already, and holds other data than this command makes: move it away, "
+            "or choose another --out."
+        )
+    save_dataset(dataset, file, overwrite=True)
 
 
 def write_case(case: Case, out: Path) -> str:

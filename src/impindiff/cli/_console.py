@@ -30,10 +30,15 @@ def say(text: str) -> None:
 
 
 def ask(question: str) -> bool:
-    """Put a question to a person at a terminal; whoever cannot answer says no."""
+    """Put a question to a person at a terminal; whoever cannot answer says no.
+
+    Raises: KeyboardInterrupt where that is the answer.
+    """
     if not (console.is_terminal and sys.stdin is not None and sys.stdin.isatty()):
         return False
-    return typer.confirm(question, err=True)
+    console.print(f"{question} [y/N]: ", end="", markup=False)
+    # Bytes: what is typed need not be text. At the end of the input there are none.
+    return sys.stdin.buffer.readline().strip().lower() in (b"y", b"yes")
 
 
 _answers: list[str] = []

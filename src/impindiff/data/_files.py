@@ -89,8 +89,11 @@ def disk_errors(path: Path, standing: str = "nothing was written") -> Iterator[N
                 "place."
             ) from error
         if error.errno in _FORBIDDEN:
+            # Of a store it may be a folder in it.
+            found = error.filename2 or error.filename
+            folder = Path(os.fsdecode(found) if isinstance(found, str | bytes) else path).parent
             raise InputError(
-                f"{path}: no permission to write in the folder {str(path.parent)!r}. "
+                f"{path}: no permission to write in the folder {str(folder)!r}. "
                 "Choose another place, or have its owner allow it (chmod u+w)."
             ) from error
         raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from error

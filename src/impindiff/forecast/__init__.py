@@ -1,6 +1,11 @@
 """Forecasts by trained systems, and how good they are."""
 
-from impindiff.forecast._initial_condition import forecast_start, is_table, truth_at
+from impindiff.forecast._initial_condition import (
+    check_truths,
+    forecast_start,
+    is_table,
+    truth_at,
+)
 from impindiff.forecast._ledger import BalanceScore, balances_of
 from impindiff.forecast._predict import (
     HALVED,
@@ -39,6 +44,7 @@ __all__ = [
     "Stored",
     "balances_of",
     "carry_forward",
+    "check_truths",
     "check_zarr",
     "compile_forward",
     "continue_forecast",

@@ -21,6 +21,8 @@ from impindiff.data import (
     Start,
     as_dataset,
     begun_of,
+    check_dataset,
+    check_numeric,
     initial_state,
     is_later,
     start_of,
@@ -79,10 +81,45 @@ def truth_at(table: xr.DataArray, truth: xr.DataArray) -> xr.DataArray | None:
     """A closure's truth at the points of its table, linearly between its own, NaN beyond them.
 
     None for a truth of other dimensions than the table's, or without their coordinates.
+    Raises: InputError for a truth that cannot be read between its points.
     """
     if truth.dims != table.dims or not set(truth.dims) <= set(truth.coords):
         return None
+    _check_points(truth)
     return truth.interp({dim: table[dim] for dim in table.dims}, method="linear")
+
+
+def _check_points(truth: xr.DataArray) -> None:
+    """Refuse values that are no numbers, and points that are not in order."""
+    check_numeric(truth, f"the truth of {truth.name!r}")
+    for dim in truth.dims:
+        points = truth[dim]
+        check_numeric(points, f"coordinate {str(dim)!r} of the truth of {truth.name!r}")
+        steps = np.diff(points.values.astype(np.float64))
+        if not points.size or np.isnan(points).any() or not (all(steps > 0) or all(steps < 0)):
+            raise InputError(
+                f"coordinate {str(dim)!r} of the truth of {truth.name!r} is "
+                f"{np.array2string(points.values, threshold=6)}: it must hold numbers that "
+                "increase, or fall, without repetition. Sort it, or leave the truth out."
+            )
+
+
+def check_truths(system: System, dataset: xr.Dataset) -> None:
+    """Refuse truths of integrals and closures that a forecast cannot be compared with.
+
+    Args:
+        system: the equations.
+        dataset: with the truth of any of them, whose fields are checked elsewhere.
+
+    Raises: InputError.
+    """
+    if held := [name for name in system.integrals if name in dataset.data_vars]:
+        fields = [field for field in system.fields if field in dataset.data_vars]
+        check_dataset(dataset, fields=[*fields, *held])
+    learned = (name for latent in latents_of(system) for name in latent.names)
+    for truth in (dataset[name] for name in learned if name in dataset.data_vars):
+        if is_table(truth) and set(truth.dims) <= set(dataset.coords):
+            _check_points(truth)
 
 
 TITLE = "forecast by impindiff"

@@ -1,14 +1,17 @@
 """What a forecast says of the balances of its system: kept as it is computed, in numbers alone."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import final
 
 import jax
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from impindiff._errors import InputError
 from impindiff._types import State
+from impindiff.data import source_of
 from impindiff.systems import System, balances, relative_defect
 
 ATTRIBUTE = "balances"
@@ -121,9 +124,22 @@ class Ledger:
 
 
 def balances_of(forecast: xr.Dataset) -> dict[str, BalanceScore]:
-    """The balances that are noted in a forecast; none where there are none."""
+    """The balances that are noted in a forecast; none where there are none.
+
+    Raises: InputError for a note that is damaged.
+    """
     noted = forecast.attrs.get(ATTRIBUTE)
-    return _ADAPTER.validate_json(noted) if isinstance(noted, str) else {}
+    if noted is None:
+        return {}
+    with suppress(ValidationError):
+        found = _ADAPTER.validate_json(noted)
+        lengths = {len(each) for of in found.values() for each in of.changes.values()}
+        if lengths <= {forecast.sizes.get("sample")}:
+            return found
+    raise InputError(
+        f"{source_of(forecast)}: the attribute {ATTRIBUTE!r} was changed, and does not say how the "
+        "balances stand. Write the forecast again."
+    )
 
 
 _ADAPTER = TypeAdapter(dict[str, BalanceScore])

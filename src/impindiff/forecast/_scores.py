@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from impindiff._errors import InputError
 from impindiff.data import (
     check_is_dataset,
+    check_numeric,
     is_sample_parameter,
     readings,
     select_samples,
@@ -258,6 +259,7 @@ def evaluate(
         if name not in truth.data_vars or is_sample_parameter(variable):
             continue
         if "sample" in variable.dims:
+            _check_same_layout(variable, truth[name])
             known = _in_free_cells(grid, truth[name].values[positions][:, theirs])
             found = _field_errors(clock[ours], variable.values[:, ours], known)
             alone = found.time == [clock[0]]
@@ -272,7 +274,11 @@ def evaluate(
         if not is_table(variable):
             values = values[ours] if "time" in variable.dims else values
             known = known.isel(time=theirs) if "time" in known.dims else known
-        found, exact = np.broadcast_arrays(values, _in_free_cells(grid, known.values))
+        check_numeric(known, f"the truth of {name!r}")
+        try:
+            found, exact = np.broadcast_arrays(values, _in_free_cells(grid, known.values))
+        except ValueError:
+            raise _unlike(variable, truth[name]) from None
         error = relative_error(found, exact, 2, exact.ndim)
         latent[str(name)] = LatentError(relative_l2_percent=100 * float(error))
     return Scores(
@@ -290,6 +296,20 @@ def _in_free_cells(grid: Grid | None, truth: np.ndarray) -> np.ndarray:
     if solid is None or truth.shape[-solid.ndim :] != solid.shape:
         return truth
     return np.where(solid, np.nan, truth)
+
+
+def _check_same_layout(found: xr.DataArray, known: xr.DataArray) -> None:
+    check_numeric(known, f"the truth of {known.name!r}")
+    if found.dims != known.dims or found.shape[2:] != known.shape[2:]:
+        raise _unlike(found, known)
+
+
+def _unlike(found: xr.DataArray, known: xr.DataArray) -> InputError:
+    return InputError(
+        f"{known.name!r} has the sizes {dict(known.sizes)} in the data and {dict(found.sizes)} in "
+        "the forecast: nothing can be compared. Give the truth on the grid of the forecast, its "
+        "dimensions in the same order, or leave it out."
+    )
 
 
 def _field_errors(times: np.ndarray, found: np.ndarray, known: np.ndarray) -> FieldErrors:

@@ -37,6 +37,7 @@ from impindiff.forecast._initial_condition import TITLE, ForecastStart, InitialC
 from impindiff.forecast._ledger import BalanceScore, Ledger, balances_of
 from impindiff.forecast._predict import (
     HALVED,
+    STEPS,
     advise,
     carry,
     halved_attrs,
@@ -49,6 +50,7 @@ from impindiff.rollout import (
     Choice,
     HalvedStep,
     TimeGrid,
+    check_time_step,
     describe_halvings,
     parse_bytes,
     step_counts,
@@ -318,8 +320,11 @@ def _continue(
     last = open_dataset(path, time="last")
     begin = initial_condition_at_end(last, system, path)
     times = np.atleast_1d(as_seconds(times))
-    # What is less than this after the last time is that time, but for round-off.
-    ahead = times[~(times <= begin.time + 1e-6 * dt)]
+    check_time_step(dt)
+    # What is less than this after the last time is that time, but for round-off. A step may be
+    # longer than any interval.
+    slack = min(1e-6 * dt, 1e-9 * np.abs(times).max(initial=0.0))
+    ahead = times[~(times <= begin.time + slack)]
     if times.size and not ahead.size:
         raise InputError(
             f"{path}: the forecast already reaches t = {begin.time:.10g}, and the last time asked "
@@ -327,9 +332,14 @@ def _continue(
         )
     writers = itertools.repeat(append_dataset)
     begin.check_times(ahead)
-    before = str(last.attrs.get(HALVED, ""))
+    noted = {HALVED: str(last.attrs.get(HALVED, ""))}
+    if STEPS in last.attrs:  # which followed their error up to here
+        until_here = str(last.attrs[STEPS])
+        longest = f"of at most {dt:g}"
+        is_said = until_here.endswith(longest)
+        noted[STEPS] = until_here if is_said else f"{until_here}; from {begin.time:g} on {longest}"
     ledger = begin.ledger(balances_of(last))
-    return _write(path, writers, begin, ahead, dt, stepper, piece, watch, before, ledger)
+    return _write(path, writers, begin, ahead, dt, stepper, piece, watch, noted, ledger)
 
 
 def _write(
@@ -341,19 +351,21 @@ def _write(
     stepper: AbstractStepper | None,
     piece: int | str,
     watch: Watcher | None,
-    before: str = "",
+    noted: Mapping[str, str] | None = None,
     ledger: Ledger | None = None,
 ) -> Stored:
     """Compute a forecast piece by piece, and have each written by the next of the writers.
 
-    `before` is what is said of steps halved up to the beginning, and the ledger has its balances.
+    `noted` is what is said of the steps up to the beginning, and the ledger has its balances.
     """
+    noted = noted or {}
     halved: tuple[HalvedStep, ...] = ()
     ledger = ledger or begin.ledger()
     for moments, states, more, choice in _pieces(begin, times, dt, stepper, piece):
         halved += more
         ledger.add(moments, states)
-        attrs = {"until": float(times[-1])} | halved_attrs(halved, before)
+        attrs = {"until": float(times[-1])} | {k: v for k, v in noted.items() if v}
+        attrs |= halved_attrs(halved, noted.get(HALVED, ""))
         attrs |= solver_attrs(choice) | ledger.attributes
         next(writers)(begin.dataset(moments, states, attrs), path)
         del states  # not to be held while the next are computed

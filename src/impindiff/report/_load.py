@@ -154,10 +154,13 @@ def load_run(path: Path) -> RunFolder:
 
 
 def number(value: object) -> float:
-    """A JSON value as a float; NaN if it is no number."""
+    """A JSON value as a float; NaN if it is no number, or a whole one beyond all floats."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def numbers(value: object) -> list[float]:
@@ -178,9 +181,10 @@ def _summary(path: Path) -> Mapping[str, Any]:
             raise ValueError("has no object 'fields'")
         return summary
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+        said = f"it {reason}" if reason.startswith(("is ", "has ", "holds ")) else reason
         raise InputError(
-            f"{path} cannot be read: it {reason or error}. A summary is a JSON object with the "
+            f"{path} cannot be read: {said}. A summary is a JSON object with the "
             f"keys fields, latent and samples; {_again(path.parent)} writes it again."
         ) from error
 
@@ -225,7 +229,7 @@ def _readings(summary: Mapping[str, Any]) -> dict[str, dict[str, ReadingError]]:
                 number(of.get("rmse")), number(of.get("chi2_per_reading")), int(of["count"])
             )
             for part, of in parts.items()
-            if number(of.get("count")) > 0 and math.isfinite(number(of.get("rmse")))
+            if 0 < number(of.get("count")) < math.inf and math.isfinite(number(of.get("rmse")))
         }
         if errors:
             found[name] = errors

@@ -39,10 +39,11 @@ from impindiff.rollout._step_control import (
     time_error,
 )
 from impindiff.rollout._sweep import nothing_lost
-from impindiff.rollout._times import TimeGrid, step_counts, tidy_time
+from impindiff.rollout._times import TimeGrid, check_time_step, step_counts, tidy_time
 
 __all__ = [
     "check_before",
+    "check_time_step",
     "Choice",
     "ControlledTrajectory",
     "HalvedStep",

@@ -206,6 +206,18 @@ class TimeGrid(eqx.Module):
         return len(self.lengths)
 
 
+def check_time_step(dt: float) -> None:
+    """Refuse a longest step that is none.
+
+    Raises: InputError.
+    """
+    if np.ndim(dt) or np.asarray(dt).dtype.kind not in "iuf" or not 0 < dt < np.inf:
+        raise InputError(
+            f"the time step is {dt!r}: it must be a number, positive and finite; where times are "
+            "dates, in seconds."
+        )
+
+
 def step_counts(start: float, times: np.ndarray, dt: float) -> np.ndarray:
     """How many steps of at most `dt` lead to each of `times` from the one before.
 
@@ -213,11 +225,7 @@ def step_counts(start: float, times: np.ndarray, dt: float) -> np.ndarray:
 
     Raises: InputError as for `TimeGrid.build`, for the steps between two times.
     """
-    if np.ndim(dt) or np.asarray(dt).dtype.kind not in "iuf" or not 0 < dt < np.inf:
-        raise InputError(
-            f"the time step is {dt!r}: it must be a number, positive and finite; where times are "
-            "dates, in seconds."
-        )
+    check_time_step(dt)
     if times.ndim != 1:
         raise InputError(f"the times to reach have the shape {times.shape}: give them in a row.")
     if not np.isfinite(start):

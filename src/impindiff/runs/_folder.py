@@ -269,12 +269,19 @@ class RunFolder:
 
     def with_own_code(self, config: Config) -> Config:
         """The same config, of the Python files here only those that the run was begun with."""
+        return config.beside(self.path, self.code_hashes())
+
+    def code_hashes(self) -> dict[str, str]:
+        """SHA-256 of the Python files that the run was begun with, by their paths.
+
+        Empty where the provenance cannot be read, or does not say: without hashes no file is known,
+        and none is executed.
+        """
         try:
             code = self.read_json("provenance.json").get("code")
         except InputError:
-            code = None  # without hashes no file is known, and none is executed
-        known = code if isinstance(code, dict) else {}
-        return config.beside(self.path, {str(name): str(known[name]) for name in known})
+            return {}
+        return {name: str(code[name]) for name in code} if isinstance(code, dict) else {}
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file whole or not at all.

@@ -35,6 +35,7 @@ from impindiff.data import (
     select_times,
     times_of,
 )
+from impindiff.forecast import check_truths
 from impindiff.integrate import AbstractStepper
 from impindiff.latent import check_spans, latents_of
 from impindiff.rollout import TimeGrid
@@ -117,6 +118,7 @@ class RunPlan:
         config = config.model_copy(update={"grid": axes})
         stepper = build_stepper(config, system)
         check_dataset(dataset, fields=fields, latents=tuple(system.latents(0.0)))
+        check_truths(system, dataset)
         for field in fields:
             check_values(dataset[field], str(data_file), dtype)
         with _about("system"):

@@ -7,6 +7,7 @@ left out or in another order. So each training sample has a hash of what was rea
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,9 @@ def seen_by(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) 
 
     Warns: RuntimeWarning where that cannot be known.
     """
-    known = Seen(select_samples(dataset, config.data.train_samples), config.data.train_times)
-    own = None if config.data.file is None else folder.path / config.data.file
-    is_own = own is not None and own.exists() and os.path.samefile(own, data)
+    is_own = False
+    with suppress(OSError):  # it is gone, or lies where this user may not look
+        is_own = os.path.samefile(folder.path / (config.data.file or ""), data)
     try:
         evidence = evidence_of(folder).data
     except InputError:
@@ -50,16 +51,23 @@ def seen_by(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) 
                 f"{folder.path / 'provenance.json'} does not tell what the run was trained on: all "
                 f"readings of {data} are taken for held back.",
             )
-        return known if is_own else UNSEEN
+        return _by_config(config, dataset) if is_own else UNSEEN
     trained = evidence.trained
     if trained is None:  # of an earlier version
-        return known if is_own or evidence.sha256 == file_sha256(data) else UNSEEN
+        is_same = is_own or evidence.sha256 == file_sha256(data)
+        return _by_config(config, dataset) if is_same else UNSEEN
     if any(name not in dataset.data_vars for name in trained.variables):
         return UNSEEN
     everything = range(dataset.sizes["sample"])
     found = _hashes(dataset, trained.variables, trained.times, everything)
     positions = [at for at in everything if found[at] in trained.samples]
     return Seen(positions, trained.times) if positions else UNSEEN
+
+
+def _by_config(config: Config, dataset: xr.Dataset) -> Seen:
+    """What training has seen of the data that the run was begun with."""
+    # Of other data there may be fewer samples.
+    return Seen(select_samples(dataset, config.data.train_samples), config.data.train_times)
 
 
 def _hashes(

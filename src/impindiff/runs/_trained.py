@@ -28,6 +28,7 @@ from impindiff.forecast import (
     Scores,
     Stored,
     balances_of,
+    check_truths,
     check_zarr,
     continue_forecast,
     evaluate,
@@ -267,6 +268,7 @@ def evaluate_run(folder: RunFolder, data: Path, samples: str = ":") -> Scores:
     system = trained_system(folder)
     dataset = open_dataset(data)
     _check(system, dataset, tuple(system.latents(0.0)))
+    check_truths(system, dataset)
     for field in (field for field in system.fields if field in dataset.data_vars):
         check_values(dataset[field], str(data), precision(folder.config()))
     at = select_samples(dataset, samples)

@@ -160,7 +160,7 @@ def seal_of(config: Config, code: Mapping[str, str]) -> dict[str, str]:
 
     Empty where there is no code, or no place to keep a key in.
     """
-    functions, key = functions_of(config), _key(make=True)
+    functions, key = functions_of(config), _key()
     return {SEAL: _sealed(functions, code, key)} if functions and key else {}
 
 
@@ -180,10 +180,10 @@ def check_trusted(
     functions = functions_of(config)
     if trust or not functions:
         return
-    made = folder.read_json("provenance.json")
-    code: Hashes = dict(made.get("code") or {})
-    key, seal = _key(make=False), made.get(SEAL)
-    if key and isinstance(seal, str) and hmac.compare_digest(seal, _sealed(functions, code, key)):
+    made, code = folder.read_json("provenance.json"), folder.code_hashes()
+    # A user who has made no run yet has no key, and yet a place for it.
+    key, seal = _key(), made.get(SEAL)
+    if key and _is_seal(seal, _sealed(functions, code, key)):
         return
     if seal is None and not key and _is_owner(folder.path):
         return  # there was no place for a key, and is none now
@@ -191,7 +191,7 @@ def check_trusted(
     what = f"{folder.path} brings Python code, {', '.join(functions)} ({files})"
     if ask is not None and ask(f"{what}. You did not make this run here. Execute its code?"):
         if key:
-            with suppress(OSError):
+            with suppress(InputError):  # a folder of somebody else's: asked again the next time
                 folder.write_json("provenance.json", made | {SEAL: _sealed(functions, code, key)})
         return
     raise InputError(
@@ -227,17 +227,22 @@ def open_config(
     return folder.with_own_code(config)
 
 
+def _is_seal(found: object, seal: str) -> bool:
+    # Text that is not ASCII is not compared, but raises.
+    return isinstance(found, str) and found.isascii() and hmac.compare_digest(found, seal)
+
+
 def _sealed(functions: list[str], code: Mapping[str, str], key: bytes) -> str:
     content = json.dumps([functions, sorted(code.items())]).encode()
     return hmac.new(key, content, hashlib.sha256).hexdigest()
 
 
-def _key(*, make: bool) -> bytes | None:
-    """The user's key; None where there is none, and none can be made."""
+def _key() -> bytes | None:
+    """The user's key, made the first time; None where it cannot be, or is damaged."""
     try:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         path = Path(state, _OWN, "key")
-        if make and not path.exists():
+        if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_name(f".key.{os.getpid()}")
             with os.fdopen(

@@ -153,7 +153,8 @@ class Checkpoints:
             whole = [step for step in ours if damage_of(self.folder / str(step)) is None]
             for step in set(ours) - {max(whole, default=0)}:
                 old = self.folder / str(step)
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+                with contextlib.suppress(OSError):  # somebody else's: the newest stands
+                    shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     def check_usable(self, learned: PyTree, state: Any) -> None:
         """Write what a checkpoint would hold and read it back; nothing of it stays.
