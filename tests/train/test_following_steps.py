@@ -164,18 +164,31 @@ def test_the_noise_loosens_the_tolerance():
     assert control_by_noise(Observations.of(unknown(), data)) == StepControl()
 
 
+def decay(rate: Any) -> ipd.System:
+    """$u' = -k u$, without a grid: compiled in no time."""
+    fall = [ipd.Reaction(lambda u, k: -k * u)]
+    return ipd.System(None, {"u": fall}, coefficients={"k": rate})
+
+
+def decayed() -> xr.Dataset:
+    return ipd.to_dataset(None, TIMES, {"u": np.exp(-RATE * TIMES)[None]})
+
+
+def steps_for(control: StepControl) -> FollowingSteps:
+    observations = Observations.of(decay(1.0), decayed())
+    return FollowingSteps(observations, WHOLE, ESDIRK3(), control)
+
+
 def test_steps_are_found_again_when_much_has_been_learned():
     assert [epochs for epochs in range(20) if is_due(epochs)] == [1, 2, 4, 8, 16]
-    steps = FollowingSteps(
-        Observations.of(unknown(), measured()), WHOLE, ESDIRK3(), StepControl(1e-4)
-    )
-    slow = steps.find(rod(0.1))
-    fast = steps.find_again(rod(5.0), slow)
+    steps = steps_for(StepControl(1e-8))
+    slow = steps.find(decay(0.1))
+    fast = steps.find_again(decay(10.0), slow)
     few, many = (steps.whole(each) for each in (slow, fast))
     assert many.num_steps > few.num_steps
     # Fewer are as many as before, so that no other program is needed, until they are half.
-    assert steps.whole(steps.find_again(rod(4.0), fast)).num_steps == many.num_steps
-    assert steps.whole(steps.find_again(rod(0.1), fast)).num_steps < many.num_steps
+    assert steps.whole(steps.find_again(decay(9.0), fast)).num_steps == many.num_steps
+    assert steps.whole(steps.find_again(decay(0.1), fast)).num_steps < many.num_steps
     for grid in (few, many):
         ends = grid.starts + grid.lengths
         np.testing.assert_allclose(ends[grid.slots < 3], TIMES[1:], rtol=1e-15)
@@ -183,12 +196,10 @@ def test_steps_are_found_again_when_much_has_been_learned():
 
 
 def test_where_no_steps_are_found_the_old_ones_stay():
-    steps = FollowingSteps(
-        Observations.of(unknown(), measured()), WHOLE, ESDIRK3(), StepControl(1e-4)
-    )
+    steps = steps_for(StepControl(1e-6))
     known = (((0.05,), (0.15,), (0.4,)),)
     # Too fast for as many as eight times the steps.
-    fast = rod(1e6)
+    fast = decay(50.0)
     assert steps.find_again(fast, known) == known
     assert steps.whole(steps.find(fast)).num_steps > 8 * 3
 
@@ -212,7 +223,7 @@ def test_errors_that_add_up_are_told_of():
 
 
 def test_what_steps_cannot_be_followed_by_is_refused():
-    given = unknown(), measured()
+    given = decay(ipd.Parameter("k", 1.0, (0.0, 10.0))), decayed()
     with pytest.raises(InputError, match="CrankNicolson|Theta.* no estimate of the error"):
         fit(*given, options=FitOptions(stepper=ipd.CrankNicolson()))
     with pytest.raises(InputError, match="dt is 0.01, and control is given"):
@@ -225,13 +236,12 @@ def test_what_steps_cannot_be_followed_by_is_refused():
 
 
 def test_a_plan_counts_the_steps_that_would_be_taken():
-    control = StepControl(1e-3)
-    found = plan(
-        unknown(), measured(), memory="1GiB", calibrate=False, options=FitOptions(control=control)
-    )
-    observations = Observations.of(unknown(), measured())
-    steps = FollowingSteps(observations, WHOLE, ipd.steppers.ESDIRK4(), control)
-    assert found.num_steps == steps.whole(steps.find(unknown())).num_steps > 3
+    control = StepControl(1e-4)
+    system = decay(ipd.Parameter("k", 1.0, (0.0, 10.0)))
+    options = FitOptions(control=control, stepper=ESDIRK3())
+    found = plan(system, decayed(), memory="1GiB", calibrate=False, options=options)
+    steps = steps_for(control)
+    assert found.num_steps == steps.whole(steps.find(system)).num_steps > 3
 
 
 @pytest.mark.thorough
