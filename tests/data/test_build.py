@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-
-import impindiff as ipd
 import xarray as xr
 
+import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.data import check_dataset, grid_of, to_dataset
 from impindiff.grid import Axis, Grid

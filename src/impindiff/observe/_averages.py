@@ -161,7 +161,11 @@ class VolumeAverage(AbstractObservation):
     def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> MeanOver:
         """See `AbstractObservation.prepare`."""
         grid = on_grid(grid, f"VolumeAverage({self.field!r}, data={self.data!r})")
-        weight = np.ones(grid.shape) if self.weight is None else np.asarray(without_mask(self.weight), np.float64)
+        weight = (
+            np.ones(grid.shape)
+            if self.weight is None
+            else np.asarray(without_mask(self.weight), np.float64)
+        )
         usable = weight.shape == grid.shape and np.all(np.isfinite(weight) & (weight >= 0))
         share = weight * grid.cell_volumes() if usable else np.zeros(grid.shape)
         if grid.solid is not None:

@@ -205,7 +205,10 @@ class _Problem(eqx.Module):
 
         def widen(ends: tuple[State, State], at: Array) -> tuple[State, State]:
             found, (low, high) = rates(at), ends
-            low, high = jax.tree.map(jnp.minimum, low, found), jax.tree.map(jnp.maximum, high, found)
+            low, high = (
+                jax.tree.map(jnp.minimum, low, found),
+                jax.tree.map(jnp.maximum, high, found),
+            )
             return low, high
 
         nodes = jnp.asarray(self.stepper.nodes, dt.dtype)
