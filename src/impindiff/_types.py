@@ -75,7 +75,7 @@ def without_mask(value: Any) -> Any:
         return value
     if not np.ma.is_masked(value):
         return value.data
-    return value.astype(np.result_type(value.dtype, np.float32)).filled(np.nan)
+    return np.ma.filled(value.astype(np.result_type(value.dtype, np.float32)), np.nan)
 
 
 def as_real(value: Any) -> Any:

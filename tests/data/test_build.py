@@ -90,7 +90,7 @@ def test_what_is_masked_is_no_number():
     grid = ipd.Grid.uniform((4,), ((0.0, 1.0),))
     mask = np.arange(4) == 2
     row = np.ma.masked_array([1.0, 2.0, 1e20, 4.0], mask)
-    data = ipd.to_dataset(grid, [0.0], {"c": row[None, None]}, {"k": np.ma.masked_array(row, 0)})
+    data = ipd.to_dataset(grid, [0.0], {"c": row[None, None]}, {"k": row})
     np.testing.assert_array_equal(np.isnan(data["c"].values[0, 0]), mask)
     np.testing.assert_array_equal(np.isnan(data["k"].values), mask)
     counts = np.ma.masked_array([[[1, 2, -9, 4]]], mask, dtype=np.int16)

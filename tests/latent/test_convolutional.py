@@ -139,3 +139,11 @@ def test_the_gradient_of_a_recurrent_network():
 def test_what_cannot_be_is_refused(make, said: str):
     with pytest.raises(InputError, match=said):
         make()
+
+
+def test_what_stands_in_solid_cells_is_not_seen():
+    solid = np.arange(16) == 5
+    grid = Grid(Grid.uniform((16,), ((0.0, 1.0),)).axes, solid=solid)
+    net, values = closure(1), fields((16,))
+    junk = {name: jnp.where(solid, -9999.0, value) for name, value in values.items()}
+    assert jnp.array_equal(net.evaluate(grid, None, junk), net.evaluate(grid, None, values))

@@ -133,7 +133,7 @@ def test_ringing_that_begins_in_a_later_piece_is_found(tmp_path, offset: float):
 
 @pytest.mark.thorough
 def test_what_has_died_away_rings_in_no_later_piece(tmp_path):
-    """A fast part that is small beside what the field was at first is not spoken of later either."""
+    """A fast part that is small beside what the field was at first is not spoken of later."""
     data = to_dataset(GRID, [0.0], {"u": (np.sin(np.pi * x) + 1e-3 * np.sin(40 * x))[None, None]})
     given = {"times": np.arange(9) * 0.25, "dt": 0.025}
     with warnings.catch_warnings():

@@ -1,5 +1,9 @@
 """Capacities that depend on the state: $c(u)\\,\\dot u = F$."""
 
+import warnings
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from smooth import box, wave
@@ -88,3 +92,24 @@ def test_preconditioners_know_the_ends_of_nonlinear_systems(make):
     found = simulate(system, {"u": wave(grid)}, times, BackwardEuler(Newton(), make))
     found.check(times)
     assert np.all(np.asarray(found.outcome.iterations) <= 1)
+
+
+def test_a_capacity_may_be_differentiated_where_it_is_a_number():
+    r"""$c\,\dot u = -u$: at $t = 1$ is $u = e^{-1/c}$."""
+    times = TimeGrid.build(0.0, [1.0], 0.02)
+
+    def end(capacity):
+        system = System(None, {"u": Field([Reaction(lambda u: -u)], capacity=capacity)})
+        return simulate(system, {"u": jnp.array(1.0)}, times, SDIRK2()).states["u"][-1]
+
+    value, slope = jax.jit(jax.value_and_grad(end))(2.0)
+    assert float(value) == pytest.approx(np.exp(-0.5), rel=1e-4)
+    assert float(slope) == pytest.approx(np.exp(-0.5) / 4, rel=1e-4)
+
+    def scaled(scale):
+        return System(None, {"u": Field([Reaction(lambda u: -u)], scale=scale)})
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of equinox, on what is static
+        with pytest.raises(InputError, match="the scale of 'u' is traced"):
+            jax.eval_shape(scaled, 2.0)

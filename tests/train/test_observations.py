@@ -185,7 +185,7 @@ def test_a_fit_has_the_precision_of_the_data_within_that_of_jax(data, x64: bool,
 
 
 def test_what_stands_in_solid_cells_is_no_reading():
-    """It counts neither in the misfit nor among the readings, and windows begin with what it was."""
+    """It counts neither in the misfit nor among the readings; windows begin with what it was."""
     data = make_dataset()
     axes = grid_of(data, "concentration").axes
     solid = np.zeros([axis.num_cells for axis in axes], bool)

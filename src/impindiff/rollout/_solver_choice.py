@@ -49,7 +49,7 @@ from impindiff.rollout._times import TimeGrid
 _TRACED_INSIDE = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
 # Of more steps than this the setup of a preconditioner is nothing to speak of.
 _MANY_STEPS = 100
-# Below this diffusion and Courant number a storage is so steep that neighbours do not see each other.
+# Below this diffusion and Courant number a storage is so steep that cells hardly exchange anything.
 _STEEP = 1e-3
 _BY_ELIMINATION = (
     "elimination: at the start a storage is so steep that the step's matrix does not show what is "

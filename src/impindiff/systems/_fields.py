@@ -177,6 +177,11 @@ def check_terms(terms: Sequence[AbstractTerm], whose: str) -> None:
 
 
 def _check_scale(name: str, scale: Any) -> None:
+    if isinstance(scale, Tracer):
+        raise InputError(
+            f"the scale of {name!r} is traced by jit, grad or vmap: tolerances are relative to it, "
+            "so that it must be known. Give a number of Python."
+        )
     number = np.asarray(scale)
     if number.ndim or number.dtype.kind not in "fiu" or not 0 < number < np.inf:
         raise InputError(
@@ -190,7 +195,9 @@ def _is_no_coefficient(value: Any) -> bool:
 
 
 def _check_capacity(name: str, capacity: Any) -> None:
-    if _is_no_coefficient(capacity) or (np.ndim(capacity) == 0 and capacity == 0):
+    # What is traced shows its sign when steps are taken, see `AbstractDynamics.ill_posed`.
+    is_zero = not isinstance(capacity, Tracer) and np.ndim(capacity) == 0 and capacity == 0
+    if _is_no_coefficient(capacity) or is_zero:
         raise InputError(
             f"the capacity of {name!r} is {capacity!r}: give a function of the fields, a latent or "
             "a number other than 0."
