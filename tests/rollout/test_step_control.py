@@ -275,6 +275,18 @@ def test_a_short_pulse_is_not_stepped_over(make, length: float):
 
 
 @pytest.mark.thorough
+def test_a_pulse_in_an_equation_without_storage_is_not_stepped_over():
+    on = ipd.Source(lambda t: jnp.where((t > 5.01) & (t < 5.21), 1.0, 0.0))
+    follows = ipd.Field([ipd.Reaction(lambda u, z: z - u)], scale=1.0)
+    given = ipd.Field([on, ipd.Reaction(lambda z: -z)], storage=0)
+    system = ipd.System(None, {"u": follows, "z": given})
+    start = {"u": jnp.array(0.0), "z": jnp.array(0.0)}
+    found = simulate_controlled(system, start, [0.0, 10.0], control=StepControl(1e-5))
+    exact = (1 - np.exp(-0.2)) * np.exp(-(10 - 5.21))
+    assert float(found.states["u"][-1]) == pytest.approx(exact, abs=1e-5)
+
+
+@pytest.mark.thorough
 def test_a_pulse_of_a_field_that_was_never_anything_is_done_or_refused():
     """Without a scale there is nothing to compare the first movement with but itself."""
     terms = [ipd.Source(lambda t: jnp.where((t > 5.01) & (t < 5.04), 10.0, 0.0))]

@@ -181,7 +181,7 @@ def steps_for(control: StepControl) -> FollowingSteps:
 
 def test_steps_are_found_again_when_much_has_been_learned():
     assert [epochs for epochs in range(20) if is_due(epochs)] == [1, 2, 4, 8, 16]
-    steps = steps_for(StepControl(1e-8))
+    steps = steps_for(StepControl(1e-5, atol=1e-5))
     slow = steps.find(decay(0.1))
     fast = steps.find_again(decay(10.0), slow)
     few, many = (steps.whole(each) for each in (slow, fast))

@@ -39,6 +39,8 @@ _LEAST_ERROR = 1e-6
 # A right-hand side is looked at so many times in each step, and at as many as this in the whole
 # time; it may vary so many times as far there as where the method evaluates it.
 _LOOKS, _LOOKS_IN_ALL, _VARIES = 32, 1024, 3.0
+# By so many units of round-off rows without a storage may vary.
+_ROUND_OFF = 100
 # The first step changes a field by so much of what its error is compared with.
 _FIRST_CHANGE = 0.01
 
@@ -196,12 +198,11 @@ class _Problem(eqx.Module):
             state: at its end.
             limits: what error is allowed in what fields store; a change by less does not matter.
         """
-        if dynamics.is_steady:
+        if dynamics.is_steady and not dynamics.integrals:
             return jnp.array(False)
 
         def rates(at: Array) -> State:
-            found = tendency_at(dynamics, time + at * dt, state)(state)
-            return {field: found[field] for field in limits}
+            return tendency_at(dynamics, time + at * dt, state)(state)
 
         def widen(ends: tuple[State, State], at: Array) -> tuple[State, State]:
             found, (low, high) = rates(at), ends
@@ -221,10 +222,15 @@ class _Problem(eqx.Module):
             0, count, lambda k, ends: widen(ends, (k + 0.5) / count.astype(dt.dtype)), seen
         )
         here, there = (jax.tree.map(jnp.subtract, high, low) for low, high in (seen, every))
-        missed = [
-            jnp.any((there[f] > _VARIES * here[f]) & (dt * there[f] > limit))
-            for f, limit in limits.items()
-        ]
+
+        def is_seen(field: str) -> Array:
+            """Whether what is there is more than nothing; without a storage, than round-off."""
+            if field in limits:
+                return dt * there[field] > limits[field]
+            low, high = (jnp.abs(ends[field]) for ends in every)
+            return there[field] > _ROUND_OFF * jnp.finfo(dt.dtype).eps * jnp.maximum(low, high)
+
+        missed = [jnp.any((there[f] > _VARIES * here[f]) & is_seen(f)) for f in there]
         return jnp.stack(missed).any()
 
     def first_dt(self, given: State, first: State) -> Scalar:
