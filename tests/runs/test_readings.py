@@ -77,6 +77,7 @@ def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
     assert one.trained is not None and one.trained.count == 4 * 2
     for change in (
         again["probe"].transpose("sensor", "sample", "time"),
+        again["probe"][0, 0, 0],
         again["probe"].astype(str),
     ):
         save(again.assign(probe=change), tmp_path / "odd.nc")
