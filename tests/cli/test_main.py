@@ -246,3 +246,36 @@ def test_an_interrupt_in_the_middle_of_an_import_of_jax_stays_one(monkeypatch: p
     monkeypatch.setitem(sys.modules, "jax", None)
     with pytest.raises(KeyboardInterrupt), numerics_errors():
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "said, message",
+    [
+        (
+            "Unable to initialize backend 'cuda': no device. (set JAX_PLATFORMS='' to choose)",
+            "JAX_PLATFORMS=cuda: Unable to initialize backend 'cuda': no device. Set JAX_",
+        ),
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.", "error: not enough memory: RES"),
+    ],
+)
+def test_a_machine_without_what_is_asked_for_is_a_message(monkeypatch, capsys, said, message):
+    @reported
+    def work() -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(typer.Exit) as ended:
+        work()
+    found = capsys.readouterr().err
+    assert ended.value.exit_code == 2 and message in found and found.count("\n") == 1
+
+
+@pytest.mark.thorough
+def test_a_platform_that_is_not_there_is_a_message():
+    environment = {**os.environ, "JAX_PLATFORMS": "nonsense"}
+    code = "from impindiff.cli._errors import reported\n@reported\ndef work():\n"
+    code += "    import jax\n    jax.numpy.zeros(3)\nwork()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert "impindiff: error: JAX_PLATFORMS=nonsense: Unable to initialize" in ended.stderr

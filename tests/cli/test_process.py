@@ -175,8 +175,13 @@ except typer.Exit as end: sys.exit(end.exit_code)
 def test_a_question_at_a_terminal_is_answered_refused_or_interrupted(answer: bytes, status: int):
     """By yes, by anything else and the end of the input, and by Ctrl-C."""
     terminal, inner = pty.openpty()
-    ends = {"stdin": inner, "stdout": inner, "stderr": inner}
-    process = subprocess.Popen([sys.executable, "-c", _ASK], start_new_session=True, **ends)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ASK],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        start_new_session=True,
+    )
     os.close(inner)
     said = b""
     with suppress(OSError):  # Linux reports the end of a terminal as an error

@@ -1,6 +1,7 @@
 """Stores that grow: what is added joins what was there, and nothing else ever shows."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -39,6 +40,20 @@ def test_attributes_become_the_stores(tmp_path: Path, growing: xr.Dataset):
     save_dataset(part(growing, 0, 2), tmp_path / "a.zarr")
     append_dataset(part(growing, 2, 5).assign_attrs(until=7.0), tmp_path / "a.zarr")
     assert open_dataset(tmp_path / "a.zarr").attrs == {**growing.attrs, "until": 7.0}
+
+
+@pytest.mark.parametrize(
+    "key, damaged",
+    [(".zgroup", {"zarr_format": [None]}), (".zattrs", 1.5), (".zgroup", 3)],
+)
+def test_damaged_metadata_are_a_message(tmp_path: Path, growing: xr.Dataset, key: str, damaged):
+    path = tmp_path / "a.zarr"
+    save_dataset(part(growing, 0, 2), path)
+    known = json.loads((path / ".zmetadata").read_text())
+    known["metadata"][key] = damaged
+    (path / ".zmetadata").write_text(json.dumps(known))
+    with pytest.raises(InputError, match=r"a\.zarr: cannot be added to: .*, or damaged ones \("):
+        append_dataset(part(growing, 2, 5), path)
 
 
 def test_a_folder_of_a_store_that_may_not_be_written_to_is_named(tmp_path, growing, monkeypatch):

@@ -40,6 +40,7 @@ def test_numbers_beyond_all_floats_are_none(make_run: MakeRun):
     summary = json.loads((run / "summary.json").read_text())
     parts = {"trained": {"rmse": 1.0, "count": float("inf")}, "held_back": {"rmse": 10**400}}
     summary |= {"training_seconds": 10**400, "epochs": -(10**400), "readings": {"probe": parts}}
+    summary |= {"warnings": 3}
     (run / "summary.json").write_text(json.dumps(summary))
     assert not load_run(run).readings
     assert "probe" not in write_report(run).read_text()

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 from small_problem import save, write_problem
 
+from impindiff import InputError
 from impindiff.config import load_config
 from impindiff.runs import RunFolder, evaluate_run, train_run
 
@@ -74,6 +75,15 @@ def test_sensors_are_scored_trained_and_held_back_apart(tmp_path: Path):
     save(again.isel(sample=[1]), tmp_path / "one.nc")  # fewer than were trained on
     one = evaluate_run(run, tmp_path / "one.nc").readings["probe"]
     assert one.trained is not None and one.trained.count == 4 * 2
+    for change in (
+        again["probe"].transpose("sensor", "sample", "time"),
+        again["probe"][0, 0, 0],
+        again["probe"].astype(str),
+    ):
+        save(again.assign(probe=change), tmp_path / "odd.nc")
+        with pytest.raises(InputError, match="'probe'"):
+            evaluate_run(run, tmp_path / "odd.nc")
+        (tmp_path / "odd.nc").unlink()
     again["probe"] *= 1.001
     save(again, tmp_path / "other.nc")
     assert evaluate_run(run, tmp_path / "other.nc").readings["probe"].trained is None

@@ -89,6 +89,11 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except MemoryError as error:
             complain("error", f"not enough memory: {error}. Take fewer samples, times or cells.")
             raise typer.Exit(INPUT_WRONG) from None
+        except RuntimeError as error:
+            if (found := _of_the_machine(str(error))) is None:
+                raise
+            complain("error", found)
+            raise typer.Exit(INPUT_WRONG) from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -140,6 +145,22 @@ def _warnings_once() -> Iterator[None]:
 
         warnings.showwarning = tell
         yield
+
+
+def _of_the_machine(text: str) -> str | None:
+    """What is to be said of an error of JAX that is the machine's; None for any other."""
+    first = next(iter(text.splitlines()), "")
+    if "Unable to initialize backend" in first or "Unknown backend" in first:
+        asked = os.environ.get("JAX_PLATFORMS")
+        named = f"JAX_PLATFORMS={asked}: " if asked else ""
+        found = first.split(" (set ")[0].rstrip(".")
+        return (
+            f"{named}{found}. Set JAX_PLATFORMS=cpu for the processor, or unset it; "
+            "`impindiff doctor` says which devices JAX finds."
+        )
+    if "RESOURCE_EXHAUSTED" in first:
+        return f"not enough memory: {first}. Take fewer samples, times or cells."
+    return None
 
 
 def _lost_folder() -> str:

@@ -20,7 +20,7 @@ import xarray as xr
 from impindiff._errors import InputError
 from impindiff._files import read_whole
 from impindiff.data._files import disk_errors, locked, scratch_folder, write
-from impindiff.data._open import check_kind, checked_suffix
+from impindiff.data._open import check_kind, checked_suffix, reason
 from impindiff.data._variables import listed
 
 _COMMIT = ".zmetadata"
@@ -50,6 +50,18 @@ def append_dataset(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
 
 
 def _append(dataset: xr.Dataset, path: Path) -> None:
+    try:
+        files = _encode(dataset, path)
+    except (InputError, OSError, MemoryError):
+        raise
+    # Damaged metadata make zarr raise errors of every type.
+    except Exception as error:
+        raise _unfit(path, reason(error)) from error
+    _replace(path, files)
+
+
+def _encode(dataset: xr.Dataset, path: Path) -> dict:
+    """The files that are new, or other than before."""
     import zarr  # slow to import, and seldom needed
     from zarr.storage import MemoryStore
 
@@ -69,7 +81,7 @@ def _append(dataset: xr.Dataset, path: Path) -> None:
                 array.append(dataset[name].values, axis=dataset[name].dims.index("time"))
     group.attrs.update(dataset.attrs)
     zarr.consolidate_metadata(group.store, zarr_format=2)
-    _replace(path, {key: file for key, file in files.items() if file is not before.get(key)})
+    return {key: file for key, file in files.items() if file is not before.get(key)}
 
 
 def _check_store(path: Path) -> None:
@@ -92,10 +104,14 @@ def _metadata(path: Path) -> dict:
         known = json.loads(read_whole(path / _COMMIT))["metadata"]
         return {key: Buffer.from_bytes(json.dumps(known[key]).encode()) for key in known}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: cannot be added to: it has no consolidated metadata of zarr's format 2 "
-            f"({error}). Write it again: save_dataset(open_dataset(path), other_path)"
-        ) from error
+        raise _unfit(path, error) from error
+
+
+def _unfit(path: Path, why: object) -> InputError:
+    return InputError(
+        f"{path}: cannot be added to: it has no consolidated metadata of zarr's format 2, or "
+        f"damaged ones ({why}). Write it again: save_dataset(open_dataset(path), other_path)"
+    )
 
 
 def _dims(array: Any) -> list[str]:

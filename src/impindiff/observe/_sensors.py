@@ -229,7 +229,8 @@ class Sensors(AbstractObservation):
                 f"where the sensors of {self.data!r} stand is not known: give positions=, or a "
                 "dataset with their coordinates."
             )
-        last = str(dataset[self.data].dims[-1])
+        dims = dataset[self.data].dims
+        last = str(dims[-1]) if dims else "sensor"  # a lone number is refused as readings
         names = [f"{last}_{axis}" for axis in grid.names]
         if missing := [name for name in names if name not in dataset.variables]:
             raise InputError(

@@ -10,7 +10,7 @@ import numpy as np
 from impindiff.data import is_sample_parameter
 from impindiff.report._format import count, data_size, duration, listing, plain, unit_of
 from impindiff.report._frames import Variable
-from impindiff.report._load import RunFolder, mapping, number, numbers
+from impindiff.report._load import RunFolder, mapping, number, numbers, texts
 
 Facts = list[tuple[str, str]]
 
@@ -30,7 +30,7 @@ def setting_of(run: RunFolder) -> Facts:
         ("Time scheme", str(summary.get("time_scheme") or "")),
         ("Time step", _time_step(summary, unit)),
         ("Stages of training", _stages(run.history.stages)),
-        ("Warnings of the training", " ".join(map(str, run.summary.get("warnings") or []))),
+        ("Warnings of the training", " ".join(texts(run.summary.get("warnings")))),
         ("Steps halved in the forecast", str(run.summary.get("halved_steps") or "")),
     ]
     return [(label, value) for label, value in facts if value]

@@ -169,6 +169,11 @@ def numbers(value: object) -> list[float]:
     return [item for item in listed if math.isfinite(item)]
 
 
+def texts(value: object) -> list[str]:
+    """A JSON value as a list of texts, empty if it is no list."""
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
 def mapping(value: object) -> Mapping[str, Any]:
     """A JSON value as a mapping, empty if it is none."""
     return value if isinstance(value, dict) else {}

@@ -56,12 +56,19 @@ def seen_by(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) 
     if trained is None:  # of an earlier version
         is_same = is_own or evidence.sha256 == file_sha256(data)
         return _by_config(config, dataset) if is_same else UNSEEN
-    if any(name not in dataset.data_vars for name in trained.variables):
-        return UNSEEN
+    if not all(_is_laid_out(dataset, name) for name in trained.variables):
+        return UNSEEN  # what is wrong with it is said where it is compared
     everything = range(dataset.sizes["sample"])
     found = _hashes(dataset, trained.variables, trained.times, everything)
     positions = [at for at in everything if found[at] in trained.samples]
     return Seen(positions, trained.times) if positions else UNSEEN
+
+
+def _is_laid_out(dataset: xr.Dataset, name: str) -> bool:
+    """Whether a dataset has numbers of this name for each sample."""
+    if name not in dataset.data_vars:
+        return False
+    return dataset[name].dims[:1] == ("sample",) and dataset[name].dtype.kind in "fiu"
 
 
 def _by_config(config: Config, dataset: xr.Dataset) -> Seen:
