@@ -442,7 +442,7 @@ NUMERICS = [
         "integrate/_steady.py",
         "is_free = outcome.converged & has_no_level(least)",
         "is_free = outcome.converged & (least < 0)",
-        "rollout/test_steady.py -k test_under_jit_it_is_an_outcome",
+        "rollout/test_steady.py -k test_so_it_is_where_a_solver_finds_one_of_many",
     ),
     Mutation(
         "series-means",
