@@ -430,4 +430,25 @@ NUMERICS = [
         "for axis in grid.axes) / dt",
         "systems/test_negative_diffusivity.py -k test_what_is_negative",
     ),
+    Mutation(
+        "steady-root-beyond-bounds",
+        "integrate/_steady.py",
+        "is_good = is_solved & self._is_allowed(found.value)",
+        "is_good = is_solved",
+        "rollout/test_steady.py -k test_a_root_beyond_the_bounds_is_not_taken",
+    ),
+    Mutation(
+        "steady-without-level",
+        "integrate/_steady.py",
+        "is_free = outcome.converged & has_no_level(least)",
+        "is_free = outcome.converged & (least < 0)",
+        "rollout/test_steady.py -k test_so_it_is_where_a_solver_finds_one_of_many",
+    ),
+    Mutation(
+        "series-means",
+        "coefficients/_time_series.py",
+        "2 * w[1:] + w[:-1], w[1:] + 2 * w[:-1]",
+        "w[1:] + 2 * w[:-1], 2 * w[1:] + w[:-1]",
+        "systems/test_series.py -k test_smooth_curves_are_those_of_scipy",
+    ),
 ]

@@ -253,6 +253,14 @@ class TestNoUniqueState:
         with pytest.raises(NumericsError, match="'singular'"):
             found.check()
 
+    def test_so_it_is_where_a_solver_finds_one_of_many(self):
+        grid = ipd.Grid.uniform((8, 8), ((0.0, 1.0), (0.0, 1.0)), periodic=True)
+        source = ipd.Source(lambda x: jnp.cos(2 * jnp.pi * x))
+        system = ipd.System(grid, {"T": [ipd.Diffusion(1.0), source]})
+        found = jax.jit(lambda: ipd.steady(system, {"T": jnp.zeros((8, 8))}))()
+        assert float(found.outcome.relative_residual) < 1e-9
+        assert int(found.outcome.result) == Result.SINGULAR
+
     def test_a_total_that_two_fields_share_names_both(self):
         with pytest.raises(InputError, match="'u' and 'v'"):
             ipd.steady(exchange(), {"u": 1.0, "v": 0.5})

@@ -77,7 +77,7 @@ def test_dates_are_exact_in_single_precision():
     np.testing.assert_allclose(found, exact, rtol=1e-4)
     origin = jnp.asarray(grid.origin, jnp.float32)
     instant = Instant(jnp.float32(1801.0), origin, grid.coarse)
-    one = evaluate_coefficients(series, None, instant, {"t": instant.named})
+    one: Any = evaluate_coefficients(series, None, instant, {"t": instant.named})
     assert float(one) == pytest.approx(1801 / 3600, rel=1e-6)
 
 

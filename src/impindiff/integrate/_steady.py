@@ -191,7 +191,7 @@ def find_steady(
     """
     fixed, tendency = jax.lax.stop_gradient, dynamics.at(time)
     steady = steady_tendency(tendency, fixed(guess))
-    search = _Search(dynamics, time, _solver_for(dynamics, solver, guess), preconditioner)
+    search = _Search(dynamics, time, _solver_for(dynamics, tendency, solver, guess), preconditioner)
     if context.root is not None:
         return SteadyRoot(search.solve(steady, guess, context.root, context), jnp.array(0))
     if dynamics.is_affine or not max_steps:
@@ -212,18 +212,24 @@ def find_steady(
 
 
 def _solver_for(
-    dynamics: AbstractDynamics, solver: AbstractRootSolver | None, guess: State
+    dynamics: AbstractDynamics,
+    tendency: AbstractTendency,
+    solver: AbstractRootSolver | None,
+    guess: State,
 ) -> AbstractRootSolver:
     """The solver given, or one that fits: without storage plain iterations seldom do."""
-    found = choose_solver(solver, dynamics.is_affine)
+    found, grid = choose_solver(solver, dynamics.is_affine), dynamics.grid
     size = sum(value.size for value in guess.values())
-    if dynamics.grid is not None or size > _WRITTEN_OUT:
-        return found
+    if grid is None and size <= _WRITTEN_OUT:
 
-    def written_out(linear: AbstractLinearSolver) -> AbstractLinearSolver:
-        return DenseLU(linear.rtol, linear.atol) if linear.is_open else linear
+        def written_out(linear: AbstractLinearSolver) -> AbstractLinearSolver:
+            return DenseLU(linear.rtol, linear.atol) if linear.is_open else linear
 
-    return found.with_linear(written_out)
+        return found.with_linear(written_out)
+    # What is known by its stencils alone is eliminated along a line without any iteration.
+    if grid is not None and grid.num_axes == 1 and tendency.stencils is not None:
+        return found.with_linear(lambda linear: linear.resolved(direct=True))
+    return found
 
 
 class _Way(NamedTuple):

@@ -109,7 +109,8 @@ def _with_times(system: System, data: xr.Dataset) -> xr.Dataset:
         first = np.broadcast_to(_per_sample(guess[field], len(shape)), shape)
         dims = "sample", "time", *(system.grid.names if system.grid else ())
         found[field] = xr.Variable(dims, np.stack([first, np.full(shape, np.nan)], axis=1))
-    return xr.Dataset(found, {**data.coords, "time": [0.0, 1.0]}, data.attrs)
+    axes = {axis.name: axis.centres for axis in system.grid.axes} if system.grid else {}
+    return xr.Dataset(found, {**axes, **data.coords, "time": [0.0, 1.0]}, data.attrs)
 
 
 def _per_sample(values: np.ndarray, ndim: int) -> np.ndarray:
