@@ -70,7 +70,7 @@ def untrained() -> ipd.System:
     """What is believed, times what is learned."""
     shape = {"width": 24, "depth": 2, "frequency": 3.0, "output_range": (-0.1, 0.1)}
     change = ipd.SineField(2, ("log_change",), key=jax.random.key(0), **shape)
-    return equations(ipd.Corrected(1.0, change))
+    return equations(ipd.latents.Corrected(1.0, change))
 
 
 def learn(data: xr.Dataset) -> ipd.System:

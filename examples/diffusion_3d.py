@@ -54,7 +54,7 @@ def untrained() -> ipd.System:
         output_range=(-0.1, 0.1),
         key=jax.random.key(0),
     )
-    return equations(ipd.Corrected(1.0, change))
+    return equations(ipd.latents.Corrected(1.0, change))
 
 
 def learn(data: xr.Dataset) -> ipd.System:

@@ -83,7 +83,7 @@ def make_data() -> xr.Dataset:
     first = ipd.to_dataset(fine, [0.0], {"T": np.zeros((1, 1, *fine.shape))})
     steps = {"times": TIMES, "dt": 0.01, "stepper": ipd.steppers.SDIRK2()}
     exact = ipd.predict(equations(TRUTH, fine), first, **steps)
-    read = ipd.measure(exact, fine, [THERMOCOUPLES])["read"]
+    read = ipd.observations.measure(exact, fine, [THERMOCOUPLES])["read"]
     cold = np.full((1, len(TIMES), *GRID.shape), np.nan)
     cold[:, 0] = 0.0
     return ipd.to_dataset(GRID, TIMES, {"T": cold}).assign(
@@ -121,7 +121,9 @@ def draw(file: Path, data: xr.Dataset, system: ipd.System) -> None:
     model = ipd.predict(system, data, times=TIMES, dt=FIT["dt"])
     with picture(file, 2) as (left, right):
         left.plot(TIMES, data["read"].values[0], "k.", markersize=3)
-        lines = left.plot(TIMES, ipd.measure(model, GRID, [THERMOCOUPLES])["read"].values[0])
+        lines = left.plot(
+            TIMES, ipd.observations.measure(model, GRID, [THERMOCOUPLES])["read"].values[0]
+        )
         for line, (place,) in zip(lines, THERMOCOUPLES.positions, strict=True):
             line.set_label(f"x = {place:g}")
         label(left, "temperature: readings (dots), model (lines)", "t", "T")

@@ -72,7 +72,7 @@ def make_data() -> xr.Dataset:
     fine = make_grid(2)
     first = ipd.to_dataset(fine, [0.0], {"c": np.zeros((1, 1, *fine.shape))})
     exact = ipd.predict(equations(TRUTH, fine), first, times=TIMES, dt=0.02)
-    readings = ipd.measure(exact, fine, [SENSORS])["readings"]
+    readings = ipd.observations.measure(exact, fine, [SENSORS])["readings"]
     clean = np.full((1, len(TIMES), *GRID.shape), np.nan)
     clean[:, 0] = 0.0
     return ipd.to_dataset(GRID, TIMES, {"c": clean}).assign(
@@ -102,7 +102,7 @@ def main(plot: Path | None = None) -> dict[str, float]:
 def draw(file: Path, data: xr.Dataset, system: ipd.System, found: dict[str, float]) -> None:
     """The plume as modelled, with sensors and source; readings and model at the sensors."""
     model = ipd.predict(system, data, times=TIMES, dt=FIT["dt"])
-    read = ipd.measure(model, GRID, [SENSORS])["readings"].values[0]
+    read = ipd.observations.measure(model, GRID, [SENSORS])["readings"].values[0]
     with picture(file, 2) as (left, right):
         image(left, model["c"].values[0, -1], (0, 3, 0, 2), "concentration at t = 2, as modelled")
         left.plot(*np.transpose(PLACES), "w^", markersize=5)

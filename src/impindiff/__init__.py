@@ -23,12 +23,13 @@ _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 _EARLIER = {
     "boundaries": "AbstractBoundary",
     "latents": (
-        "CellField Closure ConvolutionalClosure FaceVelocity FilmField HypernetworkField "
-        "SeparableField SpectralField StreamFunction tabulate"
+        "CellField Closure ConvolutionalClosure Corrected FaceVelocity FilmField "
+        "HypernetworkField SeparableField SpectralField StreamFunction tabulate"
     ),
     "memory": "KeepAll MemoryBudget Snapshots",
     "observations": (
-        "DivergenceFree LineAverage Measured Smoothness TotalVariation VolumeAverage WeightDecay"
+        "DivergenceFree LineAverage Measured Smoothness TotalVariation VolumeAverage WeightDecay "
+        "measure"
     ),
     "optimisers": (
         "Batching Checkpoints EarlyStopping Optax ProgressiveTolerance Rescue by_latent"

@@ -18,7 +18,6 @@ from .cases import (
     CASES as CASES,
 )
 from .coefficients import (
-    Corrected as Corrected,
     Series as Series,
 )
 from .data import (
@@ -53,7 +52,6 @@ from .latent import (
 from .observe import (
     Cells as Cells,
     Sensors as Sensors,
-    measure as measure,
 )
 from .rollout import (
     TimeGrid as TimeGrid,

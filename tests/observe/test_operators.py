@@ -281,7 +281,7 @@ def test_a_forecast_is_measured_as_the_data_were():
         coords={"well_x": ("well", [0.5, 1.9]), "well_y": ("well", [0.0, 0.9])},
     )
     observe = [ipd.Sensors("u", "wells"), ipd.observations.VolumeAverage("u", "total")]
-    found = ipd.measure(forecast, grid, observe, wells)
+    found = ipd.observations.measure(forecast, grid, observe, wells)
     assert found["wells"].dims == ("sample", "time", "well")
     assert found["wells"].attrs["units"] == "K"
     assert list(found["well_x"].values) == [0.5, 1.9]
@@ -290,6 +290,6 @@ def test_a_forecast_is_measured_as_the_data_were():
     np.testing.assert_allclose(found["wells"][1, 2], operator({"u": jnp.asarray(values[1, 2])}))
     np.testing.assert_allclose(found["total"], values.mean(axis=(2, 3)))
     with pytest.raises(InputError, match="dataset lacks well_x along 'well'"):
-        ipd.measure(forecast, grid, observe, wells.drop_vars("well_x"))
+        ipd.observations.measure(forecast, grid, observe, wells.drop_vars("well_x"))
     with pytest.raises(InputError, match="it holds no field at the centres"):
-        ipd.measure(forecast, STRETCHED, observe, wells)
+        ipd.observations.measure(forecast, STRETCHED, observe, wells)

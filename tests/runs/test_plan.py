@@ -178,8 +178,9 @@ def test_validation_takes_the_steps_of_the_forecast_so_that_one_program_does_bot
     plan = make_plan(tmp_path, make_dataset())
     validator = plan.validator()
     assert validator is not None
+    assert plan.config.time.dt is not None
     at_the_end = TimeGrid.build(0.0, plan.forecast_times, plan.config.time.dt)
-    assert eqx.tree_equal(validator.time_grid, at_the_end)
+    assert eqx.tree_equal(validator.spans, at_the_end)
 
 
 def test_data_in_the_folder_are_named_relative_to_it(tmp_path: Path):

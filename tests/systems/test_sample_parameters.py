@@ -80,7 +80,7 @@ STATE = {
 
 def everywhere(**how) -> ipd.System:
     """A sample parameter in every place that a function may stand in."""
-    slow = ipd.Corrected(lambda hot: 0.1 * hot, jnp.zeros((4, 3)))
+    slow = ipd.latents.Corrected(lambda hot: 0.1 * hot, jnp.zeros((4, 3)))
     return ipd.System(
         PLANE,
         {

@@ -33,7 +33,11 @@ ARRAYS: dict[str, Callable[[Any], ipd.System]] = {
     "diffusivity": lambda k: ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(k)], WALL)}),
     "prior": lambda k: ipd.System(
         GRID,
-        {"c": ipd.Field([ipd.Diffusion(ipd.Corrected(k, ipd.Parameter("q", 0.1, (-1, 1))))], WALL)},
+        {
+            "c": ipd.Field(
+                [ipd.Diffusion(ipd.latents.Corrected(k, ipd.Parameter("q", 0.1, (-1, 1))))], WALL
+            )
+        },
     ),
     "source": lambda k: ipd.System(GRID, {"c": [ipd.Source(k)]}),
     "velocity": lambda k: moved([k]),

@@ -49,7 +49,7 @@ def test_an_initial_field_is_learned_from_what_comes_of_it():
     assert float(fitted.latents()["height"][0]) == pytest.approx(1.7, rel=1e-6)
     forecast = ipd.predict(fitted, readings(), times=TIMES, dt=0.0125, dtype=jnp.float64)
     np.testing.assert_allclose(forecast["c"][0, 0], heap(X, 1.7), rtol=1e-6)
-    measured = ipd.measure(forecast, GRID, [SENSORS], readings())
+    measured = ipd.observations.measure(forecast, GRID, [SENSORS], readings())
     np.testing.assert_allclose(measured["wells"][0, 1:], readings()["wells"][0, 1:], rtol=1e-6)
 
 

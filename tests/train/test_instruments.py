@@ -30,7 +30,7 @@ def with_instruments() -> xr.Dataset:
         ipd.observations.LineAverage(FIELD, "beam", **BEAM),
         ipd.observations.VolumeAverage(FIELD, "total"),
     ]
-    read = ipd.measure(data, grid, instruments)
+    read = ipd.observations.measure(data, grid, instruments)
     read = read.rename({"wells_0": "sensor"}).drop_vars(["sample", "time"])
     data = data.merge(read).assign_coords(
         sensor_x=("sensor", POSITIONS[:, 0]), sensor_y=("sensor", POSITIONS[:, 1])
@@ -93,7 +93,7 @@ def test_the_loss_is_chi_squared_per_datum_and_the_penalties(
 ):
     times = dataset["time"].values
     forecast = ipd.predict(system, dataset, times=times[1:], dt=DT, samples="0:3", dtype=np.float64)
-    readings = ipd.measure(forecast, system.grid, OBSERVE, dataset)
+    readings = ipd.observations.measure(forecast, system.grid, OBSERVE, dataset)
     total, count = 0.0, 0
     for name, noise in (("wells", 0.02), ("beam", 0.05), ("total", 0.01)):
         error = (readings[name].values - dataset[name].values[:3, 1:]) / noise

@@ -213,7 +213,7 @@ def objective_of(samples_at_once: int | None = None):
         ipd.observations.TotalVariation("advection_x", 1e-2),
     ]
     wells = ipd.Sensors(FIELD, "wells", positions=[[-0.5], [0.4]])
-    data = data.merge(ipd.measure(data, grid, [wells]))
+    data = data.merge(ipd.observations.measure(data, grid, [wells]))
     observations = Observations.of(system, data, "0:3", [0.1, 0.2], np.float64, [wells], penalties)
     arrays, frozen = eqx.partition(system, learned(system))
     tight = ipd.solvers.Affine(ipd.solvers.BiCGStab(1e-12), ipd.solvers.BiCGStab(1e-12))
@@ -240,7 +240,7 @@ def wells():
     data = make_dataset((12,))
     grid = ipd.grid_of(data, FIELD)
     sensors = ipd.Sensors(FIELD, "wells", noise=1e-3, positions=[[-0.62], [0.1], [0.7]])
-    return data.merge(ipd.measure(data, grid, [sensors])), sensors
+    return data.merge(ipd.observations.measure(data, grid, [sensors])), sensors
 
 
 @pytest.mark.slow

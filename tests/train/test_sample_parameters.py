@@ -199,7 +199,7 @@ def test_a_sample_that_is_left_out_takes_its_sample_parameters_along():
 def test_sample_parameters_go_with_their_samples_into_batches(window):
     system = plane()
     parts = Batches.make(
-        observed(system, measured(system), ":"), DT, Batching(samples=2, window=window), ()
+        observed(system, measured(system), ":"), DT, Batching(samples=2, window=window)
     )
     batch = parts.take(parts.num_windows - 1, np.array([2, 0]))
     np.testing.assert_array_equal(batch.sample_parameters["heat"], [HEAT[2], HEAT[0]])

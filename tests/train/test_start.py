@@ -78,7 +78,9 @@ def test_a_forecast_carries_its_start():
     data = ipd.predict(decay(RATE), start, times=LATE, dt=0.01)
     assert data["time"].values.tolist() == LATE and data.attrs["begun"] == 0.0
     assert rate(ipd.fit(unknown(), data, **FIT)) == pytest.approx(RATE, rel=1e-3)
-    read = ipd.measure(data, None, [ipd.observations.Measured(lambda c: 3 * c, "signal")])
+    read = ipd.observations.measure(
+        data, None, [ipd.observations.Measured(lambda c: 3 * c, "signal")]
+    )
     observe = [ipd.observations.Measured(lambda c: 3 * c, "signal")]
     found = ipd.fit(unknown(), read, observe=observe, **FIT)
     assert rate(found) == pytest.approx(RATE, rel=1e-3)

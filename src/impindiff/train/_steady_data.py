@@ -71,14 +71,14 @@ def _as_rollout(system: System, data: xr.Dataset, **named: Any) -> dict[str, Any
             "FitOptions(stepper=ipd.steppers.QuasiSteady()), or leave the time out."
         )
     options = named.get("options") or FitOptions()
-    if options.stepper is None:
-        options = replace(options, stepper=QuasiSteady())
-    if not options.stepper.ends_in_balance:
+    stepper = options.stepper or QuasiSteady()
+    if not stepper.ends_in_balance:
         raise InputError(
-            f"the stepper is {type(options.stepper).__name__}, but the data have no dimension "
+            f"the stepper is {type(stepper).__name__}, but the data have no dimension "
             "'time': they are taken for steady states. Leave the stepper out, or give "
             "ipd.steppers.QuasiSteady(...)."
         )
+    options = replace(options, stepper=stepper)
     rest = {name: value for name, value in named.items() if name not in _OF_TIME}
     timed = _with_times(system, data)
     return rest | {"system": system, "data": timed, "dt": 1.0, "options": options}
