@@ -297,8 +297,11 @@ def program(
     """The rollout, compiled."""
     times = ipd.TimeGrid.build(0.0, [STEPS * problem.dt], problem.dt)
     initial = {field: jnp.asarray(u, dtype) for field, u in problem.initial.items()}
-    keep = {"on_failure": "keep"}
-    run = jax.jit(lambda u: ipd.simulate(problem.system, u, times, stepper, **keep))
+
+    @jax.jit
+    def run(u: Any) -> Any:
+        return ipd.simulate(problem.system, u, times, stepper, on_failure="keep")
+
     compiled = run.lower(initial).compile()
     return lambda: compiled(initial)
 

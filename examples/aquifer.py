@@ -100,9 +100,8 @@ def make_truth() -> tuple[xr.Dataset, np.ndarray]:
 def make_data(exact: xr.Dataset | None = None) -> xr.Dataset:
     """Readings at the wells, and an aquifer that is clean at first."""
     exact = make_truth()[0] if exact is None else exact
-    wells = ipd.observations.measure(exact.isel(time=slice(len(TIMES))), make_grid(2), [WELLS])[
-        "wells"
-    ]
+    seen = exact.isel(time=slice(len(TIMES)))
+    wells = ipd.observations.measure(seen, make_grid(2), [WELLS])["wells"]
     clean = np.full((1, len(TIMES), *GRID.shape), np.nan)
     clean[:, 0] = 0.0
     data = ipd.to_dataset(GRID, TIMES, {"c": clean})

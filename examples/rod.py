@@ -121,9 +121,8 @@ def draw(file: Path, data: xr.Dataset, system: ipd.System) -> None:
     model = ipd.predict(system, data, times=TIMES, dt=FIT["dt"])
     with picture(file, 2) as (left, right):
         left.plot(TIMES, data["read"].values[0], "k.", markersize=3)
-        lines = left.plot(
-            TIMES, ipd.observations.measure(model, GRID, [THERMOCOUPLES])["read"].values[0]
-        )
+        read = ipd.observations.measure(model, GRID, [THERMOCOUPLES])["read"]
+        lines = left.plot(TIMES, read.values[0])
         for line, (place,) in zip(lines, THERMOCOUPLES.positions, strict=True):
             line.set_label(f"x = {place:g}")
         label(left, "temperature: readings (dots), model (lines)", "t", "T")

@@ -133,7 +133,7 @@ def test_what_is_wrong_is_named_with_what_is_allowed(changes: dict, message: str
 
 @pytest.mark.parametrize(
     "key",
-    ["data", "system", "time", "training", "data.field", "data.train_times", "time.dt"]
+    ["data", "system", "time", "training", "data.field", "data.train_times"]
     + ["time.until", "system.build", "training.stages", f"{ADAM}.epochs"],
 )
 def test_a_missing_key_is_named(key: str):

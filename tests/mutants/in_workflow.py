@@ -160,8 +160,8 @@ WORKFLOW = [
     Mutation(
         "window-states",
         "train/_batches.py",
-        "[field][:, : num_windows - 1]",
-        "[field][:, 1:num_windows]",
+        "(field)[:, : num_windows - 1]",
+        "(field)[:, 1:num_windows]",
         "train/test_batch.py -k test_a_window_begins_at_an_observed_state_and_ends_with_the",
     ),
     Mutation(

@@ -12,6 +12,7 @@ import xarray as xr
 import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff._types import AbstractTendency, as_real, real_state
+from impindiff.latents import Corrected
 
 GRID = ipd.Grid.uniform((4,), ((0.0, 1.0),))
 CLASSES = np.array([1, 1, 2, 2])
@@ -33,11 +34,7 @@ ARRAYS: dict[str, Callable[[Any], ipd.System]] = {
     "diffusivity": lambda k: ipd.System(GRID, {"c": ipd.Field([ipd.Diffusion(k)], WALL)}),
     "prior": lambda k: ipd.System(
         GRID,
-        {
-            "c": ipd.Field(
-                [ipd.Diffusion(ipd.latents.Corrected(k, ipd.Parameter("q", 0.1, (-1, 1))))], WALL
-            )
-        },
+        {"c": ipd.Field([ipd.Diffusion(Corrected(k, ipd.Parameter("q", 0.1, (-1, 1))))], WALL)},
     ),
     "source": lambda k: ipd.System(GRID, {"c": [ipd.Source(k)]}),
     "velocity": lambda k: moved([k]),
