@@ -9,7 +9,7 @@ from impindiff.integrate._diagonally_implicit import (
     DiagonallyImplicit,
 )
 from impindiff.integrate._dynamics import AbstractDynamics, AbstractSystem, Bounds, BoundsViolation
-from impindiff.integrate._explicit import ForwardEuler, RungeKutta4
+from impindiff.integrate._explicit import ForwardEuler, RungeKutta4, store_at
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
 from impindiff.integrate._quadrature import split_integrals, tendency_at
 from impindiff.integrate._quasi_steady import QuasiSteady
@@ -51,6 +51,7 @@ __all__ = [
     "has_no_level",
     "split_integrals",
     "steady_tendency",
+    "store_at",
     "tendency_at",
     "undetermined",
 ]

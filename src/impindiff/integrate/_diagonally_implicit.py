@@ -11,12 +11,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._dynamics import AbstractDynamics
-from impindiff.integrate._explicit import axpy
+from impindiff.integrate._explicit import axpy, store_at
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
 from impindiff.integrate._quadrature import (
     add_integrals,
@@ -116,7 +115,7 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         if tableau.begins_explicitly:
             at_start = tendency_at(dynamics, time, state)
             algebraic = at_start.algebraic
-            rates = _put(rates, 0, scaled_rates(at_start, state, dt))
+            rates = store_at(rates, 0, scaled_rates(at_start, state, dt))
             grown = add_integrals(dynamics, grown, tableau.weights[0] * dt, time, state)
 
         def stage(carry, of_stage):
@@ -138,7 +137,7 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             stored = change_in_storage(tendency, state, before, found)
             rate = jax.tree.map(lambda q, k: (q - k) / tableau.gamma, stored, known)
             grown = add_integrals(dynamics, grown, share, at, found.value)
-            return (_put(rates, number, rate), found.increment, grown), found
+            return (store_at(rates, number, rate), found.increment, grown), found
 
         # A loop over all, so that a solve and its adjoint are compiled once.
         of_stages = (
@@ -248,13 +247,6 @@ def ESDIRK5(
     ARK5(4)8L[2]SA, its implicit half.
     """
     return DiagonallyImplicit(ESDIRK5_TABLEAU, solver, preconditioner, keep_preconditioner)
-
-
-def _put(slots: State, number: Array | int, state: State) -> State:
-    # Not `.at[]`, which under `vmap` is a scatter.
-    return jax.tree.map(
-        lambda each, u: jax.lax.dynamic_update_index_in_dim(each, u, number, 0), slots, state
-    )
 
 
 def _all(outcome: Outcome) -> Outcome:

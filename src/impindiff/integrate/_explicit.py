@@ -21,6 +21,14 @@ def axpy(state: State, factor: Scalar | float, rate: State) -> State:
     return jax.tree.map(lambda u, k: u + factor * k, state, rate)
 
 
+def store_at(slots: State, slot: Array | int, state: State) -> State:
+    """States along a leading axis, one of them replaced."""
+    # Not `.at[]`, which under `vmap` is a scatter: that copies all slots.
+    return jax.tree.map(
+        lambda each, u: jax.lax.dynamic_update_index_in_dim(each, u, slot, 0), slots, state
+    )
+
+
 def check_no_storage(dynamics: AbstractDynamics) -> None:
     """Refuse a system whose storage is not the fields themselves.
 

@@ -135,7 +135,14 @@ class _Tried(NamedTuple):
 
 @final
 class _Problem(eqx.Module):
-    """What is the same in all steps, of all samples or of one."""
+    """What is the same in all steps, of all samples or of one.
+
+    Attributes:
+        shared: the system, its parts prepared that do not depend on a sample.
+        spans: a step from each saved time to the next.
+        stepper: has an estimate of its error.
+        allowed: what error is.
+    """
 
     shared: Any
     spans: TimeGrid

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from impindiff._types import State
-from impindiff.integrate import Step
+from impindiff.integrate import Step, store_at
 from impindiff.linear import is_coarse
 from impindiff.rollout._failures import StepOutcome
 from impindiff.rollout._snapshot_schedule import columns, first_snapshots, reversal
@@ -61,7 +61,7 @@ def keep_all(
     def one(carry, step):
         state, lost, saved = carry
         state, lost, outcome, _ = advance(learned, fixed, state, lost, step)
-        return (state, lost, _store(saved, step.slot, state)), outcome
+        return (state, lost, store_at(saved, step.slot, state)), outcome
 
     (_, lost, saved), outcome = jax.lax.scan(one, (initial, lost, saved), steps)
     return saved, lost, outcome
@@ -101,11 +101,11 @@ def keep_snapshots(
         def one(carry, step_and_place):
             step, place = step_and_place
             state, lost, saved, kept = carry
-            kept = _store(kept, place, state)
+            kept = store_at(kept, place, state)
             state, lost, outcome, stages = advance(learned, fixed, state, lost, step)
             # Where a state is not kept but found again, its step's stages are not kept either.
             stages = None if recomputes else stages
-            return (state, lost, _store(saved, step.slot, state), kept), (outcome, stages)
+            return (state, lost, store_at(saved, step.slot, state), kept), (outcome, stages)
 
         first = (initial, lost, saved, kept)
         (last, lost, saved, kept), (outcome, stages) = jax.lax.scan(
@@ -152,7 +152,7 @@ def keep_snapshots(
                 state, carry = reverse(before, first, end, carry)
             # Outside of the branches, which would each want a copy of all that is kept; and first
             # written, then read for the next action: the other way round is a copy, too.
-            kept = _store(kept, target, state)
+            kept = store_at(kept, target, state)
             return (kept, _load(kept, next_source), carry), None
 
         zeros = jax.tree.map(jnp.zeros_like, (last, learned))
@@ -196,13 +196,6 @@ def carried(before: State, taken: Step, lost: State | None) -> tuple[State, Stat
         field: taken.state[field] + fixed(pairs[field][0] - taken.state[field]) for field in pairs
     }
     return state, {field: pair[1] for field, pair in pairs.items()}
-
-
-def _store(slots: State, slot: Array, state: State) -> State:
-    # Not `.at[]`, which under `vmap` is a scatter: that copies all slots.
-    return jax.tree.map(
-        lambda store, u: jax.lax.dynamic_update_index_in_dim(store, u, slot, 0), slots, state
-    )
 
 
 def _load(slots: PyTree, slot: Array) -> PyTree:
