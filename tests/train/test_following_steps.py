@@ -226,6 +226,8 @@ def test_what_steps_cannot_be_followed_by_is_refused():
     given = decay(ipd.Parameter("k", 1.0, (0.0, 10.0))), decayed()
     with pytest.raises(InputError, match="CrankNicolson|Theta.* no estimate of the error"):
         fit(*given, options=FitOptions(stepper=ipd.CrankNicolson()))
+    with pytest.raises(InputError, match=r"control is 0.001: give StepControl"):
+        FitOptions(control=1e-3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="dt is 0.01, and control is given"):
         fit(*given, dt=0.01, options=FitOptions(control=StepControl(1e-3)))
     with pytest.raises(InputError, match="window = 9 of 3 observed times"):

@@ -33,6 +33,7 @@ from impindiff.rollout._steady import SteadyState, steady, uniform_guess
 from impindiff.rollout._step_control import (
     ControlledTrajectory,
     StepControl,
+    check_is_control,
     control_samples,
     simulate_controlled,
     spans_of,
@@ -43,6 +44,7 @@ from impindiff.rollout._times import TimeGrid, check_time_step, step_counts, tid
 
 __all__ = [
     "check_before",
+    "check_is_control",
     "check_time_step",
     "Choice",
     "ControlledTrajectory",

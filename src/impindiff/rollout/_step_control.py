@@ -117,6 +117,15 @@ class StepControl:
         return {name: float(value) for name, value in self.atol.items()}
 
 
+def check_is_control(control: Any) -> None:
+    """Refuse what is no control of steps, such as a tolerance alone.
+
+    Raises: InputError.
+    """
+    if not isinstance(control, StepControl):
+        raise InputError(f"control is {control!r:.60}: give StepControl(rtol=1e-4), say.")
+
+
 def _least_rtol(dtype: jnp.dtype) -> float:
     return ROUND_OFF_UNITS * float(jnp.finfo(dtype).eps)
 
@@ -223,6 +232,7 @@ def control_samples(
 
     Raises: as `simulate_controlled`.
     """
+    check_is_control(control)
     if stepper.error_order is None:
         raise InputError(
             f"{type(stepper).__name__} has no estimate of the error of a step: give dt, or a "

@@ -13,7 +13,7 @@ from impindiff._errors import InputError
 from impindiff.data import Start
 from impindiff.integrate import ESDIRK4, AbstractStepper, CrankNicolson, check_is_stepper
 from impindiff.observe import AbstractObservation, AbstractPenalty
-from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy, StepControl
+from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy, StepControl, check_is_control
 from impindiff.systems import System
 from impindiff.train._adaptation import ProgressiveTolerance, Rescue, SolveFailure
 from impindiff.train._checkpoints import Checkpoints
@@ -111,7 +111,7 @@ class FitOptions:
         watch: called with each epoch's `EpochRecord`; `fit_ensemble` passes an `EnsembleRecord`.
         checkpoints: folder to save to, and to go on from where it holds a checkpoint already.
 
-    Raises: InputError for a stepper that is none.
+    Raises: InputError for a stepper or a control that is none.
     """
 
     stepper: AbstractStepper | None = None
@@ -130,6 +130,8 @@ class FitOptions:
         """Refuse what could not take a step."""
         if self.stepper is not None:
             check_is_stepper(self.stepper)
+        if self.control is not None:
+            check_is_control(self.control)
 
     def stepper_for(self, dt: float | None) -> AbstractStepper:
         """What advances one step: of at most `dt`, or as long as its error allows."""
