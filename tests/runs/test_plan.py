@@ -159,7 +159,7 @@ def test_the_forecast_ends_where_asked(tmp_path: Path, until: float, expected, o
 def last_validated(plan) -> float:
     validator = plan.validator()
     assert validator is not None
-    return float(validator.time_grid.saved[-1])
+    return float(validator.spans.saved[-1])
 
 
 @pytest.mark.thorough

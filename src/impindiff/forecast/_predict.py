@@ -1,6 +1,6 @@
 """Forecasts: initial fields carried forward by a trained system, or by all of an ensemble."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -201,6 +201,7 @@ def advise(
     sample_parameters: State,
     stepper: AbstractStepper,
     before: Mapping[str, np.ndarray] | None = None,
+    prepare: Callable[[], PreparedSystem] | None = None,
 ) -> bool:
     """Warn of the first sample whose forecast shows that something is amiss, `RuntimeWarning`.
 
@@ -213,6 +214,7 @@ def advise(
         stepper: took them.
         before: for each field an array `(sample, values)` of what it has had in the pieces of the
             same forecast before this one.
+        prepare: gives the system prepared for all samples, if it has been before; made where None.
 
     Returns: whether there was one.
     """
@@ -223,7 +225,8 @@ def advise(
     looks_at_all = not quiet or stepper.implicit_weight is None
     if not (looks_at_all or stepper.rings):
         return False
-    shared = system.prepare_shared(jnp.result_type(*initial.values()))
+    dtype = jnp.result_type(*initial.values())
+    shared = system.prepare_shared(dtype) if prepare is None else prepare()
     count = len(next(iter(initial.values())))
     some = np.unique(np.linspace(0, count - 1, min(count, _FEW_SAMPLES)).round().astype(int))
     for sample in range(count) if looks_at_all else some.tolist():

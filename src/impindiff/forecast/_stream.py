@@ -14,7 +14,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Unpack
 
@@ -394,6 +394,8 @@ def _pieces(
     taking = stepper or CrankNicolson()
     # Once for all pieces. What a state has lost goes along, too: pieces may be of a single step.
     prepared, lost = prepare_first(begin.system, state, begin.sample_parameters), None
+    dtype = jnp.result_type(*state.values())
+    shared = cache(lambda: begin.system.prepare_shared(dtype))
     for part in pieces:
         of_piece = state, taking, part.time_grid, begin.sample_parameters
         carried = carry(begin.system, *of_piece, lost=lost, prepared=prepared)
@@ -402,7 +404,7 @@ def _pieces(
         if not advised:
             steps, saved = part.filled(found)
             given = begin.system, state, saved, steps, begin.sample_parameters, taking
-            advised = advise(*given, before)
+            advised = advise(*given, before, shared)
             before = {f: _extremes(grid, values, before[f]) for f, values in saved.items()}
             del saved
         del carried
