@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from impindiff._errors import InputError
 from impindiff.rollout import StepResult, TimeGrid, own_failures
 from impindiff.train._objective import Evaluation, Trial
+from impindiff.train._time_steps import Steps
 
 
 @final
@@ -29,7 +30,7 @@ class Adaptation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    steps: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    steps: Steps = ()
     solver: str | None = None
     halvings: tuple[int, ...] = ()
     masked: tuple[int, ...] = ()

@@ -193,6 +193,7 @@ class CompiledStage:
         memory: which states are kept for the gradient.
         samples_at_once: how many samples' states are held at a time; all where None.
         seed: of the order of batches.
+        first: the steps where training begins, see `AbstractSteps.find`.
         fallback: a stepper to go on with where a solve fails, see `Choice.fallback`.
     """
 
@@ -204,6 +205,7 @@ class CompiledStage:
     memory: MemoryPolicy
     samples_at_once: int | None
     seed: int
+    first: Steps = ()
     fallback: AbstractStepper | None = None
     _made: dict[tuple[Steps, tuple[int, ...]], Batches] = field(default_factory=dict)
 
@@ -399,7 +401,7 @@ def compile_stages(
         raise InputError("training needs at least one stage, such as Stage(Adam(), 100).")
     system = eqx.combine(learned, known)
     check_expected(system, observations)
-    policies: dict[tuple[float | None, Batching, tuple[str, ...]], MemoryPolicy] = {}
+    policies: dict[tuple[float | None, Batching, tuple[str, ...]], tuple[MemoryPolicy, Steps]] = {}
     compiled = []
     for stage in stages:
         moved, still = eqx.partition(learned, moving(learned, stage.freeze))
@@ -415,7 +417,8 @@ def compile_stages(
         steps = steps_of(observations, stage.batches, longest, stepper, options.control)
         key = (longest, stage.batches, stage.freeze)
         if key not in policies:
-            grids = steps.grids(steps.find(system))
+            first = steps.find(system)
+            grids = steps.grids(first)
             batch = Batches.make(observations, grids, stage.batches).first
             frozen, at_once = eqx.combine(still, known), options.samples_at_once
             work = Work(moved, frozen, batch, stepper, at_once)
@@ -423,7 +426,8 @@ def compile_stages(
             if longest is None and isinstance(memory, Snapshots):
                 # How many steps there are nobody can know beforehand.
                 memory = Snapshots(min(memory.count, work.num_steps))
-            policies[key] = choose_policy(work, memory)
+            policies[key] = choose_policy(work, memory), first
+        policy, first = policies[key]
         compiled.append(
             CompiledStage(
                 stage,
@@ -431,9 +435,10 @@ def compile_stages(
                 steps,
                 known,
                 observations,
-                policies[key],
+                policy,
                 options.samples_at_once,
                 options.seed,
+                first,
             )
         )
     return compiled

@@ -185,7 +185,11 @@ class Trainer:
         options = self.options
         validation, stopping = options.validation, options.validation.early_stopping
         # Anew for each stage: what was learned may have made the steps stiff.
-        adaptation = self.stages[index].begin(self.learned, progress.adaptation)
+        adaptation = progress.adaptation
+        if progress == Progress():
+            # Nothing has been learned since they were found.
+            adaptation = adaptation.model_copy(update={"steps": self.stages[index].first})
+        adaptation = self.stages[index].begin(self.learned, adaptation)
         compiled, chosen = self.stages[index].settled(self.learned, adaptation)
         self.choices.append(chosen)
         adaptation = adaptation.model_copy(update={"solver": chosen.name})
