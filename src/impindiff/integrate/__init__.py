@@ -11,7 +11,7 @@ from impindiff.integrate._diagonally_implicit import (
 from impindiff.integrate._dynamics import AbstractDynamics, AbstractSystem, Bounds, BoundsViolation
 from impindiff.integrate._explicit import ForwardEuler, RungeKutta4, store_at
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
-from impindiff.integrate._quadrature import split_integrals, tendency_at
+from impindiff.integrate._quadrature import integral_rates, split_integrals, tendency_at
 from impindiff.integrate._quasi_steady import QuasiSteady
 from impindiff.integrate._steady import (
     SteadyRoot,
@@ -49,6 +49,7 @@ __all__ = [
     "choose_solver",
     "find_steady",
     "has_no_level",
+    "integral_rates",
     "split_integrals",
     "steady_tendency",
     "store_at",

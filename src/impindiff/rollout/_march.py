@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from impindiff._types import Scalar, State
@@ -17,15 +16,23 @@ from impindiff.integrate import (
     AbstractDynamics,
     AbstractStepper,
     StepContext,
+    integral_rates,
+    split_integrals,
     tendency_at,
 )
 from impindiff.rollout._failures import StepOutcome, judge_step
 from impindiff.rollout._initial_state import begin_consistently, check_coefficients
+from impindiff.rollout._step_error import (
+    ROUND_OFF_UNITS,
+    Allowed,
+    judge,
+    more_stored,
+    prospects,
+    sizes_of,
+)
 from impindiff.rollout._sweep import carried, nothing_lost
 from impindiff.rollout._times import TimeGrid, start_clock
 
-# A tolerance below so many units of round-off of a field cannot be met.
-ROUND_OFF_UNITS = 4
 # Of the tolerance of a step that its solves may use up.
 _OF_SOLVES = 0.01
 # The exponents of a PI controller, times the order of the estimate, and the usual limits
@@ -43,37 +50,6 @@ _LOOKS, _LOOKS_IN_ALL, _VARIES = 32, 1024, 3.0
 _ROUND_OFF = 100
 # The first step changes a field by so much of what its error is compared with.
 _FIRST_CHANGE = 0.01
-
-
-class Allowed(NamedTuple):
-    """What error is allowed.
-
-    Attributes:
-        rtol: relative.
-        atol: absolute, by field; a field without one is compared with how far it moves.
-    """
-
-    rtol: Scalar
-    atol: State
-
-    def stored(self, dynamics: AbstractDynamics, time: Scalar, state: State, sizes: State) -> State:
-        """The error allowed in what each field stores.
-
-        Args:
-            dynamics: the system.
-            time: at which its storage is taken.
-            state: the fields.
-            sizes: what each field is compared with, a number each.
-        """
-        tolerances = {}
-        for field, size in sizes.items():
-            u = jnp.abs(state[field])
-            atol = self.atol.get(field)
-            wanted = self.rtol * size if atol is None else atol + self.rtol * u
-            largest = in_free_cells(dynamics.grid, u).max(initial=0)
-            least = ROUND_OFF_UNITS * jnp.finfo(u.dtype).eps * largest
-            tolerances[field] = jnp.broadcast_to(jnp.maximum(wanted, least), u.shape)
-        return _more_stored(dynamics, time, state, tolerances)
 
 
 class March(NamedTuple):
@@ -183,9 +159,18 @@ class _Problem(eqx.Module):
         )
         far = {f: jnp.maximum(m, jnp.abs(after[f] - first[f]).max()) for f, m in moved.items()}
         error = taken.error or {}
-        sizes = _sizes(dynamics, first, {field: far[field] for field in error})
+        sizes = sizes_of(dynamics, first, {field: far[field] for field in error})
+        speeds = {f: jnp.abs(after[f] - state[f]).max() / dt for f in error}
+        fields, integrals = split_integrals(dynamics, after)
+        rates = integral_rates(dynamics, integrals, time + dt, fields)
+        speeds |= {name: jnp.abs(rate).max() for name, rate in rates.items()}
+        times = time - begins[0], jnp.asarray(self.spans.lengths.sum(), dt.dtype)
+        ahead = prospects(dynamics, first, moved, speeds, *times)
+        sizes = jax.tree.map(jnp.add, sizes, ahead)
         limits = self.allowed.stored(dynamics, time + dt, after, sizes)
-        judged = [_judge(dynamics, e, limits[field]) for field, e in error.items()]
+        judged = [judge(dynamics, e, limits[field]) for field, e in error.items()]
+        # Of fields that all follow from their equations.
+        judged = judged or [(jnp.zeros((), dt.dtype), jnp.asarray(0))]
         errors, places = (jnp.stack(each) for each in zip(*judged, strict=True))
         is_blind = self.is_blind(dynamics, time, dt, after, limits)
         return _Tried(after, lost, far, outcome, errors, places, is_blind)
@@ -247,14 +232,14 @@ class _Problem(eqx.Module):
         tendency = tendency_at(dynamics, begins[0], first)
         left_out = {*dynamics.integrals, *tendency.algebraic}
         fields = [field for field in first if field not in left_out]
-        ranges = _sizes(dynamics, first, {field: jnp.zeros((), dtype) for field in fields})
+        ranges = sizes_of(dynamics, first, {field: jnp.zeros((), dtype) for field in fields})
         change = {}
         for field in fields:
             u = first[field]
             largest = jnp.abs(in_free_cells(dynamics.grid, u)).max()
             size = jnp.where(ranges[field] > 0, ranges[field], largest)
             change[field] = jnp.broadcast_to(_FIRST_CHANGE * size, u.shape)
-        stored, rates = _more_stored(dynamics, begins[0], first, change), tendency(first)
+        stored, rates = more_stored(dynamics, begins[0], first, change), tendency(first)
         found = [jnp.asarray(jnp.inf, dtype)]
         for field in fields:
             rate = jnp.abs(rates[field]).max()
@@ -406,36 +391,3 @@ def _factor(error: Scalar, before: Scalar, order: int, taken: Array, solved: Arr
     factor = jnp.where(taken, both, jnp.minimum(alone, _SAFETY))
     factor = jnp.clip(factor, _LEAST_FACTOR, _MOST_FACTOR)
     return jnp.where(solved, factor, _AFTER_FAILURE).astype(error.dtype)
-
-
-def _sizes(dynamics: AbstractDynamics, first: State, moved: State) -> State:
-    """What the error of a field is compared with: its scale, or how far it ranges and has moved."""
-    scales = dynamics.at(jnp.zeros((), jnp.result_type(*first.values()))).scales
-    return {
-        field: jnp.asarray(scales[field], far.dtype)
-        if field in scales
-        else jnp.ptp(in_free_cells(dynamics.grid, first[field])) + far
-        for field, far in moved.items()
-    }
-
-
-def _more_stored(dynamics: AbstractDynamics, time: Scalar, state: State, change: State) -> State:
-    """How much more is stored where fields are larger by a change."""
-    if not dynamics.has_storage:
-        return change
-    tendency = tendency_at(dynamics, time, state)
-    larger = tendency.stored({f: u + change[f] if f in change else u for f, u in state.items()})
-    stored = tendency.stored(state)
-    return {field: jnp.abs(larger[field] - stored[field]) for field in change}
-
-
-def _judge(dynamics: AbstractDynamics, error: Array, allowed: Array) -> tuple[Scalar, Array]:
-    """The root mean square of an error in units of what is allowed, by volume; where it is most."""
-    ratio = jnp.abs(error) / allowed
-    # In a solid cell, and where a field rests, nothing moves, whatever is allowed.
-    ratio = jnp.where(error == 0, 0, ratio)
-    squares, shares = in_free_cells(dynamics.grid, ratio**2), dynamics.volume_shares
-    if shares is None or np.shape(shares) != ratio.shape:
-        return jnp.sqrt(jnp.mean(squares)), jnp.argmax(ratio)
-    weights = in_free_cells(dynamics.grid, shares)
-    return jnp.sqrt(jnp.sum(weights / weights.sum() * squares)), jnp.argmax(ratio)

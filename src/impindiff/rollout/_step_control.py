@@ -25,9 +25,10 @@ from impindiff._types import GivenState, State, real_state
 from impindiff.integrate import ESDIRK4, AbstractStepper, AbstractSystem, tendency_at
 from impindiff.rollout._failures import StepOutcome, StepResult
 from impindiff.rollout._initial_state import check_before
-from impindiff.rollout._march import ROUND_OFF_UNITS, Allowed, March, march
+from impindiff.rollout._march import March, march
 from impindiff.rollout._simulate import check_kinds
 from impindiff.rollout._solver_choice import prepare_for_any
+from impindiff.rollout._step_error import ROUND_OFF_UNITS, Allowed
 from impindiff.rollout._times import TimeGrid, start_clock
 
 _BY_PRECISION = {jnp.dtype(jnp.float32): 1e-4, jnp.dtype(jnp.float64): 1e-6}
@@ -249,14 +250,8 @@ def control_samples(
     stepper.check(prepared)
     check_before(prepared, first, spans)
     tendency = prepared.at(jnp.zeros((), dtype))
-    left_out = {*prepared.integrals, *tendency.algebraic}
-    fields = [field for field in first if field not in left_out]
-    if not fields:
-        raise InputError(
-            "no field of the system changes in time by itself, so that no step has an error: the "
-            "fields without storage follow from their equations, see "
-            "impindiff.steppers.consistent."
-        )
+    # Where all fields follow from their equations, no step has an error, but a solve may fail.
+    fields = [field for field in first if field not in tendency.algebraic] or list(first)
     if not spans.num_steps:
         return _at_start(initial, spans)
     allowed = Allowed(
