@@ -293,6 +293,15 @@ class FollowingSteps(AbstractSteps):
             )
 
 
+def finest(several: Sequence[Steps]) -> Steps:
+    """Of several, for each window and each time those of the one that takes most steps to it."""
+    found = tuple(
+        tuple(max(parts, key=len) for parts in zip(*windows, strict=True))
+        for windows in zip(*several, strict=True)
+    )
+    return _evened(found, _rounded_up(_most(found))) if found else ()
+
+
 def _most(steps: Steps) -> int:
     return max(sum(map(len, window)) for window in steps)
 
