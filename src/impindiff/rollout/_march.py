@@ -52,10 +52,45 @@ _ROUND_OFF = 100
 _FIRST_CHANGE = 0.01
 
 
+class Begun(NamedTuple):
+    """Where a rollout goes on that others have begun. Samples are the leading axis of states.
+
+    Attributes:
+        first: the state at its very start.
+        lost: what rounding has left out of the present state.
+        moved: by field, how far it has moved since the start.
+        dt: the length of the next step; not a number where nothing was done yet.
+        error: of the last step, in units of what is allowed.
+        elapsed: the time since the start.
+        whole: the time of the whole rollout.
+    """
+
+    first: State
+    lost: State | None
+    moved: State
+    dt: Scalar
+    error: Scalar
+    elapsed: Scalar
+    whole: Scalar
+
+    @classmethod
+    def nothing(cls, initial: State, whole: Scalar) -> "Begun":
+        """Where a rollout begins.
+
+        Args:
+            initial: the state, `(sample, *grid)` each.
+            whole: the time that it takes.
+        """
+        moved = {f: jnp.zeros(u.shape[:1], u.dtype) for f, u in initial.items()}
+        dt, error = jnp.full_like(whole, jnp.nan), jnp.ones_like(whole)
+        return cls(initial, nothing_lost(initial), moved, dt, error, jnp.zeros_like(whole), whole)
+
+
 class March(NamedTuple):
     """A rollout on its way. Samples are the leading axis, but where something else is said.
 
     Attributes:
+        first: the state at the very start of the rollout.
         state: of each sample.
         lost: what rounding has left out of it.
         moved: by field, how far it has moved since the start.
@@ -75,6 +110,7 @@ class March(NamedTuple):
         result: of the last step tried.
     """
 
+    first: State
     state: State
     lost: State | None
     moved: State
@@ -118,12 +154,16 @@ class _Problem(eqx.Module):
         spans: a step from each saved time to the next.
         stepper: has an estimate of its error.
         allowed: what error is.
+        elapsed: the time, before the first of the spans, since the start of the whole rollout.
+        whole: the time of that.
     """
 
     shared: Any
     spans: TimeGrid
     stepper: AbstractStepper
     allowed: Allowed
+    elapsed: Scalar
+    whole: Scalar
 
     def dynamics(self, given: State, dtype: jnp.dtype) -> tuple[AbstractDynamics, Array]:
         """The system of a sample, and when its spans begin."""
@@ -164,8 +204,8 @@ class _Problem(eqx.Module):
         fields, integrals = split_integrals(dynamics, after)
         rates = integral_rates(dynamics, integrals, time + dt, fields)
         speeds |= {name: jnp.abs(rate).max() for name, rate in rates.items()}
-        times = time - begins[0], jnp.asarray(self.spans.lengths.sum(), dt.dtype)
-        ahead = prospects(dynamics, first, moved, speeds, *times)
+        elapsed = self.elapsed + (time - begins[0])
+        ahead = prospects(dynamics, first, moved, speeds, elapsed, self.whole)
         sizes = jax.tree.map(jnp.add, sizes, ahead)
         limits = self.allowed.stored(dynamics, time + dt, after, sizes)
         judged = [judge(dynamics, e, limits[field]) for field, e in error.items()]
@@ -205,8 +245,9 @@ class _Problem(eqx.Module):
             return low, high
 
         nodes = jnp.asarray(self.stepper.nodes, dt.dtype)
-        share = dt / jnp.asarray(self.spans.lengths.sum(), dt.dtype)
-        count = jnp.clip(jnp.ceil(_LOOKS_IN_ALL * share).astype(int), _LOOKS, _LOOKS_IN_ALL)
+        count = jnp.clip(
+            jnp.ceil(_LOOKS_IN_ALL * (dt / self.whole)).astype(int), _LOOKS, _LOOKS_IN_ALL
+        )
         seen = jax.lax.fori_loop(
             1, nodes.size, lambda k, ends: widen(ends, nodes[k]), (rates(nodes[0]),) * 2
         )
@@ -260,6 +301,7 @@ def march(
     max_dt: Scalar,
     at_most: Array,
     max_steps: int,
+    begun: Begun,
 ) -> March:
     """March through the spans, until all are done or a step cannot be taken.
 
@@ -273,10 +315,11 @@ def march(
         max_dt: the longest step.
         at_most: so many steps are taken.
         max_steps: the most that `at_most` may be; another number is another program.
+        begun: what went before.
     """
     dtype = jnp.result_type(*initial.values())
     shared = system.prepare_shared(dtype) if sample_parameters else system.prepare(dtype)
-    problem = _Problem(shared, spans, stepper, allowed)
+    problem = _Problem(shared, spans, stepper, allowed, begun.elapsed, begun.whole)
     lengths, slots = jnp.asarray(spans.lengths, dtype), jnp.asarray(spans.slots)
     attempt = jax.vmap(problem.attempt, in_axes=(0, 0, 0, 0, 0, None, None, None))
     num_spans, order = spans.num_steps, stepper.error_order or 1
@@ -294,7 +337,7 @@ def march(
         ends = left <= wanted * (1 + 1e-3)
         dt = jnp.where(ends, left, jnp.where(left < 2 * wanted, left / 2, wanted))
         tried = attempt(
-            sample_parameters, initial, now.state, now.lost, now.moved, now.span, passed, dt
+            sample_parameters, first, now.state, now.lost, now.moved, now.span, passed, dt
         )
         solved = tried.outcome.converged.all() & jnp.isfinite(tried.errors).all()
         solved &= ~tried.is_blind.any()
@@ -317,6 +360,7 @@ def march(
         number = jnp.where(taken, now.num_taken, max_steps)
         slot = jnp.where(done, slots[now.span], num_saved)
         return March(
+            first,
             state,
             lost,
             moved,
@@ -336,22 +380,24 @@ def march(
             tried.outcome.result,
         )
 
-    initial = jax.vmap(problem.begin)(sample_parameters, initial)
+    is_begun = jnp.isfinite(begun.dt)
+    consistent = jax.vmap(problem.begin)(sample_parameters, initial)
+    initial = jax.tree.map(lambda u, v: jnp.where(is_begun, u, v), initial, consistent)
+    first = jax.tree.map(lambda u, v: jnp.where(is_begun, u, v), begun.first, initial)
     num_saved = len(spans.saved)
     saved = jax.tree.map(lambda u: jnp.zeros((num_saved + 1, *u.shape), u.dtype), initial)
     if spans.saves_start:
         saved = jax.tree.map(lambda each, u: each.at[0].set(u), saved, initial)
-    lost = nothing_lost(initial)
-    moved = {f: jnp.zeros(u.shape[:1], u.dtype) for f, u in initial.items()}
     dt = jax.vmap(problem.first_dt)(sample_parameters, initial).min()
     dt = jnp.minimum(jnp.minimum(dt, max_dt), lengths[0])
+    dt = jnp.where(is_begun, begun.dt, dt)
     shapes = jax.eval_shape(
         attempt,
         sample_parameters,
+        first,
         initial,
-        initial,
-        lost,
-        moved,
+        begun.lost,
+        begun.moved,
         jnp.asarray(0),
         jnp.zeros((), dtype),
         dt,
@@ -362,13 +408,14 @@ def march(
     )
     none = jnp.asarray(0)
     start = March(
+        first,
         initial,
-        lost,
-        moved,
+        begun.lost,
+        begun.moved,
         none,
         (jnp.zeros((), dtype), jnp.zeros((), dtype)),
         dt,
-        jnp.ones((), dtype),
+        begun.error,
         none,
         none,
         none,

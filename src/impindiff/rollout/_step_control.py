@@ -12,6 +12,7 @@ the steps held fixed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import jax
@@ -22,14 +23,21 @@ from jax.core import Tracer
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError, NumericsError, as_count, as_number
 from impindiff._types import GivenState, State, real_state
-from impindiff.integrate import ESDIRK4, AbstractStepper, AbstractSystem, tendency_at
+from impindiff.integrate import (
+    ESDIRK4,
+    AbstractStepper,
+    AbstractSystem,
+    CrankNicolson,
+    check_is_stepper,
+    tendency_at,
+)
 from impindiff.rollout._failures import StepOutcome, StepResult
 from impindiff.rollout._initial_state import check_before
-from impindiff.rollout._march import March, march
+from impindiff.rollout._march import Begun, March, march
 from impindiff.rollout._simulate import check_kinds
 from impindiff.rollout._solver_choice import prepare_for_any
 from impindiff.rollout._step_error import ROUND_OFF_UNITS, Allowed
-from impindiff.rollout._times import TimeGrid, start_clock
+from impindiff.rollout._times import TimeGrid, check_time_step, start_clock
 
 _BY_PRECISION = {jnp.dtype(jnp.float32): 1e-4, jnp.dtype(jnp.float64): 1e-6}
 
@@ -127,6 +135,26 @@ def check_is_control(control: Any) -> None:
         raise InputError(f"control is {control!r:.60}: give StepControl(rtol=1e-4), say.")
 
 
+def stepper_for(
+    dt: float | None, stepper: AbstractStepper | None, control: StepControl | None
+) -> AbstractStepper:
+    """What advances a step, where nothing else is said.
+
+    Raises: InputError for `control` beside `dt`, and what is no stepper or no step.
+    """
+    if dt is not None:
+        check_time_step(dt)
+        if control is not None:
+            raise InputError(
+                f"dt is {dt!r:.20}, and control is given, too: leave dt out for steps that follow "
+                "their error, or leave control out."
+            )
+    if stepper is None:
+        stepper = ESDIRK4() if dt is None else CrankNicolson()
+    check_is_stepper(stepper)
+    return stepper
+
+
 def _least_rtol(dtype: jnp.dtype) -> float:
     return ROUND_OFF_UNITS * float(jnp.finfo(dtype).eps)
 
@@ -139,26 +167,34 @@ class ControlledTrajectory(NamedTuple):
         time_grid: the steps that were taken.
         outcome: of each of them.
         num_refused: how many more were tried and were too long.
+        begun: what a rollout begins with that goes on from the last state.
     """
 
     states: State
     time_grid: TimeGrid
     outcome: StepOutcome
     num_refused: int
+    begun: Begun | None = None
 
     def message(self, control: StepControl) -> str:
         """How many steps there were, of what length, and how exact each is."""
-        lengths = self.time_grid.lengths
+        lengths, dtype = self.time_grid.lengths, jnp.result_type(*self.states.values())
         if not len(lengths):
             return "none"
-        rtol = control.relative(jnp.result_type(*self.states.values()))
-        allowed = "of how far the field ranges and has moved, or of its scale"
-        if control.atol is not None:
-            allowed = f"of the value, and atol = {control.atol}"
-        return (
-            f"{len(lengths)} of {lengths.min():.3g} to {lengths.max():.3g}, the error of each "
-            f"estimated to be below {rtol:g} {allowed}"
-        )
+        return describe_steps(len(lengths), lengths.min(), lengths.max(), control, dtype)
+
+
+def describe_steps(
+    count: int, shortest: float, longest: float, control: StepControl, dtype: jnp.dtype
+) -> str:
+    """How many steps there were, of what length, and how exact each is."""
+    allowed = "of how far the field ranges and has moved, or of its scale"
+    if control.atol is not None:
+        allowed = f"of the value, and atol = {control.atol}"
+    return (
+        f"{count} of {shortest:.3g} to {longest:.3g}, the error of each estimated to be below "
+        f"{control.relative(dtype):g} {allowed}"
+    )
 
 
 def simulate_controlled(
@@ -219,6 +255,7 @@ def control_samples(
     control: StepControl,
     sample_parameters: State | None = None,
     at_most: int | None = None,
+    begun: Begun | None = None,
 ) -> ControlledTrajectory:
     """The same for many samples, which share their steps: the most exacting one decides.
 
@@ -230,6 +267,7 @@ def control_samples(
         control: how exact the steps are to be.
         sample_parameters: the sample parameters that the system misses, `(sample,)` each.
         at_most: so many steps, where these are fewer than the control allows.
+        begun: what went before, where `initial` is not the start; see `ControlledTrajectory`.
 
     Raises: as `simulate_controlled`.
     """
@@ -262,7 +300,10 @@ def control_samples(
         stepper = prepare_for_any(prepared, stepper)
     at_most = min(control.max_steps, at_most or control.max_steps)
     most = jnp.asarray(control.max_dt, dtype), jnp.asarray(at_most), control.max_steps
-    found = march(system, initial, sample_parameters, spans, stepper, allowed, *most)
+    is_begun = begun is not None
+    if begun is None:
+        begun = Begun.nothing(initial, jnp.asarray(spans.lengths.sum(), dtype))
+    found = march(system, initial, sample_parameters, spans, stepper, allowed, *most, begun)
     if int(found.span) < spans.num_steps:
         raise _failure(found, spans, fields, control)
     taken = int(found.num_taken)
@@ -270,13 +311,23 @@ def control_samples(
     lengths, number = np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken])
     parts = [lengths[number == span] for span in range(spans.num_steps)]
     to_start = [np.empty(0)] * spans.saves_start
-    time_grid = TimeGrid.from_lengths(spans.starts[0], spans.saved, to_start + parts)
-    if time_grid.coarse:
+    cut = partial(TimeGrid.from_lengths, spans.starts[0], spans.saved, to_start + parts)
+    if (alone := cut()).coarse:
         # So short are they that functions saw the time rounded: refused as by `simulate`.
-        dynamics, clock = start_clock(prepared, time_grid, dtype)
+        dynamics, clock = start_clock(prepared, alone, dtype)
         tendency_at(dynamics, clock[0], first)(first)
+    time_grid = cut(like=spans) if is_begun else alone
     states = {field: jnp.moveaxis(each[:-1], 0, 1) for field, each in found.saved.items()}
-    return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused))
+    begun = Begun(
+        first=found.first,
+        lost=found.lost,
+        moved=found.moved,
+        dt=found.dt,
+        error=found.error,
+        elapsed=begun.elapsed + jnp.asarray(spans.lengths.sum(), dtype),
+        whole=begun.whole,
+    )
+    return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused), begun)
 
 
 def time_error(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from impindiff._errors import InputError, NumericsError
+from impindiff._errors import NumericsError
 from impindiff._types import State
 from impindiff.integrate import AbstractStepper
 from impindiff.rollout import (
@@ -122,17 +122,10 @@ def steps_of(
         dt: the longest; they follow their error where None.
         stepper: advances one step.
         control: how exact steps without `dt` are to be.
-
-    Raises: InputError for `control` beside `dt`.
     """
     if dt is None:
         control = control_by_noise(observations) if control is None else control
         return FollowingSteps(observations, batches, stepper, control)
-    if control is not None:
-        raise InputError(
-            f"dt is {dt!r:.20}, and control is given, too: leave dt out for steps that follow "
-            "their error, or leave control out."
-        )
     return FixedSteps(observations, batches, dt)
 
 
