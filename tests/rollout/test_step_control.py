@@ -299,6 +299,32 @@ def test_a_pulse_of_a_field_that_was_never_anything(dtype, rtol: float):
         assert float(found.states["u"][-1]) == pytest.approx(0.3, rel=rtol)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("includes", [True, False])
+def test_no_step_is_refused_for_a_jump_that_is_named(dtype, includes: bool):
+    """On which side the function has the moment itself does not matter; the start may be one."""
+
+    def on(t):
+        return 10.0 * ((t >= 5.01) & (t < 5.04) if includes else (t > 5.01) & (t <= 5.04))
+
+    system = ipd.System(None, {"u": [ipd.Source(on), ipd.Reaction(lambda u: -u)]})
+    start = {"u": jnp.ones((), dtype)}
+    control = StepControl(breakpoints=[0.0, 5.01, 5.04, 10.0, 99.0])
+    found = simulate_controlled(system, start, [0.0, 5.04, 10.0], control=control)
+    exact = np.exp(-10) + 10 * (1 - np.exp(-0.03)) * np.exp(-4.96)
+    assert found.num_refused == 0
+    assert float(found.states["u"][-1]) == pytest.approx(exact, abs=3e-6)
+    again = ipd.simulate(system, start, found.time_grid, ESDIRK4()).states["u"]
+    np.testing.assert_allclose(again, found.states["u"], rtol=1e-5)
+
+
+def test_dates_may_be_breakpoints():
+    dates = np.array(["2026-01-01T00:00", "2026-01-01T00:10"], "datetime64[ns]")
+    assert StepControl(breakpoints=dates).breakpoints == (1767225600.0, 1767226200.0)
+    with pytest.raises(InputError, match="times are finite"):
+        StepControl(breakpoints=[np.nan])
+
+
 @pytest.mark.thorough
 def test_solid_cells_have_no_part_in_what_error_is_allowed():
     """Neither by what stands in them nor by how many they are."""

@@ -54,6 +54,8 @@ class StepControl:
             a field is `atol` + `rtol` |u|.
         max_dt: the longest step.
         max_steps: at most so many steps, refused ones not counted.
+        breakpoints: times at which the right-hand side jumps or has a kink, numbers or dates as
+            those of the rollout. A step just before each of them is followed by one just after it.
 
     Raises: InputError for tolerances that are not positive, or not below 1, and numbers that are
         none.
@@ -63,6 +65,7 @@ class StepControl:
     atol: float | Mapping[str, float] | None = None
     max_dt: float = float("inf")
     max_steps: int = 10_000
+    breakpoints: Sequence[float] | np.ndarray = ()
 
     def __post_init__(self) -> None:
         """Refuse tolerances that no step can meet."""
@@ -82,6 +85,12 @@ class StepControl:
             raise InputError(f"StepControl(max_dt={self.max_dt:g}): steps are longer than zero.")
         if as_count(self.max_steps, "max_steps of StepControl") < 1:
             raise InputError("StepControl(max_steps=0): at least one step must be allowed.")
+        jumps = (
+            np.atleast_1d(as_seconds(self.breakpoints)) if len(self.breakpoints) else np.empty(0)
+        )
+        if not np.isfinite(jumps).all():
+            raise InputError(f"StepControl(breakpoints={self.breakpoints}): times are finite.")
+        object.__setattr__(self, "breakpoints", tuple(jumps.tolist()))
 
     def relative(self, dtype: jnp.dtype) -> float:
         """The relative tolerance, by precision where none is given.
@@ -292,6 +301,9 @@ def control_samples(
     fields = [field for field in first if field not in tendency.algebraic] or list(first)
     if not spans.num_steps:
         return _at_start(initial, spans)
+    # So many units of round-off that the clock and what comes of it tell the two sides apart.
+    margin = 16 * float(jnp.finfo(dtype).eps) * float(np.abs(spans.elapsed_saved).max())
+    spans = spans.cut_at(np.asarray(control.breakpoints), margin)
     allowed = Allowed(
         jnp.asarray(control.relative(dtype), dtype),
         {f: jnp.asarray(tol, dtype) for f, tol in control.absolute(fields).items()},
@@ -309,7 +321,7 @@ def control_samples(
     taken = int(found.num_taken)
     outcome = jax.tree.map(lambda each: each[:taken].T, found.outcome)
     lengths, number = np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken])
-    parts = [lengths[number == span] for span in range(spans.num_steps)]
+    parts = _by_time(lengths, number, spans)
     to_start = [np.empty(0)] * spans.saves_start
     cut = partial(TimeGrid.from_lengths, spans.starts[0], spans.saved, to_start + parts)
     if (alone := cut()).coarse:
@@ -368,6 +380,12 @@ def time_error(
         difference = float(jnp.abs(found.states[field] - states).max())
         errors.append(difference / spread if spread else 0.0)
     return max(errors)
+
+
+def _by_time(lengths: np.ndarray, number: np.ndarray, spans: TimeGrid) -> list[np.ndarray]:
+    """The lengths of the steps to each saved time, from the number of the span of each."""
+    saves = np.flatnonzero(spans.slots < len(spans.saved))
+    return np.split(lengths, np.searchsorted(number, saves[:-1], side="right"))
 
 
 def _at_start(initial: State, spans: TimeGrid) -> ControlledTrajectory:

@@ -45,12 +45,19 @@ _MOST_GROWTH, _SLACK = 8, 1.25
 _DIGITS = 4
 
 
-def control_by_noise(observations: Observations) -> StepControl:
+def control_by_noise(observations: Observations, control: StepControl | None = None) -> StepControl:
     """How exact steps are where nobody says: as the precision, or as what was read is.
 
     A step's error is then at most 3 % of the least noise, relative to how far the readings range,
     and 1e-3.
+
+    Args:
+        observations: what was read.
+        control: what is said; one with a tolerance stays as it is.
     """
+    control = control or StepControl()
+    if control.rtol is not None or control.atol is not None:
+        return control
     dtype = jnp.result_type(*observations.initial.values())
     shares = []
     for name, deviations in observations.deviations.items():
@@ -61,9 +68,9 @@ def control_by_noise(observations: Observations) -> StepControl:
         if np.isfinite(least) and spread > 0:
             shares.append(least / spread)
     if not shares:
-        return StepControl()
-    by_precision = StepControl().relative(dtype)
-    return StepControl(max(by_precision, min(_OF_NOISE * min(shares), _LOOSEST)))
+        return control
+    by_precision = control.relative(dtype)
+    return replace(control, rtol=max(by_precision, min(_OF_NOISE * min(shares), _LOOSEST)))
 
 
 def _known(values: jax.Array) -> np.ndarray:
@@ -124,7 +131,7 @@ def steps_of(
         control: how exact steps without `dt` are to be.
     """
     if dt is None:
-        control = control_by_noise(observations) if control is None else control
+        control = control_by_noise(observations, control)
         return FollowingSteps(observations, batches, stepper, control)
     return FixedSteps(observations, batches, dt)
 
