@@ -1,5 +1,7 @@
 """Steps that follow their error: as exact as asked, and a message where that cannot be."""
 
+import gc
+import weakref
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ from gradients import taylor_rates
 import impindiff as ipd
 from impindiff import InputError, NumericsError
 from impindiff.integrate import AbstractDynamics, AbstractTendency
+from impindiff.rollout._remember import remember
 from impindiff.steppers import ESDIRK3, ESDIRK4, ESDIRK5, StepControl, simulate_controlled
 
 CELLS = 24
@@ -314,3 +317,76 @@ def test_solid_cells_have_no_part_in_what_error_is_allowed():
         steps.append(found.time_grid.lengths)
     np.testing.assert_allclose(steps[1], steps[0], rtol=1e-6)
     np.testing.assert_allclose(steps[2], steps[0], rtol=1e-6)
+
+
+class Decays(AbstractDynamics):
+    rate: Any
+
+    def at(self, time):
+        return self
+
+
+def test_a_failure_names_the_field_that_it_is_about():
+    """Not the sample of its number: the last of a chain moves as the time to the fourth."""
+    chain = {"b": lambda a: a, "c": lambda b: b, "d": lambda c: c, "e": lambda d: d}
+    system = ipd.System(
+        None,
+        {"a": [ipd.Reaction(lambda a: -a)]} | {f: [ipd.Reaction(k)] for f, k in chain.items()},
+    )
+    start = {"a": jnp.array(1.0)} | dict.fromkeys(chain, jnp.array(0.0))
+    with pytest.raises(NumericsError, match=r"error of 'e' \(sample 0\)"):
+        simulate_controlled(system, start, [0.0, 1.0], control=StepControl(1e-6))
+
+
+class TestASystemThatWasLookedAt:
+    """Looked at once, as long as nothing else is asked of it."""
+
+    @staticmethod
+    def run(system, start=0.5, stepper=None, until=0.1):
+        initial = {"u": jnp.array(start)}
+        return simulate_controlled(system, initial, [0.0, until], stepper, StepControl(1e-4, 1e-4))
+
+    @staticmethod
+    def decay(rate=1.0, **field):
+        terms = [ipd.Reaction(lambda u, rate: -rate * u)]
+        return ipd.System(None, {"u": ipd.Field(terms, **field)}, coefficients={"rate": rate})
+
+    def test_it_is_prepared_once(self, monkeypatch):
+        counted, prepare = [], ipd.System.prepare_shared
+        system = self.decay()
+        self.run(system)
+        monkeypatch.setattr(
+            ipd.System, "prepare_shared", lambda *args: counted.append(1) or prepare(*args)
+        )
+        self.run(system)
+        self.run(system, 0.6)
+        assert not counted
+        self.run(system, until=0.2)
+        assert counted
+
+    def test_its_start_is_looked_at_each_time(self):
+        system = self.decay(bounds=(0.0, 1.0))
+        self.run(system)
+        with pytest.raises(InputError, match="is 2"):
+            self.run(system, 2.0)
+
+    def test_so_is_another_stepper(self):
+        system = self.decay()
+        self.run(system)
+        with pytest.raises(InputError, match="affine"):
+            self.run(system, stepper=ESDIRK4(ipd.solvers.Affine()))
+
+    def test_so_is_what_may_have_changed(self):
+        looked_at, system = [], Decays(np.array(1.0))
+        for rate in (1.0, 4.0):
+            system.rate[...] = rate
+            remember(system, "all", lambda rate=rate: looked_at.append(rate))
+        assert looked_at == [1.0, 4.0]
+
+    def test_nothing_is_held_of_a_system_that_is_gone(self):
+        system = self.decay()
+        self.run(system)
+        gone = weakref.ref(system)
+        del system
+        gc.collect()
+        assert gone() is None

@@ -22,10 +22,17 @@ from jax.core import Tracer
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError, NumericsError, as_count, as_number
 from impindiff._types import GivenState, State, real_state
-from impindiff.integrate import ESDIRK4, AbstractStepper, AbstractSystem, tendency_at
+from impindiff.integrate import (
+    ESDIRK4,
+    AbstractDynamics,
+    AbstractStepper,
+    AbstractSystem,
+    tendency_at,
+)
 from impindiff.rollout._failures import StepOutcome, StepResult
-from impindiff.rollout._initial_state import check_before
+from impindiff.rollout._initial_state import check_before, check_start
 from impindiff.rollout._march import ROUND_OFF_UNITS, Allowed, March, march
+from impindiff.rollout._remember import remember
 from impindiff.rollout._simulate import check_kinds
 from impindiff.rollout._solver_choice import prepare_for_any
 from impindiff.rollout._times import TimeGrid, start_clock
@@ -197,10 +204,14 @@ def simulate_controlled(
     stepper = ESDIRK4() if stepper is None else stepper
     check_kinds(system, initial, spans, stepper)
     state = real_state(initial)
-    found = control_samples(
-        system, jax.tree.map(lambda u: u[None], state), spans, stepper, control or StepControl()
-    )
-    return found._replace(states=jax.tree.map(lambda u: u[0], found.states))
+    found = control_samples(system, _as_samples(state), spans, stepper, control or StepControl())
+    return found._replace(states=_first_of(found.states))
+
+
+# Compiled, so that a call for each of many fields does not take longer than the rollout of a few
+# numbers.
+_as_samples = jax.jit(lambda state: jax.tree.map(lambda u: u[None], state))
+_first_of = jax.jit(lambda states: jax.tree.map(lambda u: u[0], states))
 
 
 def spans_of(start: float, times: np.ndarray) -> TimeGrid:
@@ -240,12 +251,58 @@ def control_samples(
         )
     dtype = jnp.result_type(*initial.values())
     sample_parameters = sample_parameters or {}
-    first, given = jax.tree.map(lambda values: values[0], (initial, sample_parameters))
-    prepared = (
-        system.with_sample_parameters(given).prepare(dtype)
-        if sample_parameters
-        else system.prepare(dtype)
+    first, given = _first_of((initial, sample_parameters))
+
+    def look() -> tuple[AbstractDynamics | None, list[str]]:
+        prepared, fields = _look(system, given, first, spans, stepper)
+        return None if prepared is system else prepared, fields
+
+    if sample_parameters:
+        prepared, fields = look()
+    else:
+        shapes = tuple((field, u.shape) for field, u in first.items())
+        looked_at = dtype, stepper, shapes, spans.starts.tobytes(), spans.saved.tobytes()
+        prepared, fields = remember(system, looked_at, look)
+    prepared = system if prepared is None else prepared
+    check_start(prepared, first)
+    if not spans.num_steps:
+        return _at_start(initial, spans)
+    absolute = {f: np.asarray(tol, dtype) for f, tol in control.absolute(fields).items()}
+    # All at once: array by array it would take longer than a rollout of a few numbers.
+    rtol, absolute, max_dt = jax.device_put(
+        (np.asarray(control.relative(dtype), dtype), absolute, np.asarray(control.max_dt, dtype))
     )
+    allowed = Allowed(rtol, absolute)
+    if stepper.is_open:
+        stepper = prepare_for_any(prepared, stepper)
+    at_most = min(control.max_steps, at_most or control.max_steps)
+    most = max_dt, jnp.asarray(at_most), control.max_steps
+    found = march(system, initial, sample_parameters, spans, stepper, allowed, *most)
+    if int(found.span) < spans.num_steps:
+        raise _failure(found, spans, fields, control)
+    taken = int(found.num_taken)
+    outcome, lengths, number = jax.device_get((found.outcome, found.lengths, found.spans))
+    outcome = jax.device_put(jax.tree.map(lambda each: each[:taken].T, outcome))
+    lengths, number = lengths[:taken], number[:taken]
+    parts = [lengths[number == span] for span in range(spans.num_steps)]
+    to_start = [np.empty(0)] * spans.saves_start
+    time_grid = TimeGrid.from_lengths(spans.starts[0], spans.saved, to_start + parts)
+    if time_grid.coarse:
+        # So short are they that functions saw the time rounded: refused as by `simulate`.
+        dynamics, clock = start_clock(prepared, time_grid, dtype)
+        tendency_at(dynamics, clock[0], first)(first)
+    return ControlledTrajectory(_saved(found.saved), time_grid, outcome, int(found.num_refused))
+
+
+def _look(
+    system: Any, given: State, first: State, spans: TimeGrid, stepper: AbstractStepper
+) -> tuple[AbstractDynamics, list[str]]:
+    """The prepared system of a sample, and the fields whose error is estimated.
+
+    Raises: InputError for what can be known to be wrong before a step is taken.
+    """
+    dtype = jnp.result_type(*first.values())
+    prepared = (system.with_sample_parameters(given) if given else system).prepare(dtype)
     stepper.check(prepared)
     check_before(prepared, first, spans)
     tendency = prepared.at(jnp.zeros((), dtype))
@@ -257,31 +314,13 @@ def control_samples(
             "fields without storage follow from their equations, see "
             "impindiff.steppers.consistent."
         )
-    if not spans.num_steps:
-        return _at_start(initial, spans)
-    allowed = Allowed(
-        jnp.asarray(control.relative(dtype), dtype),
-        {f: jnp.asarray(tol, dtype) for f, tol in control.absolute(fields).items()},
-    )
-    if stepper.is_open:
-        stepper = prepare_for_any(prepared, stepper)
-    at_most = min(control.max_steps, at_most or control.max_steps)
-    most = jnp.asarray(control.max_dt, dtype), jnp.asarray(at_most), control.max_steps
-    found = march(system, initial, sample_parameters, spans, stepper, allowed, *most)
-    if int(found.span) < spans.num_steps:
-        raise _failure(found, spans, fields, control)
-    taken = int(found.num_taken)
-    outcome = jax.tree.map(lambda each: each[:taken].T, found.outcome)
-    lengths, number = np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken])
-    parts = [lengths[number == span] for span in range(spans.num_steps)]
-    to_start = [np.empty(0)] * spans.saves_start
-    time_grid = TimeGrid.from_lengths(spans.starts[0], spans.saved, to_start + parts)
-    if time_grid.coarse:
-        # So short are they that functions saw the time rounded: refused as by `simulate`.
-        dynamics, clock = start_clock(prepared, time_grid, dtype)
-        tendency_at(dynamics, clock[0], first)(first)
-    states = {field: jnp.moveaxis(each[:-1], 0, 1) for field, each in found.saved.items()}
-    return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused))
+    return prepared, fields
+
+
+@jax.jit
+def _saved(states: State) -> State:
+    """States that were saved, samples first, without the place where nothing is."""
+    return {field: jnp.moveaxis(each[:-1], 0, 1) for field, each in states.items()}
 
 
 def time_error(
@@ -341,12 +380,12 @@ def _failure(
     time, dt = spans.starts[number] + passed, float(last.dt)
     errors = np.asarray(last.errors)
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
-    field, sample = divmod(worst, errors.shape[1])
+    sample, field = divmod(worst, errors.shape[1])
     results = [StepResult(int(each)) for each in np.ravel(last.result)]
     failed = [result for result in results if result > StepResult.ROUND_OFF]
     name = fields[field]
     shape = np.shape(last.state[name])[1:]
-    cell = tuple(int(k) for k in np.unravel_index(int(last.places[field, sample]), shape))
+    cell = tuple(int(k) for k in np.unravel_index(int(last.places[sample, field]), shape))
     place = f" at cell {cell[0] if len(cell) == 1 else cell}" if cell else ""
     where = f"the error of {name!r}{place} (sample {sample})"
     if int(last.num_taken) >= control.max_steps:
