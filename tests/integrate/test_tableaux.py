@@ -95,3 +95,18 @@ def test_stages_have_one_weight_and_the_last_is_the_end(tableau):
     np.testing.assert_array_equal(diagonal, tableau.gamma)
     np.testing.assert_array_equal(tableau.weights, tableau.matrix[-1])
     assert tableau.nodes[-1] == 1.0
+
+
+@pytest.mark.parametrize("tableau", TABLEAUX, ids=lambda tableau: tableau.name)
+def test_stages_start_where_polynomials_through_the_rates_so_far_lead(tableau):
+    """Exactly so where the rate is a polynomial of a degree below the number of rates used."""
+    for row, end in zip(tableau.extrapolation, tableau.nodes, strict=True):
+        used = np.flatnonzero(row)
+        for degree in range(len(used)):
+            exact = end ** (degree + 1) / (degree + 1)
+            assert row @ tableau.nodes**degree == pytest.approx(exact, abs=1e-12)
+        assert np.abs(row).sum() <= 3
+    # The first of the implicit stages has nothing to go by but the rate at the step's start.
+    first = int(tableau.begins_explicitly)
+    assert not tableau.extrapolation[: first + 1].any()
+    assert all(row.any() for row in tableau.extrapolation[first + 1 :])

@@ -4,19 +4,21 @@ The methods are tables of numbers, see `impindiff.integrate._tableaux`. Their la
 step's end, so that a field without storage satisfies its equation there, too.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy, store_at
-from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
+from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver, factorise
 from impindiff.integrate._quadrature import (
     integral_rates,
     scaled_rates,
@@ -34,6 +36,11 @@ from impindiff.integrate._tableaux import (
 )
 from impindiff.linear import AbstractInverse, Outcome
 from impindiff.precondition import AbstractPreconditioner
+
+Pack = Callable[[Any], Any]
+
+# Of so few numbers in many fields each field costs a kernel in each operation.
+_FEW = 64
 
 
 @final
@@ -98,6 +105,13 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         if setup is None:
             setup = self.inverse(dynamics, time + dt, weight, state)
         solver = choose_solver(self.solver, dynamics.is_affine)
+        extrapolates = False
+        if context.stages is None:
+            # All stages have the same weight, so that one factorisation serves them.
+            inverse = factorise(solver, dynamics, time + dt, weight, state)
+            of_solve = replace(of_solve, inverse=inverse)
+            # Rates are those of what is stored.
+            extrapolates = inverse is not None and not dynamics.has_storage
         before, shares = stored_at(dynamics, time, state), dynamics.volume_shares
         roots = None
         if context.stages is not None:
@@ -108,22 +122,26 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         dtype = jnp.result_type(*state.values())
         matrix, first = tableau.matrix, int(tableau.begins_explicitly)
         num_stages = len(matrix)
+        pack, unpack = _packing(state)
         # Of each stage $\Delta t\,F$; zero where it is not known yet.
-        rates = jax.tree.map(lambda u: jnp.zeros((num_stages, *u.shape), u.dtype), state)
+        rates = jax.tree.map(lambda u: jnp.zeros((num_stages, *u.shape), u.dtype), pack(state))
         # Of the integrals that follow from solved stages, $r$ at the first of them.
         inflow: State | None = None
         algebraic: tuple[str, ...] = ()
         if tableau.begins_explicitly:
             at_start = tendency_at(dynamics, time, state)
             algebraic = at_start.algebraic
-            rates = store_at(rates, 0, scaled_rates(at_start, state, dt))
+            rates = store_at(rates, 0, pack(scaled_rates(at_start, state, dt)))
             inflow = integral_rates(dynamics, integrals, time, state)
 
         def stage(carry, of_stage):
             rates, start = carry
-            number, row, at, is_last, root = of_stage
-            known = jax.tree.map(lambda each: jnp.tensordot(row, each, 1), rates)
-            # The first begins at the step's start, and each other where the one before has come to.
+            number, row, ahead, at, is_last, root = of_stage
+            known = unpack(jax.tree.map(lambda each: jnp.tensordot(row, each, 1), rates))
+            # The first begins at the step's start, and each other where the one before has come to,
+            # or where the rates so far lead.
+            if extrapolates:
+                start = unpack(jax.tree.map(lambda each: jnp.tensordot(ahead, each, 1), rates))
             wanted = replace(of_solve, start=start)
             if root is not None:
                 wanted = replace(wanted, root=root)
@@ -138,12 +156,13 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             stored = change_in_storage(tendency, state, before, found)
             rate = jax.tree.map(lambda q, k: (q - k) / tableau.gamma, stored, known)
             inflow = integral_rates(dynamics, integrals, at, found.value)
-            return (store_at(rates, number, rate), found.increment), (found, inflow)
+            return (store_at(rates, number, pack(rate)), found.increment), (found, inflow)
 
         # A loop over all, so that a solve and its adjoint are compiled once.
         of_stages = (
             jnp.arange(first, num_stages),
             jnp.asarray(np.tril(matrix, -1)[first:], dtype),
+            jnp.asarray(tableau.extrapolation[first:], dtype),
             time + jnp.asarray(tableau.nodes[first:], dtype) * dt,
             jnp.arange(first, num_stages) == num_stages - 1,
             roots,
@@ -162,19 +181,23 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
-        error = self._error(rates | inflows, algebraic)
+        error = None
+        if tableau.embedded is not None:
+            # What the two ends of the step differ by, in all that has a storage.
+            unlike = jnp.asarray(tableau.weights - np.array(tableau.embedded), dtype)
+            apart = jax.tree.map(
+                lambda each: jnp.tensordot(unlike, each, 1), jax.lax.stop_gradient((rates, inflows))
+            )
+            every = unpack(apart[0]) | apart[1]
+            error = {field: each for field, each in every.items() if field not in algebraic}
         return Step(after, increment, _all(outcome), stages, error)
 
-    def _error(self, rates: State, algebraic: tuple[str, ...]) -> State | None:
-        """What the two ends of the step differ by, in all that has a storage."""
-        if self.tableau.embedded is None:
-            return None
-        unlike = self.tableau.weights - np.array(self.tableau.embedded)
-        return {
-            field: jax.lax.stop_gradient(jnp.tensordot(jnp.asarray(unlike, each.dtype), each, 1))
-            for field, each in rates.items()
-            if field not in algebraic
-        }
+
+def _packing(state: State) -> tuple[Pack, Pack]:
+    """How few numbers of many fields are kept as one array, and the way back."""
+    if len(state) == 1 or sum(u.size for u in state.values()) > _FEW:
+        return (lambda state: state), (lambda state: state)
+    return (lambda state: ravel_pytree(state)[0]), ravel_pytree(state)[1]
 
 
 def SDIRK2(

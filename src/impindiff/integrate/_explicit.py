@@ -6,7 +6,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
@@ -21,7 +21,7 @@ def axpy(state: State, factor: Scalar | float, rate: State) -> State:
     return jax.tree.map(lambda u, k: u + factor * k, state, rate)
 
 
-def store_at(slots: State, slot: Array | int, state: State) -> State:
+def store_at(slots: PyTree, slot: Array | int, state: PyTree) -> PyTree:
     """States along a leading axis, one of them replaced."""
     # Not `.at[]`, which under `vmap` is a scatter: that copies all slots.
     return jax.tree.map(
