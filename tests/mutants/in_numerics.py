@@ -12,10 +12,17 @@ NUMERICS = [
     ),
     Mutation(
         "ring-volume",
-        "grid/_grid.py",
-        "2 * np.pi * centres * widths",
-        "np.pi * centres * widths",
+        "grid/_coordinates.py",
+        "2 * np.pi * r * width",
+        "np.pi * r * width",
         "grid/test_axis.py -k test_rings_fill_a_cylinder",
+    ),
+    Mutation(
+        "shell-volume",
+        "grid/_coordinates.py",
+        "width**2 / 12",
+        "width**2 / 4",
+        "grid/test_axis.py -k test_shells_fill_a_ball",
     ),
     Mutation(
         "hole-is-no-axis",

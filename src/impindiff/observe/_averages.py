@@ -34,8 +34,8 @@ class LineAverage(AbstractObservation):
 
     Exact for a field that is constant in each cell. What of the line lies in obstacles is left out
     of both integral and length. Along a periodic axis the line may reach beyond the domain, and
-    goes around. In cylindrical coordinates it is a line in the half-plane of $r$ and $z$. A line
-    that runs along faces counts to the cells above them.
+    goes around. In cylindrical coordinates it is a line in the half-plane of $r$ and $z$, in
+    spherical ones a part of a radius. A line that runs along faces counts to the cells above them.
 
     Args:
         field: the field.

@@ -103,7 +103,7 @@ def _along(
         place = cells_at(grid, axis, side)
         beside = value[place]
         condition = ends[axis][side]
-        if condition is None:  # the axis of symmetry
+        if condition is None:  # the axis of symmetry, or the centre
             return jnp.zeros_like(beside)
         outward = end_flux(grid, field, moving, condition, axis, side).outward(beside)
         if grid.solid is not None:
