@@ -39,6 +39,20 @@ NUMERICS = [
         "grid/test_grid.py -k test_bounds_come_back_from_centres",
     ),
     Mutation(
+        "oblique-share",
+        "terms/_oblique.py",
+        "(below * moved + above * neighbour(moved, axis, +1))",
+        "(above * moved + below * neighbour(moved, axis, +1))",
+        "systems/test_tensor_diffusion.py -k test_what_is_closed",
+    ),
+    Mutation(
+        "oblique-end",
+        "terms/_oblique.py",
+        "known = root * (slope if side else -slope)",
+        "known = root * slope",
+        "systems/test_tensor_diffusion.py -k test_a_linear_field_stays",
+    ),
+    Mutation(
         "stencil-transpose",
         "linear/_stencils.py",
         "(shifted(upper, axis, -1), shifted(lower, axis, +1))",
