@@ -410,8 +410,8 @@ def test_components_are_learned():
     stages = [ipd.Stage(ipd.optimisers.LevenbergMarquardt(), 20)]
     fitted = ipd.fit(unknown, data, stages=stages, dt=0.05)
     latents = fitted.latents()
-    assert float(latents["angle"]) == pytest.approx(0.6, abs=1e-4)
-    assert float(latents["fast"]) == pytest.approx(0.05, rel=1e-4)
+    assert float(latents["angle"].mean()) == pytest.approx(0.6, abs=1e-4)
+    assert float(latents["fast"].mean()) == pytest.approx(0.05, rel=1e-4)
 
 
 BOX = Grid.uniform((4, 3), ((0, 1), (0, 1)), periodic=True)
