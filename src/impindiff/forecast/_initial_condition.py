@@ -240,7 +240,7 @@ class InitialCondition:
     def latents(self) -> dict[str, np.ndarray]:
         """Values of the steady learned coefficients on the grid, and of those that are numbers."""
         values = {name: np.asarray(value) for name, value in self.system.latents().items()}
-        numbers = [each for each in latents_of(self.system) if each.is_number]
+        numbers = [each for each in latents_of(self.system) if each.is_number and each.is_steady]
         return values | {
             each.names[0]: values[each.names[0]].ravel()[0:1].reshape(()) for each in numbers
         }
