@@ -326,7 +326,9 @@ def test_no_step_is_refused_for_a_jump_that_is_named(dtype, includes: bool):
     rtol = 1e-4 if dtype == jnp.float32 else 1e-6
     assert float(found.states["u"][-1]) == pytest.approx(exact, abs=rtol)
     again = ipd.simulate(system, start, found.time_grid, ESDIRK4()).states["u"]
-    np.testing.assert_allclose(again, found.states["u"], rtol=1e-5)
+    # Round-off decides on which side of the jump the end of the sliver is.
+    sliver = 10.0 * 4 * float(jnp.finfo(dtype).eps) * 10.0
+    np.testing.assert_allclose(again, found.states["u"], rtol=1e-5, atol=sliver)
 
 
 def test_dates_may_be_breakpoints():
