@@ -29,10 +29,12 @@ from impindiff.implicit import Affine, Anderson, Newton, Picard, Staggered
 from impindiff.integrate import (
     SDIRK2,
     BackwardEuler,
+    BogackiShampine3,
     CrankNicolson,
     ForwardEuler,
     RungeKutta4,
     Theta,
+    Tsitouras5,
 )
 from impindiff.latent import Parameter, SineField
 from impindiff.linear import CG, GMRES, Automatic, BiCGStab, DenseLU
@@ -133,6 +135,8 @@ def test_two_unknown_fields_start_differently():
         ("backward-euler", BackwardEuler),
         ("forward-euler", ForwardEuler),
         ("runge-kutta-4", RungeKutta4),
+        ("bogacki-shampine-3", BogackiShampine3),
+        ("tsitouras-5", Tsitouras5),
     ],
 )
 def test_the_stepper_and_its_solver(scheme: str, expected):

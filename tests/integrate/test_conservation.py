@@ -23,6 +23,7 @@ from impindiff.integrate import (
     DiagonallyImplicit,
     ForwardEuler,
     RungeKutta4,
+    Tsitouras5,
 )
 from impindiff.linear import BiCGStab
 from impindiff.precondition import (
@@ -41,6 +42,7 @@ from impindiff.terms import Advection, Diffusion, NoFlux
 STEPPERS = {
     "forward Euler": ForwardEuler(),
     "Runge-Kutta": RungeKutta4(),
+    "Tsitouras": Tsitouras5(),
     "backward Euler": BackwardEuler(),
     "Crank-Nicolson": CrankNicolson(),
     "SDIRK-2": SDIRK2(),

@@ -1,15 +1,27 @@
 """The numbers of the methods satisfy what theory asks of them, tree by tree."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 
-from impindiff.integrate import ESDIRK3, ESDIRK4, ESDIRK5, SDIRK2
+from impindiff.integrate import (
+    ESDIRK3,
+    ESDIRK4,
+    ESDIRK5,
+    SDIRK2,
+    BogackiShampine3,
+    ForwardEuler,
+    RungeKutta4,
+    Tsitouras5,
+)
 
 TABLEAUX = [make().tableau for make in (SDIRK2, ESDIRK3, ESDIRK4, ESDIRK5)]
-EMBEDDED = [tableau for tableau in TABLEAUX if tableau.embedded]
-ROUND_OFF = 1e-14
+EXPLICIT = [make().tableau for make in (ForwardEuler, RungeKutta4, BogackiShampine3, Tsitouras5)]
+EMBEDDED = [tableau for tableau in TABLEAUX + EXPLICIT if tableau.embedded]
+# Of sums of numbers of either sign that are of the size of ten.
+ROUND_OFF = 3e-14
 
 Tree = tuple["Tree", ...]
 
@@ -61,11 +73,12 @@ def test_there_are_as_many_conditions_as_butcher_counted():
     assert [len(trees(order)) for order in range(1, 7)] == [1, 1, 2, 4, 9, 20]
 
 
-@pytest.mark.parametrize("tableau", TABLEAUX, ids=lambda tableau: tableau.name)
+@pytest.mark.parametrize("tableau", TABLEAUX + EXPLICIT, ids=lambda tableau: tableau.name)
 def test_the_end_is_of_its_order_and_no_more(tableau):
+    weights = np.array(tableau.weights)
     for order in range(1, tableau.order + 1):
-        assert max(defects(tableau.weights, tableau.matrix, order)) < ROUND_OFF
-    assert max(defects(tableau.weights, tableau.matrix, tableau.order + 1)) > 1e-4
+        assert max(defects(weights, tableau.matrix, order)) < ROUND_OFF
+    assert max(defects(weights, tableau.matrix, tableau.order + 1)) > 1e-4
 
 
 @pytest.mark.parametrize("tableau", EMBEDDED, ids=lambda tableau: tableau.name)
@@ -95,3 +108,23 @@ def test_stages_have_one_weight_and_the_last_is_the_end(tableau):
     np.testing.assert_array_equal(diagonal, tableau.gamma)
     np.testing.assert_array_equal(tableau.weights, tableau.matrix[-1])
     assert tableau.nodes[-1] == 1.0
+
+
+@pytest.mark.parametrize("tableau", EXPLICIT, ids=lambda tableau: tableau.name)
+def test_explicit_stages_look_back_only(tableau):
+    np.testing.assert_array_equal(np.triu(tableau.matrix), 0)
+    assert tableau.nodes[0] == 0.0 and tableau.nodes.max() <= 1.0
+    found = np.zeros_like(tableau.matrix)
+    for stage, row in enumerate(tableau.rows_back):
+        for back, entry in enumerate(row[:stage], start=1):
+            found[stage, stage - back] = entry
+    np.testing.assert_array_equal(found, tableau.matrix)
+
+
+def test_how_far_explicit_methods_are_stable():
+    r"""Of $s$ stages and order $s$, $R$ is the sum of the exponential series: its roots."""
+    euler, classical, bogacki, _ = (tableau.stability_limit for tableau in EXPLICIT)
+    assert euler == pytest.approx(2, rel=1e-12)
+    for limit, order in ((classical, 4), (bogacki, 3)):
+        series = sum((-limit) ** k / math.factorial(k) for k in range(order + 1))
+        assert abs(series) == pytest.approx(1, rel=1e-9)

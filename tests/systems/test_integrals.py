@@ -13,6 +13,7 @@ from impindiff.systems import Field, FluxOf, Supply, System
 STEPPERS = {
     "euler": ipd.steppers.ForwardEuler(),
     "parts": ipd.steppers.RungeKutta4(substeps=2),
+    "pair": ipd.steppers.Tsitouras5(),
     "backward": ipd.BackwardEuler(),
     "trapezoid": ipd.CrankNicolson(),
     "sdirk": ipd.steppers.SDIRK2(),

@@ -26,9 +26,11 @@ from impindiff.integrate import (
     SDIRK2,
     AbstractStepper,
     BackwardEuler,
+    BogackiShampine3,
     CrankNicolson,
     ForwardEuler,
     RungeKutta4,
+    Tsitouras5,
 )
 from impindiff.linear import CG, GMRES, AbstractLinearSolver, BiCGStab, DenseLU, Tridiagonal
 from impindiff.precondition import (
@@ -54,6 +56,8 @@ IMPLICIT: dict[str, Callable[..., AbstractStepper]] = {
 EXPLICIT: dict[str, Callable[..., AbstractStepper]] = {
     "forward-euler": ForwardEuler,
     "runge-kutta-4": RungeKutta4,
+    "bogacki-shampine-3": BogackiShampine3,
+    "tsitouras-5": Tsitouras5,
 }
 KRYLOV: dict[str, Callable[..., AbstractLinearSolver]] = {
     "bicgstab": BiCGStab,

@@ -9,7 +9,14 @@ from impindiff.integrate._diagonally_implicit import (
     DiagonallyImplicit,
 )
 from impindiff.integrate._dynamics import AbstractDynamics, AbstractSystem, Bounds, BoundsViolation
-from impindiff.integrate._explicit import ForwardEuler, RungeKutta4, store_at
+from impindiff.integrate._explicit import (
+    BogackiShampine3,
+    ExplicitRungeKutta,
+    ForwardEuler,
+    RungeKutta4,
+    Tsitouras5,
+    store_at,
+)
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
 from impindiff.integrate._quadrature import split_integrals, tendency_at
 from impindiff.integrate._quasi_steady import QuasiSteady
@@ -33,10 +40,12 @@ __all__ = [
     "AbstractSystem",
     "AbstractTendency",
     "BackwardEuler",
+    "BogackiShampine3",
     "Bounds",
     "BoundsViolation",
     "CrankNicolson",
     "DiagonallyImplicit",
+    "ExplicitRungeKutta",
     "ForwardEuler",
     "QuasiSteady",
     "RungeKutta4",
@@ -45,6 +54,7 @@ __all__ = [
     "Step",
     "StepContext",
     "Theta",
+    "Tsitouras5",
     "check_is_stepper",
     "choose_solver",
     "find_steady",

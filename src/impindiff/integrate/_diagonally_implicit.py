@@ -60,6 +60,11 @@ class DiagonallyImplicit(AbstractImplicitStepper):
     keep_preconditioner: bool | None = eqx.field(static=True, default=None)
 
     @property
+    def name(self) -> str:
+        """See `AbstractStepper.name`."""
+        return self.tableau.name
+
+    @property
     def implicit_weight(self) -> float:
         """See `AbstractStepper.implicit_weight`."""
         return self.tableau.gamma

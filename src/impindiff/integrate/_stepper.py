@@ -64,6 +64,11 @@ class AbstractStepper(eqx.Module):
     """Advances a state over one step. Unbatched: samples are the caller's `vmap`."""
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
+    @property
     def implicit_weight(self) -> float | None:
         r"""$w / \Delta t$ of the systems $q' - w\,\partial F/\partial u$ of a step, if any."""
         return None

@@ -20,16 +20,28 @@ import numpy as np
 from jax.core import Tracer
 
 from impindiff._dates import as_seconds
-from impindiff._errors import InputError, NumericsError, as_count, as_number
+from impindiff._errors import InputError, NumericsError, as_count, as_number, warn_caller
 from impindiff._types import GivenState, State, real_state
-from impindiff.integrate import ESDIRK4, AbstractStepper, AbstractSystem, tendency_at
+from impindiff.integrate import (
+    ESDIRK4,
+    AbstractDynamics,
+    AbstractStepper,
+    AbstractSystem,
+    tendency_at,
+)
 from impindiff.rollout._failures import StepOutcome, StepResult
 from impindiff.rollout._initial_state import check_before
 from impindiff.rollout._march import ROUND_OFF_UNITS, Allowed, March, march
 from impindiff.rollout._simulate import check_kinds
 from impindiff.rollout._solver_choice import prepare_for_any
+from impindiff.rollout._stability import is_limited
 from impindiff.rollout._times import TimeGrid, start_clock
 
+# Without numbers, so that Python says it once.
+_STIFF = (
+    "The steps are as long as {name} is stable for, and their errors would allow longer ones: the "
+    "system is stiff. Take an implicit method, such as ESDIRK4()."
+)
 _BY_PRECISION = {jnp.dtype(jnp.float32): 1e-4, jnp.dtype(jnp.float64): 1e-6}
 
 
@@ -183,7 +195,8 @@ def simulate_controlled(
 
     Raises: InputError as `simulate`, for a stepper without an estimate, and where anything is
         traced; NumericsError where steps would become too short or too many: it names the field
-        and the place that ask for them.
+        and the place that ask for them. Warns (RuntimeWarning) where the steps of an explicit
+        method are limited by its stability and not by their errors.
     """
     times = np.atleast_1d(as_seconds(times))
     begin = float(times[0] if start is None else as_seconds(start))
@@ -235,8 +248,8 @@ def control_samples(
     check_is_control(control)
     if stepper.error_order is None:
         raise InputError(
-            f"{type(stepper).__name__} has no estimate of the error of a step: give dt, or a "
-            "method that has one, such as ESDIRK3(), ESDIRK4() or ESDIRK5()."
+            f"{stepper.name} has no estimate of the error of a step: give dt, or a "
+            "method that has one, such as ESDIRK4(), or Tsitouras5() where nothing is stiff."
         )
     dtype = jnp.result_type(*initial.values())
     sample_parameters = sample_parameters or {}
@@ -268,9 +281,21 @@ def control_samples(
     at_most = min(control.max_steps, at_most or control.max_steps)
     most = jnp.asarray(control.max_dt, dtype), jnp.asarray(at_most), control.max_steps
     found = march(system, initial, sample_parameters, spans, stepper, allowed, *most)
-    if int(found.span) < spans.num_steps:
-        raise _failure(found, spans, fields, control)
     taken = int(found.num_taken)
+    advice = ""
+    if stepper.stability_limit is not None:
+        shared = system.prepare_shared(dtype) if sample_parameters else prepared
+
+        def dynamics_of(given: State) -> AbstractDynamics:
+            return (shared.with_sample_parameters(given) if given else shared).prepare(dtype)
+
+        reached = sample_parameters, found.state, _reached(found, spans)
+        if is_limited(dynamics_of, *reached, np.asarray(found.lengths[:taken]), stepper):
+            advice = _STIFF.format(name=stepper.name)
+    if int(found.span) < spans.num_steps:
+        raise _failure(found, spans, fields, control, advice)
+    if advice:
+        warn_caller(advice)
     outcome = jax.tree.map(lambda each: each[:taken].T, found.outcome)
     lengths, number = np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken])
     parts = [lengths[number == span] for span in range(spans.num_steps)]
@@ -332,13 +357,17 @@ def _at_start(initial: State, spans: TimeGrid) -> ControlledTrajectory:
     return ControlledTrajectory(states, spans, outcome, 0)
 
 
+def _reached(last: March, spans: TimeGrid) -> float:
+    """The time that a rollout has come to."""
+    number, passed = int(last.span), float(last.passed[0]) + float(last.passed[1])
+    return float(spans.starts[number] + passed if number < spans.num_steps else spans.saved[-1])
+
+
 def _failure(
-    last: March, spans: TimeGrid, fields: Sequence[str], control: StepControl
+    last: March, spans: TimeGrid, fields: Sequence[str], control: StepControl, advice: str
 ) -> NumericsError:
     """What is said of a rollout that does not get through."""
-    number = int(last.span)
-    passed = float(last.passed[0]) + float(last.passed[1])
-    time, dt = spans.starts[number] + passed, float(last.dt)
+    time, dt = _reached(last, spans), float(last.dt)
     errors = np.asarray(last.errors)
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
     field, sample = divmod(worst, errors.shape[1])
@@ -353,7 +382,7 @@ def _failure(
         return NumericsError(
             f"after max_steps = {control.max_steps} steps t = {time:.10g} is reached, of "
             f"{spans.saved[-1]:.10g}; the last was {dt:.3g} long, and {where} decided on it. Raise "
-            "StepControl(max_steps=...) or rtol, or look at what changes so fast there."
+            "StepControl(max_steps=...) or rtol, or look at what changes so fast there. " + advice
         )
     if failed:
         return NumericsError(
