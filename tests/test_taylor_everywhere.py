@@ -16,6 +16,7 @@ STEPPERS = {
     "CN": ipd.CrankNicolson(),
     "SDIRK2": ipd.steppers.SDIRK2(),
     "ESDIRK4": ipd.steppers.ESDIRK4(),
+    "ARK4": ipd.steppers.ARK4(),
     "RK4": ipd.steppers.RungeKutta4(substeps=4),
     "Tsitouras5": ipd.steppers.Tsitouras5(substeps=3),
 }
@@ -37,6 +38,7 @@ QUICK = {
     ("SDIRK2", "inflow", "closure", "function"),
     ("SDIRK2", "flux", "closure", "itself"),
     ("ESDIRK4", "exchange", "closure", "function"),
+    ("ARK4", "inflow", "number", "itself"),
     ("RK4", "slope", "closure", "itself"),
     ("Tsitouras5", "held", "closure", "itself"),
 }

@@ -1,6 +1,9 @@
 """Time steppers, steps that follow their error, and what is done where a step fails."""
 
 from impindiff.integrate import (
+    ARK3,
+    ARK4,
+    ARK5,
     ESDIRK3,
     ESDIRK4,
     ESDIRK5,
@@ -13,6 +16,7 @@ from impindiff.integrate import (
     DiagonallyImplicit,
     ExplicitRungeKutta,
     ForwardEuler,
+    ImplicitExplicit,
     QuasiSteady,
     RungeKutta4,
     Theta,
@@ -30,6 +34,9 @@ from impindiff.rollout import (
 )
 
 __all__ = [
+    "ARK3",
+    "ARK4",
+    "ARK5",
     "ESDIRK3",
     "ESDIRK4",
     "ESDIRK5",
@@ -42,6 +49,7 @@ __all__ = [
     "DiagonallyImplicit",
     "ExplicitRungeKutta",
     "ForwardEuler",
+    "ImplicitExplicit",
     "QuasiSteady",
     "RungeKutta4",
     "SDIRK2",

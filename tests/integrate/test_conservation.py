@@ -16,6 +16,7 @@ from smooth import box, wave, winds
 from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, Newton
 from impindiff.integrate import (
+    ARK4,
     ESDIRK4,
     SDIRK2,
     BackwardEuler,
@@ -47,6 +48,7 @@ STEPPERS = {
     "Crank-Nicolson": CrankNicolson(),
     "SDIRK-2": SDIRK2(),
     "ESDIRK-4": ESDIRK4(),
+    "ARK-4": ARK4(),
 }
 UNITS = 40
 

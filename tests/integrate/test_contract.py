@@ -13,6 +13,7 @@ from smooth import box, wave, winds
 from impindiff.grid import Grid
 from impindiff.implicit import Affine
 from impindiff.integrate import (
+    ARK4,
     ESDIRK3,
     ESDIRK5,
     SDIRK2,
@@ -25,7 +26,7 @@ from impindiff.integrate import (
     RungeKutta4,
     Tsitouras5,
 )
-from impindiff.integrate._diagonally_implicit import _all
+from impindiff.integrate._diagonally_implicit import overall
 from impindiff.latent import SineField
 from impindiff.linear import BiCGStab, Outcome, Result
 from impindiff.systems import System
@@ -42,6 +43,7 @@ STEPPERS = {
     "SDIRK-2": SDIRK2(TIGHT),
     "ESDIRK-3": ESDIRK3(TIGHT),
     "ESDIRK-5": ESDIRK5(TIGHT),
+    "ARK-4": ARK4(TIGHT),
 }
 # It does not advance in time, and the states under contract have no steady one: see
 # `tests/rollout/test_steady.py`.
@@ -192,6 +194,6 @@ def test_of_two_stages_the_worse_is_told_and_the_work_of_both(failed: int):
     results[failed], residuals[failed] = int(Result.STALLED), 0.1
     counts = jnp.array([2, 3]), jnp.array([4, 1])
     stages = Outcome(jnp.asarray(results), counts[0], jnp.asarray(residuals), counts[1])
-    both = _all(stages)
+    both = overall(stages)
     assert (int(both.result), int(both.iterations), int(both.steps)) == (Result.STALLED, 5, 5)
     assert float(both.relative_residual) == 0.1

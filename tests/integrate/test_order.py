@@ -13,6 +13,9 @@ from impindiff._types import Scalar
 from impindiff.grid import Grid
 from impindiff.implicit import Affine
 from impindiff.integrate import (
+    ARK3,
+    ARK4,
+    ARK5,
     ESDIRK3,
     ESDIRK4,
     ESDIRK5,
@@ -41,6 +44,9 @@ METHODS = [
     (ESDIRK3(TIGHT), 3, 32),
     (ESDIRK4(TIGHT), 4, 16),
     (ESDIRK5(TIGHT), 5, 8),
+    (ARK3(TIGHT), 3, 32),
+    (ARK4(TIGHT), 4, 16),
+    (ARK5(TIGHT), 5, 8),
     (RungeKutta4(), 4, 16),
     (BogackiShampine3(), 3, 32),
     (Tsitouras5(), 5, 80),
@@ -54,6 +60,9 @@ NAMES = [
     "ESDIRK-3",
     "ESDIRK-4",
     "ESDIRK-5",
+    "ARK-3",
+    "ARK-4",
+    "ARK-5",
     "Runge-Kutta",
     "Bogacki-Shampine",
     "Tsitouras",

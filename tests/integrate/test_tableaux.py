@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from impindiff.integrate import (
+    ARK3,
+    ARK4,
+    ARK5,
     ESDIRK3,
     ESDIRK4,
     ESDIRK5,
@@ -19,6 +22,7 @@ from impindiff.integrate import (
 
 TABLEAUX = [make().tableau for make in (SDIRK2, ESDIRK3, ESDIRK4, ESDIRK5)]
 EXPLICIT = [make().tableau for make in (ForwardEuler, RungeKutta4, BogackiShampine3, Tsitouras5)]
+ADDITIVE = [make().tableau for make in (ARK3, ARK4, ARK5)]
 EMBEDDED = [tableau for tableau in TABLEAUX + EXPLICIT if tableau.embedded]
 # Of sums of numbers of either sign that are of the size of ten.
 ROUND_OFF = 3e-14
@@ -128,3 +132,30 @@ def test_how_far_explicit_methods_are_stable():
     for limit, order in ((classical, 4), (bogacki, 3)):
         series = sum((-limit) ** k / math.factorial(k) for k in range(order + 1))
         assert abs(series) == pytest.approx(1, rel=1e-9)
+
+
+def coloured_weights(tree: Tree, matrices: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """Those of a tree for all ways in which each of its branches can be of either matrix."""
+    found = [np.ones(len(matrices[0]))]
+    for branch in tree:
+        inner = coloured_weights(branch, matrices)
+        found = [w * (matrix @ v) for w in found for v in inner for matrix in matrices]
+    return found
+
+
+@pytest.mark.parametrize("tableau", ADDITIVE, ids=lambda tableau: tableau.name)
+def test_both_halves_together_are_of_their_order(tableau):
+    """So are the two ends, an order apart, with all conditions of one half in the other."""
+    matrices = tableau.implicit.matrix, tableau.explicit.matrix
+    np.testing.assert_allclose(*(matrix.sum(axis=1) for matrix in matrices), atol=ROUND_OFF)
+    np.testing.assert_array_equal(np.triu(matrices[1]), 0)
+    ends = (
+        (tableau.implicit.weights, tableau.implicit.order),
+        (np.array(tableau.implicit.embedded), tableau.implicit.order - 1),
+    )
+    for weights, last in ends:
+        for tree in itertools.chain.from_iterable(trees(size) for size in range(1, last + 1)):
+            of_tree = coloured_weights(tree, matrices)
+            assert len(of_tree) == 2 ** (size_of(tree) - 1)
+            for each in of_tree:
+                assert weights @ each == pytest.approx(1 / density(tree), abs=ROUND_OFF)

@@ -340,6 +340,20 @@ NUMERICS = [
         "integrate/test_order.py -k test_order_for_steady_coefficients",
     ),
     Mutation(
+        "additive-end",
+        "integrate/_implicit_explicit.py",
+        "tableau.weights - pushing[-1]",
+        "0 * pushing[-1]",
+        "integrate/test_implicit_explicit.py -k test_the_order_of_burgers_equation",
+    ),
+    Mutation(
+        "explicit-equations-without-storage",
+        "systems/_prepared.py",
+        "if term.is_explicit and field not in self.algebraic",
+        "if term.is_explicit",
+        "integrate/test_implicit_explicit.py -k test_equations_without_storage",
+    ),
+    Mutation(
         "steps-at-the-limit",
         "rollout/_stability.py",
         "_AT_THE_LIMIT, _MANY = 0.9, 20",

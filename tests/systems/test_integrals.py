@@ -17,6 +17,7 @@ STEPPERS = {
     "backward": ipd.BackwardEuler(),
     "trapezoid": ipd.CrankNicolson(),
     "sdirk": ipd.steppers.SDIRK2(),
+    "additive": ipd.steppers.ARK3(),
 }
 UNEVEN = [
     ipd.Axis.graded("x", 0.5, 2, 6, 3.0),

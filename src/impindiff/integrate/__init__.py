@@ -18,6 +18,7 @@ from impindiff.integrate._explicit import (
     store_at,
 )
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
+from impindiff.integrate._implicit_explicit import ARK3, ARK4, ARK5, ImplicitExplicit
 from impindiff.integrate._quadrature import split_integrals, tendency_at
 from impindiff.integrate._quasi_steady import QuasiSteady
 from impindiff.integrate._steady import (
@@ -31,6 +32,9 @@ from impindiff.integrate._stepper import AbstractStepper, Step, StepContext, che
 from impindiff.integrate._theta import BackwardEuler, CrankNicolson, Theta
 
 __all__ = [
+    "ARK3",
+    "ARK4",
+    "ARK5",
     "ESDIRK3",
     "ESDIRK4",
     "ESDIRK5",
@@ -47,6 +51,7 @@ __all__ = [
     "DiagonallyImplicit",
     "ExplicitRungeKutta",
     "ForwardEuler",
+    "ImplicitExplicit",
     "QuasiSteady",
     "RungeKutta4",
     "SDIRK2",

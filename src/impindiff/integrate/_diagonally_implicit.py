@@ -160,19 +160,8 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
-        error = self._error(rates, {*dynamics.integrals, *algebraic})
-        return Step(after, increment, _all(outcome), stages, error)
-
-    def _error(self, rates: State, left_out: set[str]) -> State | None:
-        """What the two ends of the step differ by, in all fields but some."""
-        if self.tableau.embedded is None:
-            return None
-        unlike = self.tableau.weights - np.array(self.tableau.embedded)
-        return {
-            field: jax.lax.stop_gradient(jnp.tensordot(jnp.asarray(unlike, each.dtype), each, 1))
-            for field, each in rates.items()
-            if field not in left_out
-        }
+        error = difference_of_ends(tableau, rates, {*dynamics.integrals, *algebraic})
+        return Step(after, increment, overall(outcome), stages, error)
 
 
 def SDIRK2(
@@ -254,7 +243,27 @@ def ESDIRK5(
     return DiagonallyImplicit(ESDIRK5_TABLEAU, solver, preconditioner, keep_preconditioner)
 
 
-def _all(outcome: Outcome) -> Outcome:
+def difference_of_ends(
+    tableau: DiagonallyImplicitTableau, rates: State, left_out: set[str]
+) -> State | None:
+    r"""What the two ends of a step differ by, in all fields but some.
+
+    Args:
+        tableau: the numbers of the method.
+        rates: $\Delta t\,F$ of all stages along a leading axis.
+        left_out: fields without an estimate.
+    """
+    if tableau.embedded is None:
+        return None
+    unlike = tableau.weights - np.array(tableau.embedded)
+    return {
+        field: jax.lax.stop_gradient(jnp.tensordot(jnp.asarray(unlike, each.dtype), each, 1))
+        for field, each in rates.items()
+        if field not in left_out
+    }
+
+
+def overall(outcome: Outcome) -> Outcome:
     """The outcome of several solves: the worst result, and all the work."""
     return Outcome(
         outcome.result.max(axis=0),

@@ -111,6 +111,14 @@ class AbstractStepper(eqx.Module):
         r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow; None for any."""
         return None
 
+    def solved_part(self, dynamics: AbstractDynamics) -> AbstractDynamics:
+        """What its systems are made of."""
+        return dynamics
+
+    def stepped_part(self, dynamics: AbstractDynamics) -> AbstractDynamics:
+        """What `stability_limit` is about."""
+        return dynamics
+
     @property
     def is_open(self) -> bool:
         """Whether it leaves open how its systems are solved, see `resolved`."""

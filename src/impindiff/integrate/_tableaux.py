@@ -178,6 +178,28 @@ class DiagonallyImplicitTableau:
         return np.append(self.matrix[:-1].sum(axis=1), 1.0)
 
 
+@final
+@dataclass(frozen=True)
+class AdditiveTableau:
+    r"""An implicit-explicit method: stages at the same times, and ends of the same weights.
+
+    Attributes:
+        name: of the method, for messages.
+        implicit: its implicit half.
+        rows: of its explicit half, $a_{ij}$ left of the diagonal, a row for each stage.
+    """
+
+    name: str
+    implicit: DiagonallyImplicitTableau
+    rows: tuple[tuple[float, ...], ...] = field(repr=False)
+
+    @property
+    def explicit(self) -> ExplicitTableau:
+        """Its explicit half."""
+        weights = tuple(self.implicit.weights.tolist())
+        return ExplicitTableau(self.name, self.implicit.order, self.rows, weights)
+
+
 _GAMMA_2 = 1 - 0.5**0.5
 SDIRK2_TABLEAU = DiagonallyImplicitTableau(
     "SDIRK2",
@@ -187,9 +209,9 @@ SDIRK2_TABLEAU = DiagonallyImplicitTableau(
     begins_explicitly=False,
 )
 
-# The three that follow are the implicit halves of additive methods: C. A. Kennedy, M. H. Carpenter,
-# Appl. Numer. Math. 44 (2003) 139, appendices C and D: ARK3(2)4L[2]SA, ARK4(3)6L[2]SA and
-# ARK5(4)8L[2]SA.
+# The three that follow are the implicit halves of additive methods, whose explicit halves stand at
+# the end: C. A. Kennedy, M. H. Carpenter, Appl. Numer. Math. 44 (2003) 139, appendices C and D:
+# ARK3(2)4L[2]SA, ARK4(3)6L[2]SA and ARK5(4)8L[2]SA.
 ESDIRK3_TABLEAU = DiagonallyImplicitTableau(
     "ESDIRK3",
     order=3,
@@ -291,5 +313,89 @@ ESDIRK5_TABLEAU = DiagonallyImplicitTableau(
         -33438840321285 / 15594753105479,
         3629800801594 / 4656183773603,
         4035322873751 / 18575991585200,
+    ),
+)
+
+ARK3_TABLEAU = AdditiveTableau(
+    "ARK3",
+    ESDIRK3_TABLEAU,
+    rows=(
+        (),
+        (1767732205903 / 2027836641118,),
+        (5535828885825 / 10492691773637, 788022342437 / 10882634858940),
+        (
+            6485989280629 / 16251701735622,
+            -4246266847089 / 9704473918619,
+            10755448449292 / 10357097424841,
+        ),
+    ),
+)
+
+ARK4_TABLEAU = AdditiveTableau(
+    "ARK4",
+    ESDIRK4_TABLEAU,
+    rows=(
+        (),
+        (1 / 2,),
+        (13861 / 62500, 6889 / 62500),
+        (
+            -116923316275 / 2393684061468,
+            -2731218467317 / 15368042101831,
+            9408046702089 / 11113171139209,
+        ),
+        (
+            -451086348788 / 2902428689909,
+            -2682348792572 / 7519795681897,
+            12662868775082 / 11960479115383,
+            3355817975965 / 11060851509271,
+        ),
+        (
+            647845179188 / 3216320057751,
+            73281519250 / 8382639484533,
+            552539513391 / 3454668386233,
+            3354512671639 / 8306763924573,
+            4040 / 17871,
+        ),
+    ),
+)
+
+ARK5_TABLEAU = AdditiveTableau(
+    "ARK5",
+    ESDIRK5_TABLEAU,
+    rows=(
+        (),
+        (41 / 100,),
+        (367902744464 / 2072280473677, 677623207551 / 8224143866563),
+        (1268023523408 / 10340822734521, 0.0, 1029933939417 / 13636558850479),
+        (
+            14463281900351 / 6315353703477,
+            0.0,
+            66114435211212 / 5879490589093,
+            -54053170152839 / 4284798021562,
+        ),
+        (
+            14090043504691 / 34967701212078,
+            0.0,
+            15191511035443 / 11219624916014,
+            -18461159152457 / 12425892160975,
+            -281667163811 / 9011619295870,
+        ),
+        (
+            19230459214898 / 13134317526959,
+            0.0,
+            21275331358303 / 2942455364971,
+            -38145345988419 / 4862620318723,
+            -1 / 8,
+            -1 / 8,
+        ),
+        (
+            -19977161125411 / 11928030595625,
+            0.0,
+            -40795976796054 / 6384907823539,
+            177454434618887 / 12078138498510,
+            782672205425 / 8267701900261,
+            -69563011059811 / 9646580694205,
+            7356628210526 / 4942186776405,
+        ),
     ),
 )

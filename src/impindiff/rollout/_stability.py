@@ -191,7 +191,7 @@ def is_limited(
     instant = Instant.of(time, jnp.result_type(*states.values()))
 
     def radius(given: State, state: State) -> Scalar:
-        return _spectral_radius(dynamics_of(given), state, instant)
+        return _spectral_radius(stepper, dynamics_of(given), state, instant)
 
     fastest = float(jax.vmap(radius)(sample_parameters, states).max())
     late = lengths[len(lengths) // 2 :]
@@ -226,16 +226,19 @@ def _longest(
     dynamics: AbstractDynamics, state: State, stepper: AbstractStepper, time: float
 ) -> float:
     instant = Instant.of(time, jnp.result_type(*state.values()))
-    size = float(_spectral_radius(dynamics, state, instant))
+    size = float(_spectral_radius(stepper, dynamics, state, instant))
     limit = stepper.stability_limit
     return np.inf if size == 0 or limit is None else limit / size
 
 
 @eqx.filter_jit
-def _spectral_radius(dynamics: AbstractDynamics, state: State, time: Instant) -> Scalar:
+def _spectral_radius(
+    stepper: AbstractStepper, dynamics: AbstractDynamics, state: State, time: Instant
+) -> Scalar:
     dtype = jnp.result_type(*state.values())
     dynamics, now = start_clock_at(dynamics, time)
-    tendency, state = dynamics.at(now), split_integrals(dynamics, state)[0]
+    tendency = stepper.stepped_part(dynamics).at(now)
+    state = split_integrals(dynamics, state)[0]
     _, push = jax.linearize(tendency, state)
     keys = jax.random.split(jax.random.key(0), len(state))
     start = {
