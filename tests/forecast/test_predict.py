@@ -220,7 +220,9 @@ class TestWithoutATimeStep:
         np.testing.assert_allclose(found["concentration"], short["concentration"], atol=3e-5)
         assert "the error of each estimated to be below 1e-05" in found.attrs["steps"]
 
-    @pytest.mark.parametrize("stepper", [None, ipd.steppers.Tsitouras5()], ids=str)
+    @pytest.mark.parametrize(
+        "stepper", [None, ipd.steppers.Tsitouras5(), ipd.steppers.ARK4()], ids=str
+    )
     def test_samples_with_parameters_of_their_own(self, stepper):
         """Each decays at its own rate."""
         system = ipd.System(None, {"u": [ipd.Reaction(lambda u, k: -k * u)]}, parameters=["k"])

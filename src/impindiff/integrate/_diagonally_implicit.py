@@ -15,7 +15,7 @@ import numpy as np
 from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._dynamics import AbstractDynamics
-from impindiff.integrate._explicit import axpy, store_at
+from impindiff.integrate._explicit import axpy, combine, store_at
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
 from impindiff.integrate._quadrature import (
     add_integrals,
@@ -126,7 +126,7 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         def stage(carry, of_stage):
             rates, start, grown = carry
             number, row, at, is_last, share, root = of_stage
-            known = jax.tree.map(lambda each: jnp.tensordot(row, each, 1), rates)
+            known = combine(row, rates)
             # The first begins at the step's start, and each other where the one before has come to.
             wanted = replace(of_solve, start=start)
             if root is not None:
@@ -255,12 +255,10 @@ def difference_of_ends(
     """
     if tableau.embedded is None:
         return None
-    unlike = tableau.weights - np.array(tableau.embedded)
-    return {
-        field: jax.lax.stop_gradient(jnp.tensordot(jnp.asarray(unlike, each.dtype), each, 1))
-        for field, each in rates.items()
-        if field not in left_out
-    }
+    dtype = jnp.result_type(*rates.values())
+    unlike = jnp.asarray(tableau.weights - np.array(tableau.embedded), dtype)
+    fields = {field: each for field, each in rates.items() if field not in left_out}
+    return jax.lax.stop_gradient(combine(unlike, fields))
 
 
 def overall(outcome: Outcome) -> Outcome:

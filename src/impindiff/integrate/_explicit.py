@@ -39,6 +39,14 @@ def store_at(slots: State, slot: Array | int, state: State) -> State:
     )
 
 
+def combine(weights: Array, slots: State) -> State:
+    """The weighted sum of states along a leading axis."""
+    # To all digits: by default some devices multiply matrices of single precision with fewer.
+    return jax.tree.map(
+        lambda each: jnp.tensordot(weights, each, 1, precision=jax.lax.Precision.HIGHEST), slots
+    )
+
+
 def check_no_storage(dynamics: AbstractDynamics) -> None:
     """Refuse a system whose storage is not the fields themselves.
 

@@ -21,7 +21,7 @@ from impindiff._types import AbstractTendency, Scalar, State
 from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._diagonally_implicit import difference_of_ends, overall
 from impindiff.integrate._dynamics import AbstractDynamics
-from impindiff.integrate._explicit import axpy, store_at
+from impindiff.integrate._explicit import axpy, combine, store_at
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
 from impindiff.integrate._quadrature import (
     add_integrals,
@@ -159,7 +159,7 @@ class ImplicitExplicit(AbstractImplicitStepper):
         def stage(carry, of_stage):
             rates, pushes, start, grown = carry
             number, row, pushing_row, at, share, root = of_stage
-            known = axpy(_sum(row, rates), 1, _sum(pushing_row, pushes))
+            known = axpy(combine(row, rates), 1, combine(pushing_row, pushes))
             # The first begins at the step's start, and each other where the one before has come to.
             wanted = replace(context.of_solve(root), start=start)
             tendency = tendency_at(part, at, state)
@@ -188,7 +188,7 @@ class ImplicitExplicit(AbstractImplicitStepper):
         )
         outcome = overall(outcome)
         # What the end has gained over the last stage.
-        more = _sum(jnp.asarray(tableau.weights - pushing[-1], dtype), pushes)
+        more = combine(jnp.asarray(tableau.weights - pushing[-1], dtype), pushes)
         tendency = tendency_at(part, time + dt, state)
         last = jax.tree.map(lambda each: each[-1], states)
         if not dynamics.has_storage:
@@ -201,7 +201,7 @@ class ImplicitExplicit(AbstractImplicitStepper):
             last, increment = axpy(last, 1, more), axpy(increment, 1, more)
         else:
             whole = jax.tree.map(jnp.add, rates, pushes)
-            known = _sum(jnp.asarray(tableau.weights, dtype), whole)
+            known = combine(jnp.asarray(tableau.weights, dtype), whole)
             ending = Stage(AtEnd(tendency), weight, state, before, known, shares)
             wanted = replace(context.of_solve(end), start=increment)
             inverse = self._inverse_at_end(part, time + dt, weight, state)
@@ -317,10 +317,6 @@ class AtEnd(AbstractTendency):
     def mode_kinds(self) -> Mapping[str, Any]:
         """See `AbstractTendency`."""
         return self.tendency.mode_kinds
-
-
-def _sum(weights: Any, slots: State) -> State:
-    return jax.tree.map(lambda each: jnp.tensordot(weights, each, 1), slots)
 
 
 def _over(change: Any, capacity: Any) -> Any:
