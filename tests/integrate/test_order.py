@@ -26,7 +26,6 @@ from impindiff.integrate import (
     ForwardEuler,
     RungeKutta4,
     Theta,
-    Tsitouras5,
 )
 from impindiff.latent import AbstractLatent
 from impindiff.linear import BiCGStab
@@ -35,6 +34,7 @@ from impindiff.systems import Reaction, System
 from impindiff.terms import Advection, Diffusion, Source
 
 TIGHT = Affine(BiCGStab(1e-14), BiCGStab(1e-12))
+# Of `Tsitouras5` in stable steps only round-off is left here: see `test_order_of_all.py`.
 METHODS = [
     (ForwardEuler(), 1, 64),
     (BackwardEuler(TIGHT), 1, 64),
@@ -49,7 +49,6 @@ METHODS = [
     (ARK5(TIGHT), 5, 8),
     (RungeKutta4(), 4, 16),
     (BogackiShampine3(), 3, 32),
-    (Tsitouras5(), 5, 80),
 ]
 NAMES = [
     "forward Euler",
@@ -65,7 +64,6 @@ NAMES = [
     "ARK-5",
     "Runge-Kutta",
     "Bogacki-Shampine",
-    "Tsitouras",
 ]
 UNTIL = 0.4
 
@@ -116,9 +114,8 @@ class Pulsating(AbstractLatent):
         return 1 + jnp.cos(3 * (jnp.zeros(()) if time is None else time))
 
 
-# Of steps of the last that are short enough to be stable, the error is round-off.
 @pytest.mark.thorough
-@pytest.mark.parametrize("stepper, order, num_steps", METHODS[:-1], ids=NAMES[:-1])
+@pytest.mark.parametrize("stepper, order, num_steps", METHODS, ids=NAMES)
 def test_order_for_coefficients_that_change(stepper, order: int, num_steps: int):
     """Each method must ask for them at its own times, or it loses its order."""
     grid = box(8)
