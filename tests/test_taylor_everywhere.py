@@ -16,7 +16,9 @@ STEPPERS = {
     "CN": ipd.CrankNicolson(),
     "SDIRK2": ipd.steppers.SDIRK2(),
     "ESDIRK4": ipd.steppers.ESDIRK4(),
+    "ARK4": ipd.steppers.ARK4(),
     "RK4": ipd.steppers.RungeKutta4(substeps=4),
+    "Tsitouras5": ipd.steppers.Tsitouras5(substeps=3),
 }
 ENDS = {
     "held": lambda g: ipd.Dirichlet(g),
@@ -36,7 +38,9 @@ QUICK = {
     ("SDIRK2", "inflow", "closure", "function"),
     ("SDIRK2", "flux", "closure", "itself"),
     ("ESDIRK4", "exchange", "closure", "function"),
+    ("ARK4", "inflow", "number", "itself"),
     ("RK4", "slope", "closure", "itself"),
+    ("Tsitouras5", "held", "closure", "itself"),
 }
 
 
@@ -46,7 +50,7 @@ def combinations() -> list[Any]:
         for end in ENDS:
             for law in LAWS:
                 for store in STORES:
-                    if stepper == "RK4" and store == "function":
+                    if STEPPERS[stepper].is_explicit and store == "function":
                         continue  # refused: an explicit step knows no way back to the field
                     key = (stepper, end, law, store)
                     marks = () if key in QUICK else pytest.mark.slow

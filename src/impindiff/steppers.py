@@ -1,6 +1,9 @@
 """Time steppers, steps that follow their error, and what is done where a step fails."""
 
 from impindiff.integrate import (
+    ARK3,
+    ARK4,
+    ARK5,
     ESDIRK3,
     ESDIRK4,
     ESDIRK5,
@@ -8,12 +11,16 @@ from impindiff.integrate import (
     AbstractImplicitStepper,
     AbstractStepper,
     BackwardEuler,
+    BogackiShampine3,
     CrankNicolson,
     DiagonallyImplicit,
+    ExplicitRungeKutta,
     ForwardEuler,
+    ImplicitExplicit,
     QuasiSteady,
     RungeKutta4,
     Theta,
+    Tsitouras5,
 )
 from impindiff.rollout import (
     ControlledTrajectory,
@@ -27,22 +34,29 @@ from impindiff.rollout import (
 )
 
 __all__ = [
+    "ARK3",
+    "ARK4",
+    "ARK5",
     "ESDIRK3",
     "ESDIRK4",
     "ESDIRK5",
     "AbstractImplicitStepper",
     "AbstractStepper",
     "BackwardEuler",
+    "BogackiShampine3",
     "ControlledTrajectory",
     "CrankNicolson",
     "DiagonallyImplicit",
+    "ExplicitRungeKutta",
     "ForwardEuler",
+    "ImplicitExplicit",
     "QuasiSteady",
     "RungeKutta4",
     "SDIRK2",
     "SteadyState",
     "StepControl",
     "Theta",
+    "Tsitouras5",
     "Trajectory",
     "consistent",
     "simulate_controlled",

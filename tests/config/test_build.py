@@ -29,10 +29,14 @@ from impindiff.implicit import Affine, Anderson, Newton, Picard, Staggered
 from impindiff.integrate import (
     SDIRK2,
     BackwardEuler,
+    BogackiShampine3,
     CrankNicolson,
+    DiagonallyImplicit,
     ForwardEuler,
+    ImplicitExplicit,
     RungeKutta4,
     Theta,
+    Tsitouras5,
 )
 from impindiff.latent import Parameter, SineField
 from impindiff.linear import CG, GMRES, Automatic, BiCGStab, DenseLU
@@ -133,6 +137,8 @@ def test_two_unknown_fields_start_differently():
         ("backward-euler", BackwardEuler),
         ("forward-euler", ForwardEuler),
         ("runge-kutta-4", RungeKutta4),
+        ("bogacki-shampine-3", BogackiShampine3),
+        ("tsitouras-5", Tsitouras5),
     ],
 )
 def test_the_stepper_and_its_solver(scheme: str, expected):
@@ -182,6 +188,14 @@ def reacting() -> System:
 def test_where_a_system_is_not_affine_its_solver_is_nonlinear(table: dict, solver):
     stepper = build_stepper(config_of({"time.scheme": "sdirk-2", "solver": table}), reacting())
     assert eqx.tree_equal(stepper, SDIRK2(solver))
+
+
+def test_a_flow_that_is_not_affine_needs_no_newton_method_where_it_is_explicit():
+    system = System(GRID, {"u": [Advection([lambda u: u] * GRID.num_axes), Diffusion(0.1)]})
+    for scheme, kind in (("ark-4", Affine), ("esdirk-4", Newton)):
+        stepper = build_stepper(config_of({"time.scheme": scheme}), system)
+        assert isinstance(stepper, ImplicitExplicit | DiagonallyImplicit)
+        assert isinstance(stepper.solver, kind)
 
 
 def test_a_staggered_iteration_has_preconditioners_of_its_groups():

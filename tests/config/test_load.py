@@ -56,8 +56,8 @@ REFUSED = [
     ({ADAM: "adam"}, OPTIMISERS),
     ({f"{ADAM}.epochs": 1.5}, "'training.stages.0.epochs' is 1.5"),
     # What goes together.
-    ({"time.substeps": 2}, "time.scheme 'crank-nicolson' is implicit and stable at any step"),
-    ({"time.accept_unstable": True}, "'crank-nicolson' is implicit and stable at any step"),
+    ({"time.substeps": 2}, "time.scheme 'crank-nicolson' is not explicit"),
+    ({"time.accept_unstable": True}, "'crank-nicolson' is not explicit"),
     ({"solver": {"adjoint": "unrolled"}}, "give solver.nonlinear = 'picard' or 'anderson', too"),
     ({"solver": {"groups": [["a"]]}}, "give solver.nonlinear = 'staggered', too"),
     ({"solver": {"nonlinear": "staggered", "groups": [[]]}}, "'solver.groups.0' is []"),

@@ -220,7 +220,10 @@ class TestWithoutATimeStep:
         np.testing.assert_allclose(found["concentration"], short["concentration"], atol=3e-5)
         assert "the error of each estimated to be below 1e-05" in found.attrs["steps"]
 
-    def test_samples_with_parameters_of_their_own(self):
+    @pytest.mark.parametrize(
+        "stepper", [None, ipd.steppers.Tsitouras5(), ipd.steppers.ARK4()], ids=str
+    )
+    def test_samples_with_parameters_of_their_own(self, stepper):
         """Each decays at its own rate."""
         system = ipd.System(None, {"u": [ipd.Reaction(lambda u, k: -k * u)]}, parameters=["k"])
         rates = np.array([1.0, 3.0])
@@ -228,7 +231,7 @@ class TestWithoutATimeStep:
             {"u": (("sample", "time"), np.ones((2, 1))), "k": ("sample", rates)},
             coords={"time": [0.0]},
         )
-        found = predict(system, data, times=[0.0, 0.5, 1.0], dtype="float64")
+        found = predict(system, data, times=[0.0, 0.5, 1.0], dtype="float64", stepper=stepper)
         expected = np.exp(-rates[:, None] * np.array([0.0, 0.5, 1.0]))
         np.testing.assert_allclose(found["u"], expected, atol=1e-5)
 

@@ -16,6 +16,7 @@ from smooth import box, wave, winds
 from impindiff.grid import Axis, Grid
 from impindiff.implicit import Affine, Newton
 from impindiff.integrate import (
+    ARK4,
     ESDIRK4,
     SDIRK2,
     BackwardEuler,
@@ -23,6 +24,7 @@ from impindiff.integrate import (
     DiagonallyImplicit,
     ForwardEuler,
     RungeKutta4,
+    Tsitouras5,
 )
 from impindiff.linear import BiCGStab
 from impindiff.precondition import (
@@ -41,10 +43,12 @@ from impindiff.terms import Advection, Diffusion, NoFlux
 STEPPERS = {
     "forward Euler": ForwardEuler(),
     "Runge-Kutta": RungeKutta4(),
+    "Tsitouras": Tsitouras5(),
     "backward Euler": BackwardEuler(),
     "Crank-Nicolson": CrankNicolson(),
     "SDIRK-2": SDIRK2(),
     "ESDIRK-4": ESDIRK4(),
+    "ARK-4": ARK4(),
 }
 UNITS = 40
 

@@ -1,15 +1,31 @@
 """The numbers of the methods satisfy what theory asks of them, tree by tree."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 
-from impindiff.integrate import ESDIRK3, ESDIRK4, ESDIRK5, SDIRK2
+from impindiff.integrate import (
+    ARK3,
+    ARK4,
+    ARK5,
+    ESDIRK3,
+    ESDIRK4,
+    ESDIRK5,
+    SDIRK2,
+    BogackiShampine3,
+    ForwardEuler,
+    RungeKutta4,
+    Tsitouras5,
+)
 
 TABLEAUX = [make().tableau for make in (SDIRK2, ESDIRK3, ESDIRK4, ESDIRK5)]
-EMBEDDED = [tableau for tableau in TABLEAUX if tableau.embedded]
-ROUND_OFF = 1e-14
+EXPLICIT = [make().tableau for make in (ForwardEuler, RungeKutta4, BogackiShampine3, Tsitouras5)]
+ADDITIVE = [make().tableau for make in (ARK3, ARK4, ARK5)]
+EMBEDDED = [tableau for tableau in TABLEAUX + EXPLICIT if tableau.embedded]
+# Of sums of numbers of either sign that are of the size of ten.
+ROUND_OFF = 3e-14
 
 Tree = tuple["Tree", ...]
 
@@ -61,11 +77,12 @@ def test_there_are_as_many_conditions_as_butcher_counted():
     assert [len(trees(order)) for order in range(1, 7)] == [1, 1, 2, 4, 9, 20]
 
 
-@pytest.mark.parametrize("tableau", TABLEAUX, ids=lambda tableau: tableau.name)
+@pytest.mark.parametrize("tableau", TABLEAUX + EXPLICIT, ids=lambda tableau: tableau.name)
 def test_the_end_is_of_its_order_and_no_more(tableau):
+    weights = np.array(tableau.weights)
     for order in range(1, tableau.order + 1):
-        assert max(defects(tableau.weights, tableau.matrix, order)) < ROUND_OFF
-    assert max(defects(tableau.weights, tableau.matrix, tableau.order + 1)) > 1e-4
+        assert max(defects(weights, tableau.matrix, order)) < ROUND_OFF
+    assert max(defects(weights, tableau.matrix, tableau.order + 1)) > 1e-4
 
 
 @pytest.mark.parametrize("tableau", EMBEDDED, ids=lambda tableau: tableau.name)
@@ -110,3 +127,50 @@ def test_stages_start_where_polynomials_through_the_rates_so_far_lead(tableau):
     first = int(tableau.begins_explicitly)
     assert not tableau.extrapolation[: first + 1].any()
     assert all(row.any() for row in tableau.extrapolation[first + 1 :])
+
+
+@pytest.mark.parametrize("tableau", EXPLICIT, ids=lambda tableau: tableau.name)
+def test_explicit_stages_look_back_only(tableau):
+    np.testing.assert_array_equal(np.triu(tableau.matrix), 0)
+    assert tableau.nodes[0] == 0.0 and tableau.nodes.max() <= 1.0
+    found = np.zeros_like(tableau.matrix)
+    for stage, row in enumerate(tableau.rows_back):
+        for back, entry in enumerate(row[:stage], start=1):
+            found[stage, stage - back] = entry
+    np.testing.assert_array_equal(found, tableau.matrix)
+
+
+def test_how_far_explicit_methods_are_stable():
+    r"""Of $s$ stages and order $s$, $R$ is the sum of the exponential series: its roots."""
+    euler, classical, bogacki, _ = (tableau.stability_limit for tableau in EXPLICIT)
+    assert euler == pytest.approx(2, rel=1e-12)
+    for limit, order in ((classical, 4), (bogacki, 3)):
+        series = sum((-limit) ** k / math.factorial(k) for k in range(order + 1))
+        assert abs(series) == pytest.approx(1, rel=1e-9)
+
+
+def coloured_weights(tree: Tree, matrices: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """Those of a tree for all ways in which each of its branches can be of either matrix."""
+    found = [np.ones(len(matrices[0]))]
+    for branch in tree:
+        inner = coloured_weights(branch, matrices)
+        found = [w * (matrix @ v) for w in found for v in inner for matrix in matrices]
+    return found
+
+
+@pytest.mark.parametrize("tableau", ADDITIVE, ids=lambda tableau: tableau.name)
+def test_both_halves_together_are_of_their_order(tableau):
+    """So are the two ends, an order apart, with all conditions of one half in the other."""
+    matrices = tableau.implicit.matrix, tableau.explicit.matrix
+    np.testing.assert_allclose(*(matrix.sum(axis=1) for matrix in matrices), atol=ROUND_OFF)
+    np.testing.assert_array_equal(np.triu(matrices[1]), 0)
+    ends = (
+        (tableau.implicit.weights, tableau.implicit.order),
+        (np.array(tableau.implicit.embedded), tableau.implicit.order - 1),
+    )
+    for weights, last in ends:
+        for tree in itertools.chain.from_iterable(trees(size) for size in range(1, last + 1)):
+            of_tree = coloured_weights(tree, matrices)
+            assert len(of_tree) == 2 ** (size_of(tree) - 1)
+            for each in of_tree:
+                assert weights @ each == pytest.approx(1 / density(tree), abs=ROUND_OFF)

@@ -14,7 +14,7 @@ from smooth import box, wave, winds
 
 from impindiff._errors import InputError
 from impindiff.implicit import AbstractAdjoint, AbstractRootSolver, Affine
-from impindiff.integrate import SDIRK2, AbstractStepper, CrankNicolson, RungeKutta4, Theta
+from impindiff.integrate import SDIRK2, AbstractStepper, BogackiShampine3, CrankNicolson, Theta
 from impindiff.latent import AbstractLatent
 from impindiff.linear import AdjointOutcome, BiCGStab
 from impindiff.precondition import AbstractPreconditioner, Fourier
@@ -48,7 +48,7 @@ def assert_close(found, expected, rtol=1e-10):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "stepper", [IMPLICIT, CrankNicolson(TIGHT, Fourier()), SDIRK2(TIGHT), RungeKutta4()]
+    "stepper", [IMPLICIT, CrankNicolson(TIGHT, Fourier()), SDIRK2(TIGHT), BogackiShampine3(2)]
 )
 @pytest.mark.parametrize(
     "count", [pytest.param(n, marks=[pytest.mark.slow] * (n != 2)) for n in (1, 2, 3, 5, 9)]

@@ -15,7 +15,16 @@ import impindiff as ipd
 from impindiff import InputError, NumericsError
 from impindiff.integrate import AbstractDynamics, AbstractTendency
 from impindiff.rollout._remember import remember
-from impindiff.steppers import ESDIRK3, ESDIRK4, ESDIRK5, StepControl, simulate_controlled
+from impindiff.steppers import (
+    ESDIRK3,
+    ESDIRK4,
+    ESDIRK5,
+    BogackiShampine3,
+    StepControl,
+    Tsitouras5,
+    simulate_controlled,
+    stable_dt,
+)
 
 CELLS = 24
 
@@ -195,6 +204,75 @@ def test_a_step_that_leaves_the_limits_is_taken_again():
     system = ipd.System(None, {"u": ipd.Field(equation, bounds=(0.0, 1.0))})
     found = simulate_controlled(system, {"u": jnp.array(1.0)}, [0.0, 1.0], ESDIRK3())
     np.testing.assert_allclose(found.states["u"][-1], (1 + 25.0) ** -2, rtol=1e-2)
+
+
+PAIRS = [BogackiShampine3(), Tsitouras5(), Tsitouras5(2)]
+
+
+def swing(w: Any = 3.0) -> ipd.System:
+    r"""$\ddot x = -w^2 x$, and its work $\int x v\,dt = (x^2 - 1) / 2$."""
+    equations = {
+        "x": [ipd.Reaction(lambda v: v)],
+        "v": [ipd.Reaction(lambda x, w: -(w**2) * x)],
+    }
+    done = {"work": [ipd.Reaction(lambda x, v: x * v)]}
+    return ipd.System(None, equations, coefficients={"w": w}, integrals=done)
+
+
+@pytest.mark.many
+@pytest.mark.parametrize("stepper", PAIRS, ids=["BS3", "T5", "T5 in parts"])
+def test_explicit_pairs_follow_the_tolerance(stepper):
+    start = {"x": jnp.array(1.0), "v": jnp.array(0.0), "work": jnp.array(0.0)}
+    times, errors = np.linspace(0.0, 4.0, 5), []
+    for rtol in (1e-3, 1e-6):
+        found = simulate_controlled(swing(), start, times, stepper, StepControl(rtol))
+        x = found.states["x"]
+        errors.append(np.abs(x - np.cos(3 * times)).max() / rtol)
+        np.testing.assert_allclose(found.states["work"], (x**2 - 1) / 2, atol=50 * rtol)
+    assert max(errors) < 50
+
+
+@pytest.mark.parametrize("stepper", PAIRS[:2], ids=["BS3", "T5"])
+def test_the_steps_of_explicit_pairs_have_a_gradient(stepper):
+    start = {"x": jnp.array(1.0), "v": jnp.array(0.0), "work": jnp.array(0.0)}
+    found = simulate_controlled(swing(), start, [0.0, 1.0], stepper, StepControl(1e-2))
+
+    def loss(parts: dict[str, Any]) -> jax.Array:
+        states = ipd.simulate(swing(parts["w"]), parts["start"], found.time_grid, stepper).states
+        return jnp.exp(states["x"][-1]) + states["work"][-1] ** 2
+
+    rates = taylor_rates(loss, {"w": jnp.asarray(3.0), "start": start})
+    assert all(rate >= 1.9 for rate in rates.values()), rates
+
+
+@pytest.mark.parametrize("stepper", PAIRS, ids=["BS3", "T5", "T5 in parts"])
+def test_explicit_steps_that_only_stability_limits_are_warned_of(stepper):
+    """Heat in a rod: when its short waves have died, steps could be long."""
+    with pytest.warns(RuntimeWarning, match="the system is stiff. Take an implicit method") as told:
+        found = simulate_controlled(rod(), hot(), [0.0, 0.5], stepper, StepControl(1e-4))
+    assert len(told) == 1
+    late = np.median(found.time_grid.lengths[-10:])
+    assert late == pytest.approx(stable_dt(rod(), hot(), stepper), rel=0.1)
+    # What only stability limits is far more exact than asked.
+    assert np.abs(found.states["u"][-1]).max() < 1e-2
+    with pytest.raises(NumericsError, match="max_steps = 60.*stiff. Take an implicit method"):
+        control = StepControl(1e-4, max_steps=60)
+        simulate_controlled(rod(), hot(), [0.0, 5.0], stepper, control)
+
+
+def test_of_explicit_steps_that_their_errors_limit_nothing_is_said(recwarn):
+    """Neither of a wave nor of heat that is followed closely."""
+    start = {"x": jnp.array(1.0), "v": jnp.array(0.0), "work": jnp.array(0.0)}
+    simulate_controlled(swing(), start, [0.0, 20.0], Tsitouras5())
+    tight = StepControl(1e-9)
+    found = simulate_controlled(rod(), hot(), [0.0, 0.005], BogackiShampine3(), tight)
+    assert found.time_grid.num_steps > 40
+    assert not recwarn.list
+
+
+def test_explicit_pairs_refuse_a_storage():
+    with pytest.raises(InputError, match="an explicit step knows no way"):
+        simulate_controlled(rod(storage=lambda u: u + u**3), hot(), TIMES, Tsitouras5())
 
 
 class TestRefusals:

@@ -34,6 +34,10 @@ def test_the_substeps_it_names_are_enough(tmp_path: Path):
     check_stable(plan_of(tmp_path, **time, accept_unstable=True))
 
 
+def test_steps_that_follow_their_error_are_not_asked(tmp_path: Path):
+    check_stable(plan_of(tmp_path, scheme="tsitouras-5", dt=None))
+
+
 @pytest.mark.thorough
 def test_implicit_steps_are_not_asked(tmp_path: Path):
     check_stable(plan_of(tmp_path, dt=10.0, until=0.2))

@@ -13,9 +13,11 @@ from impindiff.systems import Field, FluxOf, Supply, System
 STEPPERS = {
     "euler": ipd.steppers.ForwardEuler(),
     "parts": ipd.steppers.RungeKutta4(substeps=2),
+    "pair": ipd.steppers.Tsitouras5(),
     "backward": ipd.BackwardEuler(),
     "trapezoid": ipd.CrankNicolson(),
     "sdirk": ipd.steppers.SDIRK2(),
+    "additive": ipd.steppers.ARK3(),
 }
 UNEVEN = [
     ipd.Axis.graded("x", 0.5, 2, 6, 3.0),

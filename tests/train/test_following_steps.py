@@ -18,7 +18,7 @@ from impindiff import InputError, NumericsError
 from impindiff.data import grid_of
 from impindiff.latent import SineField
 from impindiff.memory import MemoryBudget, Snapshots
-from impindiff.steppers import ESDIRK3, StepControl
+from impindiff.steppers import ESDIRK3, StepControl, Tsitouras5
 from impindiff.systems import advection_diffusion
 from impindiff.train import (
     LBFGS,
@@ -69,6 +69,15 @@ def measured(offset: float = 290.0, dtype: Any = np.float64) -> xr.Dataset:
 def test_a_rate_is_found_without_a_step(dtype: Any, error: float):
     found = learned(fit(unknown(), measured(dtype=dtype)))
     assert found == pytest.approx(RATE, rel=error)
+
+
+@pytest.mark.thorough
+def test_a_rate_is_found_by_explicit_steps():
+    """It says that the rod is stiff."""
+    options = FitOptions(stepper=Tsitouras5(4))
+    with pytest.warns(RuntimeWarning, match="the system is stiff"):
+        found = learned(fit(unknown(), measured(), options=options))
+    assert found == pytest.approx(RATE, rel=1e-5)
 
 
 @pytest.mark.thorough

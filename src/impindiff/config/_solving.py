@@ -20,15 +20,20 @@ from impindiff.config._kinds import (
     one_of,
 )
 from impindiff.integrate import (
+    ARK3,
+    ARK4,
+    ARK5,
     ESDIRK3,
     ESDIRK4,
     ESDIRK5,
     SDIRK2,
     AbstractStepper,
     BackwardEuler,
+    BogackiShampine3,
     CrankNicolson,
     ForwardEuler,
     RungeKutta4,
+    Tsitouras5,
 )
 from impindiff.linear import CG, GMRES, AbstractLinearSolver, BiCGStab, DenseLU, Tridiagonal
 from impindiff.precondition import (
@@ -50,10 +55,15 @@ IMPLICIT: dict[str, Callable[..., AbstractStepper]] = {
     "esdirk-3": ESDIRK3,
     "esdirk-4": ESDIRK4,
     "esdirk-5": ESDIRK5,
+    "ark-3": ARK3,
+    "ark-4": ARK4,
+    "ark-5": ARK5,
 }
 EXPLICIT: dict[str, Callable[..., AbstractStepper]] = {
     "forward-euler": ForwardEuler,
     "runge-kutta-4": RungeKutta4,
+    "bogacki-shampine-3": BogackiShampine3,
+    "tsitouras-5": Tsitouras5,
 }
 KRYLOV: dict[str, Callable[..., AbstractLinearSolver]] = {
     "bicgstab": BiCGStab,
@@ -238,6 +248,6 @@ def _check_substeps(time: TimeTable) -> None:
     for key in (key for key, is_given in given.items() if is_given):
         if time.scheme not in EXPLICIT:
             raise ValueError(
-                f"time.{key} is {getattr(time, key)!r}, but time.scheme {time.scheme!r} is "
-                "implicit and stable at any step: leave it out"
+                f"time.{key} is {getattr(time, key)!r}, but time.scheme {time.scheme!r} is not "
+                f"explicit: leave it out, or use {one_of(EXPLICIT)}"
             )

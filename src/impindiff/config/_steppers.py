@@ -70,10 +70,11 @@ def build_stepper(config: Config, system: System) -> AbstractStepper:
             )
         preconditioner = ALONG_LINES[named](axes.index(table.line_axis))
     dynamics = system.prepare_shared(jnp.dtype(config.precision))
-    solver = _root_solver(config, system.fields, dynamics.is_affine)
+    scheme = config.time.scheme
+    part = (EXPLICIT | IMPLICIT)[scheme]().solved_part(dynamics)
+    solver = _root_solver(config, system.fields, part.is_affine)
     if isinstance(solver, Staggered) and preconditioner is not None:
         preconditioner = ByGroup(solver.groups, preconditioner)
-    scheme = config.time.scheme
     if scheme in EXPLICIT:
         stepper = EXPLICIT[scheme](config.time.substeps)
     else:

@@ -9,8 +9,16 @@ from impindiff.integrate._diagonally_implicit import (
     DiagonallyImplicit,
 )
 from impindiff.integrate._dynamics import AbstractDynamics, AbstractSystem, Bounds, BoundsViolation
-from impindiff.integrate._explicit import ForwardEuler, RungeKutta4, store_at
+from impindiff.integrate._explicit import (
+    BogackiShampine3,
+    ExplicitRungeKutta,
+    ForwardEuler,
+    RungeKutta4,
+    Tsitouras5,
+    store_at,
+)
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
+from impindiff.integrate._implicit_explicit import ARK3, ARK4, ARK5, ImplicitExplicit
 from impindiff.integrate._quadrature import integral_rates, split_integrals, tendency_at
 from impindiff.integrate._quasi_steady import QuasiSteady
 from impindiff.integrate._steady import (
@@ -24,6 +32,9 @@ from impindiff.integrate._stepper import AbstractStepper, Step, StepContext, che
 from impindiff.integrate._theta import BackwardEuler, CrankNicolson, Theta
 
 __all__ = [
+    "ARK3",
+    "ARK4",
+    "ARK5",
     "ESDIRK3",
     "ESDIRK4",
     "ESDIRK5",
@@ -33,11 +44,14 @@ __all__ = [
     "AbstractSystem",
     "AbstractTendency",
     "BackwardEuler",
+    "BogackiShampine3",
     "Bounds",
     "BoundsViolation",
     "CrankNicolson",
     "DiagonallyImplicit",
+    "ExplicitRungeKutta",
     "ForwardEuler",
+    "ImplicitExplicit",
     "QuasiSteady",
     "RungeKutta4",
     "SDIRK2",
@@ -45,6 +59,7 @@ __all__ = [
     "Step",
     "StepContext",
     "Theta",
+    "Tsitouras5",
     "check_is_stepper",
     "choose_solver",
     "find_steady",

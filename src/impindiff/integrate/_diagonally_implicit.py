@@ -4,7 +4,7 @@ The methods are tables of numbers, see `impindiff.integrate._tableaux`. Their la
 step's end, so that a field without storage satisfies its equation there, too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._dynamics import AbstractDynamics
-from impindiff.integrate._explicit import axpy, store_at
+from impindiff.integrate._explicit import axpy, combine, store_at
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver, factorise
 from impindiff.integrate._quadrature import (
     integral_rates,
@@ -65,6 +65,11 @@ class DiagonallyImplicit(AbstractImplicitStepper):
     solver: AbstractRootSolver | None = None
     preconditioner: AbstractPreconditioner | None = None
     keep_preconditioner: bool | None = eqx.field(static=True, default=None)
+
+    @property
+    def name(self) -> str:
+        """See `AbstractStepper.name`."""
+        return self.tableau.name
 
     @property
     def implicit_weight(self) -> float:
@@ -137,11 +142,11 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         def stage(carry, of_stage):
             rates, start = carry
             number, row, ahead, at, is_last, root = of_stage
-            known = unpack(jax.tree.map(lambda each: jnp.tensordot(row, each, 1), rates))
+            known = unpack(combine(row, rates))
             # The first begins at the step's start, and each other where the one before has come to,
             # or where the rates so far lead.
             if extrapolates:
-                start = unpack(jax.tree.map(lambda each: jnp.tensordot(ahead, each, 1), rates))
+                start = unpack(combine(ahead, rates))
             wanted = replace(of_solve, start=start)
             if root is not None:
                 wanted = replace(wanted, root=root)
@@ -177,20 +182,12 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             )
         inflows = jax.tree.map(lambda each: dt * each, inflows)
         weights = jnp.asarray(tableau.weights, dtype)
-        grown = jax.tree.map(lambda each: jnp.tensordot(weights, each, 1), inflows)
+        grown = combine(weights, inflows)
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
-        error = None
-        if tableau.embedded is not None:
-            # What the two ends of the step differ by, in all that has a storage.
-            unlike = jnp.asarray(tableau.weights - np.array(tableau.embedded), dtype)
-            apart = jax.tree.map(
-                lambda each: jnp.tensordot(unlike, each, 1), jax.lax.stop_gradient((rates, inflows))
-            )
-            every = unpack(apart[0]) | apart[1]
-            error = {field: each for field, each in every.items() if field not in algebraic}
-        return Step(after, increment, _all(outcome), stages, error)
+        error = difference_of_ends(tableau, jax.vmap(unpack)(rates) | inflows, algebraic)
+        return Step(after, increment, overall(outcome), stages, error)
 
 
 def _packing(state: State) -> tuple[Pack, Pack]:
@@ -279,7 +276,25 @@ def ESDIRK5(
     return DiagonallyImplicit(ESDIRK5_TABLEAU, solver, preconditioner, keep_preconditioner)
 
 
-def _all(outcome: Outcome) -> Outcome:
+def difference_of_ends(
+    tableau: DiagonallyImplicitTableau, rates: State, algebraic: Sequence[str]
+) -> State | None:
+    r"""What the two ends of a step differ by, in all that has a storage.
+
+    Args:
+        tableau: the numbers of the method.
+        rates: $\Delta t\,F$ of all stages along a leading axis.
+        algebraic: fields that have none.
+    """
+    if tableau.embedded is None:
+        return None
+    dtype = jnp.result_type(*rates.values())
+    unlike = jnp.asarray(tableau.weights - np.array(tableau.embedded), dtype)
+    stored = {field: each for field, each in rates.items() if field not in algebraic}
+    return jax.lax.stop_gradient(combine(unlike, stored))
+
+
+def overall(outcome: Outcome) -> Outcome:
     """The outcome of several solves: the worst result, and all the work."""
     return Outcome(
         outcome.result.max(axis=0),

@@ -65,6 +65,13 @@ class AbstractDynamics(AbstractSystem):
         """$r$ of some integrals at one instant, as a function of the other fields."""
         raise InputError(f"{type(self).__name__} has no integrals, but {names} are asked for.")
 
+    def implicit_part(self) -> "AbstractDynamics":
+        """What implicit-explicit methods solve for: the same without its explicit terms.
+
+        Its storage, its integrals and the equations of its algebraic fields are the same.
+        """
+        return self
+
     def prepare(self, dtype: jnp.dtype) -> "AbstractDynamics":
         """Itself: what is prepared can stand wherever a system can."""
         return self

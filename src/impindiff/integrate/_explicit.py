@@ -1,11 +1,14 @@
-"""Explicit one-step methods: cheap steps, as short as the fastest process in the system asks."""
+"""Explicit Runge-Kutta methods: cheap steps, as short as the fastest process in the system asks.
 
-from collections.abc import Callable
-from typing import final
+The methods are tables of numbers, see `impindiff.integrate._tableaux`.
+"""
+
+from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from impindiff._errors import InputError
@@ -13,6 +16,13 @@ from impindiff._types import Scalar, State
 from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._quadrature import tendency_at
 from impindiff.integrate._stepper import AbstractStepper, Step, StepContext
+from impindiff.integrate._tableaux import (
+    BOGACKI_SHAMPINE3_TABLEAU,
+    FORWARD_EULER_TABLEAU,
+    RUNGE_KUTTA4_TABLEAU,
+    TSITOURAS5_TABLEAU,
+    ExplicitTableau,
+)
 from impindiff.linear import AbstractInverse, Outcome
 
 
@@ -26,6 +36,14 @@ def store_at(slots: PyTree, slot: Array | int, state: PyTree) -> PyTree:
     # Not `.at[]`, which under `vmap` is a scatter: that copies all slots.
     return jax.tree.map(
         lambda each, u: jax.lax.dynamic_update_index_in_dim(each, u, slot, 0), slots, state
+    )
+
+
+def combine(weights: Array, slots: State) -> State:
+    """The weighted sum of states along a leading axis."""
+    # To all digits: by default some devices multiply matrices of single precision with fewer.
+    return jax.tree.map(
+        lambda each: jnp.tensordot(weights, each, 1, precision=jax.lax.Precision.HIGHEST), slots
     )
 
 
@@ -50,50 +68,22 @@ def check_substeps(substeps: int) -> None:
         raise InputError(f"substeps is {substeps!r}: a step is taken in a whole number of parts.")
 
 
-def take_substeps(
-    rate: Callable[[State, Scalar, Scalar], State],
-    parts: int,
-    state: State,
-    time: Scalar,
-    dt: Scalar,
-) -> Step:
-    """A step taken as so many equal ones.
-
-    Args:
-        rate: the mean rate of change over one of them, from its state, time and length.
-        parts: how many.
-        state: at the start.
-        time: of the start.
-        dt: length of all together.
-    """
-    # Numbers of Python are as good as arrays, here as in a step taken whole.
-    part = jnp.asarray(dt, jnp.result_type(*state.values())) / parts
-
-    def advance(increment: State, number: Scalar) -> tuple[State, None]:
-        here = axpy(state, 1, increment)
-        return axpy(increment, part, rate(here, time + number * part, part)), None
-
-    nothing = jax.tree.map(jnp.zeros_like, state)
-    if parts == 1:
-        increment = jax.tree.map(lambda k: part * k, rate(state, time, part))
-    else:
-        increment, _ = jax.lax.scan(advance, nothing, jnp.arange(parts, dtype=part.dtype))
-    return Step(axpy(state, 1, increment), jax.lax.stop_gradient(increment), Outcome.exact())
-
-
 @final
-class ForwardEuler(AbstractStepper):
-    r"""$u_{n+1} = u_n + \Delta t\,F(t_n, u_n)$. First order.
+class ExplicitRungeKutta(AbstractStepper):
+    r"""An explicit Runge-Kutta method, a step of it taken in equal parts.
 
-    Stable for diffusion up to $\sum_a D \Delta t/\Delta x_a^2 = 1/2$, for upwind advection up to
-    $\sum_a |v_a| \Delta t / \Delta x_a = 1$; see `stable_dt`.
+    The stages of a part are $U_i = u_0 + \Delta t \sum_{j < i} a_{ij} F_j$ with
+    $F_j = F(t_0 + c_j \Delta t, U_j)$, its end is $u_0 + \Delta t \sum_j b_j F_j$.
 
     Args:
+        tableau: the numbers of the method.
         substeps: equal parts that each step is taken in.
 
-    Raises: InputError for fewer than one.
+    Raises: InputError for fewer than one part; for a system with a storage, or fields without one.
+    Reference: Hairer, Noersett & Wanner, Solving Ordinary Differential Equations I, section II.1.
     """
 
+    tableau: ExplicitTableau = eqx.field(static=True)
     substeps: int = eqx.field(static=True, default=1)
 
     def __check_init__(self) -> None:
@@ -101,9 +91,25 @@ class ForwardEuler(AbstractStepper):
         check_substeps(self.substeps)
 
     @property
+    def name(self) -> str:
+        """See `AbstractStepper.name`."""
+        return self.tableau.name
+
+    @property
+    def error_order(self) -> int | None:
+        """See `AbstractStepper.error_order`."""
+        return self.tableau.order if self.tableau.embedded else None
+
+    @property
+    def nodes(self) -> tuple[float, ...]:
+        """See `AbstractStepper.nodes`."""
+        starts = np.arange(self.substeps)[:, None]
+        return tuple(np.unique((starts + self.tableau.nodes) / self.substeps).tolist())
+
+    @property
     def stability_limit(self) -> float:
         """See `AbstractStepper.stability_limit`."""
-        return 2.0 * self.substeps
+        return self.tableau.stability_limit * self.substeps
 
     def check(self, dynamics: AbstractDynamics) -> None:
         """Refuse a system that stores something other than its fields."""
@@ -121,21 +127,82 @@ class ForwardEuler(AbstractStepper):
         setup: AbstractInverse | None = None,
         context: StepContext | None = None,
     ) -> Step:
-        """See `AbstractStepper.advance`."""
+        """See `AbstractStepper.advance`; the errors of the parts add up."""
+        # Numbers of Python are as good as arrays, here as in a step taken whole.
+        part = jnp.asarray(dt, jnp.result_type(*state.values())) / self.substeps
+        nothing = jax.tree.map(jnp.zeros_like, state)
+        error = {} if self.tableau.embedded is None else nothing
 
-        def rate(state: State, time: Scalar, dt: Scalar) -> State:
-            return tendency_at(dynamics, time, state)(state)
+        def advance(sums: tuple[State, State], number: Scalar) -> tuple[tuple[State, State], None]:
+            here = axpy(state, 1, sums[0])
+            return self._take(dynamics, time + number * part, part, here, sums), None
 
-        return take_substeps(rate, self.substeps, state, time, dt)
+        sums = nothing, error
+        if self.substeps == 1:
+            sums = self._take(dynamics, time, part, state, sums)
+        else:
+            sums, _ = jax.lax.scan(advance, sums, jnp.arange(self.substeps, dtype=part.dtype))
+        increment, error = jax.lax.stop_gradient(sums)
+        return Step(axpy(state, 1, sums[0]), increment, Outcome.exact(), error=error or None)
+
+    def _take(
+        self,
+        dynamics: AbstractDynamics,
+        time: Scalar,
+        dt: Scalar,
+        state: State,
+        sums: tuple[State, State],
+    ) -> tuple[State, State]:
+        """What has been added to the fields, and is an error of that, after one part more.
+
+        Args:
+            dynamics: the system.
+            time: where the part starts.
+            dt: its length.
+            state: at its start.
+            sums: before it.
+        """
+        tableau, dtype = self.tableau, dt.dtype
+        weights, reach = np.array(tableau.weights), tableau.reach
+        embedded = weights if tableau.embedded is None else np.array(tableau.embedded)
+
+        def stage(carry: tuple[tuple[State, ...], State, State], of_stage: Array) -> Any:
+            rates, increment, error = carry
+            node, weight, unlike, *row = of_stage
+            point = state
+            for factor, rate in zip(row, rates, strict=True):
+                point = axpy(point, factor * dt, rate)
+            rate = tendency_at(dynamics, time + node * dt, state)(point)
+            increment = axpy(increment, weight * dt, rate)
+            missed = jax.lax.stop_gradient({field: rate[field] for field in error})
+            error = axpy(error, unlike * dt, missed)
+            return ((rate, *rates)[:reach], increment, error), None
+
+        # A loop: written out, the stages are compiled one by one, and into one another, so that
+        # values of the first are computed again and again for each of the last. It carries the
+        # rates of as many stages as the method looks back to.
+        before = (jax.tree.map(jnp.zeros_like, state),) * reach
+        columns = tableau.nodes, weights, weights - embedded, *tableau.rows_back.T
+        stages = jnp.asarray(np.stack(columns, axis=1), dtype)
+        (_, increment, error), _ = jax.lax.scan(stage, (before, *sums), stages)
+        return increment, error
 
 
-# Of each stage the time, which is as well how far to go along the rate of the stage before; and the
-# weight of its own rate.
-_STAGES = ((0.0, 1 / 6), (1 / 2, 1 / 3), (1 / 2, 1 / 3), (1.0, 1 / 6))
+def ForwardEuler(substeps: int = 1) -> ExplicitRungeKutta:
+    r"""$u_{n+1} = u_n + \Delta t\,F(t_n, u_n)$. First order.
+
+    Stable for diffusion up to $\sum_a D \Delta t/\Delta x_a^2 = 1/2$, for upwind advection up to
+    $\sum_a |v_a| \Delta t / \Delta x_a = 1$; see `stable_dt`.
+
+    Args:
+        substeps: equal parts that each step is taken in.
+
+    Raises: InputError for fewer than one.
+    """
+    return ExplicitRungeKutta(FORWARD_EULER_TABLEAU, substeps)
 
 
-@final
-class RungeKutta4(AbstractStepper):
+def RungeKutta4(substeps: int = 1) -> ExplicitRungeKutta:
     r"""The classical method of order four; four evaluations of $F$ a step.
 
     Stable for diffusion up to $\sum_a D \Delta t/\Delta x_a^2 \approx 0.69$ and for upwind
@@ -147,49 +214,34 @@ class RungeKutta4(AbstractStepper):
     Raises: InputError for fewer than one.
     Reference: W. Kutta, Z. Math. Phys. 46 (1901) 435.
     """
+    return ExplicitRungeKutta(RUNGE_KUTTA4_TABLEAU, substeps)
 
-    substeps: int = eqx.field(static=True, default=1)
 
-    def __check_init__(self) -> None:
-        """Refuse less than one part."""
-        check_substeps(self.substeps)
+def BogackiShampine3(substeps: int = 1) -> ExplicitRungeKutta:
+    r"""The pair 3(2) of Bogacki and Shampine: order three, with an estimate of its error.
 
-    @property
-    def stability_limit(self) -> float:
-        """See `AbstractStepper.stability_limit`."""
-        return 2.785 * self.substeps
+    For a few digits where nothing is stiff; four evaluations of $F$ a step. Stable for diffusion up
+    to $\sum_a D \Delta t/\Delta x_a^2 \approx 0.63$; see `stable_dt`.
 
-    def check(self, dynamics: AbstractDynamics) -> None:
-        """Refuse a system that stores something other than its fields."""
-        check_no_storage(dynamics)
+    Args:
+        substeps: equal parts that each step is taken in.
 
-    def setup(self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State) -> None:
-        """Nothing is solved, so nothing is set up."""
+    Raises: InputError for fewer than one.
+    Reference: P. Bogacki, L. F. Shampine, Appl. Math. Lett. 2 (1989) 321.
+    """
+    return ExplicitRungeKutta(BOGACKI_SHAMPINE3_TABLEAU, substeps)
 
-    def advance(
-        self,
-        dynamics: AbstractDynamics,
-        time: Scalar,
-        dt: Scalar,
-        state: State,
-        setup: AbstractInverse | None = None,
-        context: StepContext | None = None,
-    ) -> Step:
-        """See `AbstractStepper.advance`."""
 
-        def mean_rate(state: State, time: Scalar, dt: Scalar) -> State:
-            def stage(carry: tuple[State, State], row: Array) -> tuple[tuple[State, State], None]:
-                rate, total = carry
-                node, weight = row
-                point = axpy(state, node * dt, rate)
-                rate = tendency_at(dynamics, time + node * dt, state)(point)
-                return (rate, axpy(total, weight, rate)), None
+def Tsitouras5(substeps: int = 1) -> ExplicitRungeKutta:
+    r"""The pair 5(4) of Tsitouras: order five, with an estimate of its error.
 
-            # A loop: written out, the stages are compiled four times, and into one another, so that
-            # values of the first are computed again and again for each of the last.
-            nothing = jax.tree.map(jnp.zeros_like, state)
-            stages = jnp.asarray(_STAGES, jnp.result_type(*state.values()))
-            (_, mean), _ = jax.lax.scan(stage, (nothing, nothing), stages)
-            return mean
+    For many digits where nothing is stiff; seven evaluations of $F$ a step. Stable for diffusion up
+    to $\sum_a D \Delta t/\Delta x_a^2 \approx 0.88$; see `stable_dt`.
 
-        return take_substeps(mean_rate, self.substeps, state, time, dt)
+    Args:
+        substeps: equal parts that each step is taken in.
+
+    Raises: InputError for fewer than one.
+    Reference: Ch. Tsitouras, Comput. Math. Appl. 62 (2011) 770.
+    """
+    return ExplicitRungeKutta(TSITOURAS5_TABLEAU, substeps)

@@ -64,6 +64,11 @@ class AbstractStepper(eqx.Module):
     """Advances a state over one step. Unbatched: samples are the caller's `vmap`."""
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
+    @property
     def implicit_weight(self) -> float | None:
         r"""$w / \Delta t$ of the systems $q' - w\,\partial F/\partial u$ of a step, if any."""
         return None
@@ -105,6 +110,14 @@ class AbstractStepper(eqx.Module):
     def stability_limit(self) -> float | None:
         r"""Largest $-\lambda\,\Delta t$ of a real eigenvalue that does not grow; None for any."""
         return None
+
+    def solved_part(self, dynamics: AbstractDynamics) -> AbstractDynamics:
+        """What its systems are made of."""
+        return dynamics
+
+    def stepped_part(self, dynamics: AbstractDynamics) -> AbstractDynamics:
+        """What `stability_limit` is about."""
+        return dynamics
 
     @property
     def is_open(self) -> bool:

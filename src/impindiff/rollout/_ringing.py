@@ -70,7 +70,7 @@ def find_ringing(
                 f"{field!r} rings at t = {time_grid.saved[slot]:.10g}: about {amplitude:.2g} of it "
                 f"({100 * share:.2g} % of its range) changes sign from step to step, for the steps "
                 f"of {dt:.3g} are {times:.2g} times as long as the time in which that should have "
-                f"died, and {type(stepper).__name__} does not damp it. Take a stepper that does, "
+                f"died, and {stepper.name} does not damp it. Take a stepper that does, "
                 "SDIRK2() or BackwardEuler(), or lower dt, or begin from values that agree with "
                 "the conditions at the ends and with fast reactions.",
             )

@@ -188,7 +188,7 @@ def resolve_stepper(
     grid = dynamics.grid
     if not stepper.is_open or grid is None:
         return stepper
-    traced = initial if not dynamics.is_affine else {}
+    traced = initial if not stepper.solved_part(dynamics).is_affine else {}
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, traced))):
         if grid.num_axes > 1 and int(np.prod(grid.shape)) < SMALL:
             return stepper
@@ -254,13 +254,16 @@ def _look(
     dynamics = system.prepare(dt.dtype)
     if dynamics.grid is None:
         return None
-    operator = stepper.linearised(dynamics, time, dt, state)
+    operator, part = (
+        stepper.linearised(dynamics, time, dt, state),
+        stepper.solved_part(dynamics),
+    )
     # Before anything else is made of the state: it may be one of other fields.
     jax.eval_shape(operator.tendency, operator.state)
     blocks, kinds = step_blocks(operator), operator.mode_kinds
-    is_stored = dynamics.has_storage and not dynamics.is_affine
+    is_stored = part.has_storage and not part.is_affine
     reaches = operator.reaches_further
-    return blocks, kinds, reaches, dynamics.is_affine, dynamics.is_steady, is_stored
+    return blocks, kinds, reaches, part.is_affine, part.is_steady, is_stored
 
 
 def _with(

@@ -1,6 +1,6 @@
 """How long an explicit step may be, and warnings about a rollout that is done."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -24,6 +24,9 @@ _ITERATIONS = 60
 # A field that is so many times as large as it was is looked at, and steps so much too long are
 # spoken of: the longest is known to a few percent.
 _GROWN, _SLACK = 2.0, 1.1
+# Controlled steps that are at least so much of the longest stable one are as long as that; so many
+# are looked at, and they are spoken of where most of them are.
+_AT_THE_LIMIT, _MANY = 0.9, 20
 # Of an algebraic equation may be left so much of what its field does to it.
 _INCONSISTENT = 0.05
 # What a step changes of a state that rings, relative to it: twice and more.
@@ -117,7 +120,7 @@ def inconsistent(
             return (
                 f"{field!r} does not satisfy its equation at the start, and could not be solved "
                 f"for: what is left of it is {left / own:.2g} of what {field!r} does to it, and "
-                f"{type(stepper).__name__} begins from the rates there, so that the error is of "
+                f"{stepper.name} begins from the rates there, so that the error is of "
                 "first order in dt. Give a better guess, name a solver to consistent(system, "
                 "start, solver=...), or use SDIRK2(), which does not need it.",
             )
@@ -153,13 +156,46 @@ def outgrown(
     limit = _longest(dynamics, initial, stepper, float(time_grid.starts[0]))
     if dt <= _SLACK * limit or not _rings(dynamics, states, time_grid):
         return ()
-    (before, after), name = sizes[grown[0]], type(stepper).__name__
+    (before, after), name = sizes[grown[0]], stepper.name
     return (
         f"{grown[0]!r} has grown from {before:.3g} to {after:.3g}, and the steps of {dt:.3g} are "
         f"{dt / limit:.2g} times the longest that {name} keeps from growing at the start, "
         f"{limit:.3g}. Lower dt, raise {name}(substeps=), or use an implicit stepper such as "
         "CrankNicolson().",
     )
+
+
+def is_limited(
+    dynamics_of: Callable[[State], AbstractDynamics],
+    sample_parameters: State,
+    states: State,
+    time: float,
+    lengths: np.ndarray,
+    stepper: AbstractStepper,
+) -> bool:
+    r"""Whether controlled steps are as long as is stable: longer ones err by what they make grow.
+
+    Their errors then fall below the tolerance only where nothing grows, and they hover about the
+    longest step of `stable_dt`. So seen of the later half of all steps, at the last state.
+
+    Args:
+        dynamics_of: the system of a sample, from its parameters.
+        sample_parameters: `(sample,)` each.
+        states: where the rollout has come to, `(sample, *shape)` each.
+        time: at which.
+        lengths: of the steps.
+        stepper: took them.
+    """
+    if stepper.stability_limit is None or len(lengths) < _MANY:
+        return False
+    instant = Instant.of(time, jnp.result_type(*states.values()))
+
+    def radius(given: State, state: State) -> Scalar:
+        return _spectral_radius(stepper, dynamics_of(given), state, instant)
+
+    fastest = float(jax.vmap(radius)(sample_parameters, states).max())
+    late = lengths[len(lengths) // 2 :]
+    return float(np.median(late)) * fastest > _AT_THE_LIMIT * stepper.stability_limit
 
 
 def _largest(dynamics: AbstractDynamics, values: Any) -> float:
@@ -190,16 +226,19 @@ def _longest(
     dynamics: AbstractDynamics, state: State, stepper: AbstractStepper, time: float
 ) -> float:
     instant = Instant.of(time, jnp.result_type(*state.values()))
-    size = float(_spectral_radius(dynamics, state, instant))
+    size = float(_spectral_radius(stepper, dynamics, state, instant))
     limit = stepper.stability_limit
     return np.inf if size == 0 or limit is None else limit / size
 
 
 @eqx.filter_jit
-def _spectral_radius(dynamics: AbstractDynamics, state: State, time: Instant) -> Scalar:
+def _spectral_radius(
+    stepper: AbstractStepper, dynamics: AbstractDynamics, state: State, time: Instant
+) -> Scalar:
     dtype = jnp.result_type(*state.values())
     dynamics, now = start_clock_at(dynamics, time)
-    tendency, state = dynamics.at(now), split_integrals(dynamics, state)[0]
+    tendency = stepper.stepped_part(dynamics).at(now)
+    state = split_integrals(dynamics, state)[0]
     _, push = jax.linearize(tendency, state)
     keys = jax.random.split(jax.random.key(0), len(state))
     start = {

@@ -21,7 +21,7 @@ import numpy as np
 from jax.core import Tracer
 
 from impindiff._dates import as_seconds
-from impindiff._errors import InputError, NumericsError
+from impindiff._errors import InputError, NumericsError, warn_caller
 from impindiff._types import GivenState, State, real_state
 from impindiff.integrate import (
     ESDIRK4,
@@ -36,9 +36,16 @@ from impindiff.rollout._march import Begun, March, march
 from impindiff.rollout._remember import remember
 from impindiff.rollout._simulate import check_kinds
 from impindiff.rollout._solver_choice import prepare_for_any
+from impindiff.rollout._stability import is_limited
 from impindiff.rollout._step_error import Allowed
 from impindiff.rollout._times import TimeGrid, start_clock
 from impindiff.rollout._tolerances import StepControl, check_is_control, describe_steps
+
+# Without numbers, so that Python says it once.
+_STIFF = (
+    "The steps are as long as {name} is stable for, and their errors would allow longer ones: the "
+    "system is stiff. Take an implicit method, such as ESDIRK4()."
+)
 
 
 class ControlledTrajectory(NamedTuple):
@@ -89,7 +96,8 @@ def simulate_controlled(
 
     Raises: InputError as `simulate`, for a stepper without an estimate, and where anything is
         traced; NumericsError where steps would become too short or too many: it names the field
-        and the place that ask for them.
+        and the place that ask for them. Warns (RuntimeWarning) where the steps of an explicit
+        method are limited by its stability and not by their errors.
     """
     times = np.atleast_1d(as_seconds(times))
     begin = float(times[0] if start is None else as_seconds(start))
@@ -147,8 +155,8 @@ def control_samples(
     check_is_control(control)
     if stepper.error_order is None:
         raise InputError(
-            f"{type(stepper).__name__} has no estimate of the error of a step: give dt, or a "
-            "method that has one, such as ESDIRK3(), ESDIRK4() or ESDIRK5()."
+            f"{stepper.name} has no estimate of the error of a step: give dt, or a "
+            "method that has one, such as ESDIRK4(), or Tsitouras5() where nothing is stiff."
         )
     dtype = jnp.result_type(*initial.values())
     sample_parameters = sample_parameters or {}
@@ -185,9 +193,21 @@ def control_samples(
     if begun is None:
         begun = Begun.nothing(initial, jnp.asarray(spans.lengths.sum(), dtype))
     found = march(system, initial, sample_parameters, spans, stepper, allowed, *most, begun)
-    if int(found.span) < spans.num_steps:
-        raise _failure(found, spans, fields, control)
     taken = int(found.num_taken)
+    advice = ""
+    if stepper.stability_limit is not None:
+        shared: Any = system.prepare_shared(dtype) if sample_parameters else prepared
+
+        def dynamics_of(given: State) -> AbstractDynamics:
+            return (shared.with_sample_parameters(given) if given else shared).prepare(dtype)
+
+        reached = sample_parameters, found.state, _reached(found, spans)
+        if is_limited(dynamics_of, *reached, np.asarray(found.lengths[:taken]), stepper):
+            advice = _STIFF.format(name=stepper.name)
+    if int(found.span) < spans.num_steps:
+        raise _failure(found, spans, fields, control, advice)
+    if advice:
+        warn_caller(advice)
     outcome, lengths, number = jax.device_get((found.outcome, found.lengths, found.spans))
     outcome = jax.device_put(jax.tree.map(lambda each: each[:taken].T, outcome))
     lengths, number = lengths[:taken], number[:taken]
@@ -289,13 +309,17 @@ def _at_start(initial: State, spans: TimeGrid) -> ControlledTrajectory:
     return ControlledTrajectory(states, spans, outcome, 0)
 
 
+def _reached(last: March, spans: TimeGrid) -> float:
+    """The time that a rollout has come to."""
+    number, passed = int(last.span), float(last.passed[0]) + float(last.passed[1])
+    return float(spans.starts[number] + passed if number < spans.num_steps else spans.saved[-1])
+
+
 def _failure(
-    last: March, spans: TimeGrid, fields: Sequence[str], control: StepControl
+    last: March, spans: TimeGrid, fields: Sequence[str], control: StepControl, advice: str
 ) -> NumericsError:
     """What is said of a rollout that does not get through."""
-    number = int(last.span)
-    passed = float(last.passed[0]) + float(last.passed[1])
-    time, dt = spans.starts[number] + passed, float(last.dt)
+    time, dt = _reached(last, spans), float(last.dt)
     errors = np.asarray(last.errors)
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
     sample, field = divmod(worst, errors.shape[1])
@@ -310,7 +334,7 @@ def _failure(
         return NumericsError(
             f"after max_steps = {control.max_steps} steps t = {time:.10g} is reached, of "
             f"{spans.saved[-1]:.10g}; the last was {dt:.3g} long, and {where} decided on it. Raise "
-            "StepControl(max_steps=...) or rtol, or look at what changes so fast there."
+            "StepControl(max_steps=...) or rtol, or look at what changes so fast there. " + advice
         )
     if failed:
         return NumericsError(

@@ -40,7 +40,10 @@ def check_stable(plan: RunPlan) -> None:
     time, stepper = plan.config.time, plan.stepper
     if time.accept_unstable or not stepper.is_explicit:
         return
-    known, start = plan.observations, float(plan.observations.start)
+    given = [dt for dt in (time.dt, *(stage.dt for stage in plan.stages)) if dt is not None]
+    if not given:  # steps that follow their error notice themselves
+        return
+    longest, known, start = max(given), plan.observations, float(plan.observations.start)
 
     def limit_of(sample: int) -> float:
         first, given = jax.tree.map(
@@ -51,7 +54,6 @@ def check_stable(plan: RunPlan) -> None:
     limit = min(
         limit_of(sample) for sample in range(known.num_samples if known.sample_parameters else 1)
     )
-    longest = max(dt for dt in (time.dt, *(s.dt for s in plan.stages)) if dt is not None)
     # Power iteration finds the limit to a few percent.
     if longest > 1.05 * limit:
         enough = math.ceil(time.substeps * longest / limit)

@@ -89,6 +89,7 @@ class PreparedSystem(AbstractDynamics):
         accounts: the integrals, the same, and the balances.
         limits: within which fields must lie.
         own: the sources that depend on the state by their own field alone, affinely.
+        left_out: terms that the right-hand side is without, but for what asks for their fluxes.
         watched: the numbers of coefficients that must not be negative, depend on time, and can be
             known no sooner than in a step.
     """
@@ -109,6 +110,7 @@ class PreparedSystem(AbstractDynamics):
     accounts: Accounts = eqx.field(default_factory=Accounts)
     limits: tuple[Bounds, ...] = eqx.field(static=True, default=())
     own: frozenset[Place] = eqx.field(static=True, default=frozenset())
+    left_out: frozenset[Place] = eqx.field(static=True, default=frozenset())
     watched: tuple[int, ...] = eqx.field(static=True, default=())
 
     has_clock: ClassVar[bool] = True
@@ -121,7 +123,8 @@ class PreparedSystem(AbstractDynamics):
     @property
     def is_affine(self) -> bool:
         """Whether $F$ and $q$ are affine, each field's in that field alone."""
-        known, others = split_terms(self.equations, self.boundaries, self.varying, self.own)
+        apart = self.own | self.left_out
+        known, others = split_terms(self.equations, self.boundaries, self.varying, apart)
         corrected = [term for terms in known.values() for term in select_corrected(terms)]
         linear = all(term.is_affine for term in corrected)
         on_grid = self.scope.grid is not None
@@ -347,6 +350,20 @@ class PreparedSystem(AbstractDynamics):
             self.scales,
         )
 
+    def implicit_part(self) -> "PreparedSystem":
+        """See `AbstractDynamics.implicit_part`."""
+        explicit = frozenset(
+            (field, number)
+            for field, terms in self.equations.items()
+            for number, term in enumerate(terms)
+            if term.is_explicit and field not in self.algebraic
+        )
+        found = replace(self, left_out=explicit, assembled=None)
+        # What is steady stays so. What is not may be so without these terms; that is not looked at.
+        if not self.is_steady:
+            return found
+        return replace(found, assembled=found.at(jnp.zeros((), self.dtype)))
+
     @property
     def integrals(self) -> tuple[str, ...]:
         """See `AbstractDynamics`."""
@@ -374,13 +391,13 @@ class PreparedSystem(AbstractDynamics):
     def _rates(self, scope: Scope) -> RightHandSide:
         boundaries = cast(evaluate_boundaries(scope, self.boundaries), self.dtype)
         equations = scope.evaluate(self.equations)
-        known, others = split_terms(equations, boundaries, self.varying, self.own)
+        known, others = split_terms(equations, boundaries, self.varying, self.own | self.left_out)
         if scope.grid is None:
             whole = {field: known[field] + others[field] for field in known}
             return StateTendency(None, cast(whole, self.dtype), boundaries, {}, {}, scope)
         rates = assemble(scope.grid, known, boundaries)
         for field, terms in equations.items():
-            own = [term for k, term in enumerate(terms) if (field, k) in self.own]
+            own = [term for k, term in enumerate(terms) if (field, k) in self.own - self.left_out]
             if own := [term for term in own if isinstance(term, AbstractSource)]:
                 rates = rates.with_own(field, evaluate_own_rate(scope, scope.grid, field, own))
         limited = {field: select_corrected(terms) for field, terms in known.items()}
@@ -390,7 +407,7 @@ class PreparedSystem(AbstractDynamics):
         rates = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), rates)
         if not any(others.values()):
             return rates
-        carrying = {field: known[field] + others[field] for field in carriers(others)}
+        carrying = {field: equations[field] for field in carriers(others)}
         carrying, others = cast((carrying, others), self.dtype)
         at_faces = evaluate_face_values(scope, boundaries, known, others | carrying)
         at_faces = cast(at_faces, self.dtype)

@@ -33,6 +33,8 @@ from impindiff.terms import AbstractSource, AbstractStateTerm, Source
 def Reaction(
     function: Callable[..., Any] | AbstractCoefficient,
     fields: tuple[str, ...] | None = None,
+    *,
+    is_explicit: bool = False,
     **parts: Any,
 ) -> Source:
     r"""A rate of production that depends on the state, $r(u, v, \dots)$ per volume and time.
@@ -49,11 +51,12 @@ def Reaction(
         function: of fields and more, cell by cell, see `Closure`; written with `jax.numpy`. Or a
             `NeuralClosure`, where the whole rate is unknown.
         fields: names of what it is given, where its parameters do not say so.
+        is_explicit: see `Source`.
         parts: further arguments by keyword, each a coefficient of any kind.
     """
     if isinstance(function, AbstractCoefficient):
-        return Source(function)
-    return Source(Closure(function, fields, **parts))
+        return Source(function, is_explicit=is_explicit)
+    return Source(Closure(function, fields, **parts), is_explicit=is_explicit)
 
 
 @final

@@ -183,7 +183,8 @@ def split_terms(
     known: Equations = {}
     others: Equations = {}
     for field, terms in equations.items():
-        moving = select_fluxes(terms)
+        rest = [term for number, term in enumerate(terms) if (field, number) not in own]
+        moving = select_fluxes(rest)
         together = depends_on((moving, boundaries.get(field)), varying)
 
         def is_other(term: AbstractTerm, together: bool = together) -> bool:
@@ -191,7 +192,6 @@ def split_terms(
                 return together
             return isinstance(term, AbstractStateTerm) or depends_on(term, varying)
 
-        rest = [term for number, term in enumerate(terms) if (field, number) not in own]
         known[field] = tuple(term for term in rest if not is_other(term))
         others[field] = tuple(term for term in rest if is_other(term))
     return known, others

@@ -55,6 +55,7 @@ class Advection(AbstractCorrectedFlux):
             v$, with the divergence that the scheme itself gives a uniform field. That stays uniform
             to round-off, whatever the velocity; what leaves a cell is not what enters the next. The
             flow through an end is left out of both parts where a wall stops it.
+        is_explicit: see `AbstractTerm`; False for flow that is fast beside the steps.
 
     Accuracy: order one or two in the cell width for smooth fields and smoothly stretched cells.
     Raises: InputError for another scheme or form, or a velocity whose number of components is not
@@ -66,6 +67,7 @@ class Advection(AbstractCorrectedFlux):
     velocity: Any = eqx.field(converter=_components)
     scheme: Literal["upwind", "central", "limited"] = eqx.field(static=True, default="upwind")
     form: Literal["conservative", "advective"] = eqx.field(static=True, default="conservative")
+    is_explicit: bool = eqx.field(static=True, default=True, kw_only=True)
 
     def __check_init__(self) -> None:
         """Refuse a scheme or a form that does not exist."""

@@ -19,11 +19,13 @@ class Source(AbstractSource):
     Args:
         strength: a number, an array of the grid's shape, a learned field, or a function of time,
             position and the state: see `impindiff.Reaction`.
+        is_explicit: see `AbstractTerm`; True for what is slow, but not affine.
 
     Raises: InputError for what is no coefficient, or an array of another shape.
     """
 
     strength: Any = eqx.field(converter=as_real)
+    is_explicit: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""

@@ -31,7 +31,15 @@ class AbstractTerm(eqx.Module):
 
     Whatever stands in an attribute is a coefficient, plain functions included; what is to stay a
     function must be static, `equinox.field(static=True)`.
+
+    Attributes:
+        is_explicit: whether implicit-explicit methods only evaluate it, and solve for the others:
+            so for what is slow, but expensive to solve for. A subclass overrides it by a property,
+            or a field with `eqx.field(static=True)`.
     """
+
+    # Without an annotation: annotated, it would stand in the order of a subclass's fields.
+    is_explicit = False
 
 
 class AbstractTwoPointFlux(AbstractTerm):

@@ -75,7 +75,7 @@ def _as_rollout(system: System, data: xr.Dataset, **named: Any) -> dict[str, Any
     stepper = options.stepper or QuasiSteady()
     if not stepper.ends_in_balance:
         raise InputError(
-            f"the stepper is {type(stepper).__name__}, but the data have no dimension "
+            f"the stepper is {stepper.name}, but the data have no dimension "
             "'time': they are taken for steady states. Leave the stepper out, or give "
             "ipd.steppers.QuasiSteady(...)."
         )
