@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from impindiff import InputError, TimeGrid
-from impindiff.forecast._stream import cut
+from impindiff.forecast._pieces import cut
 
 RNG = np.random.default_rng(0)
 TIMES = {

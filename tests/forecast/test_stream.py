@@ -294,7 +294,7 @@ def test_what_cannot_be_continued_is_refused(tmp_path: Path, dataset: xr.Dataset
     refused("must increase", times=[0.3, 0.2])
     refused("finite", times=[np.nan])
     with runtime_types.without():
-        for wrong in (None, "x", [0.1], np.inf):
+        for wrong in ("x", [0.1], np.inf):
             refused("the time step is .*: it must be a number, positive and finite", dt=wrong)
     grid = system.grid
     unknown = ipd.Parameter("D", 2 * DIFFUSIVITY, (1e-3, 1.0))
@@ -334,6 +334,51 @@ def test_what_is_said_of_steps_is_said_of_those_that_took_them(tmp_path: Path, d
         continue_forecast(path, system, times=[until], dt=DT)
         noted = ipd.open_dataset(path).attrs["steps"]
         assert noted == f"{made.attrs['steps']}; from 0.1 on of at most {DT:g}"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("times", [EVEN, EVEN[1:], UNEVEN], ids=["even", "after", "uneven"])
+def test_pieces_by_steps_that_follow_their_error(tmp_path: Path, dataset, system, times):
+    """What the control of steps knows goes from piece to piece."""
+    control = ipd.steppers.StepControl(1e-3)
+    whole = predict(system, dataset, times=times, control=control)
+    path, reached = tmp_path / "f.zarr", []
+    forecast_to(
+        path,
+        system,
+        dataset,
+        times=times,
+        piece=3 * STATE,
+        watch=reached.append,
+        control=control,
+    )
+    found = ipd.open_dataset(path)
+    assert found.attrs.pop("until") == times[-1] == reached[-1]
+    np.testing.assert_allclose(found[NAME], whole[NAME], rtol=1e-5, atol=1e-6)
+    xr.testing.assert_identical(found.drop_vars(NAME), whole.drop_vars(NAME))
+    assert whole.attrs["steps"].startswith(tuple("123456789"))
+
+
+@pytest.mark.thorough
+def test_a_forecast_goes_on_by_steps_that_follow_their_error(tmp_path: Path, dataset, system):
+    """After steps of a given length, and after its own: exact to the tolerance."""
+    whole = predict(system, dataset, times=[0.1, 0.2, 0.3], control=ipd.steppers.StepControl(1e-4))
+    path = tmp_path / "f.zarr"
+    forecast_to(path, system, dataset, times=[0.1], dt=1e-3)
+    for until in (0.2, 0.3):
+        continue_forecast(path, system, times=[until])
+    found = ipd.open_dataset(path)
+    np.testing.assert_allclose(found[NAME], whole[NAME], atol=2e-3)
+    assert found.attrs["steps"].startswith("of a given length; from 0.1 on ")
+    assert "; from 0.2 on " in found.attrs["steps"]
+
+
+@pytest.mark.thorough
+def test_a_control_beside_a_step_is_refused_before_anything_is_written(tmp_path, dataset, system):
+    path, control = tmp_path / "f.zarr", ipd.steppers.StepControl(1e-3)
+    with pytest.raises(InputError, match="control is given, too"):
+        forecast_to(path, system, dataset, times=[0.1], dt=DT, control=control)
+    assert not path.exists()
 
 
 @pytest.mark.thorough

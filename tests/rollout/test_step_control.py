@@ -323,10 +323,12 @@ class TestRefusals:
         with pytest.raises(InputError, match="found.time_grid"):
             jax.jit(lambda start: simulate_controlled(rod(), start, TIMES).states)(hot())
 
-    def test_nothing_that_changes(self):
-        """A system of one's own may have equations alone."""
-        with pytest.raises(InputError, match="no field of the system changes in time"):
-            simulate_controlled(Equation(), {"z": jnp.array(1.0)}, [0.0, 1.0])
+
+def test_equations_alone():
+    """Where nothing is stored no step has an error, and each span is one."""
+    found = simulate_controlled(Equation(), {"z": jnp.array(1.0)}, [0.0, 1.0, 3.0])
+    assert found.time_grid.lengths.tolist() == [1.0, 2.0]
+    np.testing.assert_allclose(found.states["z"], 2.0, rtol=1e-12)
 
 
 def lit(length: float, **field: Any) -> ipd.System:
@@ -365,15 +367,40 @@ def test_a_pulse_in_an_equation_without_storage_is_not_stepped_over():
 
 
 @pytest.mark.thorough
-def test_a_pulse_of_a_field_that_was_never_anything_is_done_or_refused():
-    """Without a scale there is nothing to compare the first movement with but itself."""
+@pytest.mark.parametrize(("dtype", "rtol"), [(jnp.float32, 1e-2), (jnp.float64, 1e-3)])
+def test_a_pulse_of_a_field_that_was_never_anything(dtype, rtol: float):
+    """Without a scale its first movement is compared with what it might have come to until then."""
     terms = [ipd.Source(lambda t: jnp.where((t > 5.01) & (t < 5.04), 10.0, 0.0))]
-    system = ipd.System(None, {"u": terms})
-    with pytest.raises(NumericsError, match=r"t = 5\.0.*give atol for a field that has no scale"):
-        simulate_controlled(system, {"u": jnp.array(0.0)}, [0.0, 10.0])
-    control = StepControl(1e-6, atol=1e-6)
-    found = simulate_controlled(system, {"u": jnp.array(0.0)}, [0.0, 10.0], control=control)
-    assert float(found.states["u"][-1]) == pytest.approx(0.3, rel=1e-3)
+    system, start = ipd.System(None, {"u": terms}), {"u": jnp.zeros((), dtype)}
+    for control in (None, StepControl(1e-6, atol=1e-6)):
+        found = simulate_controlled(system, start, [0.0, 10.0], control=control)
+        assert float(found.states["u"][-1]) == pytest.approx(0.3, rel=rtol)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("includes", [True, False])
+def test_no_step_is_refused_for_a_jump_that_is_named(dtype, includes: bool):
+    """On which side the function has the moment itself does not matter; the start may be one."""
+
+    def on(t):
+        return 10.0 * ((t >= 5.01) & (t < 5.04) if includes else (t > 5.01) & (t <= 5.04))
+
+    system = ipd.System(None, {"u": [ipd.Source(on), ipd.Reaction(lambda u: -u)]})
+    start = {"u": jnp.ones((), dtype)}
+    control = StepControl(breakpoints=[0.0, 5.01, 5.04, 10.0, 99.0])
+    found = simulate_controlled(system, start, [0.0, 5.04, 10.0], control=control)
+    exact = np.exp(-10) + 10 * (1 - np.exp(-0.03)) * np.exp(-4.96)
+    assert found.num_refused == 0
+    assert float(found.states["u"][-1]) == pytest.approx(exact, abs=3e-6)
+    again = ipd.simulate(system, start, found.time_grid, ESDIRK4()).states["u"]
+    np.testing.assert_allclose(again, found.states["u"], rtol=1e-5)
+
+
+def test_dates_may_be_breakpoints():
+    dates = np.array(["2026-01-01T00:00", "2026-01-01T00:10"], "datetime64[ns]")
+    assert StepControl(breakpoints=dates).breakpoints == (1767225600.0, 1767226200.0)
+    with pytest.raises(InputError, match="times are finite"):
+        StepControl(breakpoints=[np.nan])
 
 
 @pytest.mark.thorough

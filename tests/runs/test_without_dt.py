@@ -69,8 +69,12 @@ def test_a_run_is_forecast_from(trained: Path, tmp_path: Path):
     np.testing.assert_allclose(
         written["concentration"], forecast["concentration"].isel(time=slice(None, None, 25)), 1e-2
     )
-    with pytest.raises(InputError, match=r"out.zarr: .*follow their error .*\.nc file"):
-        forecast_run_to(run, data, tmp_path / "out.zarr", until=0.4, every=0.1)
+    store = tmp_path / "out.zarr"
+    forecast_run_to(run, data, store, until=0.2, every=0.1)
+    forecast_run_to(run, store, store, until=0.4, every=0.1, start="last")
+    np.testing.assert_allclose(
+        open_dataset(store)["concentration"], written["concentration"], 1e-2, 1e-3
+    )
     scores = evaluate_run(run, data, "2:4")
     found = scores.fields["concentration"].relative_l1_percent
     summary = json.loads((trained / "run" / "summary.json").read_text())
@@ -92,6 +96,7 @@ def test_its_gradients_are_certified_and_its_memory_planned(trained: Path):
         ({"time.dt": None, "time.scheme": "runge-kutta-4"}, "time.dt is missing"),
         ({"time.rtol": 1e-3}, "time.rtol is 0.001, but steps are given by time.dt"),
         ({"time.max_dt": 0.1}, "time.max_dt is 0.1, but steps are given"),
+        ({"time.breakpoints": [0.1]}, r"time.breakpoints is \[0.1\], but steps are given"),
         ({"time.dt": None, "time.rtol": 2.0}, "time.rtol"),
         ({"time.dt": None, "time.atol": {"concentration": -1.0}}, "time.atol"),
     ],

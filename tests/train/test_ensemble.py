@@ -127,7 +127,7 @@ def test_a_member_that_has_stalled_stays_as_it_is(dataset, make_system):
         **WHAT,
     )
     last = {seed: max(r.epoch for r in records if seed in r.losses) for seed in SEEDS}
-    assert len(set(last.values())) > 1 and max(last.values()) == len(records) < 300
+    assert min(last.values()) < max(last.values()) == len(records)
     for seed in SEEDS:
         losses = [r.losses[seed] for r in records if seed in r.losses]
         assert len(losses) == last[seed] and np.all(np.diff(losses) < 0)

@@ -34,7 +34,7 @@ from impindiff.train import (
     plan,
 )
 from impindiff.train._batches import WHOLE
-from impindiff.train._time_steps import FollowingSteps, control_by_noise, is_due
+from impindiff.train._time_steps import FollowingSteps, control_by_noise, finest, is_due
 
 RATE = 0.7
 GRID = ipd.Grid([ipd.Axis("x", 0.0, 1.0, 24)])
@@ -267,3 +267,23 @@ def test_a_stage_may_have_a_step_of_its_own():
     options = FitOptions(watch=lambda record: losses.append(record.loss))
     fit(system, dataset, samples="0:2", stages=stages, options=options)
     assert len(losses) == 4 and losses[-1] < losses[0]
+
+
+def test_members_of_an_ensemble_share_the_steps_of_the_most_exacting():
+    """From .1 the rod cools slowly, from 3 fast; all come to the closed form."""
+    firsts = {0: 0.1, 1: 3.0}
+
+    def make_system(key) -> ipd.System:
+        seed = int(jax.random.key_data(key)[-1])
+        return unknown(firsts[seed])
+
+    found = ipd.train.fit_ensemble(
+        make_system, measured(), seeds=(0, 1), stages=[Stage(LevenbergMarquardt(), 8)]
+    )
+    assert [learned(one) for one in found.members] == pytest.approx([RATE, RATE], rel=1e-3)
+
+
+def test_the_finest_of_several_steps():
+    few, many = (((0.5, 0.5), (1.0,)),), (((1.0,), (0.25, 0.25, 0.5)),)
+    assert finest([few, many]) == (((0.5, 0.5), (0.25, 0.25, 0.5)),)
+    assert finest([(), ()]) == ()

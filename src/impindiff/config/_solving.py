@@ -106,7 +106,7 @@ class TimeTable(Table):
     """`[time]`: how time advances, and from when on where data alone do not say.
 
     Without `dt` steps follow their error, `scheme` is then "esdirk-4" by default. How exact they
-    are `rtol`, `atol` (a number, or one for each field) and `max_dt` say, see
+    are `rtol`, `atol` (a number, or one for each field), `max_dt` and `breakpoints` say, see
     `impindiff.steppers.StepControl`; training loosens `rtol` to 3 % of the noise where nothing is
     said.
 
@@ -121,6 +121,7 @@ class TimeTable(Table):
     rtol: Tolerance | None = None
     atol: Positive | dict[Name, Positive] | None = None
     max_dt: Positive | None = None
+    breakpoints: list[Finite] = []
     substeps: Count = 1
     accept_unstable: bool = False
 
@@ -134,10 +135,15 @@ class TimeTable(Table):
     @property
     def control(self) -> StepControl | None:
         """How exact steps are to be; None where it is not said, or steps are given."""
-        if self.rtol is self.atol is self.max_dt is None:
+        if not any(self.said_of_control.values()):
             return None
         longest = float("inf") if self.max_dt is None else self.max_dt
-        return StepControl(self.rtol, self.atol, longest)
+        return StepControl(self.rtol, self.atol, longest, breakpoints=self.breakpoints)
+
+    @property
+    def said_of_control(self) -> dict[str, Any]:
+        """What is said of it, by key; None or nothing where nothing is."""
+        return {key: getattr(self, key) for key in ("rtol", "atol", "max_dt", "breakpoints")}
 
 
 class SolverTable(Table):
@@ -229,7 +235,7 @@ def _check_steps(time: TimeTable) -> None:
             f"that steps could follow: give time.dt, or use {one_of(FOLLOWING)}"
         )
     if time.dt is not None and time.control is not None:
-        key = next(key for key in ("rtol", "atol", "max_dt") if getattr(time, key) is not None)
+        key = next(key for key, value in time.said_of_control.items() if value)
         raise ValueError(
             f"time.{key} is {getattr(time, key)!r}, but steps are given by time.dt: leave time.dt "
             f"out for steps that follow their error, or leave time.{key} out"

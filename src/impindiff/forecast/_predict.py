@@ -17,7 +17,7 @@ from impindiff._types import State
 from impindiff.data import Start, has_dates, is_sample_parameter, with_dates
 from impindiff.forecast._initial_condition import InitialCondition
 from impindiff.forecast._ledger import ATTRIBUTE
-from impindiff.integrate import ESDIRK4, AbstractStepper, CrankNicolson, check_is_stepper
+from impindiff.integrate import AbstractStepper
 from impindiff.rollout import (
     Choice,
     HalvedStep,
@@ -37,6 +37,7 @@ from impindiff.rollout import (
     select_for_samples,
     simulate,
     spans_of,
+    stepper_for,
     vanishing,
 )
 from impindiff.systems import Ensemble, PreparedSystem, System, carriers, oscillating
@@ -298,14 +299,7 @@ def predict(
         limits, times before the initial one, an initial time that is not known, and `control`
         beside `dt`; NumericsError where a step fails, in eighths too.
     """
-    if dt is not None and control is not None:
-        raise InputError(
-            f"dt is {dt!r:.20}, and control is given, too: leave dt out for steps that follow "
-            "their error, or leave control out."
-        )
-    if stepper is None:
-        stepper = ESDIRK4() if dt is None else CrankNicolson()
-    check_is_stepper(stepper)
+    stepper = stepper_for(dt, stepper, control)
     begin = InitialCondition.of(system, dataset, start, samples, dtype)
     times = np.atleast_1d(as_seconds(times))
     begin.check_times(times)

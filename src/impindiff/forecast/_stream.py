@@ -1,9 +1,5 @@
 """Forecasts of any length, computed piece by piece and written to a store.
 
-Arrays of time are arguments of the program and only their shapes are compiled in. So a piece is so
-many steps, wherever they end: it may save as many states as memory allows or fewer, and it ends
-between two saved times where these are far apart. Steps are those of the undivided forecast.
-
 A piece begins with the last state of the one before, so the states are those of one long forecast.
 What is written of it is complete at every moment (`impindiff.data.append_dataset`): a forecast that
 was stopped is a shorter forecast, and can be continued. From the reading of its end to the last
@@ -14,12 +10,11 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -35,121 +30,11 @@ from impindiff.data import (
 )
 from impindiff.forecast._initial_condition import TITLE, ForecastStart, InitialCondition
 from impindiff.forecast._ledger import BalanceScore, Ledger, balances_of
-from impindiff.forecast._predict import (
-    HALVED,
-    STEPS,
-    advise,
-    carry,
-    halved_attrs,
-    prepare_first,
-    solver_attrs,
-)
-from impindiff.grid import Grid, in_free_cells
-from impindiff.integrate import AbstractStepper, CrankNicolson
-from impindiff.rollout import (
-    Choice,
-    HalvedStep,
-    TimeGrid,
-    check_time_step,
-    describe_halvings,
-    parse_bytes,
-    step_counts,
-)
+from impindiff.forecast._pieces import Pieces, most_times
+from impindiff.forecast._predict import HALVED, STEPS, halved_attrs
+from impindiff.integrate import AbstractStepper
+from impindiff.rollout import HalvedStep, StepControl, describe_halvings
 from impindiff.systems import System
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some steps of a forecast.
-
-    Attributes:
-        time_grid: the steps; of the saved times, those after `times` are no times of the forecast.
-        times: where the forecast saves.
-        last: position, among the saved times, of the one where the piece ends.
-    """
-
-    time_grid: TimeGrid
-    times: np.ndarray
-    last: int
-
-    def filled(self, states: Mapping[str, np.ndarray]) -> tuple[TimeGrid, dict[str, np.ndarray]]:
-        """The steps and the states that they save: no step fills the other places.
-
-        Args:
-            states: `(sample, place, *grid)`.
-        """
-        steps = self.time_grid
-        some = np.unique(steps.slots[steps.slots < len(steps.saved)])
-        slots = np.searchsorted(some, steps.slots)
-        given = steps.starts, steps.lengths, steps.saved[some], slots, False
-        found = TimeGrid(*given, elapsed=steps.elapsed, like=steps)
-        return found, {field: values[:, some] for field, values in states.items()}
-
-
-def cut(
-    start: float, times: np.ndarray, dt: float, most_times: int, most_steps: int
-) -> Iterator[Piece]:
-    """Cut a forecast into pieces of equal numbers of steps; only the last has fewer.
-
-    Args:
-        start: where the first step begins.
-        times: where to save, increasing; a first time that is the start takes no step.
-        dt: longest step.
-        most_times: states that a piece may save.
-        most_steps: steps that it may take: of each there is a record of how it was solved.
-
-    Raises: InputError as `step_counts` does.
-    """
-    counts = step_counts(start, times, dt)
-    ends = counts.cumsum()
-    reached = ends[counts > 0]  # steps until each time that takes any
-    if not reached.size:
-        return iter(())
-    # Where the saved times are even, a piece saves as many as it may; elsewhere they are fewer.
-    size = min(int(np.median(counts[counts > 0])) * most_times, most_steps, int(reached[-1]))
-    while (num_slots := int(np.bincount((reached - 1) // size).max())) > most_times:
-        size = max(size // 2, most_times)
-    total = int(reached[-1])
-    spans = ((first, min(first + size, total)) for first in range(0, total, size))
-    whole = _last_steps(start, times, counts)
-    return (_piece(start, times, dt, ends, span, num_slots, whole) for span in spans)
-
-
-def _last_steps(start: float, times: np.ndarray, counts: np.ndarray) -> TimeGrid:
-    """The last step to each time: they begin and are resolved as the whole forecast is."""
-    some = counts > 0
-    lengths = (np.diff(times, prepend=start) / np.maximum(counts, 1))[some]
-    saved = times[some]
-    starts = saved - lengths
-    starts[0] = start
-    return TimeGrid(starts, lengths, saved, np.arange(saved.size), False)
-
-
-def _piece(
-    start: float,
-    times: np.ndarray,
-    dt: float,
-    ends: np.ndarray,
-    span: tuple[int, int],
-    num_slots: int,
-    of: TimeGrid,
-) -> Piece:
-    first, stop = span
-    # The saved times in the span are times[begin:end]; one more interval may be begun.
-    begin, end = (int(at) for at in np.searchsorted(ends, span, side="right"))
-    here = float(times[begin - 1]) if begin else start
-    whole = TimeGrid.build(here, times[begin : end + 1], dt)
-    offset = first - (int(ends[begin - 1]) if begin else 0)
-    taken = slice(offset, offset + stop - first)
-    starts, lengths, slots = whole.starts[taken], whole.lengths[taken], whole.slots[taken]
-    # One slot more than there are saved times, for the state where the piece ends.
-    slots = np.where(slots < end - begin, slots, num_slots + 1)
-    slots[-1] = last = min(int(slots[-1]), num_slots)
-    saved = np.full(num_slots + 1, starts[-1] + lengths[-1])
-    saved[: end - begin] = times[begin:end]
-    elapsed = whole.elapsed[taken] + (here - start)
-    given = starts, lengths, saved, slots, False
-    return Piece(TimeGrid(*given, elapsed=elapsed, like=of), times[begin:end], last)
 
 
 def check_zarr(path: Path) -> None:
@@ -211,8 +96,6 @@ def initial_condition_at_end(last: xr.Dataset, system: System, path: Path) -> In
 
 # A file of a store before it is compressed: large for a disk, small beside a piece.
 _FILE_BYTES = 4 * 2**20
-# The record of one step for one sample, generously.
-_STEP_BYTES = 64
 
 Watcher = Callable[[float], None]
 
@@ -233,10 +116,11 @@ def forecast_to(
     dataset: xr.Dataset,
     *,
     times: Sequence[float] | np.ndarray,
-    dt: float,
+    dt: float | None = None,
     stepper: AbstractStepper | None = None,
     piece: int | str = "64MiB",
     watch: Watcher | None = None,
+    control: StepControl | None = None,
     **given: Unpack[ForecastStart],
 ) -> Stored:
     """Write the forecast that `predict` makes to a zarr store, in pieces: of any length.
@@ -250,17 +134,18 @@ def forecast_to(
         system: see `predict`, as for all that follows.
         dataset: holds the initial fields.
         times: where to save.
-        dt: longest step.
+        dt: longest step; where None it follows the error.
         stepper: advances one step.
         piece: bytes of saved states that are held at a time; memory is a few times as much.
         watch: called with each time that the store has reached.
+        control: how exact steps without `dt` are to be; its `max_steps` are those of a piece.
         given: `start`, `samples` and `dtype` as `predict` takes them.
 
     Raises: InputError as `predict` does, for a path that is taken or no `.zarr`, a store that
         another process is writing, or a full disk;
         NumericsError where a step fails, what was written before it staying there.
     """
-    path = Path(path)
+    path, pieces = Path(path), Pieces(dt, stepper, control, piece)
     check_zarr(path)
     check_writable(path)
     begin = InitialCondition.of(system, dataset, **given)
@@ -269,7 +154,7 @@ def forecast_to(
     save = partial(save_dataset, chunks=_chunks(begin, piece))
     writers = itertools.chain([save], itertools.repeat(append_dataset))
     with locked(path):
-        return _write(path, writers, begin, times, dt, stepper, piece, watch)
+        return _write(path, writers, begin, times, pieces, watch)
 
 
 def continue_forecast(
@@ -277,15 +162,16 @@ def continue_forecast(
     system: System,
     *,
     times: Sequence[float] | np.ndarray,
-    dt: float,
+    dt: float | None = None,
     stepper: AbstractStepper | None = None,
     piece: int | str = "64MiB",
     watch: Watcher | None = None,
+    control: StepControl | None = None,
 ) -> Stored:
     """Go on with a forecast in a zarr store from its last time, adding to the store.
 
     To the same states as one forecast would have: to round-off, where steps and saved times are the
-    same.
+    same, and to their error, where steps follow that: the first of them is looked for anew.
 
     Args:
         path: the store.
@@ -295,35 +181,33 @@ def continue_forecast(
         stepper: advances one step.
         piece: bytes of saved states that are held at a time.
         watch: called with each time that the store has reached.
+        control: how exact steps without `dt` are to be.
 
     Returns: the times that were added.
     Raises: InputError for a store that holds no forecast, or that of another system or grid, or no
         time after its last; further as `forecast_to`.
     """
-    path = Path(path)
+    path, pieces = Path(path), Pieces(dt, stepper, control, piece)
     check_zarr(path)
     if not path.exists():
         open_dataset(path)  # which says what there is
     with locked(path):
-        return _continue(path, system, times, dt, stepper, piece, watch)
+        return _continue(path, system, times, pieces, watch)
 
 
 def _continue(
     path: Path,
     system: System,
     times: Sequence[float] | np.ndarray,
-    dt: float,
-    stepper: AbstractStepper | None,
-    piece: int | str,
+    pieces: Pieces,
     watch: Watcher | None,
 ) -> Stored:
     last = open_dataset(path, time="last")
     begin = initial_condition_at_end(last, system, path)
     times = np.atleast_1d(as_seconds(times))
-    check_time_step(dt)
     # What is less than this after the last time is that time, but for round-off. A step may be
     # longer than any interval.
-    slack = min(1e-6 * dt, 1e-9 * np.abs(times).max(initial=0.0))
+    slack = min(1e-6 * (pieces.dt or np.inf), 1e-9 * np.abs(times).max(initial=0.0))
     ahead = times[~(times <= begin.time + slack)]
     if times.size and not ahead.size:
         raise InputError(
@@ -332,14 +216,12 @@ def _continue(
         )
     writers = itertools.repeat(append_dataset)
     begin.check_times(ahead)
-    noted = {HALVED: str(last.attrs.get(HALVED, ""))}
-    if STEPS in last.attrs:  # which followed their error up to here
-        until_here = str(last.attrs[STEPS])
-        longest = f"of at most {dt:g}"
-        is_said = until_here.endswith(longest)
-        noted[STEPS] = until_here if is_said else f"{until_here}; from {begin.time:g} on {longest}"
+    unsaid = "of a given length" if pieces.dt is None else ""
+    noted = {
+        name: str(last.attrs.get(name, said)) for name, said in ((HALVED, ""), (STEPS, unsaid))
+    }
     ledger = begin.ledger(balances_of(last))
-    return _write(path, writers, begin, ahead, dt, stepper, piece, watch, noted, ledger)
+    return _write(path, writers, begin, ahead, pieces, watch, noted, ledger)
 
 
 def _write(
@@ -347,9 +229,7 @@ def _write(
     writers: Iterator[Callable[[xr.Dataset, Path], None]],
     begin: InitialCondition,
     times: np.ndarray,
-    dt: float,
-    stepper: AbstractStepper | None,
-    piece: int | str,
+    pieces: Pieces,
     watch: Watcher | None,
     noted: Mapping[str, str] | None = None,
     ledger: Ledger | None = None,
@@ -358,15 +238,15 @@ def _write(
 
     `noted` is what is said of the steps up to the beginning, and the ledger has its balances.
     """
-    noted = noted or {}
+    noted = {HALVED: "", STEPS: ""} | dict(noted or {})
     halved: tuple[HalvedStep, ...] = ()
     ledger = ledger or begin.ledger()
-    for moments, states, more, choice in _pieces(begin, times, dt, stepper, piece):
+    for moments, states, more, how in pieces.of(begin, times):
         halved += more
         ledger.add(moments, states)
-        attrs = {"until": float(times[-1])} | {k: v for k, v in noted.items() if v}
-        attrs |= halved_attrs(halved, noted.get(HALVED, ""))
-        attrs |= solver_attrs(choice) | ledger.attributes
+        attrs: dict[str, Any] = {"until": float(times[-1]), **halved_attrs(halved, noted[HALVED])}
+        steps = _steps_after(noted[STEPS], how.get(STEPS, ""), pieces, begin.time)
+        attrs |= dict(how) | ({STEPS: steps} if steps else {}) | ledger.attributes
         next(writers)(begin.dataset(moments, states, attrs), path)
         del states  # not to be held while the next are computed
         if watch:
@@ -374,64 +254,13 @@ def _write(
     return Stored(len(begin.samples), times, describe_halvings(halved), ledger.scores)
 
 
-def _pieces(
-    begin: InitialCondition,
-    times: np.ndarray,
-    dt: float,
-    stepper: AbstractStepper | None,
-    piece: int | str,
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray], tuple[HalvedStep, ...], Choice]]:
-    """Times and states `(sample, time, *grid)`, steps that were halved, and how all were solved."""
-    state = begin.state
-    most_steps = max(1, parse_bytes(piece) // (_STEP_BYTES * len(begin.samples)))
-    pieces = cut(begin.time, times, dt, _most_times(begin, piece), most_steps)
-    # After the first piece, so that what is wrong with the steps is known before anything is kept.
-    initial = times[:1], {f: np.asarray(u)[:, None] for f, u in state.items()}
-    is_waiting = bool(times[0] == begin.time)
-    halved: tuple[HalvedStep, ...] = ()
-    advised, grid = False, begin.system.grid
-    before = {field: _extremes(grid, np.asarray(u)) for field, u in state.items()}
-    taking = stepper or CrankNicolson()
-    # Once for all pieces. What a state has lost goes along, too: pieces may be of a single step.
-    prepared, lost = prepare_first(begin.system, state, begin.sample_parameters), None
-    dtype = jnp.result_type(*state.values())
-    shared = cache(lambda: begin.system.prepare_shared(dtype))
-    for part in pieces:
-        of_piece = state, taking, part.time_grid, begin.sample_parameters
-        carried = carry(begin.system, *of_piece, lost=lost, prepared=prepared)
-        halved, choice, lost = halved + carried.halved, carried.choice, carried.lost
-        found = {field: np.asarray(values) for field, values in carried.states.items()}
-        if not advised:
-            steps, saved = part.filled(found)
-            given = begin.system, state, saved, steps, begin.sample_parameters, taking
-            advised = advise(*given, before, shared)
-            before = {f: _extremes(grid, values, before[f]) for f, values in saved.items()}
-            del saved
-        del carried
-        # A copy: a view would keep the piece in memory.
-        state = {field: jnp.array(values[:, part.last]) for field, values in found.items()}
-        if is_waiting:
-            yield *initial, (), choice
-            is_waiting = False
-        if part.times.size:
-            found = {f: values[:, : part.times.size] for f, values in found.items()}
-            yield part.times, found, halved, choice
-            halved = ()
-        del found
-    if is_waiting:
-        yield *initial, (), Choice("given", "", stepper or CrankNicolson(), {})
-
-
-def _extremes(grid: Grid | None, values: np.ndarray, *others: np.ndarray) -> np.ndarray:
-    """The least and the largest value of each sample, `(sample, 2)`."""
-    rows = [in_free_cells(grid, values).reshape(len(values), -1), *others]
-    every = np.hstack([np.stack([u.min(axis=1), u.max(axis=1)], axis=1) for u in rows])
-    return np.stack([every.min(axis=1), every.max(axis=1)], axis=1)
-
-
-def _most_times(begin: InitialCondition, piece: int | str) -> int:
-    """States that a piece may save."""
-    return max(1, parse_bytes(piece) // sum(u.nbytes for u in begin.state.values()))
+def _steps_after(before: str, now: str, pieces: Pieces, time: float) -> str:
+    """What is said of all steps, where others were taken before a time."""
+    if not now and before:  # of a given length, after steps that followed their error
+        now = f"of at most {pieces.dt:g}"
+    if not before:
+        return now
+    return before if before.endswith(now) else f"{before}; from {time:g} on {now}"
 
 
 def _chunks(begin: InitialCondition, piece: int | str) -> dict[str, int]:
@@ -440,6 +269,6 @@ def _chunks(begin: InitialCondition, piece: int | str) -> dict[str, int]:
     No more times than a piece has: a file that is not full is read again when more are added.
     """
     bytes_each = max(u.nbytes for u in begin.state.values()) // len(begin.samples)
-    times = min(max(1, _FILE_BYTES // bytes_each), _most_times(begin, piece))
+    times = min(max(1, _FILE_BYTES // bytes_each), most_times(begin, piece))
     samples = max(1, _FILE_BYTES // (times * bytes_each))
     return {"time": times, "sample": min(samples, len(begin.samples))}

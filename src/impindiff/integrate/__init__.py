@@ -19,7 +19,7 @@ from impindiff.integrate._explicit import (
 )
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
 from impindiff.integrate._implicit_explicit import ARK3, ARK4, ARK5, ImplicitExplicit
-from impindiff.integrate._quadrature import split_integrals, tendency_at
+from impindiff.integrate._quadrature import integral_rates, split_integrals, tendency_at
 from impindiff.integrate._quasi_steady import QuasiSteady
 from impindiff.integrate._steady import (
     SteadyRoot,
@@ -64,6 +64,7 @@ __all__ = [
     "choose_solver",
     "find_steady",
     "has_no_level",
+    "integral_rates",
     "split_integrals",
     "steady_tendency",
     "store_at",

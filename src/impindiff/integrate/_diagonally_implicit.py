@@ -18,7 +18,7 @@ from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy, combine, store_at
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
 from impindiff.integrate._quadrature import (
-    add_integrals,
+    integral_rates,
     scaled_rates,
     split_unknowns,
     tendency_at,
@@ -115,17 +115,18 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         num_stages = len(matrix)
         # Of each stage $\Delta t\,F$; zero where it is not known yet.
         rates = jax.tree.map(lambda u: jnp.zeros((num_stages, *u.shape), u.dtype), state)
-        grown = jax.tree.map(jnp.zeros_like, integrals)
+        # Of the integrals that follow from solved stages, $r$ at the first of them.
+        inflow: State | None = None
         algebraic: tuple[str, ...] = ()
         if tableau.begins_explicitly:
             at_start = tendency_at(dynamics, time, state)
             algebraic = at_start.algebraic
             rates = store_at(rates, 0, scaled_rates(at_start, state, dt))
-            grown = add_integrals(dynamics, grown, tableau.weights[0] * dt, time, state)
+            inflow = integral_rates(dynamics, integrals, time, state)
 
         def stage(carry, of_stage):
-            rates, start, grown = carry
-            number, row, at, is_last, share, root = of_stage
+            rates, start = carry
+            number, row, at, is_last, root = of_stage
             known = combine(row, rates)
             # The first begins at the step's start, and each other where the one before has come to.
             wanted = replace(of_solve, start=start)
@@ -141,8 +142,8 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             # left over by the fastest rate of the system.
             stored = change_in_storage(tendency, state, before, found)
             rate = jax.tree.map(lambda q, k: (q - k) / tableau.gamma, stored, known)
-            grown = add_integrals(dynamics, grown, share, at, found.value)
-            return (store_at(rates, number, rate), found.increment, grown), found
+            inflow = integral_rates(dynamics, integrals, at, found.value)
+            return (store_at(rates, number, rate), found.increment), (found, inflow)
 
         # A loop over all, so that a solve and its adjoint are compiled once.
         of_stages = (
@@ -150,17 +151,23 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             jnp.asarray(np.tril(matrix, -1)[first:], dtype),
             time + jnp.asarray(tableau.nodes[first:], dtype) * dt,
             jnp.arange(first, num_stages) == num_stages - 1,
-            jnp.asarray(tableau.weights[first:], dtype) * dt,
             roots,
         )
         nothing = jax.tree.map(jnp.zeros_like, state)
-        (rates, increment, grown), (states, _, outcome) = jax.lax.scan(
-            stage, (rates, nothing, grown), of_stages
+        (rates, increment), ((states, _, outcome), inflows) = jax.lax.scan(
+            stage, (rates, nothing), of_stages
         )
+        if inflow is not None:
+            inflows = jax.tree.map(
+                lambda one, others: jnp.concatenate([one[None], others]), inflow, inflows
+            )
+        inflows = jax.tree.map(lambda each: dt * each, inflows)
+        weights = jnp.asarray(tableau.weights, dtype)
+        grown = combine(weights, inflows)
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
-        error = difference_of_ends(tableau, rates, {*dynamics.integrals, *algebraic})
+        error = difference_of_ends(tableau, rates | inflows, algebraic)
         return Step(after, increment, overall(outcome), stages, error)
 
 
@@ -244,20 +251,20 @@ def ESDIRK5(
 
 
 def difference_of_ends(
-    tableau: DiagonallyImplicitTableau, rates: State, left_out: set[str]
+    tableau: DiagonallyImplicitTableau, rates: State, algebraic: tuple[str, ...]
 ) -> State | None:
-    r"""What the two ends of a step differ by, in all fields but some.
+    r"""What the two ends of a step differ by, in all that has a storage.
 
     Args:
         tableau: the numbers of the method.
         rates: $\Delta t\,F$ of all stages along a leading axis.
-        left_out: fields without an estimate.
+        algebraic: the fields without a storage.
     """
     if tableau.embedded is None:
         return None
     dtype = jnp.result_type(*rates.values())
     unlike = jnp.asarray(tableau.weights - np.array(tableau.embedded), dtype)
-    fields = {field: each for field, each in rates.items() if field not in left_out}
+    fields = {field: each for field, each in rates.items() if field not in algebraic}
     return jax.lax.stop_gradient(combine(unlike, fields))
 
 

@@ -130,9 +130,8 @@ class ExplicitRungeKutta(AbstractStepper):
         """See `AbstractStepper.advance`; the errors of the parts add up."""
         # Numbers of Python are as good as arrays, here as in a step taken whole.
         part = jnp.asarray(dt, jnp.result_type(*state.values())) / self.substeps
-        fields = [field for field in state if field not in dynamics.integrals]
         nothing = jax.tree.map(jnp.zeros_like, state)
-        error = {f: nothing[f] for f in fields if self.tableau.embedded is not None}
+        error = nothing if self.tableau.embedded is not None else {}
 
         def advance(sums: tuple[State, State], number: Scalar) -> tuple[tuple[State, State], None]:
             here = axpy(state, 1, sums[0])
@@ -175,8 +174,8 @@ class ExplicitRungeKutta(AbstractStepper):
                 point = axpy(point, factor * dt, rate)
             rate = tendency_at(dynamics, time + node * dt, state)(point)
             increment = axpy(increment, weight * dt, rate)
-            missed = jax.lax.stop_gradient({field: rate[field] for field in error})
-            error = axpy(error, unlike * dt, missed)
+            if error:
+                error = axpy(error, unlike * dt, jax.lax.stop_gradient(rate))
             return ((rate, *rates)[:reach], increment, error), None
 
         # A loop: written out, the stages are compiled one by one, and into one another, so that

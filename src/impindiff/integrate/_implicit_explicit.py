@@ -24,7 +24,7 @@ from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy, combine, store_at
 from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
 from impindiff.integrate._quadrature import (
-    add_integrals,
+    integral_rates,
     scaled_rates,
     split_integrals,
     split_unknowns,
@@ -153,12 +153,12 @@ class ImplicitExplicit(AbstractImplicitStepper):
         at_start = tendency_at(part, time, state)
         rates = store_at(slots, 0, scaled_rates(at_start, state, dt))
         pushes = store_at(slots, 0, both.scaled(time, state, dt))
-        grown = jax.tree.map(jnp.zeros_like, integrals)
-        grown = add_integrals(part, grown, tableau.weights[0] * dt, time, state)
+        # Of the integrals that follow from solved stages, $r$ at the first of them.
+        inflow = integral_rates(part, integrals, time, state)
 
         def stage(carry, of_stage):
-            rates, pushes, start, grown = carry
-            number, row, pushing_row, at, share, root = of_stage
+            rates, pushes, start = carry
+            number, row, pushing_row, at, root = of_stage
             known = axpy(combine(row, rates), 1, combine(pushing_row, pushes))
             # The first begins at the step's start, and each other where the one before has come to.
             wanted = replace(context.of_solve(root), start=start)
@@ -171,21 +171,24 @@ class ImplicitExplicit(AbstractImplicitStepper):
             rate = jax.tree.map(lambda q, k: (q - k) / tableau.gamma, stored, known)
             rates = store_at(rates, number, rate)
             pushes = store_at(pushes, number, both.scaled(at, found.value, dt))
-            grown = add_integrals(part, grown, share, at, found.value)
-            return (rates, pushes, found.increment, grown), found
+            inflow = integral_rates(part, integrals, at, found.value)
+            return (rates, pushes, found.increment), (found, inflow)
 
         of_stages = (
             jnp.arange(1, len(matrix)),
             jnp.asarray(np.tril(matrix, -1)[1:], dtype),
             jnp.asarray(pushing[1:], dtype),
             time + jnp.asarray(tableau.nodes[1:], dtype) * dt,
-            jnp.asarray(tableau.weights[1:], dtype) * dt,
             context.stages,
         )
         nothing = jax.tree.map(jnp.zeros_like, state)
-        (rates, pushes, increment, grown), (states, _, outcome) = jax.lax.scan(
-            stage, (rates, pushes, nothing, grown), of_stages
+        (rates, pushes, increment), ((states, _, outcome), inflows) = jax.lax.scan(
+            stage, (rates, pushes, nothing), of_stages
         )
+        inflows = jax.tree.map(
+            lambda one, others: dt * jnp.concatenate([one[None], others]), inflow, inflows
+        )
+        grown = combine(jnp.asarray(tableau.weights, dtype), inflows)
         outcome = overall(outcome)
         # What the end has gained over the last stage.
         more = combine(jnp.asarray(tableau.weights - pushing[-1], dtype), pushes)
@@ -210,8 +213,8 @@ class ImplicitExplicit(AbstractImplicitStepper):
             outcome = overall(jax.tree.map(lambda *each: jnp.stack(each), outcome, found.outcome))
         error = difference_of_ends(
             tableau,
-            jax.tree.map(jnp.add, rates, pushes),
-            {*dynamics.integrals, *at_start.algebraic},
+            jax.tree.map(jnp.add, rates, pushes) | inflows,
+            at_start.algebraic,
         )
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)

@@ -43,16 +43,23 @@ def add_integrals(
         time: $t$.
         state: $u$, the fields.
     """
+    rates = integral_rates(dynamics, integrals, time, state)
+    return jax.tree.map(lambda s, r: s + weight * r, integrals, rates)
+
+
+def integral_rates(
+    dynamics: AbstractDynamics, integrals: State, time: Scalar, state: State
+) -> State:
+    r"""$r(t, u)$, in the shapes of what it is integrated to; see `add_integrals`."""
     if not integrals:
         return integrals
 
     # `checkpoint`: the state is kept for the backward pass anyway, and is all that is needed.
     @jax.checkpoint
-    def add(rates: AbstractTendency, integrals: State, weight: Scalar, state: State) -> State:
-        found = broadcast_rates(rates(state), integrals)
-        return jax.tree.map(lambda s, r: s + weight * r, integrals, found)
+    def evaluate(rates: AbstractTendency, state: State) -> State:
+        return broadcast_rates(rates(state), integrals)
 
-    return add(dynamics.integrands(time, tuple(integrals)), integrals, weight, state)
+    return evaluate(dynamics.integrands(time, tuple(integrals)), state)
 
 
 def broadcast_rates(rates: State, integrals: State) -> State:

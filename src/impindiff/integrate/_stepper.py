@@ -25,8 +25,8 @@ class Step(NamedTuple):
         outcome: of the solve.
         stages: the roots of solves before the last, for `StepContext.stages`; None where there are
             none. With these kept, a step is taken again for its derivative and nothing solved.
-        error: an estimate of the error of what the step has added to each field's storage, without
-            algebraic fields and integrals; None where the method has none.
+        error: an estimate of the error of what the step has added to each integral and to each
+            field's storage, without algebraic fields; None where the method has none.
     """
 
     state: State

@@ -2,6 +2,7 @@
 
 from impindiff.rollout._failures import StepOutcome, StepResult
 from impindiff.rollout._initial_state import check_before, consistent, explain_range
+from impindiff.rollout._march import Begun
 from impindiff.rollout._memory import (
     KeepAll,
     MemoryBudget,
@@ -35,14 +36,17 @@ from impindiff.rollout._step_control import (
     StepControl,
     check_is_control,
     control_samples,
+    describe_steps,
     simulate_controlled,
     spans_of,
+    stepper_for,
     time_error,
 )
 from impindiff.rollout._sweep import nothing_lost
 from impindiff.rollout._times import TimeGrid, check_time_step, step_counts, tidy_time
 
 __all__ = [
+    "Begun",
     "check_before",
     "check_is_control",
     "check_time_step",
@@ -67,6 +71,7 @@ __all__ = [
     "control_samples",
     "explain_range",
     "describe_halvings",
+    "describe_steps",
     "find_ringing",
     "format_bytes",
     "has_failed_solve",
@@ -85,6 +90,7 @@ __all__ = [
     "stable_dt",
     "steady",
     "step_counts",
+    "stepper_for",
     "tidy_time",
     "time_error",
     "uniform_guess",

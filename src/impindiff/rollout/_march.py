@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from impindiff._types import Scalar, State
@@ -17,15 +16,23 @@ from impindiff.integrate import (
     AbstractDynamics,
     AbstractStepper,
     StepContext,
+    integral_rates,
+    split_integrals,
     tendency_at,
 )
 from impindiff.rollout._failures import StepOutcome, judge_step
 from impindiff.rollout._initial_state import begin_consistently, check_coefficients
+from impindiff.rollout._step_error import (
+    ROUND_OFF_UNITS,
+    Allowed,
+    judge,
+    more_stored,
+    prospects,
+    sizes_of,
+)
 from impindiff.rollout._sweep import carried, nothing_lost
 from impindiff.rollout._times import TimeGrid, start_clock
 
-# A tolerance below so many units of round-off of a field cannot be met.
-ROUND_OFF_UNITS = 4
 # Of the tolerance of a step that its solves may use up.
 _OF_SOLVES = 0.01
 # The exponents of a PI controller, times the order of the estimate, and the usual limits
@@ -45,41 +52,45 @@ _ROUND_OFF = 100
 _FIRST_CHANGE = 0.01
 
 
-class Allowed(NamedTuple):
-    """What error is allowed.
+class Begun(NamedTuple):
+    """Where a rollout goes on that others have begun. Samples are the leading axis of states.
 
     Attributes:
-        rtol: relative.
-        atol: absolute, by field; a field without one is compared with how far it moves.
+        first: the state at its very start.
+        lost: what rounding has left out of the present state.
+        moved: by field, how far it has moved since the start.
+        dt: the length of the next step; not a number where nothing was done yet.
+        error: of the last step, in units of what is allowed.
+        elapsed: the time since the start.
+        whole: the time of the whole rollout.
     """
 
-    rtol: Scalar
-    atol: State
+    first: State
+    lost: State | None
+    moved: State
+    dt: Scalar
+    error: Scalar
+    elapsed: Scalar
+    whole: Scalar
 
-    def stored(self, dynamics: AbstractDynamics, time: Scalar, state: State, sizes: State) -> State:
-        """The error allowed in what each field stores.
+    @classmethod
+    def nothing(cls, initial: State, whole: Scalar) -> "Begun":
+        """Where a rollout begins.
 
         Args:
-            dynamics: the system.
-            time: at which its storage is taken.
-            state: the fields.
-            sizes: what each field is compared with, a number each.
+            initial: the state, `(sample, *grid)` each.
+            whole: the time that it takes.
         """
-        tolerances = {}
-        for field, size in sizes.items():
-            u = jnp.abs(state[field])
-            atol = self.atol.get(field)
-            wanted = self.rtol * size if atol is None else atol + self.rtol * u
-            largest = in_free_cells(dynamics.grid, u).max(initial=0)
-            least = ROUND_OFF_UNITS * jnp.finfo(u.dtype).eps * largest
-            tolerances[field] = jnp.broadcast_to(jnp.maximum(wanted, least), u.shape)
-        return _more_stored(dynamics, time, state, tolerances)
+        moved = {f: jnp.zeros(u.shape[:1], u.dtype) for f, u in initial.items()}
+        dt, error = jnp.full_like(whole, jnp.nan), jnp.ones_like(whole)
+        return cls(initial, nothing_lost(initial), moved, dt, error, jnp.zeros_like(whole), whole)
 
 
 class March(NamedTuple):
     """A rollout on its way. Samples are the leading axis, but where something else is said.
 
     Attributes:
+        first: the state at the very start of the rollout.
         state: of each sample.
         lost: what rounding has left out of it.
         moved: by field, how far it has moved since the start.
@@ -99,6 +110,7 @@ class March(NamedTuple):
         result: of the last step tried.
     """
 
+    first: State
     state: State
     lost: State | None
     moved: State
@@ -142,12 +154,16 @@ class _Problem(eqx.Module):
         spans: a step from each saved time to the next.
         stepper: has an estimate of its error.
         allowed: what error is.
+        elapsed: the time, before the first of the spans, since the start of the whole rollout.
+        whole: the time of that.
     """
 
     shared: Any
     spans: TimeGrid
     stepper: AbstractStepper
     allowed: Allowed
+    elapsed: Scalar
+    whole: Scalar
 
     def dynamics(self, given: State, dtype: jnp.dtype) -> tuple[AbstractDynamics, Array]:
         """The system of a sample, and when its spans begin."""
@@ -183,9 +199,18 @@ class _Problem(eqx.Module):
         )
         far = {f: jnp.maximum(m, jnp.abs(after[f] - first[f]).max()) for f, m in moved.items()}
         error = taken.error or {}
-        sizes = _sizes(dynamics, first, {field: far[field] for field in error})
+        sizes = sizes_of(dynamics, first, {field: far[field] for field in error})
+        speeds = {f: jnp.abs(after[f] - state[f]).max() / dt for f in error}
+        fields, integrals = split_integrals(dynamics, after)
+        rates = integral_rates(dynamics, integrals, time + dt, fields)
+        speeds |= {name: jnp.abs(rate).max() for name, rate in rates.items()}
+        elapsed = self.elapsed + (time - begins[0])
+        ahead = prospects(dynamics, first, moved, speeds, elapsed, self.whole)
+        sizes = jax.tree.map(jnp.add, sizes, ahead)
         limits = self.allowed.stored(dynamics, time + dt, after, sizes)
-        judged = [_judge(dynamics, e, limits[field]) for field, e in error.items()]
+        judged = [judge(dynamics, e, limits[field]) for field, e in error.items()]
+        # Of fields that all follow from their equations.
+        judged = judged or [(jnp.zeros((), dt.dtype), jnp.asarray(0))]
         errors, places = (jnp.stack(each) for each in zip(*judged, strict=True))
         is_blind = self.is_blind(dynamics, time, dt, after, limits)
         return _Tried(after, lost, far, outcome, errors, places, is_blind)
@@ -220,8 +245,9 @@ class _Problem(eqx.Module):
             return low, high
 
         nodes = jnp.asarray(self.stepper.nodes, dt.dtype)
-        share = dt / jnp.asarray(self.spans.lengths.sum(), dt.dtype)
-        count = jnp.clip(jnp.ceil(_LOOKS_IN_ALL * share).astype(int), _LOOKS, _LOOKS_IN_ALL)
+        count = jnp.clip(
+            jnp.ceil(_LOOKS_IN_ALL * (dt / self.whole)).astype(int), _LOOKS, _LOOKS_IN_ALL
+        )
         seen = jax.lax.fori_loop(
             1, nodes.size, lambda k, ends: widen(ends, nodes[k]), (rates(nodes[0]),) * 2
         )
@@ -247,14 +273,14 @@ class _Problem(eqx.Module):
         tendency = tendency_at(dynamics, begins[0], first)
         left_out = {*dynamics.integrals, *tendency.algebraic}
         fields = [field for field in first if field not in left_out]
-        ranges = _sizes(dynamics, first, {field: jnp.zeros((), dtype) for field in fields})
+        ranges = sizes_of(dynamics, first, {field: jnp.zeros((), dtype) for field in fields})
         change = {}
         for field in fields:
             u = first[field]
             largest = jnp.abs(in_free_cells(dynamics.grid, u)).max()
             size = jnp.where(ranges[field] > 0, ranges[field], largest)
             change[field] = jnp.broadcast_to(_FIRST_CHANGE * size, u.shape)
-        stored, rates = _more_stored(dynamics, begins[0], first, change), tendency(first)
+        stored, rates = more_stored(dynamics, begins[0], first, change), tendency(first)
         found = [jnp.asarray(jnp.inf, dtype)]
         for field in fields:
             rate = jnp.abs(rates[field]).max()
@@ -275,6 +301,7 @@ def march(
     max_dt: Scalar,
     at_most: Array,
     max_steps: int,
+    begun: Begun,
 ) -> March:
     """March through the spans, until all are done or a step cannot be taken.
 
@@ -288,10 +315,11 @@ def march(
         max_dt: the longest step.
         at_most: so many steps are taken.
         max_steps: the most that `at_most` may be; another number is another program.
+        begun: what went before.
     """
     dtype = jnp.result_type(*initial.values())
     shared = system.prepare_shared(dtype) if sample_parameters else system.prepare(dtype)
-    problem = _Problem(shared, spans, stepper, allowed)
+    problem = _Problem(shared, spans, stepper, allowed, begun.elapsed, begun.whole)
     lengths, slots = jnp.asarray(spans.lengths, dtype), jnp.asarray(spans.slots)
     attempt = jax.vmap(problem.attempt, in_axes=(0, 0, 0, 0, 0, None, None, None))
     num_spans, order = spans.num_steps, stepper.error_order or 1
@@ -309,7 +337,7 @@ def march(
         ends = left <= wanted * (1 + 1e-3)
         dt = jnp.where(ends, left, jnp.where(left < 2 * wanted, left / 2, wanted))
         tried = attempt(
-            sample_parameters, initial, now.state, now.lost, now.moved, now.span, passed, dt
+            sample_parameters, first, now.state, now.lost, now.moved, now.span, passed, dt
         )
         solved = tried.outcome.converged.all() & jnp.isfinite(tried.errors).all()
         solved &= ~tried.is_blind.any()
@@ -332,6 +360,7 @@ def march(
         number = jnp.where(taken, now.num_taken, max_steps)
         slot = jnp.where(done, slots[now.span], num_saved)
         return March(
+            first,
             state,
             lost,
             moved,
@@ -351,22 +380,24 @@ def march(
             tried.outcome.result,
         )
 
-    initial = jax.vmap(problem.begin)(sample_parameters, initial)
+    is_begun = jnp.isfinite(begun.dt)
+    consistent = jax.vmap(problem.begin)(sample_parameters, initial)
+    initial = jax.tree.map(lambda u, v: jnp.where(is_begun, u, v), initial, consistent)
+    first = jax.tree.map(lambda u, v: jnp.where(is_begun, u, v), begun.first, initial)
     num_saved = len(spans.saved)
     saved = jax.tree.map(lambda u: jnp.zeros((num_saved + 1, *u.shape), u.dtype), initial)
     if spans.saves_start:
         saved = jax.tree.map(lambda each, u: each.at[0].set(u), saved, initial)
-    lost = nothing_lost(initial)
-    moved = {f: jnp.zeros(u.shape[:1], u.dtype) for f, u in initial.items()}
     dt = jax.vmap(problem.first_dt)(sample_parameters, initial).min()
     dt = jnp.minimum(jnp.minimum(dt, max_dt), lengths[0])
+    dt = jnp.where(is_begun, begun.dt, dt)
     shapes = jax.eval_shape(
         attempt,
         sample_parameters,
+        first,
         initial,
-        initial,
-        lost,
-        moved,
+        begun.lost,
+        begun.moved,
         jnp.asarray(0),
         jnp.zeros((), dtype),
         dt,
@@ -377,13 +408,14 @@ def march(
     )
     none = jnp.asarray(0)
     start = March(
+        first,
         initial,
-        lost,
-        moved,
+        begun.lost,
+        begun.moved,
         none,
         (jnp.zeros((), dtype), jnp.zeros((), dtype)),
         dt,
-        jnp.ones((), dtype),
+        begun.error,
         none,
         none,
         none,
@@ -406,36 +438,3 @@ def _factor(error: Scalar, before: Scalar, order: int, taken: Array, solved: Arr
     factor = jnp.where(taken, both, jnp.minimum(alone, _SAFETY))
     factor = jnp.clip(factor, _LEAST_FACTOR, _MOST_FACTOR)
     return jnp.where(solved, factor, _AFTER_FAILURE).astype(error.dtype)
-
-
-def _sizes(dynamics: AbstractDynamics, first: State, moved: State) -> State:
-    """What the error of a field is compared with: its scale, or how far it ranges and has moved."""
-    scales = dynamics.at(jnp.zeros((), jnp.result_type(*first.values()))).scales
-    return {
-        field: jnp.asarray(scales[field], far.dtype)
-        if field in scales
-        else jnp.ptp(in_free_cells(dynamics.grid, first[field])) + far
-        for field, far in moved.items()
-    }
-
-
-def _more_stored(dynamics: AbstractDynamics, time: Scalar, state: State, change: State) -> State:
-    """How much more is stored where fields are larger by a change."""
-    if not dynamics.has_storage:
-        return change
-    tendency = tendency_at(dynamics, time, state)
-    larger = tendency.stored({f: u + change[f] if f in change else u for f, u in state.items()})
-    stored = tendency.stored(state)
-    return {field: jnp.abs(larger[field] - stored[field]) for field in change}
-
-
-def _judge(dynamics: AbstractDynamics, error: Array, allowed: Array) -> tuple[Scalar, Array]:
-    """The root mean square of an error in units of what is allowed, by volume; where it is most."""
-    ratio = jnp.abs(error) / allowed
-    # In a solid cell, and where a field rests, nothing moves, whatever is allowed.
-    ratio = jnp.where(error == 0, 0, ratio)
-    squares, shares = in_free_cells(dynamics.grid, ratio**2), dynamics.volume_shares
-    if shares is None or np.shape(shares) != ratio.shape:
-        return jnp.sqrt(jnp.mean(squares)), jnp.argmax(ratio)
-    weights = in_free_cells(dynamics.grid, shares)
-    return jnp.sqrt(jnp.sum(weights / weights.sum() * squares)), jnp.argmax(ratio)

@@ -12,6 +12,7 @@ the steps held fixed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import jax
@@ -27,21 +28,19 @@ from impindiff.integrate import (
     AbstractDynamics,
     AbstractStepper,
     AbstractSystem,
+    CrankNicolson,
+    check_is_stepper,
     tendency_at,
 )
 from impindiff.rollout._failures import StepOutcome, StepResult
 from impindiff.rollout._initial_state import check_before
-from impindiff.rollout._march import ROUND_OFF_UNITS, Allowed, March, march
+from impindiff.rollout._march import Begun, March, march
 from impindiff.rollout._simulate import check_kinds
 from impindiff.rollout._solver_choice import prepare_for_any
-from impindiff.rollout._stability import is_limited
-from impindiff.rollout._times import TimeGrid, start_clock
+from impindiff.rollout._stability import find_stiffness
+from impindiff.rollout._step_error import ROUND_OFF_UNITS, Allowed
+from impindiff.rollout._times import TimeGrid, check_time_step, start_clock
 
-# Without numbers, so that Python says it once.
-_STIFF = (
-    "The steps are as long as {name} is stable for, and their errors would allow longer ones: the "
-    "system is stiff. Take an implicit method, such as ESDIRK4()."
-)
 _BY_PRECISION = {jnp.dtype(jnp.float32): 1e-4, jnp.dtype(jnp.float64): 1e-6}
 
 
@@ -57,6 +56,8 @@ class StepControl:
             a field is `atol` + `rtol` |u|.
         max_dt: the longest step.
         max_steps: at most so many steps, refused ones not counted.
+        breakpoints: times at which the right-hand side jumps or has a kink, numbers or dates as
+            those of the rollout. A step just before each of them is followed by one just after it.
 
     Raises: InputError for tolerances that are not positive, or not below 1, and numbers that are
         none.
@@ -66,6 +67,7 @@ class StepControl:
     atol: float | Mapping[str, float] | None = None
     max_dt: float = float("inf")
     max_steps: int = 10_000
+    breakpoints: Sequence[float] | np.ndarray = ()
 
     def __post_init__(self) -> None:
         """Refuse tolerances that no step can meet."""
@@ -85,6 +87,12 @@ class StepControl:
             raise InputError(f"StepControl(max_dt={self.max_dt:g}): steps are longer than zero.")
         if as_count(self.max_steps, "max_steps of StepControl") < 1:
             raise InputError("StepControl(max_steps=0): at least one step must be allowed.")
+        jumps = (
+            np.atleast_1d(as_seconds(self.breakpoints)) if len(self.breakpoints) else np.empty(0)
+        )
+        if not np.isfinite(jumps).all():
+            raise InputError(f"StepControl(breakpoints={self.breakpoints}): times are finite.")
+        object.__setattr__(self, "breakpoints", tuple(jumps.tolist()))
 
     def relative(self, dtype: jnp.dtype) -> float:
         """The relative tolerance, by precision where none is given.
@@ -138,6 +146,26 @@ def check_is_control(control: Any) -> None:
         raise InputError(f"control is {control!r:.60}: give StepControl(rtol=1e-4), say.")
 
 
+def stepper_for(
+    dt: float | None, stepper: AbstractStepper | None, control: StepControl | None
+) -> AbstractStepper:
+    """What advances a step, where nothing else is said.
+
+    Raises: InputError for `control` beside `dt`, and what is no stepper or no step.
+    """
+    if dt is not None:
+        check_time_step(dt)
+        if control is not None:
+            raise InputError(
+                f"dt is {dt!r:.20}, and control is given, too: leave dt out for steps that follow "
+                "their error, or leave control out."
+            )
+    if stepper is None:
+        stepper = ESDIRK4() if dt is None else CrankNicolson()
+    check_is_stepper(stepper)
+    return stepper
+
+
 def _least_rtol(dtype: jnp.dtype) -> float:
     return ROUND_OFF_UNITS * float(jnp.finfo(dtype).eps)
 
@@ -150,26 +178,34 @@ class ControlledTrajectory(NamedTuple):
         time_grid: the steps that were taken.
         outcome: of each of them.
         num_refused: how many more were tried and were too long.
+        begun: what a rollout begins with that goes on from the last state.
     """
 
     states: State
     time_grid: TimeGrid
     outcome: StepOutcome
     num_refused: int
+    begun: Begun | None = None
 
     def message(self, control: StepControl) -> str:
         """How many steps there were, of what length, and how exact each is."""
-        lengths = self.time_grid.lengths
+        lengths, dtype = self.time_grid.lengths, jnp.result_type(*self.states.values())
         if not len(lengths):
             return "none"
-        rtol = control.relative(jnp.result_type(*self.states.values()))
-        allowed = "of how far the field ranges and has moved, or of its scale"
-        if control.atol is not None:
-            allowed = f"of the value, and atol = {control.atol}"
-        return (
-            f"{len(lengths)} of {lengths.min():.3g} to {lengths.max():.3g}, the error of each "
-            f"estimated to be below {rtol:g} {allowed}"
-        )
+        return describe_steps(len(lengths), lengths.min(), lengths.max(), control, dtype)
+
+
+def describe_steps(
+    count: int, shortest: float, longest: float, control: StepControl, dtype: jnp.dtype
+) -> str:
+    """How many steps there were, of what length, and how exact each is."""
+    allowed = "of how far the field ranges and has moved, or of its scale"
+    if control.atol is not None:
+        allowed = f"of the value, and atol = {control.atol}"
+    return (
+        f"{count} of {shortest:.3g} to {longest:.3g}, the error of each estimated to be below "
+        f"{control.relative(dtype):g} {allowed}"
+    )
 
 
 def simulate_controlled(
@@ -231,6 +267,7 @@ def control_samples(
     control: StepControl,
     sample_parameters: State | None = None,
     at_most: int | None = None,
+    begun: Begun | None = None,
 ) -> ControlledTrajectory:
     """The same for many samples, which share their steps: the most exacting one decides.
 
@@ -242,6 +279,7 @@ def control_samples(
         control: how exact the steps are to be.
         sample_parameters: the sample parameters that the system misses, `(sample,)` each.
         at_most: so many steps, where these are fewer than the control allows.
+        begun: what went before, where `initial` is not the start; see `ControlledTrajectory`.
 
     Raises: as `simulate_controlled`.
     """
@@ -262,16 +300,13 @@ def control_samples(
     stepper.check(prepared)
     check_before(prepared, first, spans)
     tendency = prepared.at(jnp.zeros((), dtype))
-    left_out = {*prepared.integrals, *tendency.algebraic}
-    fields = [field for field in first if field not in left_out]
-    if not fields:
-        raise InputError(
-            "no field of the system changes in time by itself, so that no step has an error: the "
-            "fields without storage follow from their equations, see "
-            "impindiff.steppers.consistent."
-        )
+    # Where all fields follow from their equations, no step has an error, but a solve may fail.
+    fields = [field for field in first if field not in tendency.algebraic] or list(first)
     if not spans.num_steps:
         return _at_start(initial, spans)
+    # So many units of round-off that the clock and what comes of it tell the two sides apart.
+    margin = 16 * float(jnp.finfo(dtype).eps) * float(np.abs(spans.elapsed_saved).max())
+    spans = spans.cut_at(np.asarray(control.breakpoints), margin)
     allowed = Allowed(
         jnp.asarray(control.relative(dtype), dtype),
         {f: jnp.asarray(tol, dtype) for f, tol in control.absolute(fields).items()},
@@ -280,7 +315,10 @@ def control_samples(
         stepper = prepare_for_any(prepared, stepper)
     at_most = min(control.max_steps, at_most or control.max_steps)
     most = jnp.asarray(control.max_dt, dtype), jnp.asarray(at_most), control.max_steps
-    found = march(system, initial, sample_parameters, spans, stepper, allowed, *most)
+    is_begun = begun is not None
+    if begun is None:
+        begun = Begun.nothing(initial, jnp.asarray(spans.lengths.sum(), dtype))
+    found = march(system, initial, sample_parameters, spans, stepper, allowed, *most, begun)
     taken = int(found.num_taken)
     advice = ""
     if stepper.stability_limit is not None:
@@ -290,23 +328,32 @@ def control_samples(
             return (shared.with_sample_parameters(given) if given else shared).prepare(dtype)
 
         reached = sample_parameters, found.state, _reached(found, spans)
-        if is_limited(dynamics_of, *reached, np.asarray(found.lengths[:taken]), stepper):
-            advice = _STIFF.format(name=stepper.name)
+        advice = find_stiffness(dynamics_of, *reached, np.asarray(found.lengths[:taken]), stepper)
     if int(found.span) < spans.num_steps:
         raise _failure(found, spans, fields, control, advice)
     if advice:
         warn_caller(advice)
     outcome = jax.tree.map(lambda each: each[:taken].T, found.outcome)
     lengths, number = np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken])
-    parts = [lengths[number == span] for span in range(spans.num_steps)]
+    parts = _by_time(lengths, number, spans)
     to_start = [np.empty(0)] * spans.saves_start
-    time_grid = TimeGrid.from_lengths(spans.starts[0], spans.saved, to_start + parts)
-    if time_grid.coarse:
+    cut = partial(TimeGrid.from_lengths, spans.starts[0], spans.saved, to_start + parts)
+    if (alone := cut()).coarse:
         # So short are they that functions saw the time rounded: refused as by `simulate`.
-        dynamics, clock = start_clock(prepared, time_grid, dtype)
+        dynamics, clock = start_clock(prepared, alone, dtype)
         tendency_at(dynamics, clock[0], first)(first)
+    time_grid = cut(like=spans) if is_begun else alone
     states = {field: jnp.moveaxis(each[:-1], 0, 1) for field, each in found.saved.items()}
-    return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused))
+    begun = Begun(
+        first=found.first,
+        lost=found.lost,
+        moved=found.moved,
+        dt=found.dt,
+        error=found.error,
+        elapsed=begun.elapsed + jnp.asarray(spans.lengths.sum(), dtype),
+        whole=begun.whole,
+    )
+    return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused), begun)
 
 
 def time_error(
@@ -347,6 +394,12 @@ def time_error(
         difference = float(jnp.abs(found.states[field] - states).max())
         errors.append(difference / spread if spread else 0.0)
     return max(errors)
+
+
+def _by_time(lengths: np.ndarray, number: np.ndarray, spans: TimeGrid) -> list[np.ndarray]:
+    """The lengths of the steps to each saved time, from the number of the span of each."""
+    saves = np.flatnonzero(spans.slots < len(spans.saved))
+    return np.split(lengths, np.searchsorted(number, saves[:-1], side="right"))
 
 
 def _at_start(initial: State, spans: TimeGrid) -> ControlledTrajectory:

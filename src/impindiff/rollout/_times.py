@@ -194,6 +194,39 @@ class TimeGrid(eqx.Module):
         given = starts, lengths, self.saved, slots, self.saves_start
         return TimeGrid(*given, elapsed=elapsed, like=self)
 
+    def cut_at(self, times: np.ndarray, margin: float) -> "TimeGrid":
+        """The same span with a sliver of a step across each of some times.
+
+        So no other step has such a time at one of its ends, where a function that jumps there would
+        be evaluated on the wrong side.
+
+        Args:
+            times: those before and after the whole span do not matter.
+            margin: how far the sliver goes, before and after; in a step no longer than a thousand
+                margins there is none.
+        """
+        ends = self.starts + self.lengths
+        counts, starts, elapsed = [], [], []
+        for first, last, since in zip(self.starts, ends, self.elapsed, strict=True):
+            near = times[(times >= first - margin) & (times <= last + margin)]
+            cuts = np.unique(np.concatenate([near - margin, near + margin]))
+            inside = (
+                cuts[(cuts > first) & (cuts < last)] if last - first > 1e3 * margin else near[:0]
+            )
+            begins = np.concatenate([[first], inside])
+            counts.append(len(begins))
+            starts.append(begins)
+            elapsed.append(since + (begins - first))
+        if sum(counts) == self.num_steps:
+            return self
+        starts, elapsed = np.concatenate(starts), np.concatenate(elapsed)
+        is_last = np.isin(np.arange(len(starts)), np.cumsum(counts) - 1)
+        lengths = np.append(starts[1:], 0.0) - starts
+        lengths[is_last] = ends - starts[is_last]
+        slots = np.where(is_last, np.repeat(self.slots, counts), len(self.saved))
+        given = starts, lengths, self.saved, slots, self.saves_start
+        return TimeGrid(*given, elapsed=elapsed, like=self)
+
     def start(self, dtype: Any) -> Instant:
         """When the first step begins, or would begin."""
         elapsed = self.elapsed if len(self.elapsed) else self.elapsed_saved

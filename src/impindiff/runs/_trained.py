@@ -158,7 +158,6 @@ def forecast_run_to(
     dataset, times = _initial_condition(folder, system, initial, until, every, start)
     dt, stepper = config.time.dt, build_stepper(config, system)
     if out.suffix.lower() == ".zarr":
-        dt = _check_given(dt, folder, out)
         return forecast_to(
             out,
             system,
@@ -169,6 +168,7 @@ def forecast_run_to(
             stepper=stepper,
             dtype=precision(config),
             watch=watch,
+            control=config.time.control,
         )
     _check(system, dataset)
     cells = 1 if system.grid is None else math.prod(system.grid.shape)
@@ -194,24 +194,12 @@ def _continue(
     watch: Callable[[float], None] | None,
 ) -> Stored:
     config, system = folder.config(), trained_system(folder)
-    dt = _check_given(config.time.dt, folder, store)
+    dt, control = config.time.dt, config.time.control
     _, times = _initial_condition(folder, system, store, until, every, "last", is_same=True)
     stepper = build_stepper(config, system)
-    return continue_forecast(store, system, times=times, dt=dt, stepper=stepper, watch=watch)
-
-
-def _check_given(dt: float | None, folder: RunFolder, store: Path) -> float:
-    """Refuse to write a store in pieces by steps that would begin anew in each.
-
-    Raises: InputError.
-    """
-    if dt is None:
-        raise InputError(
-            f"{store}: a .zarr store is written in pieces by steps of a given length, and those of "
-            f"the run in {folder.path} follow their error (its config has no time.dt). Forecast to "
-            "a .nc file."
-        )
-    return dt
+    return continue_forecast(
+        store, system, times=times, dt=dt, stepper=stepper, watch=watch, control=control
+    )
 
 
 def _check(system: System, dataset: xr.Dataset, latents: tuple[str, ...] = ()) -> None:

@@ -7,6 +7,7 @@ member comes to what it would come to alone, to round-off.
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Unpack
 
 import equinox as eqx
@@ -29,6 +30,7 @@ from impindiff.train._compiled_stage import (
     Fixed,
     compile_stages,
     init,
+    refresh,
     strongly_typed,
     update,
 )
@@ -39,6 +41,7 @@ from impindiff.train._lbfgs import LBFGS
 from impindiff.train._objective import Trial
 from impindiff.train._observations import Observations
 from impindiff.train._stages import Stage
+from impindiff.train._time_steps import finest, is_due
 
 
 class EnsembleRecord(BaseModel):
@@ -66,7 +69,7 @@ def fit_ensemble(
     *,
     seeds: Iterable[int],
     members_at_once: int | None = None,
-    dt: float,
+    dt: float | None = None,
     stages: Sequence[Stage] = (Stage(Adam(), 100), Stage(LBFGS(), 200)),
     options: FitOptions = FitOptions(),
     **fitted: Unpack[FittedData],
@@ -84,7 +87,8 @@ def fit_ensemble(
         seeds: of the members, one for each.
         members_at_once: how many members are trained side by side, the others after them in each
             epoch; all where None.
-        dt: longest time step, for stages that do not set their own.
+        dt: longest time step, for stages that do not set their own; where None, steps follow their
+            error as in `fit`. Members share them: to each time those of the member that takes most.
         stages: one after the other.
         options: see `fit`. A memory budget is that of all members that are trained side by side.
         fitted: `samples`, `times`, `start`, `observe` and `regularise` as `fit` takes them.
@@ -139,10 +143,18 @@ class _Members:
     def train(self, stage: CompiledStage, watch: Callable[[EnsembleRecord], None]) -> None:
         """To the end of a stage, or until no member can go on."""
         active, fixed = self.alive.copy(), stage.fixed
-        data, *_ = stage.data(0, Adaptation())
+        begin = partial(stage.begin, adaptation=Adaptation())
+        adaptation = self._shared(begin, Adaptation(), active)
+        data, *_ = stage.data(0, adaptation)
         state = _init(fixed, data, self.learned, jnp.asarray(active), self.at_once)
-        for _ in range(stage.stage.epochs):
-            data, order, grids = stage.data(self.number + 1, Adaptation())
+        for epochs_done in range(stage.stage.epochs):
+            go_on = partial(stage.go_on, adaptation=adaptation, epochs=epochs_done)
+            others = self._shared(go_on, adaptation, active) if is_due(epochs_done) else adaptation
+            data, order, grids = stage.data(self.number + 1, others)
+            if others != adaptation:
+                adaptation = others
+                given = self.learned, state, jnp.asarray(active)
+                state = _refresh(fixed, data, *given, self.at_once)
             given = (self.learned, state, jnp.asarray(active))
             self.learned, state, epochs = _update(fixed, data, order, *given, self.at_once)
             epochs, losses, failed = jax.device_get(epochs), {}, {}
@@ -157,10 +169,7 @@ class _Members:
                     active[member] = not epoch.stalled
                     if not epoch.stalled:
                         losses[self.seeds[member]] = float(epoch.evaluation.loss)
-            self.diverged |= failed
-            if self.alive.sum() < 2:
-                reasons = " ".join(f"Seed {seed}: {why}" for seed, why in self.diverged.items())
-                raise NumericsError(f"fewer than two members are left. {reasons}")
+            self._leave_out(failed)
             if losses or failed:
                 self.number += 1
                 watch(
@@ -174,6 +183,31 @@ class _Members:
                 )
             if not active.any():
                 return
+
+    def _shared(
+        self, adapted: Callable[..., Adaptation], before: Adaptation, active: np.ndarray
+    ) -> Adaptation:
+        """The adaptation with the finest of the steps that the members need."""
+        found, failed = [], {}
+        for member in np.flatnonzero(active):
+            learned = jax.tree.map(lambda a, member=member: a[member], self.learned)
+            try:
+                found.append(adapted(learned).steps)
+            except NumericsError as error:
+                failed[self.seeds[member]] = str(error)
+                active[member] = self.alive[member] = False
+        self._leave_out(failed)
+        return before.model_copy(update={"steps": finest(found)})
+
+    def _leave_out(self, failed: dict[int, str]) -> None:
+        """Keep what went wrong with some.
+
+        Raises: NumericsError where fewer than two are left.
+        """
+        self.diverged |= failed
+        if self.alive.sum() < 2:
+            reasons = " ".join(f"Seed {seed}: {why}" for seed, why in self.diverged.items())
+            raise NumericsError(f"fewer than two members are left. {reasons}")
 
 
 def _stacked(
@@ -202,6 +236,15 @@ def _stacked(
 def _init(fixed: Fixed, data: Batches, learned: PyTree, active, at_once: int) -> Any:
     given = _with_stand_ins(learned, active)
     return jax.lax.map(lambda member: init(fixed, data, Trial(), member), given, batch_size=at_once)
+
+
+@eqx.filter_jit
+def _refresh(fixed: Fixed, data: Batches, learned: PyTree, state: Any, active, at_once: int) -> Any:
+    return jax.lax.map(
+        lambda member: refresh(fixed, data, Trial(), *member),
+        _with_stand_ins((learned, state), active),
+        batch_size=at_once,
+    )
 
 
 @eqx.filter_jit

@@ -11,9 +11,16 @@ from pydantic import BaseModel
 
 from impindiff._errors import InputError
 from impindiff.data import Start
-from impindiff.integrate import ESDIRK4, AbstractStepper, CrankNicolson, check_is_stepper
+from impindiff.integrate import AbstractStepper, check_is_stepper
 from impindiff.observe import AbstractObservation, AbstractPenalty
-from impindiff.rollout import KeepAll, MemoryBudget, MemoryPolicy, StepControl, check_is_control
+from impindiff.rollout import (
+    KeepAll,
+    MemoryBudget,
+    MemoryPolicy,
+    StepControl,
+    check_is_control,
+    stepper_for,
+)
 from impindiff.systems import System
 from impindiff.train._adaptation import ProgressiveTolerance, Rescue, SolveFailure
 from impindiff.train._checkpoints import Checkpoints
@@ -135,6 +142,4 @@ class FitOptions:
 
     def stepper_for(self, dt: float | None) -> AbstractStepper:
         """What advances one step: of at most `dt`, or as long as its error allows."""
-        if self.stepper is not None:
-            return self.stepper
-        return ESDIRK4() if dt is None else CrankNicolson()
+        return stepper_for(dt, self.stepper, self.control)

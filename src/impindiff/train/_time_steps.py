@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from impindiff._errors import InputError, NumericsError
+from impindiff._errors import NumericsError
 from impindiff._types import State
 from impindiff.integrate import AbstractStepper
 from impindiff.rollout import (
@@ -45,12 +45,19 @@ _MOST_GROWTH, _SLACK = 8, 1.25
 _DIGITS = 4
 
 
-def control_by_noise(observations: Observations) -> StepControl:
+def control_by_noise(observations: Observations, control: StepControl | None = None) -> StepControl:
     """How exact steps are where nobody says: as the precision, or as what was read is.
 
     A step's error is then at most 3 % of the least noise, relative to how far the readings range,
     and 1e-3.
+
+    Args:
+        observations: what was read.
+        control: what is said; one with a tolerance stays as it is.
     """
+    control = control or StepControl()
+    if control.rtol is not None or control.atol is not None:
+        return control
     dtype = jnp.result_type(*observations.initial.values())
     shares = []
     for name, deviations in observations.deviations.items():
@@ -61,9 +68,9 @@ def control_by_noise(observations: Observations) -> StepControl:
         if np.isfinite(least) and spread > 0:
             shares.append(least / spread)
     if not shares:
-        return StepControl()
-    by_precision = StepControl().relative(dtype)
-    return StepControl(max(by_precision, min(_OF_NOISE * min(shares), _LOOSEST)))
+        return control
+    by_precision = control.relative(dtype)
+    return replace(control, rtol=max(by_precision, min(_OF_NOISE * min(shares), _LOOSEST)))
 
 
 def _known(values: jax.Array) -> np.ndarray:
@@ -122,17 +129,10 @@ def steps_of(
         dt: the longest; they follow their error where None.
         stepper: advances one step.
         control: how exact steps without `dt` are to be.
-
-    Raises: InputError for `control` beside `dt`.
     """
     if dt is None:
-        control = control_by_noise(observations) if control is None else control
+        control = control_by_noise(observations, control)
         return FollowingSteps(observations, batches, stepper, control)
-    if control is not None:
-        raise InputError(
-            f"dt is {dt!r:.20}, and control is given, too: leave dt out for steps that follow "
-            "their error, or leave control out."
-        )
     return FixedSteps(observations, batches, dt)
 
 
@@ -291,6 +291,15 @@ class FollowingSteps(AbstractSteps):
             yield control_samples(
                 system, initial, spans, self.stepper, self.control, given, at_most
             )
+
+
+def finest(several: Sequence[Steps]) -> Steps:
+    """Of several, for each window and each time those of the one that takes most steps to it."""
+    found = tuple(
+        tuple(max(parts, key=len) for parts in zip(*windows, strict=True))
+        for windows in zip(*several, strict=True)
+    )
+    return _evened(found, _rounded_up(_most(found))) if found else ()
 
 
 def _most(steps: Steps) -> int:
