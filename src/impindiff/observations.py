@@ -12,6 +12,7 @@ from impindiff.observe import (
     Smoothness,
     TotalVariation,
     VolumeAverage,
+    VolumeIntegral,
     WeightDecay,
     measure,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Smoothness",
     "TotalVariation",
     "VolumeAverage",
+    "VolumeIntegral",
     "WeightDecay",
     "measure",
 ]

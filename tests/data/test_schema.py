@@ -71,7 +71,7 @@ def test_no_field_is_a_mistake(dataset: xr.Dataset):
         (lambda d: d.rename(x="lat"), "Rename or drop 'lat': dataset.rename(old='new')"),
         (lambda d: d.isel(sample=0), ".expand_dims(['sample'])"),
         (lambda d: d.isel(sample=0, time=0), ".expand_dims(['sample', 'time'])"),
-        (lambda d: d.rename(y="w").isel(x=0), "its space axes among 'x', 'y', 'z', if any"),
+        (lambda d: d.rename(y="w").isel(x=0), "its space axes among 'r', 'x', 'y', 'z', if any"),
         (lambda d: d.isel(sample=slice(0)), "dimension 'sample' of 'concentration' has no entries"),
         (lambda d: d.isel(y=slice(0)), "dimension 'y' of 'concentration' has no entries"),
         (lambda d: d.astype(complex), "must hold real numbers, found complex128"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import runtime_types
 
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
@@ -81,6 +82,25 @@ def test_rings_fill_a_cylinder(lower: float):
     assert grid.has_end(0, 0) == (lower > 0) and grid.has_end(0, 1) and grid.has_end(1, 0)
 
 
+@pytest.mark.parametrize("lower", [0.0, 0.5])
+def test_shells_fill_a_ball(lower: float):
+    grid = Grid([Axis.graded("r", lower, 2.0, 7, 3.0)], "spherical")
+    faces = grid.axes[0].faces
+    np.testing.assert_allclose(grid.cell_volumes(), 4 / 3 * np.pi * np.diff(faces**3), rtol=1e-13)
+    np.testing.assert_allclose(grid.face_measures(0), 4 * np.pi * faces**2, rtol=1e-15)
+    assert grid.has_end(0, 0) == (lower > 0) and grid.has_end(0, 1)
+    assert not grid.is_even(0) and grid != Grid(grid.axes, "cylindrical")
+
+
+def test_a_thin_shell_far_out_keeps_its_volume():
+    """A difference of cubes would keep five digits of it."""
+    radius, width = 1e6, 1e-5
+    grid = Grid([Axis("r", radius, radius + 4 * width, 4)], "spherical")
+    widths = grid.axes[0].widths
+    np.testing.assert_allclose(grid.cell_volumes(), 4 * np.pi * radius**2 * widths, rtol=1e-9)
+
+
+@pytest.mark.parametrize("coordinates", ["cylindrical", "spherical"])
 @pytest.mark.parametrize(
     "axes, said",
     [
@@ -89,9 +109,17 @@ def test_rings_fill_a_cylinder(lower: float):
         ([Axis(name, 0, 1, 4) for name in "rtz"], "found 3 axes"),
     ],
 )
-def test_a_cylinder_has_a_radius(axes, said: str):
-    with pytest.raises(InputError, match=said):
-        Grid(axes, "cylindrical")
+def test_a_radius_is_a_distance(coordinates, axes, said: str):
+    with pytest.raises(InputError, match=f"a {coordinates} grid has the distance.*{said}"):
+        Grid(axes, coordinates)
+
+
+def test_a_ball_has_no_second_axis():
+    axes = [Axis("r", 0, 1, 4), Axis("y", 0, 1, 4)]
+    with pytest.raises(InputError, match="from the centre as its first axis, and no other"):
+        Grid(axes, "spherical")
+    with runtime_types.without(), pytest.raises(InputError, match="'polar' are not one of cart"):
+        Grid(axes, "polar")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_mask_is_part_of_a_grid():

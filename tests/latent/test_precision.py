@@ -18,6 +18,7 @@ from impindiff.latents import (
     FilmField,
     HypernetworkField,
     Layers,
+    LearnedSeries,
     SeparableField,
     SpectralField,
 )
@@ -39,6 +40,7 @@ LATENTS: dict[str, Callable] = {
     "HypernetworkField": lambda **o: HypernetworkField(
         1, ("k",), (0.0, 1.0), key=jax.random.key(KEY), rank=2, layers=LAYERS, **o
     ),
+    "LearnedSeries": lambda **o: LearnedSeries("k", [0.0, 0.4, 1.0], 0.1, (0.0, 1.0), "pchip", **o),
     "NeuralClosure": lambda **o: NeuralClosure(
         "k", {"c": (0.0, 1.0)}, key=jax.random.key(KEY), **SIZES, **o
     ),

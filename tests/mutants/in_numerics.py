@@ -12,10 +12,17 @@ NUMERICS = [
     ),
     Mutation(
         "ring-volume",
-        "grid/_grid.py",
-        "2 * np.pi * centres * widths",
-        "np.pi * centres * widths",
+        "grid/_coordinates.py",
+        "2 * np.pi * r * width",
+        "np.pi * r * width",
         "grid/test_axis.py -k test_rings_fill_a_cylinder",
+    ),
+    Mutation(
+        "shell-volume",
+        "grid/_coordinates.py",
+        "width**2 / 12",
+        "width**2 / 4",
+        "grid/test_axis.py -k test_shells_fill_a_ball",
     ),
     Mutation(
         "hole-is-no-axis",
@@ -30,6 +37,20 @@ NUMERICS = [
         "tidy(centres[0] - width / 2)",
         "tidy(centres[0] - width)",
         "grid/test_grid.py -k test_bounds_come_back_from_centres",
+    ),
+    Mutation(
+        "oblique-share",
+        "terms/_oblique.py",
+        "(below * moved + above * neighbour(moved, axis, +1))",
+        "(above * moved + below * neighbour(moved, axis, +1))",
+        "systems/test_tensor_diffusion.py -k test_what_is_closed",
+    ),
+    Mutation(
+        "oblique-end",
+        "terms/_oblique.py",
+        "known = root * (slope if side else -slope)",
+        "known = root * slope",
+        "systems/test_tensor_diffusion.py -k test_a_linear_field_stays",
     ),
     Mutation(
         "stencil-transpose",

@@ -48,9 +48,16 @@ WORKFLOW = [
     Mutation(
         "unequal-cells-in-mean",
         "observe/_averages.py",
-        "weight * grid.cell_volumes() if usable",
-        "weight if usable",
+        "share = weight * grid.cell_volumes() if usable",
+        "share = weight if usable",
         "observe/test_operators.py -k test_volume_averages_weigh_by_volume",
+    ),
+    Mutation(
+        "total-by-volume",
+        "observe/_averages.py",
+        "part = weight * grid.cell_volumes() if usable",
+        "part = weight if usable",
+        "observe/test_operators.py -k test_totals",
     ),
     Mutation(
         "line-middles",
@@ -250,8 +257,8 @@ WORKFLOW = [
     ),
     Mutation(
         "integrals-go-on",
-        "forecast/_initial_condition.py",
-        "if is_under_way and name in source.data_vars]",
+        "systems/_samples.py",
+        "if continued and name in self.data.data_vars]",
         "if name in ()]",
         "forecast/test_balances.py -k test_pieces_have_the_balances_of_the_whole",
     ),

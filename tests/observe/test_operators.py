@@ -1,5 +1,7 @@
 """Observation operators: exact where the readings are known, and refused where they cannot be."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,6 +157,21 @@ def test_volume_averages_weigh_by_volume(grid: Grid):
     expected = np.average(np.asarray(field)[counted], weights=grid.cell_volumes()[counted])
     found = ipd.observations.VolumeAverage("u", "total", weight=mask).prepare(grid)({"u": field})
     assert float(found) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["bounded", "stretched", "cylindrical"])
+def test_totals_are_sums_by_volume(name: str):
+    grid = GRIDS[name]
+    field, weight = random_field(grid), np.asarray(random_field(grid, seed=5))
+    open_ = np.ones(grid.shape) if grid.solid is None else ~grid.solid
+    make = ipd.observations.VolumeIntegral
+    for each, wanted in ((weight, weight), (-1.0, -np.ones(grid.shape))):
+        found = make("u", "total", weight=each).prepare(grid)({"u": field})
+        exact = (wanted * np.asarray(field) * grid.cell_volumes() * open_).sum()
+        assert float(found) == pytest.approx(exact, rel=1e-12)
+    for wrong in (np.zeros(grid.shape), np.full(grid.shape, np.nan), np.ones(3)):
+        with pytest.raises(InputError, match=f"shape {re.escape(str(wrong.shape))}: it must be a"):
+            make("u", "total", weight=wrong).prepare(grid)
 
 
 def test_volume_average_of_the_radius_in_a_cylinder():

@@ -1,5 +1,7 @@
 """Steps that follow their error: as exact as asked, and a message where that cannot be."""
 
+import gc
+import weakref
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ from gradients import taylor_rates
 import impindiff as ipd
 from impindiff import InputError, NumericsError
 from impindiff.integrate import AbstractDynamics, AbstractTendency
+from impindiff.rollout._remember import remember
 from impindiff.steppers import (
     ESDIRK3,
     ESDIRK4,
@@ -367,12 +370,19 @@ def test_a_pulse_in_an_equation_without_storage_is_not_stepped_over():
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("dtype", "rtol"), [(jnp.float32, 1e-2), (jnp.float64, 1e-3)])
-def test_a_pulse_of_a_field_that_was_never_anything(dtype, rtol: float):
-    """Without a scale its first movement is compared with what it might have come to until then."""
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_pulse_of_a_field_that_was_never_anything(dtype):
+    """Without a scale its first movement is compared with what it might have come to until then.
+
+    The error of a step across a jump is estimated with luck, unless the jump is named.
+    """
     terms = [ipd.Source(lambda t: jnp.where((t > 5.01) & (t < 5.04), 10.0, 0.0))]
     system, start = ipd.System(None, {"u": terms}), {"u": jnp.zeros((), dtype)}
-    for control in (None, StepControl(1e-6, atol=1e-6)):
+    for control, rtol in (
+        (StepControl(), 0.03),
+        (StepControl(1e-6, atol=1e-6), 1e-3),
+        (StepControl(breakpoints=[5.01, 5.04]), 1e-4),
+    ):
         found = simulate_controlled(system, start, [0.0, 10.0], control=control)
         assert float(found.states["u"][-1]) == pytest.approx(0.3, rel=rtol)
 
@@ -391,9 +401,12 @@ def test_no_step_is_refused_for_a_jump_that_is_named(dtype, includes: bool):
     found = simulate_controlled(system, start, [0.0, 5.04, 10.0], control=control)
     exact = np.exp(-10) + 10 * (1 - np.exp(-0.03)) * np.exp(-4.96)
     assert found.num_refused == 0
-    assert float(found.states["u"][-1]) == pytest.approx(exact, abs=3e-6)
+    rtol = 1e-4 if dtype == jnp.float32 else 1e-6
+    assert float(found.states["u"][-1]) == pytest.approx(exact, abs=rtol)
     again = ipd.simulate(system, start, found.time_grid, ESDIRK4()).states["u"]
-    np.testing.assert_allclose(again, found.states["u"], rtol=1e-5)
+    # Round-off decides on which side of the jump the end of the sliver is.
+    sliver = 10.0 * 4 * float(jnp.finfo(dtype).eps) * 10.0
+    np.testing.assert_allclose(again, found.states["u"], rtol=1e-5, atol=sliver)
 
 
 def test_dates_may_be_breakpoints():
@@ -419,3 +432,76 @@ def test_solid_cells_have_no_part_in_what_error_is_allowed():
         steps.append(found.time_grid.lengths)
     np.testing.assert_allclose(steps[1], steps[0], rtol=1e-6)
     np.testing.assert_allclose(steps[2], steps[0], rtol=1e-6)
+
+
+class Decays(AbstractDynamics):
+    rate: Any
+
+    def at(self, time):
+        return self
+
+
+def test_a_failure_names_the_field_that_it_is_about():
+    """Not the sample of its number: the last of a chain moves as the time to the fourth."""
+    chain = {"b": lambda a: a, "c": lambda b: b, "d": lambda c: c, "e": lambda d: d}
+    system = ipd.System(
+        None,
+        {"a": [ipd.Reaction(lambda a: -a)]} | {f: [ipd.Reaction(k)] for f, k in chain.items()},
+    )
+    start = {"a": jnp.array(1.0)} | dict.fromkeys(chain, jnp.array(0.0))
+    with pytest.raises(NumericsError, match=r"error of 'e' \(sample 0\)"):
+        simulate_controlled(system, start, [0.0, 1.0], control=StepControl(1e-6))
+
+
+class TestASystemThatWasLookedAt:
+    """Looked at once, as long as nothing else is asked of it."""
+
+    @staticmethod
+    def run(system, start=0.5, stepper=None, until=0.1):
+        initial = {"u": jnp.array(start)}
+        return simulate_controlled(system, initial, [0.0, until], stepper, StepControl(1e-4, 1e-4))
+
+    @staticmethod
+    def decay(rate=1.0, **field):
+        terms = [ipd.Reaction(lambda u, rate: -rate * u)]
+        return ipd.System(None, {"u": ipd.Field(terms, **field)}, coefficients={"rate": rate})
+
+    def test_it_is_prepared_once(self, monkeypatch):
+        counted, prepare = [], ipd.System.prepare_shared
+        system = self.decay()
+        self.run(system)
+        monkeypatch.setattr(
+            ipd.System, "prepare_shared", lambda *args: counted.append(1) or prepare(*args)
+        )
+        self.run(system)
+        self.run(system, 0.6)
+        assert not counted
+        self.run(system, until=0.2)
+        assert counted
+
+    def test_its_start_is_looked_at_each_time(self):
+        system = self.decay(bounds=(0.0, 1.0))
+        self.run(system)
+        with pytest.raises(InputError, match="is 2"):
+            self.run(system, 2.0)
+
+    def test_so_is_another_stepper(self):
+        system = self.decay()
+        self.run(system)
+        with pytest.raises(InputError, match="affine"):
+            self.run(system, stepper=ESDIRK4(ipd.solvers.Affine()))
+
+    def test_so_is_what_may_have_changed(self):
+        looked_at, system = [], Decays(np.array(1.0))
+        for rate in (1.0, 4.0):
+            system.rate[...] = rate
+            remember(system, "all", lambda rate=rate: looked_at.append(rate))
+        assert looked_at == [1.0, 4.0]
+
+    def test_nothing_is_held_of_a_system_that_is_gone(self):
+        system = self.decay()
+        self.run(system)
+        gone = weakref.ref(system)
+        del system
+        gc.collect()
+        assert gone() is None

@@ -151,7 +151,7 @@ def test_a_traced_diffusivity_is_taken_as_it_comes():
 
 
 @pytest.mark.parametrize("term", [Diffusion, Source])
-@pytest.mark.parametrize("shape", [(1,), (2,), (4, 5), (2, 5, 4)])
+@pytest.mark.parametrize("shape", [(1,), (3,), (4, 5), (3, 5, 4)])
 def test_a_coefficient_of_another_shape_is_refused(term, shape):
     grid = box(5, 4)
     with pytest.raises(InputError, match=r"one number or of the grid's shape \(5, 4\)"):

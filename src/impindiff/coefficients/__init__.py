@@ -23,7 +23,14 @@ from impindiff.coefficients._coefficient import (
     value_at,
 )
 from impindiff.coefficients._instant import Coarse, Instant, as_number, time_parts
-from impindiff.coefficients._time_series import Series, check_covered
+from impindiff.coefficients._time_series import (
+    Method,
+    Series,
+    between_samples,
+    check_covered,
+    check_times,
+    monotone_slopes,
+)
 
 __all__ = [
     "AbstractClosure",
@@ -33,12 +40,15 @@ __all__ = [
     "Corrected",
     "HeldFunction",
     "Instant",
+    "Method",
     "Series",
     "Values",
     "as_closures",
     "as_number",
+    "between_samples",
     "check_captured",
     "check_covered",
+    "check_times",
     "as_coefficients",
     "as_values",
     "coefficients_of",
@@ -46,6 +56,7 @@ __all__ = [
     "evaluate_coefficients",
     "is_affine_in",
     "is_coefficient",
+    "monotone_slopes",
     "rounding_times",
     "time_parts",
     "value_at",

@@ -70,7 +70,7 @@ class Series(AbstractClosure):
         row: str | None = None,
     ) -> None:
         known = np.atleast_1d(as_seconds(times))
-        _check_times(known)
+        check_times(known, "Series")
         if method not in get_args(Method):
             raise InputError(f"Series(method={method!r}): give 'linear' or 'pchip'.")
         try:
@@ -102,7 +102,7 @@ class Series(AbstractClosure):
         """The same with its slopes computed, once for a rollout."""
         if self.method == "linear" or self.slopes is not None:
             return self
-        slopes = _monotone_slopes(np.diff(self.times), self.values)
+        slopes = monotone_slopes(np.diff(self.times), self.values)
         return eqx.tree_at(lambda s: s.slopes, self, slopes, is_leaf=lambda node: node is None)
 
     def evaluate(
@@ -121,16 +121,32 @@ class Series(AbstractClosure):
         # Differences from each moment: exact where the time itself is not.
         after = jnp.asarray(known["t"] - self.times)
         is_inside = (after[0] >= -self.slack) & (after[-1] <= self.slack)
-        at = jnp.clip(jnp.sum(after >= 0) - 1, 0, len(after) - 2)
-        width = jnp.asarray(np.diff(self.times), after.dtype)[at]
-        s, one, other = after[at] / width, samples[at], samples[at + 1]
-        if slopes is None:
-            found = one + s * (other - one)
-        else:
-            rise, bend = s**2 * (3 - 2 * s), s * (1 - s)
-            ends = (1 - s) * slopes[at] - s * slopes[at + 1]
-            found = one + rise * (other - one) + bend * width * ends
+        found = between_samples(after, self.times, samples, slopes)
         return jnp.where(is_inside, found, jnp.nan)
+
+
+def between_samples(
+    after: Float[Array, " times"],
+    times: np.ndarray,
+    samples: Float[Array, " times"],
+    slopes: Float[Array, " times"] | None,
+) -> Float[Array, ""]:
+    """The value of a series between two of its samples.
+
+    Args:
+        after: how long after each of its times.
+        times: of the samples.
+        samples: the values there.
+        slopes: see `monotone_slopes`; None for straight lines.
+    """
+    at = jnp.clip(jnp.sum(after >= 0) - 1, 0, len(after) - 2)
+    width = jnp.asarray(np.diff(times), after.dtype)[at]
+    s, one, other = after[at] / width, samples[at], samples[at + 1]
+    if slopes is None:
+        return one + s * (other - one)
+    rise, bend = s**2 * (3 - 2 * s), s * (1 - s)
+    ends = (1 - s) * slopes[at] - s * slopes[at + 1]
+    return one + rise * (other - one) + bend * width * ends
 
 
 def check_covered(tree: Any, first: float, last: float) -> None:
@@ -155,16 +171,20 @@ def check_covered(tree: Any, first: float, last: float) -> None:
             )
 
 
-def _check_times(times: np.ndarray) -> None:
+def check_times(times: np.ndarray, whose: str) -> None:
+    """Refuse times that are no samples of a series.
+
+    Raises: InputError.
+    """
     if times.ndim != 1 or times.size < 2 or not np.isfinite(times).all():
         raise InputError(
-            f"the times of Series have the shape {times.shape}: give at least two in a row, all "
+            f"the times of {whose} have the shape {times.shape}: give at least two in a row, all "
             "finite."
         )
     if np.any(np.diff(times) <= 0):
         at = int(np.argmax(np.diff(times) <= 0))
         raise InputError(
-            f"the times of Series must increase without repeating, found {times[at + 1]:.10g} "
+            f"the times of {whose} must increase without repeating, found {times[at + 1]:.10g} "
             f"after {times[at]:.10g}, at position {at + 1}. Sort them, and average what is double."
         )
 
@@ -191,10 +211,13 @@ def _check_values(values: Array, times: np.ndarray, row: str | None) -> None:
         )
 
 
-def _monotone_slopes(
+def monotone_slopes(
     widths: np.ndarray, values: Float[Array, "*rows times"]
 ) -> Float[Array, "*rows times"]:
-    """The slopes at the samples: harmonic means of those beside, zero at extrema."""
+    """The slopes of a smooth curve at the samples.
+
+    Harmonic means of those beside, zero at extrema.
+    """
     w = jnp.asarray(widths, values.dtype)
     rises = jnp.diff(values, axis=-1) / w
     if len(widths) == 1:

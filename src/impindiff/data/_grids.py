@@ -17,8 +17,9 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
     without it none is. A coordinate whose attribute `bounds` names a variable of the lower and
     upper face of each cell, as in the CF conventions, may be unevenly spaced, or of one cell.
 
-    Datasets hold neither obstacles nor cylindrical coordinates. Of data from a grid that had some
-    this is the grid without: `Grid(grid_of(...).axes, solid=block)` puts obstacles back.
+    Datasets hold neither obstacles nor which coordinates these are. Of data from a grid that had
+    some this is the cartesian grid without: `Grid(grid_of(...).axes, solid=block)` puts obstacles
+    back, `Grid(grid_of(...).axes, "spherical")` the centre.
 
     Args:
         dataset: a dataset that holds the field.

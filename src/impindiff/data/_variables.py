@@ -48,8 +48,8 @@ def field_of(dataset: xr.Dataset, name: str, source: str | None = None) -> xr.Da
             remedy = f"Reorder them: dataset.transpose({listed(allowed)})"
         raise InputError(
             f"{source}: field {name!r} has the dimensions ({listed(dims)}), but a field has "
-            f"'sample', 'time', then its space axes among 'x', 'y', 'z', if any, in this order. "
-            f"{remedy}"
+            f"'sample', 'time', then its space axes among 'r', 'x', 'y', 'z', if any, in this "
+            f"order. {remedy}"
         )
     check_numeric(array, f"{source}: field {name!r}")
     for dim, size in array.sizes.items():

@@ -23,7 +23,6 @@ from impindiff.data import (
     begun_of,
     check_dataset,
     check_numeric,
-    initial_state,
     is_later,
     start_of,
     to_dataset,
@@ -171,15 +170,6 @@ def _find_start(
     return position, time, position is not None and is_on_the_way(position)
 
 
-def _integrals(chosen: Samples, source: xr.Dataset, is_under_way: bool) -> State:
-    """Integrals start at 0; a forecast that is continued keeps their values."""
-    system, like = chosen.system, next(iter(chosen.initial.values()))
-    known = [name for name in system.integrals if is_under_way and name in source.data_vars]
-    held = initial_state(source, system.grid, known, chosen.positions)
-    found = {name: jnp.asarray(values, like.dtype) for name, values in held.items()}
-    return {name: found.get(name, jnp.zeros_like(like)) for name in system.integrals}
-
-
 class ForecastStart(TypedDict, total=False):
     """The keyword arguments of `predict` that say which samples start when; see there."""
 
@@ -225,7 +215,10 @@ class InitialCondition:
         begin = InitialTime(position, time)
         chosen = Samples.of(system, data, samples, begin, dtype, is_under_way=is_under_way)
         source = data.isel(time=[position or 0])
-        state = chosen.initial | _integrals(chosen, source, is_under_way)
+        # Integrals start at 0; a forecast that is continued keeps their values.
+        state = chosen.initial | chosen.initial_integrals(
+            tuple(system.integrals), continued=is_under_way
+        )
         return cls(chosen, state, source, begun_of(data, position or 0) if is_under_way else time)
 
     @property
@@ -247,7 +240,7 @@ class InitialCondition:
     def latents(self) -> dict[str, np.ndarray]:
         """Values of the steady learned coefficients on the grid, and of those that are numbers."""
         values = {name: np.asarray(value) for name, value in self.system.latents().items()}
-        numbers = [each for each in latents_of(self.system) if each.is_number]
+        numbers = [each for each in latents_of(self.system) if each.is_number and each.is_steady]
         return values | {
             each.names[0]: values[each.names[0]].ravel()[0:1].reshape(()) for each in numbers
         }

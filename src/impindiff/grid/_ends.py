@@ -45,7 +45,7 @@ def named_ends(grid: Grid, names: EndNames, whose: str) -> frozenset[tuple[int, 
         whose: begins the message.
 
     Raises: InputError for an axis that the grid does not have or that has no ends, for a side that
-        is none, and for the axis of symmetry.
+        is none, and for the axis of symmetry or the centre.
     """
     found = set()
     for name in names:
@@ -60,7 +60,8 @@ def named_ends(grid: Grid, names: EndNames, whose: str) -> frozenset[tuple[int, 
         wanted = (0, 1) if side is None else (SIDES.index(side),)
         there = [(number, one) for one in wanted if grid.has_end(number, one)]
         if not there:
-            kind = "is periodic" if grid.axes[number].periodic else "begins at the axis of symmetry"
+            radius = grid.radius_along(number)
+            kind = "is periodic" if radius is None else f"begins at {radius.origin}"
             raise InputError(
                 f"{whose} names {name!r}, but the axis {axis!r} {kind} and has no such end: leave "
                 "it out."

@@ -7,7 +7,7 @@ axis is all the geometry there is.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self, final
+from typing import Any, Self, final
 
 import equinox as eqx
 import numpy as np
@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff.grid._axis import Axis
-
-COORDINATES = ("cartesian", "cylindrical")
+from impindiff.grid._coordinates import RADII, Coordinates, Radius, check_coordinates
 
 
 @final
@@ -25,34 +24,37 @@ class Grid(eqx.Module):
 
     Args:
         axes: the axes in the order of the arrays' dimensions.
-        coordinates: "cartesian", or "cylindrical" for fields that do not vary around an axis of
+        coordinates: "cartesian"; "cylindrical" for fields that do not vary around an axis of
             symmetry: the first axis is then the distance $r \ge 0$ from it and the second, if there
             is one, runs along it. A cell is a ring of volume $2\pi r\,\Delta r\,\Delta z$, a face
-            across $r$ has the area $2\pi r\,\Delta z$, and none at $r = 0$.
+            across $r$ has the area $2\pi r\,\Delta z$, and none at $r = 0$; or "spherical" for
+            fields that vary with the distance $r \ge 0$ from a centre, which is the only axis. A
+            cell is a shell of volume $\frac{4}{3}\pi\,(r_2^3 - r_1^3)$, a face has the area
+            $4\pi r^2$.
         solid: obstacles, true where a cell is solid: an array of the grid's shape, or a function of
             the positions of cell centres whose parameters name the axes. Nothing passes through
             the faces of a solid cell, and the value in it stays what it is.
 
     Static: grids compare and hash by what they are, and equal ones share a compilation.
     Raises: InputError for no axis, more than three, or two of one name; for other coordinates, or
-        cylindrical ones whose first axis is periodic or reaches below zero, or with a third axis;
+        those with a radius where that is periodic or reaches below zero, or with an axis too many;
         for a mask that is not of truth values, of another shape, or without a free cell.
     """
 
     axes: tuple[Axis, ...] = eqx.field(static=True)
-    coordinates: Literal["cartesian", "cylindrical"] = eqx.field(static=True)
+    coordinates: Coordinates = eqx.field(static=True)
     # An array has no hash: the mask is kept as bytes, eight cells in each.
     packed_solid: bytes | None = eqx.field(static=True)
 
     def __init__(
         self,
         axes: tuple[Axis, ...] | list[Axis],
-        coordinates: Literal["cartesian", "cylindrical"] = "cartesian",
+        coordinates: Coordinates = "cartesian",
         solid: ArrayLike | Callable[..., ArrayLike] | None = None,
     ) -> None:
         self.axes, self.coordinates = tuple(axes), coordinates
         _check_axes(self.axes)
-        _check_coordinates(coordinates, self.axes)
+        check_coordinates(coordinates, self.axes)
         mask = _where(solid, self.names, self.centres()) if callable(solid) else solid
         self.packed_solid = None if mask is None else _packed(mask, self.shape)
 
@@ -134,21 +136,29 @@ class Grid(eqx.Module):
         return volumes
 
     def cell_measures(self, axis: int) -> np.ndarray:
-        """Each cell's factor along one axis of its volume: the width, or the area of a ring."""
-        widths, centres = self.axes[axis].widths, self.axes[axis].centres
-        return 2 * np.pi * centres * widths if self.is_radial(axis) else widths
+        """Each cell's factor along one axis of its volume: the width, or what a ring or shell has.
+
+        That of a cylindrical grid is the area of a ring, of a spherical one the volume of a shell.
+        """
+        widths, radius = self.axes[axis].widths, self.radius_along(axis)
+        return widths if radius is None else radius.volume(self.axes[axis].centres, widths)
 
     def face_measures(self, axis: int) -> np.ndarray:
-        """The factor along one axis of the area of each face across it: one, or a circumference.
+        """The factor along one axis of the area of each face across it: one, or that at a radius.
 
-        The factors along the other axes are those of the cell that the face belongs to.
+        A circumference in cylindrical coordinates, in spherical ones the area of a sphere. The
+        factors along the other axes are those of the cell that the face belongs to.
         """
-        faces = self.axes[axis].faces
-        return 2 * np.pi * faces if self.is_radial(axis) else np.ones(faces.size)
+        faces, radius = self.axes[axis].faces, self.radius_along(axis)
+        return np.ones(faces.size) if radius is None else radius.area(faces)
+
+    def radius_along(self, axis: int) -> Radius | None:
+        """What is special about an axis that is a distance; None for any other."""
+        return None if axis else RADII[self.coordinates]
 
     def is_radial(self, axis: int) -> bool:
-        """Whether an axis is the distance from an axis of symmetry."""
-        return self.coordinates == "cylindrical" and axis == 0
+        """Whether an axis is the distance from an axis of symmetry, or a centre."""
+        return self.radius_along(axis) is not None
 
     def is_even(self, axis: int) -> bool:
         """Whether all cells have one volume along an axis, and all faces across it one area."""
@@ -157,10 +167,10 @@ class Grid(eqx.Module):
     def has_end(self, axis: int, side: int) -> bool:
         """Whether the domain ends on a side of an axis: 0 is the lower, 1 the upper one.
 
-        It does not on a periodic axis, nor at the axis of symmetry, which no face separates.
+        It does not on a periodic axis, nor where a radius is zero: no face lies there.
         """
-        on_symmetry = self.is_radial(axis) and side == 0 and self.axes[0].lower == 0
-        return not (self.axes[axis].periodic or on_symmetry)
+        at_origin = self.is_radial(axis) and side == 0 and self.axes[0].lower == 0
+        return not (self.axes[axis].periodic or at_origin)
 
     def spread(self, values: np.ndarray, axis: int) -> np.ndarray:
         """Numbers along one axis, in a shape that goes with arrays of the grid's."""
@@ -203,21 +213,6 @@ def _check_axes(axes: tuple[Axis, ...]) -> None:
         raise InputError(f"a grid has 1, 2 or 3 axes, found {len(names)}.")
     if len(set(names)) != len(names):
         raise InputError(f"each axis of a grid needs a name of its own, found {names}.")
-
-
-def _check_coordinates(coordinates: str, axes: tuple[Axis, ...]) -> None:
-    if coordinates not in COORDINATES:
-        raise InputError(f"coordinates {coordinates!r} are not one of {', '.join(COORDINATES)}.")
-    if coordinates == "cartesian":
-        return
-    radius = axes[0]
-    if radius.periodic or radius.lower < 0 or len(axes) > 2:
-        raise InputError(
-            "a cylindrical grid has the distance from the axis of symmetry as its first axis, and "
-            f"at most one more along it; found {len(axes)} axes, the first, {radius.name!r}, from "
-            f"{radius.lower:g}{' and periodic' * radius.periodic}. Begin it at 0 or above, not "
-            "periodic."
-        )
 
 
 def _where(

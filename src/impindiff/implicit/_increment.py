@@ -11,11 +11,14 @@ residual is taken to be $R(\hat u) + R'(\hat u)\,e$.
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from impindiff._types import Vector
+from impindiff.implicit._chord import approach
 from impindiff.implicit._root_solver import AbstractRootSolver, AtZero, SolveContext
 from impindiff.linear import (
     AbstractInverse,
@@ -27,6 +30,7 @@ from impindiff.linear import (
     tree,
     while_loop,
 )
+from impindiff.precondition import ScaledInverse
 
 # Rounding that gives the residual less than this of what it is to reach does not matter.
 _FELT = 0.1
@@ -88,11 +92,40 @@ def find_increment(
         start = scaling.change(start)
     if preconditioner is not None and scaling is not None:
         preconditioner = scaling.preconditioner(preconditioner)
-    change, outcome = solver.solve(
-        of_change, start, preconditioner, rtol=context.rtol, loop=loop, at_zero=at_zero
-    )
+
+    def solve(start: Vector | None) -> tuple[Vector, Outcome]:
+        return solver.solve(
+            of_change, start, preconditioner, rtol=context.rtol, loop=loop, at_zero=at_zero
+        )
+
+    if context.inverse is None or not solver.num_chord_steps or loop is not while_loop:
+        change, outcome = solve(start)
+    else:
+        inverse = context.inverse
+        if scaling is not None:
+            inverse = ScaledInverse(inverse, scaling.columns, scaling.rows)
+        found = approach(of_change, start, inverse, solver, context.rtol, at_zero)
+        change, outcome = _go_on(solve, *found)
     change = change if scaling is None else scaling.unknown(change)
     return change, blame_guess(outcome, guess, loop)
+
+
+def _go_on(
+    solve: Callable[[Vector], tuple[Vector, Outcome]], change: Vector, outcome: Outcome
+) -> tuple[Vector, Outcome]:
+    """Solve from where chord steps have led, if that is no root."""
+    # What it captures is made its data: much of it would else be computed before the loop.
+    held = eqx.filter_closure_convert(solve, change)
+    data, function = eqx.partition(held, eqx.is_array)
+
+    def more(found: tuple[Vector, Outcome], data: Any) -> tuple[Vector, Outcome]:
+        start, before = found
+        change, after = eqx.combine(data, function)(start)
+        done = (before.iterations + after.iterations, before.steps + after.steps)
+        result = after.result.astype(before.result.dtype)
+        return change, Outcome(result, done[0], after.relative_residual, done[1])
+
+    return once_where(~outcome.converged, more, (change, outcome), data)
 
 
 def _at_guess(equation: Callable[[Vector], Vector], guess: Vector, *, with_floor: bool) -> AtZero:

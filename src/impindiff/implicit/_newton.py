@@ -71,6 +71,8 @@ class Affine(AbstractRootSolver):
         )
 
 
+# Of few unknowns about as dear as one step with a Jacobian of its own.
+_MOST_CHORD_STEPS = 10
 _SUFFICIENT_DECREASE = 1e-4
 _MOST_HALVINGS = 12
 _LOOSEST, _GAMMA = 0.5, 0.9
@@ -106,6 +108,16 @@ class Newton(AbstractIteration):
     max_steps: int = eqx.field(static=True, default=30)
 
     converges_fast: ClassVar[bool] = True
+
+    @property
+    def takes_any_structure(self) -> bool:
+        """See `AbstractRootSolver.takes_any_structure`."""
+        return not any(linear.needs_line for linear in self.linear_solvers)
+
+    @property
+    def num_chord_steps(self) -> int:
+        """See `AbstractRootSolver.num_chord_steps`."""
+        return min(_MOST_CHORD_STEPS, self.max_steps)
 
     @property
     def tangent_solver(self) -> AbstractLinearSolver:

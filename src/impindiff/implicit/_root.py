@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from impindiff._errors import InputError, blamed_on
@@ -76,7 +77,38 @@ def root_and_increment(
     if preconditioner is not None:
         _check_like(preconditioner.apply, (guess,), guess, _PRECONDITIONER)
     context = SolveContext() if context is None else context
+    if preconditioner is None and _is_packed(guess, solver):
+        return _as_one_array(residual, guess, inputs, solver, context)
     return solver.adjoint.root(residual, solver, guess, inputs, preconditioner, context)
+
+
+# So few unknowns are solved for as one array: each part of them would cost a kernel or two in each
+# operation, however small it is.
+_FEW = 32
+
+
+def _is_packed(guess: Vector, solver: AbstractRootSolver) -> bool:
+    leaves = jax.tree.leaves(guess)
+    is_few = len(leaves) > 1 and sum(leaf.size for leaf in leaves) <= _FEW
+    return is_few and solver.takes_any_structure
+
+
+def _as_one_array(
+    residual: Residual,
+    guess: Vector,
+    inputs: PyTree,
+    solver: AbstractRootSolver,
+    context: SolveContext,
+) -> Root:
+    """The root of the same equations, whose unknowns stand in one array."""
+    flat, unpack = ravel_pytree(guess)
+
+    def packed_residual(unknown: Vector, inputs: PyTree) -> Vector:
+        return ravel_pytree(residual(unpack(unknown), inputs))[0]
+
+    packed = context.packed(guess, unpack)
+    found = solver.adjoint.root(packed_residual, solver, flat, inputs, None, packed)
+    return Root(unpack(found.value), unpack(found.increment), found.outcome)
 
 
 _RESIDUAL = (

@@ -6,15 +6,24 @@ depends on besides.
 
 import abc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from impindiff._types import Scalar, Vector
-from impindiff.linear import AbstractInverse, AbstractLinearSolver, Loop, Outcome, while_loop
+from impindiff.linear import (
+    AbstractInverse,
+    AbstractLinearSolver,
+    Loop,
+    Outcome,
+    PackedInverse,
+    while_loop,
+)
 from impindiff.precondition import Scaling
 
 Residual = Callable[[Vector, Any], Vector]
@@ -50,6 +59,7 @@ class SolveContext(eqx.Module):
             begins, and so ends, there.
         start: of the increment, where the solve is to start elsewhere than at the guess.
         scaling: units in which the solver sees unknowns and equations.
+        inverse: of the Jacobian at a point nearby, for chord steps before the solver's own.
     """
 
     probe: Float[Array, " 4"] | None = None
@@ -59,7 +69,32 @@ class SolveContext(eqx.Module):
     is_known: Bool[Array, ""] | None = None
     start: Vector | None = None
     scaling: Scaling | None = None
+    inverse: AbstractInverse | None = None
     noun: str = eqx.field(static=True, default="root")
+
+    def packed(self, like: Vector, unpack: Callable[[Array], Vector]) -> "SolveContext":
+        """The same for unknowns that stand in one array.
+
+        Args:
+            like: a vector of their structure.
+            unpack: gives it from an array.
+        """
+
+        def pack(vector: Vector) -> Array:
+            whole = jax.tree.map(lambda part, u: jnp.broadcast_to(part, u.shape), vector, like)
+            return ravel_pytree(whole)[0]
+
+        def packed(vector: Vector | None) -> Vector | None:
+            return None if vector is None else pack(vector)
+
+        scaling, inverse = self.scaling, self.inverse
+        return replace(
+            self,
+            root=packed(self.root),
+            start=packed(self.start),
+            scaling=scaling and Scaling(pack(scaling.columns), pack(scaling.rows)),
+            inverse=inverse and PackedInverse(inverse, unpack),
+        )
 
 
 class AbstractAdjoint(eqx.Module):
@@ -110,6 +145,16 @@ class AbstractRootSolver(eqx.Module):
     assumes_affine: ClassVar[bool] = False
     """Whether it takes the residual for affine, and evaluates it at zero alone."""
 
+    @property
+    def takes_any_structure(self) -> bool:
+        """Whether unknowns may as well stand in one array."""
+        return False
+
+    @property
+    def num_chord_steps(self) -> int:
+        """How many steps with the Jacobian of a point nearby may go before its own."""
+        return 0
+
     # Not an `AbstractVar`: type checkers would take it for the first field of every solver.
     @property
     @abc.abstractmethod
@@ -127,7 +172,13 @@ class AbstractRootSolver(eqx.Module):
     @property
     def is_open(self) -> bool:
         """Whether it leaves open how its linear systems are solved."""
-        return any(linear.is_open for linear in _linear_solvers(self))
+        return any(linear.is_open for linear in self.linear_solvers)
+
+    @property
+    def linear_solvers(self) -> list[AbstractLinearSolver]:
+        """All that it has, those of its derivatives included."""
+        parts = jax.tree.leaves(self, is_leaf=_is_linear_solver)
+        return [part for part in parts if _is_linear_solver(part)]
 
     def with_linear(
         self, change: Callable[[AbstractLinearSolver], AbstractLinearSolver]
@@ -198,8 +249,3 @@ class AbstractRootSolver(eqx.Module):
 
 def _is_linear_solver(part: Any) -> bool:
     return isinstance(part, AbstractLinearSolver)
-
-
-def _linear_solvers(solver: AbstractRootSolver) -> list[AbstractLinearSolver]:
-    parts = jax.tree.leaves(solver, is_leaf=_is_linear_solver)
-    return [part for part in parts if _is_linear_solver(part)]

@@ -4,19 +4,22 @@ The methods are tables of numbers, see `impindiff.integrate._tableaux`. Their la
 step's end, so that a field without storage satisfies its equation there, too.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 
 from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy, combine, store_at
-from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
+from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver, factorise
 from impindiff.integrate._quadrature import (
     integral_rates,
     scaled_rates,
@@ -34,6 +37,11 @@ from impindiff.integrate._tableaux import (
 )
 from impindiff.linear import AbstractInverse, Outcome
 from impindiff.precondition import AbstractPreconditioner
+
+Pack = Callable[[Any], Any]
+
+# Of so few numbers in many fields each field costs a kernel in each operation.
+_FEW = 64
 
 
 @final
@@ -103,6 +111,13 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         if setup is None:
             setup = self.inverse(dynamics, time + dt, weight, state)
         solver = choose_solver(self.solver, dynamics.is_affine)
+        extrapolates = False
+        if context.stages is None:
+            # All stages have the same weight, so that one factorisation serves them.
+            inverse = factorise(solver, dynamics, time + dt, weight, state)
+            of_solve = replace(of_solve, inverse=inverse)
+            # Rates are those of what is stored.
+            extrapolates = inverse is not None and not dynamics.has_storage
         before, shares = stored_at(dynamics, time, state), dynamics.volume_shares
         roots = None
         if context.stages is not None:
@@ -113,22 +128,26 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         dtype = jnp.result_type(*state.values())
         matrix, first = tableau.matrix, int(tableau.begins_explicitly)
         num_stages = len(matrix)
+        pack, unpack = _packing(state)
         # Of each stage $\Delta t\,F$; zero where it is not known yet.
-        rates = jax.tree.map(lambda u: jnp.zeros((num_stages, *u.shape), u.dtype), state)
+        rates = jax.tree.map(lambda u: jnp.zeros((num_stages, *u.shape), u.dtype), pack(state))
         # Of the integrals that follow from solved stages, $r$ at the first of them.
         inflow: State | None = None
         algebraic: tuple[str, ...] = ()
         if tableau.begins_explicitly:
             at_start = tendency_at(dynamics, time, state)
             algebraic = at_start.algebraic
-            rates = store_at(rates, 0, scaled_rates(at_start, state, dt))
+            rates = store_at(rates, 0, pack(scaled_rates(at_start, state, dt)))
             inflow = integral_rates(dynamics, integrals, time, state)
 
         def stage(carry, of_stage):
             rates, start = carry
-            number, row, at, is_last, root = of_stage
-            known = combine(row, rates)
-            # The first begins at the step's start, and each other where the one before has come to.
+            number, row, ahead, at, is_last, root = of_stage
+            known = unpack(combine(row, rates))
+            # The first begins at the step's start, and each other where the one before has come to,
+            # or where the rates so far lead.
+            if extrapolates:
+                start = unpack(combine(ahead, rates))
             wanted = replace(of_solve, start=start)
             if root is not None:
                 wanted = replace(wanted, root=root)
@@ -143,12 +162,13 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             stored = change_in_storage(tendency, state, before, found)
             rate = jax.tree.map(lambda q, k: (q - k) / tableau.gamma, stored, known)
             inflow = integral_rates(dynamics, integrals, at, found.value)
-            return (store_at(rates, number, rate), found.increment), (found, inflow)
+            return (store_at(rates, number, pack(rate)), found.increment), (found, inflow)
 
         # A loop over all, so that a solve and its adjoint are compiled once.
         of_stages = (
             jnp.arange(first, num_stages),
             jnp.asarray(np.tril(matrix, -1)[first:], dtype),
+            jnp.asarray(tableau.extrapolation[first:], dtype),
             time + jnp.asarray(tableau.nodes[first:], dtype) * dt,
             jnp.arange(first, num_stages) == num_stages - 1,
             roots,
@@ -167,8 +187,19 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
-        error = difference_of_ends(tableau, rates | inflows, algebraic)
+        apart = difference_of_ends(tableau, (rates, inflows))
+        error = None
+        if apart is not None:
+            every = unpack(apart[0]) | apart[1]
+            error = {field: each for field, each in every.items() if field not in algebraic}
         return Step(after, increment, overall(outcome), stages, error)
+
+
+def _packing(state: State) -> tuple[Pack, Pack]:
+    """How few numbers of many fields are kept as one array, and the way back."""
+    if len(state) == 1 or sum(u.size for u in state.values()) > _FEW:
+        return (lambda state: state), (lambda state: state)
+    return (lambda state: ravel_pytree(state)[0]), ravel_pytree(state)[1]
 
 
 def SDIRK2(
@@ -250,22 +281,18 @@ def ESDIRK5(
     return DiagonallyImplicit(ESDIRK5_TABLEAU, solver, preconditioner, keep_preconditioner)
 
 
-def difference_of_ends(
-    tableau: DiagonallyImplicitTableau, rates: State, algebraic: tuple[str, ...]
-) -> State | None:
-    r"""What the two ends of a step differ by, in all that has a storage.
+def difference_of_ends(tableau: DiagonallyImplicitTableau, rates: PyTree) -> Any:
+    r"""What the two ends of a step differ by; None of a method without another end.
 
     Args:
         tableau: the numbers of the method.
         rates: $\Delta t\,F$ of all stages along a leading axis.
-        algebraic: the fields without a storage.
     """
     if tableau.embedded is None:
         return None
-    dtype = jnp.result_type(*rates.values())
-    unlike = jnp.asarray(tableau.weights - np.array(tableau.embedded), dtype)
-    fields = {field: each for field, each in rates.items() if field not in algebraic}
-    return jax.lax.stop_gradient(combine(unlike, fields))
+    leaves = jax.tree.leaves(rates)
+    unlike = jnp.asarray(tableau.weights - np.array(tableau.embedded), leaves[0].dtype)
+    return combine(unlike, jax.lax.stop_gradient(rates))
 
 
 def overall(outcome: Outcome) -> Outcome:

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
@@ -31,7 +31,7 @@ def axpy(state: State, factor: Scalar | float, rate: State) -> State:
     return jax.tree.map(lambda u, k: u + factor * k, state, rate)
 
 
-def store_at(slots: State, slot: Array | int, state: State) -> State:
+def store_at(slots: PyTree, slot: Array | int, state: PyTree) -> PyTree:
     """States along a leading axis, one of them replaced."""
     # Not `.at[]`, which under `vmap` is a scatter: that copies all slots.
     return jax.tree.map(
@@ -39,7 +39,7 @@ def store_at(slots: State, slot: Array | int, state: State) -> State:
     )
 
 
-def combine(weights: Array, slots: State) -> State:
+def combine(weights: Array, slots: PyTree) -> PyTree:
     """The weighted sum of states along a leading axis."""
     # To all digits: by default some devices multiply matrices of single precision with fewer.
     return jax.tree.map(

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
+import equinox as eqx
+import jax
+
 from impindiff._errors import InputError
 from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver, Affine, Newton
@@ -116,6 +119,31 @@ class AbstractImplicitStepper(AbstractStepper):
             return None
         fields, _ = split_integrals(dynamics, state)
         return self.preconditioner.make(LinearisedStep(dynamics.at(time), weight, fields))
+
+
+def factorise(
+    solver: AbstractRootSolver,
+    dynamics: AbstractDynamics,
+    time: Scalar,
+    weight: Scalar,
+    state: State,
+) -> AbstractInverse | None:
+    """The inverse of a stage's system for chord steps, where it can be had at once.
+
+    Args:
+        solver: finds the stages' roots.
+        dynamics: the system.
+        time: at which it is linearised.
+        weight: $w$.
+        state: at which it is linearised.
+    """
+    linear = solver.tangent_solver
+    if linear is None or not solver.num_chord_steps:
+        return None
+    fields, _ = split_integrals(dynamics, state)
+    arrays, rest = eqx.partition(LinearisedStep(dynamics.at(time), weight, fields), eqx.is_array)
+    step = eqx.combine(jax.lax.stop_gradient(arrays), rest)
+    return linear.factorise(step.operator(), fields)
 
 
 def choose_solver(solver: AbstractRootSolver | None, is_affine: bool) -> AbstractRootSolver:

@@ -68,6 +68,8 @@ def solve_stage(
     nothing = jax.tree.map(jnp.zeros_like, before)
     if preconditioner is not None:
         preconditioner = FieldsInverse(preconditioner, names)
+    if context.inverse is not None:
+        context = replace(context, inverse=FieldsInverse(context.inverse, names))
     if context.root is not None:
         growth = {name: context.root[name] - before[name] for name in before}
         context = replace(context, root=context.root | growth)

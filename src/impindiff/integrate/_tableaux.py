@@ -10,6 +10,7 @@ of the step.
 """
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import final
 
 import numpy as np
@@ -176,6 +177,43 @@ class DiagonallyImplicitTableau:
     def nodes(self) -> np.ndarray:
         """$c$, the sums of the rows of $A$; the last is 1, whatever its sum is rounded to."""
         return np.append(self.matrix[:-1].sum(axis=1), 1.0)
+
+    @property
+    def extrapolation(self) -> np.ndarray:
+        r"""Of each stage the weights of the rates before it that lead near to its state.
+
+        $\int_0^{c_i} \ell_j(s)\,ds$ of a polynomial that interpolates as many of these as it can
+        without large weights. Nothing from the rate at the step's start alone, in which what was
+        left over before is multiplied by the fastest rate of the system.
+        """
+        count, nodes = len(self.rows), self.nodes
+        found = np.zeros((count, count))
+        for stage in range(1 + self.begins_explicitly, count):
+            tried = [
+                (np.abs(weights).sum(), list(chosen), weights)
+                for size in range(stage, 0, -1)
+                for chosen in combinations(range(stage), size)
+                for weights in [_integrated(nodes[list(chosen)], nodes[stage])]
+            ]
+            small = [each for each in tried if each[0] <= _LARGEST_WEIGHTS]
+            most = max(len(chosen) for _, chosen, _ in small)
+            _, chosen, weights = min(each for each in small if len(each[1]) == most)
+            found[stage, chosen] = weights
+        return found
+
+
+# What the magnitudes of extrapolating weights may add up to.
+_LARGEST_WEIGHTS = 3.0
+
+
+def _integrated(nodes: np.ndarray, end: float) -> np.ndarray:
+    """The integrals, from 0 to an end, of the polynomials that are 1 at one node, 0 at others."""
+    weights = []
+    for number, node in enumerate(nodes):
+        others = np.delete(nodes, number)
+        basis = np.poly1d(others, r=True) / np.prod(node - others)
+        weights.append(np.polyval(np.polyint(basis), end))
+    return np.array(weights)
 
 
 @final

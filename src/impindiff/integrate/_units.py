@@ -47,7 +47,10 @@ def scaling_of(
     rows = columns
     if not alone:
         effects, start = _effects(tendency, weight, state), residual(state)
-        rates = [root_mean_square(start[field]) for field in fields]
+        if all(u.ndim == 0 for u in start.values()):
+            rates = finite_size(jnp.stack([start[field] for field in fields]))
+        else:
+            rates = jnp.stack([root_mean_square(start[field]) for field in fields])
         sizes = _changes(effects, rates, fields, scales)
         totals = _positive(effects @ sizes)
         columns = {field: sizes[k].astype(u.dtype) for k, (field, u) in enumerate(state.items())}
@@ -64,7 +67,7 @@ def scaling_of(
 
 def _changes(
     effects: Float[Array, "n n"],
-    rates: list[Scalar],
+    rates: Float[Array, " n"],
     fields: list[str],
     scales: Mapping[str, float],
 ) -> Float[Array, " n"]:
@@ -72,7 +75,7 @@ def _changes(
     own = jnp.diagonal(effects)
     given = jnp.array([scales.get(field, 0.0) for field in fields], effects.dtype)
     of_others = effects - jnp.diag(own)
-    by_itself = _over(jnp.stack(rates), own)
+    by_itself = _over(rates, own)
     found = jnp.where(given > 0, given, by_itself)
     for _ in range(_PASSES):
         # A field at rest, but for round-off, moves by what the others do to it.
@@ -117,6 +120,11 @@ def root_mean_square(row: Array) -> Scalar:
     unit = jnp.where(largest > 0, largest, 1)
     found = unit * jnp.sqrt(jnp.mean((row / unit) ** 2))
     return jnp.where(jnp.isfinite(found), found, 0)
+
+
+def finite_size(numbers: Array) -> Array:
+    """The magnitude of each number; zero where that is not finite."""
+    return jnp.where(jnp.isfinite(numbers), jnp.abs(numbers), 0)
 
 
 def _over(size: Array, own: Array) -> Array:

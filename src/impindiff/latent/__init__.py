@@ -11,6 +11,7 @@ from impindiff.latent._field import (
 )
 from impindiff.latent._film import FilmField
 from impindiff.latent._hypernetwork import HypernetworkField
+from impindiff.latent._learned_series import LearnedSeries
 from impindiff.latent._neural_closure import NeuralClosure
 from impindiff.latent._parameter import CellField, Parameter
 from impindiff.latent._separable import SeparableField
@@ -26,6 +27,7 @@ __all__ = [
     "FilmField",
     "HypernetworkField",
     "Layers",
+    "LearnedSeries",
     "NeuralClosure",
     "Parameter",
     "SeparableField",

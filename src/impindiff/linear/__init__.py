@@ -8,6 +8,7 @@ from impindiff.linear._automatic import Automatic
 from impindiff.linear._banded import solve_tridiagonal
 from impindiff.linear._blocks import Blocks, LineFactors, invert_blocks
 from impindiff.linear._direct import DenseLU, Tridiagonal
+from impindiff.linear._factors import DenseInverse, LineInverse, PackedInverse
 from impindiff.linear._inverse import AbstractInverse, IdentityInverse, TransposedInverse
 from impindiff.linear._judgement import Iterated, Operator, blame_guess
 from impindiff.linear._krylov import CG, GMRES, BiCGStab
@@ -35,17 +36,20 @@ __all__ = [
     "Blocks",
     "CG",
     "Coefficient",
+    "DenseInverse",
     "DenseLU",
     "GMRES",
     "IdentityInverse",
     "Iterated",
     "LineFactors",
+    "LineInverse",
     "LinearProblem",
     "Lineax",
     "Loop",
     "Operator",
     "Outcome",
     "Result",
+    "PackedInverse",
     "Stencil",
     "TransposedInverse",
     "Tridiagonal",

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from impindiff._types import Vector
 from impindiff.linear import _tree as tree
 from impindiff.linear._direct import DenseLU, Tridiagonal, eliminations
+from impindiff.linear._inverse import AbstractInverse
 from impindiff.linear._judgement import Iterated, Operator
 from impindiff.linear._krylov import BiCGStab
 from impindiff.linear._linear_solver import AbstractLinearSolver, LinearProblem
@@ -73,6 +74,12 @@ class Automatic(AbstractLinearSolver):
         if direct:
             return Tridiagonal(self.rtol, self.atol)
         return BiCGStab(self.rtol, self.atol, self.max_steps)
+
+    def factorise(self, operator: Operator, like: Vector) -> AbstractInverse | None:
+        """See `AbstractLinearSolver.factorise`: as the method that it would end with."""
+        if sum(leaf.size for leaf in jax.tree.leaves(like)) <= FEW_UNKNOWNS:
+            return DenseLU().factorise(operator, like)
+        return Tridiagonal().factorise(operator, like)
 
     def iterate(
         self,

@@ -22,6 +22,8 @@ from impindiff.linear._banded import (
     solve_tridiagonal_pivoted,
 )
 from impindiff.linear._blocks import LineFactors
+from impindiff.linear._factors import DenseInverse, LineInverse, dense_matrix
+from impindiff.linear._inverse import AbstractInverse
 from impindiff.linear._judgement import WORTHWHILE, Iterated, Operator
 from impindiff.linear._linear_solver import AbstractLinearSolver, LinearProblem
 from impindiff.linear._loop import Loop, once_where, while_loop
@@ -119,6 +121,11 @@ class DenseLU(AbstractLinearSolver):
         if self.max_size < 1:
             raise InputError(f"DenseLU(max_size={self.max_size}): must be at least 1.")
 
+    def factorise(self, operator: Operator, like: Vector) -> AbstractInverse | None:
+        """See `AbstractLinearSolver.factorise`."""
+        is_small = sum(leaf.size for leaf in jax.tree.leaves(like)) <= self.max_size
+        return DenseInverse.of(operator, like) if is_small else None
+
     def iterate(
         self,
         problem: LinearProblem,
@@ -133,12 +140,7 @@ class DenseLU(AbstractLinearSolver):
                 "allowed, since the matrix is written out. Raise max_size, or use Tridiagonal on a "
                 "line, BiCGStab or GMRES otherwise."
             )
-
-        def column(unit):
-            return ravel_pytree(problem.operator(unravel(unit)))[0]
-
-        matrix = jax.vmap(column, out_axes=1)(jnp.eye(flat.size, dtype=flat.dtype))
-        factors = jax.scipy.linalg.lu_factor(matrix)
+        factors = jax.scipy.linalg.lu_factor(dense_matrix(problem.operator, problem.residual))
 
         def direct(vector):
             return unravel(jax.scipy.linalg.lu_solve(factors, ravel_pytree(vector)[0]))
@@ -174,6 +176,11 @@ class Tridiagonal(AbstractLinearSolver):
     max_steps: int = eqx.field(static=True, default=3)
 
     forms_residual: ClassVar[bool] = True
+    needs_line: ClassVar[bool] = True
+
+    def factorise(self, operator: Operator, like: Vector) -> AbstractInverse | None:
+        """See `AbstractLinearSolver.factorise`."""
+        return LineInverse.of(operator, like) if is_on_a_line(like) else None
 
     def iterate(
         self,
@@ -182,15 +189,20 @@ class Tridiagonal(AbstractLinearSolver):
         loop: Loop,
     ) -> Iterated:
         """See `AbstractLinearSolver.iterate`."""
-        leaves = jax.tree.leaves(problem.residual)
-        shapes = {leaf.shape for leaf in leaves}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        if not is_on_a_line(problem.residual):
+            shapes = {leaf.shape for leaf in jax.tree.leaves(problem.residual)}
             raise InputError(
                 f"Tridiagonal: found fields of shapes {sorted(shapes)}; all must be 1-D and of one "
                 "length. Use BiCGStab or GMRES, or DenseLU for few unknowns."
             )
         safe, fast = eliminations(problem.operator, problem.residual)
         return refine(safe, problem, self.max_steps, loop, fast)
+
+
+def is_on_a_line(vector: Vector) -> bool:
+    """Whether all parts are fields on one line."""
+    shapes = {leaf.shape for leaf in jax.tree.leaves(vector)}
+    return len(shapes) == 1 and len(next(iter(shapes))) == 1
 
 
 def eliminations(operator: Operator, example: Vector) -> tuple[Direct, Direct | None]:

@@ -68,6 +68,9 @@ class AbstractLinearSolver(eqx.Module):
     is_open: ClassVar[bool] = False
     """Whether it leaves open how systems are solved, so that another may take its place."""
 
+    needs_line: ClassVar[bool] = False
+    """Whether it has to see which unknowns are neighbours on a line."""
+
     rtol: eqx.AbstractVar[float | None]
     atol: eqx.AbstractVar[float]
     max_steps: eqx.AbstractVar[int]
@@ -83,6 +86,15 @@ class AbstractLinearSolver(eqx.Module):
             direct: whether to eliminate along the line.
         """
         return self
+
+    def factorise(self, operator: Operator, like: Vector) -> AbstractInverse | None:
+        """The inverse of an operator up to round-off, to apply many times; None of an iteration.
+
+        Args:
+            operator: the product.
+            like: a vector of its structure.
+        """
+        return None
 
     @abc.abstractmethod
     def iterate(

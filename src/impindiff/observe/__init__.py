@@ -1,6 +1,6 @@
 """What was measured, how far predictions are from it, and what else is held against a model."""
 
-from impindiff.observe._averages import LineAverage, VolumeAverage
+from impindiff.observe._averages import LineAverage, VolumeAverage, VolumeIntegral
 from impindiff.observe._misfit import (
     deviations_of,
     misfit_residuals,
@@ -37,6 +37,7 @@ __all__ = [
     "Smoothness",
     "TotalVariation",
     "VolumeAverage",
+    "VolumeIntegral",
     "WeightDecay",
     "deviations_of",
     "measure",

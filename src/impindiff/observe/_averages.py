@@ -1,4 +1,4 @@
-r"""Averages: along a line of sight, and over a volume.
+r"""Averages along a line of sight and over a volume, and totals.
 
 A cell's value is the field's mean over the cell, so that a field is constant in each cell as far as
 an average is concerned. The average along a line is then exactly a sum over the cells it passes,
@@ -34,8 +34,8 @@ class LineAverage(AbstractObservation):
 
     Exact for a field that is constant in each cell. What of the line lies in obstacles is left out
     of both integral and length. Along a periodic axis the line may reach beyond the domain, and
-    goes around. In cylindrical coordinates it is a line in the half-plane of $r$ and $z$. A line
-    that runs along faces counts to the cells above them.
+    goes around. In cylindrical coordinates it is a line in the half-plane of $r$ and $z$, in
+    spherical ones a part of a radius. A line that runs along faces counts to the cells above them.
 
     Args:
         field: the field.
@@ -123,10 +123,15 @@ def _faces_between(axis: Axis, low: float, high: float) -> np.ndarray:
 
 @final
 class MeanOver(AbstractOperator):
-    """One reading: the sum of a field with a weight for each cell."""
+    """One reading: the sum of a field, or an integral over time, with a weight for each cell."""
 
     field: str = eqx.field(static=True)
     weights: Float[Array, "..."]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `AbstractOperator.reads`."""
+        return (self.field,)
 
     def __call__(self, state: State) -> Float[Array, "..."]:
         """See `AbstractOperator.__call__`."""
@@ -177,3 +182,47 @@ class VolumeAverage(AbstractObservation):
                 "nowhere negative, and be positive in some cell that is not solid."
             )
         return MeanOver(self.field, jnp.asarray(share / share.sum(), float))
+
+
+@final
+class VolumeIntegral(AbstractObservation):
+    r"""The total over a volume, $\sum_c w_c V_c u_c$, obstacles left out.
+
+    Of an integral over time it is what a meter has counted: `VolumeIntegral("collected", data)`
+    with `System(..., integrals={"collected": [...]})`.
+
+    Args:
+        field: the field, or an integral over time of the system, which starts at 0 with it.
+        data: the variable with the dimensions `sample` and `time`.
+        noise: see `Noise`.
+        weight: $w$ of either sign, a number, or an array or a mask of the grid's shape.
+
+    Raises: InputError, when prepared, for a weight of another shape or one that is not finite, or
+        none in any open cell.
+    """
+
+    field: str = eqx.field(static=True)
+    data: str = eqx.field(static=True)
+    noise: Noise
+    weight: Numbers
+
+    def __init__(
+        self, field: str, data: str, noise: Noise = None, *, weight: Numbers = 1.0
+    ) -> None:
+        self.field, self.data, self.noise, self.weight = field, data, noise, weight
+
+    def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> MeanOver:
+        """See `AbstractObservation.prepare`."""
+        whose = f"VolumeIntegral({self.field!r}, data={self.data!r})"
+        grid = on_grid(grid, whose)
+        weight = np.asarray(without_mask(self.weight), np.float64)
+        usable = weight.shape in ((), grid.shape) and bool(np.all(np.isfinite(weight)))
+        part = weight * grid.cell_volumes() if usable else np.zeros(grid.shape)
+        if grid.solid is not None:
+            part[grid.solid] = 0
+        if not part.any():
+            raise InputError(
+                f"{whose} has a weight of shape {weight.shape}: it must be a number or have the "
+                f"grid's shape {grid.shape}, be finite, and not be zero in every open cell."
+            )
+        return MeanOver(self.field, jnp.asarray(part, float))

@@ -48,6 +48,14 @@ class AbstractOperator(eqx.Module):
         """The field whose values, or averages of them, the readings are; None for all others."""
         return None
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What it reads of the state.
+
+        An integral over time is computed in training where some instrument names it here.
+        """
+        return () if self.values_of is None else (self.values_of,)
+
 
 class AbstractObservation(eqx.Module):
     """What was measured and how.
@@ -152,6 +160,11 @@ class Computed(AbstractOperator):
     function: Callable = eqx.field(static=True)
     fields: tuple[str, ...] = eqx.field(static=True)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """See `AbstractOperator.reads`."""
+        return self.fields
+
     def __call__(self, state: State) -> Float[Array, "..."]:
         """See `AbstractOperator.__call__`."""
         values = [read(state, field) for field in self.fields]
@@ -165,8 +178,9 @@ class Measured(AbstractObservation):
     """Readings by a function of the fields at one instant.
 
     Args:
-        function: its parameters are fields, by name, each an array of the grid's shape; it returns
-            the readings as JAX can trace and differentiate them.
+        function: its parameters are fields, or integrals over time of the system, by name, each an
+            array of the grid's shape; it returns the readings as JAX can trace and differentiate
+            them.
         data: the variable with the dimensions `sample`, `time`, and those of what is returned.
         noise: see `Noise`.
 

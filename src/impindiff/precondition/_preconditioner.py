@@ -118,6 +118,19 @@ class LinearisedStep(eqx.Module):
 
         return product
 
+    def operator(self) -> Callable[[State], State]:
+        """The product with the matrix of the step, $q' - w F'$."""
+        _, rate = jax.linearize(self.tendency, self.state)
+        change = None
+        if self.tendency.has_storage:
+            _, change = jax.linearize(self.tendency.stored, self.state)
+
+        def product(vector: State) -> State:
+            stored = vector if change is None else change(vector)
+            return jax.tree.map(lambda q, f: q - self.weight * f, stored, rate(vector))
+
+        return product
+
     def field_stencils(self) -> FieldStencils:
         r"""What each field does to itself.
 

@@ -33,17 +33,19 @@ from impindiff.rollout._stability import advice_of, stable_dt, vanishing
 from impindiff.rollout._steady import SteadyState, steady, uniform_guess
 from impindiff.rollout._step_control import (
     ControlledTrajectory,
-    StepControl,
-    check_is_control,
     control_samples,
-    describe_steps,
     simulate_controlled,
     spans_of,
-    stepper_for,
     time_error,
 )
 from impindiff.rollout._sweep import nothing_lost
 from impindiff.rollout._times import TimeGrid, check_time_step, step_counts, tidy_time
+from impindiff.rollout._tolerances import (
+    StepControl,
+    check_is_control,
+    describe_steps,
+    stepper_for,
+)
 
 __all__ = [
     "Begun",

@@ -46,6 +46,7 @@ _LEAST_ERROR = 1e-6
 # A right-hand side is looked at so many times in each step, and at as many as this in the whole
 # time; it may vary so many times as far there as where the method evaluates it.
 _LOOKS, _LOOKS_IN_ALL, _VARIES = 32, 1024, 3.0
+_FEW_NUMBERS = 1024
 # By so many units of round-off rows without a storage may vary.
 _ROUND_OFF = 100
 # The first step changes a field by so much of what its error is compared with.
@@ -105,8 +106,8 @@ class March(NamedTuple):
         spans: number of the span that each is in.
         outcome: of each, `(step, sample)`.
         saved: states, `(time, sample, *shape)`, and one more place.
-        errors: of the last step tried, `(field, sample)`.
-        places: the cells where they are largest, `(field, sample)`.
+        errors: of the last step tried, `(sample, field)`.
+        places: the cells where they are largest, `(sample, field)`.
         result: of the last step tried.
     """
 
@@ -233,27 +234,32 @@ class _Problem(eqx.Module):
         if dynamics.is_steady and not dynamics.integrals:
             return jnp.array(False)
 
-        def rates(at: Array) -> State:
-            return tendency_at(dynamics, time + at * dt, state)(state)
+        # So few numbers are evaluated at many moments at once, others one after the other.
+        is_small = sum(u.size for u in state.values()) <= _FEW_NUMBERS
+        width = _LOOKS if is_small else 1
 
-        def widen(ends: tuple[State, State], at: Array) -> tuple[State, State]:
-            found, (low, high) = rates(at), ends
-            low, high = (
-                jax.tree.map(jnp.minimum, low, found),
-                jax.tree.map(jnp.maximum, high, found),
-            )
+        def ends(at: Array) -> tuple[State, State]:
+            """The least and the greatest of the rates at some moments."""
+            rates = jax.vmap(lambda at: tendency_at(dynamics, time + at * dt, state)(state))(at)
+            low, high = (jax.tree.map(lambda k, f=f: f(k, 0), rates) for f in (jnp.min, jnp.max))
             return low, high
 
+        def widen(sofar: tuple[State, State], at: Array) -> tuple[State, State]:
+            (low, high), (lower, higher) = sofar, ends(at)
+            return jax.tree.map(jnp.minimum, low, lower), jax.tree.map(jnp.maximum, high, higher)
+
+        wanted = jnp.ceil(_LOOKS_IN_ALL * (dt / self.whole)).astype(int)
+        count = jnp.clip(wanted, _LOOKS, _LOOKS_IN_ALL)
+
+        def more(turn: Array, sofar: tuple[State, State]) -> tuple[State, State]:
+            number = jnp.minimum(turn * width + jnp.arange(width), count - 1)
+            return widen(sofar, (number + 0.5) / count.astype(dt.dtype))
+
         nodes = jnp.asarray(self.stepper.nodes, dt.dtype)
-        count = jnp.clip(
-            jnp.ceil(_LOOKS_IN_ALL * (dt / self.whole)).astype(int), _LOOKS, _LOOKS_IN_ALL
-        )
-        seen = jax.lax.fori_loop(
-            1, nodes.size, lambda k, ends: widen(ends, nodes[k]), (rates(nodes[0]),) * 2
-        )
-        every = jax.lax.fori_loop(
-            0, count, lambda k, ends: widen(ends, (k + 0.5) / count.astype(dt.dtype)), seen
-        )
+        nodes = nodes[None] if is_small else nodes[:, None]
+        first = ends(nodes[0])
+        seen = jax.lax.fori_loop(1, len(nodes), lambda k, sofar: widen(sofar, nodes[k]), first)
+        every = jax.lax.fori_loop(0, (count + width - 1) // width, more, seen)
         here, there = (jax.tree.map(jnp.subtract, high, low) for low, high in (seen, every))
 
         def is_seen(field: str) -> Array:

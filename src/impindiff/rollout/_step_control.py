@@ -10,10 +10,10 @@ What is found is a `TimeGrid`: a rollout by these steps can be differentiated li
 the steps held fixed.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,153 +21,25 @@ import numpy as np
 from jax.core import Tracer
 
 from impindiff._dates import as_seconds
-from impindiff._errors import InputError, NumericsError, as_count, as_number, warn_caller
+from impindiff._errors import InputError, NumericsError, warn_caller
 from impindiff._types import GivenState, State, real_state
 from impindiff.integrate import (
     ESDIRK4,
     AbstractDynamics,
     AbstractStepper,
     AbstractSystem,
-    CrankNicolson,
-    check_is_stepper,
     tendency_at,
 )
 from impindiff.rollout._failures import StepOutcome, StepResult
-from impindiff.rollout._initial_state import check_before
+from impindiff.rollout._initial_state import check_before, check_start
 from impindiff.rollout._march import Begun, March, march
+from impindiff.rollout._remember import remember
 from impindiff.rollout._simulate import check_kinds
 from impindiff.rollout._solver_choice import prepare_for_any
 from impindiff.rollout._stability import find_stiffness
-from impindiff.rollout._step_error import ROUND_OFF_UNITS, Allowed
-from impindiff.rollout._times import TimeGrid, check_time_step, start_clock
-
-_BY_PRECISION = {jnp.dtype(jnp.float32): 1e-4, jnp.dtype(jnp.float64): 1e-6}
-
-
-@final
-@dataclass(frozen=True)
-class StepControl:
-    """How exact steps are to be that choose their own length.
-
-    Args:
-        rtol: error of a step, relative to the field's scale or, where it has none, to how far it
-            ranges at the start and has moved since. By default 1e-4 in float32, 1e-6 in float64.
-        atol: absolute tolerances, one for all fields or by name. Where given, the error allowed in
-            a field is `atol` + `rtol` |u|.
-        max_dt: the longest step.
-        max_steps: at most so many steps, refused ones not counted.
-        breakpoints: times at which the right-hand side jumps or has a kink, numbers or dates as
-            those of the rollout. A step just before each of them is followed by one just after it.
-
-    Raises: InputError for tolerances that are not positive, or not below 1, and numbers that are
-        none.
-    """
-
-    rtol: float | None = None
-    atol: float | Mapping[str, float] | None = None
-    max_dt: float = float("inf")
-    max_steps: int = 10_000
-    breakpoints: Sequence[float] | np.ndarray = ()
-
-    def __post_init__(self) -> None:
-        """Refuse tolerances that no step can meet."""
-        if self.rtol is not None and not 0 < as_number(self.rtol, "rtol of StepControl") < 1:
-            raise InputError(
-                f"StepControl(rtol={self.rtol:g}): a relative tolerance lies between 0 and 1, such "
-                "as 1e-4."
-            )
-        given = self.atol if isinstance(self.atol, Mapping) else {"atol": self.atol}
-        for name, value in given.items():
-            if value is not None and not as_number(value, f"atol of {name!r}") > 0:
-                raise InputError(
-                    f"StepControl(atol={self.atol}): an absolute tolerance is positive, in the "
-                    "field's units."
-                )
-        if not as_number(self.max_dt, "max_dt of StepControl") > 0:
-            raise InputError(f"StepControl(max_dt={self.max_dt:g}): steps are longer than zero.")
-        if as_count(self.max_steps, "max_steps of StepControl") < 1:
-            raise InputError("StepControl(max_steps=0): at least one step must be allowed.")
-        jumps = (
-            np.atleast_1d(as_seconds(self.breakpoints)) if len(self.breakpoints) else np.empty(0)
-        )
-        if not np.isfinite(jumps).all():
-            raise InputError(f"StepControl(breakpoints={self.breakpoints}): times are finite.")
-        object.__setattr__(self, "breakpoints", tuple(jumps.tolist()))
-
-    def relative(self, dtype: jnp.dtype) -> float:
-        """The relative tolerance, by precision where none is given.
-
-        Raises: InputError for one below round-off.
-        """
-        rtol = _BY_PRECISION.get(jnp.dtype(dtype), 1e-4) if self.rtol is None else self.rtol
-        least = _least_rtol(dtype)
-        if rtol < least:
-            raise InputError(
-                f"StepControl(rtol={rtol:g}) is below the round-off of {jnp.dtype(dtype)}, "
-                f"{least:.1g}: raise it, or compute in double precision."
-            )
-        return rtol
-
-    def tightened(self, factor: float, dtype: jnp.dtype) -> "StepControl":
-        """The same with tolerances times a factor, but none below round-off."""
-        atol = self.atol
-        if atol is not None:
-            atol = (
-                {name: factor * value for name, value in atol.items()}
-                if isinstance(atol, Mapping)
-                else factor * atol
-            )
-        rtol = max(factor * self.relative(dtype), _least_rtol(dtype))
-        return replace(self, rtol=rtol, atol=atol)
-
-    def absolute(self, fields: Sequence[str]) -> dict[str, float]:
-        """The absolute tolerance of each field that has one.
-
-        Raises: InputError for a name that is no field.
-        """
-        if self.atol is None:
-            return {}
-        if not isinstance(self.atol, Mapping):
-            return dict.fromkeys(fields, float(self.atol))
-        if unknown := sorted(set(self.atol) - set(fields)):
-            raise InputError(
-                f"StepControl(atol=...) names {unknown[0]!r}: an error is estimated in the fields "
-                f"{', '.join(map(repr, fields))}."
-            )
-        return {name: float(value) for name, value in self.atol.items()}
-
-
-def check_is_control(control: Any) -> None:
-    """Refuse what is no control of steps, such as a tolerance alone.
-
-    Raises: InputError.
-    """
-    if not isinstance(control, StepControl):
-        raise InputError(f"control is {control!r:.60}: give StepControl(rtol=1e-4), say.")
-
-
-def stepper_for(
-    dt: float | None, stepper: AbstractStepper | None, control: StepControl | None
-) -> AbstractStepper:
-    """What advances a step, where nothing else is said.
-
-    Raises: InputError for `control` beside `dt`, and what is no stepper or no step.
-    """
-    if dt is not None:
-        check_time_step(dt)
-        if control is not None:
-            raise InputError(
-                f"dt is {dt!r:.20}, and control is given, too: leave dt out for steps that follow "
-                "their error, or leave control out."
-            )
-    if stepper is None:
-        stepper = ESDIRK4() if dt is None else CrankNicolson()
-    check_is_stepper(stepper)
-    return stepper
-
-
-def _least_rtol(dtype: jnp.dtype) -> float:
-    return ROUND_OFF_UNITS * float(jnp.finfo(dtype).eps)
+from impindiff.rollout._step_error import Allowed
+from impindiff.rollout._times import TimeGrid, start_clock
+from impindiff.rollout._tolerances import StepControl, check_is_control, describe_steps
 
 
 class ControlledTrajectory(NamedTuple):
@@ -193,19 +65,6 @@ class ControlledTrajectory(NamedTuple):
         if not len(lengths):
             return "none"
         return describe_steps(len(lengths), lengths.min(), lengths.max(), control, dtype)
-
-
-def describe_steps(
-    count: int, shortest: float, longest: float, control: StepControl, dtype: jnp.dtype
-) -> str:
-    """How many steps there were, of what length, and how exact each is."""
-    allowed = "of how far the field ranges and has moved, or of its scale"
-    if control.atol is not None:
-        allowed = f"of the value, and atol = {control.atol}"
-    return (
-        f"{count} of {shortest:.3g} to {longest:.3g}, the error of each estimated to be below "
-        f"{control.relative(dtype):g} {allowed}"
-    )
 
 
 def simulate_controlled(
@@ -246,10 +105,14 @@ def simulate_controlled(
     stepper = ESDIRK4() if stepper is None else stepper
     check_kinds(system, initial, spans, stepper)
     state = real_state(initial)
-    found = control_samples(
-        system, jax.tree.map(lambda u: u[None], state), spans, stepper, control or StepControl()
-    )
-    return found._replace(states=jax.tree.map(lambda u: u[0], found.states))
+    found = control_samples(system, _as_samples(state), spans, stepper, control or StepControl())
+    return found._replace(states=_first_of(found.states))
+
+
+# Compiled, so that a call for each of many fields does not take longer than the rollout of a few
+# numbers.
+_as_samples = jax.jit(lambda state: jax.tree.map(lambda u: u[None], state))
+_first_of = jax.jit(lambda states: jax.tree.map(lambda u: u[0], states))
 
 
 def spans_of(start: float, times: np.ndarray) -> TimeGrid:
@@ -291,30 +154,35 @@ def control_samples(
         )
     dtype = jnp.result_type(*initial.values())
     sample_parameters = sample_parameters or {}
-    first, given = jax.tree.map(lambda values: values[0], (initial, sample_parameters))
-    prepared = (
-        system.with_sample_parameters(given).prepare(dtype)
-        if sample_parameters
-        else system.prepare(dtype)
-    )
-    stepper.check(prepared)
-    check_before(prepared, first, spans)
-    tendency = prepared.at(jnp.zeros((), dtype))
-    # Where all fields follow from their equations, no step has an error, but a solve may fail.
-    fields = [field for field in first if field not in tendency.algebraic] or list(first)
+    first, given = _first_of((initial, sample_parameters))
+
+    def look() -> tuple[AbstractDynamics | None, list[str]]:
+        prepared, fields = _look(system, given, first, spans, stepper)
+        return None if prepared is system else prepared, fields
+
+    if sample_parameters:
+        prepared, fields = look()
+    else:
+        shapes = tuple((field, u.shape) for field, u in first.items())
+        looked_at = dtype, stepper, shapes, spans.starts.tobytes(), spans.saved.tobytes()
+        prepared, fields = remember(system, looked_at, look)
+    prepared = system if prepared is None else prepared
+    check_start(prepared, first)
     if not spans.num_steps:
         return _at_start(initial, spans)
     # So many units of round-off that the clock and what comes of it tell the two sides apart.
-    margin = 16 * float(jnp.finfo(dtype).eps) * float(np.abs(spans.elapsed_saved).max())
+    margin = 4 * float(jnp.finfo(dtype).eps) * float(np.abs(spans.elapsed_saved).max())
     spans = spans.cut_at(np.asarray(control.breakpoints), margin)
-    allowed = Allowed(
-        jnp.asarray(control.relative(dtype), dtype),
-        {f: jnp.asarray(tol, dtype) for f, tol in control.absolute(fields).items()},
+    absolute = {f: np.asarray(tol, dtype) for f, tol in control.absolute(fields).items()}
+    # All at once: array by array it would take longer than a rollout of a few numbers.
+    rtol, absolute, max_dt = jax.device_put(
+        (np.asarray(control.relative(dtype), dtype), absolute, np.asarray(control.max_dt, dtype))
     )
+    allowed = Allowed(rtol, absolute)
     if stepper.is_open:
         stepper = prepare_for_any(prepared, stepper)
     at_most = min(control.max_steps, at_most or control.max_steps)
-    most = jnp.asarray(control.max_dt, dtype), jnp.asarray(at_most), control.max_steps
+    most = max_dt, jnp.asarray(at_most), control.max_steps
     is_begun = begun is not None
     if begun is None:
         begun = Begun.nothing(initial, jnp.asarray(spans.lengths.sum(), dtype))
@@ -322,7 +190,7 @@ def control_samples(
     taken = int(found.num_taken)
     advice = ""
     if stepper.stability_limit is not None:
-        shared = system.prepare_shared(dtype) if sample_parameters else prepared
+        shared: Any = system.prepare_shared(dtype) if sample_parameters else prepared
 
         def dynamics_of(given: State) -> AbstractDynamics:
             return (shared.with_sample_parameters(given) if given else shared).prepare(dtype)
@@ -333,8 +201,9 @@ def control_samples(
         raise _failure(found, spans, fields, control, advice)
     if advice:
         warn_caller(advice)
-    outcome = jax.tree.map(lambda each: each[:taken].T, found.outcome)
-    lengths, number = np.asarray(found.lengths[:taken]), np.asarray(found.spans[:taken])
+    outcome, lengths, number = jax.device_get((found.outcome, found.lengths, found.spans))
+    outcome = jax.device_put(jax.tree.map(lambda each: each[:taken].T, outcome))
+    lengths, number = lengths[:taken], number[:taken]
     parts = _by_time(lengths, number, spans)
     to_start = [np.empty(0)] * spans.saves_start
     cut = partial(TimeGrid.from_lengths, spans.starts[0], spans.saved, to_start + parts)
@@ -342,8 +211,6 @@ def control_samples(
         # So short are they that functions saw the time rounded: refused as by `simulate`.
         dynamics, clock = start_clock(prepared, alone, dtype)
         tendency_at(dynamics, clock[0], first)(first)
-    time_grid = cut(like=spans) if is_begun else alone
-    states = {field: jnp.moveaxis(each[:-1], 0, 1) for field, each in found.saved.items()}
     begun = Begun(
         first=found.first,
         lost=found.lost,
@@ -353,7 +220,32 @@ def control_samples(
         elapsed=begun.elapsed + jnp.asarray(spans.lengths.sum(), dtype),
         whole=begun.whole,
     )
-    return ControlledTrajectory(states, time_grid, outcome, int(found.num_refused), begun)
+    time_grid = cut(like=spans) if is_begun else alone
+    refused = int(found.num_refused)
+    return ControlledTrajectory(_saved(found.saved), time_grid, outcome, refused, begun)
+
+
+def _look(
+    system: Any, given: State, first: State, spans: TimeGrid, stepper: AbstractStepper
+) -> tuple[AbstractDynamics, list[str]]:
+    """The prepared system of a sample, and the fields whose error is estimated.
+
+    Raises: InputError for what can be known to be wrong before a step is taken.
+    """
+    dtype = jnp.result_type(*first.values())
+    prepared = (system.with_sample_parameters(given) if given else system).prepare(dtype)
+    stepper.check(prepared)
+    check_before(prepared, first, spans)
+    tendency = prepared.at(jnp.zeros((), dtype))
+    # Where all fields follow from their equations, no step has an error, but a solve may fail.
+    fields = [field for field in first if field not in tendency.algebraic] or list(first)
+    return prepared, fields
+
+
+@jax.jit
+def _saved(states: State) -> State:
+    """States that were saved, samples first, without the place where nothing is."""
+    return {field: jnp.moveaxis(each[:-1], 0, 1) for field, each in states.items()}
 
 
 def time_error(
@@ -423,12 +315,12 @@ def _failure(
     time, dt = _reached(last, spans), float(last.dt)
     errors = np.asarray(last.errors)
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
-    field, sample = divmod(worst, errors.shape[1])
+    sample, field = divmod(worst, errors.shape[1])
     results = [StepResult(int(each)) for each in np.ravel(last.result)]
     failed = [result for result in results if result > StepResult.ROUND_OFF]
     name = fields[field]
     shape = np.shape(last.state[name])[1:]
-    cell = tuple(int(k) for k in np.unravel_index(int(last.places[field, sample]), shape))
+    cell = tuple(int(k) for k in np.unravel_index(int(last.places[sample, field]), shape))
     place = f" at cell {cell[0] if len(cell) == 1 else cell}" if cell else ""
     where = f"the error of {name!r}{place} (sample {sample})"
     if int(last.num_taken) >= control.max_steps:

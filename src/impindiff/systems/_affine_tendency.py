@@ -6,7 +6,7 @@ are added to the affine part.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from impindiff.linear import Stencil
 from impindiff.systems._outer_faces import (
     Ends,
     add_boundary_fluxes,
-    end_value,
+    end_face,
     mode_kinds,
     select_fluxes,
 )
@@ -28,8 +28,8 @@ from impindiff.terms import (
     AbstractSource,
     AbstractTerm,
     AbstractTwoPointFlux,
-    Affine,
     FaceFluxes,
+    OuterFace,
     cells_at,
 )
 
@@ -191,7 +191,9 @@ def _assemble(
     return flux, source
 
 
-Outer = tuple[tuple[Affine | None, ...], ...]
+Outer = tuple[tuple[tuple[OuterFace | None, OuterFace | None], ...], ...]
+"""For each term with a correction, and each axis, what is at its ends; values affine in the cells.
+"""
 
 
 @final
@@ -202,13 +204,18 @@ class CorrectedTendency(AbstractTendency):
         linear_part: what preconditioners see of it.
         corrected: for each field the terms with a correction.
         grid: where.
-        outer: of the same fields the values in the outer faces, see `evaluate_outer_values`.
+        outer: of the same fields what is in the outer faces, see `evaluate_outer_faces`.
     """
 
     linear_part: AbstractTendency = eqx.field()
     corrected: dict[str, tuple[AbstractCorrectedFlux, ...]]
     grid: Grid = eqx.field()
     outer: dict[str, Outer]
+
+    @property
+    def is_oblique(self) -> bool:
+        """Whether gradients along faces move something through them."""
+        return any(map(any_oblique, self.corrected.values()))
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
@@ -234,28 +241,33 @@ def add_corrections(
         if not group:
             continue
         value = state[field]
-
-        def at_end(affine: Affine | None, axis: int, side: int, value=value) -> Array | None:
-            if affine is None:
-                return None
-            const, slope = affine
-            return jnp.asarray(const + slope * value[cells_at(grid, axis, side)], value.dtype)
-
-        known = [
-            (at_end(lower, axis, 0), at_end(upper, axis, 1))
-            for axis, (lower, upper) in enumerate(outer[field])
-        ]
-        for term in group:
+        for term, ends in zip(group, outer[field], strict=True):
+            known = faces_at(grid, value, ends)
             rates[field] = rates[field] + term.corrected_rate(grid, value, known)
     return rates
 
 
-def evaluate_outer_values(
+def faces_at(
+    grid: Grid, value: Float[Array, "..."], ends: Sequence[tuple[OuterFace | None, ...]]
+) -> list[tuple[OuterFace | None, OuterFace | None]]:
+    """What is in the outer faces of each axis, evaluated at a field."""
+
+    def at(face: OuterFace | None, axis: int, side: int) -> OuterFace | None:
+        if face is None:
+            return None
+        const, slope = face.value
+        found = const + slope * value[cells_at(grid, axis, side)]
+        return face._replace(value=jnp.asarray(found, value.dtype))
+
+    return [(at(lower, axis, 0), at(upper, axis, 1)) for axis, (lower, upper) in enumerate(ends)]
+
+
+def evaluate_outer_faces(
     grid: Grid,
     equations: Mapping[str, Sequence[AbstractTerm]],
     boundaries: Mapping[str, Ends],
 ) -> dict[str, Outer]:
-    """Of the fields with a corrected flux the values in the outer faces, affine in the cells.
+    """Of the fields with a corrected flux what its terms need to know of the outer faces.
 
     Args:
         grid: where.
@@ -263,16 +275,20 @@ def evaluate_outer_values(
         boundaries: the same.
     """
 
-    def at(field: str, axis: int, side: int) -> Affine | None:
-        condition = boundaries[field][axis][side]
-        if condition is None:  # the domain has no end there
-            return None
-        return end_value(grid, field, select_fluxes(equations[field]), condition, axis, side)
+    def of(term: AbstractCorrectedFlux, field: str) -> tuple[Any, ...]:
+        moving = select_fluxes(equations[field])
+        return tuple(
+            (
+                end_face(grid, field, moving, term, lower, axis, 0),
+                end_face(grid, field, moving, term, upper, axis, 1),
+            )
+            for axis, (lower, upper) in enumerate(boundaries[field])
+        )
 
     return {
-        field: tuple((at(field, axis, 0), at(field, axis, 1)) for axis in range(grid.num_axes))
+        field: tuple(of(term, field) for term in corrected)
         for field, terms in equations.items()
-        if select_corrected(terms)
+        if (corrected := select_corrected(terms))
     }
 
 
@@ -280,3 +296,8 @@ def select_corrected(terms: Sequence[AbstractTerm]) -> tuple[AbstractCorrectedFl
     """The terms with a part that no stencil holds."""
     fluxes = [term for term in terms if isinstance(term, AbstractCorrectedFlux)]
     return tuple(term for term in fluxes if not term.is_linear)
+
+
+def any_oblique(terms: Sequence[AbstractTerm]) -> bool:
+    """Whether gradients along faces move something through them."""
+    return any(term.is_oblique for term in select_fluxes(terms))

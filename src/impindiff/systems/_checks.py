@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jaxtyping import PyTree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, blamed_on
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
 from impindiff.systems._flux_of import check_carriers
@@ -14,7 +14,7 @@ from impindiff.systems._names import check_arguments, check_learned_names, check
 from impindiff.systems._outer_faces import Ends, select_fluxes
 from impindiff.systems._scope import TAKEN, TIME, flux_name, varying_names
 from impindiff.systems._shapes import check_promotion
-from impindiff.terms import AbstractTerm
+from impindiff.terms import AbstractTerm, AbstractTwoPointFlux, Diffusion
 
 
 @runtime_checkable
@@ -73,12 +73,53 @@ def check_system(system: CompleteSystem, named_parts: Mapping[str, PyTree], part
     # Not in conditions, where a coefficient may have the shape of a boundary.
     at_cells = {**named_parts, **begins}
     check_promotion(grid, fields, system.coefficients, parameters, at_cells)
+    check_oblique(grid, system.equations)
     check_initial(grid, fields, system.initial, system.coefficients, parameters)
     others = {"a field": fields, "an integral": system.integrals, "a balance": balances}
     others |= {"a sample parameter": parameters}
     others |= {"an axis": () if grid is None else grid.names, "the time": (TIME,)}
     others["a dimension of all data"] = TAKEN
     check_learned_names(parts, others)
+
+
+def check_oblique(grid: Grid | None, equations: Mapping[str, Sequence[AbstractTerm]]) -> None:
+    """Refuse tensors that are not positive definite, and what their fluxes do not go with.
+
+    At a closed face the gradient across it makes up for what they move along it. All diffusion of
+    the field takes part in that, and so stands in one term.
+
+    Raises: InputError.
+    """
+    for field, terms in equations.items():
+        fluxes = select_fluxes(terms)
+        for term in fluxes:
+            whose = f"{type(term).__name__} in the equation of {field!r}"
+            inner = [node for node in _fluxes_in(term) if node.is_oblique]
+            if inner and not term.is_oblique:
+                raise InputError(
+                    f"{whose} is made of {type(inner[0]).__name__} with components of two axes, "
+                    "which it passes on through two cells of a face alone: use that term itself, "
+                    "or leave these components out."
+                )
+            others = [each for each in fluxes if each is not term and each.diffusivities]
+            if term.is_oblique and others:
+                raise InputError(
+                    f"{whose} has components of two axes, and {type(others[0]).__name__} there "
+                    "diffuses besides: all diffusion of such a field stands in one term. Add the "
+                    "diffusivities on the diagonal."
+                )
+            if grid is not None and isinstance(term, Diffusion):
+                with blamed_on(whose):
+                    term.check_on(grid)
+
+
+def _fluxes_in(term: AbstractTerm) -> list[AbstractTwoPointFlux]:
+    """The fluxes that a term is made of."""
+
+    def is_part(node: Any) -> bool:
+        return node is not term and isinstance(node, AbstractTwoPointFlux)
+
+    return [node for node in jax.tree.leaves(term, is_leaf=is_part) if is_part(node)]
 
 
 def flux_names(equations: Mapping[str, Sequence[AbstractTerm]]) -> dict[str, tuple[str, ...]]:

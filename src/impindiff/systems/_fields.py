@@ -243,10 +243,11 @@ def _pair(grid: Grid, field: str, axis: int, conditions: Any) -> Any:
             "ends: leave it out, or build the axis with periodic=False."
         )
     if len(found) > sum(needed) or len(listed) > 2:
+        radius = grid.radius_along(axis)
+        origin = "" if radius is None or needed[0] else f", and none at {radius.origin}"
         raise InputError(
             f"{field!r} has {len(found)} boundary conditions on axis {name!r}, which has "
-            f"{sum(needed)} end(s): give one condition for each end, the lower first"
-            f"{', and none at the axis of symmetry' * (not needed[0])}."
+            f"{sum(needed)} end(s): give one condition for each end, the lower first{origin}."
         )
     if len(found) < sum(needed):
         present = [number < len(listed) and listed[number] is not None for number in (0, 1)]

@@ -12,9 +12,20 @@ from impindiff._types import Scalar, State
 from impindiff.coefficients import AbstractClosure, Values, coefficients_of
 from impindiff.grid import Grid
 from impindiff.linear import neighbour
+from impindiff.systems._affine_tendency import (
+    evaluate_outer_faces,
+    faces_at,
+    select_corrected,
+)
 from impindiff.systems._outer_faces import Ends, end_flux, select_fluxes
 from impindiff.systems._scope import flux_name
-from impindiff.terms import AbstractTerm, AbstractTwoPointFlux, cells_at, open_faces
+from impindiff.terms import (
+    AbstractTerm,
+    AbstractTwoPointFlux,
+    Correction,
+    cells_at,
+    open_faces,
+)
 
 FaceFlux = tuple[Float[Array, "..."], ...]
 
@@ -72,10 +83,19 @@ def face_fluxes(
         ends: its boundary conditions, evaluated.
         state: all fields.
     """
-    moving = select_fluxes(terms)
-    return tuple(
-        _along(grid, axis, field, moving, ends, state[field]) for axis in range(grid.num_axes)
-    )
+    moving, value = select_fluxes(terms), state[field]
+    outer = evaluate_outer_faces(grid, {field: moving}, {field: ends}).get(field, ())
+    added = [
+        term.corrections(grid, value, faces_at(grid, value, faces))
+        for term, faces in zip(select_corrected(moving), outer, strict=True)
+        if term.is_affine
+    ]
+
+    def along(axis: int) -> Float[Array, "..."]:
+        corrections = [each[axis] for each in added]
+        return _along(grid, axis, field, moving, ends, value, corrections)
+
+    return tuple(along(axis) for axis in range(grid.num_axes))
 
 
 def _along(
@@ -85,6 +105,7 @@ def _along(
     moving: list[AbstractTwoPointFlux],
     ends: Ends,
     value: Float[Array, "..."],
+    corrections: Sequence[Correction],
 ) -> Float[Array, "..."]:
     upper = jnp.zeros_like(value)
     for term in moving:
@@ -92,6 +113,7 @@ def _along(
         # Of the difference: with diffusion's own, below = -above, an offset leaves no round-off.
         difference = neighbour(value, axis, +1) - value
         upper += above * difference + (below + above) * value
+    upper = sum((each.upper for each in corrections), start=upper)
     passable = open_faces(grid, axis)
     if passable is not None:
         upper = jnp.where(passable, upper, 0)
@@ -103,9 +125,12 @@ def _along(
         place = cells_at(grid, axis, side)
         beside = value[place]
         condition = ends[axis][side]
-        if condition is None:  # the axis of symmetry
+        if condition is None:  # the axis of symmetry, or the centre
             return jnp.zeros_like(beside)
         outward = end_flux(grid, field, moving, condition, axis, side).outward(beside)
+        for each in corrections:
+            part = each.ends[side]
+            outward = outward if part is None else outward + part
         if grid.solid is not None:
             outward = jnp.where(grid.solid[place], 0, outward)
         return outward if side else -outward

@@ -22,11 +22,13 @@ from impindiff.latent import latent_values
 from impindiff.systems._scope import TIME, Scope
 from impindiff.terms import (
     AbstractBoundary,
+    AbstractCorrectedFlux,
     AbstractTerm,
     AbstractTwoPointFlux,
     Affine,
     FaceFluxes,
     FluxParts,
+    OuterFace,
     cells_at,
 )
 
@@ -249,9 +251,8 @@ def end_flux(
 
     Raises: InputError for a value in the condition that does not have the boundary's shape.
     """
-    where = f"{field!r} at the {SIDES[side]} end"
     first, *others = (term.boundary_face(grid, axis, side) for term in terms)
-    with blamed_on(f"{type(condition).__name__} of {where} of axis {grid.names[axis]!r}"):
+    with blamed_on(_whose(condition, grid, field, axis, side)):
         flux = place_values(condition, grid, field, axis, side).flux(sum(others, start=first))
         return FluxParts.of(flux)
 
@@ -267,6 +268,39 @@ def end_value(
     """What the field has in the outer faces of one end, see `end_flux`."""
     first, *others = (term.boundary_face(grid, axis, side) for term in terms)
     return place_values(condition, grid, field, axis, side).value_at_face(sum(others, start=first))
+
+
+def end_face(
+    grid: Grid,
+    field: str,
+    terms: Sequence[AbstractTwoPointFlux],
+    term: AbstractCorrectedFlux,
+    condition: AbstractBoundary | None,
+    axis: int,
+    side: int,
+) -> OuterFace | None:
+    """What a corrected flux needs to know of the outer faces of one end; None where there is none.
+
+    Args:
+        grid: where.
+        field: that is moved.
+        terms: all that move it, evaluated.
+        term: the one that asks.
+        condition: at the end, evaluated.
+        axis: that ends.
+        side: 0 is the lower end, 1 the upper.
+    """
+    if condition is None:
+        return None
+    first, *others = (each.boundary_face(grid, axis, side) for each in terms)
+    with blamed_on(_whose(condition, grid, field, axis, side)):
+        placed = place_values(condition, grid, field, axis, side)
+        return term.outer_face(placed, sum(others, start=first))
+
+
+def _whose(condition: AbstractBoundary, grid: Grid, field: str, axis: int, side: int) -> str:
+    name = type(condition).__name__
+    return f"{name} of {field!r} at the {SIDES[side]} end of axis {grid.names[axis]!r}"
 
 
 def mode_kinds(grid: Grid, ends: Ends) -> tuple[str, ...]:

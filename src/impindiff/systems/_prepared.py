@@ -28,7 +28,7 @@ from impindiff.systems._affine_tendency import (
     AffineTendency,
     CorrectedTendency,
     assemble,
-    evaluate_outer_values,
+    evaluate_outer_faces,
     select_corrected,
 )
 from impindiff.systems._bounds import bounds_violation
@@ -125,7 +125,8 @@ class PreparedSystem(AbstractDynamics):
         """Whether $F$ and $q$ are affine, each field's in that field alone."""
         apart = self.own | self.left_out
         known, others = split_terms(self.equations, self.boundaries, self.varying, apart)
-        linear = not any(select_corrected(terms) for terms in known.values())
+        corrected = [term for terms in known.values() for term in select_corrected(terms)]
+        linear = all(term.is_affine for term in corrected)
         on_grid = self.scope.grid is not None
         divided = bool(self.capacities)
         return on_grid and linear and not (any(others.values()) or self.functions or divided)
@@ -401,7 +402,7 @@ class PreparedSystem(AbstractDynamics):
                 rates = rates.with_own(field, evaluate_own_rate(scope, scope.grid, field, own))
         limited = {field: select_corrected(terms) for field, terms in known.items()}
         if any(limited.values()):
-            outer = evaluate_outer_values(scope.grid, known, boundaries)
+            outer = evaluate_outer_faces(scope.grid, known, boundaries)
             rates = CorrectedTendency(rates, limited, scope.grid, outer)
         rates = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), rates)
         if not any(others.values()):

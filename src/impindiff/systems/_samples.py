@@ -119,6 +119,23 @@ class Samples:
         """When they start."""
         return self.begin.time
 
+    def initial_integrals(self, names: Sequence[str], *, continued: bool) -> State:
+        """Integrals over time at the start, `(sample, *grid)` each: zero, or as the data have them.
+
+        Args:
+            names: of the integrals.
+            continued: whether the data hold a simulation that goes on; an integral that they do not
+                have is zero.
+
+        Raises: InputError for values in the data that are not known in every cell.
+        """
+        known = [name for name in names if continued and name in self.data.data_vars]
+        there = self.data.isel(time=[self.begin.position or 0])
+        held = initial_state(there, self.system.grid, known, self.positions) if known else {}
+        like = next(iter(self.initial.values()))
+        found = {name: jnp.asarray(values, like.dtype) for name, values in held.items()}
+        return {name: found.get(name, jnp.zeros_like(like)) for name in names}
+
     def initial_of(self, system: System) -> State:
         """The initial fields, those that a system gives taken from this one, as it is by now."""
         read = {field: self.initial[field] for field in self.from_data}

@@ -26,10 +26,12 @@ from impindiff.systems._outer_faces import (
 from impindiff.systems._scope import Scope, names_of_arguments
 from impindiff.terms import (
     AbstractBoundary,
+    AbstractCorrectedFlux,
     AbstractTerm,
     AbstractTwoPointFlux,
     Affine,
     BoundaryFace,
+    OuterFace,
 )
 
 Equations = Mapping[str, tuple[AbstractTerm, ...]]
@@ -45,10 +47,19 @@ class _KnownFlux(AbstractBoundary):
     const: Any
     slope: Any
     transfers: tuple[Any, ...] = ()  # pyright: ignore[reportIncompatibleMethodOverride]
+    outer: OuterFace | None = None
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
         return self.const, self.slope
+
+    def face_value(self, face: BoundaryFace) -> Affine | None:
+        """See `AbstractBoundary.face_value`; known where an oblique flux asks for it."""
+        return None if self.outer is None else self.outer.value
+
+    def made_up(self, face: BoundaryFace) -> Any:
+        """See `AbstractBoundary.made_up`."""
+        return 1.0 if self.outer is None else self.outer.share
 
 
 class _Moved(NamedTuple):
@@ -205,7 +216,11 @@ def _at_one(
             face = _in_cells(end, one)
         const, slope = condition.flux(face)
         transfers = tuple(end.without_axis(each) for each in condition.transfers)
-        return _KnownFlux(end.without_axis(const), end.without_axis(slope), transfers)
+        oblique = [term for term in moved[field].in_cells if term.is_oblique]
+        outer = None
+        if oblique and isinstance(term := oblique[0], AbstractCorrectedFlux):
+            outer = jax.tree.map(end.without_axis, term.outer_face(condition, face))
+        return _KnownFlux(end.without_axis(const), end.without_axis(slope), transfers, outer)
 
     evaluated = conditions(values)
     return {field: known_flux(field, evaluated[field]) for field in moved if field in wanted}

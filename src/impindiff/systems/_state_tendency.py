@@ -7,6 +7,7 @@ $c(u)\,\dot u = F$, makes no $q$: the right-hand side is divided by it.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, final
 
 import equinox as eqx
@@ -21,8 +22,9 @@ from impindiff.systems._affine_tendency import (
     AffineTendency,
     CorrectedTendency,
     add_corrections,
+    any_oblique,
     assemble,
-    evaluate_outer_values,
+    evaluate_outer_faces,
     select_corrected,
 )
 from impindiff.systems._flux_of import evaluate_fluxes
@@ -51,6 +53,7 @@ class StateTendency(AbstractTendency):
         carriers: the equations of fields whose flux is a velocity in others, the same.
         face_values: at the ends, of fields whose fluxes do not depend on the state.
         scope: what closures may name.
+        is_two_point: whether corrections of fluxes are left out.
     """
 
     assembled: AffineTendency | CorrectedTendency | None
@@ -59,11 +62,27 @@ class StateTendency(AbstractTendency):
     carriers: Equations
     face_values: dict[str, FaceValues]
     scope: Scope
+    is_two_point: bool = eqx.field(static=True, default=False)
 
     @property
     def grid(self) -> Grid | None:
         """See `AbstractTendency`."""
         return self.scope.grid
+
+    @property
+    def is_oblique(self) -> bool:
+        """Whether gradients along faces move something through them."""
+        known = isinstance(self.assembled, CorrectedTendency) and self.assembled.is_oblique
+        return known or any(map(any_oblique, self.terms.values()))
+
+    @property
+    def linear_part(self) -> "StateTendency | None":
+        """See `AbstractTendency`: where there is something oblique, without any correction."""
+        if self.is_two_point or not self.is_oblique:
+            return None
+        known = self.assembled
+        inner = known.linear_part if isinstance(known, CorrectedTendency) else known
+        return replace(self, assembled=inner, is_two_point=True)
 
     @property
     def mode_kinds(self) -> Mapping[str, tuple[str, ...] | None]:
@@ -97,8 +116,10 @@ class StateTendency(AbstractTendency):
             moving = {field: tuple(select_fluxes(group)) for field, group in terms.items()}
             limited = {field: select_corrected(group) for field, group in moving.items()}
             linear = assemble(grid, moving, ends)(state)
-            outer = evaluate_outer_values(grid, moving, ends)
-            parts.append(add_corrections(linear, limited, grid, state, outer))
+            if not self.is_two_point:
+                outer = evaluate_outer_faces(grid, moving, ends)
+                linear = add_corrections(linear, limited, grid, state, outer)
+            parts.append(linear)
         for field, group in terms.items():
             for term in group:
                 with blamed_on(f"{type(term).__name__} in the equation of {field!r}"):
@@ -228,6 +249,13 @@ class StoredTendency(AbstractTendency):
     known_scales: tuple[tuple[str, float], ...] = eqx.field(static=True)
 
     has_storage: ClassVar[bool] = True
+
+    @property
+    def linear_part(self) -> "StoredTendency | None":
+        """See `AbstractTendency`; see `StateTendency.linear_part`."""
+        is_oblique = not isinstance(self.rates, AffineTendency) and self.rates.is_oblique
+        inner = self.rates.linear_part if is_oblique else None
+        return None if inner is None else replace(self, rates=inner)
 
     def ends(self, state: State) -> dict[str, Ends]:
         """See `StateTendency.ends`; none where nothing depends on the state."""

@@ -10,9 +10,15 @@ from impindiff.terms._boundary_conditions import (
     Outflow,
     Robin,
 )
-from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace, FluxParts
+from impindiff.terms._boundary_face import (
+    AbstractBoundary,
+    Affine,
+    BoundaryFace,
+    FluxParts,
+    OuterFace,
+)
 from impindiff.terms._diffusion import Diffusion
-from impindiff.terms._face_fluxes import FaceFluxes
+from impindiff.terms._face_fluxes import Correction, FaceFluxes
 from impindiff.terms._face_velocity import FaceVelocity
 from impindiff.terms._metric import cells_at, open_faces
 from impindiff.terms._source import Source
@@ -36,6 +42,7 @@ __all__ = [
     "Advection",
     "Affine",
     "BoundaryFace",
+    "Correction",
     "Diffusion",
     "Dirichlet",
     "FaceFluxes",
@@ -45,6 +52,7 @@ __all__ = [
     "Inflow",
     "Neumann",
     "NoFlux",
+    "OuterFace",
     "Outflow",
     "Robin",
     "Source",

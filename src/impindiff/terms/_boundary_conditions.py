@@ -4,7 +4,9 @@ from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from impindiff._errors import InputError
 from impindiff._types import as_real
 from impindiff.terms._boundary_face import AbstractBoundary, Affine, BoundaryFace
 from impindiff.terms._term import check_coefficient, check_not_negative
@@ -31,6 +33,10 @@ class Dirichlet(AbstractBoundary):
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
         return face.flux_for((self.value, 0.0))
+
+    def made_up(self, face: BoundaryFace) -> float:
+        """See `AbstractBoundary.made_up`."""
+        return 0.0
 
     @property
     def entering_value(self) -> Any:
@@ -59,6 +65,14 @@ class Neumann(AbstractBoundary):
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
         return face.flux_for((face.distance * self.gradient, 1.0))
+
+    def made_up(self, face: BoundaryFace) -> float:
+        """See `AbstractBoundary.made_up`; the gradient alone does not tell what passes."""
+        raise InputError(
+            "Neumann gives the gradient across its faces, but a diffusivity with components such "
+            "as 'xy' moves what the gradient along them does, too: give all that passes, "
+            "Flux(outward), or NoFlux() for a wall."
+        )
 
     def face_value(self, face: BoundaryFace) -> None:
         """See `AbstractBoundary.face_value`; it is the gradient that is given."""
@@ -92,11 +106,18 @@ class Robin(AbstractBoundary):
 
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
+        return face.flux_towards(self.ambient, self._share(face))
+
+    def made_up(self, face: BoundaryFace) -> Float[Array, "..."]:
+        """See `AbstractBoundary.made_up`."""
+        return 1 - self._share(face)
+
+    def _share(self, face: BoundaryFace) -> Float[Array, "..."]:
+        """How far the value of the face is on its way from the cell's to that outside."""
         # A diffusivity below zero, as an iterate may have it, makes no pole of a small transfer.
         total = jnp.maximum(face.conductance, 0) + jnp.asarray(self.transfer)
         # Neither diffusion nor transfer: nothing is exchanged, and the face has the cell's value.
-        share = jnp.where(total == 0, 0, self.transfer / jnp.where(total == 0, 1, total))
-        return face.flux_towards(self.ambient, share)
+        return jnp.where(total == 0, 0, self.transfer / jnp.where(total == 0, 1, total))
 
 
 @final
@@ -120,6 +141,10 @@ class Flux(AbstractBoundary):
         """See `AbstractBoundary.flux`."""
         return self.outward, -face.uncarried
 
+    def made_up(self, face: BoundaryFace) -> float:
+        """See `AbstractBoundary.made_up`."""
+        return 1.0
+
 
 @final
 class Outflow(AbstractBoundary):
@@ -131,6 +156,10 @@ class Outflow(AbstractBoundary):
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
         return face.flux_for((0.0, 1.0))
+
+    def made_up(self, face: BoundaryFace) -> float:
+        """See `AbstractBoundary.made_up`: nothing diffuses along the faces, either."""
+        return 1.0
 
     def face_value(self, face: BoundaryFace) -> None:
         """See `AbstractBoundary.face_value`; the face takes what the cell has."""
@@ -158,6 +187,10 @@ class Inflow(AbstractBoundary):
         """See `AbstractBoundary.flux`."""
         return face.flux_entering(self.value)
 
+    def made_up(self, face: BoundaryFace) -> float:
+        """See `AbstractBoundary.made_up`."""
+        return 1.0
+
     def face_value(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.face_value`."""
         entering = -jnp.minimum(jnp.asarray(face.speed), 0)
@@ -178,6 +211,10 @@ class NoFlux(AbstractBoundary):
     def flux(self, face: BoundaryFace) -> Affine:
         """See `AbstractBoundary.flux`."""
         return 0.0, 0.0
+
+    def made_up(self, face: BoundaryFace) -> float:
+        """See `AbstractBoundary.made_up`."""
+        return 1.0
 
     def value_at_face(self, face: BoundaryFace) -> Affine:
         """That of the cell: a flow out of a wall, be it of round-off, says nothing of the field."""

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from impindiff._errors import InputError
+
 Affine = tuple[Float[Array, "..."] | float, Float[Array, "..."] | float]
 """A pair $(a, b)$ that stands for $a + b\\,u$, with $u$ the value in the boundary's cell."""
 
@@ -93,6 +95,21 @@ class BoundaryFace(eqx.Module):
         towards = jnp.where(open_to_it, towards, 1)
         own = (self.conductance + self.from_cell - self.uncarried - slope) / towards
         return jnp.where(open_to_it, -const / towards, 0), jnp.where(open_to_it, own, 1)
+
+
+class OuterFace(NamedTuple):
+    """What a field has in the outer faces of an end, for fluxes that reach beyond two cells.
+
+    Attributes:
+        value: of the field, without any flux along the faces; affine in the cells beside them, or
+            evaluated.
+        share: of a flux along the faces, as a tensor has it, what the gradient across them makes up
+            for: 0 where the condition gives the value, so that all of the flux passes the end; 1
+            where it gives what passes.
+    """
+
+    value: Any
+    share: Float[Array, "..."] | float = 0.0
 
 
 class FluxParts(NamedTuple):
@@ -192,6 +209,19 @@ class AbstractBoundary(eqx.Module):
         it may be zero, and nothing would ever enter.
         """
         return None
+
+    def made_up(self, face: BoundaryFace) -> Float[Array, "..."] | float:
+        """The share of a flux along the faces that the gradient across them makes up for.
+
+        For diffusivities that are tensors, see `OuterFace`.
+        Raises: InputError where the condition does not say.
+        """
+        raise InputError(
+            f"{type(self).__name__} does not say what becomes of a flux along its faces, which a "
+            "diffusivity with components such as 'xy' has: give it a method made_up(face) that "
+            "returns 0.0 where it holds the value, 1.0 where it holds the flux; or leave these "
+            "components out."
+        )
 
     def value_at_face(self, face: BoundaryFace) -> Affine:
         """The value at the face, from which limited schemes take slopes: that of the flux."""

@@ -33,6 +33,26 @@ class EndExchange(NamedTuple):
     reference: Float[Array, "..."]
 
 
+class Correction(NamedTuple):
+    """What is added to the linear fluxes across one axis, per unit of area.
+
+    Attributes:
+        upper: along the axis, at the upper face of every cell.
+        ends: outward through the outer faces of its lower and its upper end; None for nothing.
+    """
+
+    upper: Float[Array, "..."]
+    ends: tuple[Float[Array, "..."] | None, Float[Array, "..."] | None] = (None, None)
+
+    def rate(self, grid: Grid, axis: int) -> Float[Array, "..."]:
+        """The rate of change by it."""
+        rate = rate_of(grid, axis, self.upper)
+        for side, outward in enumerate(self.ends):
+            if outward is not None:
+                rate = rate + end_rate(grid, axis, side, outward)
+        return rate
+
+
 @final
 class FaceFluxes(eqx.Module):
     r"""The flux $f = a\,u_\mathrm{lower} + b\,u_\mathrm{upper}$ through every face.
@@ -125,9 +145,8 @@ class FaceFluxes(eqx.Module):
         self, axis: int, side: int, outward: Float[Array, "..."] | float
     ) -> Float[Array, "..."]:
         """The rate of change by a given outward flux through the outer faces of one end."""
-        measure = float(self.grid.cell_measures(axis)[-side])
-        lost = self._beside_free_cells(outward, axis, side) * self._end_area(axis, side) / measure
-        return jnp.zeros(self.grid.shape, lost.dtype).at[cells_at(self.grid, axis, side)].set(-lost)
+        outward = self._beside_free_cells(outward, axis, side)
+        return end_rate(self.grid, axis, side, outward)
 
     def stencil(self) -> Stencil:
         r"""The rate of change $-\sum (f_\mathrm{out} - f_\mathrm{in}) / V$ as one map."""
@@ -220,9 +239,6 @@ class FaceFluxes(eqx.Module):
         carried = jax.tree.map(jnp.add, self.carried, other.carried)
         return replace(self, along=along, carried=carried, advective=advective)
 
-    def _end_area(self, axis: int, side: int) -> float:
-        return float(self.grid.face_measures(axis)[-side])
-
     def _beside_free_cells(
         self, flux: Float[Array, "..."] | float, axis: int, side: int
     ) -> Float[Array, "..."]:
@@ -247,3 +263,10 @@ def rate_of(grid: Grid, axis: int, flux: Float[Array, "..."]) -> Float[Array, ".
     through = through_faces(grid, axis, flux)
     rate, factor = neighbour(through, axis, -1) - through, volume_factor(grid, axis)
     return rate if factor is None else as_metric(factor, rate) * rate
+
+
+def end_rate(grid: Grid, axis: int, side: int, outward: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The rate of change by a flux per unit of area through the outer faces of one end."""
+    area, volume = grid.face_measures(axis)[-side], grid.cell_measures(axis)[-side]
+    lost = outward * float(area) / float(volume)
+    return jnp.zeros(grid.shape, lost.dtype).at[cells_at(grid, axis, side)].set(-lost)

@@ -18,9 +18,12 @@ from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.grid import Grid
 from impindiff.linear import Stencil
-from impindiff.terms._boundary_face import BoundaryFace
-from impindiff.terms._face_fluxes import FaceCoefficients, FaceFluxes, rate_of
+from impindiff.terms._boundary_face import AbstractBoundary, BoundaryFace, OuterFace
+from impindiff.terms._face_fluxes import Correction, FaceCoefficients, FaceFluxes
 from impindiff.terms._limiter import OuterValues
+
+OuterFaces = Sequence[tuple[OuterFace | None, OuterFace | None]]
+"""For each axis what is at its lower and its upper end; None where unknown, or no end."""
 
 
 class AbstractTerm(eqx.Module):
@@ -70,6 +73,11 @@ class AbstractTwoPointFlux(AbstractTerm):
     def diffusivities(self) -> tuple[Any, ...]:
         """The coefficients that make its problem ill-posed where they are negative."""
         return ()
+
+    @property
+    def is_oblique(self) -> bool:
+        """Whether gradients along a face move something through it, as those of a tensor do."""
+        return False
 
     @property
     def may_oscillate(self) -> bool:
@@ -161,6 +169,20 @@ class AbstractCorrectedFlux(AbstractTwoPointFlux):
     def is_linear(self) -> bool:
         """Whether there is nothing to correct."""
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether what corrects is affine in the field, though it reaches beyond two cells."""
+        return self.is_linear
+
+    def outer_face(self, condition: AbstractBoundary, face: BoundaryFace) -> OuterFace:
+        """What it needs to know of the outer faces of an end.
+
+        Args:
+            condition: there, evaluated.
+            face: what all fluxes of the field send through the faces.
+        """
+        return OuterFace(condition.value_at_face(face))
+
     @abc.abstractmethod
     def correction(
         self, grid: Grid, axis: int, field: Float[Array, "..."], outer: OuterValues
@@ -175,21 +197,36 @@ class AbstractCorrectedFlux(AbstractTwoPointFlux):
         """
 
     def corrected_rate(
-        self, grid: Grid, field: Float[Array, "..."], outer: Sequence[OuterValues] | None = None
+        self, grid: Grid, field: Float[Array, "..."], outer: OuterFaces | None = None
     ) -> Float[Array, "..."]:
         """What the correction does to the field.
 
         Args:
             grid: where.
             field: in the cells.
-            outer: in the outer faces of each axis; unknown by default.
+            outer: at the lower and the upper end of each axis, evaluated; unknown by default.
         """
         known = outer or ((None, None),) * grid.num_axes
         first, *others = (
-            rate_of(grid, axis, self.correction(grid, axis, field, known[axis]))
-            for axis in range(grid.num_axes)
+            part.rate(grid, axis) for axis, part in enumerate(self.corrections(grid, field, known))
         )
         return sum(others, start=first)
+
+    def corrections(
+        self, grid: Grid, field: Float[Array, "..."], outer: OuterFaces
+    ) -> list[Correction]:
+        """What is added to the linear fluxes across each axis; by default of each by itself.
+
+        Args:
+            grid: where.
+            field: in the cells.
+            outer: see `corrected_rate`.
+        """
+        values = [tuple(None if end is None else end.value for end in pair) for pair in outer]
+        return [
+            Correction(self.correction(grid, axis, field, (lower, upper)))
+            for axis, (lower, upper) in enumerate(values)
+        ]
 
 
 class AbstractSource(AbstractTerm):

@@ -198,7 +198,8 @@ class Observations(eqx.Module):
     """Readings of some samples at some times, and where those samples started.
 
     Attributes:
-        initial: for each field an array `(sample, *grid)`.
+        initial: for each field, and each integral over time that is read, an array `(sample,
+            *grid)`.
         observed: by the name of its variable an array `(sample, time, ...)`, NaN where not
             observed.
         start: time of the initial fields.
@@ -276,10 +277,12 @@ class Observations(eqx.Module):
         check_observed(data, found, at, when)
         grid, dtype = system.grid, chosen.dtype
         operators = {each.data: each.prepare(grid, data) for each in instruments}
+        read = {name for operator in operators.values() for name in operator.reads}
+        integrals = tuple(name for name in system.integrals if name in read)
         if grid is not None:
             selected.check_fields_once(data, operators)
         for name, operator in operators.items():
-            wanted = readings_shape(operator, grid, tuple(system.fields), dtype)
+            wanted = readings_shape(operator, grid, (*system.fields, *integrals), dtype)
             if found[name].shape[2:] != wanted:
                 raise InputError(
                     f"{name!r} has readings of shape {found[name].shape[2:]} at one instant, but "
@@ -296,7 +299,7 @@ class Observations(eqx.Module):
             }
         deviations = deviations_of(instruments, data, found, at, when)
         made = cls(
-            chosen.initial,
+            chosen.initial | _initial_integrals(chosen, integrals),
             {name: in_precision(values, dtype, repr(name)) for name, values in found.items()},
             begin.time,
             selected.times,
@@ -309,6 +312,14 @@ class Observations(eqx.Module):
         )
         _check_limits(system, made, chosen.ids)
         return made
+
+
+def _initial_integrals(chosen: Samples, names: tuple[str, ...]) -> State:
+    """Zero, unless the data have other values of them at the start: see `predict`."""
+    there = chosen.data.isel(time=[chosen.begin.position or 0])
+    held = [there[name].values for name in names if name in there.data_vars]
+    is_under_way = any(np.any(np.nan_to_num(values)) for values in held)
+    return chosen.initial_integrals(names, continued=is_under_way)
 
 
 def _instruments(

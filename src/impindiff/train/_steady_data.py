@@ -18,6 +18,7 @@ from impindiff._errors import InputError
 from impindiff.coefficients import coefficients_of
 from impindiff.data import sample_parameters_of
 from impindiff.integrate import QuasiSteady
+from impindiff.observe import AbstractObservation
 from impindiff.rollout import uniform_guess
 from impindiff.systems import System
 from impindiff.train._fit_options import FitOptions
@@ -80,8 +81,23 @@ def _as_rollout(system: System, data: xr.Dataset, **named: Any) -> dict[str, Any
         )
     options = replace(options, stepper=stepper)
     rest = {name: value for name, value in named.items() if name not in _OF_TIME}
+    for each in named.get("observe") or ():
+        if isinstance(each, AbstractObservation):
+            _check_reads_no_integral(system, each, data)
     timed = _with_times(system, data)
     return rest | {"system": system, "data": timed, "dt": 1.0, "options": options}
+
+
+def _check_reads_no_integral(
+    system: System, observation: AbstractObservation, data: xr.Dataset
+) -> None:
+    reads = observation.prepare(system.grid, data).reads
+    if held := [name for name in reads if name in system.integrals]:
+        raise InputError(
+            f"{observation.data!r} reads the integral over time {held[0]!r}, but the data have no "
+            "dimension 'time': a steady state does not tell since when. Give the data times, or "
+            "leave this observation out."
+        )
 
 
 def _names_step(stage: Any) -> bool:
