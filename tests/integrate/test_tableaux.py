@@ -114,21 +114,6 @@ def test_stages_have_one_weight_and_the_last_is_the_end(tableau):
     assert tableau.nodes[-1] == 1.0
 
 
-@pytest.mark.parametrize("tableau", TABLEAUX, ids=lambda tableau: tableau.name)
-def test_stages_start_where_polynomials_through_the_rates_so_far_lead(tableau):
-    """Exactly so where the rate is a polynomial of a degree below the number of rates used."""
-    for row, end in zip(tableau.extrapolation, tableau.nodes, strict=True):
-        used = np.flatnonzero(row)
-        for degree in range(len(used)):
-            exact = end ** (degree + 1) / (degree + 1)
-            assert row @ tableau.nodes**degree == pytest.approx(exact, abs=1e-12)
-        assert np.abs(row).sum() <= 3
-    # The first of the implicit stages has nothing to go by but the rate at the step's start.
-    first = int(tableau.begins_explicitly)
-    assert not tableau.extrapolation[: first + 1].any()
-    assert all(row.any() for row in tableau.extrapolation[first + 1 :])
-
-
 @pytest.mark.parametrize("tableau", EXPLICIT, ids=lambda tableau: tableau.name)
 def test_explicit_stages_look_back_only(tableau):
     np.testing.assert_array_equal(np.triu(tableau.matrix), 0)
@@ -174,3 +159,18 @@ def test_both_halves_together_are_of_their_order(tableau):
             assert len(of_tree) == 2 ** (size_of(tree) - 1)
             for each in of_tree:
                 assert weights @ each == pytest.approx(1 / density(tree), abs=ROUND_OFF)
+
+
+@pytest.mark.parametrize("tableau", TABLEAUX, ids=lambda tableau: tableau.name)
+def test_stages_start_where_polynomials_through_the_rates_so_far_lead(tableau):
+    """Exactly so where the rate is a polynomial of a degree below the number of rates used."""
+    for row, end in zip(tableau.extrapolation, tableau.nodes, strict=True):
+        used = np.flatnonzero(row)
+        for degree in range(len(used)):
+            exact = end ** (degree + 1) / (degree + 1)
+            assert row @ tableau.nodes**degree == pytest.approx(exact, abs=1e-12)
+        assert np.abs(row).sum() <= 3
+    # The first of the implicit stages has nothing to go by but the rate at the step's start.
+    first = int(tableau.begins_explicitly)
+    assert not tableau.extrapolation[: first + 1].any()
+    assert all(row.any() for row in tableau.extrapolation[first + 1 :])

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 import impindiff as ipd
-from impindiff.steppers import ESDIRK3, ESDIRK4, ESDIRK5, StepControl, simulate_controlled
+from impindiff.steppers import (
+    ARK4,
+    ESDIRK3,
+    ESDIRK4,
+    ESDIRK5,
+    StepControl,
+    Tsitouras5,
+    simulate_controlled,
+)
 
 END = 10.0
 
@@ -61,7 +69,7 @@ def test_in_single_precision(rate, exact: float):
 
 
 @pytest.mark.many
-@pytest.mark.parametrize("make", [ESDIRK3, ESDIRK5])
+@pytest.mark.parametrize("make", [ESDIRK3, ESDIRK5, Tsitouras5, ARK4])
 def test_the_error_of_an_integral_follows_the_tolerance(make):
     rate, exact = RATES["waves"]
     errors = [

@@ -4,7 +4,7 @@ The methods are tables of numbers, see `impindiff.integrate._tableaux`. Their la
 step's end, so that a field without storage satisfies its equation there, too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, final
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 
 from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver
@@ -186,7 +187,11 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
-        error = difference_of_ends(tableau, jax.vmap(unpack)(rates) | inflows, algebraic)
+        apart = difference_of_ends(tableau, (rates, inflows))
+        error = None
+        if apart is not None:
+            every = unpack(apart[0]) | apart[1]
+            error = {field: each for field, each in every.items() if field not in algebraic}
         return Step(after, increment, overall(outcome), stages, error)
 
 
@@ -276,22 +281,18 @@ def ESDIRK5(
     return DiagonallyImplicit(ESDIRK5_TABLEAU, solver, preconditioner, keep_preconditioner)
 
 
-def difference_of_ends(
-    tableau: DiagonallyImplicitTableau, rates: State, algebraic: Sequence[str]
-) -> State | None:
-    r"""What the two ends of a step differ by, in all that has a storage.
+def difference_of_ends(tableau: DiagonallyImplicitTableau, rates: PyTree) -> Any:
+    r"""What the two ends of a step differ by; None of a method without another end.
 
     Args:
         tableau: the numbers of the method.
         rates: $\Delta t\,F$ of all stages along a leading axis.
-        algebraic: fields that have none.
     """
     if tableau.embedded is None:
         return None
-    dtype = jnp.result_type(*rates.values())
-    unlike = jnp.asarray(tableau.weights - np.array(tableau.embedded), dtype)
-    stored = {field: each for field, each in rates.items() if field not in algebraic}
-    return jax.lax.stop_gradient(combine(unlike, stored))
+    leaves = jax.tree.leaves(rates)
+    unlike = jnp.asarray(tableau.weights - np.array(tableau.embedded), leaves[0].dtype)
+    return combine(unlike, jax.lax.stop_gradient(rates))
 
 
 def overall(outcome: Outcome) -> Outcome:

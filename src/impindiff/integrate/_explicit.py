@@ -39,7 +39,7 @@ def store_at(slots: PyTree, slot: Array | int, state: PyTree) -> PyTree:
     )
 
 
-def combine(weights: Array, slots: State) -> State:
+def combine(weights: Array, slots: PyTree) -> PyTree:
     """The weighted sum of states along a leading axis."""
     # To all digits: by default some devices multiply matrices of single precision with fewer.
     return jax.tree.map(
@@ -131,7 +131,7 @@ class ExplicitRungeKutta(AbstractStepper):
         # Numbers of Python are as good as arrays, here as in a step taken whole.
         part = jnp.asarray(dt, jnp.result_type(*state.values())) / self.substeps
         nothing = jax.tree.map(jnp.zeros_like, state)
-        error = {} if self.tableau.embedded is None else nothing
+        error = nothing if self.tableau.embedded is not None else {}
 
         def advance(sums: tuple[State, State], number: Scalar) -> tuple[tuple[State, State], None]:
             here = axpy(state, 1, sums[0])
@@ -174,8 +174,8 @@ class ExplicitRungeKutta(AbstractStepper):
                 point = axpy(point, factor * dt, rate)
             rate = tendency_at(dynamics, time + node * dt, state)(point)
             increment = axpy(increment, weight * dt, rate)
-            missed = jax.lax.stop_gradient({field: rate[field] for field in error})
-            error = axpy(error, unlike * dt, missed)
+            if error:
+                error = axpy(error, unlike * dt, jax.lax.stop_gradient(rate))
             return ((rate, *rates)[:reach], increment, error), None
 
         # A loop: written out, the stages are compiled one by one, and into one another, so that

@@ -22,7 +22,7 @@ from impindiff.implicit import AbstractRootSolver
 from impindiff.integrate._diagonally_implicit import difference_of_ends, overall
 from impindiff.integrate._dynamics import AbstractDynamics
 from impindiff.integrate._explicit import axpy, combine, store_at
-from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver
+from impindiff.integrate._implicit import AbstractImplicitStepper, choose_solver, factorise
 from impindiff.integrate._quadrature import (
     integral_rates,
     scaled_rates,
@@ -144,6 +144,10 @@ class ImplicitExplicit(AbstractImplicitStepper):
         if setup is None:
             setup = self.inverse(part, time + dt, weight, state)
         solver = choose_solver(self.solver, part.is_affine)
+        # All stages have the same weight, so that one factorisation serves them.
+        inverse = None
+        if context.stages is None:
+            inverse = factorise(solver, part, time + dt, weight, state)
         before, shares = stored_at(part, time, state), dynamics.volume_shares
 
         dtype = jnp.result_type(*state.values())
@@ -153,7 +157,7 @@ class ImplicitExplicit(AbstractImplicitStepper):
         at_start = tendency_at(part, time, state)
         rates = store_at(slots, 0, scaled_rates(at_start, state, dt))
         pushes = store_at(slots, 0, both.scaled(time, state, dt))
-        # Of integrals that follow from solved stages, $r$.
+        # Of the integrals that follow from solved stages, $r$ at the first of them.
         inflow = integral_rates(part, integrals, time, state)
 
         def stage(carry, of_stage):
@@ -161,7 +165,7 @@ class ImplicitExplicit(AbstractImplicitStepper):
             number, row, pushing_row, at, root = of_stage
             known = axpy(combine(row, rates), 1, combine(pushing_row, pushes))
             # The first begins at the step's start, and each other where the one before has come to.
-            wanted = replace(context.of_solve(root), start=start)
+            wanted = replace(context.of_solve(root), start=start, inverse=inverse)
             tendency = tendency_at(part, at, state)
             found = solve_stage(
                 Stage(tendency, weight, state, before, known, shares), solver, setup, wanted
@@ -211,8 +215,8 @@ class ImplicitExplicit(AbstractImplicitStepper):
             found = solve_stage(ending, solver, inverse, wanted)
             last, increment = found.value, found.increment
             outcome = overall(jax.tree.map(lambda *each: jnp.stack(each), outcome, found.outcome))
-        every = jax.tree.map(jnp.add, rates, pushes) | inflows
-        error = difference_of_ends(tableau, every, at_start.algebraic)
+        every = difference_of_ends(tableau, jax.tree.map(jnp.add, rates, pushes) | inflows)
+        error = {field: each for field, each in every.items() if field not in at_start.algebraic}
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
         return Step(after, increment, outcome, states, error)

@@ -27,6 +27,11 @@ _GROWN, _SLACK = 2.0, 1.1
 # Controlled steps that are at least so much of the longest stable one are as long as that; so many
 # are looked at, and they are spoken of where most of them are.
 _AT_THE_LIMIT, _MANY = 0.9, 20
+# Without numbers, so that Python says it once.
+_STIFF = (
+    "The steps are as long as {name} is stable for, and their errors would allow longer ones: the "
+    "system is stiff. Take an implicit method, such as ESDIRK4()."
+)
 # Of an algebraic equation may be left so much of what its field does to it.
 _INCONSISTENT = 0.05
 # What a step changes of a state that rings, relative to it: twice and more.
@@ -165,18 +170,18 @@ def outgrown(
     )
 
 
-def is_limited(
+def find_stiffness(
     dynamics_of: Callable[[State], AbstractDynamics],
     sample_parameters: State,
     states: State,
     time: float,
     lengths: np.ndarray,
     stepper: AbstractStepper,
-) -> bool:
-    r"""Whether controlled steps are as long as is stable: longer ones err by what they make grow.
+) -> str:
+    r"""What is to be said of controlled steps that are as long as is stable; empty where not.
 
-    Their errors then fall below the tolerance only where nothing grows, and they hover about the
-    longest step of `stable_dt`. So seen of the later half of all steps, at the last state.
+    Longer ones err by what they make grow. So they hover about the longest step of `stable_dt`,
+    however small their errors are. So seen of the later half of all steps, at the last state.
 
     Args:
         dynamics_of: the system of a sample, from its parameters.
@@ -187,7 +192,7 @@ def is_limited(
         stepper: took them.
     """
     if stepper.stability_limit is None or len(lengths) < _MANY:
-        return False
+        return ""
     instant = Instant.of(time, jnp.result_type(*states.values()))
 
     def radius(given: State, state: State) -> Scalar:
@@ -195,7 +200,8 @@ def is_limited(
 
     fastest = float(jax.vmap(radius)(sample_parameters, states).max())
     late = lengths[len(lengths) // 2 :]
-    return float(np.median(late)) * fastest > _AT_THE_LIMIT * stepper.stability_limit
+    is_limited = float(np.median(late)) * fastest > _AT_THE_LIMIT * stepper.stability_limit
+    return _STIFF.format(name=stepper.name) if is_limited else ""
 
 
 def _largest(dynamics: AbstractDynamics, values: Any) -> float:

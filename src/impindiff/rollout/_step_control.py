@@ -36,16 +36,10 @@ from impindiff.rollout._march import Begun, March, march
 from impindiff.rollout._remember import remember
 from impindiff.rollout._simulate import check_kinds
 from impindiff.rollout._solver_choice import prepare_for_any
-from impindiff.rollout._stability import is_limited
+from impindiff.rollout._stability import find_stiffness
 from impindiff.rollout._step_error import Allowed
 from impindiff.rollout._times import TimeGrid, start_clock
 from impindiff.rollout._tolerances import StepControl, check_is_control, describe_steps
-
-# Without numbers, so that Python says it once.
-_STIFF = (
-    "The steps are as long as {name} is stable for, and their errors would allow longer ones: the "
-    "system is stiff. Take an implicit method, such as ESDIRK4()."
-)
 
 
 class ControlledTrajectory(NamedTuple):
@@ -202,8 +196,7 @@ def control_samples(
             return (shared.with_sample_parameters(given) if given else shared).prepare(dtype)
 
         reached = sample_parameters, found.state, _reached(found, spans)
-        if is_limited(dynamics_of, *reached, np.asarray(found.lengths[:taken]), stepper):
-            advice = _STIFF.format(name=stepper.name)
+        advice = find_stiffness(dynamics_of, *reached, np.asarray(found.lengths[:taken]), stepper)
     if int(found.span) < spans.num_steps:
         raise _failure(found, spans, fields, control, advice)
     if advice:
