@@ -103,7 +103,7 @@ NUMERICS = [
     ),
     Mutation(
         "dense-columns",
-        "linear/_direct.py",
+        "linear/_factors.py",
         "out_axes=1)",
         "out_axes=0)",
         "linear/test_direct_solvers.py -k test_newton_with_it_and_its_gradient",

@@ -264,7 +264,7 @@ WORKFLOW = [
     ),
     Mutation(
         "time-of-piece",
-        "forecast/_stream.py",
+        "forecast/_pieces.py",
         "whole.elapsed[taken] + (here - start)",
         "whole.elapsed[taken]",
         "forecast/test_pieces.py",
