@@ -156,7 +156,10 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             stored = change_in_storage(tendency, state, before, found)
             rate = jax.tree.map(lambda q, k: (q - k) / tableau.gamma, stored, known)
             grown = add_integrals(dynamics, grown, share, at, found.value)
-            return (store_at(rates, number, pack(rate)), found.increment, grown), found
+            return (store_at(rates, number, pack(rate)), found.increment, grown), (
+                pack(found.value),
+                found.outcome,
+            )
 
         # A loop over all, so that a solve and its adjoint are compiled once.
         of_stages = (
@@ -169,10 +172,11 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             roots,
         )
         nothing = jax.tree.map(jnp.zeros_like, state)
-        (rates, increment, grown), (states, _, outcome) = jax.lax.scan(
+        (rates, increment, grown), (states, outcome) = jax.lax.scan(
             stage, (rates, nothing, grown), of_stages
         )
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
+        stages, last = jax.vmap(unpack)(stages), unpack(last)
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
         error = self._error(rates, unpack, {*dynamics.integrals, *algebraic})
