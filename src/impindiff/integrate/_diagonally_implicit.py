@@ -156,10 +156,8 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             stored = change_in_storage(tendency, state, before, found)
             rate = jax.tree.map(lambda q, k: (q - k) / tableau.gamma, stored, known)
             grown = add_integrals(dynamics, grown, share, at, found.value)
-            return (store_at(rates, number, pack(rate)), found.increment, grown), (
-                pack(found.value),
-                found.outcome,
-            )
+            after = store_at(rates, number, pack(rate)), found.increment, grown
+            return after, (pack(found.value), found.outcome)
 
         # A loop over all, so that a solve and its adjoint are compiled once.
         of_stages = (
