@@ -151,6 +151,27 @@ NUMERICS = [
         "implicit/test_root_solvers.py -k test_newton_converges_quadratically_near_the_root",
     ),
     Mutation(
+        "chord-step-that-raises-the-residual",
+        "implicit/_chord.py",
+        "is_better = after < norm",
+        "is_better = after == after",
+        "implicit/test_chord.py -k test_an_inverse_of_something_else",
+    ),
+    Mutation(
+        "extrapolation-from-the-start-alone",
+        "integrate/_tableaux.py",
+        "range(1 + self.begins_explicitly, count)",
+        "range(1, count)",
+        "integrate/test_tableaux.py -k test_stages_start_where",
+    ),
+    Mutation(
+        "remembers-what-may-have-changed",
+        "rollout/_remember.py",
+        "if all(map(_cannot_change, jax.tree.leaves(system))):",
+        "if True:",
+        "rollout/test_step_control.py -k test_so_is_what_may_have_changed",
+    ),
+    Mutation(
         "line-search-halves",
         "implicit/_newton.py",
         "jnp.where(is_wild, length, length / 2)",

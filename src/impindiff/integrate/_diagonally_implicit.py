@@ -162,7 +162,8 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             stored = change_in_storage(tendency, state, before, found)
             rate = jax.tree.map(lambda q, k: (q - k) / tableau.gamma, stored, known)
             inflow = integral_rates(dynamics, integrals, at, found.value)
-            return (store_at(rates, number, pack(rate)), found.increment), (found, inflow)
+            after = store_at(rates, number, pack(rate)), found.increment
+            return after, (pack(found.value), found.outcome, inflow)
 
         # A loop over all, so that a solve and its adjoint are compiled once.
         of_stages = (
@@ -174,7 +175,7 @@ class DiagonallyImplicit(AbstractImplicitStepper):
             roots,
         )
         nothing = jax.tree.map(jnp.zeros_like, state)
-        (rates, increment), ((states, _, outcome), inflows) = jax.lax.scan(
+        (rates, increment), (states, outcome, inflows) = jax.lax.scan(
             stage, (rates, nothing), of_stages
         )
         if inflow is not None:
@@ -185,6 +186,7 @@ class DiagonallyImplicit(AbstractImplicitStepper):
         weights = jnp.asarray(tableau.weights, dtype)
         grown = combine(weights, inflows)
         stages, last = (jax.tree.map(lambda each, k=k: each[k], states) for k in (slice(-1), -1))
+        stages, last = jax.vmap(unpack)(stages), unpack(last)
         after = last | axpy(integrals, 1, grown)
         increment = jax.lax.stop_gradient(increment | grown)
         apart = difference_of_ends(tableau, (rates, inflows))

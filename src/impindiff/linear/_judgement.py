@@ -158,7 +158,7 @@ def blame_guess(outcome: Outcome, guess: Vector, loop: Loop) -> Outcome:
         return why.astype(result.dtype)
 
     is_bad = outcome.result == Result.NOT_FINITE
-    if loop is while_loop:
+    if loop is while_loop and not tree.is_small(guess):
         result = once_where(is_bad, blamed, outcome.result, guess)
     else:
         result = jnp.where(is_bad, blamed(outcome.result, guess), outcome.result)

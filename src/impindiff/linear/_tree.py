@@ -8,6 +8,8 @@ from jaxtyping import Array, Bool
 from impindiff._types import Scalar, Vector
 from impindiff.linear._loop import once_where
 
+_SMALL = 64
+
 
 def dot(left: Vector, right: Vector) -> Scalar:
     """Euclidean inner product over all leaves."""
@@ -31,12 +33,21 @@ def steering_norm(vector: Vector) -> Scalar:
     One sum of squares; in the vector's own units only where that leaves the range of the precision.
     """
     vector = jax.lax.stop_gradient(vector)
+    if is_small(vector):
+        size = largest(vector)
+        length = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+        return length * root_of(dot(*(jax.tree.map(lambda u: u / length, vector),) * 2))
     square = dot(vector, vector)
     limits = jnp.finfo(square.dtype)
     # Squares that are lost beside a sum as large as this are round-off of it.
     least, most = float(limits.tiny) / float(limits.eps) ** 2, float(limits.max) * float(limits.eps)
     is_safe = (square >= least) & (square <= most)
     return once_where(~is_safe, lambda _, v: norm(v), root_of(square), vector)
+
+
+def is_small(vector: Vector) -> bool:
+    """Whether it takes less time to compute with all entries than to find out whether to."""
+    return sum(leaf.size for leaf in jax.tree.leaves(vector)) <= _SMALL
 
 
 def unit(vector: Vector) -> Scalar:
