@@ -50,7 +50,7 @@ _FEW_NUMBERS = 1024
 # By so many units of round-off rows without a storage may vary.
 _ROUND_OFF = 100
 # The first step changes a field by so much of what its error is compared with.
-_FIRST_CHANGE = 0.01
+_FIRST_CHANGE = 0.1
 
 
 class Begun(NamedTuple):
