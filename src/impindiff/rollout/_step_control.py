@@ -51,6 +51,7 @@ class ControlledTrajectory(NamedTuple):
         outcome: of each of them.
         num_refused: how many more were tried and were too long.
         begun: what a rollout begins with that goes on from the last state.
+        is_limited: whether an explicit method's stability decided on the steps, not their error.
     """
 
     states: State
@@ -58,6 +59,7 @@ class ControlledTrajectory(NamedTuple):
     outcome: StepOutcome
     num_refused: int
     begun: Begun | None = None
+    is_limited: bool = False
 
     def message(self, control: StepControl) -> str:
         """How many steps there were, of what length, and how exact each is."""
@@ -222,7 +224,8 @@ def control_samples(
     )
     time_grid = cut(like=spans) if is_begun else alone
     refused = int(found.num_refused)
-    return ControlledTrajectory(_saved(found.saved), time_grid, outcome, refused, begun)
+    saved = _saved(found.saved)
+    return ControlledTrajectory(saved, time_grid, outcome, refused, begun, bool(advice))
 
 
 def _look(

@@ -291,8 +291,10 @@ class CompiledStage:
 
     def go_on(self, learned: PyTree, adaptation: Adaptation, epochs: int) -> Adaptation:
         """The same after so many epochs of the stage; unchanged where steps are not due."""
-        if not is_due(epochs):
-            return adaptation
+        return self.with_new_steps(learned, adaptation) if is_due(epochs) else adaptation
+
+    def with_new_steps(self, learned: PyTree, adaptation: Adaptation) -> Adaptation:
+        """With the steps that what is learned by now asks for, see `AbstractSteps.find_again`."""
         found = self.steps.find_again(self._system(learned), adaptation.steps, adaptation.masked)
         if found == adaptation.steps:
             return adaptation

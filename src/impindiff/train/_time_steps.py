@@ -41,6 +41,8 @@ _MUCH = 30
 # When steps are found again, they may become so many times as many; and where they become more,
 # room is left, since they are likely to go on so.
 _MOST_GROWTH, _SLACK = 8, 1.25
+# Where stability limits the steps, there are so many times as many.
+_MARGIN = 2
 # The number of steps is rounded up to this many binary digits.
 _DIGITS = 4
 
@@ -188,8 +190,8 @@ class FollowingSteps(AbstractSteps):
 
     def find(self, system: System, masked: Sequence[int] = ()) -> Steps:
         """The steps in each window, see `AbstractSteps`."""
-        found = self._found(system, masked)
-        return _evened(found, _rounded_up(_most(found)))
+        found, count = self._found(system, masked)
+        return _evened(found, _rounded_up(count))
 
     def find_again(self, system: System, steps: Steps, masked: Sequence[int] = ()) -> Steps:
         """The same after others, as many as these where they are enough and not twice too many.
@@ -199,10 +201,9 @@ class FollowingSteps(AbstractSteps):
         """
         before = _most(steps)
         try:
-            found = self._found(system, masked, _MOST_GROWTH * before)
+            found, count = self._found(system, masked, _MOST_GROWTH * before)
         except NumericsError:
             return steps
-        count = _most(found)
         if count > before:
             return _evened(found, _rounded_up(ceil(_SLACK * count)))
         return _evened(found, before if before < 2 * count else _rounded_up(count))
@@ -272,11 +273,18 @@ class FollowingSteps(AbstractSteps):
         left = np.setdiff1d(np.arange(observed.num_samples), masked)
         return jax.tree.map(lambda values: jnp.asarray(values)[left], (starts, given))
 
-    def _found(self, system: System, masked: Sequence[int], at_most: int | None = None) -> Steps:
-        return tuple(
-            tuple(tuple(part.tolist()) for part in found.time_grid.lengths_by_time)
-            for found in self._rollouts(system, masked, at_most)
+    def _found(
+        self, system: System, masked: Sequence[int], at_most: int | None = None
+    ) -> tuple[Steps, int]:
+        """Steps, and how many there are to be in each window."""
+        rollouts = list(self._rollouts(system, masked, at_most))
+        found = tuple(
+            tuple(tuple(part.tolist()) for part in rollout.time_grid.lengths_by_time)
+            for rollout in rollouts
         )
+        # An explicit method at its limit: learned coefficients must be able to grow.
+        margin = _MARGIN if any(rollout.is_limited for rollout in rollouts) else 1
+        return found, margin * _most(found)
 
     def _rollouts(
         self,

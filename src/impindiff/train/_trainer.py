@@ -233,9 +233,12 @@ class Trainer:
                     self._verdict.after(
                         result.epoch, number, result.is_before, stage.batches.is_whole
                     )
-                    if not (schedule and result.adaptation.is_loose):
+                    # It may be that looser solves, or steps for what was known earlier, hold it up.
+                    adaptation = compiled.with_new_steps(here.learned, result.adaptation)
+                    if schedule and result.adaptation.is_loose:
+                        adaptation = schedule.tighten(adaptation)
+                    if adaptation == result.adaptation:
                         break
-                    adaptation = schedule.tighten(result.adaptation)
                     fresh = compiled.refresh(here.learned, here.state, adaptation)
                     here = here.adapted(adaptation, fresh)
                     continue
