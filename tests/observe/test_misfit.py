@@ -7,7 +7,7 @@ import pytest
 from gradients import taylor_rate
 
 from impindiff._errors import InputError
-from impindiff.observe import misfit_residuals, relative_error, squared_misfit, squared_scale
+from impindiff.observe import misfit_residuals, misfit_scale, relative_error, squared_misfit
 
 NAN = jnp.nan
 
@@ -67,12 +67,30 @@ def test_the_squares_of_the_residuals_add_up_to_the_misfit(deviations, expected:
     if deviations:
         # Half of a deviation of a datum of a; one of the datum of b.
         predicted["a"] = predicted["a"].at[2].set(3.0)
-    scale = squared_scale(observed, deviations)
+    scale = misfit_scale(observed, deviations)
     residuals = misfit_residuals(predicted, observed, scale, deviations)
     assert residuals.shape == (4,) and float(residuals[1]) == 0
     found = squared_misfit(predicted, observed, deviations=deviations)
     assert float(found) == pytest.approx(expected, rel=1e-12)
     assert float(residuals @ residuals) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype, unit", [(jnp.float32, 1e-25), (jnp.float32, 1e25)])
+@pytest.mark.parametrize("with_noise", [False, True])
+def test_no_unit_is_too_small_or_too_large_to_square(dtype, unit: float, with_noise: bool):
+    """The square of 1e-25 is 0 in single precision, that of 1e25 infinite."""
+    observed = {"a": unit * jnp.array([1.0, NAN, 2.0], dtype)}
+    predicted = {"a": unit * jnp.array([1.0, 7.0, 2.5], dtype)}
+    deviations = {"a": jnp.array([0.5 * unit], dtype)} if with_noise else None
+    expected = 1 / 2 if with_noise else 0.25 / 5
+    scale = misfit_scale(observed, deviations)
+    residuals = misfit_residuals(predicted, observed, scale, deviations)
+    assert float(residuals @ residuals) == pytest.approx(expected, rel=1e-5)
+    slope = jax.grad(
+        lambda by: squared_misfit({"a": by * predicted["a"]}, observed, None, deviations)
+    )(jnp.ones((), dtype))
+    # The derivative of (2.5 b - 2)^2 + (b - 1)^2 at b = 1, in the same units.
+    assert float(slope) == pytest.approx(10 * expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

@@ -179,7 +179,11 @@ def _error(error: np.ndarray, in_noise: np.ndarray | None, part: np.ndarray) -> 
 
 
 class FieldErrors(BaseModel):
-    """Errors of one field against time, averaged over samples."""
+    r"""Errors of one field against time, averaged over samples.
+
+    $\sum |p - d| / \sum |d|$, and $\sqrt{\sum (p - d)^2 / \sum d^2}$, over cells, which count alike
+    whatever their volumes.
+    """
 
     time: list[float]
     relative_l1_percent: list[float]

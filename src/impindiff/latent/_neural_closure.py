@@ -34,7 +34,8 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
             `{"porosity": (0.0, 1.0)}`. Fields, axes, `t` or named coefficients. Outside of the
             ranges it is extrapolated, by an activation that levels off.
         initial: the value it starts at, everywhere; the middle of the bounds by default.
-        bounds: $(a, b)$, $(0, \infty)$ for a positive quantity, or none.
+        bounds: $(a, b)$, $(0, \infty)$ for a positive quantity, or none. Without bounds, values are
+            learned near 1: write the unit as a factor, `lambda r: 1e-6 * r`.
         width: units of each hidden layer, of hyperbolic tangents.
         depth: hidden layers.
         network: instead of these layers, any equinox module from the vector of scaled inputs to the

@@ -4,9 +4,9 @@ from impindiff.observe._averages import LineAverage, VolumeAverage, VolumeIntegr
 from impindiff.observe._misfit import (
     deviations_of,
     misfit_residuals,
+    misfit_scale,
     relative_error,
     squared_misfit,
-    squared_scale,
 )
 from impindiff.observe._operator import (
     AbstractObservation,
@@ -45,5 +45,5 @@ __all__ = [
     "readings_shape",
     "relative_error",
     "squared_misfit",
-    "squared_scale",
+    "misfit_scale",
 ]

@@ -113,7 +113,7 @@ def squared_misfit(
     Args:
         predicted: for each field an array; may hold fields that are not observed.
         observed: arrays of the same shapes, NaN where not observed.
-        scale: `squared_scale` of all observations, where these are a part of them: the misfits of
+        scale: `misfit_scale` of all observations, where these are a part of them: the misfits of
             the parts then add up to that of all.
         deviations: $\sigma$, for all of the observed or for none: arrays that broadcast to theirs.
 
@@ -121,10 +121,11 @@ def squared_misfit(
         shape.
     """
     errors = _errors(predicted, observed, deviations)
-    scale = squared_scale(observed, deviations) if scale is None else scale
+    scale = misfit_scale(observed, deviations) if scale is None else scale
     total = jnp.zeros((), jnp.result_type(*observed.values()))
     for field, error in errors.items():
-        total += jnp.sum(error**2) / scale[field]
+        # Divided before it is squared: the square of 1e-20 is 0 in single precision.
+        total += jnp.sum((error / scale[field]) ** 2)
     return total / len(observed)
 
 
@@ -136,10 +137,8 @@ def misfit_residuals(
 ) -> Float[Array, " entries"]:
     """The vector whose squares add up to `squared_misfit`, zero where nothing was observed."""
     errors = _errors(predicted, observed, deviations)
-    scaled = [
-        (error / jnp.sqrt(scale[field] * len(observed))).ravel() for field, error in errors.items()
-    ]
-    return jnp.concatenate(scaled)
+    scaled = [(error / scale[field]).ravel() for field, error in errors.items()]
+    return jnp.concatenate(scaled) / len(observed) ** 0.5
 
 
 def _errors(predicted: State, observed: State, deviations: State | None) -> State:
@@ -163,21 +162,26 @@ def _errors(predicted: State, observed: State, deviations: State | None) -> Stat
     return errors
 
 
-def squared_scale(observed: State, deviations: State | None = None) -> dict[str, Scalar]:
-    r"""What squared errors of each field are divided by, before the mean over fields.
+def misfit_scale(observed: State, deviations: State | None = None) -> dict[str, Scalar]:
+    r"""What errors of each field are divided by, before the squares and the mean over fields.
 
-    $\sum_o d_o^2$ over the observed entries, or 1 where that is zero; with known noise the number
-    of observed entries of all fields over that of fields, which makes the mean one over entries.
+    $\sqrt{\sum_o d_o^2}$ over the observed entries, or 1 where that is zero; with known noise the
+    root of the number of observed entries of all fields over that of fields, which makes the mean
+    one over entries.
     """
     if deviations:
         count = sum(jnp.sum(~jnp.isnan(data)) for data in observed.values())
         dtype = jnp.result_type(*observed.values())
         share = jnp.asarray(jnp.maximum(count, 1), dtype) / len(observed)
-        return dict.fromkeys(observed, share)
+        return dict.fromkeys(observed, jnp.sqrt(share))
 
     def scale(data: Array) -> Scalar:
-        total = jnp.sum(jnp.where(jnp.isnan(data), 0, data) ** 2)
-        return jnp.where(total == 0, 1, total)
+        known = jnp.where(jnp.isnan(data), 0, data)
+        # In units of the largest, so that no unit of the data is too small or too large to square.
+        largest = jnp.max(jnp.abs(known), initial=0)
+        unit = jnp.where(largest == 0, 1, largest)
+        norm = unit * jnp.sqrt(jnp.sum((known / unit) ** 2))
+        return jnp.where(norm == 0, 1, norm)
 
     return {field: scale(data) for field, data in observed.items()}
 

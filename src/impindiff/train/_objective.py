@@ -23,7 +23,7 @@ from impindiff.coefficients import Instant
 from impindiff.integrate import AbstractStepper
 from impindiff.latent import latents_of
 from impindiff.linear import AdjointOutcome
-from impindiff.observe import AbstractPenalty, misfit_residuals, squared_misfit, squared_scale
+from impindiff.observe import AbstractPenalty, misfit_residuals, misfit_scale, squared_misfit
 from impindiff.rollout import (
     KeepAll,
     MemoryPolicy,
@@ -338,7 +338,7 @@ def make_objective(
     elif memory.count > batch.time_grid.num_steps:
         # Steps that follow their error may have become fewer.
         memory = Snapshots(batch.time_grid.num_steps)
-    scale = squared_scale(batch.observed, batch.deviations)
+    scale = misfit_scale(batch.observed, batch.deviations)
     return TrainingLoss(frozen, batch, stepper, trial.rtol, memory, samples_at_once, scale)
 
 
