@@ -171,7 +171,9 @@ def control_samples(
     if not spans.num_steps:
         return _at_start(initial, spans)
     # So many units of round-off that the clock and what comes of it tell the two sides apart.
-    margin = 4 * float(jnp.finfo(dtype).eps) * float(np.abs(spans.elapsed_saved).max())
+    spacing = float(jnp.finfo(dtype).eps) * float(np.abs(spans.elapsed_saved).max())
+    # Of dates, seconds since 1970, even double precision knows a few to a millionth only.
+    margin = 4 * max(spacing, float(np.spacing(np.abs(spans.saved).max())))
     spans = spans.cut_at(np.asarray(control.breakpoints), margin)
     absolute = {f: np.asarray(tol, dtype) for f, tol in control.absolute(fields).items()}
     # All at once: array by array it would take longer than a rollout of a few numbers.
