@@ -414,7 +414,8 @@ def test_dates_may_be_breakpoints():
     assert StepControl(breakpoints=dates).breakpoints == (1767225600.0, 1767226200.0)
     assert StepControl(breakpoints=2).breakpoints == (2.0,)
     assert StepControl(breakpoints=np.array(2.0)).breakpoints == (2.0,)
-    for wrong in ([np.nan], None, [[1.0, 2.0]]):
+    wrongs: list[Any] = [[np.nan], None, [[1.0, 2.0]]]
+    for wrong in wrongs:
         with runtime_types.without(), pytest.raises(InputError, match="give finite times"):
             StepControl(breakpoints=wrong)
 
@@ -427,15 +428,13 @@ def test_a_jump_at_a_date_is_seen_from_the_right_side(dtype):
     second = float(jump.astype("datetime64[s]").astype(int))
     rate = ipd.Reaction(lambda u, t: jnp.where(t >= second, 1.0, 0.0) / 3600)
     system = ipd.System(None, {"u": [rate]})
-    times = [start + np.timedelta64(hours, "h") for hours in (1, 2, 48)]
-    control = StepControl(1e-5, breakpoints=[jump])
-    found = simulate_controlled(
-        system, {"u": jnp.zeros((), dtype)}, times, control=control, start=start
-    )
+    times = start + np.array([0, 1, 2, 48]) * np.timedelta64(1, "h")
+    control = StepControl(1e-5, breakpoints=np.array([jump]))
+    found = simulate_controlled(system, {"u": jnp.zeros((), dtype)}, times, control=control)
     assert found.num_refused == 0
     # In single precision, half a sliver is a tenth of a second of two days.
     sliver = 4 * float(jnp.finfo(dtype).eps) * 48.0
-    np.testing.assert_allclose(found.states["u"], [0.0, 0.5, 46.5], rtol=1e-6, atol=sliver)
+    np.testing.assert_allclose(found.states["u"], [0.0, 0.0, 0.5, 46.5], rtol=1e-6, atol=sliver)
 
 
 @pytest.mark.parametrize("apart", [1e-16, 1e-15, 1e-14, 1e-13, 1e-12])
