@@ -547,3 +547,19 @@ class TestASystemThatWasLookedAt:
         del system
         gc.collect()
         assert gone() is None
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (ESDIRK4, "the equation contains NaN or infinity"),
+        (Tsitouras5, r"lead to NaN or infinity in 'u' at cell 0 .*system.check"),
+    ],
+)
+def test_an_equation_that_is_not_finite_is_not_blamed_on_the_start(make, said: str):
+    """The first stage fails for the equation, and those after it begin from what it left."""
+    field = ipd.Field([ipd.Diffusion(1.0), ipd.Source(lambda x: jnp.log(x - 0.4))])
+    axis = ipd.Axis("x", 0.0, 1.0, 3, periodic=True)
+    system, start = ipd.System(ipd.Grid([axis]), {"u": field}), {"u": jnp.ones(3)}
+    with pytest.raises(NumericsError, match=said):
+        simulate_controlled(system, start, [0.0, 1.0], make())

@@ -335,6 +335,12 @@ def _failure(
         return NumericsError(
             f"at t = {time:.10g} steps as short as {dt:.3g} fail: {failed[0].explanation}"
         )
+    if not np.isfinite(errors).all():
+        return NumericsError(
+            f"at t = {time:.10g} steps as short as {dt:.3g} lead to NaN or infinity in {name!r}"
+            f"{place} (sample {sample}): look at its coefficients there. `system.check(state, t)` "
+            "names a function that is not finite."
+        )
     return NumericsError(
         f"at t = {time:.10g} {where} asks for steps shorter than {dt:.3g}, below the rounding of "
         "the time: raise StepControl(rtol=...), give atol for a field that has no scale, or look "
