@@ -71,7 +71,7 @@ def test_an_inflow_is_found_by_what_it_fills(method: Any):
     assert forecast["inflow"].dims == ("time",)
     known = [truth.evaluate(None, jnp.asarray(t)) for t in when[[10, 20]]]
     np.testing.assert_allclose(forecast["inflow"], known, rtol=1e-5)
-    with pytest.raises(InputError, match=r"has the time span \(0, 3\), but the forecast goes"):
+    with pytest.raises(InputError, match=r"has the time span \(0, 3\), .*Give it times from 0"):
         ipd.predict(found, data, times=[3.5], dt=0.1)
 
 
@@ -125,3 +125,13 @@ def test_its_gradient_leaves_a_second_order_remainder(method: Any):
 def test_what_is_no_series_is_refused(arguments, said: str):
     with runtime_types.without(), pytest.raises(InputError, match=said):
         LearnedSeries("q", *arguments)
+
+
+def test_a_simulation_beyond_the_knots_is_refused_before_its_first_step():
+    """And not by what is not finite in it."""
+    system, start = basin(LearnedSeries("inflow", TIMES, 1.0)), {"u": jnp.array(1.0)}
+    said = r"inflow has the time span \(0, 3\), but the simulation goes from t = 0 to 4, .* Give it"
+    with pytest.raises(InputError, match=said):
+        ipd.simulate(system, start, ipd.TimeGrid.build(0.0, [4.0], 0.5), ipd.CrankNicolson())
+    with pytest.raises(InputError, match=said):
+        ipd.steppers.simulate_controlled(system, start, [0.0, 4.0])

@@ -271,6 +271,8 @@ def test_noise_that_is_no_standard_deviation_is_refused_where_it_is_given(noise)
             r"weight of shape \(3,\)",
         ),
         (ipd.observations.VolumeAverage("u", "total", weight=-np.ones((6, 5))), "nowhere negative"),
+        (ipd.observations.VolumeAverage("u", "total", weight=["all"]), "give numbers"),
+        (ipd.observations.VolumeIntegral("u", "total", weight=["all"]), "give numbers"),
         (ipd.observations.VolumeAverage("u", "total", weight=SOLID), "positive in some cell"),
         (ipd.observations.Measured(lambda *fields: fields[0], "signal"), "must name the fields"),
     ],

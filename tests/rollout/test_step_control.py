@@ -416,8 +416,50 @@ def test_no_step_is_refused_for_a_jump_that_is_named(dtype, includes: bool):
 def test_dates_may_be_breakpoints():
     dates = np.array(["2026-01-01T00:00", "2026-01-01T00:10"], "datetime64[ns]")
     assert StepControl(breakpoints=dates).breakpoints == (1767225600.0, 1767226200.0)
-    with pytest.raises(InputError, match="times are finite"):
-        StepControl(breakpoints=[np.nan])
+    assert StepControl(breakpoints=2).breakpoints == (2.0,)
+    assert StepControl(breakpoints=np.array(2.0)).breakpoints == (2.0,)
+    wrongs: list[Any] = [[np.nan], None, [[1.0, 2.0]]]
+    for wrong in wrongs:
+        with runtime_types.without(), pytest.raises(InputError, match="give finite times"):
+            StepControl(breakpoints=wrong)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_jump_at_a_date_is_seen_from_the_right_side(dtype):
+    """Counted from 1970, as the function has it: a double knows such seconds to 2.4e-7 only."""
+    start = np.datetime64("2024-03-01T00:00:00")
+    jump = start + np.timedelta64(90, "m")
+    second = float(jump.astype("datetime64[s]").astype(int))
+    rate = ipd.Reaction(lambda u, t: jnp.where(t >= second, 1.0, 0.0) / 3600)
+    system = ipd.System(None, {"u": [rate]})
+    times = start + np.array([0, 1, 2, 48]) * np.timedelta64(1, "h")
+    control = StepControl(1e-5, breakpoints=np.array([jump]))
+    found = simulate_controlled(system, {"u": jnp.zeros((), dtype)}, times, control=control)
+    assert found.num_refused == 0
+    # In single precision, half a sliver is a tenth of a second of two days.
+    sliver = 4 * float(jnp.finfo(dtype).eps) * 48.0
+    np.testing.assert_allclose(found.states["u"], [0.0, 0.0, 0.5, 46.5], rtol=1e-6, atol=sliver)
+
+
+@pytest.mark.parametrize("apart", [1e-16, 1e-15, 1e-14, 1e-13, 1e-12])
+def test_jumps_closer_together_than_the_clock_can_tell(apart: float):
+    """To one another, and to a time that is saved, on either side."""
+    jumps = [0.3, 0.3 + apart, 0.5 - apart, 0.5 + apart, apart, 1 - apart]
+    system = ipd.System(
+        None, {"u": [ipd.Source(lambda t: jnp.where((t > 0.3) & (t < 0.5), 1.0, 0.0))]}
+    )
+    control = StepControl(1e-6, breakpoints=jumps)
+    found = simulate_controlled(system, {"u": jnp.array(0.0)}, [0.0, 0.5, 1.0], control=control)
+    np.testing.assert_allclose(found.states["u"], [0.0, 0.2, 0.2], atol=1e-9)
+
+
+def test_a_storage_that_has_no_value_beyond_what_is_reached():
+    r"""$\frac{d}{dt}(-\ln(1 - u)) = 1$: nearer to 1 than the error that is allowed."""
+    field = ipd.Field([ipd.Source(1.0)], storage=lambda u: -jnp.log1p(-u))
+    found = simulate_controlled(
+        ipd.System(None, {"u": field}), {"u": jnp.array(0.0)}, [20.0], start=0.0
+    )
+    assert 1 - float(found.states["u"][-1]) == pytest.approx(np.exp(-20), rel=1e-4)
 
 
 @pytest.mark.thorough
@@ -509,3 +551,19 @@ class TestASystemThatWasLookedAt:
         del system
         gc.collect()
         assert gone() is None
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (ESDIRK4, "the equation contains NaN or infinity"),
+        (Tsitouras5, r"lead to NaN or infinity in 'u' at cell 0 .*system.check"),
+    ],
+)
+def test_an_equation_that_is_not_finite_is_not_blamed_on_the_start(make, said: str):
+    """The first stage fails for the equation, and those after it begin from what it left."""
+    field = ipd.Field([ipd.Diffusion(1.0), ipd.Source(lambda x: jnp.log(x - 0.4))])
+    axis = ipd.Axis("x", 0.0, 1.0, 3, periodic=True)
+    system, start = ipd.System(ipd.Grid([axis]), {"u": field}), {"u": jnp.ones(3)}
+    with pytest.raises(NumericsError, match=said):
+        simulate_controlled(system, start, [0.0, 1.0], make())

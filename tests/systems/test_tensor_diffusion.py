@@ -415,6 +415,7 @@ def test_components_are_learned():
 
 
 BOX = Grid.uniform((4, 3), ((0, 1), (0, 1)), periodic=True)
+LINE = Grid.uniform((4,), ((0, 1),), periodic=True)
 INDEFINITE = {"x": 1.0, "y": 1.0, "xy": 1.2}
 
 
@@ -428,6 +429,7 @@ class Barrier(ipd.boundaries.AbstractBoundary):
     [
         (BOX, [ipd.Diffusion({"x": 1.0})], "has no component 'y': give one for each axis"),
         (BOX, [ipd.Diffusion({"x": 1.0, "y": 1.0, "xz": 0.1})], "has a component 'xz': name an"),
+        (LINE, [ipd.Diffusion({"x": 1.0, "xy": 0.1})], r"an axis of the grid \('x'\)\.$"),
         (BOX, [ipd.Diffusion({"x": 1.0, "y": 1.0, "q": 0.1})], "has a component 'q': name an axis"),
         (BOX, [ipd.Diffusion({"x": 1, "y": 1, "xy": 0.1, "yx": 0.1})], "component 'xy' twice"),
         (BOX, [ipd.Diffusion(INDEFINITE)], "'xy': 1.2}, which is not positive definite"),

@@ -298,9 +298,12 @@ def difference_of_ends(tableau: DiagonallyImplicitTableau, rates: PyTree) -> Any
 
 
 def overall(outcome: Outcome) -> Outcome:
-    """The outcome of several solves: the worst result, and all the work."""
+    """The outcome of several solves: the result of the first that failed, and all the work."""
+    # Those after it begin from what it left, and would say that this is not finite.
+    first = jnp.argmax(~outcome.converged, axis=0)[None]
+    result = jnp.take_along_axis(outcome.result, first, axis=0)[0]
     return Outcome(
-        outcome.result.max(axis=0),
+        jnp.where(outcome.converged.all(axis=0), outcome.result.max(axis=0), result),
         outcome.iterations.sum(axis=0),
         outcome.relative_residual.max(axis=0),
         outcome.steps.sum(axis=0),

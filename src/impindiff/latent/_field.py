@@ -56,6 +56,10 @@ class AbstractLatent(AbstractCoefficient):
         """The first and the last time that it is wanted for; None where any is fine."""
         return None
 
+    def to_cover(self, first: float, last: float) -> str:
+        """What to write, for messages, so that it is wanted from one time to another."""
+        return f"Build it with span=({first:.10g}, {last:.10g})"
+
     @property
     def lower_bound(self) -> float:
         """What its values are never below; minus infinity where nothing keeps them above."""
@@ -132,8 +136,8 @@ def check_spans(tree: PyTree, first: float, last: float, what: str) -> None:
             raise InputError(
                 f"the field {', '.join(latent.names)} has the time span ({begin:.10g}, "
                 f"{end:.10g}), but {what} goes from t = {first:.10g} to {last:.10g}, and "
-                f"beyond its span it means nothing. Build it with span=({low:.10g}, {high:.10g}), "
-                f"forecasts included, or keep {what} within its span."
+                f"beyond its span it means nothing. {latent.to_cover(low, high)}, forecasts "
+                f"included, or keep {what} within its span."
             )
 
 

@@ -116,6 +116,10 @@ class LearnedSeries(AbstractLatent):
         """See `AbstractLatent.time_span`."""
         return float(self.times[0]), float(self.times[-1])
 
+    def to_cover(self, first: float, last: float) -> str:
+        """See `AbstractLatent.to_cover`."""
+        return f"Give it times from {first:.10g} to {last:.10g}"
+
     def evaluate(self, grid: Grid | None, time: Scalar | Instant | None = None) -> Float[Array, ""]:
         """See `AbstractCoefficient.evaluate`; NaN beyond the knots."""
         given = given_time(time, self.names)

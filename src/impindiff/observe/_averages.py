@@ -139,6 +139,17 @@ class MeanOver(AbstractOperator):
         return jnp.sum(jnp.asarray(self.weights, values.dtype) * values)
 
 
+def _as_weight(weight: Numbers, whose: str) -> np.ndarray:
+    """The weight of each cell.
+
+    Raises: InputError for what is no number.
+    """
+    try:
+        return np.asarray(without_mask(weight), np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{whose} has the weight {weight!r:.60}: give numbers.") from None
+
+
 @final
 class VolumeAverage(AbstractObservation):
     r"""The mean over a volume, $\sum_c w_c V_c u_c / \sum_c w_c V_c$, obstacles left out.
@@ -165,21 +176,18 @@ class VolumeAverage(AbstractObservation):
 
     def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> MeanOver:
         """See `AbstractObservation.prepare`."""
-        grid = on_grid(grid, f"VolumeAverage({self.field!r}, data={self.data!r})")
-        weight = (
-            np.ones(grid.shape)
-            if self.weight is None
-            else np.asarray(without_mask(self.weight), np.float64)
-        )
+        whose = f"VolumeAverage({self.field!r}, data={self.data!r})"
+        grid = on_grid(grid, whose)
+        weight = np.ones(grid.shape) if self.weight is None else _as_weight(self.weight, whose)
         usable = weight.shape == grid.shape and np.all(np.isfinite(weight) & (weight >= 0))
         share = weight * grid.cell_volumes() if usable else np.zeros(grid.shape)
         if grid.solid is not None:
             share[grid.solid] = 0
         if not share.any():
             raise InputError(
-                f"VolumeAverage({self.field!r}, data={self.data!r}) has a weight of shape "
-                f"{weight.shape}: it must have the grid's shape {grid.shape}, be finite and "
-                "nowhere negative, and be positive in some cell that is not solid."
+                f"{whose} has a weight of shape {weight.shape}: it must have the grid's shape "
+                f"{grid.shape}, be finite and nowhere negative, and be positive in some cell that "
+                "is not solid."
             )
         return MeanOver(self.field, jnp.asarray(share / share.sum(), float))
 
@@ -215,7 +223,7 @@ class VolumeIntegral(AbstractObservation):
         """See `AbstractObservation.prepare`."""
         whose = f"VolumeIntegral({self.field!r}, data={self.data!r})"
         grid = on_grid(grid, whose)
-        weight = np.asarray(without_mask(self.weight), np.float64)
+        weight = _as_weight(self.weight, whose)
         usable = weight.shape in ((), grid.shape) and bool(np.all(np.isfinite(weight)))
         part = weight * grid.cell_volumes() if usable else np.zeros(grid.shape)
         if grid.solid is not None:

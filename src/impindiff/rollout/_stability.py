@@ -162,11 +162,13 @@ def outgrown(
     if dt <= _SLACK * limit or not _rings(dynamics, states, time_grid):
         return ()
     (before, after), name = sizes[grown[0]], stepper.name
+    remedy = f"raise {name}(substeps=), or use an implicit stepper such as CrankNicolson()"
+    if not stepper.is_explicit:
+        remedy = "let fast terms be solved for, is_explicit=False, or use ESDIRK4() for all of them"
     return (
         f"{grown[0]!r} has grown from {before:.3g} to {after:.3g}, and the steps of {dt:.3g} are "
         f"{dt / limit:.2g} times the longest that {name} keeps from growing at the start, "
-        f"{limit:.3g}. Lower dt, raise {name}(substeps=), or use an implicit stepper such as "
-        "CrankNicolson().",
+        f"{limit:.3g}. Lower dt, {remedy}.",
     )
 
 

@@ -173,7 +173,9 @@ def control_samples(
     if not spans.num_steps:
         return _at_start(initial, spans)
     # So many units of round-off that the clock and what comes of it tell the two sides apart.
-    margin = 4 * float(jnp.finfo(dtype).eps) * float(np.abs(spans.elapsed_saved).max())
+    spacing = float(jnp.finfo(dtype).eps) * float(np.abs(spans.elapsed_saved).max())
+    # Of dates, seconds since 1970, even double precision knows a few to a millionth only.
+    margin = 4 * max(spacing, float(np.spacing(np.abs(spans.saved).max())))
     spans = spans.cut_at(np.asarray(control.breakpoints), margin)
     absolute = {f: np.asarray(tol, dtype) for f, tol in control.absolute(fields).items()}
     # All at once: array by array it would take longer than a rollout of a few numbers.
@@ -335,6 +337,12 @@ def _failure(
     if failed:
         return NumericsError(
             f"at t = {time:.10g} steps as short as {dt:.3g} fail: {failed[0].explanation}"
+        )
+    if not np.isfinite(errors).all():
+        return NumericsError(
+            f"at t = {time:.10g} steps as short as {dt:.3g} lead to NaN or infinity in {name!r}"
+            f"{place} (sample {sample}): look at its coefficients there. `system.check(state, t)` "
+            "names a function that is not finite."
         )
     return NumericsError(
         f"at t = {time:.10g} {where} asks for steps shorter than {dt:.3g}, below the rounding of "

@@ -107,13 +107,22 @@ def prospects(
 
 
 def more_stored(dynamics: AbstractDynamics, time: Scalar, state: State, change: State) -> State:
-    """How much more is stored where fields are larger by a change."""
+    r"""How much more is stored where fields are larger by a change, or smaller by it.
+
+    Smaller, where a storage has no value beyond: $-\ln(1 - u)$ just below 1.
+    """
     if not dynamics.has_storage:
         return change
     tendency = tendency_at(dynamics, time, state)
-    larger = tendency.stored({f: u + change[f] if f in change else u for f, u in state.items()})
     stored = tendency.stored(state)
-    return {field: jnp.abs(larger[field] - stored[field]) for field in change}
+
+    def apart(sign: int) -> State:
+        moved = {f: u + sign * change[f] if f in change else u for f, u in state.items()}
+        there = tendency.stored(moved)
+        return {field: jnp.abs(there[field] - stored[field]) for field in change}
+
+    larger, smaller = apart(1), apart(-1)
+    return {f: jnp.where(jnp.isfinite(more), more, smaller[f]) for f, more in larger.items()}
 
 
 def judge(dynamics: AbstractDynamics, error: Array, allowed: Array) -> tuple[Scalar, Array]:

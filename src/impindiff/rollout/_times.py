@@ -21,6 +21,8 @@ from impindiff.integrate import AbstractDynamics
 
 # The arrays of a time grid are built in full: beyond this it is the step that is mistaken.
 _MOST_STEPS = 10_000_000
+# Nothing is cut closer together than so many margins of a sliver.
+_MARGINS = 1000
 
 
 @final
@@ -202,17 +204,13 @@ class TimeGrid(eqx.Module):
 
         Args:
             times: those before and after the whole span do not matter.
-            margin: how far the sliver goes, before and after; in a step no longer than a thousand
-                margins there is none.
+            margin: how far the sliver goes, before and after. What is closer together than a
+                thousand margins is not told apart: the clock would not resolve a step between.
         """
         ends = self.starts + self.lengths
         counts, starts, elapsed = [], [], []
         for first, last, since in zip(self.starts, ends, self.elapsed, strict=True):
-            near = times[(times >= first - margin) & (times <= last + margin)]
-            cuts = np.unique(np.concatenate([near - margin, near + margin]))
-            inside = (
-                cuts[(cuts > first) & (cuts < last)] if last - first > 1e3 * margin else near[:0]
-            )
+            inside = _cuts_across(times, first, last, margin)
             begins = np.concatenate([[first], inside])
             counts.append(len(begins))
             starts.append(begins)
@@ -290,6 +288,20 @@ def _too_many(start: float, end: float, dt: float) -> InputError:
         f"from {start:g} to {end:g} by steps of {dt:g} are more than {_MOST_STEPS:,} steps: raise "
         "the time step, or check its unit."
     )
+
+
+def _cuts_across(times: np.ndarray, first: float, last: float, margin: float) -> np.ndarray:
+    """Where to cut a step for slivers across some times, see `TimeGrid.cut_at`."""
+    near = np.unique(times[(times >= first - margin) & (times <= last + margin)])
+    if not near.size:
+        return near
+    is_apart = np.diff(near) > _MARGINS * margin
+    lows = near[np.append(True, is_apart)] - margin
+    highs = near[np.append(is_apart, True)] + margin
+    # What lies beyond an end of the step by more than round-off is no matter of this step.
+    lows = lows[(lows - first > _MARGINS * margin) & (last - lows > margin / 2)]
+    highs = highs[(last - highs > _MARGINS * margin) & (highs - first > margin / 2)]
+    return np.sort(np.concatenate([lows, highs]))
 
 
 def tidy_time(time: float) -> float:

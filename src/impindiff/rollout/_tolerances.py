@@ -39,7 +39,7 @@ class StepControl:
     atol: float | Mapping[str, float] | None = None
     max_dt: float = float("inf")
     max_steps: int = 10_000
-    breakpoints: Sequence[float] | np.ndarray = ()
+    breakpoints: float | Sequence[float] | np.ndarray = ()
 
     def __post_init__(self) -> None:
         """Refuse tolerances that no step can meet."""
@@ -59,11 +59,12 @@ class StepControl:
             raise InputError(f"StepControl(max_dt={self.max_dt:g}): steps are longer than zero.")
         if as_count(self.max_steps, "max_steps of StepControl") < 1:
             raise InputError("StepControl(max_steps=0): at least one step must be allowed.")
-        jumps = (
-            np.atleast_1d(as_seconds(self.breakpoints)) if len(self.breakpoints) else np.empty(0)
-        )
-        if not np.isfinite(jumps).all():
-            raise InputError(f"StepControl(breakpoints={self.breakpoints}): times are finite.")
+        given = self.breakpoints
+        jumps = np.atleast_1d(as_seconds(given)) if np.size(given) else np.empty(0)
+        if jumps.ndim > 1 or not np.isfinite(jumps).all():
+            raise InputError(
+                f"StepControl(breakpoints={given!r:.80}): give finite times, one or a list of them."
+            )
         object.__setattr__(self, "breakpoints", tuple(jumps.tolist()))
 
     def relative(self, dtype: jnp.dtype) -> float:

@@ -23,6 +23,7 @@ from impindiff.coefficients import (
 )
 from impindiff.grid import Grid
 from impindiff.integrate import AbstractDynamics, Bounds, BoundsViolation
+from impindiff.latent import LearnedSeries, check_spans, latents_of
 from impindiff.systems._accounts import Accounts, Integrands
 from impindiff.systems._affine_tendency import (
     AffineTendency,
@@ -270,8 +271,11 @@ class PreparedSystem(AbstractDynamics):
         if len(elapsed):
             stored = self.storage, self.capacities, self.accounts.integrals
             parts = self.equations, self.boundaries, self.scope.coefficients, *stored
-            start = float(origin.sum())
-            check_covered(parts, start + float(elapsed.min()), start + float(elapsed.max()))
+            first, last = (float(origin.sum()) + float(f(elapsed)) for f in (np.min, np.max))
+            check_covered(parts, first, last)
+            # Other latents have values beyond their spans.
+            series = [each for each in latents_of(parts) if isinstance(each, LearnedSeries)]
+            check_spans(series, first, last, "the simulation")
         watched = check_signs(self.scope, self._signed, self.varying, elapsed, origin)
         return replace(self, watched=watched)
 

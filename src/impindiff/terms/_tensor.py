@@ -229,10 +229,10 @@ def _place(key: str, grid: Grid, what: str) -> tuple[int, int]:
     pair = (key, key) if key in names else _axes_of(key)
     if len(pair) != 2 or not set(pair) <= set(names):
         axes = ", ".join(map(repr, names))
+        two = ", or two of them for what the gradient along one moves along the other, such as "
         raise InputError(
-            f"{what} has a component {key!r}: name an axis of the grid ({axes}), or two of them "
-            f"for what the gradient along one moves along the other, such as {names[0]!r}"
-            + (f" or {_joined(names[:2])!r}." if len(names) > 1 else ".")
+            f"{what} has a component {key!r}: name an axis of the grid ({axes})"
+            + (f"{two}{_joined(names[:2])!r}." if len(names) > 1 else ".")
         )
     return _numbered(pair, names)
 
