@@ -12,12 +12,12 @@ import runtime_types
 from impindiff._errors import InputError, NumericsError
 from impindiff.grid import Grid
 from impindiff.implicit import Affine, ImplicitAdjoint
-from impindiff.integrate import SDIRK2, BackwardEuler
+from impindiff.integrate import SDIRK2, BackwardEuler, RungeKutta4, Tsitouras5
 from impindiff.latent import Parameter
 from impindiff.linear import BiCGStab
 from impindiff.rollout import KeepAll, Snapshots, StepFailed, StepResult, TimeGrid, simulate
 from impindiff.systems import Field, System
-from impindiff.terms import Diffusion, Dirichlet
+from impindiff.terms import Diffusion, Dirichlet, Reaction
 
 CELLS, TIMES = 40, TimeGrid.build(0.0, [0.2, 0.4], 0.1)
 SCARCE, AMPLE = Affine(BiCGStab(max_steps=2)), Affine(BiCGStab(1e-10), BiCGStab(1e-10))
@@ -113,3 +113,15 @@ def test_states_before_the_failed_step_stand():
 def test_another_word_is_refused():
     with runtime_types.without(), pytest.raises(InputError, match="give 'raise', 'nan' or 'keep'"):
         simulate(heat(), warm(), TIMES, BackwardEuler(), on_failure="ignore")  # type: ignore
+
+
+@pytest.mark.parametrize("stepper", [RungeKutta4(), Tsitouras5()], ids=["RK4", "Tsitouras5"])
+def test_an_explicit_step_into_nan_is_raised(stepper):
+    """Nothing is solved that could fail."""
+    beyond = Reaction(lambda u: jnp.where(u > 1.25, jnp.nan, 1.0))
+    system = System(None, {"u": Field([beyond])})
+    start = {"u": jnp.ones(())}
+    with pytest.raises(NumericsError, match=r"'u' is not finite at t = 0\.4, .*system\.check"):
+        simulate(system, start, TIMES, stepper)
+    kept = simulate(system, start, TIMES, stepper, on_failure="keep").states["u"]
+    assert kept[0] == pytest.approx(1.2) and np.isnan(kept[1])

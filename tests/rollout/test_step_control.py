@@ -413,6 +413,23 @@ def test_no_step_is_refused_for_a_jump_that_is_named(dtype, includes: bool):
     np.testing.assert_allclose(again, found.states["u"], rtol=1e-5, atol=sliver)
 
 
+@pytest.mark.thorough
+def test_many_jumps_in_single_precision():
+    r"""A pump that is on every other six hours: $2 (1 - e^{-3})$ after three time constants."""
+
+    def pumped(t):
+        return jnp.where(jnp.floor(t / 21600.0) % 2 > 0, 1.0, 0.0) / 3600
+
+    terms = [ipd.Source(pumped), ipd.Reaction(lambda u: -u / 7200.0)]
+    times = np.arange(73) * 3600.0
+    control = StepControl(1e-5, breakpoints=times[6::6])
+    start = {"u": jnp.zeros((), jnp.float32)}
+    found = simulate_controlled(ipd.System(None, {"u": terms}), start, times, control=control)
+    full = 2 * (1 - np.exp(-3))
+    assert found.states["u"][12] == pytest.approx(full, rel=1e-4)
+    assert found.states["u"][18] == pytest.approx(full * np.exp(-3), rel=1e-3)
+
+
 def test_dates_may_be_breakpoints():
     dates = np.array(["2026-01-01T00:00", "2026-01-01T00:10"], "datetime64[ns]")
     assert StepControl(breakpoints=dates).breakpoints == (1767225600.0, 1767226200.0)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from impindiff._types import Scalar, State
@@ -308,6 +309,7 @@ def march(
     at_most: Array,
     max_steps: int,
     begun: Begun,
+    is_sliver: Array | np.ndarray,
 ) -> March:
     """March through the spans, until all are done or a step cannot be taken.
 
@@ -322,6 +324,8 @@ def march(
         at_most: so many steps are taken.
         max_steps: the most that `at_most` may be; another number is another program.
         begun: what went before.
+        is_sliver: of each span, whether it leads across a jump: its steps are taken if they can be
+            solved, for its length is the error that the clock makes.
     """
     dtype = jnp.result_type(*initial.values())
     shared = system.prepare_shared(dtype) if sample_parameters else system.prepare(dtype)
@@ -348,8 +352,11 @@ def march(
         solved = tried.outcome.converged.all() & jnp.isfinite(tried.errors).all()
         solved &= ~tried.is_blind.any()
         error = jnp.where(solved, tried.errors.max(), jnp.inf)
+        # Of a step across a jump it says nothing, neither of this one nor of the next.
+        crosses = jnp.asarray(is_sliver)[now.span] & solved
+        error = jnp.where(crosses, jnp.minimum(error, now.error), error)
         taken = solved & (error <= 1)
-        factor = _factor(error, now.error, order, taken, solved)
+        factor = jnp.where(crosses, 1, _factor(error, now.error, order, taken, solved))
         # A step that was cut short says nothing against a longer one.
         following = jnp.where(taken & (factor >= 1), jnp.maximum(factor * dt, wanted), factor * dt)
 

@@ -135,7 +135,8 @@ def rescue(
         steps = time_grid.halved(halvings.tolist()) if halvings.any() else time_grid
         trajectory = run(steps)
         try:
-            trajectory.check(steps)
+            # Of states that nothing solved for, callers say more.
+            Trajectory({}, trajectory.outcome).check(steps)
         except StepFailed as error:
             origin = np.repeat(np.arange(time_grid.num_steps), 2**halvings)
             result = np.asarray(trajectory.outcome.result).reshape(-1, steps.num_steps)

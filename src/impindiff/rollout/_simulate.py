@@ -97,10 +97,12 @@ class Trajectory(eqx.Module):
     def check(self, time_grid: TimeGrid) -> None:
         """Raise NumericsError at the first step whose solve failed or that left a field's limits.
 
-        Says which, where and how badly. Not under `jit`: this is where outcomes become errors.
+        Says which, where and how badly. So it does where a step that solves nothing has led to NaN
+        or infinity. Not under `jit`: this is where outcomes become errors.
         """
         failed = np.asarray(self.outcome.result) > StepResult.ROUND_OFF
         if not failed.any():
+            self._check_finite(time_grid)
             return
 
         def per_sample(values):
@@ -128,6 +130,21 @@ class Trajectory(eqx.Module):
             reason,
             time_grid,
         )
+
+    def _check_finite(self, time_grid: TimeGrid) -> None:
+        for field, values in self.states.items():
+            if np.isfinite(values).all():
+                continue
+            each = np.moveaxis(np.asarray(values), self.outcome.result.ndim - 1, 0)
+            at = next(k for k, u in enumerate(each) if not np.isfinite(u).all())
+            cell = np.argwhere(~np.isfinite(each[at]))[0]
+            place = f" at {', '.join(map(str, cell))}" if cell.size else ""
+            raise NumericsError(
+                f"{field!r} is not finite{place} at t = {time_grid.saved[at]:.10g}, after steps of "
+                f"{time_grid.lengths.max():g}: lower dt or use an implicit method, if states grew "
+                "without end; else call system.check(state), which names a function that is not "
+                "finite."
+            )
 
 
 def simulate(

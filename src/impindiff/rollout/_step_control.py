@@ -177,6 +177,7 @@ def control_samples(
     # Of dates, seconds since 1970, even double precision knows a few to a millionth only.
     margin = 4 * max(spacing, float(np.spacing(np.abs(spans.saved).max())))
     spans = spans.cut_at(np.asarray(control.breakpoints), margin)
+    is_sliver = (spans.lengths < 3 * margin) & bool(control.breakpoints)
     absolute = {f: np.asarray(tol, dtype) for f, tol in control.absolute(fields).items()}
     # All at once: array by array it would take longer than a rollout of a few numbers.
     rtol, absolute, max_dt = jax.device_put(
@@ -190,7 +191,8 @@ def control_samples(
     is_begun = begun is not None
     if begun is None:
         begun = Begun.nothing(initial, jnp.asarray(spans.lengths.sum(), dtype))
-    found = march(system, initial, sample_parameters, spans, stepper, allowed, *most, begun)
+    rollout = system, initial, sample_parameters, spans, stepper, allowed, *most, begun
+    found = march(*rollout, is_sliver)
     taken = int(found.num_taken)
     advice = ""
     if stepper.stability_limit is not None:
