@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,6 +20,9 @@ from impindiff.linear import (
     AdjointOutcome,
     BiCGStab,
     BlockStencil,
+    DenseInverse,
+    LineElimination,
+    PackedInverse,
     Stencil,
     TransposedInverse,
 )
@@ -43,7 +46,7 @@ from impindiff.precondition import (
 
 class Example(NamedTuple):
     preconditioner: AbstractInverse
-    unknown: dict
+    unknown: Any
 
 
 SINGLE = {"f": jnp.float32, "c": jnp.complex64}
@@ -105,7 +108,35 @@ def balanced() -> Example:
     )
 
 
+def dense() -> DenseInverse:
+    """Of all 17 unknowns."""
+    return DenseInverse(random_like(jnp.zeros((17, 17)), 0))
+
+
+def unpack(array: jax.Array) -> dict:
+    return {"a": array[:12].reshape(3, 4), "b": array[12:]}
+
+
+def line_elimination() -> Example:
+    """Two fields on a line, every coefficient different."""
+    unknown = {name: jnp.zeros(6) for name in "ab"}
+    blocks = [random_like(jnp.zeros((2, 2, 6)), k) for k in range(3)]
+    lower, upper = blocks[0].at[..., 0].set(0), blocks[1].at[..., -1].set(0)
+    centre = blocks[2] + 9 * jnp.eye(2)[:, :, None]
+
+    def product(vector: dict) -> dict:
+        u = jnp.stack([vector["a"], vector["b"]])
+        bands = (lower, 1), (centre, 0), (upper, -1)
+        parts = [jnp.einsum("ijx,jx->ix", one, jnp.roll(u, shift, 1)) for one, shift in bands]
+        return dict(zip("ab", sum(parts, jnp.zeros_like(u)), strict=True))
+
+    return Example(LineElimination.of(product, unknown), unknown)
+
+
 EXAMPLES: dict[type, Callable[[], Example]] = {
+    DenseInverse: lambda: Example(dense(), UNKNOWN),
+    PackedInverse: lambda: Example(PackedInverse(dense(), unpack), jnp.zeros(17)),
+    LineElimination: line_elimination,
     BalancedInverse: balanced,
     DeferredInverse: deferred,
     IdentityInverse: lambda: Example(IdentityInverse(), UNKNOWN),

@@ -16,8 +16,8 @@ from impindiff.integrate import SDIRK2, BackwardEuler, RungeKutta4, Tsitouras5
 from impindiff.latent import Parameter
 from impindiff.linear import BiCGStab
 from impindiff.rollout import KeepAll, Snapshots, StepFailed, StepResult, TimeGrid, simulate
-from impindiff.systems import Field, System
-from impindiff.terms import Diffusion, Dirichlet, Reaction
+from impindiff.systems import Field, Reaction, System
+from impindiff.terms import Diffusion, Dirichlet
 
 CELLS, TIMES = 40, TimeGrid.build(0.0, [0.2, 0.4], 0.1)
 SCARCE, AMPLE = Affine(BiCGStab(max_steps=2)), Affine(BiCGStab(1e-10), BiCGStab(1e-10))

@@ -303,7 +303,7 @@ def test_names_that_make_no_sense_are_refused(equations, coefficients, said: str
     "term, said",
     [
         (Reaction(lambda u: u[0]), r"<lambda>\(u\) returns an array of shape \(5,\) on a grid"),
-        (Diffusion(lambda u: (u, u)), r"the diffusivity has shape \(2, 6, 5\)"),
+        (Diffusion(lambda u: (u, u, u)), r"the diffusivity has shape \(3, 6, 5\)"),
         (Biharmonic(jnp.ones(30)), "broadcast|incompatible"),
     ],
 )

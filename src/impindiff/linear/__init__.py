@@ -8,7 +8,7 @@ from impindiff.linear._automatic import Automatic
 from impindiff.linear._banded import solve_tridiagonal
 from impindiff.linear._blocks import Blocks, LineFactors, invert_blocks
 from impindiff.linear._direct import DenseLU, Tridiagonal
-from impindiff.linear._factors import DenseInverse, LineInverse, PackedInverse
+from impindiff.linear._factors import DenseInverse, LineElimination, PackedInverse
 from impindiff.linear._inverse import AbstractInverse, IdentityInverse, TransposedInverse
 from impindiff.linear._judgement import Iterated, Operator, blame_guess
 from impindiff.linear._krylov import CG, GMRES, BiCGStab
@@ -42,7 +42,7 @@ __all__ = [
     "IdentityInverse",
     "Iterated",
     "LineFactors",
-    "LineInverse",
+    "LineElimination",
     "LinearProblem",
     "Lineax",
     "Loop",

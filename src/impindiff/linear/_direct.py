@@ -22,7 +22,7 @@ from impindiff.linear._banded import (
     solve_tridiagonal_pivoted,
 )
 from impindiff.linear._blocks import LineFactors
-from impindiff.linear._factors import DenseInverse, LineInverse, dense_matrix
+from impindiff.linear._factors import DenseInverse, LineElimination, dense_matrix
 from impindiff.linear._inverse import AbstractInverse
 from impindiff.linear._judgement import WORTHWHILE, Iterated, Operator
 from impindiff.linear._linear_solver import AbstractLinearSolver, LinearProblem
@@ -180,7 +180,7 @@ class Tridiagonal(AbstractLinearSolver):
 
     def factorise(self, operator: Operator, like: Vector) -> AbstractInverse | None:
         """See `AbstractLinearSolver.factorise`."""
-        return LineInverse.of(operator, like) if is_on_a_line(like) else None
+        return LineElimination.of(operator, like) if is_on_a_line(like) else None
 
     def iterate(
         self,

@@ -83,7 +83,7 @@ class PackedInverse(AbstractInverse):
 
 
 @final
-class LineInverse(AbstractInverse):
+class LineElimination(AbstractInverse):
     """Elimination along a line, for an operator that couples neighbours.
 
     Attributes:

@@ -3,6 +3,7 @@
 Compiled once for all tolerances and lengths. Samples share their steps.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -196,9 +197,7 @@ class _Problem(eqx.Module):
         taken = self.stepper.advance(dynamics, time, dt, state, None, context)
         after, lost = carried(state, taken, lost)
         solved = judge_step(dynamics, after, time + dt, dt, taken.outcome)
-        outcome = StepOutcome(
-            solved.result, solved.iterations, solved.relative_residual, solved.steps
-        )
+        outcome = replace(solved, violation=None)
         far = {f: jnp.maximum(m, jnp.abs(after[f] - first[f]).max()) for f, m in moved.items()}
         error = taken.error or {}
         sizes = sizes_of(dynamics, first, {field: far[field] for field in error})
@@ -249,8 +248,8 @@ class _Problem(eqx.Module):
             (low, high), (lower, higher) = sofar, ends(at)
             return jax.tree.map(jnp.minimum, low, lower), jax.tree.map(jnp.maximum, high, higher)
 
-        wanted = jnp.ceil(_LOOKS_IN_ALL * (dt / self.whole)).astype(int)
-        count = jnp.clip(wanted, _LOOKS, _LOOKS_IN_ALL)
+        many = jnp.ceil(_LOOKS_IN_ALL * (dt / self.whole)).astype(int)
+        count = jnp.clip(many, _LOOKS, _LOOKS_IN_ALL)
 
         def more(turn: Array, sofar: tuple[State, State]) -> tuple[State, State]:
             number = jnp.minimum(turn * width + jnp.arange(width), count - 1)
@@ -324,8 +323,7 @@ def march(
         at_most: so many steps are taken.
         max_steps: the most that `at_most` may be; another number is another program.
         begun: what went before.
-        is_sliver: of each span, whether it leads across a jump: its steps are taken if they can be
-            solved, for its length is the error that the clock makes.
+        is_sliver: of each span, whether it leads across a jump: then a step needs but be solved.
     """
     dtype = jnp.result_type(*initial.values())
     shared = system.prepare_shared(dtype) if sample_parameters else system.prepare(dtype)
@@ -352,7 +350,6 @@ def march(
         solved = tried.outcome.converged.all() & jnp.isfinite(tried.errors).all()
         solved &= ~tried.is_blind.any()
         error = jnp.where(solved, tried.errors.max(), jnp.inf)
-        # Of a step across a jump it says nothing, neither of this one nor of the next.
         crosses = jnp.asarray(is_sliver)[now.span] & solved
         error = jnp.where(crosses, jnp.minimum(error, now.error), error)
         taken = solved & (error <= 1)
