@@ -133,7 +133,7 @@ class Trajectory(eqx.Module):
 
     def _check_finite(self, time_grid: TimeGrid) -> None:
         for field, values in self.states.items():
-            if np.isfinite(values).all():
+            if isinstance(values, Tracer) or np.isfinite(values).all():
                 continue
             each = np.moveaxis(np.asarray(values), self.outcome.result.ndim - 1, 0)
             at = next(k for k, u in enumerate(each) if not np.isfinite(u).all())
