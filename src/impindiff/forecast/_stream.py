@@ -256,10 +256,9 @@ def _write(
 
 def _steps_after(before: str, now: str, pieces: Pieces, time: float) -> str:
     """What is said of all steps, where others were taken before a time."""
-    if not now and before:  # of a given length, after steps that followed their error
-        now = f"of at most {pieces.dt:g}"
     if not before:
         return now
+    now = now or f"of at most {pieces.dt:g}"
     return before if before.endswith(now) else f"{before}; from {time:g} on {now}"
 
 

@@ -103,7 +103,7 @@ _TSITOURAS5 = (
     -3.290069515436081,
     2.324710524099774,
 )
-# What is given there of the other end is its difference to this one.
+# The publication gives the embedded weights by how far they differ from those of the end.
 _TSITOURAS5_DIFFERENCE = (
     -0.00178001105222577714,
     -0.0008164344596567469,

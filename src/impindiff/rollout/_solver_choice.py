@@ -254,10 +254,8 @@ def _look(
     dynamics = system.prepare(dt.dtype)
     if dynamics.grid is None:
         return None
-    operator, part = (
-        stepper.linearised(dynamics, time, dt, state),
-        stepper.solved_part(dynamics),
-    )
+    operator = stepper.linearised(dynamics, time, dt, state)
+    part = stepper.solved_part(dynamics)
     # Before anything else is made of the state: it may be one of other fields.
     jax.eval_shape(operator.tendency, operator.state)
     blocks, kinds = step_blocks(operator), operator.mode_kinds

@@ -183,7 +183,7 @@ def find_stiffness(
     r"""What is to be said of controlled steps that are as long as is stable; empty where not.
 
     Longer ones err by what they make grow. So they hover about the longest step of `stable_dt`,
-    however small their errors are. So seen of the later half of all steps, at the last state.
+    however small their errors are. Looked at is the later half of all steps, at the last state.
 
     Args:
         dynamics_of: the system of a sample, from its parameters.
