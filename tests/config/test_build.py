@@ -260,7 +260,7 @@ def test_stages_by_default():
     stages = [{"optimiser": "adam", "epochs": 2}, {"optimiser": "lbfgs", "epochs": 3}]
     config = config_of({"training.stages": stages})
     assert build_stages(config, SYSTEM) == [
-        Stage(Adam(learning_rate=4e-3), 2),
+        Stage(Adam(), 2),
         Stage(LBFGS(memory=50), 3),
     ]
 

@@ -72,7 +72,7 @@ class AdamTable(BatchedTable):
 
     python = Adam
     optimiser: Literal["adam"]
-    learning_rate: Rates = 4e-3
+    learning_rate: Rates | None = None
 
 
 class OptaxTable(BatchedTable):

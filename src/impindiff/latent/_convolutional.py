@@ -110,6 +110,11 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
         return dict(zip(self.arguments, self.ranges, strict=True))
 
     @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """See `AbstractLatent.in_unit_of_values`."""
+        return self.head.weight, self.head.bias
+
+    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return True

@@ -61,6 +61,14 @@ class AbstractLatent(AbstractCoefficient):
         return f"Build it with span=({first:.10g}, {last:.10g})"
 
     @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """The learned arrays that its values are proportional to, and so have their unit.
+
+        Others are numbers near 1, whatever the unit: weights of hidden layers, logarithms.
+        """
+        return ()
+
+    @property
     def lower_bound(self) -> float:
         """What its values are never below; minus infinity where nothing keeps them above."""
         return -float("inf")

@@ -81,6 +81,11 @@ class FilmField(AbstractLatent):
         self.modulation = TimeNetwork(times, *sizes, 0.1, for_time, precision)
 
     @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """See `AbstractLatent.in_unit_of_values`."""
+        return self.output.in_unit_of_values
+
+    @property
     def lower_bound(self) -> float:
         """See `AbstractLatent.lower_bound`."""
         return self.output.interval.lower

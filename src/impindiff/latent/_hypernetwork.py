@@ -87,6 +87,11 @@ class HypernetworkField(AbstractLatent):
         self.projection = 0.1 * jnp.abs(weights) * drawn.astype(precision)
 
     @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """See `AbstractLatent.in_unit_of_values`."""
+        return self.output.in_unit_of_values
+
+    @property
     def lower_bound(self) -> float:
         """See `AbstractLatent.lower_bound`."""
         return self.output.interval.lower

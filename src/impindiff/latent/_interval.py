@@ -80,6 +80,11 @@ class Interval(eqx.Module):
         return np.asarray(np.log((values - self.lower) / (self.upper - values)))
 
     @property
+    def is_unbounded(self) -> bool:
+        """Whether any number is inside."""
+        return np.isinf(self.lower)
+
+    @property
     def middle(self) -> float:
         """A value to start from where none is given: that of $s = 0$."""
         if np.isinf(self.upper):

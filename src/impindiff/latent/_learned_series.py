@@ -97,6 +97,11 @@ class LearnedSeries(AbstractLatent):
         return self.interval.inside(self.raw)
 
     @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """See `AbstractLatent.in_unit_of_values`."""
+        return (self.raw,) if self.interval.is_unbounded else ()
+
+    @property
     def lower_bound(self) -> float:
         """See `AbstractLatent.lower_bound`."""
         return self.interval.lower

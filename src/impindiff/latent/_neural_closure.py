@@ -34,13 +34,13 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
             `{"porosity": (0.0, 1.0)}`. Fields, axes, `t` or named coefficients. Outside of the
             ranges it is extrapolated, by an activation that levels off.
         initial: the value it starts at, everywhere; the middle of the bounds by default.
-        bounds: $(a, b)$, $(0, \infty)$ for a positive quantity, or none. Without bounds, values are
-            learned near 1: write the unit as a factor, `lambda r: 1e-6 * r`.
+        bounds: $(a, b)$, $(0, \infty)$ for a positive quantity, or none.
         width: units of each hidden layer, of hyperbolic tangents.
         depth: hidden layers.
         network: instead of these layers, any equinox module from the vector of scaled inputs to the
-            vector of $N$, for one cell. It is differentiated in forward mode, too, which functions
-            with a `jax.custom_vjp` of their own do not allow.
+            vector of $N$, for one cell. Without bounds it learns values near 1: write their unit as
+            a factor, `lambda r: 1e-6 * r`. It is differentiated in forward mode, too, which
+            functions with a `jax.custom_vjp` of their own do not allow.
         key: random key for the layers.
         dtype: precision of the layers; JAX's default where None. A network of your own keeps its.
 
@@ -99,6 +99,14 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
     def input_ranges(self) -> dict[str, tuple[float, float]]:
         """See `AbstractLatent.input_ranges`."""
         return dict(zip(self.arguments, self.ranges, strict=True))
+
+    @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """See `AbstractLatent.in_unit_of_values`: the last layer, except of a given network."""
+        layers = self.held.function
+        if not self.interval.is_unbounded or not isinstance(layers, _Layers):
+            return ()
+        return layers.layers[-1].weight, layers.layers[-1].bias
 
     @property
     def lower_bound(self) -> float:

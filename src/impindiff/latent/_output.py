@@ -68,6 +68,11 @@ class Output(eqx.Module):
         self.half_width = jnp.asarray(np.diff(pairs)[:, 0] / 2, precision)
 
     @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """The learned arrays that have the values' unit: none where bounds carry it."""
+        return (self.midpoint, self.half_width) if self.interval.is_unbounded else ()
+
+    @property
     def dtype(self) -> jnp.dtype:
         """Precision of what is learned."""
         return self.midpoint.dtype

@@ -60,6 +60,11 @@ class Parameter(AbstractLatent):
         return self.interval.lower, self.interval.upper
 
     @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """See `AbstractLatent.in_unit_of_values`."""
+        return (self.raw,) if self.interval.is_unbounded else ()
+
+    @property
     def lower_bound(self) -> float:
         """See `AbstractLatent.lower_bound`."""
         return self.interval.lower
@@ -108,6 +113,11 @@ class CellField(AbstractLatent):
         raw = self.interval.raw(np.asarray(initial), whose)
         self.raw = jnp.asarray(raw, real_precision(dtype))
         self.names = (name,)
+
+    @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """See `AbstractLatent.in_unit_of_values`."""
+        return (self.raw,) if self.interval.is_unbounded else ()
 
     @property
     def lower_bound(self) -> float:

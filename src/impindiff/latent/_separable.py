@@ -85,6 +85,11 @@ class SeparableField(AbstractLatent):
         self.amplitudes = Amplitudes(TimeNetwork(times, *sizes, for_time, precision), rows)
 
     @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """See `AbstractLatent.in_unit_of_values`."""
+        return self.output.in_unit_of_values
+
+    @property
     def lower_bound(self) -> float:
         """See `AbstractLatent.lower_bound`."""
         return self.output.interval.lower

@@ -88,6 +88,11 @@ class SpectralField(AbstractLatent):
         self.coefficients = jnp.zeros(shape, self.output.dtype)
 
     @property
+    def in_unit_of_values(self) -> tuple[Array, ...]:
+        """See `AbstractLatent.in_unit_of_values`."""
+        return self.output.in_unit_of_values
+
+    @property
     def lower_bound(self) -> float:
         """See `AbstractLatent.lower_bound`."""
         return self.output.interval.lower

@@ -20,8 +20,11 @@ from impindiff.train._optimisers import (
     check_positive,
 )
 
+# Of numbers near 1.
+_USUAL = 4e-3
 
-def _as_dict(rates: float | Mapping[str, float]) -> float | dict[str, float]:
+
+def _as_dict(rates: float | Mapping[str, float] | None) -> float | dict[str, float] | None:
     return dict(rates) if isinstance(rates, Mapping) else rates
 
 
@@ -33,15 +36,17 @@ class Adam(AbstractOptimiser, metaclass=CountedEpochs):
 
     Args:
         learning_rate: the constant rate; or rates by the names of latents, with `"*"` for all that
-            are not named, as in `{"k": 1e-2, "*": 4e-3}`.
+            are not named, as in `{"k": 1e-2, "*": 4e-3}`. Where None, 4e-3 in the unit of each
+            latent, see [training](docs/training.md#units): a rate that is given is of the learned
+            numbers themselves.
         constant_share: share of the epochs before the decay.
         final_share: the last rate, relative to the first.
 
     Reference: Kingma & Ba (2015), arXiv 1412.6980; the schedule is that of arXiv 2504.02260's code.
     """
 
-    learning_rate: float | dict[str, float] = eqx.field(
-        kw_only=True, default=4e-3, converter=_as_dict
+    learning_rate: float | dict[str, float] | None = eqx.field(
+        kw_only=True, default=None, converter=_as_dict
     )
     constant_share: float = eqx.field(static=True, kw_only=True, default=0.25)
     final_share: float = eqx.field(static=True, kw_only=True, default=1e-3)
@@ -52,8 +57,13 @@ class Adam(AbstractOptimiser, metaclass=CountedEpochs):
 
     @property
     def _rates(self) -> dict[str, float]:
-        rates = self.learning_rate
+        rates = _USUAL if self.learning_rate is None else self.learning_rate
         return rates if isinstance(rates, dict) else {REST: rates}
+
+    @property
+    def takes_units(self) -> bool:
+        """See `AbstractOptimiser.takes_units`: unless its rates are given."""
+        return self.learning_rate is None
 
     def _share(self, epochs: int) -> optax.Schedule:
         """Of the first rate, by epochs done."""

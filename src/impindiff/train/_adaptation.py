@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from impindiff._errors import InputError
 from impindiff.rollout import StepResult, TimeGrid, own_failures
-from impindiff.train._objective import Evaluation, Trial
+from impindiff.train._objective import Evaluation, Trial, TrialUnits
 from impindiff.train._time_steps import Steps
+from impindiff.train._units import Units
 
 
 @final
@@ -18,6 +19,7 @@ class Adaptation(BaseModel):
     """What is adapted in the stage under way; saved, so that training goes on as it was.
 
     Attributes:
+        units: of what is learned, see `find_units`; nothing where they are not yet known.
         steps: those that follow their error, see `Steps`; nothing where they do not.
         solver: how its systems are solved, see `Choice.name`: chosen once for a stage, also for one
             that goes on after a stop.
@@ -30,6 +32,7 @@ class Adaptation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    units: Units = ()
     steps: Steps = ()
     solver: str | None = None
     halvings: tuple[int, ...] = ()
@@ -42,15 +45,18 @@ class Adaptation(BaseModel):
         """Whether solves are looser than they will be."""
         return bool(self.rtol)
 
-    def trial(self, num_samples: int) -> Trial:
-        """What compiled code is given."""
+    def trial(self, num_samples: int, *, is_held: bool = False) -> Trial:
+        """What compiled code is given; with `is_held`, to look and not to learn."""
         active = None
         if self.masked:
             active = np.ones(num_samples, bool)
             active[list(self.masked)] = False
             active = jnp.asarray(active)
         rtol = None if self.rtol is None else jnp.asarray(self.rtol, jnp.float32)
-        return Trial(active, rtol)
+        units = None
+        if self.units:
+            units = TrialUnits(tuple(map(jnp.asarray, self.units)), jnp.asarray(is_held))
+        return Trial(active, rtol, units)
 
     def asks_the_same_as(self, other: Self) -> bool:
         """Whether a loss is the same function by both."""
@@ -60,8 +66,8 @@ class Adaptation(BaseModel):
         )
 
     def for_next_stage(self) -> Self:
-        """Steps and samples get another chance; the tolerance stays."""
-        return type(self)(rtol=self.rtol)
+        """Steps and samples get another chance; the tolerance and units stay."""
+        return type(self)(rtol=self.rtol, units=self.units)
 
 
 @final

@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.integrate import AbstractStepper
+from impindiff.latent import latents_of
 from impindiff.linear import AdjointOutcome
 from impindiff.rollout import (
     Choice,
@@ -29,115 +30,19 @@ from impindiff.rollout import (
     simulate,
 )
 from impindiff.systems import System
-from impindiff.train._adaptation import Adaptation, Rescue, SolveFailure, Trial
-from impindiff.train._batches import Batch, Batches, Batching, Order
+from impindiff.train._adaptation import Adaptation, Rescue, SolveFailure
+from impindiff.train._batches import Batches, Batching, Order
 from impindiff.train._by_name import moving
 from impindiff.train._diagnosis import check_epoch, check_expected
+from impindiff.train._epoch import Fixed, init, refresh, update
 from impindiff.train._fit_options import EpochRecord, FitOptions
 from impindiff.train._memory_plan import Work, choose_policy
-from impindiff.train._objective import AbstractObjective, Evaluation, make_objective
+from impindiff.train._objective import Evaluation, Trial
 from impindiff.train._observations import Observations, listed
-from impindiff.train._optimisers import Epoch, StageLength
+from impindiff.train._optimisers import Epoch
 from impindiff.train._stages import Stage
 from impindiff.train._time_steps import AbstractSteps, Steps, is_due, steps_of
-
-
-class Fixed(NamedTuple):
-    """What every compiled function of a stage is given.
-
-    Attributes:
-        stage: the optimiser, and how often it is applied to what.
-        stepper: advances one step.
-        known: the system without its learned arrays.
-        memory: which states are kept for the gradient.
-        samples_at_once: how many samples' states are held at a time; all where None.
-    """
-
-    stage: Stage
-    stepper: AbstractStepper
-    known: System
-    memory: MemoryPolicy
-    samples_at_once: int | None
-
-    def split(self, learned: PyTree) -> tuple[PyTree, PyTree]:
-        """The arrays that the stage changes, and those that it does not."""
-        return eqx.partition(learned, moving(learned, self.stage.freeze))
-
-    def length(self, updates_per_epoch: int) -> StageLength:
-        """How often its optimiser is called."""
-        return StageLength(self.stage.epochs, updates_per_epoch)
-
-    def objective(self, still: PyTree, batch: Batch, trial: Trial) -> AbstractObjective:
-        """The loss on a batch as a function of what the stage changes."""
-        frozen = eqx.combine(still, self.known)
-        return make_objective(frozen, batch, self.stepper, trial, self.memory, self.samples_at_once)
-
-
-# At module level, so that a second training of the same shape need not compile again.
-@eqx.filter_jit
-def init(fixed: Fixed, data: Batches, trial: Trial, learned):
-    """The optimiser's first state."""
-    moved, still = fixed.split(learned)
-    objective = fixed.objective(still, data.first, Trial(rtol=trial.rtol))
-    return strongly_typed(fixed.stage.optimiser.init(objective, moved))
-
-
-@eqx.filter_jit
-def refresh(fixed: Fixed, data: Batches, trial: Trial, learned, state):
-    """The optimiser's state after another adaptation."""
-    if not data.is_whole:
-        return state  # there is no one objective that it could have been of
-    moved, still = fixed.split(learned)
-    objective = fixed.objective(still, data.first, trial)
-    return strongly_typed(fixed.stage.optimiser.refresh(objective, moved, state))
-
-
-@eqx.filter_jit
-def update(fixed: Fixed, data: Batches, order: Order, trial: Trial, learned, state):
-    """An epoch: the changed arrays, the state, and what happened; `order` is that of batches."""
-    moved, still = fixed.split(learned)
-    if data.is_whole:
-        objective, length = fixed.objective(still, data.first, trial), fixed.length(1)
-        moved, *rest = fixed.stage.optimiser.update(objective, moved, state, length)
-    else:
-        moved, *rest = _in_batches(fixed, still, data, order, trial, moved, state)
-    return strongly_typed((eqx.combine(moved, still), *rest))
-
-
-def _in_batches(fixed: Fixed, still, batches: Batches, order, trial: Trial, learned, state):
-    length = fixed.length(len(order.window))
-
-    def one(carry, chosen):
-        learned, state = carry
-        window, samples, active = chosen
-        if trial.active is not None:
-            counts = trial.active[samples]
-            active = active & counts
-            # All of a batch may be left out: then each begins as a sample does that is not.
-            samples = jnp.where(counts, samples, jnp.argmax(trial.active))
-        objective = fixed.objective(still, batches.take(window, samples), Trial(active, trial.rtol))
-        *updated, epoch = fixed.stage.optimiser.update(objective, learned, state, length)
-        # An epoch with a failure does not count, but no batch may seem to fail because another did;
-        # and a batch of which nothing counts changes nothing.
-        good = epoch.evaluation.is_finite & active.any()
-        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), tuple(updated), carry)
-        return strongly_typed(kept), (epoch, active.any())
-
-    first = strongly_typed((learned, state))
-    (learned, state), (epochs, counts) = jax.lax.scan(one, first, tuple(order))
-    evaluation = epochs.evaluation
-    loss, gradient = jax.tree.map(
-        lambda leaf: jnp.tensordot(counts.astype(leaf.dtype), leaf, 1) / counts.sum(),
-        (evaluation.loss, evaluation.gradient),
-    )
-    outcome, adjoint = batches.by_sample(order, (evaluation.outcome, evaluation.adjoint))
-    whole = Evaluation(loss, gradient, outcome, adjoint)
-    return learned, state, Epoch(whole, epochs.learning_rate[-1], epochs.stalled[-1])
-
-
-def strongly_typed(tree: PyTree) -> PyTree:
-    """Without weak types, which a checkpoint cannot hold: what is restored is what was saved."""
-    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), tree)
+from impindiff.train._units import UNKNOWN, are_wanted, find_units
 
 
 class EpochResult(NamedTuple):
@@ -268,6 +173,23 @@ class CompiledStage:
             adaptation, found = remedied
             failures += found
             state = self.refresh(learned, state, adaptation)
+
+    def with_units(self, learned: PyTree, adaptation: Adaptation) -> Adaptation:
+        """With the units of what is learned, where the optimiser takes them and none are known."""
+        moved, still = self.fixed.split(learned)
+        if not self.stage.optimiser.takes_units or not are_wanted(moved, adaptation.units):
+            return adaptation
+        units = adaptation.units or (UNKNOWN,) * len(latents_of(learned))
+        trying = adaptation.model_copy(update={"units": units})
+        trial = trying.trial(self.observations.num_samples, is_held=True)
+        state = self.init(learned, trying)
+        data, order, _ = self.data(1, trying)
+
+        def look(at: PyTree) -> Evaluation:
+            *_, epoch = update(self.fixed, data, order, trial, eqx.combine(at, still), state)
+            return jax.device_get(epoch.evaluation)
+
+        return adaptation.model_copy(update={"units": find_units(look, moved, units)})
 
     def _cause(self, learned: PyTree, data: Batches, sample: int, step: int) -> str:
         """What of the system is not finite at a step; nothing where data come in batches."""

@@ -18,6 +18,7 @@ from impindiff.systems import System
 from impindiff.train._objective import Evaluation
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import Epoch
+from impindiff.train._units import Units
 
 # An input in a range that is [-1, 1] to the network is then within [-1.2, 1.2].
 _MARGIN = 0.1
@@ -238,7 +239,9 @@ class Verdict:
         """Forget losses that are not of the same steps."""
         self._losses = []
 
-    def after(self, epoch: Epoch, number: int, is_before: bool, is_whole: bool) -> None:
+    def after(
+        self, epoch: Epoch, number: int, is_before: bool, is_whole: bool, units: Units = ()
+    ) -> None:
         """An epoch that counted.
 
         Args:
@@ -246,10 +249,11 @@ class Verdict:
             number: counted from 1 over all stages; the first shows the start.
             is_before: whether its loss and gradient are those before its update.
             is_whole: whether they are of all data at once.
+            units: of what is learned, see `find_units`.
         """
         evaluation = epoch.evaluation
         if number == 1:
-            self._flat = _flat_latents(evaluation.gradient, float(evaluation.loss))
+            self._flat = _flat_latents(evaluation.gradient, float(evaluation.loss), units)
             # Adam takes steps of one length along a slope of any size, be it one of round-off.
             self._drifts = is_before
         self._is_comparable = is_whole
@@ -304,12 +308,13 @@ class Verdict:
         )
 
 
-def _flat_latents(gradient: PyTree, loss: float) -> list[str]:
-    """Latents whose whole slope, by numbers that are learned near 1, drowns in round-off."""
-    found = []
-    for latent in latents_of(gradient):
+def _flat_latents(gradient: PyTree, loss: float, units: Units) -> list[str]:
+    """Latents whose whole slope, by numbers near 1 in their units, drowns in round-off."""
+    found, latents = [], latents_of(gradient)
+    for latent, unit in zip(latents, units or (1.0,) * len(latents), strict=True):
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(latent)]
-        if leaves and max(np.abs(leaf).max(initial=0.0) for leaf in leaves) <= _NOTHING * loss:
+        steepest = max((np.abs(leaf).max(initial=0.0) for leaf in leaves), default=np.inf)
+        if steepest * (unit or 1.0) <= _NOTHING * loss:
             found.append(", ".join(latent.names))
     return found
 

@@ -25,23 +25,17 @@ from impindiff.systems import Ensemble, System
 from impindiff.train._adam_and_optax import Adam
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._batches import Batches, Order
-from impindiff.train._compiled_stage import (
-    CompiledStage,
-    Fixed,
-    compile_stages,
-    init,
-    refresh,
-    strongly_typed,
-    update,
-)
+from impindiff.train._compiled_stage import CompiledStage, compile_stages
 from impindiff.train._diagnosis import check_epoch
 from impindiff.train._earlier_call import takes_earlier_calls
+from impindiff.train._epoch import Fixed, init, refresh, strongly_typed, update
 from impindiff.train._fit_options import FitOptions, FittedData
 from impindiff.train._lbfgs import LBFGS
 from impindiff.train._objective import Trial
 from impindiff.train._observations import Observations
 from impindiff.train._stages import Stage
 from impindiff.train._time_steps import finest, is_due
+from impindiff.train._units import Units
 
 
 class EnsembleRecord(BaseModel):
@@ -139,12 +133,19 @@ class _Members:
         self.alive = np.ones(len(seeds), bool)
         self.diverged: dict[int, str] = {}
         self.number, self.began = 0, time.perf_counter()
+        self.units: Units = ()
 
     def train(self, stage: CompiledStage, watch: Callable[[EnsembleRecord], None]) -> None:
         """To the end of a stage, or until no member can go on."""
         active, fixed = self.alive.copy(), stage.fixed
         begin = partial(stage.begin, adaptation=Adaptation())
         adaptation = self._shared(begin, Adaptation(), active)
+        if active.any():
+            # Members differ in their first weights, and share what is unknown, and so its unit.
+            first = jax.tree.map(lambda a: a[int(np.argmax(active))], self.learned)
+            known = adaptation.model_copy(update={"units": self.units})
+            self.units = stage.with_units(first, known).units
+        trial = Adaptation(units=self.units).trial(stage.observations.num_samples)
         data, *_ = stage.data(0, adaptation)
         state = _init(fixed, data, self.learned, jnp.asarray(active), self.at_once)
         for epochs_done in range(stage.stage.epochs):
@@ -156,7 +157,7 @@ class _Members:
                 given = self.learned, state, jnp.asarray(active)
                 state = _refresh(fixed, data, *given, self.at_once)
             given = (self.learned, state, jnp.asarray(active))
-            self.learned, state, epochs = _update(fixed, data, order, *given, self.at_once)
+            self.learned, state, epochs = _update(fixed, data, order, trial, *given, self.at_once)
             epochs, losses, failed = jax.device_get(epochs), {}, {}
             for member in np.flatnonzero(active):
                 epoch = jax.tree.map(lambda leaf, member=member: leaf[member], epochs)
@@ -252,13 +253,14 @@ def _update(
     fixed: Fixed,
     data: Batches,
     order: Order,
+    trial: Trial,
     learned: PyTree,
     state: Any,
     active: Bool[Array, " members"],
     at_once: int,
 ):
     *updated, epochs = jax.lax.map(
-        lambda member: update(fixed, data, order, Trial(), *member),
+        lambda member: update(fixed, data, order, trial, *member),
         _with_stand_ins((learned, state), active),
         batch_size=at_once,
     )

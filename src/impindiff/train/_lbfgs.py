@@ -161,12 +161,14 @@ def weak_wolfe(
         flat = _dot(here.gradient, direction) >= _CURVATURE * slope
         done = (lower & flat) | is_new
         better = done | (here.is_finite & (here.loss < best.evaluation.loss))
+        # The step has drowned in round-off: so does a shorter one.
+        stays = (here.loss == evaluation.loss) & _same(here.gradient, evaluation.gradient)
         found = LineSearch(point, here, t, jnp.array(True))
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, best)
         high = jnp.where(lower, high, t)
         low = jnp.where(lower, t, low)
         t = jnp.where(jnp.isfinite(high), (low + high) / 2, 2 * t)
-        return best, low, high, t, done, count + 1
+        return best, low, high, t, done | stays, count + 1
 
     zero, one = jnp.zeros_like(infinity), jnp.ones_like(infinity)
     nowhere = LineSearch(start, evaluation, zero, jnp.array(False))
@@ -176,6 +178,10 @@ def weak_wolfe(
 
 def _dot(left: PyTree, right: PyTree) -> Scalar:
     return jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, left, right))
+
+
+def _same(left: PyTree, right: PyTree) -> Bool[Array, ""]:
+    return jax.tree.reduce(jnp.logical_and, jax.tree.map(jnp.array_equal, left, right))
 
 
 @final
@@ -200,6 +206,11 @@ class LBFGS(AbstractOptimiser, metaclass=CountedEpochs):
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
         check_positive(self, min(self.memory, self.max_evaluations))
+
+    @property
+    def takes_units(self) -> bool:
+        """See `AbstractOptimiser.takes_units`: its first step is no longer than 1."""
+        return True
 
     def init(self, objective: AbstractObjective, learned: PyTree) -> Any:
         """See `AbstractOptimiser.init`."""

@@ -94,16 +94,31 @@ class Evaluation(eqx.Module):
 
 
 @final
+class TrialUnits(eqx.Module):
+    """In which units an optimiser sees what is learned.
+
+    Attributes:
+        of_latents: one for each latent, see `find_units`.
+        is_held: whether the learned arrays stay as they are, whatever the optimiser does.
+    """
+
+    of_latents: tuple[Scalar, ...]
+    is_held: Bool[Array, ""]
+
+
+@final
 class Trial(eqx.Module):
     """How one evaluation of the loss departs from what was asked for, for compiled code.
 
     Attributes:
         active: which samples count; all where None.
         rtol: a looser tolerance than the solvers' own; theirs where None.
+        units: in which learned numbers are changed; as they are where None.
     """
 
     active: Bool[Array, " samples"] | None = None
     rtol: Float[Array, ""] | None = None
+    units: TrialUnits | None = None
 
 
 class AbstractObjective(eqx.Module):

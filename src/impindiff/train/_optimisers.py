@@ -52,6 +52,11 @@ class AbstractOptimiser(eqx.Module):
     needs_all_data: ClassVar[bool] = False
 
     @property
+    def takes_units(self) -> bool:
+        """Whether it steps by numbers near 1, so that learned numbers are given in their units."""
+        return False
+
+    @property
     def name(self) -> str:
         """What records call it."""
         return type(self).__name__.lower()

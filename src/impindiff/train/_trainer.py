@@ -15,9 +15,10 @@ from impindiff.rollout import Choice
 from impindiff.systems import System
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._checkpoints import Checkpoints, Progress
-from impindiff.train._compiled_stage import EpochResult, compile_stages, strongly_typed
+from impindiff.train._compiled_stage import EpochResult, compile_stages
 from impindiff.train._diagnosis import Verdict
 from impindiff.train._early_stopping import EarlyStopping, Standing
+from impindiff.train._epoch import strongly_typed
 from impindiff.train._fit_options import EpochRecord, FitOptions
 from impindiff.train._interrupts import Interrupts
 from impindiff.train._observations import Observations
@@ -197,6 +198,7 @@ class Trainer:
         schedule = options.progressive_tolerance
         if schedule:
             adaptation = schedule.begin(adaptation)
+        adaptation = compiled.with_units(self.learned, adaptation)
         # Kept beside the optimiser's state: between two stages what was best is what was learned.
         best = self.learned if stopping else None
         standing = progress.standing
@@ -231,7 +233,11 @@ class Trainer:
                 compiled = result.stage
                 if result.epoch.stalled:
                     self._verdict.after(
-                        result.epoch, number, result.is_before, stage.batches.is_whole
+                        result.epoch,
+                        number,
+                        result.is_before,
+                        stage.batches.is_whole,
+                        result.adaptation.units,
                     )
                     # It may be that looser solves, or steps for what was known earlier, hold it up.
                     adaptation = compiled.with_new_steps(here.learned, result.adaptation)
@@ -243,7 +249,13 @@ class Trainer:
                     here = here.adapted(adaptation, fresh)
                     continue
                 last = here.progress.stage_epoch + 1 == stage.epochs
-                self._verdict.after(result.epoch, number, result.is_before, stage.batches.is_whole)
+                self._verdict.after(
+                    result.epoch,
+                    number,
+                    result.is_before,
+                    stage.batches.is_whole,
+                    result.adaptation.units,
+                )
                 error = self._error(result.learned, number, last)
                 seconds = time.perf_counter() - began
                 if stopping:

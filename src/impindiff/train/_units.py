@@ -1,0 +1,195 @@
+r"""Units of what is learned, for optimisers that step by learned numbers as if they were near 1.
+
+A latent without bounds has its values' unit in its learned arrays: $w = s\,v$, and what an
+optimiser changes is $v$. The unit $s$ is found where training begins, from the loss $L$ and its
+slope $g$ by the latent's arrays:
+
+$$ s = t \max|g|, \qquad t = 2 L / |g|^2, $$
+
+the largest change in a step along $-g$ on which a sum of squares would fall to zero if its
+residuals were linear and pointed along their derivative. That $t$ is an upper bound of the best
+step, so it is divided by four until the loss falls by a quarter of what the slope promises. A unit
+near 1 is left at 1, and all are powers of two, so that a unit costs no digit.
+
+Reference: Polyak's step, Introduction to Optimization (1987), section 5.3.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, PyTree
+
+from impindiff._types import Scalar
+from impindiff.latent import AbstractLatent, is_latent, latents_of
+from impindiff.rollout import StepOutcome
+from impindiff.train._objective import AbstractObjective, Evaluation
+
+Units = tuple[float, ...]
+"""One for each latent, in their order in the system; `UNKNOWN` for what has not changed yet."""
+
+UNKNOWN = 0.0
+
+# A learning rate that suits numbers near 1 also suits those of ten.
+_NEAR_ONE = 16.0
+# Share of what the slope promises by which the loss must fall.
+_SUFFICIENT_DECREASE = 0.25
+# By which a step is shortened, and how often: float32 still sees the loss fall.
+_FACTOR, _MOST_TRIALS = 4.0, 8
+
+
+@final
+class InUnits(AbstractObjective):
+    """An objective of learned numbers in their units.
+
+    Attributes:
+        objective: of the learned arrays themselves.
+        units: by which numbers are multiplied, of the learned arrays' structure.
+        held: learned arrays to stay at, whatever it is called with, if `is_held`.
+        is_held: whether it is only looked at.
+    """
+
+    objective: AbstractObjective
+    units: PyTree
+    held: PyTree
+    is_held: Bool[Array, ""]
+
+    def __call__(self, learned: PyTree) -> Evaluation:
+        """The loss and its gradient by the numbers in their units."""
+        evaluation = self.objective(self.arrays(learned))
+        slope = jax.tree.map(jnp.multiply, evaluation.gradient, self.units)
+        return eqx.tree_at(lambda e: e.gradient, evaluation, slope)
+
+    def value(self, learned: PyTree) -> tuple[Scalar, StepOutcome]:
+        """See `AbstractObjective.value`."""
+        return self.objective.value(self.arrays(learned))
+
+    def arrays(self, numbers: PyTree) -> PyTree:
+        """The learned arrays of numbers in their units."""
+        return jax.tree.map(
+            lambda held, number, unit: jnp.where(self.is_held, held, number * unit),
+            self.held,
+            numbers,
+            self.units,
+        )
+
+
+def unit_of_each(learned: PyTree, units: tuple[Scalar, ...]) -> PyTree:
+    """For each learned array the number that it is a multiple of: 1 for those without a unit."""
+    left: Iterator[Scalar] = iter(units)
+
+    def of(node: object) -> PyTree:
+        if not isinstance(node, AbstractLatent):
+            return node
+        unit, having = next(left), node.in_unit_of_values
+        known = unit != UNKNOWN
+        return jax.tree.map(
+            lambda leaf: jnp.where(known & _is_one_of(leaf, having), unit, 1).astype(leaf.dtype),
+            node,
+        )
+
+    return jax.tree.map(of, learned, is_leaf=is_latent)
+
+
+def are_wanted(learned: PyTree, units: Units) -> bool:
+    """Whether any of the arrays has a unit that is not known.
+
+    Args:
+        learned: the arrays that are about to be changed.
+        units: those that are known.
+    """
+    latents = latents_of(learned)
+    known = units or (UNKNOWN,) * len(latents)
+    return any(
+        unit == UNKNOWN and _slopes(latent, latent)
+        for latent, unit in zip(latents, known, strict=True)
+    )
+
+
+def find_units(look: Callable[[PyTree], Evaluation], learned: PyTree, units: Units) -> Units:
+    """Those of `units` that are unknown, where arrays have them: 1 where none can be found.
+
+    Args:
+        look: gives the loss and its gradient, on the host.
+        learned: the arrays that are about to be changed.
+        units: those that are known.
+    """
+    here = look(learned)
+    if not _is_usable(here):
+        return units
+    found = list(units)
+    pairs = zip(latents_of(learned), latents_of(here.gradient), strict=True)
+    for number, (latent, slope) in enumerate(pairs):
+        slopes = _slopes(latent, slope)
+        if units[number] == UNKNOWN and slopes:
+            found[number] = _unit(look, learned, number, slopes, float(here.loss))
+    return tuple(found)
+
+
+def _unit(
+    look: Callable[[PyTree], Evaluation],
+    learned: PyTree,
+    number: int,
+    slopes: list[np.ndarray],
+    loss: float,
+) -> float:
+    """That of one latent, by the slopes of its arrays that have one."""
+    peak = max((float(np.abs(slope).max(initial=0.0)) for slope in slopes), default=0.0)
+    if not peak > 0:
+        return 1.0
+    # By the largest first: squares of single precision underflow.
+    square = sum(float(np.sum((np.asarray(slope, float) / peak) ** 2)) for slope in slopes)
+    unit = 2 * loss / (peak * square)
+    if 1 / _NEAR_ONE <= unit <= _NEAR_ONE:
+        return 1.0
+    for _ in range(_MOST_TRIALS):
+        found = look(_moved(learned, number, slopes, unit / peak))
+        promised = unit * peak * square
+        if _is_usable(found) and found.loss <= loss - _SUFFICIENT_DECREASE * promised:
+            break
+        unit /= _FACTOR
+    else:
+        # Along its slope nothing is gained: what is small stays small, as the bound on it says.
+        unit = min(unit, 1.0)
+    return 1.0 if 1 / _NEAR_ONE <= unit <= _NEAR_ONE else 2.0 ** round(math.log2(unit))
+
+
+def _moved(learned: PyTree, number: int, slopes: list[np.ndarray], length: float) -> PyTree:
+    """The learned arrays after a step of one latent along its slope."""
+    left, count = iter(slopes), iter(range(len(latents_of(learned))))
+
+    def of(node: object) -> PyTree:
+        if not isinstance(node, AbstractLatent) or next(count) != number:
+            return node
+        having = node.in_unit_of_values
+        return jax.tree.map(
+            lambda leaf: (
+                leaf - jnp.asarray(length * np.asarray(next(left), float), leaf.dtype)
+                if _is_one_of(leaf, having)
+                else leaf
+            ),
+            node,
+        )
+
+    return jax.tree.map(of, learned, is_leaf=is_latent)
+
+
+def _slopes(latent: AbstractLatent, slope: AbstractLatent) -> list[np.ndarray]:
+    """Of the slopes by a latent's arrays, those by the arrays that have a unit."""
+    having = latent.in_unit_of_values
+    pairs = zip(jax.tree.leaves(latent), jax.tree.leaves(slope), strict=True)
+    return [slope for leaf, slope in pairs if _is_one_of(leaf, having)]
+
+
+def _is_one_of(leaf: Array, others: tuple[Array, ...]) -> bool:
+    return any(leaf is other for other in others)
+
+
+def _is_usable(evaluation: Evaluation) -> bool:
+    converged = np.asarray(evaluation.outcome.converged).all()
+    numbers = [evaluation.loss, *jax.tree.leaves(evaluation.gradient)]
+    return bool(converged and all(np.isfinite(leaf).all() for leaf in numbers))
