@@ -117,7 +117,7 @@ def test_adams_rate_is_constant_for_a_quarter_then_falls_by_a_cosine_to_a_thousa
 
 def test_what_they_are_by_default():
     adam, lbfgs, damped = Adam(), LBFGS(), LevenbergMarquardt()
-    assert (adam.learning_rate, adam.constant_share, adam.final_share) == (4e-3, 0.25, 1e-3)
+    assert (adam.learning_rate, adam.constant_share, adam.final_share) == (None, 0.25, 1e-3)
     assert (lbfgs.memory, lbfgs.max_evaluations) == (50, 20)
     assert (damped.damping, damped.max_attempts, damped.max_products) == (1e-3, 12, 60)
     assert Rescue() == Rescue(max_halvings=3, max_masked_share=0.5)
