@@ -391,6 +391,7 @@ def test_a_pulse_of_a_field_that_was_never_anything(dtype):
         assert float(found.states["u"][-1]) == pytest.approx(0.3, rel=rtol)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("includes", [True, False])
 def test_no_step_is_refused_for_a_jump_that_is_named(dtype, includes: bool):
@@ -458,6 +459,7 @@ def test_a_jump_at_a_date_is_seen_from_the_right_side(dtype):
     np.testing.assert_allclose(found.states["u"], [0.0, 0.0, 0.5, 46.5], rtol=1e-6, atol=sliver)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("apart", [1e-16, 1e-15, 1e-14, 1e-13, 1e-12])
 def test_jumps_closer_together_than_the_clock_can_tell(apart: float):
     """To one another, and to a time that is saved, on either side."""
