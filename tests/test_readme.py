@@ -33,6 +33,8 @@ _LONG = {
     "systems.md-7",
     "training.md-1",
 }
+# Blocks that take five seconds or more.
+_SECONDS = {"systems.md-6", "systems.md-8", "time.md-3", "training.md-2"}
 
 
 def _blocks():
@@ -40,6 +42,7 @@ def _blocks():
         for number, match in enumerate(_BLOCK.finditer(page.read_text(encoding="utf-8")), start=1):
             name = f"{page.name}-{number}"
             marks = [pytest.mark.slow] * (name in _LONG)
+            marks += [pytest.mark.thorough] * (name in _SECONDS)
             yield pytest.param(name, textwrap.dedent(match[2]), id=name, marks=marks)
 
 

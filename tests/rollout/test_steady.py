@@ -93,7 +93,7 @@ def ignition(rate: Any = 40.0, end: Any = 1.0, **field: Any) -> ipd.System:
     return ipd.System(ipd.Grid([axis(32)]), {"u": ipd.Field(terms, ends, **field)})
 
 
-@pytest.mark.parametrize("bounds", [None, (0.0, 1.2)])
+@pytest.mark.parametrize("bounds", [pytest.param(None, marks=pytest.mark.thorough), (0.0, 1.2)])
 def test_pseudo_time_goes_on_where_newton_fails(bounds: Any):
     system, guess = ignition(bounds=bounds), {"u": jnp.zeros(32)}
     with pytest.raises(NumericsError, match="no steady state was found: .* max_steps|float64"):

@@ -236,7 +236,9 @@ def test_explicit_pairs_follow_the_tolerance(stepper):
     assert max(errors) < 50
 
 
-@pytest.mark.parametrize("stepper", PAIRS[:2], ids=["BS3", "T5"])
+@pytest.mark.parametrize(
+    "stepper", [PAIRS[0], pytest.param(PAIRS[1], marks=pytest.mark.thorough)], ids=["BS3", "T5"]
+)
 def test_the_steps_of_explicit_pairs_have_a_gradient(stepper):
     start = {"x": jnp.array(1.0), "v": jnp.array(0.0), "work": jnp.array(0.0)}
     found = simulate_controlled(swing(), start, [0.0, 1.0], stepper, StepControl(1e-2))
@@ -442,7 +444,9 @@ def test_dates_may_be_breakpoints():
             StepControl(breakpoints=wrong)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(
+    "dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.thorough)]
+)
 def test_a_jump_at_a_date_is_seen_from_the_right_side(dtype):
     """Counted from 1970, as the function has it: a double knows such seconds to 2.4e-7 only."""
     start = np.datetime64("2024-03-01T00:00:00")
