@@ -61,6 +61,7 @@ def test_darcy_is_the_answer_of_a_sparse_solver(storage: Any):
     assert int(found.outcome.steps) == 1
 
 
+@pytest.mark.thorough
 def test_a_conductivity_that_grows_with_temperature_follows_kirchhoff():
     """$e^T\\,T'$ is the same everywhere, so that $e^T$ is linear in $x$."""
 
@@ -73,6 +74,7 @@ def test_a_conductivity_that_grows_with_temperature_follows_kirchhoff():
     assert order(error, 40) == pytest.approx(2, abs=0.15)
 
 
+@pytest.mark.thorough
 def test_heat_through_a_pipe_falls_with_the_logarithm_of_the_radius():
     def error(cells: int) -> float:
         grid = ipd.Grid([ipd.Axis("r", 1.0, 4.0, cells)], "cylindrical")
