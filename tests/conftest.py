@@ -1,5 +1,6 @@
 """What all tests share: double precision, data, and shapes and types checked on request."""
 
+import gc
 import importlib.metadata
 import os
 import signal
@@ -16,6 +17,9 @@ os.environ.setdefault(
     + " --xla_cpu_use_fusion_emitters=false"
     * importlib.metadata.version("jaxlib").startswith(("0.10.", "0.11.")),
 )
+
+# Nobody reads where in the source each operation of a compiled program comes from.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 # Workers, and what they start, compile many of the same small functions: each once is enough.
 os.environ.setdefault(
@@ -53,6 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in alike[1:-1]:
             item.add_marker("thorough")
     items.sort(key=lambda item: item.name != "test_code_block_runs[README.md-1]")
+
+
+def pytest_collection_finish():
+    """What is imported stays to the end: no collection of garbage need go through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -113,7 +113,9 @@ def test_the_order_with_an_algebraic_field(make, order: int):
     np.testing.assert_allclose(found, order, atol=0.35)
 
 
-@pytest.mark.parametrize("capacity", [None, lambda x: 1 + x])
+@pytest.mark.parametrize(
+    "capacity", [pytest.param(None, marks=pytest.mark.thorough), lambda x: 1 + x]
+)
 def test_one_linear_solve_a_stage_is_exact_where_only_advection_is_not_linear(capacity):
     """And refused where all of it is solved for."""
     system = burgers(storage=capacity)

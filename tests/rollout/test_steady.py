@@ -61,6 +61,7 @@ def test_darcy_is_the_answer_of_a_sparse_solver(storage: Any):
     assert int(found.outcome.steps) == 1
 
 
+@pytest.mark.thorough
 def test_a_conductivity_that_grows_with_temperature_follows_kirchhoff():
     """$e^T\\,T'$ is the same everywhere, so that $e^T$ is linear in $x$."""
 
@@ -73,6 +74,7 @@ def test_a_conductivity_that_grows_with_temperature_follows_kirchhoff():
     assert order(error, 40) == pytest.approx(2, abs=0.15)
 
 
+@pytest.mark.thorough
 def test_heat_through_a_pipe_falls_with_the_logarithm_of_the_radius():
     def error(cells: int) -> float:
         grid = ipd.Grid([ipd.Axis("r", 1.0, 4.0, cells)], "cylindrical")
@@ -93,7 +95,7 @@ def ignition(rate: Any = 40.0, end: Any = 1.0, **field: Any) -> ipd.System:
     return ipd.System(ipd.Grid([axis(32)]), {"u": ipd.Field(terms, ends, **field)})
 
 
-@pytest.mark.parametrize("bounds", [None, (0.0, 1.2)])
+@pytest.mark.parametrize("bounds", [pytest.param(None, marks=pytest.mark.thorough), (0.0, 1.2)])
 def test_pseudo_time_goes_on_where_newton_fails(bounds: Any):
     system, guess = ignition(bounds=bounds), {"u": jnp.zeros(32)}
     with pytest.raises(NumericsError, match="no steady state was found: .* max_steps|float64"):

@@ -236,7 +236,9 @@ def test_explicit_pairs_follow_the_tolerance(stepper):
     assert max(errors) < 50
 
 
-@pytest.mark.parametrize("stepper", PAIRS[:2], ids=["BS3", "T5"])
+@pytest.mark.parametrize(
+    "stepper", [PAIRS[0], pytest.param(PAIRS[1], marks=pytest.mark.thorough)], ids=["BS3", "T5"]
+)
 def test_the_steps_of_explicit_pairs_have_a_gradient(stepper):
     start = {"x": jnp.array(1.0), "v": jnp.array(0.0), "work": jnp.array(0.0)}
     found = simulate_controlled(swing(), start, [0.0, 1.0], stepper, StepControl(1e-2))
@@ -391,6 +393,7 @@ def test_a_pulse_of_a_field_that_was_never_anything(dtype):
         assert float(found.states["u"][-1]) == pytest.approx(0.3, rel=rtol)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("includes", [True, False])
 def test_no_step_is_refused_for_a_jump_that_is_named(dtype, includes: bool):
@@ -441,7 +444,9 @@ def test_dates_may_be_breakpoints():
             StepControl(breakpoints=wrong)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(
+    "dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.thorough)]
+)
 def test_a_jump_at_a_date_is_seen_from_the_right_side(dtype):
     """Counted from 1970, as the function has it: a double knows such seconds to 2.4e-7 only."""
     start = np.datetime64("2024-03-01T00:00:00")
@@ -458,6 +463,7 @@ def test_a_jump_at_a_date_is_seen_from_the_right_side(dtype):
     np.testing.assert_allclose(found.states["u"], [0.0, 0.0, 0.5, 46.5], rtol=1e-6, atol=sliver)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("apart", [1e-16, 1e-15, 1e-14, 1e-13, 1e-12])
 def test_jumps_closer_together_than_the_clock_can_tell(apart: float):
     """To one another, and to a time that is saved, on either side."""

@@ -31,8 +31,8 @@ def call(*arguments: object) -> tuple[int, str, str]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page's files, its data, and a run of few epochs; the run lies apart from the rest."""
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's files, for a few epochs, and its data."""
     folder = tmp_path_factory.mktemp("own")
     few = re.sub(
         r"return \[ipd.Stage\(ipd.Adam.*", "return [ipd.Stage(ipd.Adam(), 2)]", block("python")
@@ -44,6 +44,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         exec(compile(few, "column.py", "exec"), {"__name__": "__main__"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(written: Path) -> Path:
+    """The same with a run, which lies apart from the rest."""
+    folder = written
     before = set(sys.modules), list(sys.path), list(sys.meta_path)
     status, _, err = call("train", folder / "column.toml", "--out", folder / "away" / "RUN")
     assert status == 0, err
@@ -158,10 +165,10 @@ def test_its_gradient_is_certified_and_planned(made: Path, tmp_path: Path, data:
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(
-    made: Path, tmp_path: Path, change: tuple[str, str], said: str
+    written: Path, tmp_path: Path, change: tuple[str, str], said: str
 ):
-    config = made / "changed.toml"
-    config.write_text((made / "column.toml").read_text().replace(*change))
+    config = written / "changed.toml"
+    config.write_text((written / "column.toml").read_text().replace(*change))
     status, out, err = call("train", config, "--out", tmp_path / "RUN")
     assert (status, out) == (2, "") and said in err
     assert not (tmp_path / "RUN").exists()

@@ -35,7 +35,7 @@ def last(
     return np.asarray(next(iter(found.states.values()))[-1])
 
 
-@pytest.mark.parametrize("ratio", [1.0, 4.0])
+@pytest.mark.parametrize("ratio", [pytest.param(1.0, marks=pytest.mark.thorough), 4.0])
 def test_heat_through_a_shell_falls_with_the_inverse_of_the_radius(ratio: float):
     """$u = a + b/r$, with 290 at $r = 1$ and 390 at $r = 4$."""
 

@@ -269,6 +269,7 @@ def test_a_stage_may_have_a_step_of_its_own():
     assert len(losses) == 4 and losses[-1] < losses[0]
 
 
+@pytest.mark.thorough
 def test_members_of_an_ensemble_share_the_steps_of_the_most_exacting():
     """From .1 the rod cools slowly, from 3 fast; all come to the closed form."""
     firsts = {0: 0.1, 1: 3.0}

@@ -45,6 +45,7 @@ def unknown(name: str, guess: float) -> ipd.Parameter:
     return ipd.Parameter(name, guess, (0.0, jnp.inf))
 
 
+@pytest.mark.thorough
 def test_a_rate_is_found_by_what_was_lost():
     found = fitted(decay(unknown("rate", 0.3)), read_of_decay(0.8), [METER], 0.1)
     assert float(found.latents()["rate"]) == pytest.approx(0.8, rel=1e-6)
