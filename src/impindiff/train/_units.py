@@ -4,12 +4,12 @@ A latent without bounds has its values' unit in its learned arrays: $w = s\,v$, 
 optimiser changes is $v$. The unit $s$ is found where training begins, from the loss $L$ and its
 slope $g$ by the latent's arrays:
 
-$$ s = t \max|g|, \qquad t = 2 L / |g|^2, $$
+$$ s = 2 L / |g|, $$
 
-the largest change in a step along $-g$ on which a sum of squares would fall to zero if its
-residuals were linear and pointed along their derivative. That $t$ is an upper bound of the best
-step, so it is divided by four until the loss falls by a quarter of what the slope promises. A unit
-near 1 is left at 1, and all are powers of two, so that a unit costs no digit.
+the length of the step along $-g$ on which a sum of squares would fall to zero if its residuals were
+linear and pointed along their derivative. It is an upper bound of the best step, so it is divided
+by four until the loss falls by a quarter of what the slope promises. A unit near 1 is left at 1,
+and all are powers of two, so that a unit costs no digit.
 
 Reference: Polyak's step, Introduction to Optimization (1987), section 5.3.
 """
@@ -142,14 +142,15 @@ def _unit(
     if not peak > 0:
         return 1.0
     # By the largest first: squares of single precision underflow.
-    square = sum(float(np.sum((np.asarray(slope, float) / peak) ** 2)) for slope in slopes)
-    unit = 2 * loss / (peak * square)
+    directions = [np.asarray(slope, float) / peak for slope in slopes]
+    length = math.sqrt(sum(float(np.sum(direction**2)) for direction in directions))
+    steepness = peak * length
+    unit = 2 * loss / steepness
     if 1 / _NEAR_ONE <= unit <= _NEAR_ONE:
         return 1.0
     for _ in range(_MOST_TRIALS):
-        found = look(_moved(learned, number, slopes, unit / peak))
-        promised = unit * peak * square
-        if _is_usable(found) and found.loss <= loss - _SUFFICIENT_DECREASE * promised:
+        found = look(_moved(learned, number, directions, unit / length))
+        if _is_usable(found) and found.loss <= loss - _SUFFICIENT_DECREASE * unit * steepness:
             break
         unit /= _FACTOR
     else:
@@ -158,9 +159,9 @@ def _unit(
     return 1.0 if 1 / _NEAR_ONE <= unit <= _NEAR_ONE else 2.0 ** round(math.log2(unit))
 
 
-def _moved(learned: PyTree, number: int, slopes: list[np.ndarray], length: float) -> PyTree:
-    """The learned arrays after a step of one latent along its slope."""
-    left, count = iter(slopes), iter(range(len(latents_of(learned))))
+def _moved(learned: PyTree, number: int, directions: list[np.ndarray], length: float) -> PyTree:
+    """The learned arrays after a step of one latent against given directions."""
+    left, count = iter(directions), iter(range(len(latents_of(learned))))
 
     def of(node: object) -> PyTree:
         if not isinstance(node, AbstractLatent) or next(count) != number:
@@ -168,7 +169,7 @@ def _moved(learned: PyTree, number: int, slopes: list[np.ndarray], length: float
         having = node.in_unit_of_values
         return jax.tree.map(
             lambda leaf: (
-                leaf - jnp.asarray(length * np.asarray(next(left), float), leaf.dtype)
+                leaf - jnp.asarray(length * next(left), leaf.dtype)
                 if _is_one_of(leaf, having)
                 else leaf
             ),
