@@ -29,6 +29,7 @@ from impindiff.coefficients._time_series import (
     between_samples,
     check_covered,
     check_times,
+    extreme_knots,
     monotone_slopes,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "coefficients_of",
     "depends_on",
     "evaluate_coefficients",
+    "extreme_knots",
     "is_affine_in",
     "is_coefficient",
     "monotone_slopes",

@@ -58,6 +58,19 @@ class AbstractCoefficient(eqx.Module):
         """
         return self
 
+    def extrema_within(self, time: Instant, dt: Scalar, values: Values) -> list[Scalar]:
+        """Where in a step it may have extrema: the times from the start of the step to each.
+
+        Controlled steps evaluate the right-hand side there, so that none passes over a pulse,
+        however short it is. By default a coefficient does not know.
+
+        Args:
+            time: at the start of the step.
+            dt: its length; what lies outside the step does not matter.
+            values: what has a name and is known then, the fields not among it.
+        """
+        return []
+
     @abc.abstractmethod
     def evaluate(self, grid: Grid | None, time: Scalar | None = None) -> Any:
         """Values at the cell centres: of the grid's shape, or with components along a leading axis.

@@ -22,6 +22,7 @@ from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients._coefficient import AbstractClosure, Values, coefficients_of
+from impindiff.coefficients._instant import Instant
 from impindiff.grid import Grid
 
 Method = Literal["linear", "pchip"]
@@ -105,6 +106,14 @@ class Series(AbstractClosure):
         slopes = monotone_slopes(np.diff(self.times), self.values)
         return eqx.tree_at(lambda s: s.slopes, self, slopes, is_leaf=lambda node: node is None)
 
+    def extrema_within(self, time: Instant, dt: Scalar, values: Values) -> list[Scalar]:
+        """See `AbstractCoefficient.extrema_within`."""
+        samples = self.values
+        if self.row is not None:
+            place = jnp.clip(jnp.round(jnp.asarray(values[self.row])), 0, len(samples) - 1)
+            samples = samples[place.astype(int)]
+        return extreme_knots(time.since(self.times), samples, dt)
+
     def evaluate(
         self, grid: Grid | None, time: Scalar | None = None, values: Values | None = None
     ) -> Float[Array, ""]:
@@ -123,6 +132,29 @@ class Series(AbstractClosure):
         is_inside = (after[0] >= -self.slack) & (after[-1] <= self.slack)
         found = between_samples(after, self.times, samples, slopes)
         return jnp.where(is_inside, found, jnp.nan)
+
+
+def extreme_knots(
+    after: Float[Array, " times"], samples: Float[Array, " times"], dt: Scalar
+) -> list[Scalar]:
+    """How far ahead, within a step, a series has its greatest sample and its least.
+
+    Between two samples it is monotone, so its extrema in the step are there or at the ends.
+    Infinite where no sample is in the step.
+
+    Args:
+        after: how long after each of its times the step begins.
+        samples: the values there.
+        dt: length of the step.
+    """
+    ahead = -after
+    is_inside = (ahead > 0) & (ahead < dt)
+
+    def greatest(of: Array) -> Scalar:
+        at = jnp.argmax(jnp.where(is_inside, of, -jnp.inf))
+        return jnp.where(is_inside[at], ahead[at], jnp.inf)
+
+    return [greatest(samples), greatest(-samples)]
 
 
 def between_samples(

@@ -87,6 +87,13 @@ class AbstractDynamics(AbstractSystem):
         """The same, with times counted from an origin: see `impindiff.coefficients.Instant`."""
         return self
 
+    def extrema_within(self, time: Scalar, dt: Scalar) -> Float[Array, " moments"]:
+        """Where in a step its coefficients are known to have extrema, as time since its start.
+
+        What lies outside the step does not matter. None by default.
+        """
+        return jnp.zeros(0, dt.dtype)
+
     def first_guess(self, time: Scalar) -> tuple[State, tuple[str, ...]]:
         """Where a steady state is looked for if nobody says where, and the fields to be moved.
 

@@ -14,8 +14,10 @@ from impindiff._types import Scalar
 from impindiff.coefficients import (
     Instant,
     Method,
+    Values,
     between_samples,
     check_times,
+    extreme_knots,
     monotone_slopes,
     real_precision,
 )
@@ -124,6 +126,10 @@ class LearnedSeries(AbstractLatent):
     def to_cover(self, first: float, last: float) -> str:
         """See `AbstractLatent.to_cover`."""
         return f"Give it times from {first:.10g} to {last:.10g}"
+
+    def extrema_within(self, time: Instant, dt: Scalar, values: Values) -> list[Scalar]:
+        """See `AbstractCoefficient.extrema_within`."""
+        return extreme_knots(time.since(self.times), self.values, dt)
 
     def evaluate(self, grid: Grid | None, time: Scalar | Instant | None = None) -> Float[Array, ""]:
         """See `AbstractCoefficient.evaluate`; NaN beyond the knots."""

@@ -22,6 +22,7 @@ from impindiff.integrate import (
     split_integrals,
     tendency_at,
 )
+from impindiff.rollout._blindness import is_step_blind
 from impindiff.rollout._failures import StepOutcome, judge_step
 from impindiff.rollout._initial_state import begin_consistently, check_coefficients
 from impindiff.rollout._step_error import (
@@ -45,12 +46,6 @@ _SAFETY, _LEAST_FACTOR, _MOST_FACTOR = 0.9, 0.2, 5.0
 _AFTER_FAILURE, _MOST_REFUSED = 0.25, 100
 # An error much smaller than this gives no longer step than this.
 _LEAST_ERROR = 1e-6
-# A right-hand side is looked at so many times in each step, and at as many as this in the whole
-# time; it may vary so many times as far there as where the method evaluates it.
-_LOOKS, _LOOKS_IN_ALL, _VARIES = 32, 1024, 3.0
-_FEW_NUMBERS = 1024
-# By so many units of round-off rows without a storage may vary.
-_ROUND_OFF = 100
 # The first step changes a field by so much of what its error is compared with.
 _FIRST_CHANGE = 0.1
 
@@ -213,64 +208,10 @@ class _Problem(eqx.Module):
         # Of fields that all follow from their equations.
         judged = judged or [(jnp.zeros((), dt.dtype), jnp.asarray(0))]
         errors, places = (jnp.stack(each) for each in zip(*judged, strict=True))
-        is_blind = self.is_blind(dynamics, time, dt, after, limits)
+        is_blind = is_step_blind(
+            dynamics, self.stepper.nodes, time, dt, self.whole, after, limits
+        )
         return _Tried(after, lost, far, outcome, errors, places, is_blind)
-
-    def is_blind(
-        self, dynamics: AbstractDynamics, time: Scalar, dt: Scalar, state: State, limits: State
-    ) -> Array:
-        """Whether the right-hand side varies in a step where the method does not evaluate it.
-
-        So does a source that is on for a short while. Of a state at rest nothing else tells of it,
-        and steps would be as long as they may.
-
-        Args:
-            dynamics: the system.
-            time: at the start of the step.
-            dt: its length.
-            state: at its end.
-            limits: what error is allowed in what fields store; a change by less does not matter.
-        """
-        if dynamics.is_steady and not dynamics.integrals:
-            return jnp.array(False)
-
-        # So few numbers are evaluated at many moments at once, others one after the other.
-        is_small = sum(u.size for u in state.values()) <= _FEW_NUMBERS
-        width = _LOOKS if is_small else 1
-
-        def ends(at: Array) -> tuple[State, State]:
-            """The least and the greatest of the rates at some moments."""
-            rates = jax.vmap(lambda at: tendency_at(dynamics, time + at * dt, state)(state))(at)
-            low, high = (jax.tree.map(lambda k, f=f: f(k, 0), rates) for f in (jnp.min, jnp.max))
-            return low, high
-
-        def widen(sofar: tuple[State, State], at: Array) -> tuple[State, State]:
-            (low, high), (lower, higher) = sofar, ends(at)
-            return jax.tree.map(jnp.minimum, low, lower), jax.tree.map(jnp.maximum, high, higher)
-
-        many = jnp.ceil(_LOOKS_IN_ALL * (dt / self.whole)).astype(int)
-        count = jnp.clip(many, _LOOKS, _LOOKS_IN_ALL)
-
-        def more(turn: Array, sofar: tuple[State, State]) -> tuple[State, State]:
-            number = jnp.minimum(turn * width + jnp.arange(width), count - 1)
-            return widen(sofar, (number + 0.5) / count.astype(dt.dtype))
-
-        nodes = jnp.asarray(self.stepper.nodes, dt.dtype)
-        nodes = nodes[None] if is_small else nodes[:, None]
-        first = ends(nodes[0])
-        seen = jax.lax.fori_loop(1, len(nodes), lambda k, sofar: widen(sofar, nodes[k]), first)
-        every = jax.lax.fori_loop(0, (count + width - 1) // width, more, seen)
-        here, there = (jax.tree.map(jnp.subtract, high, low) for low, high in (seen, every))
-
-        def is_seen(field: str) -> Array:
-            """Whether what is there is more than nothing; without a storage, than round-off."""
-            if field in limits:
-                return dt * there[field] > limits[field]
-            low, high = (jnp.abs(ends[field]) for ends in every)
-            return there[field] > _ROUND_OFF * jnp.finfo(dt.dtype).eps * jnp.maximum(low, high)
-
-        missed = [jnp.any((there[f] > _VARIES * here[f]) & is_seen(f)) for f in there]
-        return jnp.stack(missed).any()
 
     def first_dt(self, given: State, first: State) -> Scalar:
         """The length of a step that changes the fields by a small part, at their first rates."""

@@ -41,6 +41,7 @@ from impindiff.systems._scope import (
     as_parameters,
     cast,
     check_parameters_known,
+    extrema_within,
     initial_values,
 )
 from impindiff.systems._sources import evaluate_own_rate, find_own_sources
@@ -225,6 +226,12 @@ class PreparedSystem(AbstractDynamics):
     ) -> "PreparedSystem":
         """See `AbstractDynamics`."""
         return replace(self, scope=replace(self.scope, origin=origin, coarse=coarse))
+
+    def extrema_within(self, time: Scalar, dt: Scalar) -> Float[Array, " moments"]:
+        """See `AbstractDynamics.extrema_within`."""
+        stored = self.storage, self.capacities, self.accounts
+        parts = self.equations, self.boundaries, self.scope.coefficients, *stored
+        return extrema_within(parts, self.scope.at(time), dt)
 
     def start(self, time: Scalar | Instant) -> State:
         """The initial values that the system itself gives: of one field for each of its cells.

@@ -127,6 +127,23 @@ def flux_name(field: str) -> str:
     return f"flux of {field}"
 
 
+def extrema_within(tree: object, scope: Scope, dt: Array) -> Array:
+    """Where in a step the coefficients in a PyTree have extrema, as they know themselves.
+
+    Args:
+        tree: holds coefficients.
+        scope: at the start of the step.
+        dt: length of the step.
+
+    Returns: times since the start of the step; what is outside of it does not matter.
+    """
+    if scope.time is None or not (coefficients := coefficients_of(tree)):
+        return jnp.zeros(0, dt.dtype)
+    values = scope.values()
+    found = [each.extrema_within(scope.time, dt, values) for each in coefficients]
+    return jnp.asarray([moment for each in found for moment in each], dt.dtype)
+
+
 def check_finite(scope: Scope, parts: Mapping[str, Any], state: State) -> None:
     """Refuse functions that are not finite at a state.
 
