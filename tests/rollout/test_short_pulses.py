@@ -14,7 +14,7 @@ import pytest
 
 import impindiff as ipd
 from impindiff.latents import LearnedSeries
-from impindiff.steppers import simulate_controlled
+from impindiff.steppers import StepControl, simulate_controlled
 
 KNOTS = np.array([0, 1, 3.3, 3.3001, 3.3002, 7, 10])
 RAIN = np.array([0, 0, 0, 1e4, 0, 0, 0.0])
@@ -31,12 +31,13 @@ def stored(knots: np.ndarray, rain: np.ndarray) -> float:
     return u
 
 
-def store(rain: Any, **more: Any) -> ipd.System:
-    return ipd.System(None, {"u": [ipd.Reaction(lambda u: -u), ipd.Source(rain)]}, **more)
+def store(rain: Any, rate: float = 1.0, **more: Any) -> ipd.System:
+    return ipd.System(None, {"u": [ipd.Reaction(lambda u: -rate * u), ipd.Source(rain)]}, **more)
 
 
 def last(system: ipd.System, times: Any = (0.0, 10.0), dtype: Any = jnp.float64) -> float:
-    found = simulate_controlled(system, {"u": jnp.zeros((), dtype)}, times)
+    control = StepControl(1e-5)
+    found = simulate_controlled(system, {"u": jnp.zeros((), dtype)}, times, control=control)
     return float(found.states["u"][-1])
 
 
@@ -44,12 +45,16 @@ def last(system: ipd.System, times: Any = (0.0, 10.0), dtype: Any = jnp.float64)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("is_dated", [False, True])
 def test_a_spike_of_a_series(dtype, is_dated: bool):
-    """From zero and, to the nanosecond, as dates. Single precision has its times to 2e-7."""
-    times = DAY + (KNOTS * 1e9).round().astype("timedelta64[ns]") if is_dated else KNOTS
+    """From zero and as dates, whose unit is a second: of them doubles know 2e-7.
+
+    A spike that is seen is still computed with kinks inside of steps, hence the tolerance.
+    """
+    unit = 1e4 if is_dated else 1.0
+    times = DAY + (KNOTS * unit * 1e9).round().astype("timedelta64[ns]") if is_dated else KNOTS
     rtol = 2e-3 if dtype == jnp.float64 else 1e-2
     expected = stored(KNOTS, RAIN)
     assert expected == pytest.approx(np.exp(-6.6999), rel=1e-3)
-    found = last(store(ipd.Series(times, RAIN)), times[[0, -1]], dtype)
+    found = last(store(ipd.Series(times, RAIN / unit), 1 / unit), times[[0, -1]], dtype)
     assert found == pytest.approx(expected, rel=rtol)
 
 
@@ -58,7 +63,7 @@ def _named() -> ipd.System:
 
 
 def _in_a_function() -> ipd.System:
-    return store(ipd.Closure(lambda rain: rain, rain=ipd.Series(KNOTS, RAIN)))
+    return ipd.System(None, {"u": [ipd.Reaction(lambda u, r: r - u, r=ipd.Series(KNOTS, RAIN))]})
 
 
 def _learned() -> ipd.System:
@@ -83,7 +88,7 @@ def test_each_sample_has_its_own_row():
     import xarray as xr
 
     rows = np.stack([np.zeros_like(RAIN), RAIN])
-    system = store(ipd.Series(KNOTS, rows, row="site"), sample_parameters=("site",))
+    system = store(ipd.Series(KNOTS, rows, row="site"), parameters=["site"])
     data = xr.Dataset(
         {"u": (("sample", "time"), np.zeros((2, 1))), "site": ("sample", [0.0, 1.0])},
         {"time": [0.0]},
@@ -119,5 +124,6 @@ def test_two_hours_of_rain_in_a_year():
     found = simulate_controlled(
         ipd.System(None, {"u": [drain, source]}), {"u": jnp.zeros(())}, times
     ).states["u"]
+    # Content 7200 at most: a thousandth of it is what is asked for by default.
     ends = [stored(hours[: day * 24 + 1] * scale, rain[: day * 24 + 1]) for day in (210, 365)]
-    np.testing.assert_allclose(found[2:], np.array(ends) * 864000, rtol=2e-2)
+    np.testing.assert_allclose(found[2:], np.array(ends) * 864000, atol=7.2)

@@ -348,6 +348,6 @@ def _failure(
         )
     return NumericsError(
         f"at t = {time:.10g} {where} asks for steps shorter than {dt:.3g}, below the rounding of "
-        "the time: raise StepControl(rtol=...), give atol for a field that has no scale, or look "
-        "at what jumps or grows without end there."
+        "the time: name the times of jumps and kinks in StepControl(breakpoints=[...]), raise its "
+        "rtol, give atol for a field that has no scale, or look at what grows without end there."
     )
