@@ -70,7 +70,8 @@ class Coarse:
             raise InputError(
                 f"at t = {ends[at]:.17g} numbers of double precision are {finest[at]:.2g} apart, "
                 f"more than a thousandth of the step, {steps[at]:.6g}: count times from a moment "
-                "nearby, or take longer steps."
+                "nearby, or take longer steps. Where steps follow their error, a kink or a jump "
+                "makes them so short: name its time in StepControl(breakpoints=[...])."
             )
         at = int(np.argmax(single / steps))
         if single[at] <= _RESOLVED * steps[at]:
