@@ -92,4 +92,3 @@ def is_step_blind(
 
     missed = [jnp.any((there[f] > _VARIES * here[f]) & is_seen(f)) for f in there]
     return jnp.stack(missed).any()
-

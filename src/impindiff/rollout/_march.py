@@ -208,9 +208,7 @@ class _Problem(eqx.Module):
         # Of fields that all follow from their equations.
         judged = judged or [(jnp.zeros((), dt.dtype), jnp.asarray(0))]
         errors, places = (jnp.stack(each) for each in zip(*judged, strict=True))
-        is_blind = is_step_blind(
-            dynamics, self.stepper.nodes, time, dt, self.whole, after, limits
-        )
+        is_blind = is_step_blind(dynamics, self.stepper.nodes, time, dt, self.whole, after, limits)
         return _Tried(after, lost, far, outcome, errors, places, is_blind)
 
     def first_dt(self, given: State, first: State) -> Scalar:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from impindiff._errors import InputError, blamed_on
+from impindiff.coefficients import is_coefficient
 from impindiff.grid import Grid
 from impindiff.latent import latents_of
 from impindiff.systems._flux_of import check_carriers
@@ -66,6 +68,7 @@ def check_system(system: CompleteSystem, named_parts: Mapping[str, PyTree], part
     ends = {f"the boundary conditions of {f!r}": e for f, e in system.boundaries.items()}
     begins = {f"the initial values of {f!r}": value for f, value in system.initial.items()}
     check_no_text({**named_parts, **ends, **begins})
+    _check_real({**named_parts, **ends, **begins})
     stored = storage_by_name(system.storage, system.capacities)
     check_functions(
         grid, system.equations, system.boundaries, system.coefficients, stored, parameters
@@ -241,3 +244,16 @@ def storage_by_name(storage: Mapping[str, Any], capacities: Mapping[str, Any]) -
 
 def _unless_none(kind: str, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return {kind: names} if names else {}
+
+
+def _check_real(parts: Mapping[str, PyTree]) -> None:
+    """Refuse complex numbers; what functions and latents hold is their own."""
+    for whose, part in parts.items():
+        for leaf in jax.tree.leaves(part, is_leaf=is_coefficient):
+            if is_coefficient(leaf) or not np.iscomplexobj(leaf):
+                continue
+            found = f"{leaf}" if np.ndim(leaf) == 0 else f"an array of {leaf.dtype}"
+            raise InputError(
+                f"{whose} holds {found}, which is complex: coefficients are real numbers. Write a "
+                "complex field as two fields, its real part and its imaginary part."
+            )
