@@ -14,12 +14,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from impindiff._types import AbstractTendency, Scalar, State
+from impindiff.linear import tolerance_of
 from impindiff.precondition import Scaling
 
 # How often fields that do not move by themselves are asked what others do to them.
 _PASSES = 2
 # A field is at rest whose own rate is less than this of what the others do to it.
 _REST = 1e-6
+# How far a field is moved, in units of round-off, to see how its residual is rounded.
+_NUDGE = 4.0
+# By how much the tolerance of a field lies above the round-off of its residual.
+_ABOVE_NOISE = 4.0
 
 
 def scaling_of(
@@ -46,12 +51,10 @@ def scaling_of(
     columns = {field: jnp.ones((), u.dtype) for field, u in state.items()}
     rows = columns
     if not alone:
-        effects, start = _effects(tendency, weight, state), residual(state)
-        if all(u.ndim == 0 for u in start.values()):
-            rates = finite_size(jnp.stack([start[field] for field in fields]))
-        else:
-            rates = jnp.stack([root_mean_square(start[field]) for field in fields])
-        sizes = _changes(effects, rates, fields, scales)
+        effects = _effects(tendency, weight, state)
+        start, noise = _start_and_noise(residual, state)
+        rates, noise = _sizes(start, fields), _sizes(noise, fields)
+        sizes = _changes(effects, rates, noise, fields, scales)
         totals = _positive(effects @ sizes)
         columns = {field: sizes[k].astype(u.dtype) for k, (field, u) in enumerate(state.items())}
         rows = {field: totals[k].astype(u.dtype) for k, (field, u) in enumerate(state.items())}
@@ -65,9 +68,34 @@ def scaling_of(
     return jax.lax.stop_gradient(Scaling(columns, rows))
 
 
+def _start_and_noise(residual: Callable[[State], State], state: State) -> tuple[State, State]:
+    """The residual at the start, and the round-off that it is evaluated with.
+
+    That is by how much it misses, a few units of round-off away, what its derivative says.
+    """
+
+    def nudged(u: Array) -> Array:
+        eps = jnp.finfo(u.dtype).eps
+        return u * (1 + _NUDGE * eps * (2 * every_other(u) - 1))
+
+    beside = jax.tree.map(nudged, state)
+    change = jax.tree.map(jnp.subtract, beside, state)
+    start, expected = jax.jvp(residual, (state,), (change,))
+    noise = jax.tree.map(lambda a, b, c: a - b - c, residual(beside), start, expected)
+    return start, noise
+
+
+def _sizes(values: State, fields: list[str]) -> Float[Array, " n"]:
+    """Of each field's row, a number."""
+    if all(u.ndim == 0 for u in values.values()):
+        return finite_size(jnp.stack([values[field] for field in fields]))
+    return jnp.stack([root_mean_square(values[field]) for field in fields])
+
+
 def _changes(
     effects: Float[Array, "n n"],
     rates: Float[Array, " n"],
+    noise: Float[Array, " n"],
     fields: list[str],
     scales: Mapping[str, float],
 ) -> Float[Array, " n"]:
@@ -81,7 +109,9 @@ def _changes(
         # A field at rest, but for round-off, moves by what the others do to it.
         moved = _over(of_others @ found, own)
         found = jnp.where(given > 0, given, jnp.where(by_itself > _REST * moved, by_itself, moved))
-    return _positive(found)
+    # What only round-off moves would be all that a norm sees, and the others would not be solved.
+    least = _over(_ABOVE_NOISE * noise / tolerance_of(None, effects.dtype), own)
+    return _positive(jnp.where(given > 0, given, jnp.maximum(found, least)))
 
 
 def _effects(tendency: AbstractTendency, weight: Scalar, state: State) -> Float[Array, "n n"]:
