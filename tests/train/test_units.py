@@ -12,8 +12,19 @@ import xarray as xr
 
 from impindiff.data import to_dataset
 from impindiff.latent import CellField, NeuralClosure, Parameter, SineField, latents_of
+from impindiff.observe import Cells
 from impindiff.systems import Reaction, System
-from impindiff.train import LBFGS, Adam, Checkpoints, FitOptions, Observations, Stage, Trainer, fit
+from impindiff.train import (
+    LBFGS,
+    Adam,
+    Batching,
+    Checkpoints,
+    FitOptions,
+    Observations,
+    Stage,
+    Trainer,
+    fit,
+)
 from impindiff.train._units import UNKNOWN, find_units
 
 TIMES = np.linspace(0.0, 1.0, 6)
@@ -171,3 +182,24 @@ def test_what_was_frozen_gets_its_unit_when_it_is_learned():
     names = [latent.names for latent in latents_of(two)]
     units = dict(zip(names, trainer._adaptation.units, strict=True))
     assert units[("r",)] < 1e-4 and units[("k",)] == 1.0
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("noise", [None, "deviation"])
+def test_the_smallest_readings_do_not_decide_the_unit(noise: str | None):
+    """Of $u' = c$ from each reading of $1000 e^{-t}$ to the next, in single steps.
+
+    Changes are r = 632 e^-t, and sum(r^2) / sum(r) = 462: too far for a mean of 83, a quarter does.
+    """
+    times = np.arange(13.0)
+    u = 1000 * np.exp(-times)[None]
+    data = xr.Dataset(
+        {"u": (("sample", "time"), u), "deviation": (("sample", "time"), u / 100)}, {"time": times}
+    )
+    constant = {"c": Parameter("c", 0.0, FREE)}
+    system = System(None, {"u": [Reaction(lambda c: c)]}, coefficients=constant)
+    observe = [Cells("u", noise=noise)]
+    observations = Observations.of(system, data, None, None, jnp.float32, observe)
+    trainer = Trainer(system, observations, 1.0, [Stage(Adam(), 1, batches=Batching(window=1))])
+    trainer.run()
+    assert trainer._adaptation.units == (128.0,)

@@ -57,6 +57,20 @@ def test_equations_that_do_not_describe_the_data_are_told_with_the_number():
     assert said(lambda: fit(decay(), data, noise=None)) == []
 
 
+@pytest.mark.parametrize("rate", [10.0, -0.1])
+def test_a_forecast_worse_than_zeros_is_told_without_noise(rate: float):
+    """Of u' = rate, whose solution is 1 + rate t in steps of any length."""
+    data = readings()
+    stays = [ipd.Stage(ipd.Adam(learning_rate=1e-9), 2)]
+    free = decay(rate, (-jnp.inf, jnp.inf), lambda rate: rate)
+    told = said(lambda: fit(free, data, noise=None, stages=stays))
+    later = data["u"].values[0, 1:]
+    misfit = np.sum((1 + rate * TIMES[1:] - later) ** 2) / np.sum(later**2)
+    assert bool(told) == (misfit > 1)
+    if told:
+        assert f"the relative misfit is {misfit:.3g}" in told[0] and "output_range=" in told[0]
+
+
 @pytest.mark.thorough
 def test_a_training_that_was_still_falling_is_to_get_more_epochs():
     steady = ipd.Stage(ipd.Adam(learning_rate=5e-3, constant_share=1.0), 20)

@@ -82,7 +82,7 @@ class Interval(eqx.Module):
     @property
     def is_unbounded(self) -> bool:
         """Whether any number is inside."""
-        return np.isinf(self.lower)
+        return bool(np.isinf(self.lower))
 
     @property
     def middle(self) -> float:

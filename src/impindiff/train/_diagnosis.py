@@ -205,6 +205,8 @@ def _check_constrained(evaluation: Evaluation) -> None:
 
 # Residuals of twice the stated noise: few users know theirs to better than that.
 _POOR = 4.0
+# Squared relative error of a forecast of nothing but zeros.
+_OF_ZEROS = 1.0
 # Standard deviations of chi squared above 1, for few readings.
 _BEYOND_CHANCE = 5.0
 # Share of the loss, and of a learned number, below which nothing has changed.
@@ -226,6 +228,10 @@ class Verdict:
         self._has_noise = bool(observations.deviations)
         self._has_penalties = bool(observations.penalties)
         self._count = sum(int(jnp.sum(~jnp.isnan(u))) for u in observations.observed.values())
+        # Readings of zero alone have no size that a misfit could be relative to.
+        self._is_relative = not self._has_noise and all(
+            bool(jnp.any(jnp.nan_to_num(u) != 0)) for u in observations.observed.values()
+        )
         self._start = jax.device_get(learned)
         self._losses: list[float] = []
         self._flat: list[str] = []
@@ -265,7 +271,10 @@ class Verdict:
         Args:
             learned: the learned arrays at the end.
         """
-        return [text for text in (self._of_start(learned), self._of_fit()) if text]
+        start = self._of_start(learned)
+        # What was never learned is why the misfit is large.
+        fit = "" if start and self._is_relative else self._of_fit()
+        return [text for text in (start, fit) if text]
 
     def _of_start(self, learned: PyTree) -> str:
         still = _unmoved(self._start, jax.device_get(learned))
@@ -280,9 +289,16 @@ class Verdict:
         )
 
     def _of_fit(self) -> str:
-        if not (self._has_noise and self._losses and self._is_comparable):
+        if not (self._losses and self._is_comparable):
             return ""
         chi2 = self._losses[-1]
+        if self._is_relative and not self._has_penalties and chi2 > _OF_ZEROS:
+            return (
+                f"the training ended at a poor fit: the relative misfit is {chi2:.3g}, and that of "
+                f"zeros in place of a forecast is 1. {self._remedy()}"
+            )
+        if not self._has_noise:
+            return ""
         if not chi2 > max(_POOR, 1 + _BEYOND_CHANCE * math.sqrt(2 / max(self._count, 1))):
             return ""
         penalised = ", penalties included" if self._has_penalties else ""
@@ -301,10 +317,16 @@ class Verdict:
                     f"The loss was still falling, by {100 * (1 - last / before):.0f} % over the "
                     f"last {tenth} of {len(self._losses)} epochs of the last stage: give it more."
                 )
+        third = (
+            "the noise is larger than stated"
+            if self._has_noise
+            else "what is learned starts far from the size of its values: give initial=, "
+            "output_range= or bounds= of that size"
+        )
         return (
             "The loss had settled: either (a) this is a local minimum: start elsewhere, or train "
             "from several starts (fit_ensemble); (b) the equations, the grid or the steps do not "
-            "describe what was measured; or (c) the noise is larger than stated."
+            f"describe what was measured; or (c) {third}."
         )
 
 

@@ -12,10 +12,10 @@ from impindiff.rollout import MemoryPolicy
 from impindiff.systems import System
 from impindiff.train._batches import Batch, Batches, Order
 from impindiff.train._by_name import moving
-from impindiff.train._objective import AbstractObjective, Evaluation, Trial, make_objective
+from impindiff.train._objective import Evaluation, TrainingLoss, Trial, make_objective
 from impindiff.train._optimisers import Epoch, StageLength
 from impindiff.train._stages import Stage
-from impindiff.train._units import InUnits, unit_of_each
+from impindiff.train._units import InUnits, unit_of_each, weighed_evenly
 
 
 class Fixed(NamedTuple):
@@ -43,7 +43,7 @@ class Fixed(NamedTuple):
         """How often its optimiser is called."""
         return StageLength(self.stage.epochs, updates_per_epoch)
 
-    def objective(self, still: PyTree, batch: Batch, trial: Trial) -> AbstractObjective:
+    def objective(self, still: PyTree, batch: Batch, trial: Trial) -> TrainingLoss:
         """The loss on a batch as a function of what the stage changes."""
         frozen = eqx.combine(still, self.known)
         return make_objective(frozen, batch, self.stepper, trial, self.memory, self.samples_at_once)
@@ -74,21 +74,28 @@ def update(fixed: Fixed, data: Batches, order: Order, trial: Trial, learned, sta
     moved, still = fixed.split(learned)
     if data.is_whole:
         objective, length = fixed.objective(still, data.first, trial), fixed.length(1)
-        moved, *rest = _updated(fixed, objective, trial, moved, state, length)
+        moved, *rest = _updated(fixed, objective, data, trial, moved, state, length)
     else:
         moved, *rest = _in_batches(fixed, still, data, order, trial, moved, state)
     return strongly_typed((eqx.combine(moved, still), *rest))
 
 
 def _updated(
-    fixed: Fixed, objective: AbstractObjective, trial: Trial, learned, state, length: StageLength
+    fixed: Fixed,
+    objective: TrainingLoss,
+    data: Batches,
+    trial: Trial,
+    learned,
+    state,
+    length: StageLength,
 ):
     """One update, of numbers in their units where there are any."""
     optimiser, units = fixed.stage.optimiser, trial.units
     if units is None or not optimiser.takes_units:
         return optimiser.update(objective, learned, state, length)
     each = unit_of_each(learned, units.of_latents)
-    in_units = InUnits(objective, each, learned, units.is_held)
+    looked_at = weighed_evenly(objective, data.observations, units.is_held)
+    in_units = InUnits(looked_at, each, learned, units.is_held)
     numbers = jax.tree.map(jnp.divide, learned, each)
     numbers, state, epoch = optimiser.update(in_units, numbers, state, length)
     slope = jax.tree.map(jnp.divide, epoch.evaluation.gradient, each)
@@ -108,7 +115,7 @@ def _in_batches(fixed: Fixed, still, batches: Batches, order, trial: Trial, lear
             # All of a batch may be left out: then each begins as a sample does that is not.
             samples = jnp.where(counts, samples, jnp.argmax(trial.active))
         objective = fixed.objective(still, batches.take(window, samples), Trial(active, trial.rtol))
-        *updated, epoch = _updated(fixed, objective, trial, learned, state, length)
+        *updated, epoch = _updated(fixed, objective, batches, trial, learned, state, length)
         # An epoch with a failure does not count, but no batch may seem to fail because another did;
         # and a batch of which nothing counts changes nothing.
         good = epoch.evaluation.is_finite & active.any()

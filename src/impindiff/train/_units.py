@@ -11,11 +11,16 @@ linear and pointed along their derivative. It is an upper bound of the best step
 by four until the loss falls by a quarter of what the slope promises. A unit near 1 is left at 1,
 and all are powers of two, so that a unit costs no digit.
 
+For this all readings of an instrument weigh the same. Where the smallest weigh most, by their noise
+or because a batch is compared with its own size, the slope is theirs, and so would be the unit.
+The components of a latent share it.
+
 Reference: Polyak's step, Introduction to Optimization (1987), section 5.3.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import final
 
 import equinox as eqx
@@ -26,8 +31,10 @@ from jaxtyping import Array, Bool, PyTree
 
 from impindiff._types import Scalar
 from impindiff.latent import AbstractLatent, is_latent, latents_of
+from impindiff.observe import misfit_scale
 from impindiff.rollout import StepOutcome
-from impindiff.train._objective import AbstractObjective, Evaluation
+from impindiff.train._objective import AbstractObjective, Evaluation, TrainingLoss
+from impindiff.train._observations import Observations
 
 Units = tuple[float, ...]
 """One for each latent, in their order in the system; `UNKNOWN` for what has not changed yet."""
@@ -76,6 +83,37 @@ class InUnits(AbstractObjective):
             numbers,
             self.units,
         )
+
+
+def weighed_evenly(
+    objective: TrainingLoss, observations: Observations, where: Bool[Array, ""]
+) -> TrainingLoss:
+    """With the same weight for all readings of an instrument, where told to.
+
+    Args:
+        objective: of a batch.
+        observations: what the batch is a part of.
+        where: otherwise the weights stay what they are.
+    """
+    batch, everything = objective.batch, observations.observed
+    # The mean over batches is then as large beside the penalties as the loss on all.
+    share = max(batch.observed[name].size / everything[name].size for name in everything)
+    scales = misfit_scale(everything, observations.deviations)
+    scale = {
+        name: jnp.where(where, scales[name] * share**0.5, old)
+        for name, old in objective.scale.items()
+    }
+
+    def typical(name: str) -> Scalar:
+        seen = ~jnp.isnan(everything[name])
+        deviations = jnp.broadcast_to(observations.deviations[name], seen.shape)
+        return jnp.sum(jnp.where(seen, deviations, 0)) / jnp.maximum(jnp.sum(seen), 1)
+
+    deviations = {
+        name: jnp.where(where, typical(name), old).astype(old.dtype)
+        for name, old in batch.deviations.items()
+    }
+    return replace(objective, batch=replace(batch, deviations=deviations), scale=scale)
 
 
 def unit_of_each(learned: PyTree, units: tuple[Scalar, ...]) -> PyTree:
@@ -134,7 +172,7 @@ def _unit(
     look: Callable[[PyTree], Evaluation],
     learned: PyTree,
     number: int,
-    slopes: list[np.ndarray],
+    slopes: list[Array | np.ndarray],
     loss: float,
 ) -> float:
     """That of one latent, by the slopes of its arrays that have one."""
@@ -179,7 +217,7 @@ def _moved(learned: PyTree, number: int, directions: list[np.ndarray], length: f
     return jax.tree.map(of, learned, is_leaf=is_latent)
 
 
-def _slopes(latent: AbstractLatent, slope: AbstractLatent) -> list[np.ndarray]:
+def _slopes(latent: AbstractLatent, slope: AbstractLatent) -> list[Array | np.ndarray]:
     """Of the slopes by a latent's arrays, those by the arrays that have a unit."""
     having = latent.in_unit_of_values
     pairs = zip(jax.tree.leaves(latent), jax.tree.leaves(slope), strict=True)
