@@ -1,6 +1,5 @@
 """What is learned has units, and an optimiser's steps of numbers near 1 are in those units."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import equinox as eqx
@@ -25,7 +24,7 @@ from impindiff.train import (
     Trainer,
     fit,
 )
-from impindiff.train._units import UNKNOWN, find_units
+from impindiff.train._units import UNKNOWN, Look, find_units
 
 TIMES = np.linspace(0.0, 1.0, 6)
 STARTS = np.array([0.3, 0.6, 1.0])
@@ -55,7 +54,7 @@ def quadratic(optimum: dict[str, float], sensitivity: dict[str, float]):
     """A look at (c (p - p*))^2, summed over parameters, and how often it was taken."""
     count = []
 
-    def look(parameters) -> Any:
+    def look(parameters) -> Look:
         count.append(1)
         off = {p.names[0]: float(p.raw) - optimum[p.names[0]] for p in parameters}
         loss = sum((sensitivity[name] * d) ** 2 for name, d in off.items())
@@ -64,9 +63,7 @@ def quadratic(optimum: dict[str, float], sensitivity: dict[str, float]):
             for p in parameters
             for n in p.names
         ]
-        return SimpleNamespace(
-            loss=loss, gradient=slopes, outcome=SimpleNamespace(converged=np.array(True))
-        )
+        return Look(loss, slopes, True)
 
     return look, count
 

@@ -42,7 +42,7 @@ from impindiff.train._observations import Observations, listed
 from impindiff.train._optimisers import Epoch
 from impindiff.train._stages import Stage
 from impindiff.train._time_steps import AbstractSteps, Steps, is_due, steps_of
-from impindiff.train._units import UNKNOWN, are_wanted, find_units
+from impindiff.train._units import UNKNOWN, Look, are_wanted, find_units
 
 
 class EpochResult(NamedTuple):
@@ -185,9 +185,9 @@ class CompiledStage:
         state = self.init(learned, trying)
         data, order, _ = self.data(1, trying)
 
-        def look(at: PyTree) -> Evaluation:
+        def look(at: PyTree) -> Look:
             *_, epoch = update(self.fixed, data, order, trial, eqx.combine(at, still), state)
-            return jax.device_get(epoch.evaluation)
+            return Look.at(epoch.evaluation)
 
         return adaptation.model_copy(update={"units": find_units(look, moved, units)})
 

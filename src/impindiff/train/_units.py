@@ -21,7 +21,7 @@ Reference: Polyak's step, Introduction to Optimization (1987), section 5.3.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import final
+from typing import NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -47,6 +47,21 @@ _NEAR_ONE = 16.0
 _SUFFICIENT_DECREASE = 0.25
 # By which a step is shortened, and how often: float32 still sees the loss fall.
 _FACTOR, _MOST_TRIALS = 4.0, 8
+
+
+class Look(NamedTuple):
+    """A loss and its gradient, on the host."""
+
+    loss: float
+    gradient: PyTree
+    is_finite: bool
+
+    @classmethod
+    def at(cls, evaluation: Evaluation) -> "Look":
+        """What an evaluation says; NaN and failed solves are not finite."""
+        is_finite = bool(evaluation.is_finite)
+        loss, gradient = jax.device_get((evaluation.loss, evaluation.gradient))
+        return cls(float(loss), gradient, is_finite)
 
 
 @final
@@ -123,7 +138,7 @@ def unit_of_each(learned: PyTree, units: tuple[Scalar, ...]) -> PyTree:
     def of(node: object) -> PyTree:
         if not isinstance(node, AbstractLatent):
             return node
-        unit, having = next(left), node.in_unit_of_values
+        unit, having = next(left), _having_units(node)
         known = unit != UNKNOWN
         return jax.tree.map(
             lambda leaf: jnp.where(known & _is_one_of(leaf, having), unit, 1).astype(leaf.dtype),
@@ -148,7 +163,7 @@ def are_wanted(learned: PyTree, units: Units) -> bool:
     )
 
 
-def find_units(look: Callable[[PyTree], Evaluation], learned: PyTree, units: Units) -> Units:
+def find_units(look: Callable[[PyTree], Look], learned: PyTree, units: Units) -> Units:
     """Those of `units` that are unknown, where arrays have them: 1 where none can be found.
 
     Args:
@@ -157,19 +172,19 @@ def find_units(look: Callable[[PyTree], Evaluation], learned: PyTree, units: Uni
         units: those that are known.
     """
     here = look(learned)
-    if not _is_usable(here):
+    if not here.is_finite:
         return units
     found = list(units)
     pairs = zip(latents_of(learned), latents_of(here.gradient), strict=True)
     for number, (latent, slope) in enumerate(pairs):
         slopes = _slopes(latent, slope)
         if units[number] == UNKNOWN and slopes:
-            found[number] = _unit(look, learned, number, slopes, float(here.loss))
+            found[number] = _unit(look, learned, number, slopes, here.loss)
     return tuple(found)
 
 
 def _unit(
-    look: Callable[[PyTree], Evaluation],
+    look: Callable[[PyTree], Look],
     learned: PyTree,
     number: int,
     slopes: list[Array | np.ndarray],
@@ -180,7 +195,7 @@ def _unit(
     if not peak > 0:
         return 1.0
     # By the largest first: squares of single precision underflow.
-    directions = [np.asarray(slope, float) / peak for slope in slopes]
+    directions = [np.asarray(np.asarray(slope, float) / peak) for slope in slopes]
     length = math.sqrt(sum(float(np.sum(direction**2)) for direction in directions))
     steepness = peak * length
     unit = 2 * loss / steepness
@@ -188,7 +203,7 @@ def _unit(
         return 1.0
     for _ in range(_MOST_TRIALS):
         found = look(_moved(learned, number, directions, unit / length))
-        if _is_usable(found) and found.loss <= loss - _SUFFICIENT_DECREASE * unit * steepness:
+        if found.is_finite and found.loss <= loss - _SUFFICIENT_DECREASE * unit * steepness:
             break
         unit /= _FACTOR
     else:
@@ -204,7 +219,7 @@ def _moved(learned: PyTree, number: int, directions: list[np.ndarray], length: f
     def of(node: object) -> PyTree:
         if not isinstance(node, AbstractLatent) or next(count) != number:
             return node
-        having = node.in_unit_of_values
+        having = _having_units(node)
         return jax.tree.map(
             lambda leaf: (
                 leaf - jnp.asarray(length * next(left), leaf.dtype)
@@ -219,16 +234,15 @@ def _moved(learned: PyTree, number: int, directions: list[np.ndarray], length: f
 
 def _slopes(latent: AbstractLatent, slope: AbstractLatent) -> list[Array | np.ndarray]:
     """Of the slopes by a latent's arrays, those by the arrays that have a unit."""
-    having = latent.in_unit_of_values
+    having = _having_units(latent)
     pairs = zip(jax.tree.leaves(latent), jax.tree.leaves(slope), strict=True)
     return [slope for leaf, slope in pairs if _is_one_of(leaf, having)]
 
 
+def _having_units(latent: AbstractLatent) -> tuple[Array, ...]:
+    """The arrays of a latent that have its unit; none of one that is frozen, and so not there."""
+    return latent.in_unit_of_values if jax.tree.leaves(latent) else ()
+
+
 def _is_one_of(leaf: Array, others: tuple[Array, ...]) -> bool:
     return any(leaf is other for other in others)
-
-
-def _is_usable(evaluation: Evaluation) -> bool:
-    converged = np.asarray(evaluation.outcome.converged).all()
-    numbers = [evaluation.loss, *jax.tree.leaves(evaluation.gradient)]
-    return bool(converged and all(np.isfinite(leaf).all() for leaf in numbers))
