@@ -231,14 +231,14 @@ class Trainer:
                     on_traced and partial(on_traced, self.system),
                 )
                 compiled = result.stage
+                self._verdict.after(
+                    result.epoch,
+                    number,
+                    result.is_before,
+                    stage.batches.is_whole,
+                    result.adaptation.units,
+                )
                 if result.epoch.stalled:
-                    self._verdict.after(
-                        result.epoch,
-                        number,
-                        result.is_before,
-                        stage.batches.is_whole,
-                        result.adaptation.units,
-                    )
                     # It may be that looser solves, or steps for what was known earlier, hold it up.
                     adaptation = compiled.with_new_steps(here.learned, result.adaptation)
                     if schedule and result.adaptation.is_loose:
@@ -249,13 +249,6 @@ class Trainer:
                     here = here.adapted(adaptation, fresh)
                     continue
                 last = here.progress.stage_epoch + 1 == stage.epochs
-                self._verdict.after(
-                    result.epoch,
-                    number,
-                    result.is_before,
-                    stage.batches.is_whole,
-                    result.adaptation.units,
-                )
                 error = self._error(result.learned, number, last)
                 seconds = time.perf_counter() - began
                 if stopping:
