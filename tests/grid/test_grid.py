@@ -1,8 +1,11 @@
 """A grid is fixed by its bounds, and found again from its cell centres."""
 
+from typing import Any, cast
+
 import jax
 import numpy as np
 import pytest
+import runtime_types
 
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
@@ -128,6 +131,8 @@ def test_obstacles_are_an_array_or_a_function_of_the_coordinates():
     "build, said",
     [
         (lambda: Grid(()), "1, 2 or 3 axes, found 0"),
+        (lambda: Grid(cast(Any, 100)), "list of Axis, found 100"),
+        (lambda: Grid(cast(Any, ["x"])), "list of Axis, found 'x'"),
         (lambda: Grid.uniform((2,) * 4, ((0, 1),) * 4), "1, 2 or 3 axes, found 4"),
         (lambda: Grid((Axis("x", 0, 1, 2), Axis("x", 0, 1, 2))), "a name of its own"),
         (lambda: Grid.uniform((2, 2), ((0, 1),)), "shape .* has 2 axes, bounds .* has 1"),
@@ -139,5 +144,10 @@ def test_obstacles_are_an_array_or_a_function_of_the_coordinates():
     ],
 )
 def test_a_grid_that_cannot_be_laid_out_is_refused(build, said: str):
-    with pytest.raises(InputError, match=said):
+    with runtime_types.without(), pytest.raises(InputError, match=said):
         build()
+
+
+def test_a_single_axis_needs_no_list():
+    axis = Axis("x", 0, 1, 4)
+    assert Grid(axis) == Grid([axis])

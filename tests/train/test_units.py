@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from impindiff.coefficients import AbstractClosure
 from impindiff.data import to_dataset
-from impindiff.latent import CellField, NeuralClosure, Parameter, SineField, latents_of
+from impindiff.grid import Axis, Grid
+from impindiff.latent import (
+    CellField,
+    ConvolutionalClosure,
+    NeuralClosure,
+    Parameter,
+    SineField,
+    SpectralField,
+    latents_of,
+)
 from impindiff.observe import Cells
 from impindiff.systems import Reaction, System
 from impindiff.train import (
@@ -24,7 +34,7 @@ from impindiff.train import (
     Trainer,
     fit,
 )
-from impindiff.train._units import UNKNOWN, Look, find_units
+from impindiff.train._units import UNKNOWN, Look, find_units, unit_of_each, unknown_units
 
 TIMES = np.linspace(0.0, 1.0, 6)
 STARTS = np.array([0.3, 0.6, 1.0])
@@ -91,6 +101,44 @@ def test_units_of_two_unknowns_are_found_apart():
     # The loss is shared: a bound of each is larger than what it needs, by less than a factor of 4.
     assert 0.25 < p / 2e-6 < 4 and 0.25 < q / 8e5 < 4
     assert find_units(look, unknowns, (8.0, UNKNOWN)) == (8.0, q)
+
+
+RANGES = ((0.0, 1e-6), (0.0, 1e6))
+TWO_COMPONENTS = [
+    NeuralClosure(("p", "q"), {"u": (0.0, 1.0)}, key=jax.random.key(0)),
+    ConvolutionalClosure(("p", "q"), {"u": (0.0, 1.0)}, num_axes=1, key=jax.random.key(0)),
+    SpectralField(1, ("p", "q"), 2, output_range=RANGES),
+    SineField(1, ("p", "q"), output_range=RANGES, key=jax.random.key(0)),
+]
+
+
+@pytest.mark.parametrize("latent", TWO_COMPONENTS, ids=lambda latent: type(latent).__name__)
+def test_components_of_one_latent_have_units_of_their_own(latent: Any):
+    """Of values 2e-6 and 8e5 on a grid, whose squares count the same in the loss."""
+    grid, u = Grid(Axis("x", 0, 1, 8)), {"u": jnp.linspace(0.1, 0.9, 8)}
+    optimum = jnp.array([2e-6, 8e5])[:, None]
+    arrays, rest = eqx.partition(latent, eqx.is_inexact_array)
+
+    def loss(at: Any) -> Any:
+        known: Any = eqx.combine(at, rest)
+        given: Any = (None, u) if isinstance(known, AbstractClosure) else ()
+        values = known.evaluate(grid, *given)
+        return jnp.sum((values / optimum - 1) ** 2)
+
+    evaluate = jax.jit(jax.value_and_grad(loss))
+
+    def look(at: Any) -> Look:
+        value, slope = evaluate(at)
+        return Look(float(value), slope, True)
+
+    p, q = find_units(look, arrays, unknown_units(arrays))
+    assert 1e-7 < p < 1e-5 and 1e5 < q < 1e7
+    in_units = unit_of_each(arrays, (p, q))
+    for array, axis in arrays.in_unit_of_values:
+        places = [leaf is array for leaf in jax.tree.leaves(arrays)]
+        (unit,) = [u for u, is_it in zip(jax.tree.leaves(in_units), places, strict=True) if is_it]
+        np.testing.assert_array_equal(jnp.broadcast_to(unit, array.shape).take(0, axis), p)
+        np.testing.assert_array_equal(jnp.broadcast_to(unit, array.shape).take(1, axis), q)
 
 
 def test_what_has_no_unit_is_left_alone():

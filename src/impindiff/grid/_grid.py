@@ -23,7 +23,7 @@ class Grid(eqx.Module):
     r"""A structured grid of one, two or three axes.
 
     Args:
-        axes: the axes in the order of the arrays' dimensions.
+        axes: the axes in the order of the arrays' dimensions; a single one as it is or in a list.
         coordinates: "cartesian"; "cylindrical" for fields that do not vary around an axis of
             symmetry: the first axis is then the distance $r \ge 0$ from it and the second, if there
             is one, runs along it. A cell is a ring of volume $2\pi r\,\Delta r\,\Delta z$, a face
@@ -36,9 +36,10 @@ class Grid(eqx.Module):
             the faces of a solid cell, and the value in it stays what it is.
 
     Static: grids compare and hash by what they are, and equal ones share a compilation.
-    Raises: InputError for no axis, more than three, or two of one name; for other coordinates, or
-        those with a radius where that is periodic or reaches below zero, or with an axis too many;
-        for a mask that is not of truth values, of another shape, or without a free cell.
+    Raises: InputError for what is no axis, none, more than three, or two of one name; for other
+        coordinates, or those with a radius where that is periodic or reaches below zero, or with an
+        axis too many; for a mask that is not of truth values, of another shape, or without a free
+        cell.
     """
 
     axes: tuple[Axis, ...] = eqx.field(static=True)
@@ -48,11 +49,12 @@ class Grid(eqx.Module):
 
     def __init__(
         self,
-        axes: tuple[Axis, ...] | list[Axis],
+        axes: Axis | tuple[Axis, ...] | list[Axis],
         coordinates: Coordinates = "cartesian",
         solid: ArrayLike | Callable[..., ArrayLike] | None = None,
     ) -> None:
-        self.axes, self.coordinates = tuple(axes), coordinates
+        self.axes = _as_axes(axes)
+        self.coordinates: Coordinates = coordinates
         _check_axes(self.axes)
         check_coordinates(coordinates, self.axes)
         mask = _where(solid, self.names, self.centres()) if callable(solid) else solid
@@ -204,6 +206,18 @@ def in_free_cells(grid: Grid | None, values: Any) -> Any:
 
 def _mesh(along) -> tuple[np.ndarray, ...]:
     return tuple(np.meshgrid(*along, indexing="ij"))
+
+
+def _as_axes(given: Any) -> tuple[Axis, ...]:
+    """The axes of a grid, of which one may be given as it is."""
+    axes = tuple(given) if isinstance(given, list | tuple) else (given,)
+    for axis in axes:
+        if not isinstance(axis, Axis):
+            raise InputError(
+                f"the axes of a grid are a list of Axis, found {axis!r}: write "
+                "Grid([Axis('x', 0.0, 1.0, 100)]), or Grid.uniform((100,), ((0.0, 1.0),))."
+            )
+    return axes
 
 
 def _check_axes(axes: tuple[Axis, ...]) -> None:

@@ -3,6 +3,7 @@
 from impindiff.latent._convolutional import ConvolutionalClosure
 from impindiff.latent._field import (
     AbstractLatent,
+    Proportional,
     check_spans,
     is_latent,
     latent_values,
@@ -30,6 +31,7 @@ __all__ = [
     "LearnedSeries",
     "NeuralClosure",
     "Parameter",
+    "Proportional",
     "SeparableField",
     "SineField",
     "SpectralField",

@@ -14,7 +14,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, Values, as_values, real_precision
 from impindiff.grid import Grid
-from impindiff.latent._field import AbstractLatent
+from impindiff.latent._field import AbstractLatent, Proportional
 
 Channels = Float[Array, "..."]
 
@@ -110,9 +110,9 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
         return dict(zip(self.arguments, self.ranges, strict=True))
 
     @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
+    def in_unit_of_values(self) -> tuple[Proportional, ...]:
         """See `AbstractLatent.in_unit_of_values`."""
-        return self.head.weight, self.head.bias
+        return Proportional(self.head.weight, axis=0), Proportional(self.head.bias, axis=0)
 
     @property
     def is_steady(self) -> bool:

@@ -5,7 +5,7 @@ is evaluated, and from there on nobody can tell the difference.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -22,6 +22,18 @@ T = TypeVar("T")
 
 # Of a span: times that went through float32 may be a little off.
 _ROUND_OFF = 1e-5
+
+
+class Proportional(NamedTuple):
+    """A learned array that the values of a latent are proportional to.
+
+    Attributes:
+        array: the learned array.
+        axis: of the array, which counts the components; None in a latent of one name.
+    """
+
+    array: Array
+    axis: int | None = None
 
 
 class AbstractLatent(AbstractCoefficient):
@@ -61,10 +73,11 @@ class AbstractLatent(AbstractCoefficient):
         return f"Build it with span=({first:.10g}, {last:.10g})"
 
     @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
+    def in_unit_of_values(self) -> tuple[Proportional, ...]:
         """The learned arrays that its values are proportional to, and so have their unit.
 
         Others are numbers near 1, whatever the unit: weights of hidden layers, logarithms.
+        Each component has a unit of its own.
         """
         return ()
 

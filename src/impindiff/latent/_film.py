@@ -12,15 +12,14 @@ from impindiff._types import Scalar
 from impindiff.coefficients import Instant
 from impindiff.grid import Grid
 from impindiff.latent._coordinates import Span, Times, given_time, on_grid, turns
-from impindiff.latent._field import AbstractLatent
 from impindiff.latent._layers import Dense
-from impindiff.latent._output import Bounds, Output, Ranges
+from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
 from impindiff.latent._sine_network import Layers, SineLayers, sine_network, stated_layers
 from impindiff.latent._time_network import TimeNetwork
 
 
 @final
-class FilmField(AbstractLatent):
+class FilmField(AbstractField):
     r"""A sine network of the position whose layers are modulated by the time (FiLM).
 
     $z_{k+1} = \sin\bigl(\omega_0\,[(1 + \gamma_k(t)) \odot W_k z_k + b_k + \beta_k(t)]\bigr)$;
@@ -79,16 +78,6 @@ class FilmField(AbstractLatent):
         sizes = time_width, time_depth, 2 * depth * width, time_frequency
         # A tenth of what a head is drawn with: the field is nearly steady at first.
         self.modulation = TimeNetwork(times, *sizes, 0.1, for_time, precision)
-
-    @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
-        """See `AbstractLatent.in_unit_of_values`."""
-        return self.output.in_unit_of_values
-
-    @property
-    def lower_bound(self) -> float:
-        """See `AbstractLatent.lower_bound`."""
-        return self.output.interval.lower
 
     @property
     def is_steady(self) -> bool:

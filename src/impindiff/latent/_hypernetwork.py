@@ -13,15 +13,14 @@ from impindiff._types import Scalar
 from impindiff.coefficients import Instant
 from impindiff.grid import Grid
 from impindiff.latent._coordinates import Span, Times, given_time, on_grid, turns
-from impindiff.latent._field import AbstractLatent
 from impindiff.latent._layers import Dense
-from impindiff.latent._output import Bounds, Output, Ranges
+from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
 from impindiff.latent._sine_network import Layers, SineLayers, sine_network, stated_layers
 from impindiff.latent._time_network import TimeNetwork
 
 
 @final
-class HypernetworkField(AbstractLatent):
+class HypernetworkField(AbstractField):
     r"""A sine network of the position whose weights come from a network of the time.
 
     $\theta(t) = \theta_0 + P\,h(t)$ are the weights and biases of all layers: $\theta_0$ as those
@@ -85,16 +84,6 @@ class HypernetworkField(AbstractLatent):
         # A tenth of each weight's own size: the field is nearly steady at first.
         drawn = jax.random.uniform(for_projection, (rank, weights.size), jnp.float32, -1, 1)
         self.projection = 0.1 * jnp.abs(weights) * drawn.astype(precision)
-
-    @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
-        """See `AbstractLatent.in_unit_of_values`."""
-        return self.output.in_unit_of_values
-
-    @property
-    def lower_bound(self) -> float:
-        """See `AbstractLatent.lower_bound`."""
-        return self.output.interval.lower
 
     @property
     def is_steady(self) -> bool:

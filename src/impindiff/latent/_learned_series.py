@@ -23,7 +23,7 @@ from impindiff.coefficients import (
 )
 from impindiff.grid import Grid
 from impindiff.latent._coordinates import given_time
-from impindiff.latent._field import AbstractLatent
+from impindiff.latent._field import AbstractLatent, Proportional
 from impindiff.latent._interval import Interval
 
 _ANY = (-float("inf"), float("inf"))
@@ -99,9 +99,9 @@ class LearnedSeries(AbstractLatent):
         return self.interval.inside(self.raw)
 
     @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
+    def in_unit_of_values(self) -> tuple[Proportional, ...]:
         """See `AbstractLatent.in_unit_of_values`."""
-        return (self.raw,) if self.interval.is_unbounded else ()
+        return (Proportional(self.raw),) if self.interval.is_unbounded else ()
 
     @property
     def lower_bound(self) -> float:

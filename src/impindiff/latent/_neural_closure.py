@@ -14,7 +14,7 @@ from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, HeldFunction, Values, as_values, real_precision
 from impindiff.grid import Grid
 from impindiff.latent._each_cell import in_each_cell
-from impindiff.latent._field import AbstractLatent
+from impindiff.latent._field import AbstractLatent, Proportional
 from impindiff.latent._interval import Interval
 from impindiff.latent._layers import Dense, draw
 
@@ -101,12 +101,13 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
         return dict(zip(self.arguments, self.ranges, strict=True))
 
     @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
+    def in_unit_of_values(self) -> tuple[Proportional, ...]:
         """See `AbstractLatent.in_unit_of_values`: the last layer, except of a given network."""
         layers = self.held.function
         if not self.interval.is_unbounded or not isinstance(layers, _Layers):
             return ()
-        return layers.layers[-1].weight, layers.layers[-1].bias
+        head = layers.layers[-1]
+        return Proportional(head.weight, axis=1), Proportional(head.bias, axis=0)
 
     @property
     def lower_bound(self) -> float:

@@ -10,6 +10,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from impindiff._errors import InputError
 from impindiff.coefficients import real_precision
+from impindiff.latent._field import AbstractLatent, Proportional
 from impindiff.latent._interval import Interval
 
 Ranges = Sequence[float] | Sequence[Sequence[float]]
@@ -68,9 +69,11 @@ class Output(eqx.Module):
         self.half_width = jnp.asarray(np.diff(pairs)[:, 0] / 2, precision)
 
     @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
+    def in_unit_of_values(self) -> tuple[Proportional, ...]:
         """The learned arrays that have the values' unit: none where bounds carry it."""
-        return (self.midpoint, self.half_width) if self.interval.is_unbounded else ()
+        if not self.interval.is_unbounded:
+            return ()
+        return Proportional(self.midpoint, axis=0), Proportional(self.half_width, axis=0)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -84,6 +87,26 @@ class Output(eqx.Module):
         value = self.midpoint[:, None] + self.half_width[:, None] * raw
         value = self.interval.inside(value).reshape(len(self.names), *shape)
         return value[0] if len(self.names) == 1 else value
+
+
+class AbstractField(AbstractLatent):
+    """A latent whose values are those of an `Output`.
+
+    Attributes:
+        output: its last part.
+    """
+
+    output: eqx.AbstractVar[Output]
+
+    @property
+    def in_unit_of_values(self) -> tuple[Proportional, ...]:
+        """See `AbstractLatent.in_unit_of_values`."""
+        return self.output.in_unit_of_values
+
+    @property
+    def lower_bound(self) -> float:
+        """See `AbstractLatent.lower_bound`."""
+        return self.output.interval.lower
 
 
 def _pairs(given: Ranges, names: tuple[str, ...], whose: str) -> np.ndarray:

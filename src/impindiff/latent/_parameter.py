@@ -11,7 +11,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.coefficients import real_precision
 from impindiff.grid import Grid
-from impindiff.latent._field import AbstractLatent
+from impindiff.latent._field import AbstractLatent, Proportional
 from impindiff.latent._interval import Interval
 
 _ANY = (-float("inf"), float("inf"))
@@ -60,9 +60,9 @@ class Parameter(AbstractLatent):
         return self.interval.lower, self.interval.upper
 
     @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
+    def in_unit_of_values(self) -> tuple[Proportional, ...]:
         """See `AbstractLatent.in_unit_of_values`."""
-        return (self.raw,) if self.interval.is_unbounded else ()
+        return (Proportional(self.raw),) if self.interval.is_unbounded else ()
 
     @property
     def lower_bound(self) -> float:
@@ -115,9 +115,9 @@ class CellField(AbstractLatent):
         self.names = (name,)
 
     @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
+    def in_unit_of_values(self) -> tuple[Proportional, ...]:
         """See `AbstractLatent.in_unit_of_values`."""
-        return (self.raw,) if self.interval.is_unbounded else ()
+        return (Proportional(self.raw),) if self.interval.is_unbounded else ()
 
     @property
     def lower_bound(self) -> float:

@@ -12,15 +12,14 @@ from impindiff._types import Scalar
 from impindiff.coefficients import Instant
 from impindiff.grid import Grid
 from impindiff.latent._coordinates import Span, Times, on_grid, turns
-from impindiff.latent._field import AbstractLatent
-from impindiff.latent._output import Bounds, Output, Ranges
+from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
 from impindiff.latent._series import Series
 from impindiff.latent._sine_network import Layers, SineLayers, sine_network, stated_layers
 from impindiff.latent._time_network import TimeNetwork
 
 
 @final
-class SeparableField(AbstractLatent):
+class SeparableField(AbstractField):
     r"""A field of time and space as a sum of products: $\sum_j a_j(t)\,\varphi_j(\mathbf x)$.
 
     The shapes $\varphi_j$ are the units of the last hidden layer of a sine network of the position;
@@ -83,16 +82,6 @@ class SeparableField(AbstractLatent):
         time_width, time_depth, time_frequency = time_layers.over(16, 1, 1.0)
         sizes = time_width, time_depth, rows * width, time_frequency, size
         self.amplitudes = Amplitudes(TimeNetwork(times, *sizes, for_time, precision), rows)
-
-    @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
-        """See `AbstractLatent.in_unit_of_values`."""
-        return self.output.in_unit_of_values
-
-    @property
-    def lower_bound(self) -> float:
-        """See `AbstractLatent.lower_bound`."""
-        return self.output.interval.lower
 
     @property
     def is_steady(self) -> bool:

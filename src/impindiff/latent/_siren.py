@@ -10,14 +10,13 @@ from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 from impindiff._types import Scalar
 from impindiff.grid import Grid
 from impindiff.latent._coordinates import on_grid, turns
-from impindiff.latent._field import AbstractLatent
 from impindiff.latent._layers import Dense
-from impindiff.latent._output import Bounds, Output, Ranges
+from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
 from impindiff.latent._sine_network import SineLayers, sine_network
 
 
 @final
-class SineField(AbstractLatent):
+class SineField(AbstractField):
     r"""A steady field of one or more components as a sine-activated network (SIREN).
 
     $z_0 = (\sin\phi_a, \cos\phi_a)_a$ with $\phi_a$ one turn along a periodic axis $a$, half a turn
@@ -69,16 +68,6 @@ class SineField(AbstractLatent):
         self.hidden, self.head = sine_network(
             key, 2 * num_axes, width, depth, len(self.names), frequency, self.output.dtype
         )
-
-    @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
-        """See `AbstractLatent.in_unit_of_values`."""
-        return self.output.in_unit_of_values
-
-    @property
-    def lower_bound(self) -> float:
-        """See `AbstractLatent.lower_bound`."""
-        return self.output.interval.lower
 
     @property
     def is_steady(self) -> bool:

@@ -14,13 +14,12 @@ from impindiff._types import Scalar
 from impindiff.coefficients import Instant
 from impindiff.grid import Axis, Grid
 from impindiff.latent._coordinates import Span, Times, on_grid
-from impindiff.latent._field import AbstractLatent
-from impindiff.latent._output import Bounds, Output, Ranges
+from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
 from impindiff.latent._series import Series
 
 
 @final
-class SpectralField(AbstractLatent):
+class SpectralField(AbstractField):
     r"""A smooth field as a truncated Fourier or Legendre series, in time if wanted.
 
     $\sum_{d,\mathbf m} c_{d\mathbf m}\,P_d(t)\prod_a \psi_{m_a}(x_a)$ with, for $\psi$, sines and
@@ -86,16 +85,6 @@ class SpectralField(AbstractLatent):
         waves = (2 * m + 1 for m in self.modes)
         shape = len(self.names), (degree or 0) + 1, *waves
         self.coefficients = jnp.zeros(shape, self.output.dtype)
-
-    @property
-    def in_unit_of_values(self) -> tuple[Array, ...]:
-        """See `AbstractLatent.in_unit_of_values`."""
-        return self.output.in_unit_of_values
-
-    @property
-    def lower_bound(self) -> float:
-        """See `AbstractLatent.lower_bound`."""
-        return self.output.interval.lower
 
     @property
     def is_steady(self) -> bool:

@@ -14,7 +14,6 @@ from jaxtyping import PyTree
 from impindiff._errors import InputError
 from impindiff._types import State
 from impindiff.integrate import AbstractStepper
-from impindiff.latent import latents_of
 from impindiff.linear import AdjointOutcome
 from impindiff.rollout import (
     Choice,
@@ -42,7 +41,7 @@ from impindiff.train._observations import Observations, listed
 from impindiff.train._optimisers import Epoch
 from impindiff.train._stages import Stage
 from impindiff.train._time_steps import AbstractSteps, Steps, is_due, steps_of
-from impindiff.train._units import UNKNOWN, Look, are_wanted, find_units
+from impindiff.train._units import Look, are_wanted, find_units, unknown_units
 
 
 class EpochResult(NamedTuple):
@@ -179,7 +178,7 @@ class CompiledStage:
         moved, still = self.fixed.split(learned)
         if not self.stage.optimiser.takes_units or not are_wanted(moved, adaptation.units):
             return adaptation
-        units = adaptation.units or (UNKNOWN,) * len(latents_of(learned))
+        units = adaptation.units or unknown_units(learned)
         trying = adaptation.model_copy(update={"units": units})
         trial = trying.trial(self.observations.num_samples, is_held=True)
         state = self.init(learned, trying)

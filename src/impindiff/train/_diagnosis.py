@@ -18,7 +18,7 @@ from impindiff.systems import System
 from impindiff.train._objective import Evaluation
 from impindiff.train._observations import Observations
 from impindiff.train._optimisers import Epoch
-from impindiff.train._units import Units
+from impindiff.train._units import Units, unit_of_each
 
 # An input in a range that is [-1, 1] to the network is then within [-1.2, 1.2].
 _MARGIN = 0.1
@@ -332,11 +332,13 @@ class Verdict:
 
 def _flat_latents(gradient: PyTree, loss: float, units: Units) -> list[str]:
     """Latents whose whole slope, by numbers near 1 in their units, drowns in round-off."""
-    found, latents = [], latents_of(gradient)
-    for latent, unit in zip(latents, units or (1.0,) * len(latents), strict=True):
+    found = []
+    if units:
+        gradient = jax.tree.map(jnp.multiply, gradient, unit_of_each(gradient, units))
+    for latent in latents_of(gradient):
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(latent)]
         steepest = max((np.abs(leaf).max(initial=0.0) for leaf in leaves), default=np.inf)
-        if steepest * (unit or 1.0) <= _NOTHING * loss:
+        if steepest <= _NOTHING * loss:
             found.append(", ".join(latent.names))
     return found
 

@@ -93,7 +93,7 @@ def _updated(
     optimiser, units = fixed.stage.optimiser, trial.units
     if units is None or not optimiser.takes_units:
         return optimiser.update(objective, learned, state, length)
-    each = unit_of_each(learned, units.of_latents)
+    each = unit_of_each(learned, units.of_components)
     looked_at = weighed_evenly(objective, data.observations, units.is_held)
     in_units = InUnits(looked_at, each, learned, units.is_held)
     numbers = jax.tree.map(jnp.divide, learned, each)

@@ -98,11 +98,11 @@ class TrialUnits(eqx.Module):
     """In which units an optimiser sees what is learned.
 
     Attributes:
-        of_latents: one for each latent, see `find_units`.
+        of_components: one for each component of each latent, see `find_units`.
         is_held: whether the learned arrays stay as they are, whatever the optimiser does.
     """
 
-    of_latents: tuple[Scalar, ...]
+    of_components: tuple[Scalar, ...]
     is_held: Bool[Array, ""]
 
 

@@ -1,8 +1,8 @@
 r"""Units of what is learned, for optimisers that step by learned numbers as if they were near 1.
 
 A latent without bounds has its values' unit in its learned arrays: $w = s\,v$, and what an
-optimiser changes is $v$. The unit $s$ is found where training begins, from the loss $L$ and its
-slope $g$ by the latent's arrays:
+optimiser changes is $v$. Each of its components has a unit $s$ of its own, which is found where
+training begins, from the loss $L$ and its slope $g$ by the component's part of the arrays:
 
 $$ s = 2 L / |g|, $$
 
@@ -13,15 +13,15 @@ and all are powers of two, so that a unit costs no digit.
 
 For this all readings of an instrument weigh the same. Where the smallest weigh most, by their noise
 or because a batch is compared with its own size, the slope is theirs, and so would be the unit.
-The components of a latent share it.
 
 Reference: Polyak's step, Introduction to Optimization (1987), section 5.3.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -37,7 +37,10 @@ from impindiff.train._objective import AbstractObjective, Evaluation, TrainingLo
 from impindiff.train._observations import Observations
 
 Units = tuple[float, ...]
-"""One for each latent, in their order in the system; `UNKNOWN` for what has not changed yet."""
+"""One for each component of each latent, in their order in the system.
+
+`UNKNOWN` for what has not changed yet.
+"""
 
 UNKNOWN = 0.0
 
@@ -131,21 +134,32 @@ def weighed_evenly(
     return replace(objective, batch=replace(batch, deviations=deviations), scale=scale)
 
 
-def unit_of_each(learned: PyTree, units: tuple[Scalar, ...]) -> PyTree:
-    """For each learned array the number that it is a multiple of: 1 for those without a unit."""
-    left: Iterator[Scalar] = iter(units)
+def unit_of_each(learned: PyTree, units: tuple[Scalar | float, ...]) -> PyTree:
+    """For each learned array what it is a multiple of: 1 for those without a unit.
+
+    It is a number, or varies along the axis of the components.
+    """
+    left: Iterator[Scalar | float] = iter(units)
 
     def of(node: object) -> PyTree:
         if not isinstance(node, AbstractLatent):
             return node
-        unit, having = next(left), _having_units(node)
-        known = unit != UNKNOWN
-        return jax.tree.map(
-            lambda leaf: jnp.where(known & _is_one_of(leaf, having), unit, 1).astype(leaf.dtype),
-            node,
-        )
+        known = jnp.stack([next(left) for _ in node.names])
+        known = jnp.where(known == UNKNOWN, 1, known)
+        leaves, structure = jax.tree.flatten(node)
+        each = [jnp.ones((), leaf.dtype) for leaf in leaves]
+        for place, axis in _axes(node).items():
+            leaf = leaves[place]
+            shape = [] if axis is None else [-1 if a == axis else 1 for a in range(leaf.ndim)]
+            each[place] = known.reshape(shape).astype(leaf.dtype)
+        return jax.tree.unflatten(structure, each)
 
     return jax.tree.map(of, learned, is_leaf=is_latent)
+
+
+def unknown_units(learned: PyTree) -> Units:
+    """Those of a training that has not begun."""
+    return tuple(UNKNOWN for latent in latents_of(learned) for _ in latent.names)
 
 
 def are_wanted(learned: PyTree, units: Units) -> bool:
@@ -155,12 +169,9 @@ def are_wanted(learned: PyTree, units: Units) -> bool:
         learned: the arrays that are about to be changed.
         units: those that are known.
     """
-    latents = latents_of(learned)
-    known = units or (UNKNOWN,) * len(latents)
-    return any(
-        unit == UNKNOWN and _slopes(latent, latent)
-        for latent, unit in zip(latents, known, strict=True)
-    )
+    known = units or unknown_units(learned)
+    pairs = zip(_components(learned), known, strict=True)
+    return any(unit == UNKNOWN and part.places for part, unit in pairs)
 
 
 def find_units(look: Callable[[PyTree], Look], learned: PyTree, units: Units) -> Units:
@@ -174,36 +185,28 @@ def find_units(look: Callable[[PyTree], Look], learned: PyTree, units: Units) ->
     here = look(learned)
     if not here.is_finite:
         return units
-    found = list(units)
-    pairs = zip(latents_of(learned), latents_of(here.gradient), strict=True)
-    for number, (latent, slope) in enumerate(pairs):
-        slopes = _slopes(latent, slope)
-        if units[number] == UNKNOWN and slopes:
-            found[number] = _unit(look, learned, number, slopes, here.loss)
-    return tuple(found)
+    return tuple(
+        _unit(look, learned, part, here) if unit == UNKNOWN and part.places else unit
+        for part, unit in zip(_components(learned), units, strict=True)
+    )
 
 
-def _unit(
-    look: Callable[[PyTree], Look],
-    learned: PyTree,
-    number: int,
-    slopes: list[Array | np.ndarray],
-    loss: float,
-) -> float:
-    """That of one latent, by the slopes of its arrays that have one."""
+def _unit(look: Callable[[PyTree], Look], learned: PyTree, part: "_Component", here: Look) -> float:
+    """That of one component, by the slopes of its part of the arrays."""
+    slopes = part.slopes(here.gradient)
     peak = max((float(np.abs(slope).max(initial=0.0)) for slope in slopes), default=0.0)
     if not peak > 0:
         return 1.0
     # By the largest first: squares of single precision underflow.
-    directions = [np.asarray(np.asarray(slope, float) / peak) for slope in slopes]
+    directions = [np.asarray(slope / peak) for slope in slopes]
     length = math.sqrt(sum(float(np.sum(direction**2)) for direction in directions))
     steepness = peak * length
-    unit = 2 * loss / steepness
+    unit = 2 * here.loss / steepness
     if 1 / _NEAR_ONE <= unit <= _NEAR_ONE:
         return 1.0
     for _ in range(_MOST_TRIALS):
-        found = look(_moved(learned, number, directions, unit / length))
-        if found.is_finite and found.loss <= loss - _SUFFICIENT_DECREASE * unit * steepness:
+        found = look(part.moved(learned, directions, unit / length))
+        if found.is_finite and found.loss <= here.loss - _SUFFICIENT_DECREASE * unit * steepness:
             break
         unit /= _FACTOR
     else:
@@ -212,37 +215,61 @@ def _unit(
     return 1.0 if 1 / _NEAR_ONE <= unit <= _NEAR_ONE else 2.0 ** round(math.log2(unit))
 
 
-def _moved(learned: PyTree, number: int, directions: list[np.ndarray], length: float) -> PyTree:
-    """The learned arrays after a step of one latent against given directions."""
-    left, count = iter(directions), iter(range(len(latents_of(learned))))
+class _Component(NamedTuple):
+    """A component of a latent, as parts of the learned arrays that have its unit.
 
-    def of(node: object) -> PyTree:
-        if not isinstance(node, AbstractLatent) or next(count) != number:
-            return node
-        having = _having_units(node)
-        return jax.tree.map(
-            lambda leaf: (
-                leaf - jnp.asarray(length * next(left), leaf.dtype)
-                if _is_one_of(leaf, having)
-                else leaf
-            ),
-            node,
-        )
+    Attributes:
+        latent: which of the latents.
+        places: for each of its arrays in question which one it is, and the component's part of it.
+    """
 
-    return jax.tree.map(of, learned, is_leaf=is_latent)
+    latent: int
+    places: dict[int, Any]
+
+    def slopes(self, gradient: PyTree) -> list[np.ndarray]:
+        """Those by its parts of the arrays, in double precision."""
+        leaves = jax.tree.leaves(latents_of(gradient)[self.latent])
+        return [np.asarray(leaves[place][index], float) for place, index in self.places.items()]
+
+    def moved(self, learned: PyTree, directions: list[np.ndarray], length: float) -> PyTree:
+        """The learned arrays after a step of this component against given directions."""
+        count = itertools.count()
+
+        def of(node: object) -> PyTree:
+            if not isinstance(node, AbstractLatent) or next(count) != self.latent:
+                return node
+            leaves, structure = jax.tree.flatten(node)
+            for (place, index), along in zip(self.places.items(), directions, strict=True):
+                leaf = leaves[place]
+                leaves[place] = leaf.at[index].add(jnp.asarray(-length * along, leaf.dtype))
+            return jax.tree.unflatten(structure, leaves)
+
+        return jax.tree.map(of, learned, is_leaf=is_latent)
 
 
-def _slopes(latent: AbstractLatent, slope: AbstractLatent) -> list[Array | np.ndarray]:
-    """Of the slopes by a latent's arrays, those by the arrays that have a unit."""
-    having = _having_units(latent)
-    pairs = zip(jax.tree.leaves(latent), jax.tree.leaves(slope), strict=True)
-    return [slope for leaf, slope in pairs if _is_one_of(leaf, having)]
+def _components(learned: PyTree) -> Iterator[_Component]:
+    """All of them, in the order of the units."""
+    for number, latent in enumerate(latents_of(learned)):
+        axes = _axes(latent)
+        for component in range(len(latent.names)):
+            places = {
+                place: ... if axis is None else (slice(None),) * axis + (component,)
+                for place, axis in axes.items()
+            }
+            yield _Component(number, places)
 
 
-def _having_units(latent: AbstractLatent) -> tuple[Array, ...]:
-    """The arrays of a latent that have its unit; none of one that is frozen, and so not there."""
-    return latent.in_unit_of_values if jax.tree.leaves(latent) else ()
+def _axes(latent: AbstractLatent) -> dict[int, int | None]:
+    """For each array that has a unit which one it is, and the axis that counts the components.
 
-
-def _is_one_of(leaf: Array, others: tuple[Array, ...]) -> bool:
-    return any(leaf is other for other in others)
+    Empty for a latent that is frozen, and so is not there.
+    """
+    leaves = jax.tree.leaves(latent)
+    if not leaves:
+        return {}
+    return {
+        place: axis
+        for array, axis in latent.in_unit_of_values
+        for place, leaf in enumerate(leaves)
+        if leaf is array
+    }
