@@ -52,6 +52,7 @@ SPREAD = [Diffusion(0.1)]
         (HALL, SPREAD, {"x": NoFlux(), "z": NoFlux()}, "name the axis 'z'.*'x', 'y'"),
         (HALL, SPREAD, {"x": 0.5}, "has 0.5 for a boundary condition on axis 'x'"),
         (HALL, [Source(1.0)], {"x": NoFlux()}, "no term that moves it"),
+        (HALL, SPREAD, {"x": (NoFlux(), Inflow(1.0))}, "Inflow at the upper end of axis 'x', but"),
         (None, [Source(1.0)], {"x": NoFlux()}, "'c' has boundaries, but a system without a grid"),
     ],
 )

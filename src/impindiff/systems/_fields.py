@@ -64,7 +64,7 @@ class Field(eqx.Module):
     def ends(self, grid: Grid | None, name: str) -> Ends:
         """The boundary conditions at both ends of each axis.
 
-        Raises: InputError for one that is missing, superfluous or no condition.
+        Raises: InputError for one that is missing, superfluous or no condition, or without effect.
         """
         known = self.boundaries or {}
         if not isinstance(known, Mapping):
@@ -84,8 +84,10 @@ class Field(eqx.Module):
                 f"boundaries of {name!r} name the axis {strange[0]!r}; the grid has "
                 f"{', '.join(map(repr, grid.names))}."
             )
-        if select_fluxes(self.terms):
-            pairs = (_pair(grid, name, k, known.get(axis)) for k, axis in enumerate(grid.names))
+        if fluxes := select_fluxes(self.terms):
+            pairs = [_pair(grid, name, k, known.get(axis)) for k, axis in enumerate(grid.names)]
+            if all(term.is_exchange for term in fluxes):
+                _check_no_flow_is_needed(grid, name, pairs)
             return tuple(pairs)
         if known:
             raise InputError(
@@ -220,6 +222,17 @@ def _check_storage(name: str, storage: Any) -> None:
                 f"the storage of {name!r} is {wrong.flat[0]}: a capacity must be positive and "
                 "finite in every cell, or the number 0 for a field without."
             )
+
+
+def _check_no_flow_is_needed(grid: Grid, field: str, pairs: Sequence[Any]) -> None:
+    for axis, conditions in zip(grid.names, pairs, strict=True):
+        for side, condition in zip(SIDES, conditions, strict=True):
+            if condition is not None and condition.needs_flow:
+                raise InputError(
+                    f"{field!r} has {type(condition).__name__} at the {side} end of axis {axis!r}, "
+                    "but no term of it flows through: nothing would enter. Add an Advection, or "
+                    "give Dirichlet(value), or Flux(outward) for what passes."
+                )
 
 
 def _pair(grid: Grid, field: str, axis: int, conditions: Any) -> Any:

@@ -178,6 +178,7 @@ class Inflow(AbstractBoundary):
     """
 
     value: Any = eqx.field(converter=as_real)
+    needs_flow: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""

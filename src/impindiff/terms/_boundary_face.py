@@ -183,6 +183,9 @@ class AbstractBoundary(eqx.Module):
     holds_value: ClassVar[bool] = False
     """Whether it is the value that is given, more than the gradient: for preconditioners."""
 
+    needs_flow: ClassVar[bool] = False
+    """Whether it lets nothing pass where nothing flows, so that what it says has no effect."""
+
     @abc.abstractmethod
     def flux(self, face: BoundaryFace) -> Affine:
         """The outward flux per unit of area and time, diffusive and advective together."""
