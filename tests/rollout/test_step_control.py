@@ -196,7 +196,7 @@ def test_no_step_is_longer_than_allowed():
 
 
 def test_times_that_are_the_start_take_no_step():
-    found = simulate_controlled(rod(), hot(), [0.5])
+    found = simulate_controlled(rod(), hot(), [0.5], start=0.5)
     assert found.time_grid.num_steps == 0
     np.testing.assert_array_equal(found.states["u"][0], hot()["u"])
 
@@ -323,6 +323,12 @@ class TestRefusals:
     def test_a_tolerance_below_round_off(self):
         with pytest.raises(InputError, match="below the round-off of float32"):
             simulate_controlled(rod(), hot(0.0, jnp.float32), TIMES, None, StepControl(1e-9))
+
+    @pytest.mark.parametrize("times", [0.5, [0.5], []])
+    def test_one_time_without_a_start(self, times: Any):
+        """A state at 0.5 that is the initial state would be taken for an answer."""
+        with runtime_types.without(), pytest.raises(InputError, match=r"say start=0\.0"):
+            simulate_controlled(rod(), hot(), times)
 
     def test_a_tolerance_for_no_field(self):
         with pytest.raises(InputError, match=r"names 'v': an error is estimated in the fields 'u'"):

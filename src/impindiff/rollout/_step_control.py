@@ -88,14 +88,20 @@ def simulate_controlled(
         times: where to save, increasing.
         stepper: a method with an estimate of its error; ESDIRK4 by default.
         control: how exact the steps are to be.
-        start: when the first step begins; by default at the first of `times`.
+        start: when the first step begins; by default at the first of `times`, of which there must
+            then be two or more.
 
-    Raises: InputError as `simulate`, for a stepper without an estimate, and where anything is
-        traced; NumericsError where steps would become too short or too many: it names the field
-        and the place that ask for them. Warns (RuntimeWarning) where the steps of an explicit
-        method are limited by its stability and not by their errors.
+    Raises: InputError as `simulate`, for a single time without a start, for a stepper without an
+        estimate, and where anything is traced; NumericsError where steps would become too short or
+        too many: it names the field and the place that ask for them. Warns (RuntimeWarning) where
+        the steps of an explicit method are limited by its stability and not by their errors.
     """
     times = np.atleast_1d(as_seconds(times))
+    if start is None and times.size < 2:
+        raise InputError(
+            f"times holds {times.size} time(s), {times.tolist()}, and start is not given, so that "
+            "there is nothing to advance: say start=0.0, or give the start as the first of times."
+        )
     begin = float(times[0] if start is None else as_seconds(start))
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, initial, stepper))):
         raise InputError(
