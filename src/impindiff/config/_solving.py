@@ -32,6 +32,7 @@ from impindiff.integrate import (
     BogackiShampine3,
     CrankNicolson,
     ForwardEuler,
+    QuasiSteady,
     RungeKutta4,
     Tsitouras5,
 )
@@ -58,6 +59,7 @@ IMPLICIT: dict[str, Callable[..., AbstractStepper]] = {
     "ark-3": ARK3,
     "ark-4": ARK4,
     "ark-5": ARK5,
+    "quasi-steady": QuasiSteady,
 }
 EXPLICIT: dict[str, Callable[..., AbstractStepper]] = {
     "forward-euler": ForwardEuler,
