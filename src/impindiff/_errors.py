@@ -186,3 +186,13 @@ def as_count(value: Any, what: str) -> int:
     if not number.is_integer():
         raise InputError(f"{what} is {value!r:.60}: it must be a whole number.")
     return int(number)
+
+
+def as_flag(value: Any, what: str) -> bool:
+    """The same for True or False: text is neither, and any but the empty one would be true."""
+    try:
+        if not isinstance(value, str) and value in (True, False):
+            return bool(value)
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{what} is {value!r:.60}: it must be True or False.")

@@ -1,9 +1,13 @@
 """Stretched axes, and grids of other measures than boxes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import runtime_types
 
+import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.grid import Axis, Grid
 
@@ -139,3 +143,21 @@ def test_a_mask_is_part_of_a_grid():
     ):
         with pytest.raises(InputError, match=said):
             Grid(axes, solid=wrong)
+
+
+@pytest.mark.parametrize(
+    "build, said",
+    [
+        (lambda given: Axis("x", 0, 1, 4, periodic=given), "whether an axis is periodic is 'no'"),
+        (lambda given: Grid.uniform((4, 4), ((0, 1),) * 2, periodic=given), "periodic is 'no'"),
+        (lambda given: ipd.Source(1.0, is_explicit=given), "is_explicit is 'no'"),
+        (lambda given: ipd.Advection(1.0, is_explicit=given), "is_explicit is 'no'"),
+        (lambda given: ipd.solvers.CG(check_symmetry=given), "check_symmetry is 'no'"),
+    ],
+)
+def test_text_is_no_truth_value(build: Callable[[Any], Any], said: str):
+    """It would be true, whatever it says."""
+    with runtime_types.without():
+        build(np.bool_(True))
+        with pytest.raises(InputError, match=f"{said}.*True or False"):
+            build("no")

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from impindiff._errors import InputError, as_count, as_number
+from impindiff._errors import InputError, as_count, as_flag, as_number
 from impindiff.grid._spacing import equal_cells, increasing, round_off
 
 # Relative to the mean cell width: cells that differ by less are equal.
@@ -41,7 +41,9 @@ class Axis(eqx.Module):
     lower: float = eqx.field(static=True, converter=partial(as_number, what="the bound of an axis"))
     upper: float = eqx.field(static=True, converter=partial(as_number, what="the bound of an axis"))
     num_cells: int = eqx.field(static=True, converter=partial(as_count, what="a number of cells"))
-    periodic: bool = eqx.field(static=True, default=False)
+    periodic: bool = eqx.field(
+        static=True, default=False, converter=partial(as_flag, what="whether an axis is periodic")
+    )
     inner_faces: tuple[float, ...] = eqx.field(static=True, default=(), converter=_floats)
 
     def __check_init__(self) -> None:

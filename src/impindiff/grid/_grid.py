@@ -79,7 +79,7 @@ class Grid(eqx.Module):
 
         Example: `Grid.uniform((128, 64), ((-1, 1), (0, 1)), periodic=True)`.
         """
-        each = (periodic,) * len(shape) if isinstance(periodic, bool) else periodic
+        each = periodic if isinstance(periodic, list | tuple) else (periodic,) * len(shape)
         if not len(shape) == len(bounds) == len(each):
             raise InputError(
                 f"shape {shape} has {len(shape)} axes, bounds {bounds} has {len(bounds)}, periodic "

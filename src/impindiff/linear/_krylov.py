@@ -5,6 +5,7 @@ under `vmap` each sample stops on its own residual and is frozen from then on.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import final
 
 import equinox as eqx
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from impindiff._errors import InputError, as_count
+from impindiff._errors import InputError, as_count, as_flag
 from impindiff._types import Scalar, Vector
 from impindiff.linear import _tree as tree
 from impindiff.linear._judgement import Iterated, divide
@@ -113,7 +114,9 @@ class CG(AbstractLinearSolver):
     rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
     max_steps: int = eqx.field(static=True, default=500)
-    check_symmetry: bool = eqx.field(static=True, default=True)
+    check_symmetry: bool = eqx.field(
+        static=True, default=True, converter=partial(as_flag, what="check_symmetry")
+    )
 
     def iterate(
         self,

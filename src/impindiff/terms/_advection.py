@@ -1,12 +1,13 @@
 """Advection as the divergence of a transported flux."""
 
+from functools import partial
 from typing import Any, Literal, final
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_flag
 from impindiff._types import as_array, as_real
 from impindiff.grid import Grid
 from impindiff.linear import neighbour
@@ -67,7 +68,9 @@ class Advection(AbstractCorrectedFlux):
     velocity: Any = eqx.field(converter=_components)
     scheme: Literal["upwind", "central", "limited"] = eqx.field(static=True, default="upwind")
     form: Literal["conservative", "advective"] = eqx.field(static=True, default="conservative")
-    is_explicit: bool = eqx.field(static=True, default=True, kw_only=True)
+    is_explicit: bool = eqx.field(
+        static=True, default=True, kw_only=True, converter=partial(as_flag, what="is_explicit")
+    )
 
     def __check_init__(self) -> None:
         """Refuse a scheme or a form that does not exist."""

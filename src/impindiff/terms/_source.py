@@ -1,12 +1,13 @@
 """Sources that do not depend on the state, once their strength is known."""
 
+from functools import partial
 from typing import Any, final
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_flag
 from impindiff._types import as_array, as_real
 from impindiff.grid import Grid
 from impindiff.terms._term import AbstractSource, check_coefficient
@@ -25,7 +26,9 @@ class Source(AbstractSource):
     """
 
     strength: Any = eqx.field(converter=as_real)
-    is_explicit: bool = eqx.field(static=True, default=False, kw_only=True)
+    is_explicit: bool = eqx.field(
+        static=True, default=False, kw_only=True, converter=partial(as_flag, what="is_explicit")
+    )
 
     def __check_init__(self) -> None:
         """Refuse what is no coefficient."""
