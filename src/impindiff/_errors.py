@@ -12,7 +12,7 @@ JAX makes of an error in compiled code the `NumericsError` that it was.
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import Any
@@ -180,12 +180,30 @@ def as_number(value: Any, what: str) -> float:
     raise InputError(f"{what} is {value!r:.60}: it must be one number.")
 
 
-def as_count(value: Any, what: str) -> int:
-    """The same for a whole number."""
+def as_count(value: Any, what: str, least: int | None = None) -> int:
+    """The same for a whole number, of at least so many."""
     number = as_number(value, what)
-    if not number.is_integer():
-        raise InputError(f"{what} is {value!r:.60}: it must be a whole number.")
+    if not number.is_integer() or (least is not None and number < least):
+        wanted = "" if least is None else f" of at least {least}"
+        raise InputError(f"{what} is {value!r:.60}: it must be a whole number{wanted}.")
     return int(number)
+
+
+def as_text(value: Any, what: str) -> str:
+    """The same for text, such as a name."""
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{what} is {value!r:.60}: it must be text, and not empty.")
+    return str(value)
+
+
+def as_names(value: Any, what: str) -> tuple[str, ...]:
+    """Names as a tuple; a single one need not be in a list."""
+    if isinstance(value, str):
+        return (value,)
+    names = tuple(value) if isinstance(value, Iterable) else (value,)
+    if all(isinstance(name, str) for name in names):
+        return names
+    raise InputError(f"{what} is {value!r:.60}: it must be a name, or a list of names.")
 
 
 def as_flag(value: Any, what: str) -> bool:

@@ -52,6 +52,11 @@ def to_dataset(
             DeprecationWarning,
         )
         sample_parameters = {**settings, **(sample_parameters or {})}
+    if not isinstance(grid, Grid | None) or not isinstance(fields, Mapping):
+        raise InputError(
+            f"to_dataset is given the grid {grid!r:.40} and the fields {fields!r:.40}: write "
+            "to_dataset(grid, times, {'u': values}), or None in place of the grid."
+        )
     latents, sample_parameters, texts = latents or {}, sample_parameters or {}, attributes or {}
     axes = () if grid is None else grid.axes
     boundary = {} if grid is None else {"boundary": boundary_of(grid)}

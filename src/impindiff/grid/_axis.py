@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from impindiff._errors import InputError, as_count, as_flag, as_number
+from impindiff._errors import InputError, as_count, as_flag, as_number, as_text
 from impindiff.grid._spacing import equal_cells, increasing, round_off
 
 # Relative to the mean cell width: cells that differ by less are equal.
@@ -37,7 +37,7 @@ class Axis(eqx.Module):
     Raises: InputError if the interval is empty or not finite, or has too few cells.
     """
 
-    name: str = eqx.field(static=True)
+    name: str = eqx.field(static=True, converter=partial(as_text, what="the name of an axis"))
     lower: float = eqx.field(static=True, converter=partial(as_number, what="the bound of an axis"))
     upper: float = eqx.field(static=True, converter=partial(as_number, what="the bound of an axis"))
     num_cells: int = eqx.field(static=True, converter=partial(as_count, what="a number of cells"))
@@ -130,6 +130,11 @@ class Axis(eqx.Module):
 
         Raises: InputError for a ratio that is not positive and finite, or too few cells.
         """
+        lower, upper, ratio = (
+            as_number(each, f"a bound or the ratio of axis {name!r}")
+            for each in (lower, upper, ratio)
+        )
+        num_cells = as_count(num_cells, "a number of cells")
         if not 0 < ratio < np.inf or num_cells < 2:
             raise InputError(
                 f"axis {name!r} is graded over {num_cells} cell(s) with ratio {ratio}: give at "

@@ -79,6 +79,12 @@ class Grid(eqx.Module):
 
         Example: `Grid.uniform((128, 64), ((-1, 1), (0, 1)), periodic=True)`.
         """
+        for what, given in (("shape", shape), ("bounds", bounds)):
+            if not isinstance(given, list | tuple):
+                raise InputError(
+                    f"the {what} of a grid is {given!r:.60}: write Grid.uniform((100,), "
+                    "((0.0, 1.0),)), an entry for each axis."
+                )
         each = periodic if isinstance(periodic, list | tuple) else (periodic,) * len(shape)
         if not len(shape) == len(bounds) == len(each):
             raise InputError(

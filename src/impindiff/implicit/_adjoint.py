@@ -41,6 +41,7 @@ from impindiff.implicit._root_solver import (
     Residual,
     Root,
     SolveContext,
+    as_linear_solver,
 )
 from impindiff.linear import (
     AbstractInverse,
@@ -91,6 +92,8 @@ class ImplicitAdjoint(AbstractAdjoint):
 
     def __check_init__(self) -> None:
         """Refuse what is no policy."""
+        if self.linear is not None:
+            as_linear_solver(self.linear)
         if self.on_failure not in POLICIES:
             raise InputError(
                 f"ImplicitAdjoint(on_failure={self.on_failure!r}): must be one of {POLICIES}."
@@ -125,8 +128,18 @@ class ImplicitAdjoint(AbstractAdjoint):
 
 
 def as_adjoint(given: AbstractAdjoint | AbstractLinearSolver) -> AbstractAdjoint:
-    """Implicit differentiation by a linear solver, where only the solver is given."""
-    return ImplicitAdjoint(given) if isinstance(given, AbstractLinearSolver) else given
+    """Implicit differentiation by a linear solver, where only the solver is given.
+
+    Raises: InputError for what is neither.
+    """
+    if isinstance(given, AbstractLinearSolver):
+        return ImplicitAdjoint(given)
+    if not isinstance(given, AbstractAdjoint):
+        raise InputError(
+            f"the adjoint is {given!r:.60}: give ImplicitAdjoint(), called, or the linear solver "
+            "of the adjoint system."
+        )
+    return given
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -12,7 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count, as_number
 from impindiff._types import Scalar, Vector
 from impindiff.implicit._adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._iteration import AbstractIteration, Target, conclude, target
@@ -49,7 +49,7 @@ class Picard(AbstractIteration):
 
     def __check_init__(self) -> None:
         """Refuse what cannot converge."""
-        if not 0 < self.relaxation < 2:
+        if not 0 < as_number(self.relaxation, "the relaxation of Picard") < 2:
             raise InputError(
                 f"Picard(relaxation={self.relaxation}): must lie in (0, 2). 1 is the plain "
                 f"iteration; "
@@ -106,7 +106,10 @@ class Anderson(AbstractIteration):
 
     def __check_init__(self) -> None:
         """Refuse what cannot converge."""
-        if self.memory < 1 or not 0 < self.mixing < 2 or self.regularisation < 0:
+        as_count(self.memory, "the memory of Anderson")
+        mixing = as_number(self.mixing, "the mixing of Anderson")
+        least = as_number(self.regularisation, "the regularisation of Anderson")
+        if self.memory < 1 or not 0 < mixing < 2 or not least >= 0:
             raise InputError(
                 f"{self}: memory must be at least 1, mixing lie in (0, 2), and regularisation "
                 f"not be negative. "

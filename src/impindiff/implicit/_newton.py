@@ -16,7 +16,12 @@ import jax.numpy as jnp
 from impindiff._types import Scalar, Vector
 from impindiff.implicit._adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._iteration import AbstractIteration, beside_singular, conclude, target
-from impindiff.implicit._root_solver import AbstractAdjoint, AbstractRootSolver, AtZero
+from impindiff.implicit._root_solver import (
+    AbstractAdjoint,
+    AbstractRootSolver,
+    AtZero,
+    as_linear_solver,
+)
 from impindiff.linear import (
     AbstractInverse,
     AbstractLinearSolver,
@@ -41,7 +46,7 @@ class Affine(AbstractRootSolver):
     equation.
     """
 
-    linear: AbstractLinearSolver = BiCGStab()
+    linear: AbstractLinearSolver = eqx.field(default=BiCGStab(), converter=as_linear_solver)
     adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
 
     assumes_affine: ClassVar[bool] = True
@@ -101,7 +106,7 @@ class Newton(AbstractIteration):
     Reference: Eisenstat & Walker, SIAM J. Sci. Comput. 17 (1996) 16, choice 2.
     """
 
-    linear: AbstractLinearSolver = BiCGStab()
+    linear: AbstractLinearSolver = eqx.field(default=BiCGStab(), converter=as_linear_solver)
     adjoint: AbstractAdjoint = eqx.field(default=ImplicitAdjoint(), converter=as_adjoint)
     rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)

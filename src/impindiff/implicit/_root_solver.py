@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
 from impindiff.linear import (
     AbstractInverse,
@@ -245,6 +246,18 @@ class AbstractRootSolver(eqx.Module):
             loop: repeats iterations; with `unrolled_loop` they can be differentiated.
             at_zero: the residual at zero, where the caller has it.
         """
+
+
+def as_linear_solver(given: Any) -> AbstractLinearSolver:
+    """What solves linear systems.
+
+    Raises: InputError for anything else.
+    """
+    if not isinstance(given, AbstractLinearSolver):
+        raise InputError(
+            f"the linear solver is {given!r:.60}: give one such as BiCGStab() or DenseLU(), called."
+        )
+    return given
 
 
 def _is_linear_solver(part: Any) -> bool:

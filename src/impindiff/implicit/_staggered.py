@@ -17,7 +17,7 @@ from impindiff._errors import InputError
 from impindiff._types import Scalar, Vector
 from impindiff.implicit._adjoint import ImplicitAdjoint, as_adjoint
 from impindiff.implicit._iteration import AbstractIteration, beside_singular, conclude, target
-from impindiff.implicit._root_solver import AbstractAdjoint, AtZero
+from impindiff.implicit._root_solver import AbstractAdjoint, AtZero, as_linear_solver
 from impindiff.linear import (
     AbstractInverse,
     AbstractLinearSolver,
@@ -38,7 +38,8 @@ Linear = AbstractLinearSolver | tuple[AbstractLinearSolver, ...]
 
 
 def _as_linear(given: AbstractLinearSolver | Sequence[AbstractLinearSolver]) -> Linear:
-    return given if isinstance(given, AbstractLinearSolver) else tuple(given)
+    several = isinstance(given, list | tuple)
+    return tuple(map(as_linear_solver, given)) if several else as_linear_solver(given)
 
 
 @final

@@ -8,7 +8,7 @@ from typing import Any, Self
 import equinox as eqx
 import jax
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_flag
 from impindiff._types import Scalar, State
 from impindiff.implicit import AbstractRootSolver, Affine, Newton
 from impindiff.integrate._dynamics import AbstractDynamics
@@ -58,6 +58,8 @@ class AbstractImplicitStepper(AbstractStepper):
         """Refuse solvers and preconditioners that are none."""
         _check_solver(self.solver)
         _check_preconditioner(self.preconditioner)
+        if self.keep_preconditioner is not None:
+            as_flag(self.keep_preconditioner, "keep_preconditioner")
 
     @property
     @abc.abstractmethod

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, Values, as_values, real_precision
 from impindiff.grid import Grid
-from impindiff.latent._field import AbstractLatent, Proportional
+from impindiff.latent._field import AbstractLatent, Proportional, as_function
+from impindiff.latent._layers import check_key
 
 Channels = Float[Array, "..."]
 
@@ -67,25 +68,13 @@ class ConvolutionalClosure(AbstractLatent, AbstractClosure):
         key: PRNGKeyArray,
         dtype: DTypeLike | None = None,
     ) -> None:
-        self.names = (names,) if isinstance(names, str) else tuple(names)
-        self.arguments = tuple(inputs)
-        self.ranges = tuple((float(low), float(high)) for low, high in inputs.values())
-        if not self.names or len(set(self.names)) != len(self.names) or not inputs:
-            raise InputError(
-                f"convolutional closure {self.label}: give at least one input, and a name of its "
-                "own for each component."
-            )
-        for name, (low, high) in zip(self.arguments, self.ranges, strict=True):
-            if not 0 < high - low < np.inf:
-                raise InputError(
-                    f"convolutional closure {self.label}: {name!r} is expected in ({low}, {high}); "
-                    "give finite (low, high) with high > low."
-                )
-        if min(num_axes, width) < 1 or levels < 0:
-            raise InputError(
-                f"convolutional closure {self.label}: num_axes={num_axes} and width={width} must "
-                f"be at least 1, levels={levels} at least 0."
-            )
+        self.names, expected = as_function("convolutional closure", names, inputs)
+        self.arguments, self.ranges = tuple(expected), tuple(expected.values())
+        whose = f"convolutional closure {self.label}"
+        num_axes = as_count(num_axes, f"the number of axes of {whose}", 1)
+        width = as_count(width, f"the width of {whose}", 1)
+        levels = as_count(levels, f"the number of levels of {whose}", 0)
+        check_key(key, whose)
         precision = real_precision(dtype)
         widths = [width * 2**level for level in range(levels + 1)]
         keys = iter(jax.random.split(key, 2 * len(widths)))

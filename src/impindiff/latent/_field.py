@@ -5,7 +5,7 @@ is evaluated, and from there on nobody can tell the difference.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_text
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Instant, value_at
 from impindiff.grid import Grid
@@ -165,3 +165,42 @@ def check_spans(tree: PyTree, first: float, last: float, what: str) -> None:
 def _slack(first: float, last: float) -> float:
     most = np.float32(max(abs(first), abs(last)))
     return max(_ROUND_OFF * (last - first), 2 * float(np.spacing(most)))
+
+
+def as_function(
+    kind: str, names: Any, inputs: Any
+) -> tuple[tuple[str, ...], dict[str, tuple[float, float]]]:
+    """The names of a learned function's components, and the range of each of its inputs.
+
+    Args:
+        kind: of function, for messages.
+        names: a name for each component; one may be given as it is.
+        inputs: for each input the range in which it is expected.
+
+    Raises: InputError for no names, the same twice, no inputs, or an empty range.
+    """
+    given = (names,) if isinstance(names, str) else names
+    if not isinstance(given, list | tuple) or not given or len(set(map(str, given))) != len(given):
+        raise InputError(
+            f"the names of a {kind} are {names!r:.60}: give a name of its own for each component."
+        )
+    found = tuple(as_text(name, f"a name of a {kind}") for name in given)
+    whose = f"{kind} {', '.join(found)}"
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise InputError(
+            f"{whose} has the inputs {inputs!r:.60}: give at least one input with the range in "
+            "which it is expected, {'u': (0.0, 1.0)}."
+        )
+    ranges = {}
+    for name, ends in inputs.items():
+        try:
+            low, high = (float(end) for end in ends)
+        except (TypeError, ValueError):
+            low = high = np.nan
+        if not 0 < high - low < np.inf:
+            raise InputError(
+                f"{whose}: {name!r} is expected in {ends!r:.60}; give finite (low, high) with "
+                "high > low."
+            )
+        ranges[as_text(name, f"an input of {whose}")] = low, high
+    return found, ranges

@@ -15,7 +15,13 @@ from impindiff.grid import Grid
 from impindiff.latent._coordinates import Span, Times, given_time, on_grid, turns
 from impindiff.latent._layers import Dense
 from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
-from impindiff.latent._sine_network import Layers, SineLayers, sine_network, stated_layers
+from impindiff.latent._sine_network import (
+    Layers,
+    SineLayers,
+    check_drawn,
+    sine_network,
+    stated_layers,
+)
 from impindiff.latent._time_network import TimeNetwork
 
 
@@ -72,6 +78,7 @@ class HypernetworkField(AbstractField):
         layers, time_layers = stated_layers(layers, time_layers, earlier, "HypernetworkField")
         self.output = Output(names, output_range, bounds, dtype)
         self.names, self.num_axes = self.output.names, num_axes
+        check_drawn(num_axes, key, self.names)
         times, precision = Span(span, self.names), self.output.dtype
         for_space, for_time, for_projection = jax.random.split(key, 3)
         width, depth, frequency = layers.over(64, 2, 6.0)

@@ -1,12 +1,15 @@
 """Layers of networks, and how they are drawn."""
 
 from functools import partial
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from impindiff._errors import InputError
 
 
 @final
@@ -18,6 +21,17 @@ class Dense(eqx.Module):
 
     def __call__(self, x: Float[Array, "cells inputs"]) -> Float[Array, "cells outputs"]:
         return x @ self.weight + self.bias
+
+
+def check_key(key: Any, whose: str) -> None:
+    """Refuse what is no random key.
+
+    Raises: InputError.
+    """
+    dtype = getattr(key, "dtype", np.dtype(object))
+    is_typed = jnp.issubdtype(dtype, jax.dtypes.prng_key) and np.ndim(key) == 0
+    if not (is_typed or (dtype == np.uint32 and np.ndim(key) == 1)):
+        raise InputError(f"{whose} has key={key!r:.40}: give one such as key=jax.random.key(0).")
 
 
 # One compilation for all layers: drawn one by one, the start would take a second.

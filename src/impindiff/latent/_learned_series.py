@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
 from impindiff._dates import as_seconds
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_text
 from impindiff._types import Scalar
 from impindiff.coefficients import (
     Instant,
@@ -72,7 +72,7 @@ class LearnedSeries(AbstractLatent):
         *,
         dtype: DTypeLike | None = None,
     ) -> None:
-        whose = f"learned series {name!r}"
+        whose = f"learned series {as_text(name, 'the name of a learned series')!r}"
         known = np.atleast_1d(as_seconds(times))
         check_times(known, whose)
         if method not in get_args(Method):

@@ -6,17 +6,16 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, HeldFunction, Values, as_values, real_precision
 from impindiff.grid import Grid
 from impindiff.latent._each_cell import in_each_cell
-from impindiff.latent._field import AbstractLatent, Proportional
+from impindiff.latent._field import AbstractLatent, Proportional, as_function
 from impindiff.latent._interval import Interval
-from impindiff.latent._layers import Dense, draw
+from impindiff.latent._layers import Dense, check_key, draw
 
 _ANY = (-float("inf"), float("inf"))
 
@@ -68,28 +67,18 @@ class NeuralClosure(AbstractLatent, AbstractClosure):
         key: PRNGKeyArray | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        self.names = (names,) if isinstance(names, str) else tuple(names)
-        self.arguments = tuple(inputs)
+        self.names, expected = as_function("neural closure", names, inputs)
+        self.arguments, self.ranges = tuple(expected), tuple(expected.values())
         whose = f"neural closure {self.label}"
-        if not self.names or len(set(self.names)) != len(self.names) or not inputs:
-            raise InputError(
-                f"{whose}: give at least one input, and a name of its own for each component."
-            )
-        self.ranges = tuple((float(low), float(high)) for low, high in inputs.values())
-        for name, (low, high) in zip(self.arguments, self.ranges, strict=True):
-            if not 0 < high - low < np.inf:
-                raise InputError(
-                    f"{whose}: {name!r} is expected in ({low}, {high}); give finite (low, high) "
-                    "with high > low."
-                )
         self.interval = Interval(bounds, whose)
         first = self.interval.middle if initial is None else initial
         self.start = float(self.interval.raw(first, whose))
         if (key is None) == (network is None):
             raise InputError(f"{whose}: give either a random key, or a network.")
         if key is not None:
-            if min(width, depth) < 1:
-                raise InputError(f"{whose}: width={width} and depth={depth} must be at least 1.")
+            check_key(key, whose)
+            width = as_count(width, f"the width of {whose}", 1)
+            depth = as_count(depth, f"the depth of {whose}", 1)
             sizes = (len(inputs), *[width] * depth, len(self.names))
             self.held = HeldFunction(_Layers.of(sizes, key, real_precision(dtype)))
         elif network is not None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, DTypeLike, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_text
 from impindiff._types import Scalar
 from impindiff.coefficients import real_precision
 from impindiff.grid import Grid
@@ -44,7 +44,7 @@ class Parameter(AbstractLatent):
         *,
         dtype: DTypeLike | None = None,
     ) -> None:
-        whose = f"parameter {name!r}"
+        whose = f"parameter {as_text(name, 'the name of a parameter')!r}"
         self.interval = Interval(bounds, whose)
         if np.ndim(initial):
             raise InputError(
@@ -108,7 +108,7 @@ class CellField(AbstractLatent):
         *,
         dtype: DTypeLike | None = None,
     ) -> None:
-        whose = f"cell field {name!r}"
+        whose = f"cell field {as_text(name, 'the name of a cell field')!r}"
         self.interval = Interval(bounds, whose)
         raw = self.interval.raw(np.asarray(initial), whose)
         self.raw = jnp.asarray(raw, real_precision(dtype))

@@ -14,7 +14,13 @@ from impindiff.grid import Grid
 from impindiff.latent._coordinates import Span, Times, on_grid, turns
 from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
 from impindiff.latent._series import Series
-from impindiff.latent._sine_network import Layers, SineLayers, sine_network, stated_layers
+from impindiff.latent._sine_network import (
+    Layers,
+    SineLayers,
+    check_drawn,
+    sine_network,
+    stated_layers,
+)
 from impindiff.latent._time_network import TimeNetwork
 
 
@@ -70,6 +76,7 @@ class SeparableField(AbstractField):
         layers, time_layers = stated_layers(layers, time_layers, earlier, "SeparableField")
         self.output = Output(names, output_range, bounds, dtype)
         self.names, self.num_axes = self.output.names, num_axes
+        check_drawn(num_axes, key, self.names)
         rows, times = len(self.names), Span(span, self.names)
         precision = self.output.dtype
         for_space, for_time = jax.random.split(key)

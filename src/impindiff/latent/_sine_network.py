@@ -1,6 +1,6 @@
 """The sine network that neural fields are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from impindiff._errors import InputError, warn_caller
-from impindiff.latent._layers import Dense, draw
+from impindiff._errors import InputError, as_count, as_number, warn_caller
+from impindiff.latent._layers import Dense, check_key, draw
 
 
 @final
@@ -86,6 +86,17 @@ class SineLayers(eqx.Module):
         return z
 
 
+def check_drawn(num_axes: Any, key: Any, names: Sequence[str]) -> None:
+    """Refuse a number of axes that no grid has, and what is no random key.
+
+    Raises: InputError.
+    """
+    whose = f"the neural field {', '.join(names)}"
+    if as_count(num_axes, f"the number of axes of {whose}", 1) > 3:
+        raise InputError(f"{whose} has {num_axes} axes: a grid has 1, 2 or 3.")
+    check_key(key, whose)
+
+
 def sine_network(
     key: PRNGKeyArray,
     inputs: int,
@@ -108,10 +119,11 @@ def sine_network(
 
     Raises: InputError for sizes under 1 or a frequency that is not positive.
     """
-    if min(inputs, width, depth, outputs) < 1 or not 0 < frequency < np.inf:
+    width = as_count(width, "the width of a neural field", 1)
+    depth = as_count(depth, "the depth of a neural field", 1)
+    if not 0 < as_number(frequency, "the frequency of a neural field") < np.inf:
         raise InputError(
-            "a neural field needs num_axes, width, depth >= 1 and frequency > 0; found "
-            f"num_axes={inputs // 2}, width={width}, depth={depth}, frequency={frequency}."
+            f"the frequency of a neural field is {frequency}: it must be positive and finite."
         )
     sizes = (inputs, *[width] * depth, outputs)
     # The bounds of Sitzmann et al., section 3.2: activations keep their spread through layers.

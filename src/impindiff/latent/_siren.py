@@ -12,7 +12,7 @@ from impindiff.grid import Grid
 from impindiff.latent._coordinates import on_grid, turns
 from impindiff.latent._layers import Dense
 from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
-from impindiff.latent._sine_network import SineLayers, sine_network
+from impindiff.latent._sine_network import SineLayers, check_drawn, sine_network
 
 
 @final
@@ -65,6 +65,7 @@ class SineField(AbstractField):
     ) -> None:
         self.output = Output(names, output_range, bounds, dtype)
         self.names, self.num_axes = self.output.names, num_axes
+        check_drawn(num_axes, key, self.names)
         self.hidden, self.head = sine_network(
             key, 2 * num_axes, width, depth, len(self.names), frequency, self.output.dtype
         )

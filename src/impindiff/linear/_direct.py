@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
 from impindiff._types import Scalar, Vector
 from impindiff.linear import _tree as tree
 from impindiff.linear._banded import (
@@ -118,8 +118,7 @@ class DenseLU(AbstractLinearSolver):
 
     def __check_init__(self) -> None:
         """Refuse limits that cannot be met."""
-        if self.max_size < 1:
-            raise InputError(f"DenseLU(max_size={self.max_size}): must be at least 1.")
+        as_count(self.max_size, "max_size of DenseLU", 1)
 
     def factorise(self, operator: Operator, like: Vector) -> AbstractInverse | None:
         """See `AbstractLinearSolver.factorise`."""

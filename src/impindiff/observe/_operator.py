@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
 
-from impindiff._errors import InputError, blamed_on
+from impindiff._errors import InputError, as_text, blamed_on
 from impindiff._types import State, without_mask
 from impindiff.data import BEGUN
 from impindiff.grid import Axis, Grid
@@ -72,6 +72,7 @@ class AbstractObservation(eqx.Module):
 
     def __check_init__(self) -> None:
         """Refuse noise that is no standard deviation anywhere."""
+        as_text(self.data, f"the name of the data of {type(self).__name__}")
         if self.noise is None or isinstance(self.noise, str):
             return
         try:

@@ -1,6 +1,7 @@
 """Inverses in the space of modes: of mean coefficients, or of those that vary along one axis."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self, final
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, PyTree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
 from impindiff._types import Vector
 from impindiff.linear import AbstractInverse, BlockStencil, LineFactors, Stencil, TransposedInverse
 from impindiff.precondition._balanced import BalancedInverse, balanced_blocks, balanced_fields
@@ -213,7 +214,9 @@ class TransformLine(AbstractPreconditioner):
         and for fields of different shapes.
     """
 
-    axis: int = eqx.field(static=True)
+    axis: int = eqx.field(
+        static=True, converter=partial(as_count, what="the axis of TransformLine")
+    )
 
     def make(self, operator: LinearisedStep) -> BalancedInverse:
         """See `AbstractPreconditioner.make`."""

@@ -1,5 +1,6 @@
 """Exact solves along the grid's lines of one axis, for each field alone or for all at once."""
 
+from functools import partial
 from typing import Any, Self, final
 
 import equinox as eqx
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
 from impindiff._types import Vector
 from impindiff.linear import (
     AbstractInverse,
@@ -173,7 +174,7 @@ class Line(AbstractPreconditioner):
     Raises: InputError where it is used on a grid without that axis.
     """
 
-    axis: int = eqx.field(static=True)
+    axis: int = eqx.field(static=True, converter=partial(as_count, what="the axis of Line"))
 
     def make(self, operator: LinearisedStep) -> BalancedInverse:
         """See `AbstractPreconditioner.make`."""
@@ -201,7 +202,7 @@ class BlockLine(AbstractPreconditioner):
         shapes.
     """
 
-    axis: int = eqx.field(static=True)
+    axis: int = eqx.field(static=True, converter=partial(as_count, what="the axis of BlockLine"))
 
     def make(self, operator: LinearisedStep) -> BalancedInverse:
         """See `AbstractPreconditioner.make`."""

@@ -5,7 +5,7 @@ from typing import final
 
 import equinox as eqx
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {f"{prefix}IB": 2 ** (10 * power) for power, prefix in enumerate("KMGT", start=1)}
@@ -70,10 +70,7 @@ class Snapshots(eqx.Module):
 
     def __check_init__(self) -> None:
         """Refuse to keep nothing."""
-        if self.count < 1:
-            raise InputError(
-                f"Snapshots({self.count}): at least 1 must be kept, that at the start."
-            )
+        as_count(self.count, "the number of Snapshots, that at the start among them,", 1)
 
 
 @final

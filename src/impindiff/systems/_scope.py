@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_names
 from impindiff._types import Scalar, State
 from impindiff.coefficients import (
     AbstractClosure,
@@ -240,9 +240,9 @@ def parameter_names(parameters: str | Sequence[str]) -> tuple[str, ...]:
 
     Raises: InputError for what is no name, stands there twice, or is something else in a dataset.
     """
-    names = (parameters,) if isinstance(parameters, str) else tuple(parameters)
+    names = as_names(parameters, "parameters of a system")
     for name in names:
-        if not isinstance(name, str) or not name.isidentifier() or name in TAKEN:
+        if not name.isidentifier() or name in TAKEN:
             raise InputError(
                 f"parameters has {name!r}: give the names by which functions ask for them, such as "
                 f"parameters=('T_gas',); {' and '.join(TAKEN)} are dimensions of the data."

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from impindiff._errors import InputError
 from impindiff._types import GivenState, Scalar, State, real_state
 from impindiff.coefficients import Instant, as_closures, as_coefficients, real_precision
 from impindiff.grid import Grid
@@ -94,6 +95,10 @@ class System(AbstractSystem):
         check_call(others)
         by_name = {"coefficients": coefficients, "integrals": integrals, "balances": balances}
         check_mappings(by_name | {"units": units})
+        if not isinstance(grid, Grid | None):
+            raise InputError(
+                f"the grid of a system is {grid!r:.60}: give a Grid, or None for a system without."
+            )
         known = as_fields(grid, fields)
         self.grid = grid
         self.coefficients = as_coefficients(dict(coefficients or {}))

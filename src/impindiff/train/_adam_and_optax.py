@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from impindiff._errors import InputError
 from impindiff._types import Scalar
 from impindiff.train._by_name import REST, by_name
 from impindiff.train._objective import AbstractObjective
@@ -117,6 +118,14 @@ class Optax(AbstractOptimiser, metaclass=CountedEpochs):
     """
 
     transformation: optax.GradientTransformation
+
+    def __check_init__(self) -> None:
+        """Refuse what is no transformation."""
+        if not isinstance(self.transformation, optax.GradientTransformation):
+            raise InputError(
+                f"Optax has {self.transformation!r:.60}: give a transformation of optax, such as "
+                "Optax(optax.adamw(1e-3))."
+            )
 
     def check(self, learned: PyTree) -> None:
         """Refuse what the transformation cannot begin with."""

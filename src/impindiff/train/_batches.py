@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
 from impindiff._types import State
 from impindiff.observe import AbstractOperator, AbstractPenalty
 from impindiff.rollout import TimeGrid
@@ -123,8 +123,8 @@ class Batching(eqx.Module):
     def __check_init__(self) -> None:
         """Refuse parts that hold nothing."""
         for name, count in (("samples", self.samples), ("window", self.window)):
-            if count is not None and count < 1:
-                raise InputError(f"Batching({name}={count}): at least 1 must be in a batch.")
+            if count is not None:
+                as_count(count, f"{name} of Batching", 1)
 
     @property
     def is_whole(self) -> bool:

@@ -20,11 +20,6 @@ REST = "*"
 """Stands for all latents that are not named."""
 
 
-def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Names as a tuple; a single one need not be in a list."""
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
 def by_name(learned: PyTree, values: Mapping[str, T], what: str) -> PyTree:
     """For each learned array the value that is given for its latent.
 

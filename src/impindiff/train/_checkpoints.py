@@ -31,7 +31,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from pydantic import BaseModel
 
-from impindiff._errors import InputError, warn_caller
+from impindiff._errors import InputError, as_count, warn_caller
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._early_stopping import Standing
 from impindiff.train._sealed import damage_of, is_unsealed, owner_of, seal
@@ -126,8 +126,9 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, every: int = 50, run: str | None = None) -> None:
-        if every < 1:
-            raise InputError(f"Checkpoints(every={every}): every must be at least 1.")
+        as_count(every, "every of Checkpoints", 1)
+        if not isinstance(folder, str | os.PathLike):
+            raise InputError(f"the folder of Checkpoints is {folder!r:.60}: give a path.")
         # Not resolved: a link that leads nowhere is an error to be told when it is followed.
         self.folder = Path(os.path.abspath(folder))
         self.every, self.run = every, run

@@ -9,8 +9,7 @@ from dataclasses import fields, replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from impindiff._errors import InputError, warn_caller
-from impindiff.train._by_name import as_names
+from impindiff._errors import InputError, as_names, warn_caller
 from impindiff.train._fit_options import FitOptions, Validation
 from impindiff.train._optimisers import AbstractOptimiser
 from impindiff.train._stages import Stage
@@ -71,7 +70,7 @@ def _as_stated_today(function: str, named: Mapping[str, Any]) -> dict[str, Any]:
     validation = {
         now: today.pop(earlier) for earlier, now in _OF_VALIDATION.items() if earlier in today
     }
-    frozen = as_names(today.pop("freeze", ()))
+    frozen = as_names(today.pop("freeze", ()), "freeze")
     first = next(iter([*options, *validation, *(["freeze"] if frozen else [])]), None)
     if first is None:
         return today

@@ -6,7 +6,7 @@ from typing import Self, final
 from jaxtyping import PyTree
 from pydantic import BaseModel, ConfigDict
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count, as_number
 
 
 @final
@@ -58,10 +58,9 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         """Refuse what would stop at once, or always."""
-        if self.patience < 1 or not 0 <= self.min_improvement < 1:
-            raise InputError(
-                f"{self}: patience must be at least 1 and min_improvement lie in [0, 1)."
-            )
+        as_count(self.patience, "patience of EarlyStopping", 1)
+        if not 0 <= as_number(self.min_improvement, "min_improvement of EarlyStopping") < 1:
+            raise InputError(f"{self}: min_improvement must lie in [0, 1).")
 
     def after(
         self, standing: Standing, best: PyTree, epoch: int, error: float, learned: PyTree

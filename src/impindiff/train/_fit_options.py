@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import DTypeLike
 from pydantic import BaseModel
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count
+from impindiff.coefficients import real_precision
 from impindiff.data import Start
 from impindiff.integrate import AbstractStepper, check_is_stepper
 from impindiff.observe import AbstractObservation, AbstractPenalty
@@ -17,6 +18,7 @@ from impindiff.rollout import (
     KeepAll,
     MemoryBudget,
     MemoryPolicy,
+    Snapshots,
     StepControl,
     check_is_control,
     stepper_for,
@@ -91,8 +93,20 @@ class Validation:
 
     def __post_init__(self) -> None:
         """Refuse a validation in no epoch."""
-        if self.every < 1:
-            raise InputError(f"Validation(every={self.every}): every must be at least 1.")
+        as_count(self.every, "every of Validation", 1)
+
+
+_KINDS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "memory": (
+        (KeepAll, Snapshots, MemoryBudget),
+        "KeepAll(), Snapshots(20) or MemoryBudget('2GiB')",
+    ),
+    "rescue": ((Rescue, type(None)), "Rescue()"),
+    "progressive_tolerance": ((ProgressiveTolerance, type(None)), "ProgressiveTolerance()"),
+    "validation": ((Validation,), "Validation(error, every=10)"),
+    "watch": ((Callable, type(None)), "a function of a record"),
+    "checkpoints": ((str, Path, Checkpoints, type(None)), "a folder, or Checkpoints(folder)"),
+}
 
 
 @final
@@ -118,7 +132,8 @@ class FitOptions:
         watch: called with each epoch's `EpochRecord`; `fit_ensemble` passes an `EnsembleRecord`.
         checkpoints: folder to save to, and to go on from where it holds a checkpoint already.
 
-    Raises: InputError for a stepper or a control that is none.
+    Raises: InputError for a stepper, a control or any other part that is none, and a precision that
+        JAX does not compute in.
     """
 
     stepper: AbstractStepper | None = None
@@ -139,6 +154,17 @@ class FitOptions:
             check_is_stepper(self.stepper)
         if self.control is not None:
             check_is_control(self.control)
+        if self.samples_at_once is not None:
+            as_count(self.samples_at_once, "samples_at_once of FitOptions", 1)
+        if self.dtype is not None:
+            real_precision(self.dtype)
+        as_count(self.seed, "the seed of FitOptions", 0)
+        for name, (kinds, such_as) in _KINDS.items():
+            given = getattr(self, name)
+            if not isinstance(given, kinds):
+                raise InputError(
+                    f"{name} of FitOptions is {given!r:.60}: give {such_as}, or leave it out."
+                )
 
     def stepper_for(self, dt: float | None) -> AbstractStepper:
         """What advances one step: of at most `dt`, or as long as its error allows."""

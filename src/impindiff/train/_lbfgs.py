@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
+from impindiff._errors import as_count
 from impindiff._types import Scalar
 from impindiff.train._objective import AbstractObjective, Evaluation
 from impindiff.train._optimisers import (
@@ -24,7 +25,6 @@ from impindiff.train._optimisers import (
     CountedEpochs,
     Epoch,
     StageLength,
-    check_positive,
     traced_once,
     unknown,
 )
@@ -205,7 +205,8 @@ class LBFGS(AbstractOptimiser, metaclass=CountedEpochs):
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
-        check_positive(self, min(self.memory, self.max_evaluations))
+        as_count(self.memory, "memory of LBFGS", 1)
+        as_count(self.max_evaluations, "max_evaluations of LBFGS", 1)
 
     @property
     def takes_units(self) -> bool:

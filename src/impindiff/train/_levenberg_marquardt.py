@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from impindiff._errors import as_count
 from impindiff._types import Scalar
 from impindiff.rollout import StepOutcome
 from impindiff.train._least_squares import column_norms, damped_step, krylov_step
@@ -180,7 +181,9 @@ class LevenbergMarquardt(AbstractOptimiser, metaclass=CountedEpochs):
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
-        check_positive(self, self.damping, min(self.max_attempts, self.max_products))
+        check_positive(self, self.damping)
+        as_count(self.max_attempts, "max_attempts of LevenbergMarquardt", 1)
+        as_count(self.max_products, "max_products of LevenbergMarquardt", 1)
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_number
 from impindiff._types import Scalar
 from impindiff.train._objective import AbstractObjective, Evaluation
 
@@ -117,7 +117,8 @@ def unknown(objective: Callable[[PyTree], Evaluation], point: PyTree) -> Evaluat
 
 def check_positive(optimiser: AbstractOptimiser, *numbers: float) -> None:
     """Refuse counts and rates that do nothing."""
-    if not all(number > 0 for number in numbers):
+    what = f"a count, rate or damping of {type(optimiser).__name__}"
+    if not all(as_number(number, what) > 0 for number in numbers):
         raise InputError(
             f"{type(optimiser).__name__}: counts, rates and damping must be positive; found "
             f"{optimiser}."

@@ -1,5 +1,6 @@
 """Stages of a training: all that is said of one stands in its `Stage`."""
 
+from functools import partial
 from typing import final
 
 import equinox as eqx
@@ -7,11 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_count, as_names, as_number
 from impindiff.systems import System
 from impindiff.train._adam_and_optax import Adam
 from impindiff.train._batches import WHOLE, Batching
-from impindiff.train._by_name import as_names
 from impindiff.train._lbfgs import LBFGS
 from impindiff.train._levenberg_marquardt import LevenbergMarquardt
 from impindiff.train._observations import Observations
@@ -39,7 +39,9 @@ class Stage(eqx.Module):
     epochs: int = eqx.field(static=True)
     dt: float | None = eqx.field(static=True, default=None)
     batches: Batching = WHOLE
-    freeze: tuple[str, ...] = eqx.field(static=True, default=(), converter=as_names)
+    freeze: tuple[str, ...] = eqx.field(
+        static=True, default=(), converter=partial(as_names, what="freeze of a Stage")
+    )
 
     def __check_init__(self) -> None:
         """Refuse what does nothing, or does not go together."""
@@ -48,10 +50,13 @@ class Stage(eqx.Module):
                 f"Stage: {self.optimiser!r:.80} is no optimiser. Give one, such as Adam(), LBFGS() "
                 "or Optax(optax.adamw(1e-3)), and then the number of epochs: Stage(Adam(), 100)."
             )
-        if self.epochs < 1 or (self.dt is not None and not self.dt > 0):
+        as_count(self.epochs, "the number of epochs of a Stage", 1)
+        if self.dt is not None and not as_number(self.dt, "dt of a Stage") > 0:
+            raise InputError(f"dt of a Stage is {self.dt}: it must be positive, or left out.")
+        if not isinstance(self.batches, Batching):
             raise InputError(
-                f"Stage: epochs must be at least 1 and dt positive; found epochs = {self.epochs}, "
-                f"dt = {self.dt}."
+                f"batches of a Stage is {self.batches!r:.60}: give Batching(samples=2), or leave "
+                "it out."
             )
         if self.optimiser.needs_all_data and not self.batches.is_whole:
             raise InputError(
