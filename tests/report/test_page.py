@@ -314,6 +314,18 @@ def test_a_verdict_is_held_against_how_much_the_data_vary(make_run: MakeRun):
     assert "never seen in training: to the eye the same as the data." in page.text
 
 
+def test_the_reach_of_a_forecast_counts_from_its_start(make_run: MakeRun):
+    """Data from t = 0.05 on, of a system that knows where it was at t = -0.05: 0.25 / 0.15."""
+    errors = {"time": [0.05, 0.1, 0.15, 0.2]} | dict.fromkeys(
+        ("relative_l1_percent", "relative_l2_percent"), [0.1, 0.2, 0.3, 0.4]
+    )
+    about = {"fields": {"concentration": errors}, "training_times": [0.1], "start": -0.05}
+    run = make_run(summary=about, edit=lambda forecast: forecast.isel(time=slice(1, None)))
+    text = _write(run)[1].text
+    assert "reaches 1.67 times as far, and its error in concentration goes from 0.2 %" in text
+    assert "a forecast in which nothing changes after t = 0.05 s would be" in text
+
+
 def test_one_sample_with_later_times_held_back_is_said_to_be_seen(make_run: MakeRun):
     run = make_run(num_samples=1, summary={"training_samples": [5]})
     text = _write(run)[1].text

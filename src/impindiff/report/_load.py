@@ -103,6 +103,14 @@ class RunFolder:
         return digits_apart(np.unique(times).tolist())
 
     @property
+    def start(self) -> float:
+        """When the forecast began: its first time, unless the summary says earlier; or NaN."""
+        if "time" not in self.forecast:
+            return math.nan
+        first, start = float(self.forecast["time"][0]), number(self.summary.get("start"))
+        return min(first, start) if math.isfinite(start) else first
+
+    @property
     def learned_nothing(self) -> bool:
         """Whether all was known; of an old run whose summary does not say so, False."""
         return self.summary.get("training_samples") == [] and not len(self.history)
