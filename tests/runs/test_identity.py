@@ -151,6 +151,20 @@ def test_without_an_identity_that_is_said(finished: Path, run: RunFolder, identi
         assert evaluate_run(run, finished / "data.nc").fields == expected.fields
 
 
+@pytest.mark.parametrize("identity", [3, [], {"a": 1}])
+def test_without_an_identity_training_does_not_go_on(finished: Path, run: RunFolder, identity):
+    """The checkpoints of any run would be taken, and the rest written beside the old evidence."""
+    change_provenance(run, run=identity)
+    with pytest.raises(InputError, match="'run' is no text: .* may be of another"):
+        resume(finished, run)
+
+
+def test_without_the_hash_of_the_config_that_is_said(run: RunFolder):
+    change_provenance(run, config_sha256=None)
+    with pytest.warns(RuntimeWarning, match="whether config.toml was edited .* is not known"):
+        trained_system(run)
+
+
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("default::RuntimeWarning")
 def test_a_run_of_an_earlier_version_works(finished: Path, run: RunFolder):
