@@ -29,6 +29,22 @@ def test_the_version_is_printed_without_jax():
     assert ended.stdout == f"impindiff {impindiff.__version__}\n"
 
 
+@pytest.mark.parametrize("name", ["typer.py", "pydantic.py"])
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path, name: str):
+    """It may be a stranger's run; Python puts that folder first for `python -m`."""
+    (tmp_path / name).write_text("print('executed')")
+    environment = {**os.environ, "PYTHONPATH": str(Path(impindiff.__file__).parents[1])}
+    ended = subprocess.run(
+        [sys.executable, "-m", "impindiff", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert ended.stdout == f"impindiff {impindiff.__version__}\n", ended.stderr
+
+
 WAITED_FOR = """
 import os, signal, sys, threading, time
 from impindiff.cli import main

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
@@ -312,6 +313,27 @@ def test_a_verdict_is_held_against_how_much_the_data_vary(make_run: MakeRun):
 
     page = _write(make_run(edit=near, name="near"))[1]
     assert "never seen in training: to the eye the same as the data." in page.text
+
+
+def test_figures_do_not_depend_on_who_draws_them(make_run: MakeRun):
+    """Not even on a `matplotlibrc` in the current folder, which may be that of a stranger's run."""
+    run = make_run()
+    text = _write(run)[0]
+    others: dict[Any, Any] = {
+        "text.usetex": True,
+        "figure.dpi": 33,
+        "lines.linestyle": ":",
+        "font.family": "none",
+    }
+    with matplotlib.rc_context(others):
+        assert _write(run)[0] == text
+
+
+def test_names_of_stages_that_nothing_can_show_are_shown_otherwise(make_run: MakeRun):
+    run = make_run()
+    log = run / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"stage": "', r'"stage": "\u0000\ud800\u202e'))
+    assert "\ufffd\ufffd\ufffdlbfgs (10 epochs)" in _write(run)[1].text
 
 
 def test_the_reach_of_a_forecast_counts_from_its_start(make_run: MakeRun):

@@ -20,7 +20,7 @@ import xarray as xr
 from impindiff._errors import InputError, warn_caller
 from impindiff._files import MOST_BYTES, read_object, read_whole
 from impindiff.data import open_dataset
-from impindiff.report._format import digits_apart, spans
+from impindiff.report._format import digits_apart, printable, spans
 
 _COLUMNS = ("epoch", "loss", "validation", "seconds", "solver_iterations", "adjoint_iterations")
 
@@ -272,7 +272,8 @@ def _history(path: Path, epochs: float) -> History:
     missing = spans([epoch for epoch in range(1, last + 1) if epoch not in known])
     if missing:
         _warn(f"{path} says nothing of epochs {missing}, which were trained")
-    return History(columns, [str(row.get("stage") or "") for row in rows], unreadable, missing)
+    stages = [printable(str(row.get("stage") or "")) for row in rows]
+    return History(columns, stages, unreadable, missing)
 
 
 def _provenance(path: Path) -> Mapping[str, Any]:
