@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -14,9 +15,12 @@ import pytest
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.cli._show import summary_lines
+from impindiff.forecast import Scores
 from impindiff.report import write_report
 from impindiff.report._baselines import of_no_change, of_variation
 from impindiff.report._frames import Variable
+from impindiff.runs import RunFolder
 
 MakeRun = Callable[..., Path]
 
@@ -313,6 +317,29 @@ def test_a_verdict_is_held_against_how_much_the_data_vary(make_run: MakeRun):
 
     page = _write(make_run(edit=near, name="near"))[1]
     assert "never seen in training: to the eye the same as the data." in page.text
+
+
+def test_headlines_say_what_an_error_is_to_be_held_against(make_run: MakeRun):
+    """From 290 to 290.29 everywhere: 0.1 % off if nothing changes, so that 0.12 % is poor."""
+
+    def warm(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration_truth"][:] = 290.0
+        dataset["concentration_truth"][:, -1] = 290.0 / (1 - 1e-3)
+        return dataset
+
+    run = make_run(edit=warm)
+    assert "t = 0.2 s, relative L1; where nothing changes 0.1 %" in _write(run)[1].text
+    errors = {"time": [0.0, 0.2], "relative_l1_percent": [0.0, 0.12]}
+    found = Scores.model_validate(
+        {
+            "fields": {"concentration": errors | {"relative_l2_percent": [0.0, 0.12]}},
+            "latent": {"velocity_x": {"relative_l2_percent": math.inf}},
+            "samples": [5, 6],
+        }
+    )
+    lines = summary_lines(RunFolder(run), found)
+    assert "t = 0.2: 0.12 % off (relative L1, where nothing changes 0.1 %)" in lines
+    assert "velocity_x (its truth is zero, so there is no relative error)" in lines
 
 
 def test_figures_do_not_depend_on_who_draws_them(make_run: MakeRun):

@@ -70,6 +70,9 @@ def cards_of(run: RunFolder, fields: Sequence[Variable]) -> list[Card]:
         value = percent(error.l1[-1])
         if _is_relative_to_nothing(error, by_name.get(name)):
             value, detail = "\u2014", f"{detail}: the data are zero"
+        still = of_no_change(by_name[name], float(error.time[-1])) if name in by_name else math.nan
+        if math.isfinite(still):
+            detail += f"; where nothing changes {percent(still)}"
         cards.append(Card(value, "forecast error", detail))
     for name, parts in run.readings.items():
         cards += [_card_of(run, name, part, error) for part, error in parts.items()]
