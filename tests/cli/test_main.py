@@ -1,6 +1,7 @@
 """The end of a command's process."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 import impindiff
 from impindiff._errors import FolderLostError, numerics_errors
+from impindiff.cli import _errors
 from impindiff.cli._errors import reported
 
 WITHOUT_JAX = """
@@ -27,6 +29,22 @@ def test_the_version_is_printed_without_jax():
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == f"impindiff {impindiff.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["typer.py", "pydantic.py"])
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path, name: str):
+    """It may be a stranger's run; Python puts that folder first for `python -m`."""
+    (tmp_path / name).write_text("print('executed')")
+    environment = {**os.environ, "PYTHONPATH": str(Path(impindiff.__file__).parents[1])}
+    ended = subprocess.run(
+        [sys.executable, "-m", "impindiff", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert ended.stdout == f"impindiff {impindiff.__version__}\n", ended.stderr
 
 
 WAITED_FOR = """
@@ -268,6 +286,39 @@ def test_a_machine_without_what_is_asked_for_is_a_message(monkeypatch, capsys, s
         work()
     found = capsys.readouterr().err
     assert ended.value.exit_code == 2 and message in found and found.count("\n") == 1
+
+
+def test_a_request_while_one_is_being_told_is_told(monkeypatch, capsys):
+    """Several signals within a millisecond: the command line would end without a word."""
+    calls: list[object] = []
+
+    def requests(handler):
+        calls.append(handler)
+        if len(calls) == 2:
+            raise _errors.Interrupted
+        return {}
+
+    @reported
+    def work() -> None:
+        raise _errors.Interrupted
+
+    monkeypatch.setattr(_errors, "handle_requests", requests)
+    with pytest.raises(typer.Exit) as ended:
+        work()
+    assert ended.value.exit_code == 130 and calls[1:] == [signal.SIG_IGN] * 2
+    assert capsys.readouterr().err == "impindiff: interrupted: nothing more was done.\n"
+
+
+def test_a_request_in_the_hook_of_what_was_swallowed_comes_again(monkeypatch):
+    class Swallowed:
+        @property
+        def exc_value(self):
+            raise _errors.Interrupted
+
+    sent: list[int] = []
+    monkeypatch.setattr(_errors, "_send_again", sent.append)
+    _errors._insist(Swallowed())
+    assert sent == [signal.SIGINT]
 
 
 @pytest.mark.thorough

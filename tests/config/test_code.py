@@ -1,5 +1,6 @@
 """The user's own Python: found beside the config, loaded without a trace, faults named."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,6 +79,30 @@ def test_packages_and_imports_within_functions(tmp_path: Path):
 def test_what_goes_wrong_is_named_with_file_and_line(tmp_path: Path, text: str, said: str):
     assert said in refusal(write(tmp_path, own=text), grid=1, key=2)
     assert "own" not in sys.modules
+
+
+FORKS = """
+import os
+def make():
+    if os.fork():
+        os.wait()
+"""
+CALLS = """
+import sys
+from pathlib import Path
+from impindiff.config._code import Code
+Code(Path(sys.argv[1])).call("system.build", "own:make", {})
+print("went on", flush=True)
+"""
+
+
+@pytest.mark.thorough
+def test_a_fork_that_comes_back_does_not_go_on(tmp_path: Path):
+    """Two commands would write one run, and both would answer."""
+    (tmp_path / "own.py").write_text(FORKS)
+    arguments = [sys.executable, "-W", "ignore", "-c", CALLS, str(tmp_path)]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "went on\n"), ended.stderr
 
 
 def test_a_file_that_is_not_there_is_looked_for_beside_the_config(tmp_path: Path):

@@ -161,6 +161,8 @@ def test_a_file_that_is_no_config_is_named(tmp_path: Path):
     assert "line 1" in refused(tmp_path / "broken.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     assert "cannot be read" in refused(tmp_path / "binary.toml")
+    (tmp_path / "long.toml").write_text("seed = " + "9" * 5000)
+    assert "a number is too long to be read" in refused(tmp_path / "long.toml")
     (tmp_path / "empty.toml").write_text("")
     assert "key 'data' is missing" in refused(tmp_path / "empty.toml")
 
@@ -268,6 +270,7 @@ def test_keys_are_set_one_by_one():
         ("system.options.span=[0.0, 1", "is no value of TOML"),
         ("system.options.span=(0.0, 1.0)", "is no value of TOML"),
         ("system.options.rate=", "'' is no value of TOML"),
+        ("seed=" + "9" * 5000, "is no value of TOML"),
     ],
 )
 def test_a_key_that_cannot_be_set_is_refused(change: str, said: str):

@@ -20,6 +20,7 @@ from impindiff.grid import Axis, Grid
 
 NAME = "concentration"
 SOURCE = "folder/data.nc"
+EACH = np.ones((10, 5))
 
 
 def refusal(dataset: xr.Dataset, *fields: str, latents: tuple[str, ...] = ()) -> str:
@@ -83,6 +84,12 @@ def test_no_field_is_a_mistake(dataset: xr.Dataset):
         (lambda d: d.isel(time=[0, 1, 1]), "'time' must increase: entry 2 is 0.05 after 0.05"),
         (lambda d: d.assign_coords(time=[0, 1, np.nan, 3, 4]), "finite: entry 2 is nan"),
         (lambda d: d.assign_coords(time=list("abcde")), "coordinate 'time' must hold real numbers"),
+        (
+            lambda d: (
+                d.drop_vars("time").assign(time=(("sample", "time"), EACH)).set_coords("time")
+            ),
+            "'time' has the dimensions ('sample', 'time'); it must be along 'time' alone",
+        ),
         (
             lambda d: d.assign_coords(time=np.arange(5).astype("timedelta64[ns]")),
             "found timedelta64[ns]. Store dates as a number of seconds or days",

@@ -53,6 +53,7 @@ def test_a_forecast_and_its_scores_say_what_changed(data):
     options = {"times": [0.5, 1.0], "dt": 0.5, "stepper": ipd.steppers.ForwardEuler()}
     found = predict(system(), data, **options)
     assert found["gone"].values.tolist() == [[0.5, 0.75], [2.0, 3.0]]
+    assert {name for name in found if "cell_methods" in found[name].attrs} == {"gone"}
     assert noted(found) == {
         "all": {
             "units": "mol",

@@ -8,7 +8,7 @@ from small_problem import make_dataset
 from impindiff import InputError, Sensors, evaluate, grid_of
 from impindiff.forecast import Seen
 from impindiff.grid import Grid
-from impindiff.observe import AbstractObservation
+from impindiff.observe import AbstractObservation, VolumeAverage
 
 
 @pytest.fixture
@@ -139,6 +139,25 @@ def test_readings_are_scored_by_instrument_trained_and_held_back_apart(truth, se
     assert (found.trained.count, found.held_back.count) == (2 * 2 * 2 - 1, found.count - 7)
     assert found.trained.rmse == pytest.approx(0, abs=1e-6)
     assert found.held_back.rmse == pytest.approx(0.3 * np.sqrt(2 / 24), rel=1e-4)
+
+
+def test_a_meter_at_the_start_is_no_reading(truth: xr.Dataset):
+    """It is 0 there by definition, also in a forecast of which the data have no field."""
+    grid = grid_of(truth, "concentration")
+    forecast = truth.rename(concentration="made")
+    forecast["made"].attrs["cell_methods"] = "time: sum"
+    forecast["made"].values[:] = np.array([0.0, 1.0, 2.0, 3.0, 4.0])[:, None, None]
+    read = np.tile([0.0, 1.1, 2.1, 3.1, 4.1], (4, 1))
+    data = truth.drop_vars("concentration").assign(meter=(("sample", "time"), read))
+    observe = [VolumeAverage("made", "meter", noise=0.1)]
+    found = evaluate(forecast, data, ":", observe=observe, grid=grid).readings["meter"]
+    assert found.count == 4 * 4
+    assert found.rmse == pytest.approx(0.1, rel=1e-4)
+    assert found.chi2_per_reading == pytest.approx(1.0, rel=1e-4)
+    # A meter that went on counting from before reads something there.
+    later = forecast.isel(time=slice(1, None)).assign_attrs(begun=0.0)
+    found = evaluate(later, data, ":", observe=observe, grid=grid).readings["meter"]
+    assert found.count == 4 * 4 and found.rmse == pytest.approx(0.1, rel=1e-4)
 
 
 def test_without_noise_there_is_no_chi_squared(truth, sensors):

@@ -2,20 +2,25 @@
 
 import base64
 import json
+import math
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.cli._show import summary_lines
+from impindiff.forecast import Scores
 from impindiff.report import write_report
 from impindiff.report._baselines import of_no_change, of_variation
 from impindiff.report._frames import Variable
+from impindiff.runs import RunFolder
 
 MakeRun = Callable[..., Path]
 
@@ -312,6 +317,62 @@ def test_a_verdict_is_held_against_how_much_the_data_vary(make_run: MakeRun):
 
     page = _write(make_run(edit=near, name="near"))[1]
     assert "never seen in training: to the eye the same as the data." in page.text
+
+
+def test_headlines_say_what_an_error_is_to_be_held_against(make_run: MakeRun):
+    """From 290 to 290.29 everywhere: 0.1 % off if nothing changes, so that 0.12 % is poor."""
+
+    def warm(dataset: xr.Dataset) -> xr.Dataset:
+        dataset["concentration_truth"][:] = 290.0
+        dataset["concentration_truth"][:, -1] = 290.0 / (1 - 1e-3)
+        return dataset
+
+    run = make_run(edit=warm)
+    assert "t = 0.2 s, relative L1; where nothing changes 0.1 %" in _write(run)[1].text
+    errors = {"time": [0.0, 0.2], "relative_l1_percent": [0.0, 0.12]}
+    found = Scores.model_validate(
+        {
+            "fields": {"concentration": errors | {"relative_l2_percent": [0.0, 0.12]}},
+            "latent": {"velocity_x": {"relative_l2_percent": math.inf}},
+            "samples": [5, 6],
+        }
+    )
+    lines = summary_lines(RunFolder(run), found)
+    assert "t = 0.2: 0.12 % off (relative L1, where nothing changes 0.1 %)" in lines
+    assert "velocity_x (its truth is zero, so there is no relative error)" in lines
+
+
+def test_figures_do_not_depend_on_who_draws_them(make_run: MakeRun):
+    """Not even on a `matplotlibrc` in the current folder, which may be that of a stranger's run."""
+    run = make_run()
+    text = _write(run)[0]
+    others: dict[Any, Any] = {
+        "text.usetex": True,
+        "figure.dpi": 33,
+        "lines.linestyle": ":",
+        "font.family": "none",
+    }
+    with matplotlib.rc_context(others):
+        assert _write(run)[0] == text
+
+
+def test_names_of_stages_that_nothing_can_show_are_shown_otherwise(make_run: MakeRun):
+    run = make_run()
+    log = run / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"stage": "', r'"stage": "\u0000\ud800\u202e'))
+    assert "\ufffd\ufffd\ufffdlbfgs (10 epochs)" in _write(run)[1].text
+
+
+def test_the_reach_of_a_forecast_counts_from_its_start(make_run: MakeRun):
+    """Data from t = 0.05 on, of a system that knows where it was at t = -0.05: 0.25 / 0.15."""
+    errors = {"time": [0.05, 0.1, 0.15, 0.2]} | dict.fromkeys(
+        ("relative_l1_percent", "relative_l2_percent"), [0.1, 0.2, 0.3, 0.4]
+    )
+    about = {"fields": {"concentration": errors}, "training_times": [0.1], "start": -0.05}
+    run = make_run(summary=about, edit=lambda forecast: forecast.isel(time=slice(1, None)))
+    text = _write(run)[1].text
+    assert "reaches 1.67 times as far, and its error in concentration goes from 0.2 %" in text
+    assert "a forecast in which nothing changes after t = 0.05 s would be" in text
 
 
 def test_one_sample_with_later_times_held_back_is_said_to_be_seen(make_run: MakeRun):

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import jax
 import pytest
+import xarray as xr
 from small_problem import DIFFUSIVITY
 
 from impindiff import InputError
 from impindiff.config import load_config
+from impindiff.forecast import UNSEEN, Seen
 from impindiff.report import write_report
 from impindiff.runs import RunFolder, certify, evaluate_run, train_run, trained_system
+from impindiff.runs._seen import seen_by
 from impindiff.train import Checkpoints, Progress, Trainer
 
 # As commit 0b8618d wrote it.
@@ -149,6 +152,36 @@ def test_without_an_identity_that_is_said(finished: Path, run: RunFolder, identi
         os.remove(run.path / "provenance.json")
     with pytest.warns(RuntimeWarning, match="does not tell which run this is"):
         assert evaluate_run(run, finished / "data.nc").fields == expected.fields
+
+
+@pytest.mark.parametrize("identity", [3, [], {"a": 1}])
+def test_without_an_identity_training_does_not_go_on(finished: Path, run: RunFolder, identity):
+    """The checkpoints of any run would be taken, and the rest written beside the old evidence."""
+    change_provenance(run, run=identity)
+    with pytest.raises(InputError, match="'run' is no text: .* may be of another"):
+        resume(finished, run)
+
+
+@pytest.mark.parametrize("times", [None, [], [float("nan")]])
+def test_without_what_it_was_trained_on_that_is_said(finished: Path, run: RunFolder, times):
+    """A copy of its data is not taken for held back in silence, nor is its own file at all."""
+    data = run.read_json("provenance.json")["data"]
+    data["sha256"] = "0" * 64
+    data["trained"] = None if times is None else data["trained"] | {"times": times}
+    change_provenance(run, data=data)
+    config = run.config()
+    own = run.path / (config.data.file or "")
+    copy = Path(shutil.copy(own, finished / "copy.nc"))
+    with xr.open_dataset(own, decode_times=False) as dataset:
+        assert seen_by(run, config, own, dataset) == Seen([0, 1], [0.1])
+        with pytest.warns(RuntimeWarning, match="does not tell what the run was trained on"):
+            assert seen_by(run, config, copy, dataset) == UNSEEN
+
+
+def test_without_the_hash_of_the_config_that_is_said(run: RunFolder):
+    change_provenance(run, config_sha256=None)
+    with pytest.warns(RuntimeWarning, match="whether config.toml was edited .* is not known"):
+        trained_system(run)
 
 
 @pytest.mark.thorough

@@ -81,6 +81,10 @@ DATA = [
     (lambda data: data.assign_attrs(boundary="wall"), ["boundary is 'wall'; it must be"]),
     (lambda data: data * np.inf, ["infinite"]),
     (
+        lambda data: data.assign_coords(x=data["x"] * 1e300),
+        ["data.nc: coordinate 'x' reaches to 1e+300", "float32 holds magnitudes"],
+    ),
+    (
         lambda data: data.assign(advection_x=data["advection_x"].transpose()),
         ["latent 'advection_x' has the dimensions ('y', 'x')"],
     ),

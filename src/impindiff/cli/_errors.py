@@ -35,8 +35,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     Other requests to end are treated as Ctrl-C is, so that what was trained is saved.
     """
 
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+    def attempt(*args: P.args, **kwargs: P.kwargs) -> R:
         before = handle_requests(_interrupt)
         _first_request.clear()
         sys.unraisablehook, hook = _insist, sys.unraisablehook
@@ -100,6 +99,15 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             # Others that came to it since stay: threads go on.
             if sys.unraisablehook in (_insist, _ignore):
                 sys.unraisablehook = hook
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return attempt(*args, **kwargs)
+        except KeyboardInterrupt:  # another request, just as the first was about to be told
+            handle_requests(signal.SIG_IGN)
+            complain("interrupted", "nothing more was done.")
+            raise typer.Exit(INTERRUPTED) from None
 
     return run
 
@@ -224,7 +232,10 @@ def _send_again(number: int) -> None:
 
 def _insist(unraisable: Any) -> None:
     """Interrupt once more where a callback swallowed it: JAX has one in the garbage collector."""
-    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+    try:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            _send_again(signal.SIGINT)
+        else:
+            sys.__unraisablehook__(unraisable)
+    except KeyboardInterrupt:  # in here it would be swallowed, too
         _send_again(signal.SIGINT)
-    else:
-        sys.__unraisablehook__(unraisable)

@@ -1,9 +1,12 @@
 """Results in a few lines."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from impindiff.forecast import BalanceScore, ReadingError, ReadingScore, Scores
+from impindiff.data import open_dataset
+from impindiff.forecast import BalanceScore, LatentError, ReadingError, ReadingScore, Scores
+from impindiff.report import errors_of_no_change
 from impindiff.rollout import format_bytes
 from impindiff.runs import Certificate, RunFolder
 from impindiff.train import MemoryPlan
@@ -12,9 +15,7 @@ from impindiff.train import MemoryPlan
 def summary_lines(folder: RunFolder, scores: Scores) -> str:
     """What was learned, how good it is, and where to look."""
     summary = folder.read_json("summary.json")
-    learned = ", ".join(
-        f"{name} (error {error.relative_l2_percent:.2g} %)" for name, error in scores.latent.items()
-    )
+    learned = ", ".join(f"{name} ({_of_latent(error)})" for name, error in scores.latent.items())
     names = ", ".join(scores.latent) or "the unknown coefficients"
     early = " (stopped early)" if summary.get("stopped_early") else ""
     trained = set(summary["training_samples"])
@@ -26,12 +27,14 @@ def summary_lines(folder: RunFolder, scores: Scores) -> str:
         else "Learned    nothing: all is known, and this is the forward model alone"
     ]
     unseen = "unseen " if trained and not trained & set(scores.samples) else ""
-    for field, errors in scores.fields.items():
-        if not errors.time:
-            continue
+    ends = {field: errors.time[-1] for field, errors in scores.fields.items() if errors.time}
+    still = errors_of_no_change(open_dataset(folder.forecast_file), ends)
+    for field, end in ends.items():
+        # A relative error alone says little of temperatures near 290 K.
+        beside = f", where nothing changes {still[field]:.3g} %" if field in still else ""
         lines.append(
-            f"Forecast   {field} of {_count(scores.samples, f'{unseen}sample')} to t = "
-            f"{errors.time[-1]:g}: {errors.relative_l1_percent[-1]:.3g} % off (relative L1)"
+            f"Forecast   {field} of {_count(scores.samples, f'{unseen}sample')} to t = {end:g}: "
+            f"{scores.fields[field].relative_l1_percent[-1]:.3g} % off (relative L1{beside})"
         )
     lines += [f"Readings   {line}" for line in reading_lines(scores.readings)]
     if not any(errors.time for errors in scores.fields.values()) and not scores.readings:
@@ -46,6 +49,13 @@ def summary_lines(folder: RunFolder, scores: Scores) -> str:
     return "\n".join(lines)
 
 
+def _of_latent(error: LatentError, digits: int = 2) -> str:
+    found = error.relative_l2_percent
+    if not math.isfinite(found):
+        return "its truth is zero, so there is no relative error"
+    return f"relative L2 error {found:.{digits}g} %"
+
+
 def score_table(scores: Scores) -> str:
     """Errors against time, as text."""
     lines = []
@@ -58,7 +68,7 @@ def score_table(scores: Scores) -> str:
         rows = zip(errors.time, errors.relative_l1_percent, errors.relative_l2_percent, strict=True)
         lines += [f"{t:>10g} {l1:>10.4g} {l2:>10.4g}" for t, l1, l2 in rows]
     for name, error in scores.latent.items():
-        lines.append(f"{name}: relative L2 error {error.relative_l2_percent:.4g} %")
+        lines.append(f"{name}: {_of_latent(error, 4)}")
     lines += reading_lines(scores.readings)
     return "\n".join(lines + balance_lines(scores.balances))
 

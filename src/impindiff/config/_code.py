@@ -12,6 +12,7 @@ import builtins
 import hashlib
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -203,6 +204,7 @@ class Code:
     @contextmanager
     def _at_work(self, key: str, name: str) -> Iterator[None]:
         """Let imports find what lies here, and name file and line of what goes wrong."""
+        process = os.getpid()
         with self._within_reach():
             try:
                 yield
@@ -211,6 +213,9 @@ class Code:
             # Also sys.exit: the command would end as if all had been done.
             except BaseException as error:
                 raise InputError(f"{key}: {name}: {self._message(error)}") from error
+            finally:
+                if os.getpid() != process:
+                    os._exit(1)  # a fork, which would go on as a second command of the same files
 
     @contextmanager
     def _within_reach(self) -> Iterator[None]:

@@ -47,6 +47,8 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
     except RecursionError:
         raise InputError(f"{path}: tables or lists are nested too deeply to be read.") from None
+    except ValueError as error:  # whole numbers of thousands of digits
+        raise InputError(f"{path}: a number is too long to be read ({error}).") from None
 
 
 def _check_depth(tables: dict[str, Any], source: str) -> None:
@@ -93,7 +95,7 @@ def _value(change: str, text: str) -> Any:
         tables = tomllib.loads(f"value = {text}")
     except RecursionError:
         raise InputError(f"--set {change:.80}: lists are nested too deeply to be read.") from None
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         # Taken for text these would reach functions of the user's own, where 'False' is true.
         if text in ("", "True", "False", "None") or text[0] in "[{(\"'" or _is_number(text):
             raise InputError(

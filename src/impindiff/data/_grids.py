@@ -41,7 +41,8 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
     try:
         return Grid([_axis(dataset, *pair, source) for pair in zip(names, rings, strict=True)])
     except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+        said = str(error)
+        raise InputError(said if said.startswith(source) else f"{source}: {said}") from error
 
 
 def boundary_of(grid: Grid) -> str:

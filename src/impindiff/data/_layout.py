@@ -188,7 +188,7 @@ def _refuse(array: xr.DataArray, bad: np.ndarray, source: str, verdict: str) -> 
     if bad.any():
         at = np.unravel_index(int(np.argmax(bad)), bad.shape)
         place = ", ".join(f"{dim} {index}" for dim, index in zip(array.dims, at, strict=True))
+        where = f", the first at {place} (counted from 0)," if place else ""
         raise InputError(
-            f"{source}: {array.name!r} has {int(bad.sum())} value(s), the first at {place} "
-            f"(counted from 0), that are {verdict}"
+            f"{source}: {array.name!r} has {int(bad.sum())} value(s){where} that are {verdict}"
         )

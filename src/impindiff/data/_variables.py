@@ -65,6 +65,12 @@ def coordinate_of(dataset: xr.Dataset, name: str, source: str) -> np.ndarray:
             f"{source}: dimension {name!r} has no coordinate. "
             f"Add it: dataset.assign_coords({name}=values)"
         )
+    if dataset[name].dims != (name,):
+        raise InputError(
+            f"{source}: coordinate {name!r} has the dimensions ({listed(dataset[name].dims)}); it "
+            f"must be along {name!r} alone, the same for all. Of samples with times of their own "
+            "make one list of all times, with NaN where a sample was not observed."
+        )
     if dataset.sizes[name] == 0:
         raise InputError(f"{source}: dimension {name!r} has no entries.")
     values = dataset[name].values

@@ -122,6 +122,8 @@ def check_truths(system: System, dataset: xr.Dataset) -> None:
 
 
 TITLE = "forecast by impindiff"
+# Of an integral over time, in the words of the CF conventions.
+CUMULATIVE = {"cell_methods": "time: sum"}
 
 
 @eqx.filter_jit
@@ -317,4 +319,5 @@ class InitialCondition:
         return {
             "units": str(known.get("units", units)),
             "long_name": str(known.get("long_name", name.replace("_", " "))),
+            **(CUMULATIVE if name in self.system.integrals else {}),
         }

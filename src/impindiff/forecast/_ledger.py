@@ -24,7 +24,7 @@ class BalanceScore(BaseModel):
         units: of the changes.
         worst_defect: what the changes of all parts add up to, relative to the largest; the worst
             of all samples and times.
-        changes: of each part from the first time to the last, by sample.
+        changes: of each part from the start of the forecast to its last time, by sample.
     """
 
     units: str

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from impindiff._errors import InputError
 from impindiff.data import (
+    begun_of,
     check_is_dataset,
     check_numeric,
     is_sample_parameter,
@@ -18,7 +19,7 @@ from impindiff.data import (
     times_of,
     without_dates,
 )
-from impindiff.forecast._initial_condition import is_table, truth_at
+from impindiff.forecast._initial_condition import CUMULATIVE, is_table, truth_at
 from impindiff.forecast._ledger import BalanceScore, balances_of
 from impindiff.grid import Grid
 from impindiff.observe import AbstractObservation, deviations_of, measure, relative_error
@@ -72,6 +73,7 @@ def score_readings(
     """Compare a forecast with readings at the times they share.
 
     The state that a forecast began with, where it is the data's own, is not compared with itself.
+    Nor is a meter at the start, where every integral over time is 0 by definition.
 
     Args:
         forecast: as `predict` gives it; its samples are those of `truth` at `samples`.
@@ -95,9 +97,14 @@ def score_readings(
     at = [int(k) for k in theirs]
     predicted = measure(forecast, grid, observe, truth)
     known = {each.data: readings(truth, each.data, samples, at) for each in observe}
+    later = clock[theirs] > _start_of(forecast) + time_slack(clock)
     for each in observe:
-        if each.prepare(grid, truth).is_cellwise:
+        operator = each.prepare(grid, truth)
+        if operator.is_cellwise:
             known[each.data] = _in_free_cells(grid, known[each.data])
+        if operator.reads and all(_is_cumulative(forecast, name) for name in operator.reads):
+            known[each.data] = known[each.data].astype(np.float64)
+            known[each.data][:, ~later] = np.nan
     deviations = deviations_of(observe, truth, known, samples, at)
     trained = np.isin(samples, list(seen.samples))[:, None] & _among(clock[theirs], seen.times)
     scores = {}
@@ -115,6 +122,17 @@ def score_readings(
                 **whole.model_dump(), **dict(zip(("trained", "held_back"), parts, strict=True))
             )
     return scores
+
+
+def _start_of(forecast: xr.Dataset) -> float:
+    """When a forecast began, of which the first time that it holds may be later."""
+    begun = begun_of(forecast, 0)
+    return float(times_of(forecast)[0]) if begun is None else begun
+
+
+def _is_cumulative(forecast: xr.Dataset, name: str) -> bool:
+    """Whether a variable of a forecast is an integral over time."""
+    return name in forecast and forecast[name].attrs.items() >= CUMULATIVE.items()
 
 
 def shared_times(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

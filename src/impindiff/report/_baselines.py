@@ -5,11 +5,13 @@ vary by 0.01 K, any forecast at all is 0.01 % off.
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
+import xarray as xr
 
 from impindiff.observe import relative_error
-from impindiff.report._frames import Variable
+from impindiff.report._frames import Variable, variables_of
 
 
 def of_no_change(field: Variable, time: float) -> float:
@@ -20,6 +22,18 @@ def of_no_change(field: Variable, time: float) -> float:
             last = np.where(np.isfinite(truth[0]), truth[at], np.nan)
             errors.append(relative_error(np.nan_to_num(truth[0]), last, 1, last.ndim))
     return _mean(errors)
+
+
+def errors_of_no_change(forecast: xr.Dataset, times: Mapping[str, float]) -> dict[str, float]:
+    """Relative L1 errors [%] of keeping the first data, of those fields for which there is one.
+
+    Args:
+        forecast: of a run, with the truth beside it.
+        times: by the name of a field the time to compare at.
+    """
+    fields = {field.name: field for field in variables_of(forecast)[0]}
+    found = {n: of_no_change(fields[n], time) for n, time in times.items() if n in fields}
+    return {name: error for name, error in found.items() if math.isfinite(error)}
 
 
 def of_variation(field: Variable, time: float) -> float:

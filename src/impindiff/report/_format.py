@@ -102,7 +102,12 @@ def spans(numbers: Sequence[int]) -> str:
 
 def unit_of(units: str) -> str:
     """A unit to put behind a number, with its space before it; nothing for a pure number."""
-    return "" if units.strip() in ("", "1", "-") else f"\u00a0{units.strip()}"
+    return "" if units.strip() in ("", "1", "-") else f"\u00a0{printable(units.strip())}"
+
+
+def printable(text: str) -> str:
+    """Text that a figure can show: what is not printable is a replacement character."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def _thousands(value: float) -> str:

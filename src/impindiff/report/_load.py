@@ -20,7 +20,7 @@ import xarray as xr
 from impindiff._errors import InputError, warn_caller
 from impindiff._files import MOST_BYTES, read_object, read_whole
 from impindiff.data import open_dataset
-from impindiff.report._format import digits_apart, spans
+from impindiff.report._format import digits_apart, printable, spans
 
 _COLUMNS = ("epoch", "loss", "validation", "seconds", "solver_iterations", "adjoint_iterations")
 
@@ -101,6 +101,14 @@ class RunFolder:
         for found in (self.forecast.get("time"), *(error.time for error in self.errors.values())):
             times += [] if found is None else np.ravel(found).astype(float).tolist()
         return digits_apart(np.unique(times).tolist())
+
+    @property
+    def start(self) -> float:
+        """When the forecast began: its first time, unless the summary says earlier; or NaN."""
+        if "time" not in self.forecast:
+            return math.nan
+        first, start = float(self.forecast["time"][0]), number(self.summary.get("start"))
+        return min(first, start) if math.isfinite(start) else first
 
     @property
     def learned_nothing(self) -> bool:
@@ -264,7 +272,8 @@ def _history(path: Path, epochs: float) -> History:
     missing = spans([epoch for epoch in range(1, last + 1) if epoch not in known])
     if missing:
         _warn(f"{path} says nothing of epochs {missing}, which were trained")
-    return History(columns, [str(row.get("stage") or "") for row in rows], unreadable, missing)
+    stages = [printable(str(row.get("stage") or "")) for row in rows]
+    return History(columns, stages, unreadable, missing)
 
 
 def _provenance(path: Path) -> Mapping[str, Any]:

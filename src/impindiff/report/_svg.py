@@ -71,7 +71,10 @@ class Plot:
 def render(name: str, draw: Callable[[Figure], None], width: float, height: float) -> Markup:
     """Draw on a figure of this size [inches], return its SVG element; `name` prefixes its ids."""
     stream = io.StringIO()
-    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # A `matplotlibrc`, which matplotlib looks for in the current folder first, may be anyone's.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
         # The browser sets the text: a letter that matplotlib's own font lacks does no harm.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")

@@ -70,6 +70,9 @@ def cards_of(run: RunFolder, fields: Sequence[Variable]) -> list[Card]:
         value = percent(error.l1[-1])
         if _is_relative_to_nothing(error, by_name.get(name)):
             value, detail = "\u2014", f"{detail}: the data are zero"
+        still = of_no_change(by_name[name], float(error.time[-1])) if name in by_name else math.nan
+        if math.isfinite(still):
+            detail += f"; where nothing changes {percent(still)}"
         cards.append(Card(value, "forecast error", detail))
     for name, parts in run.readings.items():
         cards += [_card_of(run, name, part, error) for part, error in parts.items()]
@@ -189,7 +192,7 @@ def _forecast_sentence(run: RunFolder, name: str, error: FieldError, field: Vari
         verdict = _verdict(varied)
     still = math.nan if field is None else of_no_change(field, time)
     if 0 < still <= final:
-        verdict = "no better than a forecast in which nothing changes"
+        verdict = f"no better than {_no_change(run)}"
     found = f"At {moment} the forecast of {name} is {percent(final)} off the data ({measure})"
     return f"{found}{_unseen(run, time)}: {verdict}."
 
@@ -225,11 +228,11 @@ def _growth_sentences(run: RunFolder) -> list[str]:
     trained, unit = numbers(run.summary.get("training_times")), _time_unit(run)
     growth: dict[str, list[str]] = {}
     for name, error in run.errors.items():
-        if not trained or not error.time[-1] > max(trained) > error.time[0]:
+        if not trained or not error.time[-1] > max(trained) > run.start:
             continue
         if not math.isfinite(error.l1[-1]):
             continue  # said already
-        horizon, start = max(trained), float(error.time[0])
+        horizon, start = max(trained), run.start
         at = int(np.argmin(np.abs(error.time - horizon)))
         # The data may hold nothing of a field at the last time that was trained on.
         close = math.isclose(error.time[at], horizon, rel_tol=1e-4)
@@ -254,7 +257,14 @@ def _comparison(run: RunFolder, fields: Mapping[str, Variable]) -> list[str]:
             parts.append(f"{percent(still)} off in {name}")
     if not parts:
         return []
-    return [f"For comparison, a forecast in which nothing changes would be {_join(parts)}."]
+    return [f"For comparison, {_no_change(run)} would be {_join(parts)}."]
+
+
+def _no_change(run: RunFolder) -> str:
+    """The forecast that keeps the first data, which may be later than the start."""
+    first = float(run.forecast["time"][0])
+    since = f" after t = {plain(first, run.time_digits)}{_time_unit(run)}"
+    return f"a forecast in which nothing changes{since if first > run.start else ''}"
 
 
 def _time_unit(run: RunFolder) -> str:

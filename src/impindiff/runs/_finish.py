@@ -91,6 +91,7 @@ def finish(
         "training_times": list(seen.times),
         "training_samples": list(seen.samples),
         "validation_samples": list(plan.validation.positions) if is_trained else [],
+        "start": plan.start,
         "dt": config.time.dt,
         "time_scheme": config.time.scheme,
     }

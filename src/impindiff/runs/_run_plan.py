@@ -36,6 +36,7 @@ from impindiff.data import (
     times_of,
 )
 from impindiff.forecast import check_truths
+from impindiff.grid import Grid
 from impindiff.integrate import AbstractStepper
 from impindiff.latent import check_spans, latents_of
 from impindiff.rollout import TimeGrid
@@ -106,6 +107,7 @@ class RunPlan:
                 a.periodic != b.periodic for a, b in zip(grid.axes, named.axes, strict=True)
             ):
                 grid = named
+        _check_lengths(grid, dtype, data_file)
         inside = data_file.is_relative_to(folder)
         place = data_file.relative_to(folder) if inside else data_file
         _check_is_text(place)
@@ -210,6 +212,20 @@ def cast(system: System, dtype: jnp.dtype) -> System:
         return leaf.astype(dtype) if real else leaf
 
     return jax.tree.map(to_dtype, system)
+
+
+def _check_lengths(grid: Grid | None, dtype: jnp.dtype, source: Path) -> None:
+    """Refuse axes whose faces or widths a precision does not hold."""
+    held = np.finfo(dtype)
+    least, most = float(held.tiny), float(held.max)
+    for axis in () if grid is None else grid.axes:
+        widths, far = np.diff(np.asarray(axis.faces, np.float64)), np.abs(axis.faces).max()
+        if not (least <= widths.min() and far <= most):
+            raise InputError(
+                f"{source}: coordinate {axis.name!r} reaches to {far:g}, in cells down to "
+                f"{widths.min():g}, but {dtype} holds magnitudes from {least:.2g} to {most:.2g}: "
+                "give it in another unit, or set precision = 'float64'."
+            )
 
 
 def _check_is_text(place: Path) -> None:

@@ -43,9 +43,10 @@ def seen_by(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) 
     is_own = False
     with suppress(OSError):  # it is gone, or lies where this user may not look
         is_own = os.path.samefile(folder.path / (config.data.file or ""), data)
-    try:
+    evidence, is_earlier = None, folder.identity == ""
+    with suppress(InputError):
         evidence = evidence_of(folder).data
-    except InputError:
+    if evidence is None or not (is_earlier or _says_something(evidence.trained)):
         if not is_own:
             warn_caller(
                 f"{folder.path / 'provenance.json'} does not tell what the run was trained on: all "
@@ -62,6 +63,13 @@ def seen_by(folder: RunFolder, config: Config, data: Path, dataset: xr.Dataset) 
     found = _hashes(dataset, trained.variables, trained.times, everything)
     positions = [at for at in everything if found[at] in trained.samples]
     return Seen(positions, trained.times) if positions else UNSEEN
+
+
+def _says_something(trained: Readings | None) -> bool:
+    """Whether what a run was trained on has not been damaged beyond use."""
+    if trained is None or not (trained.variables and trained.times and trained.samples):
+        return False
+    return bool(np.isfinite(trained.times).all())
 
 
 def _is_laid_out(dataset: xr.Dataset, name: str) -> bool:

@@ -118,7 +118,10 @@ def _trainer(plan: RunPlan, checkpoints: Checkpoints, watch: Watcher) -> Trainer
 
 
 def _check_same(plan: RunPlan, folder: RunFolder) -> None:
-    """Refuse to go on with another config or other data than a run was begun with."""
+    """Refuse to go on with another config or other data than a run was begun with.
+
+    Or where nothing tells whose the checkpoints are: they would be gone on with unchecked.
+    """
     stored, wanted = (_entries(config.model_dump()) for config in (folder.config(), plan.config))
     # The data may have moved; their hash tells whether they are the same.
     wanted["data.file"] = stored["data.file"]
@@ -136,6 +139,12 @@ def _check_same(plan: RunPlan, folder: RunFolder) -> None:
             f"Resume with {folder.config_file}, or choose another --out."
         )
     check_same_code(plan.config, folder)
+    if folder.identity is None:
+        raise InputError(
+            f"{folder.path / 'provenance.json'}: 'run' is no text: it does not tell which run this "
+            "is, and the checkpoints may be of another. Put it back as it was, or train another "
+            "run."
+        )
     if evidence_of(folder).data.sha256 != file_sha256(plan.data_file):
         raise InputError(
             f"{plan.data_file} is not the data that the run in {folder.path} was begun with (its "

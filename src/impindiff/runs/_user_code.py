@@ -114,7 +114,7 @@ def check_complete(config: Config) -> None:
 
 
 def warn_of_edits(config: Config, folder: RunFolder) -> None:
-    """Say where the config is not the one that the run was begun with.
+    """Say where the config is not the one that the run was begun with, or nothing tells.
 
     Warns: RuntimeWarning.
     """
@@ -123,6 +123,11 @@ def warn_of_edits(config: Config, folder: RunFolder) -> None:
     begun_with = evidence_of(folder).config_sha256
     # By its bytes first: another version may read more into the same file.
     as_written = hashlib.sha256(read_whole(folder.config_file)).hexdigest()
+    if begun_with is None and folder.identity:  # no earlier version
+        warn_caller(
+            f"{folder.path / 'provenance.json'} does not tell the hash of the config: whether "
+            f"{folder.config_file.name} was edited after the run was begun is not known."
+        )
     if begun_with not in (None, as_written, config_sha256(config)):
         warn_caller(
             f"{folder.config_file} was edited after the run was begun (its hash is not the one in "
