@@ -103,6 +103,28 @@ def test_samples_that_do_not_match_are_refused(truth: xr.Dataset, samples):
         evaluate(truth, truth, samples)
 
 
+def test_the_same_samples_in_another_order_are_refused(truth: xr.Dataset):
+    swapped = truth.isel(sample=slice(None, None, -1))
+    assert swapped["sample"].values.tolist() != truth["sample"].values.tolist()
+    with pytest.raises(InputError, match="the same in another order"):
+        evaluate(truth, swapped)
+    again = swapped.sel(sample=truth["sample"])
+    assert evaluate(truth, again).fields["concentration"].relative_l1_percent == [0.0] * 5
+    # A file of test samples counts its own from 0, and data need not name theirs.
+    for change in (lambda d: d.drop_vars("sample"), lambda d: d.assign_coords(sample=["a", "b"])):
+        forecast = truth.isel(sample=[1, 2]).assign_coords(sample=[0, 1])
+        known = change(truth.isel(sample=[1, 2]))
+        assert evaluate(forecast, known).fields["concentration"].relative_l1_percent == [0.0] * 5
+
+
+@pytest.mark.parametrize("change", [lambda x: x + 0.1, lambda x: x[::-1], lambda x: 100 * x])
+def test_cells_that_lie_elsewhere_are_refused(truth: xr.Dataset, change):
+    with pytest.raises(InputError, match="along 'x' cell .+ is at .* in the forecast, and at"):
+        evaluate(truth, truth.assign_coords(x=change(truth["x"].values)))
+    rounded = truth.assign_coords(x=truth["x"].astype("float32"))
+    assert evaluate(truth, rounded).fields["concentration"].relative_l1_percent == [0.0] * 5
+
+
 def test_the_start_is_not_compared_with_itself(truth: xr.Dataset):
     """Where the data hold nothing later there is no error, rather than one of zero."""
     forecast = truth.copy(deep=True)

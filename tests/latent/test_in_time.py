@@ -15,6 +15,7 @@ from gradients import taylor_rate
 from jax.flatten_util import ravel_pytree
 from smooth import box
 
+import impindiff as ipd
 from impindiff._errors import InputError
 from impindiff.coefficients import Instant, evaluate_coefficients
 from impindiff.grid import Axis, Grid
@@ -348,6 +349,25 @@ def test_no_time_beyond_the_span_is_used_but_for_round_off(first, last, is_fine:
     field = SeparableField(1, ("a",), SPAN, **SMALL)
     with nullcontext() if is_fine else pytest.raises(InputError, match="has the time span"):
         check_spans([field, SineField(1, ("b",), **STEADY)], first, last, "training")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first, last", [(0.0, 2.5), (-0.5, 1.0)])
+def test_no_rollout_and_no_steady_state_goes_beyond_a_span(kind: str, first: float, last: float):
+    field = fields(1, ("a",), bounds=(0.1, 1.0))[kind]
+    line = Grid([Axis("x", 0.0, 1.0, 8)])
+    rod = ipd.System(line, {"c": ipd.Field([ipd.Diffusion(field)], {"x": ipd.Dirichlet(1.0)})})
+    start = {"c": jnp.ones(8)}
+    times = ipd.TimeGrid.build(first, [last], 0.5)
+    calls = [
+        lambda: ipd.simulate(rod, start, times, ipd.BackwardEuler()),
+        lambda: jax.jit(lambda: ipd.simulate(rod, start, times, ipd.BackwardEuler()).states)(),
+        lambda: ipd.steppers.simulate_controlled(rod, start, [first, last]),
+        lambda: ipd.steady(rod, time=last if last > SPAN[1] else first),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=r"a has the time span \(0, 2\), but the simulation"):
+            call()
 
 
 @pytest.mark.thorough

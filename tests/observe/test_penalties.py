@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runtime_types
 from gradients import taylor_rate
 
 import impindiff as ipd
@@ -157,6 +158,23 @@ def test_gradients_leave_a_second_order_remainder(penalty):
         return jnp.sum(penalty.residuals({"k": k}, {}, LINE) ** 2) ** 2
 
     assert taylor_rate(loss, k) == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:A JAX array is being set as static")
+@pytest.mark.parametrize("weight", ["1", None, np.ones(3)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda weight: ipd.observations.Smoothness("k", weight),
+        lambda weight: ipd.observations.TotalVariation("k", weight),
+        lambda weight: ipd.observations.TotalVariation("k", 1.0, epsilon=weight),
+        lambda weight: ipd.observations.DivergenceFree(("u", "v"), weight),
+        ipd.observations.WeightDecay,
+    ],
+)
+def test_a_weight_that_is_no_number_is_refused(make, weight):
+    with runtime_types.without(), pytest.raises(InputError, match="must be one number"):
+        make(weight)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """A span of time is cut into equal steps that end where a state is wanted."""
 
+import jax
 import numpy as np
 import pytest
+import runtime_types
 
 from impindiff._errors import InputError
 from impindiff.rollout import TimeGrid, tidy_time
@@ -114,3 +116,15 @@ def test_times_that_make_no_sense_are_refused(start, times, dt, said: str):
 @pytest.mark.parametrize("time", [0.05, 0.102, 0.0, -3.7, 12345.67, 1e-9])
 def test_a_time_comes_back_from_single_precision(time: float):
     assert tidy_time(float(np.float32(time))) == time
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad])
+def test_a_traced_step_is_refused(transform):
+    def last(dt):
+        return TimeGrid.build(0.0, [1.0], dt).lengths[-1]
+
+    with (
+        runtime_types.without(),
+        pytest.raises(InputError, match="the time step is traced by jit, vmap or grad"),
+    ):
+        transform(last)(0.1)

@@ -27,7 +27,7 @@ from impindiff.data._open import BEGUN, begun_of, is_later, open_dataset
 from impindiff.data._save import check_storable, check_writable, save_dataset
 from impindiff.data._select import Start, instant, select_samples, select_times, start_of
 from impindiff.data._to_dataset import to_dataset
-from impindiff.data._variables import check_numeric, source_of
+from impindiff.data._variables import SPACE_AXES, check_numeric, source_of
 
 __all__ = [
     "BEGUN",
@@ -65,6 +65,7 @@ __all__ = [
     "select_samples",
     "select_times",
     "sample_parameters_of",
+    "SPACE_AXES",
     "source_of",
     "start_of",
     "sweep",

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from impindiff._errors import InputError
 from impindiff.data import (
+    SPACE_AXES,
     begun_of,
     check_is_dataset,
     check_numeric,
@@ -262,7 +263,8 @@ def evaluate(
         grid: of the system, for these, and for its obstacles: solid cells do not count.
         seen: what of the data training has seen, for the instruments.
 
-    Raises: InputError if no time is shared, or the samples are not as many as the forecast's.
+    Raises: InputError if no time is shared, the samples are not as many as the forecast's or the
+        same in another order, or the cells lie elsewhere.
     """
     check_is_dataset(forecast, "the forecast")
     check_is_dataset(truth, "the truth")
@@ -273,6 +275,8 @@ def evaluate(
             f"the forecast has {forecast.sizes['sample']} samples, but {len(positions)} of the "
             f"data were selected ({samples!r}): give the same samples to both."
         )
+    _check_same_samples(forecast, truth.isel(sample=positions))
+    _check_same_cells(forecast, truth)
     clock = times_of(forecast)
     ours, theirs = shared_times(clock, times_of(truth))
     fields: dict[str, FieldErrors] = {}
@@ -318,6 +322,40 @@ def _in_free_cells(grid: Grid | None, truth: np.ndarray) -> np.ndarray:
     if solid is None or truth.shape[-solid.ndim :] != solid.shape:
         return truth
     return np.where(solid, np.nan, truth)
+
+
+def _check_same_samples(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    """Refuse the same samples in another order, as far as both say which they are."""
+    if not all("sample" in each.coords for each in (forecast, truth)):
+        return
+    ours, theirs = (each["sample"].values.tolist() for each in (forecast, truth))
+    # Other ids are no other samples: a file of test samples counts its own from 0.
+    if ours != theirs and set(ours) == set(theirs):
+        raise InputError(
+            f"the samples of the forecast are {str(ours):.60}, those of the data "
+            f"{str(theirs):.60}: the same in another order. Put them in one order: "
+            "truth.sel(sample=forecast['sample'])."
+        )
+
+
+def _check_same_cells(forecast: xr.Dataset, truth: xr.Dataset) -> None:
+    """Refuse cells that lie elsewhere, as far as both say where theirs do."""
+    for name in SPACE_AXES:
+        if not all(name in each.coords and each[name].ndim == 1 for each in (forecast, truth)):
+            continue
+        check_numeric(truth[name], f"the truth's coordinate {name!r}")
+        ours, theirs = (np.asarray(each[name].values, float) for each in (forecast, truth))
+        if ours.shape != theirs.shape or ours.size < 2:
+            continue
+        # Coordinates are rounded: a thousandth of a cell is agreement.
+        distance = np.abs(ours - theirs)
+        if not distance.max() < 1e-3 * np.abs(np.diff(ours)).min():
+            at = int(np.argmax(distance))
+            raise InputError(
+                f"the cells of the forecast and of the data lie apart: along {name!r} cell {at} is "
+                f"at {ours[at]:.10g} in the forecast, and at {theirs[at]:.10g} in the data. Give "
+                "the truth on the grid of the forecast and in its units, or interpolate it."
+            )
 
 
 def _check_same_layout(found: xr.DataArray, known: xr.DataArray) -> None:

@@ -175,7 +175,9 @@ def continue_forecast(
 
     Args:
         path: the store.
-        system: the one that the forecast was made with.
+        system: the one that the forecast was made with. Its fields, learned coefficients, grid and
+            precision are compared with the store; what is known, such as a given diffusivity, is
+            not in it.
         times: where to save; those that the store has reached are left out.
         dt: see `forecast_to`, as for all that follows.
         stepper: advances one step.

@@ -70,7 +70,7 @@ class AbstractLatent(AbstractCoefficient):
 
     def to_cover(self, first: float, last: float) -> str:
         """What to write, for messages, so that it is wanted from one time to another."""
-        return f"Build it with span=({first:.10g}, {last:.10g})"
+        return span_to_write(first, last)
 
     @property
     def in_unit_of_values(self) -> tuple[Proportional, ...]:
@@ -134,22 +134,30 @@ def learned(tree: T) -> T:
     return jax.tree.map(mark, tree, is_leaf=is_latent)
 
 
+def span_to_write(first: float, last: float) -> str:
+    """What to write, for messages, so that a field is wanted from one time to another."""
+    return f"Build it with span=({first:.10g}, {last:.10g})"
+
+
+def _has_span(node: object) -> bool:
+    """Whether a node of a PyTree is a latent of some times, or what is prepared of one."""
+    return getattr(node, "time_span", None) is not None
+
+
 def check_spans(tree: PyTree, first: float, last: float, what: str) -> None:
     """Refuse fields whose span leaves out times that they are to be used at.
 
     Beyond its span a polynomial grows without bounds, and what a network gives is nothing learned.
 
     Args:
-        tree: holds the learned fields.
+        tree: holds the learned fields, prepared or not.
         first: the first time.
         last: the last time.
         what: what happens at these times, for messages: "training".
 
     Raises: InputError for the first such field, with both spans and what to write.
     """
-    for latent in latents_of(tree):
-        if latent.time_span is None:
-            continue
+    for latent in filter(_has_span, jax.tree.leaves(tree, is_leaf=_has_span)):
         begin, end = latent.time_span
         slack = _slack(begin, end)
         if first < begin - slack or last > end + slack:

@@ -98,7 +98,7 @@ class SeparableField(AbstractField):
     @property
     def time_span(self) -> tuple[float, float]:
         """See `AbstractLatent.time_span`."""
-        return self.amplitudes.network.span.ends
+        return self.amplitudes.span.ends
 
     @property
     def takes_instants(self) -> bool:
@@ -124,6 +124,11 @@ class Amplitudes(eqx.Module):
 
     network: TimeNetwork
     rows: int = eqx.field(static=True)
+
+    @property
+    def span(self) -> Span:
+        """See `AmplitudesInTime.span`."""
+        return self.network.span
 
     def __call__(self, time: Scalar | Instant) -> Float[Array, "rows shapes"]:
         return self.network(time).reshape(self.rows, -1)

@@ -1,15 +1,26 @@
 r"""Fields that are a sum of fixed shapes with amplitudes that vary in time."""
 
-from collections.abc import Callable
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 from jaxtyping import Array, Float
 
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractCoefficient, Instant
 from impindiff.grid import Grid
-from impindiff.latent._coordinates import given_time
+from impindiff.latent._coordinates import Span, given_time
+from impindiff.latent._field import span_to_write
 from impindiff.latent._output import Output
+
+
+@runtime_checkable
+class AmplitudesInTime(Protocol):
+    """From the time to the amplitudes: a row for each component, or one row for all."""
+
+    @property
+    def span(self) -> Span | None:
+        """The times that they are wanted for; None where any is fine."""
+
+    def __call__(self, time: Scalar | Instant) -> Float[Array, "rows shapes"]: ...
 
 
 @final
@@ -21,14 +32,27 @@ class Series(AbstractCoefficient):
 
     Attributes:
         shapes: $\varphi$, of all components where each has its own.
-        amplitudes: from the time to $a$: a row for each component where they share the shapes, or
-            one row.
+        amplitudes: from the time to $a$.
         output: $g$, $m$ and $r$.
     """
 
     shapes: Float[Array, "shapes values"]
-    amplitudes: Callable[[Scalar | Instant], Float[Array, "rows shapes"]]
+    amplitudes: AmplitudesInTime
     output: Output
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the latent's components."""
+        return self.output.names
+
+    @property
+    def time_span(self) -> tuple[float, float] | None:
+        """Of the latent, see `AbstractLatent.time_span`."""
+        return None if self.amplitudes.span is None else self.amplitudes.span.ends
+
+    def to_cover(self, first: float, last: float) -> str:
+        """See `AbstractLatent.to_cover`."""
+        return span_to_write(first, last)
 
     @property
     def is_steady(self) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from impindiff._errors import InputError
+from impindiff._errors import InputError, as_number
 from impindiff.grid import EndNames, Ends, Grid, listed_ends, named_ends
 from impindiff.observe._operator import on_grid
 
@@ -130,7 +130,7 @@ class AbstractPenalty(eqx.Module):
 
 
 def _check_weight(penalty: AbstractPenalty) -> None:
-    if not 0 < penalty.weight < np.inf:
+    if not 0 < as_number(penalty.weight, f"the weight of {type(penalty).__name__}") < np.inf:
         raise InputError(
             f"{type(penalty).__name__} has weight {penalty.weight}: it must be positive and "
             "finite. Leave the penalty out where nothing is to be held against a coefficient."
@@ -199,7 +199,7 @@ class TotalVariation(AbstractPenalty):
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
         _check_weight(self)
-        if not 0 < self.epsilon < np.inf:
+        if not 0 < as_number(self.epsilon, "epsilon of TotalVariation") < np.inf:
             raise InputError(
                 f"TotalVariation has epsilon {self.epsilon}: it must be positive and finite, for "
                 "the square root has no slope at zero."

@@ -11,6 +11,7 @@ from typing import Any, final
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from impindiff._dates import as_seconds
@@ -242,6 +243,11 @@ def check_time_step(dt: float) -> None:
 
     Raises: InputError.
     """
+    if isinstance(dt, Tracer):
+        raise InputError(
+            "the time step is traced by jit, vmap or grad, and the number of steps follows from "
+            "it: build the time grid outside of these."
+        )
     if np.ndim(dt) or np.asarray(dt).dtype.kind not in "iuf" or not 0 < dt < np.inf:
         raise InputError(
             f"the time step is {dt!r}: it must be a number, positive and finite; where times are "

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -132,17 +133,25 @@ class AffineTendency(AbstractTendency):
 def flux_rate(fluxes: FaceFluxes, field: Float[Array, "..."]) -> Float[Array, "..."]:
     """What fluxes do to a field: of its differences, and its derivative by a stencil.
 
-    A large constant in the field leaves no trace in the rate. Products with the derivative, of
-    which a solver forms many, are of increments without one, and read each array once.
+    A large constant in the field leaves no trace in the rate, nor in its derivative in the
+    coefficients, which is by faces. Products with the derivative in the field, of which a solver
+    forms many, are of increments without one, and read each array once.
     """
     return fluxes.rate(field)
 
 
 @flux_rate.def_jvp
 def _(primals, tangents):
-    # Fluxes that are not differentiated have None for a tangent: nothing is multiplied by zeros.
-    slopes = eqx.filter_jvp(lambda fluxes, field: fluxes.by_stencil(field), primals, tangents)[1]
-    return flux_rate(*primals), slopes
+    (fluxes, field), (fluxes_tangent, field_tangent) = primals, tangents
+    parts = []
+    # What is not differentiated has None for a tangent: nothing is multiplied by zeros.
+    if field_tangent is not None:
+        by_field = eqx.filter_jvp(fluxes.by_stencil, (field,), (field_tangent,))
+        parts.append(by_field[1])
+    if jax.tree.leaves(fluxes_tangent):
+        by_fluxes = eqx.filter_jvp(lambda each: each.by_faces(field), (fluxes,), (fluxes_tangent,))
+        parts.append(by_fluxes[1])
+    return flux_rate(*primals), sum(parts[1:], start=parts[0]) if parts else None
 
 
 def assemble(

@@ -23,7 +23,7 @@ from impindiff.coefficients import (
 )
 from impindiff.grid import Grid
 from impindiff.integrate import AbstractDynamics, Bounds, BoundsViolation
-from impindiff.latent import LearnedSeries, check_spans, latents_of
+from impindiff.latent import check_spans
 from impindiff.systems._accounts import Accounts, Integrands
 from impindiff.systems._affine_tendency import (
     AffineTendency,
@@ -280,9 +280,7 @@ class PreparedSystem(AbstractDynamics):
             parts = self.equations, self.boundaries, self.scope.coefficients, *stored
             first, last = (float(origin.sum()) + float(f(elapsed)) for f in (np.min, np.max))
             check_covered(parts, first, last)
-            # Other latents have values beyond their spans.
-            series = [each for each in latents_of(parts) if isinstance(each, LearnedSeries)]
-            check_spans(series, first, last, "the simulation")
+            check_spans(parts, first, last, "the simulation")
         watched = check_signs(self.scope, self._signed, self.varying, elapsed, origin)
         return replace(self, watched=watched)
 

@@ -75,10 +75,11 @@ class FaceFluxes(eqx.Module):
     On an axis that has ends no face lies between the last cell and the first. Its place is taken by
     the two outer faces: $a\,u_\mathrm{last}$ passes the upper one, $b\,u_\mathrm{first}$ the lower.
 
-    What a step is differentiated with respect to: the gradient for a coefficient is $u$ times the
-    *difference* of the adjoint between the two cells. In terms of the stencil's coefficients that
-    would be a difference of two gradients, each summed over steps and samples beforehand; where
-    the adjoint is smooth, single precision has nothing left of it.
+    What a step is differentiated with respect to: the gradient for a coefficient is the difference
+    of the field times the *difference* of the adjoint between the two cells, see `by_faces`. In
+    terms of the stencil's coefficients that would be a difference of two gradients, each summed
+    over steps and samples beforehand; where the adjoint is smooth, single precision has nothing
+    left of it.
     """
 
     along: tuple[FaceCoefficients, ...]
@@ -202,6 +203,31 @@ class FaceFluxes(eqx.Module):
             growth += gained if factor is None else as_metric(factor, gained) * gained
             total += slopes[0] * (beside[0] - field) + slopes[1] * (beside[1] - field)
         return total + growth * field
+
+    def by_faces(self, field: Float[Array, "..."]) -> Float[Array, "..."]:
+        r"""The same rate as the divergence of $(a + b)\,u + b\,(u_\mathrm{upper} - u)$.
+
+        For derivatives in the coefficients: that in $b$ is the difference of the field times that
+        of the adjoint, so that neither a constant in the field nor a smooth adjoint costs digits.
+        """
+        total = jnp.zeros_like(field)
+        for axis, (_, above) in enumerate(self.along):
+            step_up = neighbour(field, axis, +1) - field
+            if not self.grid.axes[axis].periodic:
+                above = self._without_ends(above, axis)
+            flux = self.carried[axis] * field + above * step_up
+            own = neighbour(flux, axis, -1) - flux
+            if self.advective is not None:
+                lower, upper = self.advective[axis]
+                own = own - neighbour(lower * step_up, axis, -1) - upper * step_up
+            for side, end in self._ends_of(axis):
+                place = cells_at(self.grid, axis, side)
+                inner = field[place]
+                lost = end.carried * inner + end.exchange * (inner - end.reference)
+                own = own.at[place].add(-lost)
+            factor = volume_factor(self.grid, axis)
+            total += own if factor is None else as_metric(factor, own) * own
+        return total
 
     def _sides(self, axis: int) -> FaceCoefficients:
         """The stencil's coefficients of the lower and the upper neighbour; none across ends."""
