@@ -15,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from impindiff._errors import InputError, as_number
+from impindiff._errors import InputError, as_names, as_number
 from impindiff.grid import EndNames, Ends, Grid, listed_ends, named_ends
 from impindiff.observe._operator import on_grid
 
@@ -154,7 +154,7 @@ class Smoothness(AbstractPenalty):
     weight: float = eqx.field(static=True)
 
     def __init__(self, latent: Names, weight: float) -> None:
-        self.latents, self.weight = _names(latent), weight
+        self.latents, self.weight = as_names(latent, "what Smoothness is on"), weight
 
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
@@ -194,7 +194,8 @@ class TotalVariation(AbstractPenalty):
     epsilon: float = eqx.field(static=True)
 
     def __init__(self, latent: Names, weight: float, *, epsilon: float = 1e-3) -> None:
-        self.latents, self.weight, self.epsilon = _names(latent), weight, epsilon
+        self.latents = as_names(latent, "what TotalVariation is on")
+        self.weight, self.epsilon = weight, epsilon
 
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
@@ -243,7 +244,7 @@ class DivergenceFree(AbstractPenalty):
     walls: EndNames = eqx.field(static=True)
 
     def __init__(self, components: Names, weight: float, *, walls: Ends = ()) -> None:
-        self.components, self.weight = _names(components), weight
+        self.components, self.weight = as_names(components, "what DivergenceFree is on"), weight
         self.walls = listed_ends(walls, _WALLS)
 
     def __check_init__(self) -> None:
@@ -288,10 +289,6 @@ class WeightDecay(AbstractPenalty):
         """See `AbstractPenalty.residuals`."""
         flat, _ = ravel_pytree(learned)
         return jnp.sqrt(self.weight) * flat
-
-
-def _names(given: Names) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _named(latents: Latents, name: str, penalty: AbstractPenalty) -> Array:
