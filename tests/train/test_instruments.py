@@ -287,3 +287,22 @@ def test_a_few_sensors_find_a_diffusivity(dataset):
         stages=[ipd.Stage(ipd.LBFGS(), 12)],
     )
     assert float(found.latents()["k"].mean()) == pytest.approx(DIFFUSIVITY, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        ipd.observations.Smoothness("k", 1.0),
+        ipd.observations.TotalVariation(["k"], 1.0),
+        ipd.observations.DivergenceFree("k", 1.0),
+    ],
+    ids=lambda penalty: type(penalty).__name__,
+)
+def test_a_penalty_on_the_slopes_of_a_number_is_refused(penalty):
+    """It would be zero, whatever its weight."""
+    grid = ipd.Grid.uniform((5,), ((0, 1),))
+    k = ipd.Parameter("k", 0.5, (0.0, 2.0))
+    system = ipd.System(grid, {"u": [ipd.Reaction(lambda u, k: -k * u)]}, coefficients={"k": k})
+    data = ipd.to_dataset(grid, [0.0, 1.0], {"u": np.ones((1, 2, 5))})
+    with pytest.raises(ipd.InputError, match="is on 'k', which is one number .* name a field"):
+        ipd.fit(system, data, samples=":", dt=0.5, regularise=[penalty])

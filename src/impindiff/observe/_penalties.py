@@ -116,6 +116,11 @@ class AbstractPenalty(eqx.Module):
 
     weight: eqx.AbstractVar[float]
 
+    @property
+    def slopes_of(self) -> tuple[str, ...]:
+        """Names of the coefficients of which it sees the slopes alone, which a number has not."""
+        return ()
+
     @abc.abstractmethod
     def residuals(
         self, latents: Latents, learned: PyTree, grid: Grid | None
@@ -159,6 +164,11 @@ class Smoothness(AbstractPenalty):
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
         _check_weight(self)
+
+    @property
+    def slopes_of(self) -> tuple[str, ...]:
+        """See `AbstractPenalty.slopes_of`."""
+        return self.latents
 
     def residuals(
         self, latents: Latents, learned: PyTree, grid: Grid | None
@@ -206,6 +216,11 @@ class TotalVariation(AbstractPenalty):
                 "the square root has no slope at zero."
             )
 
+    @property
+    def slopes_of(self) -> tuple[str, ...]:
+        """See `AbstractPenalty.slopes_of`."""
+        return self.latents
+
     def residuals(
         self, latents: Latents, learned: PyTree, grid: Grid | None
     ) -> Float[Array, " entries"]:
@@ -250,6 +265,11 @@ class DivergenceFree(AbstractPenalty):
     def __check_init__(self) -> None:
         """Refuse a weight that does nothing, or harm."""
         _check_weight(self)
+
+    @property
+    def slopes_of(self) -> tuple[str, ...]:
+        """See `AbstractPenalty.slopes_of`."""
+        return self.components
 
     def residuals(
         self, latents: Latents, learned: PyTree, grid: Grid | None

@@ -50,7 +50,16 @@ def penalty_residuals(
         learned: its learned arrays.
         penalties: at least one.
         time_grid: which saves the observed times.
+
+    Raises: InputError for a penalty that sees the slopes alone of what has none.
     """
+    unsloped = {name for one in latents_of(system) if one.is_number for name in one.names}
+    for penalty in penalties:
+        if numbers := sorted(unsloped.intersection(penalty.slopes_of)):
+            raise InputError(
+                f"{type(penalty).__name__} is on {numbers[0]!r}, which is one number in all cells "
+                "and has no slope: name a field, or leave the penalty out."
+            )
 
     def residuals(time: Instant | None = None) -> Float[Array, " entries"]:
         latents = system.latents(time)
