@@ -17,7 +17,7 @@ from smooth import box
 
 import impindiff as ipd
 from impindiff._errors import InputError
-from impindiff.coefficients import Instant, evaluate_coefficients
+from impindiff.coefficients import Instant, check_spans, evaluate_coefficients
 from impindiff.grid import Axis, Grid
 from impindiff.latent import (
     AbstractLatent,
@@ -27,7 +27,6 @@ from impindiff.latent import (
     SeparableField,
     SineField,
     SpectralField,
-    check_spans,
 )
 from impindiff.latent._coordinates import Span
 

@@ -161,5 +161,5 @@ class TestWrongInput:
                 return ipd.steady(ipd.System(None, {"u": [decay]}), start, time=1.5)
             return ipd.simulate(tank(series), start, grid, ipd.CrankNicolson())
 
-        with pytest.raises(InputError, match="from t = 0 to 1, but it is wanted from"):
+        with pytest.raises(InputError, match="from t = 0 to 1, but the simulation goes"):
             (jax.jit(run) if method == "jit" else run)()

@@ -23,6 +23,9 @@ from impindiff._types import Scalar, as_real
 from impindiff.coefficients._instant import Instant, as_number, refusals_name
 from impindiff.grid import Grid
 
+# Of a span.
+_ROUND_OFF = 1e-5
+
 Values = Mapping[str, Any]
 """What has a name and is known: fields, axes' coordinates, the time `t`, other coefficients."""
 
@@ -50,6 +53,24 @@ class AbstractCoefficient(eqx.Module):
         are counted from long ago, which are then refused.
         """
         return False
+
+    @property
+    def time_span(self) -> tuple[float, float] | None:
+        """The first and the last time that it is known or wanted for; None where any is fine."""
+        return None
+
+    def outside_span(self, first: float, last: float, what: str) -> str:
+        """What to say where it has a span, and is to be used at other times.
+
+        Args:
+            first: the first time.
+            last: the last time.
+            what: what happens at these times: "training".
+        """
+        return (
+            f"a coefficient is known from t = {self.time_span}, but {what} goes from "
+            f"t = {first:.10g} to {last:.10g}."
+        )
 
     def prepared(self, grid: Grid | None) -> "AbstractCoefficient":
         """The same with all evaluated that does not depend on time.
@@ -134,6 +155,32 @@ def coefficients_of(tree: PyTree) -> list[AbstractCoefficient]:
         if isinstance(node, AbstractCoefficient):
             found += [node, *coefficients_of(_children(node))]
     return found
+
+
+def slack_of(first: float, last: float) -> float:
+    """By how much a time may lie beyond the ends of a span: it may have been through float32."""
+    most = np.float32(max(abs(first), abs(last)))
+    return max(_ROUND_OFF * (last - first), 2 * float(np.spacing(most)))
+
+
+def check_spans(tree: PyTree, first: float, last: float, what: str) -> None:
+    """Refuse coefficients whose span leaves out times that they are to be used at.
+
+    Args:
+        tree: holds coefficients, prepared or not.
+        first: the first time.
+        last: the last time.
+        what: what happens at these times, for messages: "training".
+
+    Raises: InputError for the first such coefficient.
+    """
+    for node in coefficients_of(tree):
+        if node.time_span is None:
+            continue
+        begin, end = node.time_span
+        slack = slack_of(begin, end)
+        if first < begin - slack or last > end + slack:
+            raise InputError(node.outside_span(first, last, what))
 
 
 def depends_on(tree: PyTree, names: frozenset[str] | set[str]) -> bool:

@@ -21,14 +21,12 @@ from jaxtyping import Array, ArrayLike, Float
 from impindiff._dates import as_seconds
 from impindiff._errors import InputError
 from impindiff._types import Scalar
-from impindiff.coefficients._coefficient import AbstractClosure, Values, coefficients_of
+from impindiff.coefficients._coefficient import AbstractClosure, Values, slack_of
 from impindiff.coefficients._instant import Instant
 from impindiff.grid import Grid
 
 Method = Literal["linear", "pchip"]
 
-# Of the whole series: times that went through single precision may be a little off its ends.
-_ROUND_OFF = 1e-6
 _MOST_NAMED = 5
 
 
@@ -93,11 +91,18 @@ class Series(AbstractClosure):
         return f"Series({', '.join(self.arguments)})"
 
     @property
-    def slack(self) -> float:
-        """By how much a time may lie beyond the ends."""
-        first, last = self.times[[0, -1]]
-        spacing = float(np.spacing(np.float32(max(abs(first), abs(last)))))
-        return max(_ROUND_OFF * float(last - first), 2 * spacing)
+    def time_span(self) -> tuple[float, float]:
+        """See `AbstractCoefficient.time_span`."""
+        return float(self.times[0]), float(self.times[-1])
+
+    def outside_span(self, first: float, last: float, what: str) -> str:
+        """See `AbstractCoefficient.outside_span`."""
+        begin, end = self.time_span
+        return (
+            f"a Series of {len(self.times)} values goes from t = {begin:.10g} to {end:.10g}, but "
+            f"{what} goes from t = {first:.10g} to {last:.10g}: give values for all of that time, "
+            "or end the run with the series."
+        )
 
     def prepared(self, grid: Grid | None) -> "Series":
         """The same with its slopes computed, once for a rollout."""
@@ -129,7 +134,8 @@ class Series(AbstractClosure):
             slopes = None if slopes is None else slopes[place]
         # Differences from each moment: exact where the time itself is not.
         after = jnp.asarray(known["t"] - self.times)
-        is_inside = (after[0] >= -self.slack) & (after[-1] <= self.slack)
+        slack = slack_of(*self.time_span)
+        is_inside = (after[0] >= -slack) & (after[-1] <= slack)
         found = between_samples(after, self.times, samples, slopes)
         return jnp.where(is_inside, found, jnp.nan)
 
@@ -179,28 +185,6 @@ def between_samples(
     rise, bend = s**2 * (3 - 2 * s), s * (1 - s)
     ends = (1 - s) * slopes[at] - s * slopes[at + 1]
     return one + rise * (other - one) + bend * width * ends
-
-
-def check_covered(tree: Any, first: float, last: float) -> None:
-    """Refuse a series that does not cover the times at which it is wanted.
-
-    Args:
-        tree: holds coefficients.
-        first: the first time.
-        last: the last time.
-
-    Raises: InputError.
-    """
-    for node in coefficients_of(tree):
-        if not isinstance(node, Series):
-            continue
-        begin, end = node.times[[0, -1]]
-        if first < begin - node.slack or last > end + node.slack:
-            raise InputError(
-                f"a Series of {len(node.times)} values goes from t = {begin:.10g} to {end:.10g}, "
-                f"but it is wanted from t = {first:.10g} to {last:.10g}: give values for all of "
-                "that time, or end the run with the series."
-            )
 
 
 def check_times(times: np.ndarray, whose: str) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError
 from impindiff._types import State
-from impindiff.coefficients import AbstractClosure, Coarse, Instant, time_parts
+from impindiff.coefficients import AbstractClosure, Coarse, Instant, check_spans, time_parts
 from impindiff.data import (
     BEGUN,
     Start,
@@ -28,7 +28,7 @@ from impindiff.data import (
     to_dataset,
 )
 from impindiff.forecast._ledger import BalanceScore, Ledger
-from impindiff.latent import check_spans, latents_of, tabulate
+from impindiff.latent import latents_of, tabulate
 from impindiff.systems import InitialTime, Samples, System, initial_time
 
 # Points along each input, by how many inputs there are; of more than two no table is made.

@@ -4,7 +4,6 @@ from impindiff.latent._convolutional import ConvolutionalClosure
 from impindiff.latent._field import (
     AbstractLatent,
     Proportional,
-    check_spans,
     is_latent,
     latent_values,
     latents_of,
@@ -35,7 +34,6 @@ __all__ = [
     "SeparableField",
     "SineField",
     "SpectralField",
-    "check_spans",
     "is_latent",
     "latent_values",
     "latents_of",

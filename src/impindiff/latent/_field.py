@@ -4,7 +4,7 @@ A latent stands where a number or an array of coefficients would stand. Before a
 is evaluated, and from there on nobody can tell the difference.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -19,9 +19,6 @@ from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Instant
 from impindiff.grid import Grid
 
 T = TypeVar("T")
-
-# Of a span: times that went through float32 may be a little off.
-_ROUND_OFF = 1e-5
 
 
 class Proportional(NamedTuple):
@@ -63,14 +60,14 @@ class AbstractLatent(AbstractCoefficient):
         """
         return {}
 
-    @property
-    def time_span(self) -> tuple[float, float] | None:
-        """The first and the last time that it is wanted for; None where any is fine."""
-        return None
-
     def to_cover(self, first: float, last: float) -> str:
         """What to write, for messages, so that it is wanted from one time to another."""
         return span_to_write(first, last)
+
+    def outside_span(self, first: float, last: float, what: str) -> str:
+        """See `AbstractCoefficient.outside_span`."""
+        span = self.time_span or (first, last)
+        return outside_span_of(self.names, span, (first, last), what, self.to_cover)
 
     @property
     def in_unit_of_values(self) -> tuple[Proportional, ...]:
@@ -139,40 +136,24 @@ def span_to_write(first: float, last: float) -> str:
     return f"Build it with span=({first:.10g}, {last:.10g})"
 
 
-def _has_span(node: object) -> bool:
-    """Whether a node of a PyTree is a latent of some times, or what is prepared of one."""
-    return getattr(node, "time_span", None) is not None
-
-
-def check_spans(tree: PyTree, first: float, last: float, what: str) -> None:
-    """Refuse fields whose span leaves out times that they are to be used at.
+def outside_span_of(
+    names: Sequence[str],
+    span: tuple[float, float],
+    wanted: tuple[float, float],
+    what: str,
+    to_cover: Callable[[float, float], str] = span_to_write,
+) -> str:
+    """What `AbstractCoefficient.outside_span` says of a latent, or of what is prepared of one.
 
     Beyond its span a polynomial grows without bounds, and what a network gives is nothing learned.
-
-    Args:
-        tree: holds the learned fields, prepared or not.
-        first: the first time.
-        last: the last time.
-        what: what happens at these times, for messages: "training".
-
-    Raises: InputError for the first such field, with both spans and what to write.
     """
-    for latent in filter(_has_span, jax.tree.leaves(tree, is_leaf=_has_span)):
-        begin, end = latent.time_span
-        slack = _slack(begin, end)
-        if first < begin - slack or last > end + slack:
-            low, high = min(first, begin), max(last, end)
-            raise InputError(
-                f"the field {', '.join(latent.names)} has the time span ({begin:.10g}, "
-                f"{end:.10g}), but {what} goes from t = {first:.10g} to {last:.10g}, and "
-                f"beyond its span it means nothing. {latent.to_cover(low, high)}, forecasts "
-                f"included, or keep {what} within its span."
-            )
-
-
-def _slack(first: float, last: float) -> float:
-    most = np.float32(max(abs(first), abs(last)))
-    return max(_ROUND_OFF * (last - first), 2 * float(np.spacing(most)))
+    (begin, end), (first, last) = span, wanted
+    return (
+        f"the field {', '.join(names)} has the time span ({begin:.10g}, {end:.10g}), but {what} "
+        f"goes from t = {first:.10g} to {last:.10g}, and beyond its span it means nothing. "
+        f"{to_cover(min(first, begin), max(last, end))}, forecasts included, or keep {what} within "
+        "its span."
+    )
 
 
 def as_function(

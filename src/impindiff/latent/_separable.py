@@ -13,7 +13,7 @@ from impindiff.coefficients import Instant
 from impindiff.grid import Grid
 from impindiff.latent._coordinates import Span, Times, on_grid, turns
 from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
-from impindiff.latent._series import Series
+from impindiff.latent._series import AbstractAmplitudes, Series
 from impindiff.latent._sine_network import (
     Layers,
     SineLayers,
@@ -119,7 +119,7 @@ class SeparableField(AbstractField):
 
 
 @final
-class Amplitudes(eqx.Module):
+class Amplitudes(AbstractAmplitudes):
     """An amplitude for each shape, in rows."""
 
     network: TimeNetwork
@@ -127,7 +127,7 @@ class Amplitudes(eqx.Module):
 
     @property
     def span(self) -> Span:
-        """See `AmplitudesInTime.span`."""
+        """See `AbstractAmplitudes.span`."""
         return self.network.span
 
     def __call__(self, time: Scalar | Instant) -> Float[Array, "rows shapes"]:

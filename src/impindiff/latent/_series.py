@@ -1,26 +1,30 @@
 r"""Fields that are a sum of fixed shapes with amplitudes that vary in time."""
 
-from typing import Protocol, final, runtime_checkable
+import abc
+from typing import final
 
+import equinox as eqx
 from jaxtyping import Array, Float
 
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractCoefficient, Instant
 from impindiff.grid import Grid
 from impindiff.latent._coordinates import Span, given_time
-from impindiff.latent._field import span_to_write
+from impindiff.latent._field import outside_span_of
 from impindiff.latent._output import Output
 
 
-@runtime_checkable
-class AmplitudesInTime(Protocol):
+class AbstractAmplitudes(eqx.Module):
     """From the time to the amplitudes: a row for each component, or one row for all."""
 
     @property
+    @abc.abstractmethod
     def span(self) -> Span | None:
         """The times that they are wanted for; None where any is fine."""
 
-    def __call__(self, time: Scalar | Instant) -> Float[Array, "rows shapes"]: ...
+    @abc.abstractmethod
+    def __call__(self, time: Scalar | Instant) -> Float[Array, "rows shapes"]:
+        """The amplitudes at a time."""
 
 
 @final
@@ -37,22 +41,18 @@ class Series(AbstractCoefficient):
     """
 
     shapes: Float[Array, "shapes values"]
-    amplitudes: AmplitudesInTime
+    amplitudes: AbstractAmplitudes
     output: Output
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Of the latent's components."""
-        return self.output.names
-
-    @property
     def time_span(self) -> tuple[float, float] | None:
-        """Of the latent, see `AbstractLatent.time_span`."""
+        """See `AbstractCoefficient.time_span`."""
         return None if self.amplitudes.span is None else self.amplitudes.span.ends
 
-    def to_cover(self, first: float, last: float) -> str:
-        """See `AbstractLatent.to_cover`."""
-        return span_to_write(first, last)
+    def outside_span(self, first: float, last: float, what: str) -> str:
+        """See `AbstractCoefficient.outside_span`: as its latent says it."""
+        span = self.time_span or (first, last)
+        return outside_span_of(self.output.names, span, (first, last), what)
 
     @property
     def is_steady(self) -> bool:

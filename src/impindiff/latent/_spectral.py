@@ -15,7 +15,7 @@ from impindiff.coefficients import Instant
 from impindiff.grid import Axis, Grid
 from impindiff.latent._coordinates import Span, Times, on_grid
 from impindiff.latent._output import AbstractField, Bounds, Output, Ranges
-from impindiff.latent._series import Series
+from impindiff.latent._series import AbstractAmplitudes, Series
 
 
 @final
@@ -122,16 +122,21 @@ class SpectralField(AbstractField):
 
 
 @final
-class Polynomials(eqx.Module):
+class Polynomials(AbstractAmplitudes):
     """Legendre polynomials of the time, in one row."""
 
-    span: Span | None
+    over: Span | None
     degree: int = eqx.field(static=True)
 
+    @property
+    def span(self) -> Span | None:
+        """See `AbstractAmplitudes.span`."""
+        return self.over
+
     def __call__(self, time: Scalar | Instant) -> Float[Array, "1 degrees"]:
-        if self.span is None:
+        if self.over is None:
             return jnp.ones((1, 1), jnp.result_type(time))
-        s = self.span.scaled(time)
+        s = self.over.scaled(time)
         found = [jnp.ones_like(s), s]
         for d in range(1, self.degree):
             found.append(((2 * d + 1) * s * found[d] - d * found[d - 1]) / (d + 1))

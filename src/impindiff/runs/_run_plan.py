@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from impindiff._errors import InputError
+from impindiff.coefficients import check_spans
 from impindiff.config import (
     Config,
     build_grid,
@@ -38,7 +39,7 @@ from impindiff.data import (
 from impindiff.forecast import check_truths
 from impindiff.grid import Grid
 from impindiff.integrate import AbstractStepper
-from impindiff.latent import check_spans, latents_of
+from impindiff.latent import latents_of
 from impindiff.rollout import TimeGrid
 from impindiff.runs._validator import Validator
 from impindiff.systems import InitialTime, Samples, System, initial_time

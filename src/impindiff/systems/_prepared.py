@@ -16,14 +16,13 @@ from impindiff.coefficients import (
     Coarse,
     Instant,
     check_captured,
-    check_covered,
+    check_spans,
     coefficients_of,
     depends_on,
     rounding_times,
 )
 from impindiff.grid import Grid
 from impindiff.integrate import AbstractDynamics, Bounds, BoundsViolation
-from impindiff.latent import check_spans
 from impindiff.systems._accounts import Accounts, Integrands
 from impindiff.systems._affine_tendency import (
     AffineTendency,
@@ -279,7 +278,6 @@ class PreparedSystem(AbstractDynamics):
             stored = self.storage, self.capacities, self.accounts.integrals
             parts = self.equations, self.boundaries, self.scope.coefficients, *stored
             first, last = (float(origin.sum()) + float(f(elapsed)) for f in (np.min, np.max))
-            check_covered(parts, first, last)
             check_spans(parts, first, last, "the simulation")
         watched = check_signs(self.scope, self._signed, self.varying, elapsed, origin)
         return replace(self, watched=watched)

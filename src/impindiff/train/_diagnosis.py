@@ -11,7 +11,8 @@ from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
 from impindiff._errors import InputError, NumericsError
-from impindiff.latent import check_spans, latents_of
+from impindiff.coefficients import check_spans
+from impindiff.latent import latents_of
 from impindiff.linear import AdjointOutcome, tolerance_of
 from impindiff.rollout import StepFailed, TimeGrid, Trajectory
 from impindiff.systems import System
