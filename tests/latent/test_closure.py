@@ -213,7 +213,7 @@ class TestNeuralClosure:
             ("a", {}, {}, "at least one input"),
             ("a", {"u": (1, 1)}, {}, r"a\(u\): 'u' is expected in \(1.0, 1.0\)"),
             ("a", {"u": (0, 1)}, {"bounds": (0, 1), "initial": 2.0}, "starts at 2.0"),
-            ("a", {"u": (0, 1)}, {"width": 0}, "width=0"),
+            ("a", {"u": (0, 1)}, {"width": 0}, r"the width of neural closure a\(u\) is 0"),
             ("a", {"u": (0, 1)}, {"network": jnp.sin}, "either a random key, or a network"),
             ("a", {"u": (0, 1)}, {"key": None}, "either a random key, or a network"),
         ],

@@ -130,9 +130,9 @@ def test_the_gradient_of_a_recurrent_network():
         (lambda: closure(2, levels=2).evaluate(box(8, 6), None, fields((8, 6))), "fewer levels"),
         (lambda: closure(2).evaluate(box(8), None, fields((8,))), "num_axes=1 on a grid"),
         (lambda: closure(2).evaluate(None, None, fields(())), "the system's grid has 0"),
-        (lambda: closure(2, ()), "at least one input"),
-        (lambda: closure(2, levels=-1), "levels=-1"),
-        (lambda: closure(0), "num_axes=0"),
+        (lambda: closure(2, ()), "a name of its own for each component"),
+        (lambda: closure(2, levels=-1), "number of levels of .* is -1"),
+        (lambda: closure(0), "number of axes of .* is 0"),
         (lambda: ConvolutionalClosure("r", {"u": (1, 1)}, 2, key=KEY), "high > low"),
     ],
 )

@@ -175,7 +175,13 @@ def test_fit_stops_early(dataset, system):
     assert [record.validation for record in records] == [None, 1.0, None, 2.0]
 
 
-@pytest.mark.parametrize("make", [lambda: EarlyStopping(0), lambda: EarlyStopping(1, 1.0)])
-def test_what_would_always_stop_is_refused(make):
-    with pytest.raises(InputError, match="patience must be at least 1"):
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda: EarlyStopping(0), "patience of EarlyStopping is 0: .* at least 1"),
+        (lambda: EarlyStopping(1, 1.0), r"min_improvement must lie in \[0, 1\)"),
+    ],
+)
+def test_what_would_always_stop_is_refused(make, said: str):
+    with pytest.raises(InputError, match=said):
         make()

@@ -128,14 +128,14 @@ def test_what_they_are_by_default():
 @pytest.mark.parametrize(
     "make, complaint",
     [
-        (lambda: Stage(Adam(), 0), "epochs must be at least 1"),
-        (lambda: Stage(Adam(), 10, dt=0.0), "dt positive; found epochs = 10, dt = 0.0"),
-        (lambda: Stage(LBFGS(), 10, dt=-1.0), "dt positive"),
+        (lambda: Stage(Adam(), 0), "number of epochs of a Stage is 0: .* at least 1"),
+        (lambda: Stage(Adam(), 10, dt=0.0), "dt of a Stage is 0.0: it must be positive"),
+        (lambda: Stage(LBFGS(), 10, dt=-1.0), "dt of a Stage is -1.0: it must be positive"),
         (lambda: Stage(LBFGS(), 10, batches=Batching(window=1)), "LBFGS compares losses"),
         (lambda: Adam(learning_rate=0.0), "rates and damping must be positive"),
         (lambda: Adam(learning_rate=float("nan")), "rates and damping must be positive"),
-        (lambda: LBFGS(memory=0), "counts, rates and damping must be positive"),
-        (lambda: LBFGS(max_evaluations=0), "counts, rates and damping must be positive"),
+        (lambda: LBFGS(memory=0), "memory of LBFGS is 0"),
+        (lambda: LBFGS(max_evaluations=0), "max_evaluations of LBFGS is 0"),
     ],
 )
 def test_counts_and_rates_that_do_nothing_are_refused(make: Callable, complaint: str):

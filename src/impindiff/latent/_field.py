@@ -180,10 +180,10 @@ def as_function(
             f"{whose} has the inputs {inputs!r:.60}: give at least one input with the range in "
             "which it is expected, {'u': (0.0, 1.0)}."
         )
-    ranges = {}
+    ranges, whose = {}, f"{whose}({', '.join(map(str, inputs))})"
     for name, ends in inputs.items():
         try:
-            low, high = (float(end) for end in ends)
+            low, high = ends = tuple(float(end) for end in ends)
         except (TypeError, ValueError):
             low = high = np.nan
         if not 0 < high - low < np.inf:
