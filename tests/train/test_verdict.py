@@ -105,6 +105,30 @@ def test_a_start_at_the_best_value_is_told_as_that_at_most():
     assert all("(c) the start is already the best value" in told for told in again)
 
 
+@pytest.mark.parametrize(
+    ("grows", "bounds", "told"),
+    [(-2.0, (0.0, 1.0), "'rate' at 1"), (1.0, (0.0, 1.0), "'rate' at 0"), (1.0, None, "at 0")],
+)
+def test_an_unknown_that_ends_at_a_bound_is_told(grows: float, bounds, told: str):
+    """Of u' = -rate u: the data decay faster than the bounds allow, or grow."""
+    data = readings(lambda t: np.exp(grows * t))
+    (found,) = said(lambda: fit(decay(bounds=bounds or (0.0, jnp.inf)), data, noise=None))
+    assert found.startswith("the training ended at a bound: ") and told in found
+    assert "widen the bounds" in found
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("rate", "bounds", "start"), [(1e-3, (0.0, 1.0), 0.5), (1e-6, (0.0, jnp.inf), 1e-4)]
+)
+def test_a_small_value_between_bounds_is_no_bound(rate: float, bounds, start: float):
+    """A thousandth of the width, and a hundredth of the start."""
+    data = readings().assign_coords(time=TIMES / rate)
+    options = {"observe": [ipd.Cells("u", noise=NOISE)], "dt": 0.05 / rate}
+    options["options"] = ipd.FitOptions(dtype=jnp.float64)
+    assert said(lambda: ipd.fit(decay(start, bounds), data, **options)) == []
+
+
 @pytest.mark.thorough
 def test_a_trainer_gives_its_remarks():
     data = readings(lambda t: 1 + 0.5 * np.sin(3 * t))

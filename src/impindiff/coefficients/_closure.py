@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar, final
 
 import equinox as eqx
@@ -16,6 +16,7 @@ from impindiff._errors import InputError, blamed_on
 from impindiff._types import Scalar, as_array, as_real, is_list_of_numbers
 from impindiff.coefficients._coefficient import AbstractClosure, AbstractCoefficient, Values
 from impindiff.coefficients._instant import ExactTime
+from impindiff.coefficients._surroundings import values_around
 from impindiff.grid import Grid
 
 # What is said of an index that is no whole number.
@@ -30,13 +31,18 @@ _NOT_TRACEABLE = (
 
 @final
 class HeldFunction(eqx.Module):
-    """A function within a PyTree: its arrays, if it is a module, are leaves and the rest is not."""
+    """A function within a PyTree: its arrays, if it is a module, are leaves and the rest is not.
+
+    Compiled programs are kept for a function and what it read from around it when it was given.
+    """
 
     arrays: Any
     static: Any = eqx.field(static=True)
+    around: tuple[Hashable, ...] = eqx.field(static=True)
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.arrays, self.static = eqx.partition(function, eqx.is_array)
+        self.around = values_around(function)
 
     @property
     def function(self) -> Callable[..., Any]:

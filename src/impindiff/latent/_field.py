@@ -17,6 +17,7 @@ from impindiff._errors import InputError, as_text
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Instant, value_at
 from impindiff.grid import Grid
+from impindiff.latent._interval import Interval
 
 T = TypeVar("T")
 
@@ -82,6 +83,15 @@ class AbstractLatent(AbstractCoefficient):
     def lower_bound(self) -> float:
         """What its values are never below; minus infinity where nothing keeps them above."""
         return -float("inf")
+
+    @property
+    def kept_inside(self) -> tuple[Interval, Array | np.ndarray | None] | None:
+        """The interval that values are kept in, and the learned numbers that they are made of.
+
+        None where the numbers do not stand for a value each, as the weights of a network. The
+        numbers are None in a system from which what is learned is taken out.
+        """
+        return None
 
 
 def is_latent(node: object) -> bool:

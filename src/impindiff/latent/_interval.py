@@ -17,6 +17,11 @@ from jaxtyping import Array, Float
 
 from impindiff._errors import InputError
 
+# Distances from a bound at which a number counts as being there. What is bounded below alone may
+# be smaller than its start by any factor that a wrong unit makes.
+_BESIDE_WIDTH = 1e-5
+_BESIDE_START = 1e-12
+
 
 @final
 class Interval(eqx.Module):
@@ -78,6 +83,25 @@ class Interval(eqx.Module):
         if np.isinf(self.upper):
             return values if np.isinf(self.lower) else np.asarray(np.log(values - self.lower))
         return np.asarray(np.log((values - self.lower) / (self.upper - values)))
+
+    def reached(self, raw: np.ndarray, start: np.ndarray) -> list[float]:
+        """The bounds at which some of the learned numbers stand.
+
+        A distance from a bound is small beside the width of the interval; where that is infinite,
+        beside the distance that a number started with.
+
+        Args:
+            raw: the learned numbers, on the host.
+            start: where they started.
+        """
+        if self.is_unbounded:
+            return []
+        raw, start = (np.asarray(each, np.float64) for each in (raw, start))
+        if np.isinf(self.upper):
+            return [self.lower] if np.any(raw - start < np.log(_BESIDE_START)) else []
+        edge = np.log(_BESIDE_WIDTH)  # of a sigmoid, near enough
+        pairs = (self.lower, raw, start), (self.upper, -raw, -start)
+        return [bound for bound, now, then in pairs if np.any((now < edge) & (now < then))]
 
     @property
     def is_unbounded(self) -> bool:

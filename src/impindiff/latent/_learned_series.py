@@ -109,6 +109,11 @@ class LearnedSeries(AbstractLatent):
         return self.interval.lower
 
     @property
+    def kept_inside(self) -> tuple[Interval, Array | np.ndarray | None]:
+        """See `AbstractLatent.kept_inside`."""
+        return self.interval, self.raw
+
+    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return False

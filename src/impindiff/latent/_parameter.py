@@ -70,6 +70,11 @@ class Parameter(AbstractLatent):
         return self.interval.lower
 
     @property
+    def kept_inside(self) -> tuple[Interval, Array | np.ndarray | None]:
+        """See `AbstractLatent.kept_inside`."""
+        return self.interval, self.raw
+
+    @property
     def is_steady(self) -> bool:
         """See `AbstractCoefficient.is_steady`."""
         return True
@@ -123,6 +128,11 @@ class CellField(AbstractLatent):
     def lower_bound(self) -> float:
         """See `AbstractLatent.lower_bound`."""
         return self.interval.lower
+
+    @property
+    def kept_inside(self) -> tuple[Interval, Array | np.ndarray | None]:
+        """See `AbstractLatent.kept_inside`."""
+        return self.interval, self.raw
 
     @property
     def is_steady(self) -> bool:

@@ -272,10 +272,10 @@ class Verdict:
         Args:
             learned: the learned arrays at the end.
         """
-        start = self._of_start(learned)
+        start, bounds = self._of_start(learned), self._of_bounds(learned)
         # What was never learned is why the misfit is large.
         fit = "" if start and self._is_relative else self._of_fit()
-        return [text for text in (start, fit) if text]
+        return [text for text in (start, bounds, fit) if text]
 
     def _of_start(self, learned: PyTree) -> str:
         still = _unmoved(self._start, jax.device_get(learned))
@@ -287,6 +287,17 @@ class Verdict:
             "nothing was learned of it. Either (a) the start is so far off that the forecast no "
             "longer depends on it: start elsewhere; (b) nothing observed depends on it: observe "
             "more, or give it as known; or (c) the start is already the best value."
+        )
+
+    def _of_bounds(self, learned: PyTree) -> str:
+        found = _at_bounds(self._start, jax.device_get(learned))
+        if not found or (self._losses and self._losses[-1] <= self._exact):
+            return ""
+        return (
+            f"the training ended at a bound: {'; '.join(found)}. Either (a) the data ask for a "
+            "value beyond it: widen the bounds, if such a value is possible; (b) the equations, "
+            "the units or a sign do not describe what was measured; or (c) the data do not "
+            "determine it, and any value of this size fits: observe more, or give it as known."
         )
 
     def _of_fit(self) -> str:
@@ -341,6 +352,19 @@ def _flat_latents(gradient: PyTree, loss: float, units: Units) -> list[str]:
         steepest = max((np.abs(leaf).max(initial=0.0) for leaf in leaves), default=np.inf)
         if steepest <= _NOTHING * loss:
             found.append(", ".join(latent.names))
+    return found
+
+
+def _at_bounds(start: PyTree, end: PyTree) -> list[str]:
+    """Latents with learned numbers that went to a bound, and which."""
+    found = []
+    for before, after in zip(latents_of(start), latents_of(end), strict=True):
+        if not (kept := after.kept_inside) or not (first := before.kept_inside):
+            continue
+        (interval, raw), (_, then) = kept, first
+        if raw is not None and then is not None:
+            reached = interval.reached(np.asarray(raw), np.asarray(then))
+            found += [f"{after.names[0]!r} at {bound:g}" for bound in reached]
     return found
 
 
