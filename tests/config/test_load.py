@@ -164,7 +164,8 @@ def test_a_file_that_is_no_config_is_named(tmp_path: Path):
     (tmp_path / "long.toml").write_text("seed = " + "9" * 5000)
     assert "a number is too long to be read" in refused(tmp_path / "long.toml")
     (tmp_path / "empty.toml").write_text("")
-    assert "key 'data' is missing" in refused(tmp_path / "empty.toml")
+    told = refused(tmp_path / "empty.toml")
+    assert told.startswith(f"{tmp_path / 'empty.toml'}: key 'data' is missing")
 
 
 def full_tables() -> dict:

@@ -87,6 +87,13 @@ def test_a_start_that_no_reading_responds_to_is_told(stages):
     assert "start elsewhere" in told and "already the best value" in told
 
 
+def test_data_that_any_value_fits_are_told():
+    """Nothing decays where nothing is: the start comes back, and it is no result."""
+    (told,) = said(lambda: fit(decay(), readings(lambda t: 0 * t) * 0, noise=None))
+    assert told.startswith("the loss had no slope by 'rate' where training began")
+    assert "nothing observed depends on it" in told
+
+
 @pytest.mark.thorough
 def test_the_default_stages_leave_such_a_start():
     """The step of Levenberg and Marquardt does not depend on the unit of the slope."""

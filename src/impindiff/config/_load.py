@@ -43,6 +43,8 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
         tables = changed(tomllib.loads(text), changes)
         _check_depth(tables, str(path))
         return parse_config(tables, str(path), path.parent)
+    except InputError:  # a ValueError, too, which says what is wrong already
+        raise
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
     except RecursionError:

@@ -279,8 +279,10 @@ class Verdict:
 
     def _of_start(self, learned: PyTree) -> str:
         still = _unmoved(self._start, jax.device_get(learned))
-        names = [name for name in self._flat if self._drifts or name in still]
-        if not names or (self._losses and self._losses[-1] <= self._exact):
+        # A fit that became exact has learned; one that was so from the start has not.
+        is_exact = bool(self._losses) and self._losses[-1] <= self._exact
+        names = [n for n in self._flat if n in still or (self._drifts and not is_exact)]
+        if not names:
             return ""
         return (
             f"the loss had no slope by {', '.join(map(repr, names))} where training began, and "
