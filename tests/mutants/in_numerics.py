@@ -341,7 +341,7 @@ NUMERICS = [
     ),
     Mutation(
         "span-slack",
-        "latent/_field.py",
+        "coefficients/_coefficient.py",
         "_ROUND_OFF = 1e-5",
         "_ROUND_OFF = 1e-1",
         "latent/test_in_time.py -k test_no_time_beyond_the_span",

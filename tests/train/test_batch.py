@@ -244,5 +244,5 @@ def test_what_does_not_go_together(observations, system):
     windowed = Stage(Adam(), 1, batches=Batching(window=1))
     with pytest.raises(InputError, match="leave out the rescue, or the window"):
         run(system, observations, [windowed], rescue=Rescue())
-    with pytest.raises(InputError, match="samples_at_once is 0"):
+    with pytest.raises(InputError, match="samples_at_once of FitOptions is 0"):
         run(system, observations, [Stage(LBFGS(), 1)], samples_at_once=0)

@@ -120,7 +120,7 @@ def test_what_is_no_policy_is_not_ignored(memory):
 
 def test_a_plan_of_no_samples(problem):
     system, dataset, given = problem
-    with pytest.raises(ipd.InputError, match="samples_at_once is 0"):
+    with pytest.raises(ipd.InputError, match="samples_at_once of FitOptions is 0"):
         ipd.plan(system, dataset, **given, options=ipd.FitOptions(samples_at_once=0))
 
 
