@@ -92,7 +92,7 @@ def test_run_goes_from_nothing_to_a_report(small_case, tmp_path: Path):
     lines = call("run", NAME, "--out", out).stdout.splitlines()
     assert small_case == [(10, 0)]
     assert [line.split()[0] for line in lines] == ["Learned", "Forecast", "Look"]
-    assert "advection_x (error" in lines[0] and "2 samples at t = 0.1" in lines[0]
+    assert "advection_x (relative L2 error" in lines[0] and "2 samples at t = 0.1" in lines[0]
     assert "concentration of 2 unseen samples to t = 0.2" in lines[1]
     assert str(out / "report.html") in lines[2]
     folder = RunFolder(out)
