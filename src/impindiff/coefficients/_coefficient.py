@@ -67,8 +67,9 @@ class AbstractCoefficient(eqx.Module):
             last: the last time.
             what: what happens at these times: "training".
         """
+        begin, end = self.time_span or (first, last)
         return (
-            f"a coefficient is known from t = {self.time_span}, but {what} goes from "
+            f"a coefficient is known from t = {begin:.10g} to {end:.10g}, but {what} goes from "
             f"t = {first:.10g} to {last:.10g}."
         )
 

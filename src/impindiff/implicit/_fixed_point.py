@@ -108,8 +108,8 @@ class Anderson(AbstractIteration):
         """Refuse what cannot converge."""
         as_count(self.memory, "the memory of Anderson")
         mixing = as_number(self.mixing, "the mixing of Anderson")
-        least = as_number(self.regularisation, "the regularisation of Anderson")
-        if self.memory < 1 or not 0 < mixing < 2 or not least >= 0:
+        regularisation = as_number(self.regularisation, "the regularisation of Anderson")
+        if self.memory < 1 or not 0 < mixing < 2 or not regularisation >= 0:
             raise InputError(
                 f"{self}: memory must be at least 1, mixing lie in (0, 2), and regularisation "
                 f"not be negative. "

@@ -120,7 +120,7 @@ def _trainer(plan: RunPlan, checkpoints: Checkpoints, watch: Watcher) -> Trainer
 def _check_same(plan: RunPlan, folder: RunFolder) -> None:
     """Refuse to go on with another config or other data than a run was begun with.
 
-    Or where nothing tells whose the checkpoints are: they would be gone on with unchecked.
+    Also where provenance does not say which run this is: its checkpoints could not be checked.
     """
     stored, wanted = (_entries(config.model_dump()) for config in (folder.config(), plan.config))
     # The data may have moved; their hash tells whether they are the same.
