@@ -151,3 +151,11 @@ def test_a_grid_that_cannot_be_laid_out_is_refused(build, said: str):
 def test_a_single_axis_needs_no_list():
     axis = Axis("x", 0, 1, 4)
     assert Grid(axis) == Grid([axis])
+
+
+def test_arrays_may_say_what_tuples_say():
+    listed = Grid.uniform((4, 3), ((0, 1), (0, 2)), periodic=(True, False))
+    with runtime_types.without():
+        arrays: Any = np.array([4, 3]), np.array([[0, 1], [0, 2]])
+        assert Grid.uniform(*arrays, periodic=cast(Any, np.array([True, False]))) == listed
+        assert Grid(cast(Any, iter(listed.axes))) == listed

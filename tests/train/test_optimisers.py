@@ -143,6 +143,14 @@ def test_counts_and_rates_that_do_nothing_are_refused(make: Callable, complaint:
         make()
 
 
+def test_counts_are_whole_numbers_whatever_they_are_given_as():
+    given: Any = 20.0
+    with runtime_types.without():
+        counts = [Stage(Adam(), given).epochs, LBFGS(memory=given).memory]
+        counts += [LevenbergMarquardt(max_products=given).max_products]
+    assert [type(count) for count in counts] == [int] * 3
+
+
 def test_what_is_no_optimiser_is_refused():
     given: Any = Adam
     with runtime_types.without(), pytest.raises(InputError, match="Stage.*is no optimiser. Give"):

@@ -6,7 +6,7 @@ axis is all the geometry there is.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, final
 
 import equinox as eqx
@@ -80,12 +80,13 @@ class Grid(eqx.Module):
         Example: `Grid.uniform((128, 64), ((-1, 1), (0, 1)), periodic=True)`.
         """
         for what, given in (("shape", shape), ("bounds", bounds)):
-            if not isinstance(given, list | tuple):
+            if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
                 raise InputError(
                     f"the {what} of a grid is {given!r:.60}: write Grid.uniform((100,), "
                     "((0.0, 1.0),)), an entry for each axis."
                 )
-        each = periodic if isinstance(periodic, list | tuple) else (periodic,) * len(shape)
+        is_list = isinstance(periodic, Sequence | np.ndarray) and not isinstance(periodic, str)
+        each: Any = periodic if is_list else (periodic,) * len(shape)
         if not len(shape) == len(bounds) == len(each):
             raise InputError(
                 f"shape {shape} has {len(shape)} axes, bounds {bounds} has {len(bounds)}, periodic "
@@ -216,7 +217,7 @@ def _mesh(along) -> tuple[np.ndarray, ...]:
 
 def _as_axes(given: Any) -> tuple[Axis, ...]:
     """The axes of a grid, of which one may be given as it is."""
-    axes = tuple(given) if isinstance(given, list | tuple) else (given,)
+    axes = tuple(given) if isinstance(given, Iterable) else (given,)
     for axis in axes:
         if not isinstance(axis, Axis):
             raise InputError(

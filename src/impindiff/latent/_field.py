@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from impindiff._errors import InputError, as_text
+from impindiff._errors import InputError, as_names, as_text
 from impindiff._types import Scalar
 from impindiff.coefficients import AbstractClosure, AbstractCoefficient, Instant, value_at
 from impindiff.grid import Grid
@@ -178,12 +178,11 @@ def as_function(
 
     Raises: InputError for no names, the same twice, no inputs, or an empty range.
     """
-    given = (names,) if isinstance(names, str) else names
-    if not isinstance(given, list | tuple) or not given or len(set(map(str, given))) != len(given):
+    found = as_names(names, f"what names the components of a {kind}")
+    if not all(found) or len(set(found)) != len(found) or not found:
         raise InputError(
             f"the names of a {kind} are {names!r:.60}: give a name of its own for each component."
         )
-    found = tuple(as_text(name, f"a name of a {kind}") for name in given)
     whose = f"{kind} {', '.join(found)}"
     if not isinstance(inputs, Mapping) or not inputs:
         raise InputError(

@@ -111,14 +111,12 @@ class DenseLU(AbstractLinearSolver):
 
     rtol: float | None = eqx.field(static=True, default=None)
     atol: float = eqx.field(static=True, default=0.0)
-    max_size: int = eqx.field(static=True, default=2000)
+    max_size: int = eqx.field(
+        static=True, default=2000, converter=partial(as_count, what="max_size of DenseLU", least=1)
+    )
     max_steps: int = eqx.field(static=True, default=2)
 
     forms_residual: ClassVar[bool] = True
-
-    def __check_init__(self) -> None:
-        """Refuse limits that cannot be met."""
-        as_count(self.max_size, "max_size of DenseLU", 1)
 
     def factorise(self, operator: Operator, like: Vector) -> AbstractInverse | None:
         """See `AbstractLinearSolver.factorise`."""

@@ -1,6 +1,7 @@
 """What a rollout keeps of its states for the gradient, and amounts of memory as text."""
 
 import re
+from functools import partial
 from typing import final
 
 import equinox as eqx
@@ -66,11 +67,12 @@ class Snapshots(eqx.Module):
     Reference: Griewank & Walther, ACM Trans. Math. Software 26 (2000) 19.
     """
 
-    count: int = eqx.field(static=True)
-
-    def __check_init__(self) -> None:
-        """Refuse to keep nothing."""
-        as_count(self.count, "the number of Snapshots, that at the start among them,", 1)
+    count: int = eqx.field(
+        static=True,
+        converter=partial(
+            as_count, what="the number of Snapshots, that at the start among them,", least=1
+        ),
+    )
 
 
 @final

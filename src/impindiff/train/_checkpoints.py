@@ -126,7 +126,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, every: int = 50, run: str | None = None) -> None:
-        as_count(every, "every of Checkpoints", 1)
+        every = as_count(every, "every of Checkpoints", 1)
         if not isinstance(folder, str | os.PathLike):
             raise InputError(f"the folder of Checkpoints is {folder!r:.60}: give a path.")
         # Not resolved: a link that leads nowhere is an error to be told when it is followed.

@@ -9,6 +9,7 @@ of optax compiles several evaluations, and returns the value alone.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self, final
 
 import equinox as eqx
@@ -200,13 +201,18 @@ class LBFGS(AbstractOptimiser, metaclass=CountedEpochs):
 
     loss_is_before: ClassVar[bool] = False
     needs_all_data: ClassVar[bool] = True
-    memory: int = eqx.field(static=True, kw_only=True, default=50)
-    max_evaluations: int = eqx.field(static=True, kw_only=True, default=20)
-
-    def __check_init__(self) -> None:
-        """Refuse counts that do nothing."""
-        as_count(self.memory, "memory of LBFGS", 1)
-        as_count(self.max_evaluations, "max_evaluations of LBFGS", 1)
+    memory: int = eqx.field(
+        static=True,
+        kw_only=True,
+        default=50,
+        converter=partial(as_count, what="memory of LBFGS", least=1),
+    )
+    max_evaluations: int = eqx.field(
+        static=True,
+        kw_only=True,
+        default=20,
+        converter=partial(as_count, what="max_evaluations of LBFGS", least=1),
+    )
 
     @property
     def takes_units(self) -> bool:

@@ -5,6 +5,7 @@ are taken.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self, final
 
 import equinox as eqx
@@ -176,14 +177,22 @@ class LevenbergMarquardt(AbstractOptimiser, metaclass=CountedEpochs):
     loss_is_before: ClassVar[bool] = False
     needs_all_data: ClassVar[bool] = True
     damping: float = eqx.field(static=True, kw_only=True, default=1e-3)
-    max_attempts: int = eqx.field(static=True, kw_only=True, default=12)
-    max_products: int = eqx.field(static=True, kw_only=True, default=60)
+    max_attempts: int = eqx.field(
+        static=True,
+        kw_only=True,
+        default=12,
+        converter=partial(as_count, what="max_attempts of LevenbergMarquardt", least=1),
+    )
+    max_products: int = eqx.field(
+        static=True,
+        kw_only=True,
+        default=60,
+        converter=partial(as_count, what="max_products of LevenbergMarquardt", least=1),
+    )
 
     def __check_init__(self) -> None:
         """Refuse counts that do nothing."""
         check_positive(self, self.damping)
-        as_count(self.max_attempts, "max_attempts of LevenbergMarquardt", 1)
-        as_count(self.max_products, "max_products of LevenbergMarquardt", 1)
 
     @property
     def name(self) -> str:

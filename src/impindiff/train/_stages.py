@@ -36,7 +36,9 @@ class Stage(eqx.Module):
     """
 
     optimiser: AbstractOptimiser
-    epochs: int = eqx.field(static=True)
+    epochs: int = eqx.field(
+        static=True, converter=partial(as_count, what="the number of epochs of a Stage", least=1)
+    )
     dt: float | None = eqx.field(static=True, default=None)
     batches: Batching = WHOLE
     freeze: tuple[str, ...] = eqx.field(
@@ -50,7 +52,6 @@ class Stage(eqx.Module):
                 f"Stage: {self.optimiser!r:.80} is no optimiser. Give one, such as Adam(), LBFGS() "
                 "or Optax(optax.adamw(1e-3)), and then the number of epochs: Stage(Adam(), 100)."
             )
-        as_count(self.epochs, "the number of epochs of a Stage", 1)
         if self.dt is not None and not as_number(self.dt, "dt of a Stage") > 0:
             raise InputError(f"dt of a Stage is {self.dt}: it must be positive, or left out.")
         if not isinstance(self.batches, Batching):
