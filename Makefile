@@ -16,6 +16,8 @@ ONLY ?=
 JOBS ?= 1
 # By file, since the tests of a file share what they compile.
 PARALLEL := -n auto --dist loadfile
+# A test that takes ten minutes hangs: it fails, by its name, and the others go on.
+LIMITED := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true --max-worker-restart=0
 BENCHMARK ?= $(basename $(notdir $(wildcard benchmarks/[!_]*.py)))
 
 # By environment and not `-c`, so that it also holds where pip builds the package in isolation
@@ -59,13 +61,13 @@ demo: $(BASE) ## learn an unknown velocity field from one snapshot, forecast, dr
 	@$(BIN)/impindiff run advection-diffusion-steady --preset quick
 
 test: $(BASE) ## run the tests, or some: make test PYTEST_ARGS="-k grid -x"
-	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(LIMITED) $(PYTEST_ARGS)
 
 test-examples: $(BASE) ## run every example to its end, and hold it to its figures
 	@$(BIN)/python -m pytest -n auto tests/test_examples.py -k it_learns -m "slow or not slow" $(PYTEST_ARGS)
 
 test-thorough: $(BASE) ## run what `make test` leaves out and takes seconds, shapes and types checked
-	@CHECK_TYPES=1 $(BIN)/python -m pytest $(PARALLEL) -m "thorough and not slow" $(PYTEST_ARGS)
+	@CHECK_TYPES=1 $(BIN)/python -m pytest $(PARALLEL) $(LIMITED) -m "thorough and not slow" $(PYTEST_ARGS)
 
 test-slow: $(BASE) ## run what takes longer still
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -18,6 +18,10 @@ os.environ.setdefault(
     * importlib.metadata.version("jaxlib").startswith(("0.10.", "0.11.")),
 )
 
+# Workers share the cores, and threads of linear algebra that wait for one another take ten times
+# as long as none. Before NumPy is imported, here and in the commands that tests start.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Nobody reads where in the source each operation of a compiled program comes from.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
