@@ -2,6 +2,7 @@
 
 import re
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -312,3 +313,15 @@ def test_a_forecast_is_measured_as_the_data_were():
         ipd.observations.measure(forecast, grid, observe, wells.drop_vars("well_x"))
     with pytest.raises(InputError, match="it holds no field at the centres"):
         ipd.observations.measure(forecast, STRETCHED, observe, wells)
+
+
+def test_a_function_is_compiled_with_what_stands_around_it_when_it_is_given():
+    factor = 0.0
+
+    def signal(u):
+        return factor * u
+
+    read = eqx.filter_jit(lambda operator: operator({"u": jnp.array(1.0)}))
+    for factor in (2.0, 3.0):
+        operator = ipd.observations.Measured(signal, "signal").prepare(None)
+        assert float(read(operator)) == factor

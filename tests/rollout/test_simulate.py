@@ -192,11 +192,17 @@ class TestCheck:
         with pytest.raises(NumericsError, match="step 2 of 3 .* sample 5.*2 of 18 solves"):
             self.trajectory(nested).check(self.times)
 
-    @pytest.mark.thorough
-    def test_a_field_that_is_not_finite_is_found_in_its_first_step(self):
+    def test_a_start_that_is_not_finite_is_refused_with_its_field_and_cell(self):
         start = {"concentration": wave(GRID).at[2, 3].set(jnp.nan)}
-        with pytest.raises(NumericsError, match="step 1 of .*'guess not finite'"):
+        with pytest.raises(InputError, match=r"'concentration' is nan at the start in cell \(2, 3\)"):
             simulate(system(), start, TIMES, CrankNicolson())
+
+    @pytest.mark.thorough
+    def test_under_jit_it_is_found_in_its_first_step(self):
+        start = {"concentration": wave(GRID).at[2, 3].set(jnp.nan)}
+        run = jax.jit(lambda u: simulate(system(), u, TIMES, CrankNicolson(), on_failure="keep"))
+        with pytest.raises(NumericsError, match="step 1 of .*'guess not finite'"):
+            run(start).check(TIMES)
 
     def test_a_coefficient_that_is_not_finite_does_not_pass_for_standing_still(self):
         wind = winds(GRID).at[0, 2, 3].set(jnp.nan)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from impindiff._errors import InputError, as_text, blamed_on
 from impindiff._types import State, without_mask
+from impindiff.coefficients import HeldFunction
 from impindiff.data import BEGUN
 from impindiff.grid import Axis, Grid
 
@@ -158,7 +159,7 @@ def on_grid(grid: Grid | None, what: str) -> Grid:
 class Computed(AbstractOperator):
     """Readings by a function of some fields."""
 
-    function: Callable = eqx.field(static=True)
+    held: HeldFunction
     fields: tuple[str, ...] = eqx.field(static=True)
 
     @property
@@ -169,9 +170,10 @@ class Computed(AbstractOperator):
     def __call__(self, state: State) -> Float[Array, "..."]:
         """See `AbstractOperator.__call__`."""
         values = [read(state, field) for field in self.fields]
-        name = getattr(self.function, "__name__", type(self.function).__name__)
+        function = self.held.function
+        name = getattr(function, "__name__", type(function).__name__)
         with blamed_on(f"the function {name}({', '.join(self.fields)}) of what was measured"):
-            return jnp.asarray(self.function(*values))
+            return jnp.asarray(function(*values))
 
 
 @final
@@ -190,23 +192,23 @@ class Measured(AbstractObservation):
     Example: `Measured(lambda u, v: (u * v).sum(), data="signal")`.
     """
 
-    function: Callable = eqx.field(static=True)
+    held: HeldFunction
     data: str = eqx.field(static=True)
     noise: Noise
 
     def __init__(self, function: Callable, data: str, noise: Noise = None) -> None:
-        self.function, self.data, self.noise = function, data, noise
+        self.held, self.data, self.noise = HeldFunction(function), data, noise
 
     def prepare(self, grid: Grid | None, dataset: xr.Dataset | None = None) -> Computed:
         """See `AbstractObservation.prepare`."""
         plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        parameters = inspect.signature(self.function).parameters.values()
+        parameters = inspect.signature(self.held.function).parameters.values()
         if not parameters or any(each.kind not in plain for each in parameters):
             raise InputError(
                 f"the function that computes {self.data!r} must name the fields that it needs as "
                 "its parameters, such as lambda u, v: u * v."
             )
-        return Computed(self.function, tuple(each.name for each in parameters))
+        return Computed(self.held, tuple(each.name for each in parameters))
 
 
 def readings_shape(

@@ -121,13 +121,30 @@ def _residual(unknown: State, inputs: tuple[AbstractTendency, State, State]) -> 
 def check_start(dynamics: AbstractDynamics, state: State) -> BoundsViolation | None:
     """How the state that a rollout starts from violates bounds; None where there are none.
 
-    Raises: InputError if it does and this is known, as it is not under `jit` and `vmap`.
+    Raises: InputError if it does, or holds a value that is not finite, and this is known, as it is
+        not under `jit` and `vmap`.
     """
+    _check_finite(state)
     violation = dynamics.bounds_violation(state)
     if violation is None or isinstance(violation.is_outside, Tracer):
         return violation
     violation.check()
     return None
+
+
+def _check_finite(state: State) -> None:
+    for field, values in state.items():
+        if isinstance(values, Tracer):
+            continue
+        strange = ~np.isfinite(np.asarray(values))
+        if strange.any():
+            cell = tuple(int(k) for k in np.argwhere(strange)[0])
+            where = f" in cell {cell}, of {strange.sum()} such cells the first" if cell else ""
+            raise InputError(
+                f"{field!r} is {float(values[cell])} at the start{where}: a rollout starts from "
+                "finite values, in solid cells too. Where they were not measured, fill them in, or "
+                "give the field initial values, Field(..., initial=...)."
+            )
 
 
 def blame_start(outcome: StepOutcome, start: BoundsViolation | None) -> StepOutcome:

@@ -149,6 +149,8 @@ def certify(
         if of_reference and alone.passed and not check.passed and test(of_reference).lags(check):
             check = alone
             why_not = "; the derivative of the iteration to compare with does not converge"
+    except InputError:
+        raise
     except ValueError as error:
         raise NumericsError(str(error)) from None
     dtype, own_stepper = precision(config), build_stepper(config, system)
