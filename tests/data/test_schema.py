@@ -211,6 +211,33 @@ def test_faces_that_are_not_those_of_the_cells_are_refused():
         grid_of(built.drop_vars("x_bounds"), "c")
 
 
+def test_faces_in_another_unit_than_the_centres_are_refused():
+    """Where millimetres become metres, the coordinate keeps its attributes, the faces do not."""
+    grid = Grid([Axis.graded("x", 0, 1000, 10, ratio=4)])
+    built = to_dataset(grid, [0.0], {"c": np.zeros((1, 1, 10))})
+    attrs = built["x"].attrs
+    for values in (built["x"] * 1e-3, built["x"] + 40.0):
+        moved = built.assign_coords(x=("x", values.values, attrs))
+        with pytest.raises(
+            InputError, match="'x' at entry .* outside of its cell, from .* by 'x_bounds'"
+        ):
+            grid_of(moved, "c")
+    both = built.assign_coords(
+        x=("x", built["x"].values * 1e-3, attrs), x_bounds=built["x_bounds"] * 1e-3
+    )
+    assert grid_of(both, "c").axes[0].upper == pytest.approx(1)
+
+
+@pytest.mark.parametrize("lower, width", [(0, 1e-9), (5_400_000, 1.0)])
+def test_faces_of_every_second_cell_are_refused(lower: float, width: float):
+    """Also where a cell is small beside the tolerance of numpy, or beside its distance from 0."""
+    grid = Grid([Axis.from_faces("x", lower + width * np.array([0, 2, 3, 4, 5, 6, 7]))])
+    built = to_dataset(grid, [0.0], {"c": np.zeros((1, 1, 6))})
+    assert grid_of(built, "c") == grid
+    with pytest.raises(InputError, match="each cell beginning where the one before ends"):
+        grid_of(built.isel(x=slice(None, None, 2)), "c")
+
+
 @pytest.mark.parametrize(
     "other, said",
     [

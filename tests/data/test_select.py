@@ -13,7 +13,9 @@ from impindiff.data import (
     select_samples,
     select_times,
     start_of,
+    to_dataset,
 )
+from impindiff.forecast import evaluate
 
 NAME = "concentration"
 
@@ -91,6 +93,26 @@ def test_times_match_within_round_off(dataset: xr.Dataset, precision):
     assert select_times(dataset, [0.0, 0.05, 0.15, 0.2]) == [0, 1, 3, 4]
     assert select_times(dataset, 0.1 + 0.05) == [3]
     assert select_times(dataset, np.array([0.1, 0.2], np.float32)) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "first, hour, off",
+    [(1_709_251_200.0, 3600.0, 200.0), (2_460_000.5, 1 / 24, 0.004)],
+    ids=["seconds since 1970", "Julian days"],
+)
+def test_minutes_far_from_zero_are_no_round_off(first: float, hour: float, off: float):
+    """They would be in float32, which these times are not."""
+    clock = first + hour * np.arange(5)
+    decay = {"c": np.exp(-np.arange(5.0))[None]}
+    data = to_dataset(None, clock, decay)
+    for exact in (clock[2], float(f"{clock[2]:.12g}")):
+        assert select_times(data, exact) == [2]
+        assert start_of(data, exact)[0] == 2
+    for at in (start_of, select_times):
+        with pytest.raises(InputError, match="is not in the data; the nearest are"):
+            at(data, clock[2] + off)
+    with pytest.raises(InputError, match="share no time to be compared at"):
+        evaluate(to_dataset(None, clock + off, decay), data)
 
 
 def test_times_of_public_data_match(public_file):

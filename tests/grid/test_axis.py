@@ -35,6 +35,15 @@ def test_equal_cells_are_found_equal(bounds, precision):
     np.testing.assert_allclose(axis.faces, faces, rtol=1e-6)
 
 
+@pytest.mark.parametrize("lower", [0, 5_400_000, 1e9])
+def test_whole_metres_far_from_the_origin_are_the_faces_that_they_are(lower: float):
+    """They are float32, too, whose spacing at a northing is half a metre."""
+    faces = lower + np.array([0, 64, 192, 384])
+    for scale in (1, 1 / 64) if lower < 1e9 else (1,):
+        axis = Axis.from_faces("y", lower + (faces - lower) * scale)
+        np.testing.assert_array_equal(axis.widths, np.array([64, 128, 192]) * scale)
+
+
 @pytest.mark.parametrize("ratio", [5.0, 0.2])
 def test_graded_cells_grow_by_one_factor(ratio: float):
     axis = Axis.graded("x", -1.0, 2.0, 9, ratio)

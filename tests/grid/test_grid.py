@@ -68,6 +68,18 @@ def test_a_spacing_is_uniform_to_float32_round_off_and_no_further():
         Axis.from_centres("x", 1e6 + np.array([0.1, 0.2, 0.35, 0.4]))
 
 
+@pytest.mark.parametrize("precision", [np.float32, np.float64, np.int64])
+def test_cells_that_grow_by_metres_far_from_the_origin_are_not_uniform(precision):
+    """Whole metres are float32 there, whose spacing is half a metre: each step may be rounded."""
+    northing = 5_400_000 + np.array([0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14])
+    with pytest.raises(InputError, match="'x' must be uniform: its mean spacing is 1.4"):
+        Axis.from_centres("x", northing.astype(precision))
+    # What is rounded and no more stays where it is.
+    axis = Axis("x", 5_400_000, 5_400_330, 100)
+    found = Axis.from_centres("x", axis.centres.astype(np.float32))
+    assert found.cell_width == pytest.approx(3.3, rel=2e-3)
+
+
 @pytest.mark.parametrize(
     "centres, said",
     [

@@ -4,12 +4,17 @@ from functools import partial
 from pathlib import Path
 
 import equinox as eqx
+import numpy as np
 import pytest
 from small_problem import DT
 
+import impindiff as ipd
 from impindiff import InputError
+from impindiff.data import to_dataset
 from impindiff.latent import SineField
+from impindiff.observe import WeightDecay
 from impindiff.train import LBFGS, Adam, Checkpoints, EpochRecord, FitOptions, Stage, Trainer, fit
+from impindiff.train._task import Task
 
 # L-BFGS ends by a stall, after about a hundred epochs.
 ADAM, LBFGS_ = Stage(Adam(learning_rate=1e-2), 6), Stage(LBFGS(), 200)
@@ -182,3 +187,67 @@ def test_another_model_is_refused(make_run, system, observations):
     other = eqx.tree_at(lambda s: s.equations["concentration"][0].velocity, system, wider)
     with pytest.raises(InputError, match=r"the shape of .* is \(.*4.*\), expected is \(.*5.*\)"):
         Run(other, observations, STAGES["adam"], run.folder).train()
+
+
+DECAY_TIMES = [0.0, 0.5, 1.0]
+
+
+def decay(first: float, known: float, start: float = 0.0, sigma: float = 0.1):
+    """Fitted to exp(-(rate + known) t), of samples that begin at 1 and at 2."""
+
+    def fitted(rate: float, folder: Path, *, learned: float = 0.5, **changed) -> float:
+        times = start + np.array(DECAY_TIMES)
+        begin = np.array([first, 2.0])[:, None]
+        data = to_dataset(None, times, {"c": begin * np.exp(-(rate + known) * (times - start))})
+        unknown = ipd.Parameter("rate", learned, (0.0, np.inf))
+        term = ipd.Reaction(lambda c, rate, known: -(rate + known) * c)
+        coefficients = {"rate": unknown, "known": known}
+        system = ipd.System(None, {"c": ipd.Field([term])}, coefficients=coefficients)
+        given = {"observe": [ipd.Cells("c", noise=sigma)], "dt": 0.05} | changed
+        options = FitOptions(checkpoints=folder)
+        trained = fit(system, data, options=options, **given)
+        return float(np.mean(trained.latents()["rate"]))
+
+    return fitted
+
+
+def test_other_data_or_known_numbers_do_not_go_on_from_a_checkpoint(tmp_path: Path):
+    """The training at hand had come to its end, and would look at nothing."""
+    first = decay(1.0, 0.2)
+    assert first(1.0, tmp_path) == pytest.approx(1.0, rel=5e-3)
+    # The same again, be it from another start, is what was learned.
+    assert first(1.0, tmp_path) == first(1.0, tmp_path, learned=0.7)
+    for other in (
+        lambda: first(2.0, tmp_path),
+        lambda: first(1.0, tmp_path, times=[1.0]),
+        lambda: first(1.0, tmp_path, samples="1,0"),
+        lambda: first(1.0, tmp_path, regularise=[WeightDecay(1e-3)]),
+        lambda: decay(1.0, 0.2, sigma=0.2)(1.0, tmp_path),
+        lambda: decay(3.0, 0.2)(1.0, tmp_path),
+        lambda: decay(1.0, 0.2, start=5.0)(1.0, tmp_path),
+    ):
+        with pytest.raises(InputError, match="is of a training on other data .* another folder"):
+            other()
+    # With another known rate the same sum: the data are those that they were.
+    with pytest.raises(InputError, match="training on a system with other known numbers"):
+        decay(1.0, 0.3)(0.9, tmp_path)
+    assert first(2.0, tmp_path / "other") == pytest.approx(2.0, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    "mine, theirs, is_same",
+    [
+        (1.0, 1.0 + 1e-7, True),
+        (1.0, 1.001, False),
+        (1.0, -1.0, False),
+        ([0.0, 1.0], [1.0, 0.0], False),
+        ([0.0, 1.0], [1e-17, 1.0], True),
+        ([1.0], [1.0, 1.0], False),
+        (0.0, 0.0, True),
+        (0.0, 1e-30, False),
+        (np.nan, np.nan, True),
+    ],
+)
+def test_known_numbers_are_told_apart_beyond_round_off(observations, mine, theirs, is_same: bool):
+    tasks = [Task.of(observations, {"k": np.array(each)}, {}) for each in (mine, theirs)]
+    assert (tasks[0].difference(tasks[1]) is None) == is_same

@@ -92,10 +92,12 @@ def time_slack(times: np.ndarray) -> float:
     """How far two numbers may lie apart that are the same instant, one of them being of the data.
 
     As far as they are rounded in float32, or written with five digits; and never so far that it
-    might be another of the data's times.
+    might be another of the data's times. Times that float32 does not hold were never rounded to it:
+    of dates, in seconds since 1970, that would be four minutes.
     """
     most = float(np.abs(times).max())
-    single = 2 * float(np.spacing(np.float32(most)))
+    rounding = np.float32(most) if np.all(times == times.astype(np.float32)) else most
+    single = 2 * float(np.spacing(rounding))
     if times.size < 2:
         return single
     gaps = np.diff(times)

@@ -5,7 +5,7 @@ import xarray as xr
 
 from impindiff._errors import InputError
 from impindiff.data._variables import SPACE_AXES, coordinate_of, field_of, listed, source_of
-from impindiff.grid import Axis, Grid
+from impindiff.grid import Axis, Grid, round_off
 
 PERIODIC, BOUNDED = "periodic", "bounded"
 
@@ -27,8 +27,8 @@ def grid_of(dataset: xr.Dataset, field: str, source: str | None = None) -> Grid:
         source: what messages call the dataset; by default the file it came from.
 
     Raises: InputError if the field is not in the layout or has no space axes, a coordinate is
-        missing, does not increase, or is uneven or of one cell without bounds, or the dataset's
-        boundary is none of these words.
+        missing, does not increase, is uneven or of one cell without bounds, or lies outside of the
+        cells between its bounds, or the dataset's boundary is none of these words.
     """
     source = source or source_of(dataset)
     names = _axes_of(dataset, field, source)
@@ -91,13 +91,41 @@ def _axis(dataset: xr.Dataset, name: str, periodic: bool, source: str) -> Axis:
             f"coordinate {name!r} has its bounds in {bounds!r}, which the dataset does not hold."
         )
     faces = np.asarray(dataset[bounds].values, np.float64)
-    if faces.shape != (centres.size, 2) or not np.allclose(faces[1:, 0], faces[:-1, 1], rtol=1e-5):
+    if faces.shape != (centres.size, 2) or not _are_cells(faces):
         raise InputError(
             f"{bounds!r} must hold the lower and upper face of each of the {centres.size} cells "
             f"along {name!r}, each cell beginning where the one before ends; its shape is "
             f"{faces.shape}."
         )
+    _check_centres(name, centres.astype(np.float64), bounds, faces)
     return Axis.from_faces(name, [*faces[:, 0], faces[-1, 1]], periodic=periodic)
+
+
+def _are_cells(faces: np.ndarray) -> bool:
+    """Whether each cell begins where the one before ends, as far as faces are rounded."""
+    return bool(np.all(np.abs(faces[1:, 0] - faces[:-1, 1]) <= _slack(faces)))
+
+
+def _check_centres(name: str, centres: np.ndarray, bounds: str, faces: np.ndarray) -> None:
+    """Refuse centres outside of their cells.
+
+    A coordinate that is put into another unit, or moved, leaves its bounds as they were.
+    """
+    slack = _slack(faces)
+    outside = (centres < faces[:, 0] - slack) | (centres > faces[:, 1] + slack)
+    if outside.any():
+        at = int(np.argmax(outside))
+        raise InputError(
+            f"coordinate {name!r} at entry {at}, {centres[at]:.10g}, lies outside of its cell, "
+            f"from {faces[at, 0]:.10g} to {faces[at, 1]:.10g} by {bounds!r}: put both into one "
+            f"unit and place, dataset.assign_coords({bounds}=...)."
+        )
+
+
+def _slack(faces: np.ndarray) -> float:
+    """How far two numbers may lie apart that are one face: round-off, and never most of a cell."""
+    narrowest = np.abs(faces[:, 1] - faces[:, 0]).min()
+    return max(1e-3 * narrowest, min(round_off(faces), 0.25 * narrowest))
 
 
 def check_grid(dataset: xr.Dataset, field: str, grid: Grid | None) -> None:

@@ -3,6 +3,7 @@
 from impindiff.grid._axis import Axis
 from impindiff.grid._ends import SIDES, EndNames, Ends, listed_ends, named_ends
 from impindiff.grid._grid import Grid, in_free_cells
+from impindiff.grid._spacing import round_off
 
 __all__ = [
     "SIDES",
@@ -13,4 +14,5 @@ __all__ = [
     "in_free_cells",
     "listed_ends",
     "named_ends",
+    "round_off",
 ]

@@ -13,6 +13,8 @@ from impindiff.grid._spacing import equal_cells, increasing, round_off
 
 # Relative to the mean cell width: cells that differ by less are equal.
 _EQUAL = 1e-9
+# The same of the narrowest cell: widths that differ by more do so by no round-off.
+_MOST_ROUNDING = 1e-3
 
 
 def _floats(values: Iterable[float]) -> tuple[float, ...]:
@@ -112,7 +114,9 @@ class Axis(eqx.Module):
         """
         faces = increasing("the faces of axis", name, faces)
         widths = np.diff(faces)
-        equal = np.allclose(widths, widths.mean(), rtol=_EQUAL, atol=round_off(faces))
+        # Whole metres far from the origin are float32, of which a metre may be the round-off.
+        rounding = min(round_off(faces), _MOST_ROUNDING * widths.min())
+        equal = np.allclose(widths, widths.mean(), rtol=_EQUAL, atol=rounding)
         inner = () if equal else tuple(float(face) for face in faces[1:-1])
         return cls(name, float(faces[0]), float(faces[-1]), faces.size - 1, periodic, inner)
 

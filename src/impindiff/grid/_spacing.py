@@ -7,6 +7,9 @@ from impindiff._errors import InputError
 
 # Relative to a cell's width: steps that differ by more are not one spacing.
 _SPACING_RTOL = 1e-4
+# The same of centres and their places in a row of equal cells: sums of widths drift in float32.
+_PLACE_RTOL = 0.05
+_REMEDY = "Say where the cells end, or interpolate the data to equal cells."
 
 
 def increasing(kind: str, name: str, positions: ArrayLike) -> np.ndarray:
@@ -52,7 +55,15 @@ def equal_cells(name: str, centres: np.ndarray) -> tuple[float, float, int]:
         raise InputError(
             f"coordinate {name!r} must be uniform: its mean spacing is {width:g}, but entries "
             f"{worst} and {worst + 1} are {steps[worst]:g} apart. "
-            "Say where the cells end, or interpolate the data to equal cells."
+            f"{_REMEDY}"
+        )
+    # Each step may pass for round-off where all of them together do not.
+    away = np.abs(centres - np.linspace(centres[0], centres[-1], centres.size))
+    far = int(np.argmax(away))
+    if away[far] > _PLACE_RTOL * width + rounding:
+        raise InputError(
+            f"coordinate {name!r} must be uniform: its mean spacing is {width:g}, but entry {far} "
+            f"is {away[far]:g} from its place in an even row. {_REMEDY}"
         )
     digits = -int(np.ceil(np.log10(rounding)))
 

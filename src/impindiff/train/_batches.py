@@ -108,6 +108,10 @@ class Batch(eqx.Module):
 class Batching(eqx.Module):
     """How training data are divided; each part is one update of an epoch, in random order.
 
+    The misfit of a part is a mean over its own readings, or relative to them, and the loss of an
+    epoch is the mean of its parts. So parts with few readings, or small ones without `noise`, weigh
+    as much as others, and what is learned can differ from the minimum over all data.
+
     Args:
         samples: samples in a part; all where None.
         window: observed times in a part, which begins at an observed state; all, from the initial

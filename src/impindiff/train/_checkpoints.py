@@ -35,6 +35,7 @@ from impindiff._errors import InputError, as_count, warn_caller
 from impindiff.train._adaptation import Adaptation
 from impindiff.train._early_stopping import Standing
 from impindiff.train._sealed import damage_of, is_unsealed, owner_of, seal
+from impindiff.train._task import Task
 
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]*")
 
@@ -98,6 +99,7 @@ class Progress(BaseModel):
         adaptation: what the stage under way changed of its own accord.
         standing: what early stopping knows.
         stopped_early: whether it ended a stage.
+        task: what was trained on; None in checkpoints of earlier versions.
     """
 
     epoch: int = 0
@@ -108,6 +110,7 @@ class Progress(BaseModel):
     adaptation: Adaptation = Adaptation()
     standing: Standing = Standing()
     stopped_early: bool = False
+    task: Task | None = None
 
 
 @final

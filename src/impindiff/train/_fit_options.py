@@ -130,7 +130,8 @@ class FitOptions:
         seed: of the order in which batches are drawn, where a stage has any.
         validation: the error to follow, and when to stop early.
         watch: called with each epoch's `EpochRecord`; `fit_ensemble` passes an `EnsembleRecord`.
-        checkpoints: folder to save to, and to go on from where it holds a checkpoint already.
+        checkpoints: folder to save to, and to go on from where it holds a checkpoint already: of a
+            training on the same data, with the same known numbers.
 
     Raises: InputError for a stepper, a control or any other part that is none, and a precision that
         JAX does not compute in.

@@ -23,6 +23,7 @@ from impindiff.train._fit_options import EpochRecord, FitOptions
 from impindiff.train._interrupts import Interrupts
 from impindiff.train._observations import Observations
 from impindiff.train._stages import Stage
+from impindiff.train._task import Task
 
 
 class Point(NamedTuple):
@@ -127,6 +128,7 @@ class Trainer:
                 "Parameter, NeuralClosure)."
             )
         self.stages = compile_stages(self.learned, self.known, observations, dt, stages, options)
+        self._task = Task.of(observations, self.known, system.initial)
         self.options, self._on_traced = options, on_traced
         self.checkpoints = Checkpoints.at(options.checkpoints)
         if options.rescue and any(stage.batches.window is not None for stage in stages):
@@ -166,13 +168,14 @@ class Trainer:
         With `resume`, goes on from the last checkpoint, where there is one. On an interrupt the
         last completed epoch is saved before the interrupt goes on its way.
 
-        Raises: InputError before the first epoch if checkpoints cannot be written and read back;
-            NumericsError if a loss, a gradient or a solve fails; the last arrays that an epoch has
-            found to be good are saved.
+        Raises: InputError before the first epoch if checkpoints cannot be written and read back, or
+            are of a training on other data or with other known numbers; NumericsError if a loss, a
+            gradient or a solve fails; the last arrays that an epoch has found to be good are saved.
         """
         progress = Progress()
         if resume and self.checkpoints and (saved := self.checkpoints.progress()):
-            progress = saved
+            self._check_task(saved, self.checkpoints)
+            progress = saved.model_copy(update={"task": None})
             self.learned = self.checkpoints.restore_learned(self.learned)
         began = time.perf_counter() - progress.seconds
         with Interrupts() as interrupts:
@@ -319,7 +322,20 @@ class Trainer:
     def _is_time_to_save(self, number: int) -> bool:
         return self.checkpoints is not None and number % self.checkpoints.every == 0
 
+    def _check_task(self, saved: Progress, checkpoints: Checkpoints) -> None:
+        """Refuse to go on from what was learned of something else.
+
+        Raises: InputError.
+        """
+        if saved.task and (difference := self._task.difference(saved.task)):
+            raise InputError(
+                f"{checkpoints.newest()} is of a training on {difference}: what was learned there "
+                "says nothing of this one. Save to another folder, or remove this one to train "
+                "anew."
+            )
+
     def _save(self, point: Point, interrupts: Interrupts) -> None:
         if self.checkpoints:
+            progress = point.progress.model_copy(update={"task": self._task})
             with interrupts.held_back():
-                self.checkpoints.save(point.progress, point.learned, (point.state, point.best))
+                self.checkpoints.save(progress, point.learned, (point.state, point.best))
