@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 from small_problem import DT, make_dataset, make_system
 
 import impindiff as ipd
@@ -246,3 +247,41 @@ def test_what_does_not_go_together(observations, system):
         run(system, observations, [windowed], rescue=Rescue())
     with pytest.raises(InputError, match="samples_at_once of FitOptions is 0"):
         run(system, observations, [Stage(LBFGS(), 1)], samples_at_once=0)
+
+
+def _rate_learned_from(slopes: list[list[float]], noise: float | None, **parts: int) -> float:
+    """Of u' = r, from 0, by readings at t = 1, 2, ... of each sample, NaN where there is none."""
+    readings = np.array(slopes)
+    times = np.arange(readings.shape[1] + 1.0)
+    values = np.concatenate([np.zeros((len(slopes), 1)), readings], axis=1)
+    data = xr.Dataset({"u": (("sample", "time"), values)}, {"time": times})
+    system = ipd.System(None, {"u": [ipd.Source(ipd.Parameter("r", 1.0, (0.0, 9.0)))]})
+    stages = [Stage(Adam(learning_rate=0.03), 400, batches=Batching(**parts))]
+    observe = [ipd.observations.Cells("u", noise=noise)]
+    return float(ipd.fit(system, data, dt=1.0, observe=observe, stages=stages).latents()["r"])
+
+
+@pytest.mark.parametrize("noise", [None, 0.1])
+def test_each_reading_weighs_in_parts_what_it_weighs_in_all(noise):
+    """Four readings of slope 1 and one of slope 2, at t = 1: the least squares of all."""
+    slopes = [[1.0, 2.0, 3.0, 4.0], [2.0, np.nan, np.nan, np.nan]]
+    least = (1 + 4 + 9 + 16 + 2) / (1 + 4 + 9 + 16 + 1)
+    assert _rate_learned_from(slopes, noise, samples=1) == pytest.approx(least, rel=5e-3)
+
+
+@pytest.mark.parametrize("noise", [None, 0.1])
+def test_windows_of_large_values_weigh_no_less(noise):
+    """Each begins at what was observed: the mean of the increments 1, 2 and 6."""
+    assert _rate_learned_from([[1.0, 3.0, 9.0]], noise, window=1) == pytest.approx(3.0, rel=5e-3)
+
+
+@pytest.mark.thorough
+def test_the_mean_over_parts_is_the_misfit_of_all(system, dataset):
+    """Whatever is missing, and however the last part is filled up."""
+    holed = dataset.copy(deep=True)
+    holed["concentration"][3, 2:] = np.nan
+    observations = Observations.of(system, holed, ":", TIMES, np.float64)
+    # So small a rate changes nothing between the parts.
+    adam, parts = Adam(learning_rate=1e-12), (Batching(), Batching(samples=2), Batching(samples=3))
+    losses = [run(system, observations, [Stage(adam, 1, batches=each)])[0].loss for each in parts]
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-8)

@@ -162,21 +162,34 @@ def _errors(predicted: State, observed: State, deviations: State | None) -> Stat
     return errors
 
 
-def misfit_scale(observed: State, deviations: State | None = None) -> dict[str, Scalar]:
+def misfit_scale(
+    observed: State, deviations: State | None = None, repeats: np.ndarray | None = None
+) -> dict[str, Scalar]:
     r"""What errors of each field are divided by, before the squares and the mean over fields.
 
     $\sqrt{\sum_o d_o^2}$ over the observed entries, or 1 where that is zero; with known noise the
     root of the number of observed entries of all fields over that of fields, which makes the mean
     one over entries.
+
+    Args:
+        observed: see `squared_misfit`.
+        deviations: see there.
+        repeats: how often each time counts, along the second axis; once each where None.
     """
+
+    def often(data: Array) -> np.ndarray:
+        """How often entries count, to be multiplied with them."""
+        times = np.ones(1) if repeats is None else repeats
+        return times.reshape(-1, *(1,) * max(data.ndim - 2, 0))
+
     if deviations:
-        count = sum(jnp.sum(~jnp.isnan(data)) for data in observed.values())
+        count = sum(jnp.sum(~jnp.isnan(data) * often(data)) for data in observed.values())
         dtype = jnp.result_type(*observed.values())
         share = jnp.asarray(jnp.maximum(count, 1), dtype) / len(observed)
         return dict.fromkeys(observed, jnp.sqrt(share))
 
     def scale(data: Array) -> Scalar:
-        known = jnp.where(jnp.isnan(data), 0, data)
+        known = jnp.where(jnp.isnan(data), 0, data) * np.sqrt(often(data)).astype(data.dtype)
         # In units of the largest, so that no unit of the data is too small or too large to square.
         largest = jnp.max(jnp.abs(known), initial=0)
         unit = jnp.where(largest == 0, 1, largest)

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree
 
 from impindiff._errors import InputError, as_count
-from impindiff._types import State
-from impindiff.observe import AbstractOperator, AbstractPenalty
+from impindiff._types import Scalar, State
+from impindiff.observe import AbstractOperator, AbstractPenalty, misfit_scale
 from impindiff.rollout import TimeGrid
 from impindiff.train._observations import Observations
 
@@ -108,9 +108,8 @@ class Batch(eqx.Module):
 class Batching(eqx.Module):
     """How training data are divided; each part is one update of an epoch, in random order.
 
-    The misfit of a part is a mean over its own readings, or relative to them, and the loss of an
-    epoch is the mean of its parts. So parts with few readings, or small ones without `noise`, weigh
-    as much as others, and what is learned can differ from the minimum over all data.
+    A part's misfit is its share of that of all data: each reading weighs what it would without
+    parts, and the mean over the parts of an epoch is the misfit of all of them.
 
     Args:
         samples: samples in a part; all where None.
@@ -255,6 +254,32 @@ class Batches(eqx.Module):
         if self.is_whole:
             return whole(self.observations, self.grids[0])
         return self.take(0, np.arange(self.batch_samples))
+
+    def scale(self, order: Order, active: Bool[Array, " samples"] | None) -> dict[str, Scalar]:
+        """What errors in each batch are divided by: such that the mean over batches is that of all.
+
+        Args:
+            order: of the batches.
+            active: which samples count; all where None.
+        """
+        times = np.arange(self.num_windows + self.window - 1)
+        first, last = (
+            np.maximum(times - self.window + 1, 0),
+            np.minimum(times, self.num_windows - 1),
+        )
+        repeats = None if self.num_windows == 1 else (last - first + 1).astype(float)
+        counts, observed = order.active, self.observations.observed
+        if active is not None:
+            counts = counts & active[order.samples]
+            observed = {
+                name: jnp.where(active.reshape(-1, *(1,) * (data.ndim - 1)), data, jnp.nan)
+                for name, data in observed.items()
+            }
+        whole = misfit_scale(observed, self.observations.deviations, repeats)
+        num_batches = jnp.maximum(jnp.sum(counts.any(axis=1)), 1)
+        return {
+            name: scale / jnp.sqrt(num_batches).astype(scale.dtype) for name, scale in whole.items()
+        }
 
     def by_sample(self, order: Order, results: PyTree) -> PyTree:
         """What came of each sample in each batch, `(batch, sample, ...)`, by window and sample."""

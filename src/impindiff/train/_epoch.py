@@ -1,5 +1,6 @@
 """An epoch as compiled functions of the learned arrays and the optimiser's state."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -104,7 +105,7 @@ def _updated(
 
 
 def _in_batches(fixed: Fixed, still, batches: Batches, order, trial: Trial, learned, state):
-    length = fixed.length(len(order.window))
+    length, scale = fixed.length(len(order.window)), batches.scale(order, trial.active)
 
     def one(carry, chosen):
         learned, state = carry
@@ -115,6 +116,7 @@ def _in_batches(fixed: Fixed, still, batches: Batches, order, trial: Trial, lear
             # All of a batch may be left out: then each begins as a sample does that is not.
             samples = jnp.where(counts, samples, jnp.argmax(trial.active))
         objective = fixed.objective(still, batches.take(window, samples), Trial(active, trial.rtol))
+        objective = replace(objective, scale=scale)
         *updated, epoch = _updated(fixed, objective, batches, trial, learned, state, length)
         # An epoch with a failure does not count, but no batch may seem to fail because another did;
         # and a batch of which nothing counts changes nothing.

@@ -180,7 +180,8 @@ class TrainingLoss(AbstractObjective):
         memory: which states are kept for the gradient.
         samples_at_once: how many samples' states are held at a time, their gradients being added
             up; all where None.
-        scale: of the whole batch, so that the losses of its parts add up to its own.
+        scale: of the whole batch, so that the losses of its parts add up to its own; or of all
+            batches, see `Batches.scale`.
     """
 
     frozen: System

@@ -11,8 +11,8 @@ linear and pointed along their derivative. It is an upper bound of the best step
 by four until the loss falls by a quarter of what the slope promises. A unit near 1 is left at 1,
 and all are powers of two, so that a unit costs no digit.
 
-For this all readings of an instrument weigh the same. Where the smallest weigh most, by their noise
-or because a batch is compared with its own size, the slope is theirs, and so would be the unit.
+For this all readings of an instrument weigh the same. Where the smallest weigh most, by their
+noise, the slope is theirs, and so would be the unit.
 
 Reference: Polyak's step, Introduction to Optimization (1987), section 5.3.
 """
@@ -31,7 +31,6 @@ from jaxtyping import Array, Bool, PyTree
 
 from impindiff._types import Scalar
 from impindiff.latent import AbstractLatent, is_latent, latents_of
-from impindiff.observe import misfit_scale
 from impindiff.rollout import StepOutcome
 from impindiff.train._objective import AbstractObjective, Evaluation, TrainingLoss
 from impindiff.train._observations import Observations
@@ -114,13 +113,6 @@ def weighed_evenly(
         where: otherwise the weights stay what they are.
     """
     batch, everything = objective.batch, observations.observed
-    # The mean over batches is then as large beside the penalties as the loss on all.
-    share = max(batch.observed[name].size / everything[name].size for name in everything)
-    scales = misfit_scale(everything, observations.deviations)
-    scale = {
-        name: jnp.where(where, scales[name] * share**0.5, old)
-        for name, old in objective.scale.items()
-    }
 
     def typical(name: str) -> Scalar:
         seen = ~jnp.isnan(everything[name])
@@ -131,7 +123,7 @@ def weighed_evenly(
         name: jnp.where(where, typical(name), old).astype(old.dtype)
         for name, old in batch.deviations.items()
     }
-    return replace(objective, batch=replace(batch, deviations=deviations), scale=scale)
+    return replace(objective, batch=replace(batch, deviations=deviations))
 
 
 def unit_of_each(learned: PyTree, units: tuple[Scalar | float, ...]) -> PyTree:
