@@ -108,8 +108,8 @@ class Batch(eqx.Module):
 class Batching(eqx.Module):
     """How training data are divided; each part is one update of an epoch, in random order.
 
-    A part's misfit is its share of that of all data: each reading weighs what it would without
-    parts, and the mean over the parts of an epoch is the misfit of all of them.
+    A reading weighs the same in every part, however few the part has: the mean over the parts of an
+    epoch is the misfit of all samples at once, or of all windows.
 
     Args:
         samples: samples in a part; all where None.
