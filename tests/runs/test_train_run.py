@@ -213,6 +213,15 @@ def test_another_config_is_refused_on_resuming(finished: Path, changes: dict, me
     assert message in str(caught.value)
 
 
+def test_its_own_config_edited_is_told_of_on_resuming(finished: Path):
+    """It agrees with itself, and what was learned before is not of what it says now."""
+    run = RunFolder(finished / "run")
+    text = run.config_file.read_text()
+    run.config_file.write_text(text.replace("learning_rate = 0.004", "learning_rate = 0.008"))
+    with pytest.warns(RuntimeWarning, match="config.toml was edited after the run was begun"):
+        train_run(run.config(), finished / "data.nc", run, resume=True)
+
+
 def test_other_data_are_refused_on_resuming(finished: Path):
     data = make_dataset()
     data["concentration"].values[0, 2, 0, 0] += 1e-3
