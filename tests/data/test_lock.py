@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,12 @@ def test_threads_and_other_names_of_a_store_have_one_lock(tmp_path: Path):
     assert len(found) == 1 and "is writing to it" in found[0]
     attempt()
     assert found[1:] == ["held twice"]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_what_takes_the_place_of_the_lock_is_named(tmp_path: Path, make: Callable):
+    """Not the store, which is a folder by right and can be written."""
+    make(tmp_path / ".a.zarr.lock")
+    named = pytest.raises(InputError, match=r"\.a\.zarr\.lock takes the place .* a\.zarr, .*remove")
+    with named, locked(tmp_path / "a.zarr"):
+        pass

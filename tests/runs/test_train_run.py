@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -211,6 +212,26 @@ def test_another_config_is_refused_on_resuming(finished: Path, changes: dict, me
     with pytest.raises(InputError, match="begun with another config") as caught:
         train_run(load_config(config), data, RunFolder(finished / "run"), resume=True)
     assert message in str(caught.value)
+
+
+def test_its_own_config_edited_is_told_of_on_resuming(finished: Path):
+    """It agrees with itself, and what was learned before is not of what it says now."""
+    run = RunFolder(finished / "run")
+    text = run.config_file.read_text()
+    run.config_file.write_text(text.replace("learning_rate = 0.004", "learning_rate = 0.008"))
+    with pytest.warns(RuntimeWarning, match="config.toml was edited after the run was begun"):
+        train_run(run.config(), finished / "data.nc", run, resume=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*config.toml was edited")
+def test_a_stage_that_was_made_shorter_than_it_has_come_ends(finished: Path):
+    """It went on for ever, as the epoch at which it would have ended was past."""
+    run = RunFolder(finished / "run")
+    newest = max(run.checkpoints.folder.iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(newest)  # what is left is of epoch 6, the second of the stage
+    run.config_file.write_text(run.config_file.read_text().replace("epochs = 5", "epochs = 1"))
+    train_run(run.config(), finished / "data.nc", run, resume=True, watch=stop_at(12))
+    assert len(losses(run.path)) == 6
 
 
 def test_other_data_are_refused_on_resuming(finished: Path):

@@ -138,7 +138,8 @@ def locked(path: str | os.PathLike[str], wait: float = _WAIT_SECONDS) -> Iterato
         path: the store; need not exist, its folder must.
         wait: seconds to wait for another writer.
 
-    Raises: InputError that names the other writer, or for a folder that cannot be written.
+    Raises: InputError that names the other writer, or what takes the place of the lock, or for a
+        folder that cannot be written.
     """
     from filelock import FileLock, Timeout  # not needed by those who only read
 
@@ -154,6 +155,13 @@ def locked(path: str | os.PathLike[str], wait: float = _WAIT_SECONDS) -> Iterato
                 f"{path}: {holder_of(lock_file)} is writing to it. Wait until that ends, or write "
                 "to another store."
             ) from None
+        except OSError:
+            if lock_file.is_symlink() or lock_file.is_dir():
+                raise InputError(
+                    f"{lock_file} takes the place of the file that locks {path.name}, and is a "
+                    "folder or a link: remove it."
+                ) from None
+            raise
     try:
         yield
     finally:

@@ -18,7 +18,12 @@ from impindiff.runs._folder import RunFolder
 from impindiff.runs._provenance import provenance
 from impindiff.runs._run_plan import RunPlan
 from impindiff.runs._seen import readings_of
-from impindiff.runs._user_code import check_complete, check_same_code, evidence_of
+from impindiff.runs._user_code import (
+    check_complete,
+    check_same_code,
+    evidence_of,
+    warn_of_edits,
+)
 from impindiff.runs._validator import CompiledBeside
 from impindiff.train import Checkpoints, EpochRecord, Progress, Trainer, Watcher
 
@@ -121,8 +126,11 @@ def _check_same(plan: RunPlan, folder: RunFolder) -> None:
     """Refuse to go on with another config or other data than a run was begun with.
 
     Also where provenance does not say which run this is: its checkpoints could not be checked.
+
+    Warns: RuntimeWarning where the run's own config was edited: it agrees with itself.
     """
-    stored, wanted = (_entries(config.model_dump()) for config in (folder.config(), plan.config))
+    begun_with = folder.config()
+    stored, wanted = (_entries(config.model_dump()) for config in (begun_with, plan.config))
     # The data may have moved; their hash tells whether they are the same.
     wanted["data.file"] = stored["data.file"]
     # Another machine may have less; the gradients are the same.
@@ -150,6 +158,7 @@ def _check_same(plan: RunPlan, folder: RunFolder) -> None:
             f"{plan.data_file} is not the data that the run in {folder.path} was begun with (its "
             "hash differs). Give the same file, or choose another --out."
         )
+    warn_of_edits(begun_with, folder)
 
 
 def _entries(value: Any, key: str = "") -> dict[str, Any]:

@@ -221,7 +221,7 @@ class Trainer:
             self.checkpoints.check_usable(here.learned, (state, best))
             self._is_place_known = True
         try:
-            while not (here.progress.stage_epoch == stage.epochs or here.is_over):
+            while not (here.progress.stage_epoch >= stage.epochs or here.is_over):
                 interrupts.deliver()
                 adaptation, number = here.progress.adaptation, here.progress.epoch + 1
                 on_traced, self._on_traced = self._on_traced, None
