@@ -9,8 +9,8 @@ The last row is of all: the share of trainings whose loss, and whose error, are 
 best. Training is wanted to bring 95 % of losses there. Errors scatter more: the noise leaves a
 network free to differ between the concentrations that occurred.
 
-`--perturbations` and `--seeds` count them, 20 and 10; every perturbation is trained from every
-seed. `--quick` takes two of each.
+Every one of 20 perturbations is trained from every one of 10 seeds. `--quick` takes two of each;
+`rows(perturbations, seeds)` as many as you say.
 """
 
 import importlib
