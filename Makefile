@@ -16,7 +16,7 @@ ONLY ?=
 JOBS ?= 1
 # By file, since the tests of a file share what they compile.
 PARALLEL := -n auto --dist loadfile
-# A test that takes ten minutes hangs: it fails, by its name, and the others go on.
+# A test that takes ten minutes hangs: it ends the run, which tells its name.
 LIMITED := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true --max-worker-restart=0
 BENCHMARK ?= $(basename $(notdir $(wildcard benchmarks/[!_]*.py)))
 

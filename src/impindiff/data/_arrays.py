@@ -15,7 +15,7 @@ from impindiff._errors import InputError
 from impindiff.data._grids import check_grid
 from impindiff.data._layout import check_dataset, check_time, check_values
 from impindiff.data._variables import check_numeric, field_of, listed, source_of, variable_of
-from impindiff.grid import Grid
+from impindiff.grid import Grid, round_off
 
 
 def sample_parameters_of(
@@ -96,8 +96,7 @@ def time_slack(times: np.ndarray) -> float:
     of dates, in seconds since 1970, that would be four minutes.
     """
     most = float(np.abs(times).max())
-    rounding = np.float32(most) if np.all(times == times.astype(np.float32)) else most
-    single = 2 * float(np.spacing(rounding))
+    single = round_off(times)
     if times.size < 2:
         return single
     gaps = np.diff(times)

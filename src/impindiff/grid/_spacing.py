@@ -7,7 +7,7 @@ from impindiff._errors import InputError
 
 # Relative to a cell's width: steps that differ by more are not one spacing.
 _SPACING_RTOL = 1e-4
-# The same of centres and their places in a row of equal cells: sums of widths drift in float32.
+# Relative to it, too: centres further from their places in a row of equal cells are no such row.
 _PLACE_RTOL = 0.05
 _REMEDY = "Say where the cells end, or interpolate the data to equal cells."
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Self, final
 
 import equinox as eqx
@@ -128,7 +128,7 @@ class Trainer:
                 "Parameter, NeuralClosure)."
             )
         self.stages = compile_stages(self.learned, self.known, observations, dt, stages, options)
-        self._task = Task.of(observations, self.known, system.initial)
+        self._observations = observations
         self.options, self._on_traced = options, on_traced
         self.checkpoints = Checkpoints.at(options.checkpoints)
         if options.rescue and any(stage.batches.window is not None for stage in stages):
@@ -321,6 +321,11 @@ class Trainer:
 
     def _is_time_to_save(self, number: int) -> bool:
         return self.checkpoints is not None and number % self.checkpoints.every == 0
+
+    @cached_property
+    def _task(self) -> Task:
+        """What is trained on: found once, where checkpoints are kept."""
+        return Task.of(self._observations, self.known, self.known.initial)
 
     def _check_task(self, saved: Progress, checkpoints: Checkpoints) -> None:
         """Refuse to go on from what was learned of something else.
